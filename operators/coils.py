@@ -1,0 +1,72 @@
+"""Coil sensitivities from the fully sampled centre of k-space, by ESPIRiT through sigpy."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from sigpy.mri.app import EspiritCalib
+from torch import Tensor
+
+from operators.errors import InputError
+
+MINIMUM_CALIBRATION = 8
+MAXIMUM_CALIBRATION = 32
+THRESHOLD = 0.02
+"""Singular values below this share of the largest are noise; sigpy's default."""
+SUPPORT = 0.8
+"""Pixels whose ESPIRiT eigenvalue is below this hold no signal; their sensitivity is zero."""
+
+
+def calibration_width(mask: Tensor) -> int:
+    """Side of the largest centred square of `mask` ``(rows, cols)`` that is fully sampled, at most 32."""
+    rows, cols = mask.shape
+    width = 0
+    for candidate in range(1, min(rows, cols, MAXIMUM_CALIBRATION) + 1):
+        top, left = rows // 2 - candidate // 2, cols // 2 - candidate // 2
+        if not bool(mask[top : top + candidate, left : left + candidate].all()):
+            break
+        width = candidate
+    return width
+
+
+def espirit_maps(kspace: Tensor, mask: Tensor, width: int | None = None) -> Tensor:
+    """Coil sensitivity maps, one set a slice.
+
+    Parameters
+    ----------
+    kspace
+        ``(slices, coils, rows, cols)`` complex.
+    mask
+        Sampled points, ``(rows, cols)`` bool.
+    width
+        Side of the calibration square; measured from the mask when not given.
+
+    Returns
+    -------
+    Tensor
+        ``(slices, coils, rows, cols)`` complex64, unit norm over coils inside the object, zero outside.
+
+    References
+    ----------
+    Uecker et al. 2014, Magn. Reson. Med. 71, 990-1001.
+    """
+    available = calibration_width(mask)
+    wanted = width or available
+    if wanted > available or wanted < MINIMUM_CALIBRATION:
+        raise InputError(
+            f"the fully sampled centre of k-space is {available} x {available} points, "
+            f"calibration needs {max(wanted, MINIMUM_CALIBRATION)}",
+            field="acquisition.calibration_width",
+            remedy="measure more central lines, or give coil maps with acquisition.coil_maps",
+        )
+    if kspace.shape[1] == 1:
+        return torch.ones_like(kspace, dtype=torch.complex64)
+    maps = [_one_slice(one.to(torch.complex64).numpy(), wanted) for one in kspace]
+    return torch.from_numpy(np.stack(maps))
+
+
+def _one_slice(kspace: np.ndarray[tuple[int, ...], np.dtype[np.complex64]], width: int) -> np.ndarray:  # type: ignore[type-arg]
+    if not np.any(kspace):
+        return np.zeros_like(kspace)
+    calibrator = EspiritCalib(kspace, calib_width=width, thresh=THRESHOLD, crop=SUPPORT, show_pbar=False)
+    return np.asarray(calibrator.run(), dtype=np.complex64)

@@ -1,0 +1,97 @@
+"""The one error tree. The API maps it to problem+json, the command line to exit codes.
+
+::
+
+    ReconError
+    +-- InputError            the request or a file is wrong; the user can mend it
+    |   +-- GeometryError     the acquisition geometry contradicts the data or itself
+    +-- ResourceLimit         larger than this installation accepts
+    +-- BackendUnavailable    a GPU, Redis or a package is missing
+    +-- NotFound              no such job, upload or result
+    +-- Conflict              the job's state forbids the request
+    +-- Cancelled             somebody asked for it
+    +-- Diverged              a solver produced NaN or a growing misfit
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class ReconError(Exception):
+    """An error with enough in it to act on: what, where, and the remedy.
+
+    Parameters
+    ----------
+    message
+        What is wrong, with the value.
+    field
+        Dotted path of the offending field in the job specification, or the file's role.
+    remedy
+        What the user can do.
+    """
+
+    code = "error"
+    status = 500
+    exit_code = 1
+
+    def __init__(self, message: str, *, field: str | None = None, remedy: str | None = None) -> None:
+        super().__init__(message)
+        self.message, self.field, self.remedy = message, field, remedy
+
+    def __str__(self) -> str:
+        where = f"{self.field}: " if self.field else ""
+        mend = f" ({self.remedy})" if self.remedy else ""
+        return f"{where}{self.message}{mend}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The error as stored in a job's state and sent over HTTP."""
+        return {"code": self.code, "message": self.message, "field": self.field, "remedy": self.remedy}
+
+
+class InputError(ReconError):
+    """The request or a file is wrong; the user can mend it."""
+
+    code, status, exit_code = "invalid_input", 422, 2
+
+
+class GeometryError(InputError):
+    """The acquisition geometry contradicts the data or itself."""
+
+    code = "invalid_geometry"
+
+
+class ResourceLimit(ReconError):
+    """Larger than this installation accepts."""
+
+    code, status, exit_code = "too_large", 413, 2
+
+
+class BackendUnavailable(ReconError):
+    """A GPU, Redis or a package is missing."""
+
+    code, status, exit_code = "backend_unavailable", 503, 3
+
+
+class NotFound(ReconError):
+    """No such job, upload or result."""
+
+    code, status, exit_code = "not_found", 404, 2
+
+
+class Conflict(ReconError):
+    """The job's state forbids the request."""
+
+    code, status, exit_code = "conflict", 409, 2
+
+
+class Cancelled(ReconError):
+    """Somebody asked for it."""
+
+    code, status, exit_code = "cancelled", 409, 4
+
+
+class Diverged(ReconError):
+    """A solver produced NaN or a growing misfit."""
+
+    code, exit_code = "diverged", 5

@@ -1,0 +1,252 @@
+"""Linear operators on batches of slices: adjoint, autograd, norm, composition, conjugate gradients.
+
+A measurement is ``y = A x``. Every operator acts on the last axes and is batched over slices in the
+first one; slices never mix unless an operator's docstring says so (`operators.differences`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from operators.errors import InputError
+
+
+@dataclass(frozen=True)
+class Space:
+    """Shape of one slice's array, without the batch axis, and whether it is complex."""
+
+    shape: tuple[int, ...]
+    complex: bool = False
+
+    def check(self, x: Tensor, name: str) -> None:
+        """Raise `InputError` unless `x` is a batch of elements of this space."""
+        expected = f"(slices, {', '.join(map(str, self.shape))})"
+        if x.ndim != len(self.shape) + 1 or tuple(x.shape[1:]) != self.shape:
+            raise InputError(f"shape {tuple(x.shape)}, expected {expected}", field=name)
+        allowed = (torch.complex64, torch.complex128) if self.complex else (torch.float32, torch.float64)
+        if x.dtype not in allowed:
+            names = " or ".join(str(d).removeprefix("torch.") for d in allowed)
+            raise InputError(f"dtype {str(x.dtype).removeprefix('torch.')}, expected {names}", field=name)
+
+
+class LinearOperator(ABC):
+    """``A`` with its exact adjoint, differentiable by using that adjoint as backward.
+
+    A new operator implements `_forward` and `_adjoint` on plain tensors and hands `domain` and `range`
+    to ``super().__init__``; `dot_product_error` then tells whether the two belong together.
+    """
+
+    slices: int | None = None
+    """Number of slices the operator is made for, when it differs from slice to slice."""
+
+    def __init__(self, domain: Space, range: Space) -> None:
+        self.domain, self.range = domain, range
+
+    @abstractmethod
+    def _forward(self, x: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def _adjoint(self, y: Tensor) -> Tensor: ...
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``A x``: ``(slices, *domain.shape)`` to ``(slices, *range.shape)``, in the dtype of `x`."""
+        self.domain.check(x, "x")
+        return cast(Tensor, _WithAdjoint.apply(x, self._forward, self._adjoint))  # type: ignore[no-untyped-call]
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """``A^H y``: ``(slices, *range.shape)`` to ``(slices, *domain.shape)``, in the dtype of `y`."""
+        self.range.check(y, "y")
+        return cast(Tensor, _WithAdjoint.apply(y, self._adjoint, self._forward))  # type: ignore[no-untyped-call]
+
+    def normal(self, x: Tensor) -> Tensor:
+        """``A^H A x``."""
+        return self.adjoint(self.forward(x))
+
+    __call__ = forward
+
+    @cached_property
+    def norm(self) -> float:
+        """Largest singular value, by power iteration on ``A^H A`` (cached; relative error below 1e-3)."""
+        generator = torch.Generator().manual_seed(0)
+        x = random_element(self.domain, self.slices or 1, generator)
+        value = 0.0
+        for _ in range(200):
+            previous = value
+            sizes = slice_dot(x, x).sqrt().clamp(min=1e-38)
+            x = self.normal(x / sizes.reshape(-1, *(1,) * len(self.domain.shape)).to(x.dtype))
+            value = float(slice_dot(x, x).max().sqrt())
+            if abs(value - previous) <= 1e-5 * value:
+                break
+        return value**0.5
+
+    @property
+    def H(self) -> LinearOperator:  # noqa: N802 - the adjoint's usual symbol
+        """The adjoint as an operator."""
+        return Adjoint(self)
+
+    def __matmul__(self, other: LinearOperator) -> LinearOperator:
+        return Composition(self, other)
+
+    def __mul__(self, factor: float) -> LinearOperator:
+        return Scaled(self, factor)
+
+    __rmul__ = __mul__
+
+    def normalized(self) -> LinearOperator:
+        """The operator divided by its norm, so that data weights mean the same for every operator."""
+        if self.norm == 0.0:
+            raise InputError("the operator is zero: it measures nothing", field="acquisition")
+        return Scaled(self, 1.0 / self.norm)
+
+
+class _WithAdjoint(torch.autograd.Function):
+    """Applies one function and back-propagates with its adjoint."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, apply: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.pair = (back, apply)
+        return apply(x.detach())
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return cast(Tensor, _WithAdjoint.apply(grads[0], *ctx.pair)), None, None  # type: ignore[no-untyped-call]
+
+
+class Adjoint(LinearOperator):
+    """``A^H``."""
+
+    def __init__(self, operator: LinearOperator) -> None:
+        super().__init__(operator.range, operator.domain)
+        self.operator, self.slices = operator, operator.slices
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return self.operator._adjoint(x)
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        return self.operator._forward(y)
+
+    @property
+    def H(self) -> LinearOperator:  # noqa: N802
+        """The operator itself."""
+        return self.operator
+
+
+class Composition(LinearOperator):
+    """``A B``."""
+
+    def __init__(self, outer: LinearOperator, inner: LinearOperator) -> None:
+        if outer.domain != inner.range:
+            raise InputError(f"cannot compose: {inner.range} does not fit {outer.domain}", field="operator")
+        super().__init__(inner.domain, outer.range)
+        self.outer, self.inner, self.slices = outer, inner, outer.slices or inner.slices
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return self.outer._forward(self.inner._forward(x))
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        return self.inner._adjoint(self.outer._adjoint(y))
+
+
+class Scaled(LinearOperator):
+    """``factor A`` with a real factor."""
+
+    def __init__(self, operator: LinearOperator, factor: float) -> None:
+        super().__init__(operator.domain, operator.range)
+        self.operator, self.factor, self.slices = operator, factor, operator.slices
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return self.operator._forward(x) * self.factor
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        return self.operator._adjoint(y) * self.factor
+
+
+def random_element(
+    space: Space, slices: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Standard normal batch of `space`; `dtype` is the real dtype (float32 or float64)."""
+    shape = (slices, *space.shape)
+    real = torch.randn(shape, generator=generator, dtype=dtype)
+    return torch.complex(real, torch.randn(shape, generator=generator, dtype=dtype)) if space.complex else real
+
+
+def slice_dot(a: Tensor, b: Tensor) -> Tensor:
+    """Real part of ``<a, b>`` a slice, shape ``(slices,)``; the first argument is conjugated."""
+    dots = [torch.vdot(p.reshape(-1), q.reshape(-1)) for p, q in zip(a, b, strict=True)]
+    return torch.stack(dots).real
+
+
+def dot_product_error(operator: LinearOperator, *, slices: int = 2, seed: int = 0) -> float:
+    """The dot-product test: ``|<A x, y> - <x, A^H y>| / (|A x| |y|)`` for random `x` and `y`.
+
+    For anyone who writes an operator: below 1e-5 in float32 means that forward and adjoint belong together.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    count = operator.slices or slices
+    x = random_element(operator.domain, count, generator)
+    y = random_element(operator.range, count, generator)
+    ax, ahy = operator.forward(x), operator.adjoint(y)
+    wide = torch.complex128 if operator.domain.complex or operator.range.complex else torch.float64
+    left = torch.vdot(ax.flatten().to(wide), y.flatten().to(wide))
+    right = torch.vdot(x.flatten().to(wide), ahy.flatten().to(wide))
+    size = float(torch.linalg.vector_norm(ax)) * float(torch.linalg.vector_norm(y))
+    if size == 0.0:
+        raise InputError("the operator maps a random image to zero, so the test says nothing", field="operator")
+    return float((left - right).abs()) / size
+
+
+def conjugate_gradient(
+    system: Callable[[Tensor], Tensor],
+    right: Tensor,
+    start: Tensor,
+    iterations: int,
+    *,
+    tolerance: float = 1e-6,
+) -> Tensor:
+    """Solve ``system(x) = right`` for a Hermitian positive semi-definite `system`, each slice on its own.
+
+    Step sizes are computed a slice, so the result of one slice does not depend on the others in the
+    batch. A slice whose residual has fallen below ``tolerance * |right|`` is left as it is.
+
+    Parameters
+    ----------
+    system
+        Maps ``(slices, ...)`` to the same shape, slice by slice.
+    right, start
+        Right-hand side and initial guess, ``(slices, ...)``, real or complex.
+    iterations
+        At most this many.
+    tolerance
+        Relative residual at which a slice counts as solved.
+
+    References
+    ----------
+    Hestenes and Stiefel 1952, J. Res. Natl. Bur. Stand. 49, 409-436.
+    """
+    shape = (-1,) + (1,) * (right.ndim - 1)
+    x = start
+    residual = right - system(x)
+    direction = residual
+    rho = slice_dot(residual, residual)
+    target = tolerance**2 * slice_dot(right, right)
+    for _ in range(iterations):
+        active = rho > target
+        if not bool(active.any()):
+            break
+        image = system(direction)
+        curvature = slice_dot(direction, image)
+        step = torch.where(active & (curvature > 0), rho / curvature.clamp(min=1e-38), 0.0).reshape(shape)
+        x = x + step * direction
+        residual = residual - step * image
+        updated = slice_dot(residual, residual)
+        ratio = torch.where(active, updated / rho.clamp(min=1e-38), 0.0).reshape(shape)
+        direction = residual + ratio * direction
+        rho = torch.where(active, updated, rho)
+    return x

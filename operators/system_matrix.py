@@ -1,0 +1,101 @@
+"""ASTRA's explicit system matrix as a pair of torch CSR tensors, built once a geometry and kept by bytes."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+import astra
+import numpy as np
+import scipy.sparse
+import torch
+from torch import Tensor
+
+COLUMNS = 16
+"""Slices multiplied at once. Always exactly this many (the last block is padded with zeros): the sparse
+kernel chooses its summation order by the width, so a fixed width gives a slice the same bits in any batch."""
+
+CACHE_BYTES = 4 * 2**30
+
+
+@dataclass(frozen=True)
+class SystemMatrix:
+    """``A`` and its transpose in CSR form, float32."""
+
+    matrix: Tensor
+    transpose: Tensor
+    nbytes: int
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(slices, pixels)`` to ``(slices, rays)``."""
+        return _multiply(self.matrix, x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """``(slices, rays)`` to ``(slices, pixels)``."""
+        return _multiply(self.transpose, y)
+
+
+def _multiply(matrix: Tensor, x: Tensor) -> Tensor:
+    out = torch.empty((len(x), matrix.shape[0]), dtype=torch.float32)
+    block = torch.zeros((matrix.shape[1], COLUMNS), dtype=torch.float32)
+    for first in range(0, len(x), COLUMNS):
+        part = x[first : first + COLUMNS]
+        block[:, : len(part)] = part.T
+        block[:, len(part) :] = 0.0
+        out[first : first + COLUMNS] = (matrix @ block)[:, : len(part)].T
+    return out
+
+
+def build(projector_id: int) -> SystemMatrix:
+    """Read the matrix of an ASTRA projector; its elements are millimetres of ray inside each pixel."""
+    matrix_id = astra.projector.matrix(projector_id)
+    try:
+        stored = astra.matrix.get(matrix_id)
+    finally:
+        astra.matrix.delete(matrix_id)
+    forward = scipy.sparse.csr_matrix(
+        (stored.data.astype(np.float32), stored.indices, stored.indptr), shape=stored.shape
+    )
+    del stored
+    forward.sort_indices()
+    transpose = forward.T.tocsr()
+    nbytes = sum(m.data.nbytes + m.indices.nbytes + m.indptr.nbytes for m in (forward, transpose))
+    return SystemMatrix(_to_torch(forward), _to_torch(transpose), nbytes)
+
+
+def _to_torch(matrix: scipy.sparse.csr_matrix) -> Tensor:
+    with warnings.catch_warnings():
+        # torch announces its CSR support as beta at every first use.
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(matrix.indptr),
+            torch.from_numpy(matrix.indices),
+            torch.from_numpy(matrix.data),
+            size=matrix.shape,
+            check_invariants=False,
+        )
+
+
+class MatrixCache:
+    """Least recently used matrices up to a number of bytes; safe to share between threads."""
+
+    def __init__(self, limit_bytes: int = CACHE_BYTES) -> None:
+        self.limit_bytes = limit_bytes
+        self._lock = threading.Lock()
+        self._held: OrderedDict[Hashable, SystemMatrix] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], SystemMatrix]) -> SystemMatrix:
+        """The matrix of `key`, made once."""
+        with self._lock:
+            if key not in self._held:
+                self._held[key] = make()
+            self._held.move_to_end(key)
+            while len(self._held) > 1 and sum(m.nbytes for m in self._held.values()) > self.limit_bytes:
+                self._held.popitem(last=False)
+            return self._held[key]
+
+
+cache = MatrixCache()

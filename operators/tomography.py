@@ -1,0 +1,161 @@
+"""CT projectors: ASTRA's CPU kernels as a batched linear operator with an exact adjoint.
+
+Three backends compute the same thing:
+
+``matrix``  the stack of slices times ASTRA's explicit system matrix (the default on CPU),
+``astra``   ASTRA's own projector, one slice a thread, when the matrix would not fit,
+``cuda``    ASTRA's GPU projectors, see `operators.tomography_cuda`.
+"""
+
+from __future__ import annotations
+
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+import astra
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from operators import system_matrix
+from operators.errors import BackendUnavailable
+from operators.geometry import FanBeam, ParallelBeam
+from operators.linear import LinearOperator, Space
+
+MATRIX_LIMIT_BYTES = 3 * 2**30
+"""Above this estimate the matrix is not built and ASTRA projects slice by slice."""
+
+Backend = Literal["auto", "matrix", "astra", "cuda"]
+
+
+class Tomography(LinearOperator):
+    """Line integrals of attenuation: ``(slices, rows, cols)`` in 1/mm to ``(slices, angles, detectors)``.
+
+    The result has no unit; a disc of radius R mm and attenuation 1/mm projects to 2R at its centre.
+    Computed in float32; float64 input is accepted and returned as float64 with float32 accuracy.
+
+    Parameters
+    ----------
+    geometry
+        Parallel or fan beam, in millimetres and radians.
+    backend
+        ``auto`` takes the matrix up to `MATRIX_LIMIT_BYTES`, ASTRA's own projector above.
+
+    Raises
+    ------
+    BackendUnavailable
+        If ``cuda`` is asked for and ASTRA finds no GPU.
+    """
+
+    def __init__(self, geometry: ParallelBeam, backend: Backend = "auto") -> None:
+        g = geometry
+        super().__init__(Space((g.rows, g.cols)), Space((len(g.angles_rad), g.detectors)))
+        self.geometry = geometry
+        if backend == "auto":
+            backend = "matrix" if estimated_matrix_bytes(g) <= MATRIX_LIMIT_BYTES else "astra"
+        if backend == "cuda" and not astra.use_cuda():
+            raise BackendUnavailable(
+                "ASTRA finds no CUDA device", field="backend", remedy="leave the backend to `auto`"
+            )
+        self.backend = backend
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return self._apply(x, self.range.shape, adjoint=False)
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        return self._apply(y, self.domain.shape, adjoint=True)
+
+    def _apply(self, x: Tensor, shape: tuple[int, ...], *, adjoint: bool) -> Tensor:
+        data = x.detach().to(torch.float32).contiguous()
+        out: Tensor
+        if self.backend == "cuda":
+            from operators import tomography_cuda
+
+            out = tomography_cuda.apply(self.geometry, data, adjoint=adjoint)
+        elif self.backend == "matrix":
+            matrix = system_matrix.cache.get(self.geometry, self._build_matrix)
+            product = matrix.adjoint if adjoint else matrix.forward
+            out = product(data.reshape(len(data), -1)).reshape(len(data), *shape)
+        else:
+            out = self._by_slices(data, shape, adjoint=adjoint)
+        return out.to(x.dtype)
+
+    def _build_matrix(self) -> system_matrix.SystemMatrix:
+        with_projector = Projector(self.geometry)
+        return system_matrix.build(with_projector.id)
+
+    def _by_slices(self, data: Tensor, shape: tuple[int, ...], *, adjoint: bool) -> Tensor:
+        projector = Projector(self.geometry)
+        run = astra.projector.direct_BP if adjoint else astra.projector.direct_FP
+        # ASTRA swallows some failures: what it did not write stays NaN and is caught below.
+        out = torch.full((len(data), *shape), float("nan"))
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            list(pool.map(lambda i: run(projector.id, data[i], out=out[i]), range(len(data))))
+        if bool(torch.isnan(out).any()) and not bool(torch.isnan(data).any()):
+            raise BackendUnavailable("ASTRA's projector left part of its output unwritten", field="backend")
+        return out
+
+
+class Projector:
+    """An ASTRA 2D CPU projector; its id is deleted with the object (ASTRA never does)."""
+
+    def __init__(self, geometry: ParallelBeam) -> None:
+        self.volume_geometry = volume_geometry(geometry)
+        self.projection_geometry = projection_geometry(geometry)
+        self.id = int(astra.create_projector(_kernel(geometry), self.projection_geometry, self.volume_geometry))
+        weakref.finalize(self, astra.projector.delete, self.id)
+
+
+def _kernel(geometry: ParallelBeam) -> str:
+    if not isinstance(geometry, FanBeam):
+        return "linear"
+    # ASTRA's area-weighted fan kernel has no vector form, which a shifted detector needs.
+    return "strip_fanflat" if geometry.detector_shift_mm == 0.0 else "line_fanflat"
+
+
+def volume_geometry(g: ParallelBeam) -> dict[str, object]:
+    """ASTRA's volume geometry, in millimetres around the rotation axis."""
+    half_x, half_y = g.cols * g.pixel_mm / 2, g.rows * g.pixel_mm / 2
+    made: dict[str, object] = astra.create_vol_geom(g.rows, g.cols, -half_x, half_x, -half_y, half_y)
+    return made
+
+
+def projection_geometry(g: ParallelBeam) -> dict[str, object]:
+    """ASTRA's projection geometry; the vector form when the detector is shifted."""
+    angles = np.asarray(g.angles_rad, dtype=np.float64)
+    made: dict[str, object]
+    if g.detector_shift_mm == 0.0:
+        if isinstance(g, FanBeam):
+            made = astra.create_proj_geom(
+                "fanflat", g.detector_mm, g.detectors, angles, g.source_origin_mm, g.origin_detector_mm
+            )
+        else:
+            made = astra.create_proj_geom("parallel", g.detector_mm, g.detectors, angles)
+        return made
+    kind = "fanflat_vec" if isinstance(g, FanBeam) else "parallel_vec"
+    made = astra.create_proj_geom(kind, g.detectors, view_vectors(g))
+    return made
+
+
+def view_vectors(g: ParallelBeam) -> NDArray[np.float64]:
+    """Rows ``(ray or source x, y, detector centre x, y, detector step x, y)`` of ASTRA's vector geometries."""
+    angles = np.asarray(g.angles_rad, dtype=np.float64)
+    along = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    toward = np.stack([np.sin(angles), -np.cos(angles)], axis=1)
+    centre = along * g.detector_shift_mm
+    if isinstance(g, FanBeam):
+        return np.concatenate(
+            [toward * g.source_origin_mm, centre - toward * g.origin_detector_mm, along * g.detector_mm], axis=1
+        )
+    return np.concatenate([toward, centre, along * g.detector_mm], axis=1)
+
+
+def estimated_matrix_bytes(g: ParallelBeam) -> int:
+    """Bytes of the matrix and its transpose: non-zeros a pixel and view, measured for each kernel, times 16."""
+    finer = max(1.0, g.pixel_mm * g.magnification / g.detector_mm)
+    per_pixel = {"linear": 1.9, "strip_fanflat": 1.5 + finer, "line_fanflat": 1.5}[_kernel(g)]
+    if _kernel(g) != "strip_fanflat":
+        per_pixel *= finer
+    return int(per_pixel * g.rows * g.cols * len(g.angles_rad) * 16)

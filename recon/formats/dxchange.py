@@ -1,0 +1,93 @@
+"""DXchange HDF5: raw projections with flat and dark fields to line integrals.
+
+Layout: ``/exchange/data (angles, rows, columns)``, ``data_white``, ``data_dark`` and ``theta`` in degrees.
+A detector row is a slice of the volume.
+
+References
+----------
+De Carlo et al. 2014, J. Synchrotron Rad. 21, 1224-1230.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from operators.errors import GeometryError, InputError
+from recon.formats import hdf5
+from recon.formats.safety import check_finite, real
+
+SMALLEST_TRANSMISSION = 1e-4
+"""Transmission below this is detector noise: a line integral above 9.2 cannot be told from more."""
+
+
+def read(path: Path) -> tuple[NDArray[np.float32], tuple[float, ...], float, list[str]]:
+    """Line integrals, angles, noise and remarks.
+
+    Returns
+    -------
+    tuple
+        Line integrals ``(slices, angles, detectors)``, angles in radians, the standard deviation of the
+        line integrals' noise as the flat fields show it, and remarks for the report.
+
+    Raises
+    ------
+    InputError
+        If a dataset is missing, counts are negative, or flat fields are not brighter than dark ones.
+    """
+    with hdf5.opened(path) as file:
+        counts = _counts(hdf5.dataset(file, "exchange/data"), "exchange/data")
+        flats = _counts(hdf5.dataset(file, "exchange/data_white"), "exchange/data_white")
+        darks = _counts(hdf5.dataset(file, "exchange/data_dark"), "exchange/data_dark")
+        has_theta = "theta" in file["exchange"]
+        theta = real(hdf5.dataset(file, "exchange/theta"), "exchange/theta") if has_theta else None
+    for name, field in (("data_white", flats), ("data_dark", darks)):
+        if field.shape[1:] != counts.shape[1:]:
+            raise GeometryError(
+                f"exchange/{name} has frames of {field.shape[1:]}, exchange/data of {counts.shape[1:]}", field="input"
+            )
+    dark, flat = darks.mean(0), flats.mean(0)
+    span = flat - dark
+    if not (span > 0).all():
+        row, column = (int(i) for i in np.argwhere(span <= 0)[0])
+        raise InputError(
+            f"the flat field is not above the dark field at row {row}, column {column}",
+            field="exchange/data_white",
+            remedy="check that flat and dark fields are not swapped; mask dead detector elements",
+        )
+    angles = _angles(theta, len(counts))
+    transmission = (counts - dark) / span
+    low = int((transmission < SMALLEST_TRANSMISSION).sum())
+    notes = [f"{low} of {counts.size} transmissions were below {SMALLEST_TRANSMISSION:g} and set to it"] if low else []
+    line_integrals = -np.log(np.maximum(transmission, SMALLEST_TRANSMISSION))
+    # Flat frames repeat one measurement: their scatter over their mean is the relative noise of a count.
+    relative = float(np.median(flats.std(0, ddof=1) / span)) if len(flats) > 2 else 0.0
+    noise = relative * math.sqrt(float(np.median(span / np.maximum(counts - dark, 1.0))))
+    ordered = np.ascontiguousarray(line_integrals.transpose(1, 0, 2), dtype=np.float32)
+    return ordered, angles, noise, notes
+
+
+def _counts(data: NDArray[np.generic], field: str) -> NDArray[np.float32]:
+    if data.ndim != 3:
+        raise InputError(f"shape {data.shape}, expected (frames, rows, columns)", field=field)
+    counts = real(data, field)
+    check_finite(counts, field)
+    if (counts < 0).any():
+        index = tuple(int(i) for i in np.argwhere(counts < 0)[0])
+        raise InputError(
+            f"{int((counts < 0).sum())} counts are negative, the first at {index} is {counts[index]:g}",
+            field=field,
+            remedy="give raw detector counts; subtract no background before",
+        )
+    return counts
+
+
+def _angles(theta_deg: NDArray[np.float32] | None, views: int) -> tuple[float, ...]:
+    if theta_deg is None:
+        raise InputError("there is no exchange/theta", field="exchange/theta", remedy="give acquisition.angles_rad")
+    if theta_deg.shape != (views,):
+        raise GeometryError(f"{theta_deg.size} angles for {views} projections", field="exchange/theta")
+    return tuple(float(a) for a in np.deg2rad(theta_deg.astype(np.float64)))

@@ -1,0 +1,107 @@
+"""HDF5: single datasets, and our own measurement files, which carry their acquisition with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from operators.errors import InputError
+from recon.formats.safety import check_size, existing
+from recon.job import Acquisition, MRICartesian, invalid
+from recon.measurement import Measurement
+
+FORMAT = "diffusion-recon measurement 1"
+
+
+@contextmanager
+def opened(path: Path, field: str = "input") -> Iterator[h5py.File]:
+    """An HDF5 file for reading; anything that h5py cannot open or read is an `InputError`."""
+    existing(path, field)
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, RuntimeError) as error:
+        line = str(error).splitlines()[0]
+        raise InputError(f"{path.name} is not a readable HDF5 file: {line}", field=field) from error
+
+
+def dataset(file: h5py.File, name: str, field: str = "input") -> NDArray[np.generic]:
+    """Read a dataset that lies in the file itself; its size is checked first."""
+    node: h5py.Group | h5py.Dataset = file
+    for part in name.strip("/").split("/"):
+        # Links can lead to other files of the machine: only hard links are followed.
+        link = node.get(part, getlink=True) if isinstance(node, h5py.Group) and part in node else None
+        if not isinstance(link, h5py.HardLink):
+            present = ", ".join(sorted(map(str, node))) if isinstance(node, h5py.Group) else "none"
+            raise InputError(
+                f"there is no dataset {name!r} in the file",
+                field=field,
+                remedy=f"give its name in input.dataset; at that place there are: {present or 'none'}",
+            )
+        node = node[part]
+    if not isinstance(node, h5py.Dataset) or node.is_virtual or node.external:
+        raise InputError(f"{name!r} is not a dataset stored in this file", field=field)
+    if node.dtype.kind not in "biufc":
+        raise InputError(f"{name!r} holds {node.dtype}, expected numbers", field=field)
+    check_size(node.shape, node.dtype.itemsize, field)
+    return np.asarray(node[()])
+
+
+def read_array(path: Path, name: str | None, field: str = "input") -> NDArray[np.generic]:
+    """One dataset; ``data`` or ``kspace`` when no name is given."""
+    with opened(path, field) as file:
+        chosen = name or next((n for n in ("data", "kspace") if n in file), "data")
+        return dataset(file, chosen, field)
+
+
+def is_measurement(path: Path) -> bool:
+    """Whether the file was written by `write_measurement`."""
+    with opened(path) as file:
+        return bool(file.attrs.get("format", "") == FORMAT)
+
+
+def read_measurement(path: Path) -> Measurement:
+    """Read a file written by `write_measurement`."""
+    with opened(path) as file:
+        stored = file.attrs.get("acquisition", "null")
+        affine = dataset(file, "affine") if "affine" in file else None
+        truth = dataset(file, "truth") if "truth" in file else None
+        mask = dataset(file, "mask") if "mask" in file else None
+        noise = float(file.attrs["noise_std"]) if "noise_std" in file.attrs else None
+        provenance = str(file.attrs.get("provenance", "{}"))
+        data = dataset(file, "data")
+    try:
+        acquisition = TypeAdapter(Acquisition).validate_python(json.loads(stored))
+    except ValidationError as error:
+        raise invalid(error, path.name) from error
+    return Measurement(
+        data=data.astype(np.complex64 if isinstance(acquisition, MRICartesian) else np.float32),
+        acquisition=acquisition,
+        affine=None if affine is None else affine.astype(np.float64),
+        truth=None if truth is None else truth.astype(np.float32),
+        mask=None if mask is None else mask.astype(bool),
+        noise_std=noise,
+        provenance=json.loads(provenance),
+    )
+
+
+def write_measurement(path: Path, measurement: Measurement) -> None:
+    """Write a measurement with everything needed to reconstruct it."""
+    with h5py.File(path, "w") as file:
+        file.attrs["format"] = FORMAT
+        file.attrs["acquisition"] = measurement.acquisition.model_dump_json(exclude_none=True)
+        file.attrs["provenance"] = json.dumps(measurement.provenance)
+        if measurement.noise_std is not None:
+            file.attrs["noise_std"] = measurement.noise_std
+        file["data"] = measurement.data
+        for name in ("affine", "truth", "mask"):
+            value = getattr(measurement, name)
+            if value is not None:
+                file.create_dataset(name, data=value, compression="gzip", compression_opts=1)

@@ -1,0 +1,59 @@
+"""Fan-beam sinograms of the Helsinki Tomography Challenge 2022 in one ``.npz``.
+
+Keys ``NAME__sino (angles, detectors)`` and ``NAME__deg``, with the scanner's distances beside them. The
+angles count as ASTRA's do, without offset, and the challenge's reference images need neither flip nor turn.
+
+References
+----------
+Meaney, Silva de Moura and Siltanen 2022, Zenodo 8041800 (CC BY 4.0).
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from operators.errors import GeometryError, InputError
+from recon.formats.safety import check_finite, check_size, existing, real
+from recon.job import CTFan
+
+_SCALARS = ("distanceSourceOrigin_mm", "distanceSourceDetector_mm", "detectorPixel_mm")
+
+
+def read(path: Path, scan: str | None) -> tuple[NDArray[np.float32], CTFan]:
+    """Line integrals ``(1, angles, detectors)`` of one scan, and the geometry the file states."""
+    existing(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            total = sum(item.file_size for item in archive.infolist())
+    except zipfile.BadZipFile as error:
+        raise InputError(f"{path.name} is not a .npz file", field="input") from error
+    check_size((max(total, 1),), 1)
+    with np.load(path, allow_pickle=False) as archive:
+        scans = sorted(k.removesuffix("__sino") for k in archive.files if k.endswith("__sino"))
+        chosen = scan if scan is not None else (scans[0] if len(scans) == 1 else None)
+        if chosen not in scans:
+            raise InputError(
+                f"scan {scan!r} is not in {path.name}" if scan else f"{path.name} holds {len(scans)} scans",
+                field="input.scan",
+                remedy=f"choose one of: {', '.join(scans)}",
+            )
+        missing = [k for k in (*_SCALARS, f"{chosen}__deg") if k not in archive.files]
+        if missing:
+            raise InputError(f"{path.name} lacks {', '.join(missing)}", field="input")
+        source_origin, source_detector, pitch = (float(archive[k]) for k in _SCALARS)
+        sinogram = real(archive[f"{chosen}__sino"])
+        degrees = archive[f"{chosen}__deg"].astype(np.float64)
+    check_finite(sinogram)
+    if sinogram.ndim != 2 or degrees.shape != (sinogram.shape[0],):
+        raise GeometryError(f"{degrees.size} angles for a sinogram of shape {sinogram.shape}", field="input")
+    acquisition = CTFan(
+        angles_rad=[float(a) for a in np.deg2rad(degrees)],
+        detector_mm=pitch,
+        source_origin_mm=source_origin,
+        origin_detector_mm=source_detector - source_origin,
+    )
+    return sinogram[None], acquisition

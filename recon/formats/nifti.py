@@ -1,0 +1,88 @@
+"""NIfTI volumes in and out; arrays inside are ``(slices, rows, cols)``, files are ``(col, row, slice)``."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from operators.errors import InputError
+from recon.formats.safety import check_finite, check_size, existing
+
+
+def read(path: Path, field: str = "input") -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """A volume ``(slices, rows, cols)`` and its affine from ``(col, row, slice)`` to RAS millimetres.
+
+    Raises
+    ------
+    InputError
+        If the file is not NIfTI, truncated, not three-dimensional, or its affine is unusable.
+    ResourceLimit
+        If the header promises more than the limit.
+    """
+    existing(path, field)
+    try:
+        if not nib.Nifti1Image.path_maybe_image(path)[0]:
+            raise InputError(f"{path.name} is not a NIfTI file", field=field, remedy="give a .nii or .nii.gz file")
+        image = nib.Nifti1Image.from_filename(path)
+        shape = tuple(int(n) for n in image.shape)
+        dtype = image.get_data_dtype()
+    except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError, zlib.error, OverflowError) as error:
+        raise InputError(f"{path.name} is not a readable NIfTI file: {_line(error)}", field=field) from error
+    trimmed = shape[:3] if len(shape) > 3 and set(shape[3:]) == {1} else shape
+    if len(trimmed) != 3:
+        raise InputError(f"{path.name} has shape {shape}, expected three dimensions", field=field)
+    if dtype.kind not in "iuf":
+        raise InputError(f"{path.name} holds {dtype}, expected real numbers", field=field)
+    affine = np.asarray(image.affine, dtype=np.float64)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise InputError(f"{path.name} has an affine that is singular or not finite", field=field)
+    check_size(trimmed, max(dtype.itemsize, 4), field)
+    _check_length(path, int(np.prod(shape)) * dtype.itemsize + int(image.dataobj.offset), field)
+    try:
+        data = np.asarray(image.dataobj, dtype=np.float32).reshape(trimmed)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise InputError(f"{path.name} is truncated or damaged: {_line(error)}", field=field) from error
+    check_finite(data, field)
+    return np.ascontiguousarray(data.transpose(2, 1, 0)), affine
+
+
+def _check_length(path: Path, promised: int, field: str) -> None:
+    """The file must hold what its header promises; compressed files are decompressed no further than that."""
+    if path.name.endswith(".gz"):
+        held = 0
+        try:
+            with gzip.open(path) as stream:
+                while held < promised and (chunk := stream.read(2**20)):
+                    held += len(chunk)
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(
+                f"{path.name} is truncated or damaged after {held} bytes: {_line(error)}",
+                field=field,
+                remedy="copy it again",
+            ) from error
+    else:
+        held = path.stat().st_size
+    if held < promised:
+        raise InputError(
+            f"{path.name} is truncated: the header promises {promised} bytes, the file holds {held}",
+            field=field,
+            remedy="copy it again",
+        )
+
+
+def write(path: Path, volume: NDArray[np.float32], affine: NDArray[np.float64], description: str) -> None:
+    """Write ``(slices, rows, cols)`` as float32 NIfTI with `affine`; units are millimetres."""
+    image = nib.Nifti1Image(np.ascontiguousarray(volume.transpose(2, 1, 0)), affine)
+    image.header.set_xyzt_units("mm")
+    image.header["descrip"] = description.encode()[:79]
+    nib.save(image, path)
+
+
+def _line(error: BaseException) -> str:
+    text = str(error) or type(error).__name__
+    return text.splitlines()[0]

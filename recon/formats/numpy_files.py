@@ -1,0 +1,52 @@
+""".npy arrays, never unpickled, and never trusted about their size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from operators.errors import InputError
+from recon.formats.safety import check_size, existing
+
+
+def read(path: Path, field: str = "input") -> NDArray[np.generic]:
+    """Read one array.
+
+    Raises
+    ------
+    InputError
+        If the header is damaged, promises more or less than the file holds, or the dtype is not numeric.
+    ResourceLimit
+        If the header promises more than the limit.
+    """
+    with existing(path, field).open("rb") as stream:
+        shape, dtype = _header(stream, path.name, field)
+        if dtype.hasobject or dtype.kind not in "biufc":
+            raise InputError(f"{path.name} holds dtype {dtype}, expected numbers", field=field)
+        promised = check_size(shape, dtype.itemsize, field)
+        present = path.stat().st_size - stream.tell()
+        if promised != present:
+            raise InputError(
+                f"the header of {path.name} promises {promised} bytes (shape {shape}, {dtype}), the file holds {present}",
+                field=field,
+                remedy="the file is truncated or damaged; copy it again",
+            )
+    return np.load(path, allow_pickle=False)  # type: ignore[no-any-return]
+
+
+def _header(stream: IO[bytes], name: str, field: str) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
+    try:
+        version = npy.read_magic(stream)
+        read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
+        shape, _, dtype = read_header(stream)
+    except Exception as error:  # the header is Python syntax: its parser can fail in a dozen ways
+        raise InputError(
+            f"{name} is not a readable .npy file: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            field=field,
+            remedy="write it with numpy.save",
+        ) from error
+    return shape, dtype

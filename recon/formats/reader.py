@@ -1,0 +1,195 @@
+"""From a job's input to a `Measurement`: one function a format, then the checks every measurement passes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from operators.errors import GeometryError, InputError
+from recon.formats import dxchange, hdf5, htc, nifti, numpy_files
+from recon.formats.safety import check_finite, real, stack
+from recon.geometry import shifted_affine
+from recon.job import FORMATS, CTFan, CTParallel, JobSpec, MRICartesian, Simulation, format_of
+from recon.measurement import Measurement
+
+_CT_AXES = "(slices, angles, detectors)"
+_MRI_AXES = "(slices, coils, rows, cols)"
+LARGEST_LINE_INTEGRAL = 50.0
+"""exp(-50) of the photons arrive: nobody measured that, so the array holds something else."""
+
+
+def read(spec: JobSpec, files: Mapping[str, Path]) -> Measurement:
+    """Read and check what a job measured.
+
+    Parameters
+    ----------
+    spec
+        The job.
+    files
+        Local path of each file of ``spec.files()``.
+
+    Raises
+    ------
+    InputError
+        Whatever is wrong, with the field.
+    """
+    path = files["input"]
+    kind = spec.input.format or format_of(path.name)
+    match kind:
+        case "numpy":
+            measurement = _plain(numpy_files.read(path), spec)
+        case "hdf5" if hdf5.is_measurement(path):
+            measurement = _own(path, spec)
+        case "hdf5":
+            measurement = _plain(hdf5.read_array(path, spec.input.dataset), spec)
+        case "dxchange":
+            measurement = _dxchange(path, spec)
+        case "htc":
+            measurement = _htc(path, spec)
+        case "nifti":
+            measurement = _retrospective(path, spec)
+        case _:
+            raise InputError(
+                f"the format cannot be told from the name {path.name!r}",
+                field="input.format",
+                remedy=f"choose one of: {', '.join(FORMATS)}",
+            )
+    if isinstance(measurement.acquisition, MRICartesian):
+        measurement = _with_mri_files(measurement, files)
+    if kind != "nifti":
+        measurement = _selected(measurement, spec)
+    _check(measurement)
+    return measurement
+
+
+def _plain(data: NDArray[np.generic], spec: JobSpec) -> Measurement:
+    acquisition = _required_acquisition(spec)
+    if isinstance(acquisition, MRICartesian):
+        if data.dtype.kind != "c":
+            raise InputError(f"dtype {data.dtype}, k-space must be complex", field="input")
+        return Measurement(stack(data, 4, _MRI_AXES).astype(np.complex64), acquisition)
+    return Measurement(stack(real(data), 3, _CT_AXES), acquisition)
+
+
+def _own(path: Path, spec: JobSpec) -> Measurement:
+    measurement = hdf5.read_measurement(path)
+    if spec.acquisition is None:
+        return measurement
+    return replace(measurement, acquisition=_completed(spec.acquisition, measurement.acquisition))
+
+
+def _dxchange(path: Path, spec: JobSpec) -> Measurement:
+    data, angles, noise, notes = dxchange.read(path)
+    stated = CTParallel(angles_rad=list(angles))
+    acquisition = _completed(spec.acquisition or CTParallel(), stated)
+    return Measurement(data, acquisition, noise_std=noise, notes=notes)
+
+
+def _htc(path: Path, spec: JobSpec) -> Measurement:
+    data, stated = htc.read(path, spec.input.scan)
+    return Measurement(data, _completed(spec.acquisition or CTFan(), stated))
+
+
+def _retrospective(path: Path, spec: JobSpec) -> Measurement:
+    from recon.simulate import simulate
+
+    acquisition = _required_acquisition(spec)
+    volume, affine = nifti.read(path)
+    if spec.input.slices is not None:
+        first, last = _range(spec.input.slices, len(volume))
+        volume, affine = volume[first:last], shifted_affine(affine, first)
+    measurement = simulate(volume, affine, acquisition, spec.input.simulate or Simulation())
+    note = "simulated from a known volume with the same operator that reconstructs it: expect less from measured data"
+    return replace(measurement, notes=[note])
+
+
+def _with_mri_files(measurement: Measurement, files: Mapping[str, Path]) -> Measurement:
+    """Add the mask and coil maps that the acquisition names."""
+    if "acquisition.mask" in files:
+        mask = numpy_files.read(files["acquisition.mask"], "acquisition.mask")
+        values = np.unique(mask)
+        if mask.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
+            raise InputError("a mask holds only 0 and 1", field="acquisition.mask")
+        measurement = replace(measurement, mask=mask.astype(bool))
+    if "acquisition.coil_maps" in files:
+        maps = numpy_files.read(files["acquisition.coil_maps"], "acquisition.coil_maps")
+        if maps.dtype.kind != "c" or maps.ndim not in (3, 4):
+            raise InputError(
+                f"shape {maps.shape} {maps.dtype}, expected complex ([slices,] coils, rows, cols)",
+                field="acquisition.coil_maps",
+            )
+        check_finite(maps, "acquisition.coil_maps")
+        measurement = replace(measurement, coil_maps=maps.astype(np.complex64))
+    return measurement
+
+
+def _selected(measurement: Measurement, spec: JobSpec) -> Measurement:
+    if spec.input.slices is None:
+        return measurement
+    first, last = _range(spec.input.slices, len(measurement.data))
+    maps = measurement.coil_maps
+    return replace(
+        measurement,
+        data=measurement.data[first:last],
+        truth=None if measurement.truth is None else measurement.truth[first:last],
+        affine=None if measurement.affine is None else shifted_affine(measurement.affine, first),
+        coil_maps=maps[first:last] if maps is not None and maps.ndim == 4 else maps,
+    )
+
+
+def _range(slices: tuple[int, int], count: int) -> tuple[int, int]:
+    if slices[1] > count:
+        raise InputError(f"slices {list(slices)}, the input has {count}", field="input.slices")
+    return slices
+
+
+def _required_acquisition(spec: JobSpec) -> CTParallel | CTFan | MRICartesian:
+    if spec.acquisition is None:
+        raise InputError(
+            "needed: the file does not say how it was measured",
+            field="acquisition",
+            remedy="give kind (ct-parallel, ct-fan or mri-cartesian) and its sizes",
+        )
+    return spec.acquisition
+
+
+def _completed(
+    given: CTParallel | CTFan | MRICartesian, stated: CTParallel | CTFan | MRICartesian
+) -> CTParallel | CTFan | MRICartesian:
+    """What the file states, with what the user gives on top."""
+    if given.kind != stated.kind:
+        raise InputError(f"{given.kind!r}, the file holds {stated.kind}", field="acquisition.kind")
+    wanted = {k: getattr(given, k) for k in given.model_fields_set if getattr(given, k) is not None}
+    return stated.model_copy(update=wanted)
+
+
+def _check(measurement: Measurement) -> None:
+    """Finite, sensibly sized and plausible in unit."""
+    check_finite(measurement.data)
+    acquisition = measurement.acquisition
+    if isinstance(acquisition, MRICartesian):
+        return
+    angles = acquisition.angles()
+    if angles is not None and measurement.data.shape[1] != len(angles):
+        raise GeometryError(
+            f"{len(angles)} angles for a sinogram of shape {measurement.data.shape} {_CT_AXES}",
+            field="acquisition.angles_rad",
+            remedy="give one angle a projection; transpose the array if its axes are in another order",
+        )
+    largest, lowest = float(measurement.data.max()), float(measurement.data.min())
+    if largest > LARGEST_LINE_INTEGRAL:
+        raise InputError(
+            f"line integrals reach {largest:g}: these look like counts or HU, not -log(I / I0)",
+            field="input",
+            remedy="take -log(I / I0), or use format dxchange for raw counts",
+        )
+    if lowest < -1.0:
+        raise InputError(
+            f"line integrals reach {lowest:g}: more photons behind the object than without it",
+            field="input",
+            remedy="check the flat-field correction and the sign of the logarithm",
+        )

@@ -1,0 +1,68 @@
+"""Checks every reader shares: sizes before allocation, dtypes, finite values."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from operators.errors import InputError, ResourceLimit
+
+DEFAULT_LIMIT = 8 * 2**30
+
+
+def limit_bytes() -> int:
+    """Largest array a reader accepts; RECON_MAX_INPUT_BYTES sets it."""
+    return int(os.environ.get("RECON_MAX_INPUT_BYTES", DEFAULT_LIMIT))
+
+
+def existing(path: Path, field: str = "input") -> Path:
+    """The path, if it is a readable file."""
+    if not path.is_file():
+        raise InputError(f"there is no file {path.name}", field=f"{field}.path", remedy="check the path")
+    return path
+
+
+def check_size(shape: tuple[int, ...], itemsize: int, field: str = "input") -> int:
+    """Bytes of an array, if it is not negative, not empty and within the limit."""
+    if not shape or any(n < 1 for n in shape):
+        raise InputError(f"the header says shape {shape}: an empty array", field=field)
+    nbytes = math.prod(int(n) for n in shape) * itemsize
+    if nbytes > limit_bytes():
+        raise ResourceLimit(
+            f"the header says shape {shape}, {nbytes / 1e9:.1f} GB; the limit is {limit_bytes() / 1e9:.1f} GB",
+            field=field,
+            remedy="select fewer slices, or raise RECON_MAX_INPUT_BYTES on the machine that computes",
+        )
+    return nbytes
+
+
+def check_finite(data: NDArray[np.generic], field: str = "input") -> None:
+    """Raise `InputError` naming the first value that is NaN or infinite."""
+    bad = ~np.isfinite(data)
+    if bad.any():
+        index = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise InputError(
+            f"{int(bad.sum())} of {data.size} values are not finite, the first at {index} is {data[index]}",
+            field=field,
+            remedy="replace dead detector elements or missing samples before reconstruction",
+        )
+
+
+def real(data: NDArray[np.generic], field: str = "input") -> NDArray[np.float32]:
+    """Real numbers as float32; complex and non-numeric arrays are refused."""
+    if data.dtype.kind not in "iuf":
+        raise InputError(f"dtype {data.dtype}, expected real numbers", field=field)
+    return np.ascontiguousarray(data, dtype=np.float32)
+
+
+def stack(data: NDArray[np.generic], ndim: int, axes: str, field: str = "input") -> NDArray[np.generic]:
+    """Add a missing slice axis; raise `InputError` when the number of axes is wrong."""
+    if data.ndim == ndim - 1:
+        return data[None]
+    if data.ndim != ndim:
+        raise InputError(f"shape {data.shape}, expected {axes} or the same without slices", field=field)
+    return data

@@ -1,0 +1,80 @@
+"""From a completed acquisition to operator geometry and patient coordinates."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from operators.errors import InputError
+from operators.geometry import FanBeam, ParallelBeam
+from recon.job import CTFan, CTParallel
+
+WATER_PER_MM = 0.02
+"""Attenuation of water near 60 keV in 1/mm, used for simulation."""
+
+
+def ct_geometry(acquisition: CTParallel | CTFan, detectors: int) -> ParallelBeam:
+    """The operator's geometry; sizes that were left open follow from the detector.
+
+    An unset pixel is the detector pitch at the rotation axis, an unset image covers the field of view.
+    """
+    a = acquisition
+    angles = a.angles()
+    detector_mm = _required(a.detector_mm, "detector_mm")
+    if angles is None:
+        raise InputError("needed, the file does not carry it", field="acquisition.angles_rad")
+    shift = a.detector_shift_mm or 0.0
+    if a.rotation_center_column is not None:
+        shift = ((detectors - 1) / 2 - a.rotation_center_column) * detector_mm
+    fan: dict[str, float] = {}
+    magnification = 1.0
+    if isinstance(a, CTFan):
+        source = _required(a.source_origin_mm, "source_origin_mm")
+        behind = _required(a.origin_detector_mm, "origin_detector_mm")
+        fan = {"source_origin_mm": source, "origin_detector_mm": behind}
+        magnification = (source + behind) / source
+    pixel_mm = a.pixel_mm or detector_mm / magnification
+    visible = 2 * (detectors * detector_mm / 2 - abs(shift)) / magnification
+    if fan:
+        visible = 2 * fan["source_origin_mm"] * math.sin(math.atan(visible / 2 / fan["source_origin_mm"]))
+    side = max(int(visible / pixel_mm + 1e-6), 1)
+    common = {
+        "rows": a.rows or a.cols or side,
+        "cols": a.cols or a.rows or side,
+        "pixel_mm": pixel_mm,
+        "angles_rad": angles,
+        "detectors": detectors,
+        "detector_mm": detector_mm,
+        "detector_shift_mm": shift,
+    }
+    return FanBeam(**common, **fan) if fan else ParallelBeam(**common)  # type: ignore[arg-type]
+
+
+def _required(value: float | None, name: str) -> float:
+    if value is None:
+        raise InputError(
+            "needed, the file does not carry it", field=f"acquisition.{name}", remedy="give it in millimetres"
+        )
+    return value
+
+
+def voxel_size(affine: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Column, row and slice spacing in mm of an affine over ``(col, row, slice)``."""
+    col, row, slice_ = np.linalg.norm(affine[:3, :3], axis=0)
+    return float(col), float(row), float(slice_)
+
+
+def scanner_affine(rows: int, cols: int, pixel_mm: float, slice_mm: float) -> NDArray[np.float64]:
+    """Voxel ``(col, row, slice)`` to the scanner frame: x right, y up (row 0 on top), origin on the axis."""
+    affine = np.diag([pixel_mm, -pixel_mm, slice_mm, 1.0])
+    affine[:2, 3] = [-(cols - 1) / 2 * pixel_mm, (rows - 1) / 2 * pixel_mm]
+    return affine
+
+
+def shifted_affine(affine: NDArray[np.float64], first_slice: int) -> NDArray[np.float64]:
+    """The affine of a volume that starts at `first_slice` of the one `affine` belongs to."""
+    moved = affine.copy()
+    moved[:3, 3] += first_slice * affine[:3, 2]
+    return moved

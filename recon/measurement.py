@@ -1,0 +1,42 @@
+"""What was measured: the array, its geometry and units, and where it lies in the patient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon.job import CTFan, CTParallel, MRICartesian
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A measurement read from a file.
+
+    Parameters
+    ----------
+    data
+        CT: line integrals ``(slices, angles, detectors)`` float32. MRI: k-space ``(slices, coils, rows,
+        cols)`` complex64.
+    acquisition
+        Geometry, completed by what the file knew.
+    affine
+        Voxel ``(col, row, slice)`` to patient millimetres (RAS), if the data came with one.
+    truth
+        Known volume ``(slices, rows, cols)`` in the result's unit when the measurement was simulated. It
+        is compared with the result and never given to a solver.
+    notes
+        Remarks for the report.
+    """
+
+    data: NDArray[np.generic]
+    acquisition: CTParallel | CTFan | MRICartesian
+    affine: NDArray[np.float64] | None = None
+    truth: NDArray[np.float32] | None = None
+    noise_std: float | None = None
+    mask: NDArray[np.bool_] | None = None
+    coil_maps: NDArray[np.complex64] | None = None
+    notes: list[str] = field(default_factory=list)
+    provenance: dict[str, Any] = field(default_factory=dict)

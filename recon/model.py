@@ -1,0 +1,133 @@
+"""From a measurement to the inverse problem: operator, noise level, the prior's axis, display units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from operators.coils import espirit_maps
+from operators.errors import GeometryError
+from operators.fourier import CartesianMRI
+from operators.tomography import Tomography
+from recon import noise_level
+from recon.geometry import ct_geometry, scanner_affine, voxel_size
+from recon.job import MRICartesian
+from recon.measurement import Measurement
+from recon.priors.card import Card
+from recon.solvers.problem import Axis, Problem
+from recon.solvers.tv import classical_start, robust_maximum
+
+BRIGHTEST = 0.6
+"""Where the robust maximum of a CT scan without a water value is put on the prior's axis: dense bone."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """An inverse problem and how its solution is expressed.
+
+    Parameters
+    ----------
+    problem
+        Operator, data and noise; volumes in 1/mm (CT) or the k-space's unit (MRI).
+    affine
+        Voxel ``(col, row, slice)`` to millimetres, of the patient or of the scanner.
+    in_patient
+        Whether `affine` leads into the patient's RAS frame.
+    unit
+        Of the written result: ``HU``, ``1/mm`` or ``a.u.``.
+    mu_water
+        Attenuation of water, when the unit is HU.
+    """
+
+    problem: Problem
+    affine: NDArray[np.float64]
+    in_patient: bool
+    unit: str
+    mu_water: float | None
+    notes: list[str]
+
+    def display(self, volume: Tensor) -> NDArray[np.float32]:
+        """A solution in the result's unit: HU, 1/mm, or the magnitude."""
+        if volume.is_complex():
+            return volume.abs().numpy()
+        if self.mu_water is not None:
+            volume = (volume / self.mu_water - 1) * 1000
+        return volume.numpy()
+
+    def prior_axis(self, card: Card) -> Axis:
+        """The affine map from the prior's axis to this problem's unit."""
+        if card.modality == "mri":
+            return Axis(robust_maximum(classical_start(self.problem)) or 1.0, 0.0)
+        if self.mu_water is not None:
+            half = (card.axis.high - card.axis.low) / 2
+            return Axis(self.mu_water * half / 1000, self.mu_water * (1 + (card.axis.low + half) / 1000))
+        scale = (robust_maximum(classical_start(self.problem)) or 1.0) / (1 + BRIGHTEST)
+        return Axis(scale, scale)
+
+
+def build(measurement: Measurement) -> Model:
+    """Set up the inverse problem of a measurement."""
+    if isinstance(measurement.acquisition, MRICartesian):
+        return _mri(measurement, measurement.acquisition)
+    return _ct(measurement)
+
+
+def _ct(measurement: Measurement) -> Model:
+    acquisition = measurement.acquisition
+    assert not isinstance(acquisition, MRICartesian)
+    data = torch.from_numpy(measurement.data)
+    geometry = ct_geometry(acquisition, data.shape[2])
+    notes = list(measurement.notes)
+    noise = acquisition.noise_std if acquisition.noise_std is not None else measurement.noise_std
+    if noise is None:
+        noise = noise_level.of_sinogram(data)
+        notes.append(f"noise of the line integrals estimated from the sinogram: {noise:.2e}")
+    slice_mm = acquisition.slice_mm or geometry.pixel_mm
+    affine, in_patient = measurement.affine, measurement.affine is not None
+    if affine is None:
+        affine = scanner_affine(geometry.rows, geometry.cols, geometry.pixel_mm, slice_mm)
+        notes.append("no patient coordinates in the input: the affine is the scanner's frame")
+    problem = Problem(Tomography(geometry), data, noise, slice_mm, geometry.pixel_mm)
+    mu_water = acquisition.mu_water_per_mm
+    return Model(problem, affine, in_patient, "HU" if mu_water else "1/mm", mu_water, notes)
+
+
+def _mri(measurement: Measurement, acquisition: MRICartesian) -> Model:
+    data = torch.from_numpy(measurement.data)
+    rows, cols = data.shape[2:]
+    notes = list(measurement.notes)
+    sampled = (data != 0).any(dim=(0, 1)) if measurement.mask is None else torch.from_numpy(measurement.mask)
+    if tuple(sampled.shape) != (rows, cols):
+        raise GeometryError(
+            f"the mask is {tuple(sampled.shape)}, k-space {(rows, cols)}", field="acquisition.mask"
+        )
+    if measurement.coil_maps is not None:
+        maps = torch.from_numpy(measurement.coil_maps)
+        if maps.shape[-3:] != data.shape[1:]:
+            raise GeometryError(
+                f"coil maps of shape {tuple(maps.shape)} for k-space {tuple(data.shape)}",
+                field="acquisition.coil_maps",
+            )
+    else:
+        maps = espirit_maps(data, sampled, acquisition.calibration_width)
+        notes.append("coil maps by ESPIRiT from the fully sampled centre of k-space")
+    noise = acquisition.noise_std if acquisition.noise_std is not None else measurement.noise_std
+    if noise is None:
+        noise = noise_level.of_kspace(data, sampled)
+        notes.append(f"noise of k-space estimated from its outermost samples: {noise:.2e}")
+    affine, in_patient = measurement.affine, measurement.affine is not None
+    pixel_mm, slice_mm = acquisition.pixel_mm or 1.0, acquisition.slice_mm or acquisition.pixel_mm or 1.0
+    if affine is None:
+        affine = scanner_affine(rows, cols, pixel_mm, slice_mm)
+        notes.append("no patient coordinates in the input: the affine is the scanner's frame")
+        if acquisition.pixel_mm is None:
+            notes.append("no pixel size in the input: voxels are written as 1 mm")
+    else:
+        pixel_mm, _, slice_mm = voxel_size(affine)
+    operator = CartesianMRI(sampled, maps)
+    problem = Problem(operator, data * sampled, noise, slice_mm, pixel_mm)
+    return Model(problem, affine, in_patient, "a.u.", None, notes)

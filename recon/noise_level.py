@@ -1,0 +1,47 @@
+"""Noise of a measurement, estimated from the measurement alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+FOURTH_DIFFERENCE = (1.0, -4.0, 6.0, -4.0, 1.0)
+"""Annihilates cubic trends, so that smooth structure hardly counts; its squared norm is 70."""
+
+
+def of_sinogram(sinogram: Tensor) -> float:
+    """Standard deviation of white noise in line integrals ``(slices, angles, detectors)``.
+
+    The median absolute fourth difference along the detector: edges are outliers that the median ignores.
+    An upper bound where the object is finer than the detector. Zero for fewer than five elements.
+    """
+    if sinogram.shape[-1] < len(FOURTH_DIFFERENCE):
+        return 0.0
+    count = sinogram.shape[-1] - len(FOURTH_DIFFERENCE) + 1
+    difference = sum(w * sinogram[..., i : i + count] for i, w in enumerate(FOURTH_DIFFERENCE))
+    assert isinstance(difference, Tensor)
+    size = sum(w * w for w in FOURTH_DIFFERENCE) ** 0.5
+    return float(_sampled(difference.abs()).median()) / (0.6745 * size)
+
+
+def of_kspace(kspace: Tensor, mask: Tensor) -> float:
+    """Noise of k-space ``(slices, coils, rows, cols)`` a real channel, from the outermost sampled points.
+
+    The magnitude of complex noise is Rayleigh distributed, with median 1.1774 sigma. An upper bound: some
+    signal reaches the outer points too.
+    """
+    rows, cols = mask.shape[-2:]
+    y = (torch.arange(rows) - rows // 2).abs()[:, None] / (rows / 2)
+    x = (torch.arange(cols) - cols // 2).abs()[None, :] / (cols / 2)
+    sampled = mask if mask.ndim == 2 else mask.all(0)
+    radius = torch.maximum(y.expand(rows, cols), x.expand(rows, cols))[sampled]
+    if len(radius) == 0:
+        return 0.0
+    outer = radius >= torch.quantile(radius.float(), 0.9)
+    return float(_sampled(kspace[..., sampled][..., outer].abs()).median()) / 1.1774
+
+
+def _sampled(values: Tensor) -> Tensor:
+    """At most about a million values: a median needs no more."""
+    flat = values.flatten()
+    return flat[:: max(1, len(flat) // 1_000_000)]

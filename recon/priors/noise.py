@@ -1,0 +1,75 @@
+"""One noise level, several views of it: sigma (variance exploding), alpha-bar (variance preserving).
+
+Everything here speaks of the same noisy image ``x = x0 + sigma n`` with ``n ~ N(0, I)`` a real channel; a
+complex pixel has two. The variance-preserving image is ``x / sqrt(1 + sigma^2)``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+
+def geometric_sigmas(first: float, last: float, steps: int) -> Tensor:
+    """``steps`` noise levels falling geometrically from `first` to `last`, float64."""
+    if steps == 1:
+        return torch.tensor([first], dtype=torch.float64)
+    ratio = (last / first) ** (1 / (steps - 1))
+    return first * ratio ** torch.arange(steps, dtype=torch.float64)
+
+
+def ddpm_alpha_bar(steps: int = 1000, first: float = 1e-4, last: float = 0.02) -> Tensor:
+    """Cumulative signal power of the linear-beta DDPM schedule (Ho et al. 2020, arXiv 2006.11239)."""
+    return torch.cumprod(1 - torch.linspace(first, last, steps, dtype=torch.float64), dim=0)
+
+
+def sigma_from_alpha_bar(alpha_bar: Tensor) -> Tensor:
+    """Noise level of the same image in the variance-exploding view: ``sqrt((1 - abar) / abar)``."""
+    return ((1 - alpha_bar) / alpha_bar).sqrt()
+
+
+def alpha_bar_from_sigma(sigma: Tensor) -> Tensor:
+    """Inverse of `sigma_from_alpha_bar`."""
+    return 1 / (1 + sigma.square())
+
+
+def to_variance_preserving(x: Tensor, sigma: float) -> Tensor:
+    """``x0 + sigma n`` to ``sqrt(abar) x0 + sqrt(1 - abar) n``."""
+    return x / (1 + sigma**2) ** 0.5
+
+
+def to_variance_exploding(x: Tensor, alpha_bar: float) -> Tensor:
+    """``sqrt(abar) x0 + sqrt(1 - abar) n`` to ``x0 + sigma n``."""
+    return x / alpha_bar**0.5
+
+
+def noise_prediction(x: Tensor, denoised: Tensor, sigma: float) -> Tensor:
+    """The noise that the denoiser sees in `x`: ``(x - D(x)) / sigma``, unit variance (Tweedie's formula)."""
+    return (x - denoised) / sigma
+
+
+class SliceNoise:
+    """Standard normal noise keyed by (seed, slice): the same for a slice in whatever batch or slab it is."""
+
+    def __init__(self, seed: int, slices: int, first_slice: int = 0) -> None:
+        self._generators = [
+            torch.Generator().manual_seed(_key(seed, first_slice + index)) for index in range(slices)
+        ]
+
+    def draw(self, like: Tensor) -> Tensor:
+        """Noise of the shape ``(slices, rows, cols)`` and dtype of `like`; unit variance a real channel."""
+        drawn = [self._one(like[0], generator) for generator in self._generators]
+        return torch.stack(drawn)
+
+    @staticmethod
+    def _one(like: Tensor, generator: torch.Generator) -> Tensor:
+        real = torch.randn(like.shape, generator=generator)
+        return torch.complex(real, torch.randn(like.shape, generator=generator)) if like.is_complex() else real
+
+
+def _key(seed: int, index: int) -> int:
+    """A well-mixed 63-bit seed: neighbouring seeds and slices must not give related streams."""
+    digest = hashlib.sha256(f"{seed}/{index}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

@@ -1,0 +1,254 @@
+"""The one path of every job: read, model, solve, judge, write. The command line and the worker both call it.
+
+Nothing is left half-written: results are made in a hidden folder and published by one rename.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import time
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from operators.errors import Conflict, InputError
+from recon import model as models
+from recon import versions
+from recon.formats import nifti, reader
+from recon.job import JobSpec, MRICartesian, check_method
+from recon.measurement import Measurement
+from recon.methods import DEFAULT_PRIOR, Annealed, DDS, Method
+from recon.priors import registry as priors
+from recon.quality import metrics
+from recon.solvers import registry as solvers
+from recon.solvers.problem import Axis, Progress, Solver
+
+_METHODS: TypeAdapter[Method] = TypeAdapter(Method)
+
+
+@dataclass(frozen=True)
+class JobProgress:
+    """How far a job is: a fraction of the whole, and the stage it is in."""
+
+    fraction: float
+    stage: str
+    step: int = 0
+    steps: int = 0
+    data_misfit: float | None = None
+
+
+Job = Generator[JobProgress, None, dict[str, Any]]
+"""A running job yields `JobProgress` and returns its report."""
+
+
+def reconstruct(spec: JobSpec, files: Mapping[str, Path], out: Path) -> Job:
+    """Run a job and write its results to the folder `out`, which must not exist yet.
+
+    Parameters
+    ----------
+    spec
+        What to do.
+    files
+        Local path of each of ``spec.files()``.
+    out
+        Receives the volume, baselines, ``montage.png`` and ``report.json``, all at once.
+
+    Raises
+    ------
+    ReconError
+        Whatever went wrong; closing the generator cancels the job. Either way `out` does not appear.
+    """
+    if out.exists():
+        raise Conflict(f"{out} exists already", field="output", remedy="choose another folder or remove it")
+    started = time.monotonic()
+    yield JobProgress(0.0, "reading")
+    measurement = reader.read(spec, files)
+    _check_methods(spec, measurement)
+    yield JobProgress(0.02, "modelling")
+    model = models.build(measurement)
+    baselines: dict[str, Tensor] = {}
+    wanted = _baselines(spec, measurement)
+    for index, name in enumerate(wanted):
+        span = (0.05 + 0.25 * index / len(wanted), 0.05 + 0.25 * (index + 1) / len(wanted))
+        settings = _METHODS.validate_python({"name": name})
+        baselines[name] = yield from _stage(solvers.start(model.problem, settings), f"baseline {name}", span)
+    prior, axis = _prior(spec, model)
+    solving = time.monotonic()
+    solver = solvers.start(model.problem, spec.method, prior=prior, axis=axis, seed=spec.seed)
+    volume = yield from _stage(solver, spec.method.name, (0.3, 0.97))
+    solve_s = time.monotonic() - solving
+    yield JobProgress(0.97, "writing")
+    report = {
+        "name": spec.name,
+        "method": spec.method.model_dump(mode="json"),
+        "acquisition": measurement.acquisition.model_dump(mode="json", exclude_none=True),
+        "seed": spec.seed,
+        "unit": model.unit,
+        "shape": list(volume.shape),
+        "axes": ["slices", "rows", "cols"],
+        "data_misfit": {k: model.problem.misfit(v) for k, v in {spec.method.name: volume, **baselines}.items()},
+        "noise_std": model.problem.noise_std,
+        "expected_misfit": _expected_misfit(model),
+        "against_truth": _against_truth(measurement, model, {spec.method.name: volume, **baselines}),
+        "prior": None if prior is None else prior.card.model_dump(mode="json"),
+        "prior_axis": None if axis is None else {"scale": axis.scale, "offset": axis.offset},
+        "network_evaluations": 0 if prior is None else prior.evaluations,
+        "notes": model.notes,
+        "provenance": measurement.provenance,
+        "seconds": {"solve": round(solve_s, 3), "total": round(time.monotonic() - started, 3)},
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "versions": versions.installed(),
+    }
+    _publish(spec, model, volume, baselines, report, out)
+    yield JobProgress(1.0, "done", data_misfit=report["data_misfit"][spec.method.name])
+    return report
+
+
+def run(
+    spec: JobSpec, files: Mapping[str, Path], out: Path, on_progress: Callable[[JobProgress], None] | None = None
+) -> dict[str, Any]:
+    """Drive `reconstruct` to its end and return the report; an exception in `on_progress` stops the job."""
+    job = reconstruct(spec, files, out)
+    try:
+        while True:
+            progress = next(job)
+            if on_progress is not None:
+                on_progress(progress)
+    except StopIteration as end:
+        report: dict[str, Any] = end.value
+        return report
+    finally:
+        job.close()
+
+
+def local_files(spec: JobSpec) -> dict[str, Path]:
+    """The files of a job that runs on this machine; uploads exist on a server only."""
+    found = {}
+    for field, file in spec.files().items():
+        if file.path is None:
+            raise InputError("an upload id means nothing without a server", field=field, remedy="give a path")
+        found[field] = Path(file.path)
+    return found
+
+
+def _check_methods(spec: JobSpec, measurement: Measurement) -> None:
+    for name in (spec.method.name, *(spec.output.baselines or [])):
+        try:
+            check_method(measurement.acquisition, name)
+        except ValueError as error:
+            raise InputError(str(error), field="method.name") from error
+
+
+def _baselines(spec: JobSpec, measurement: Measurement) -> list[str]:
+    """What to compute beside the result; a method is no baseline of itself."""
+    default = ["zero-filled" if isinstance(measurement.acquisition, MRICartesian) else "fbp"]
+    wanted = default if spec.output.baselines is None else spec.output.baselines
+    return [name for name in wanted if name != spec.method.name]
+
+
+def _stage(solver: Solver, stage: str, span: tuple[float, float]) -> Generator[JobProgress, None, Tensor]:
+    """Drive a solver, mapping its steps onto a span of the job's fraction."""
+    try:
+        while True:
+            p: Progress = next(solver)
+            fraction = span[0] + (span[1] - span[0]) * p.step / p.steps
+            yield JobProgress(fraction, stage, p.step, p.steps, p.data_misfit)
+    except StopIteration as end:
+        volume: Tensor = end.value
+        return volume
+    finally:
+        solver.close()
+
+
+def _prior(spec: JobSpec, model: models.Model) -> tuple[Any, Axis | None]:
+    if not isinstance(spec.method, Annealed | DDS):
+        return None, None
+    modality = "mri" if model.problem.operator.domain.complex else "ct"
+    prior = priors.load(spec.method.prior or DEFAULT_PRIOR[modality])
+    if prior.card.modality != modality:
+        raise InputError(
+            f"prior {prior.card.name!r} is for {prior.card.modality}, the data are {modality}", field="method.prior"
+        )
+    return prior, model.prior_axis(prior.card)
+
+
+def _expected_misfit(model: models.Model) -> float | None:
+    """The relative misfit that noise alone would leave: the reconstruction should come close, not below."""
+    problem = model.problem
+    size = float(problem.data.abs().square().sum())
+    if problem.noise_std == 0.0 or size == 0.0:
+        return None
+    measured = int((problem.data != 0).sum())
+    per_sample = problem.noise_std**2 * (2 if problem.data.is_complex() else 1)
+    return float((measured * per_sample / size) ** 0.5)
+
+
+def _against_truth(
+    measurement: Measurement, model: models.Model, volumes: dict[str, Tensor]
+) -> dict[str, dict[str, float]] | None:
+    if measurement.truth is None:
+        return None
+    found = {}
+    for name, volume in volumes.items():
+        shown = model.display(volume)
+        found[name] = {
+            "psnr": round(metrics.psnr(shown, measurement.truth), 3),
+            "nrmse": round(metrics.nrmse(shown, measurement.truth), 5),
+        }
+    return found
+
+
+def _publish(
+    spec: JobSpec, model: models.Model, volume: Tensor, baselines: dict[str, Tensor], report: dict[str, Any], out: Path
+) -> None:
+    """Write everything into a hidden folder beside `out`, then rename it."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        named = {"volume": volume, **{f"baseline-{k}": v for k, v in baselines.items()}}
+        for name, values in named.items():
+            _write_volume(spec, model, partial, name, values)
+        if spec.output.montage:
+            from recon.quality import montage
+
+            shown = {
+                spec.method.name: model.display(volume),
+                **{k: model.display(v) for k, v in baselines.items()},
+            }
+            montage.write(partial / "montage.png", shown, model.affine, model.unit, in_patient=model.in_patient)
+        (partial / "report.json").write_text(json.dumps(report, indent=2, allow_nan=False, default=str) + "\n")
+        for path in partial.iterdir():
+            _sync(path)
+        os.replace(partial, out)
+        _sync(out.parent)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _write_volume(spec: JobSpec, model: models.Model, folder: Path, name: str, volume: Tensor) -> None:
+    if spec.output.format == "numpy":
+        # Complex MRI stays complex; CT is in the result's unit.
+        np.save(folder / f"{name}.npy", volume.numpy() if volume.is_complex() else model.display(volume))
+        return
+    nifti.write(folder / f"{name}.nii.gz", model.display(volume), model.affine, f"diffusion-recon, {model.unit}")
+    if volume.is_complex() and name == "volume":
+        nifti.write(folder / f"{name}-phase.nii.gz", volume.angle().numpy(), model.affine, "phase, rad")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,41 @@
+"""Annealed half-quadratic splitting: denoise, fit the data exactly, lower sigma, repeat."""
+
+from __future__ import annotations
+
+from recon.methods import Annealed
+from recon.priors.noise import geometric_sigmas
+from recon.priors.prior import Prior
+from recon.solvers.data_step import START_STEPS, DataStep, warm_start
+from recon.solvers.problem import Axis, Problem, Progress, Solver, check_finite
+
+
+def solve(problem: Problem, settings: Annealed, prior: Prior, axis: Axis) -> Solver:
+    """Alternate ``x <- D(x, sigma)`` and the proximal data step while sigma falls geometrically.
+
+    Deterministic: no fresh noise is drawn, so there is no seed and slices are independent.
+
+    Parameters
+    ----------
+    problem
+        Operator and data, physical units.
+    settings
+        See `Annealed`.
+    prior
+        Denoiser on its own axis.
+    axis
+        Physical intensity to the prior's axis.
+
+    References
+    ----------
+    Zhang et al. 2021, DPIR (arXiv 2008.13751, equation 6); Zhu et al. 2023, DiffPIR (arXiv 2305.08995,
+    algorithm 1 with zeta = 0, and the data step solved by conjugate gradients instead of in closed form).
+    """
+    total = START_STEPS + settings.steps
+    x = axis.to_prior((yield from warm_start(problem, settings.start, settings.steps)))
+    fit = DataStep(problem, axis, settings.data_sigma, settings.cg_iterations)
+    for step, level in enumerate(geometric_sigmas(settings.sigma_first, settings.sigma_last, settings.steps), 1):
+        sigma = float(level)
+        x = fit(prior.denoise(x, sigma), sigma)
+        volume = check_finite(axis.to_physical(x), "annealed")
+        yield Progress(START_STEPS + step, total, problem.misfit(volume), volume)
+    return axis.to_physical(x)

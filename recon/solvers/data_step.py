@@ -1,0 +1,71 @@
+"""The data term on the prior's axis: proximal step by conjugate gradients, and the warm start."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from operators.linear import conjugate_gradient
+from recon.methods import TV
+from recon.solvers import tv
+from recon.solvers.problem import Axis, Problem, Progress, Solver
+
+START_STEPS = 10
+"""Steps a warm start counts for in the progress of a diffusion solver."""
+
+
+class DataStep:
+    """``argmin_u |B u - d|^2 / (2 s^2) + |u - v|^2 / (2 sigma^2)`` with ``B = A / |A|`` on the prior's axis.
+
+    Parameters
+    ----------
+    problem
+        Operator and data in physical units.
+    axis
+        Physical intensity to the prior's axis; its offset is moved into the data.
+    data_sigma
+        Noise `s` that the data term assumes at least; the measured noise counts when it is larger.
+    iterations
+        Conjugate gradient iterations a step.
+    """
+
+    def __init__(self, problem: Problem, axis: Axis, data_sigma: float, iterations: int) -> None:
+        self.operator = problem.operator.normalized()
+        self.iterations = iterations
+        norm = problem.operator.norm
+        data = problem.data
+        if axis.offset != 0.0:
+            data = data - problem.operator.forward(torch.full_like(problem.zeros(), axis.offset))
+        self.right = self.operator.adjoint(data / (norm * axis.scale))
+        self.sigma = max(data_sigma, problem.noise_std / (norm * axis.scale))
+
+    def __call__(self, v: Tensor, sigma: float) -> Tensor:
+        """The step from `v`, whose error is about `sigma`; `v` is ``(slices, rows, cols)``."""
+        anchor = (self.sigma / sigma) ** 2
+        return conjugate_gradient(
+            lambda u: self.operator.normal(u) + anchor * u,
+            self.right + anchor * v,
+            v,
+            self.iterations,
+            tolerance=1e-7,
+        )
+
+
+def warm_start(problem: Problem, kind: str, steps: int) -> Solver:
+    """The classical image a diffusion solver starts from, reporting as the first steps of `steps` more."""
+    if kind == "classical":
+        volume = tv.classical_start(problem)
+        yield Progress(START_STEPS, START_STEPS + steps, problem.misfit(volume), volume, "start")
+        return volume
+    solver = tv.solve(problem, TV(iterations=START_ITERATIONS))
+    while True:
+        try:
+            p = next(solver)
+        except StopIteration as end:
+            result: Tensor = end.value
+            return result
+        yield Progress(p.step * START_STEPS // p.steps, START_STEPS + steps, p.data_misfit, p.volume, "start")
+
+
+START_ITERATIONS = 30
+"""ADMM iterations of a TV start: enough to remove streaks, far from converged."""

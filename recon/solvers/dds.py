@@ -1,0 +1,44 @@
+"""Decomposed diffusion sampling, 2D: Tweedie estimate, proximal data step, re-noise."""
+
+from __future__ import annotations
+
+from recon.methods import DDS
+from recon.priors.noise import SliceNoise, geometric_sigmas, noise_prediction
+from recon.priors.prior import Prior
+from recon.solvers.data_step import START_STEPS, DataStep, warm_start
+from recon.solvers.problem import Axis, Problem, Progress, Solver, check_finite
+
+
+def solve(problem: Problem, settings: DDS, prior: Prior, axis: Axis, seed: int) -> Solver:
+    """Sample along falling sigma, in the variance-exploding view of the paper's DDIM step.
+
+    Each step estimates the clean image ``D(x, sigma)``, moves it towards the data, and adds noise of the
+    next level: a share `eta` of it fresh, the rest the noise that the denoiser found.
+
+    Parameters
+    ----------
+    problem, settings, prior, axis
+        As in `recon.solvers.annealed.solve`.
+    seed
+        Noise is keyed by (seed, slice): a slice gets the same noise in any batch.
+
+    References
+    ----------
+    Chung, Lee and Ye 2024, DDS (arXiv 2303.05754), algorithm 1 with the proximal data step of its
+    equation 14; started from a noised classical image (Chung et al. 2022, arXiv 2112.05146).
+    """
+    total = START_STEPS + settings.steps
+    noise = SliceNoise(seed, problem.slices)
+    sigmas = [float(s) for s in geometric_sigmas(settings.sigma_first, settings.sigma_last, settings.steps)]
+    start = axis.to_prior((yield from warm_start(problem, settings.start, settings.steps)))
+    fit = DataStep(problem, axis, settings.data_sigma, settings.cg_iterations)
+    x = start + sigmas[0] * noise.draw(start)
+    for step, (sigma, following) in enumerate(zip(sigmas, [*sigmas[1:], 0.0], strict=True), 1):
+        denoised = prior.denoise(x, sigma)
+        fitted = fit(denoised, sigma)
+        kept = noise_prediction(x, denoised, sigma)
+        fresh = noise.draw(x)
+        x = fitted + following * (settings.eta * fresh + (1 - settings.eta**2) ** 0.5 * kept)
+        volume = check_finite(axis.to_physical(fitted), "dds")
+        yield Progress(START_STEPS + step, total, problem.misfit(volume), volume)
+    return axis.to_physical(x)

@@ -1,0 +1,103 @@
+"""What every solver is given, and what it yields. No solver ever sees a reference image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from operators.errors import Diverged
+from operators.linear import LinearOperator
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Affine map between physical intensity and the prior's axis: ``physical = scale * u + offset``."""
+
+    scale: float
+    offset: float
+
+    def to_prior(self, x: Tensor) -> Tensor:
+        """Physical values to the prior's axis."""
+        return (x - self.offset) / self.scale
+
+    def to_physical(self, u: Tensor) -> Tensor:
+        """Values on the prior's axis to physical ones."""
+        return u * self.scale + self.offset
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An inverse problem: find the volume `x` with ``operator(x)`` close to `data`.
+
+    Parameters
+    ----------
+    operator
+        Forward model, physical units.
+    data
+        Measurement ``(slices, *operator.range.shape)``.
+    noise_std
+        Standard deviation of the noise in `data`, a real channel; 0 when none is known of.
+    slice_mm, pixel_mm
+        Voxel size, for regularisers that couple directions.
+    """
+
+    operator: LinearOperator
+    data: Tensor
+    noise_std: float = 0.0
+    slice_mm: float = 1.0
+    pixel_mm: float = 1.0
+
+    @property
+    def slices(self) -> int:
+        """Number of slices."""
+        return len(self.data)
+
+    def misfit(self, x: Tensor) -> float:
+        """Relative data misfit ``|A x - y| / |y|`` (0 for empty data that is met)."""
+        residual = torch.linalg.vector_norm(self.operator.forward(x) - self.data)
+        size = torch.linalg.vector_norm(self.data)
+        return float(residual / size) if size > 0 else float(residual)
+
+    def zeros(self) -> Tensor:
+        """An empty volume."""
+        dtype = torch.complex64 if self.operator.domain.complex else torch.float32
+        return torch.zeros((self.slices, *self.operator.domain.shape), dtype=dtype)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """State of a running solver: `step` of `steps` done, the relative misfit, the current volume."""
+
+    step: int
+    steps: int
+    data_misfit: float
+    volume: Tensor
+    stage: str = "solve"
+
+
+Solver = Generator[Progress, None, Tensor]
+"""A solver yields `Progress` and returns the volume ``(slices, rows, cols)`` in physical units."""
+
+
+def run(solver: Solver, on_progress: Callable[[Progress], None] | None = None) -> Tensor:
+    """Drive a solver to its end and return its volume; closing it early is how a job is cancelled."""
+    try:
+        while True:
+            progress = next(solver)
+            if on_progress is not None:
+                on_progress(progress)
+    except StopIteration as end:
+        volume: Tensor = end.value
+        return volume
+    finally:
+        solver.close()
+
+
+def check_finite(volume: Tensor, solver: str) -> Tensor:
+    """Raise `Diverged` if a volume is not finite."""
+    if not bool(torch.isfinite(torch.view_as_real(volume) if volume.is_complex() else volume).all()):
+        raise Diverged(f"{solver} produced values that are not finite", remedy="fewer iterations or other settings")
+    return volume

@@ -1,0 +1,43 @@
+"""From a method's settings to its running solver."""
+
+from __future__ import annotations
+
+from operators.errors import InputError
+from recon.methods import CGLS, DDS, FBP, SIRT, TV, Annealed, CGSense, Method, ZeroFilled
+from recon.priors.prior import Prior
+from recon.solvers import annealed, astra_iterative, dds, fbp, sense, tv
+from recon.solvers.problem import Axis, Problem, Solver
+
+
+def needs_prior(settings: Method) -> bool:
+    """Whether the method asks a prior."""
+    return isinstance(settings, Annealed | DDS)
+
+
+def start(
+    problem: Problem, settings: Method, *, prior: Prior | None = None, axis: Axis | None = None, seed: int = 0
+) -> Solver:
+    """The solver of a method, ready to be iterated.
+
+    Raises
+    ------
+    InputError
+        If the method does not fit the acquisition, or lacks its prior.
+    """
+    match settings:
+        case FBP():
+            return fbp.solve(problem, settings)
+        case SIRT() | CGLS():
+            return astra_iterative.solve(problem, settings)
+        case TV():
+            return tv.solve(problem, settings)
+        case ZeroFilled() | CGSense():
+            return sense.solve(problem, settings)
+        case Annealed() | DDS():
+            if prior is None or axis is None:
+                raise InputError(f"{settings.name} needs a prior and its axis", field="method.prior")
+            if prior.complex != problem.operator.domain.complex:
+                raise InputError("the prior and the acquisition are of different modalities", field="method.prior")
+            if isinstance(settings, DDS):
+                return dds.solve(problem, settings, prior, axis, seed)
+            return annealed.solve(problem, settings, prior, axis)

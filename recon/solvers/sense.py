@@ -1,0 +1,33 @@
+"""Classical multi-coil MRI: zero filling and iterative SENSE."""
+
+from __future__ import annotations
+
+import torch
+
+from operators.errors import InputError
+from operators.fourier import CartesianMRI
+from operators.linear import conjugate_gradient
+from recon.methods import CGSense, ZeroFilled
+from recon.solvers.problem import Problem, Progress, Solver, check_finite
+
+
+def solve(problem: Problem, settings: ZeroFilled | CGSense) -> Solver:
+    """Zero-filled or CG-SENSE reconstruction, complex64 ``(slices, rows, cols)``.
+
+    References
+    ----------
+    Pruessmann et al. 2001, Magn. Reson. Med. 46, 638-651 (CG-SENSE).
+    """
+    if not isinstance(problem.operator, CartesianMRI):
+        raise InputError(f"{settings.name} needs an MRI acquisition", field="method.name")
+    operator = problem.operator
+    right = operator.adjoint(problem.data)
+    if isinstance(settings, ZeroFilled):
+        yield Progress(1, 1, problem.misfit(right), right)
+        return right
+    damping = settings.weight * operator.norm**2
+    volume = conjugate_gradient(
+        lambda v: operator.normal(v) + damping * v, right, torch.zeros_like(right), settings.iterations
+    )
+    yield Progress(settings.iterations, settings.iterations, problem.misfit(volume), volume)
+    return check_finite(volume, settings.name)

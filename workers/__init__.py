@@ -1,0 +1,1 @@
+"""Celery workers around the job folder: the folder is the truth, Redis only carries ids."""

@@ -1,0 +1,42 @@
+"""The Celery application. Importing it loads neither torch nor ASTRA: the forked child does, when it computes."""
+
+from __future__ import annotations
+
+from celery import Celery
+
+from workers.settings import Settings
+
+VISIBILITY_S = 24 * 3600
+"""Redis hands an unacknowledged job to another worker after this; the run lock drops such duplicates."""
+
+QUEUE = "cpu"
+
+
+def make_app(settings: Settings) -> Celery:
+    """A Celery application for a deployment."""
+    app = Celery("recon", broker=settings.redis_url, include=["workers.tasks"])
+    app.conf.update(
+        task_default_queue=QUEUE,
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,  # the job folder holds the result; Redis carries ids only
+        task_acks_late=True,
+        task_reject_on_worker_lost=False,  # the reconciler requeues, and counts the attempts
+        worker_prefetch_multiplier=1,
+        worker_concurrency=1,
+        worker_hijack_root_logger=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={
+            "visibility_timeout": VISIBILITY_S,
+            "global_keyprefix": "recon:",
+            "socket_timeout": 30,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": not settings.redis_url.startswith("redis+socket"),
+            "health_check_interval": 25,
+        },
+    )
+    return app
+
+
+app = make_app(Settings.from_environment())
