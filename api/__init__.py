@@ -1,0 +1,1 @@
+"""The HTTP API. Never imports torch or ASTRA: it stores, enqueues and serves files."""

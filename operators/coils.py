@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sigpy.mri.app import EspiritCalib
 from torch import Tensor
 
@@ -65,7 +66,7 @@ def espirit_maps(kspace: Tensor, mask: Tensor, width: int | None = None) -> Tens
     return torch.from_numpy(np.stack(maps))
 
 
-def _one_slice(kspace: np.ndarray[tuple[int, ...], np.dtype[np.complex64]], width: int) -> np.ndarray:  # type: ignore[type-arg]
+def _one_slice(kspace: NDArray[np.complex64], width: int) -> NDArray[np.complex64]:
     if not np.any(kspace):
         return np.zeros_like(kspace)
     calibrator = EspiritCalib(kspace, calib_width=width, thresh=THRESHOLD, crop=SUPPORT, show_pbar=False)

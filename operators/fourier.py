@@ -12,13 +12,15 @@ from operators.linear import LinearOperator, Space
 def fourier(x: Tensor) -> Tensor:
     """Centred orthonormal 2D Fourier transform of the last two axes; k = 0 at index ``n // 2``."""
     shifted = torch.fft.ifftshift(x, dim=(-2, -1))
-    return torch.fft.fftshift(torch.fft.fft2(shifted, norm="ortho"), dim=(-2, -1))
+    out: Tensor = torch.fft.fftshift(torch.fft.fft2(shifted, norm="ortho"), dim=(-2, -1))
+    return out
 
 
 def inverse_fourier(y: Tensor) -> Tensor:
     """Inverse and adjoint of `fourier`."""
     shifted = torch.fft.ifftshift(y, dim=(-2, -1))
-    return torch.fft.fftshift(torch.fft.ifft2(shifted, norm="ortho"), dim=(-2, -1))
+    out: Tensor = torch.fft.fftshift(torch.fft.ifft2(shifted, norm="ortho"), dim=(-2, -1))
+    return out
 
 
 class CartesianMRI(LinearOperator):

@@ -68,9 +68,7 @@ class ParallelBeam:
         object_mm = min(self.rows, self.cols) * self.pixel_mm
         # Two pixels of slack: a disc that fills the image does not touch its last pixel.
         if self.field_of_view_mm < object_mm - 2 * self.pixel_mm:
-            needed = math.ceil(
-                (object_mm * self.magnification + 2 * abs(self.detector_shift_mm)) / self.detector_mm
-            )
+            needed = math.ceil((object_mm * self.magnification + 2 * abs(self.detector_shift_mm)) / self.detector_mm)
             raise GeometryError(
                 f"the detector is too small for the object: {self.detectors} elements of {self.detector_mm:g} mm "
                 f"see {self.field_of_view_mm:.1f} mm around the rotation axis, the image is {object_mm:.1f} mm wide",

@@ -6,6 +6,7 @@ first one; slices never mix unless an operator's docstring says so (`operators.d
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ class LinearOperator(ABC):
         """Largest singular value, by power iteration on ``A^H A`` (cached; relative error below 1e-3)."""
         generator = torch.Generator().manual_seed(0)
         x = random_element(self.domain, self.slices or 1, generator)
-        value = 0.0
+        value: float = 0.0
         for _ in range(200):
             previous = value
             sizes = slice_dot(x, x).sqrt().clamp(min=1e-38)
@@ -84,7 +85,7 @@ class LinearOperator(ABC):
             value = float(slice_dot(x, x).max().sqrt())
             if abs(value - previous) <= 1e-5 * value:
                 break
-        return value**0.5
+        return math.sqrt(value)
 
     @property
     def H(self) -> LinearOperator:  # noqa: N802 - the adjoint's usual symbol
@@ -168,9 +169,7 @@ class Scaled(LinearOperator):
         return self.operator._adjoint(y) * self.factor
 
 
-def random_element(
-    space: Space, slices: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
-) -> Tensor:
+def random_element(space: Space, slices: int, generator: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:
     """Standard normal batch of `space`; `dtype` is the real dtype (float32 or float64)."""
     shape = (slices, *space.shape)
     real = torch.randn(shape, generator=generator, dtype=dtype)

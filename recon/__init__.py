@@ -1,0 +1,1 @@
+"""What turns measurements into an image one can trust."""

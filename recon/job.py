@@ -245,7 +245,9 @@ class JobSpec(_Part):
             value = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
         except (yaml.YAMLError, json.JSONDecodeError) as error:
             line = str(error).splitlines()[0]
-            raise InputError(f"{path} is not valid {path.suffix.lstrip('.') or 'YAML'}: {line}", field="spec") from error
+            raise InputError(
+                f"{path} is not valid {path.suffix.lstrip('.') or 'YAML'}: {line}", field="spec"
+            ) from error
         spec = cls.parse(value, str(path))
         return spec.with_base(path.parent)
 

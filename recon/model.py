@@ -102,9 +102,7 @@ def _mri(measurement: Measurement, acquisition: MRICartesian) -> Model:
     notes = list(measurement.notes)
     sampled = (data != 0).any(dim=(0, 1)) if measurement.mask is None else torch.from_numpy(measurement.mask)
     if tuple(sampled.shape) != (rows, cols):
-        raise GeometryError(
-            f"the mask is {tuple(sampled.shape)}, k-space {(rows, cols)}", field="acquisition.mask"
-        )
+        raise GeometryError(f"the mask is {tuple(sampled.shape)}, k-space {(rows, cols)}", field="acquisition.mask")
     if measurement.coil_maps is not None:
         maps = torch.from_numpy(measurement.coil_maps)
         if maps.shape[-3:] != data.shape[1:]:

@@ -25,7 +25,7 @@ from recon import versions
 from recon.formats import nifti, reader
 from recon.job import JobSpec, MRICartesian, check_method
 from recon.measurement import Measurement
-from recon.methods import DEFAULT_PRIOR, Annealed, DDS, Method
+from recon.methods import DDS, DEFAULT_PRIOR, Annealed, Method
 from recon.priors import registry as priors
 from recon.quality import metrics
 from recon.solvers import registry as solvers
@@ -86,6 +86,7 @@ def reconstruct(spec: JobSpec, files: Mapping[str, Path], out: Path) -> Job:
     volume = yield from _stage(solver, spec.method.name, (0.3, 0.97))
     solve_s = time.monotonic() - solving
     yield JobProgress(0.97, "writing")
+    misfits = {k: model.problem.misfit(v) for k, v in {spec.method.name: volume, **baselines}.items()}
     report = {
         "name": spec.name,
         "method": spec.method.model_dump(mode="json"),
@@ -94,7 +95,7 @@ def reconstruct(spec: JobSpec, files: Mapping[str, Path], out: Path) -> Job:
         "unit": model.unit,
         "shape": list(volume.shape),
         "axes": ["slices", "rows", "cols"],
-        "data_misfit": {k: model.problem.misfit(v) for k, v in {spec.method.name: volume, **baselines}.items()},
+        "data_misfit": misfits,
         "noise_std": model.problem.noise_std,
         "expected_misfit": _expected_misfit(model),
         "against_truth": _against_truth(measurement, model, {spec.method.name: volume, **baselines}),
@@ -108,7 +109,7 @@ def reconstruct(spec: JobSpec, files: Mapping[str, Path], out: Path) -> Job:
         "versions": versions.installed(),
     }
     _publish(spec, model, volume, baselines, report, out)
-    yield JobProgress(1.0, "done", data_misfit=report["data_misfit"][spec.method.name])
+    yield JobProgress(1.0, "done", data_misfit=misfits[spec.method.name])
     return report
 
 
@@ -226,6 +227,7 @@ def _publish(
                 **{k: model.display(v) for k, v in baselines.items()},
             }
             montage.write(partial / "montage.png", shown, model.affine, model.unit, in_patient=model.in_patient)
+        (partial / "job.json").write_text(json.dumps(spec.model_dump(mode="json", exclude_unset=True)) + "\n")
         (partial / "report.json").write_text(json.dumps(report, indent=2, allow_nan=False, default=str) + "\n")
         for path in partial.iterdir():
             _sync(path)

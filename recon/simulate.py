@@ -54,7 +54,7 @@ def simulate(
 def _ct(
     volume: Volume, affine: Affine, given: CTParallel | CTFan, settings: Simulation, provenance: dict[str, Any]
 ) -> Measurement:
-    slices, rows, cols = volume.shape
+    _, rows, cols = volume.shape
     col_mm, row_mm, slice_mm = voxel_size(affine)
     if abs(col_mm - row_mm) > 0.01 * col_mm:
         raise InputError(
@@ -69,21 +69,22 @@ def _ct(
         given = given.model_copy(update={"source_origin_mm": source, "origin_detector_mm": behind})
         magnification = (source + behind) / source
     turn = 2 * math.pi if isinstance(given, CTFan) else math.pi
+    detector_mm = given.detector_mm or col_mm * magnification
+    mu_water = given.mu_water_per_mm or WATER_PER_MM
     acquisition = given.model_copy(
         update={
             "rows": rows,
             "cols": cols,
             "pixel_mm": col_mm,
             "slice_mm": slice_mm,
-            "detector_mm": given.detector_mm or col_mm * magnification,
-            "mu_water_per_mm": given.mu_water_per_mm or WATER_PER_MM,
+            "detector_mm": detector_mm,
+            "mu_water_per_mm": mu_water,
             "angles_rad": given.angles_rad or AngleRange(stop_rad=turn, count=settings.views),
         }
     )
     # The detector sees the image's corners, and a margin for the fan's widening.
     reach = 1.15 if isinstance(given, CTFan) else 1.0
-    detectors = math.ceil(reach * math.hypot(rows, cols) * col_mm * magnification / float(acquisition.detector_mm)) + 2
-    mu_water = float(acquisition.mu_water_per_mm)
+    detectors = math.ceil(reach * math.hypot(rows, cols) * col_mm * magnification / detector_mm) + 2
     attenuation = torch.from_numpy(mu_water * (1 + volume / 1000)).clamp(min=0)
     line_integrals = Tomography(ct_geometry(acquisition, detectors)).forward(attenuation)
     noise_std = 0.0
@@ -141,7 +142,8 @@ def birdcage_maps(coils: int, rows: int, cols: int) -> Tensor:
     from sigpy.mri.sim import birdcage_maps as sigpy_maps
 
     maps = torch.from_numpy(np.asarray(sigpy_maps((coils, rows, cols)), dtype=np.complex64))
-    return maps / torch.linalg.vector_norm(maps, dim=0).clamp(min=1e-6)
+    normalized: Tensor = maps / torch.linalg.vector_norm(maps, dim=0).clamp(min=1e-6)
+    return normalized
 
 
 def sampling_mask(rows: int, cols: int, settings: Simulation) -> Tensor:

@@ -20,16 +20,19 @@ PATIENCE_S = 60.0
 log = logging.getLogger("recon.reconcile")
 
 
-def reconcile(store: JobStore, redis_url: str, *, starting: bool = False) -> list[str]:
+def reconcile(
+    store: JobStore, redis_url: str, *, starting: bool = False, recent: frozenset[str] = frozenset()
+) -> list[str]:
     """Requeue lost jobs and return their ids.
 
     A running job whose run lock is free lost its worker. A queued job is lost if the queue is empty and
     it has waited long, or, when the service is `starting`, in any case; a duplicate is dropped later.
+    Jobs of the `recent` call are waiting in the queue, unless it is empty.
     """
-    requeued = []
+    requeued: list[str] = []
     empty = tasks.queue_length(redis_url) == 0
     for record in store.records():
-        if record.terminal:
+        if record.terminal or (record.id in recent and not empty):
             continue
         with store.running_lock(record.id) as free:
             if not free:
@@ -63,9 +66,11 @@ class Reconciler:
 
     def _loop(self) -> None:
         starting = True
+        recent: frozenset[str] = frozenset()
         while not self._stop.is_set():
             try:
-                reconcile(self.store, self.settings.redis_url, starting=starting)
+                url = self.settings.redis_url
+                recent |= frozenset(reconcile(self.store, url, starting=starting, recent=recent))
                 starting = False
             except (OperationalError, RedisError, OSError) as error:
                 log.warning("Redis is away, trying again: %s", error)

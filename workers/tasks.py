@@ -26,6 +26,4 @@ def queue_length(redis_url: str) -> int:
 
     url = redis_url.replace("redis+socket://", "unix://")
     with redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) as client:
-        return int(client.llen(f"recon:{QUEUE}"))  # type: ignore[arg-type]
-
-
+        return int(client.llen(f"recon:{QUEUE}"))

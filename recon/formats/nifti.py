@@ -42,7 +42,7 @@ def read(path: Path, field: str = "input") -> tuple[NDArray[np.float32], NDArray
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise InputError(f"{path.name} has an affine that is singular or not finite", field=field)
     check_size(trimmed, max(dtype.itemsize, 4), field)
-    _check_length(path, int(np.prod(shape)) * dtype.itemsize + int(image.dataobj.offset), field)
+    _check_length(path, int(np.prod(shape)) * dtype.itemsize + int(image.header.get_data_offset()), field)
     try:
         data = np.asarray(image.dataobj, dtype=np.float32).reshape(trimmed)
     except (OSError, EOFError, ValueError, zlib.error) as error:

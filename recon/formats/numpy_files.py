@@ -31,7 +31,7 @@ def read(path: Path, field: str = "input") -> NDArray[np.generic]:
         present = path.stat().st_size - stream.tell()
         if promised != present:
             raise InputError(
-                f"the header of {path.name} promises {promised} bytes (shape {shape}, {dtype}), the file holds {present}",
+                f"the header of {path.name} promises {promised} bytes ({shape} {dtype}), the file holds {present}",
                 field=field,
                 remedy="the file is truncated or damaged; copy it again",
             )

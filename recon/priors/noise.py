@@ -17,7 +17,8 @@ def geometric_sigmas(first: float, last: float, steps: int) -> Tensor:
     if steps == 1:
         return torch.tensor([first], dtype=torch.float64)
     ratio = (last / first) ** (1 / (steps - 1))
-    return first * ratio ** torch.arange(steps, dtype=torch.float64)
+    sigmas: Tensor = first * ratio ** torch.arange(steps, dtype=torch.float64)
+    return sigmas
 
 
 def ddpm_alpha_bar(steps: int = 1000, first: float = 1e-4, last: float = 0.02) -> Tensor:
@@ -32,17 +33,20 @@ def sigma_from_alpha_bar(alpha_bar: Tensor) -> Tensor:
 
 def alpha_bar_from_sigma(sigma: Tensor) -> Tensor:
     """Inverse of `sigma_from_alpha_bar`."""
-    return 1 / (1 + sigma.square())
+    alpha_bar: Tensor = 1 / (1 + sigma.square())
+    return alpha_bar
 
 
 def to_variance_preserving(x: Tensor, sigma: float) -> Tensor:
     """``x0 + sigma n`` to ``sqrt(abar) x0 + sqrt(1 - abar) n``."""
-    return x / (1 + sigma**2) ** 0.5
+    scaled: Tensor = x / (1 + sigma**2) ** 0.5
+    return scaled
 
 
 def to_variance_exploding(x: Tensor, alpha_bar: float) -> Tensor:
     """``sqrt(abar) x0 + sqrt(1 - abar) n`` to ``x0 + sigma n``."""
-    return x / alpha_bar**0.5
+    scaled: Tensor = x / alpha_bar**0.5
+    return scaled
 
 
 def noise_prediction(x: Tensor, denoised: Tensor, sigma: float) -> Tensor:
@@ -54,9 +58,7 @@ class SliceNoise:
     """Standard normal noise keyed by (seed, slice): the same for a slice in whatever batch or slab it is."""
 
     def __init__(self, seed: int, slices: int, first_slice: int = 0) -> None:
-        self._generators = [
-            torch.Generator().manual_seed(_key(seed, first_slice + index)) for index in range(slices)
-        ]
+        self._generators = [torch.Generator().manual_seed(_key(seed, first_slice + index)) for index in range(slices)]
 
     def draw(self, like: Tensor) -> Tensor:
         """Noise of the shape ``(slices, rows, cols)`` and dtype of `like`; unit variance a real channel."""

@@ -160,7 +160,7 @@ class Trainer:
         edm = (sigma.square() + variance) / (sigma.square() * variance)
         loss = (edm * weight * (estimate - clean).square()).sum() / weight.sum().clamp(min=1)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         decay = min(EMA, (1 + self.step) / (10 + self.step))

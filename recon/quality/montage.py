@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 mpl.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402 - the backend must be chosen first
+from matplotlib import pyplot as plt
 
 Volume = NDArray[np.float32]
 Affine = NDArray[np.float64]

@@ -84,7 +84,8 @@ def ramp_filter(sinogram: Tensor, pitch_mm: float, window: str) -> Tensor:
         frequency = torch.arange(len(response), dtype=torch.float64) / (len(response) - 1)
         response = response * (0.5 + 0.5 * torch.cos(math.pi * frequency))
     spectrum = torch.fft.rfft(sinogram, n=size) * response.to(torch.float32)
-    return torch.fft.irfft(spectrum, n=size)[..., :count]
+    filtered: Tensor = torch.fft.irfft(spectrum, n=size)
+    return filtered[..., :count]
 
 
 def view_weights(g: ParallelBeam) -> Tensor:

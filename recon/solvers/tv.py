@@ -60,7 +60,8 @@ def solve(problem: Problem, settings: TV) -> Solver:
 def shrink(vectors: Tensor, threshold: float) -> Tensor:
     """Isotropic soft threshold of the vectors along the first axis, the proximal map of ``|.|_(2,1)``."""
     length = torch.linalg.vector_norm(vectors, dim=0)
-    return vectors * (1 - threshold / length.clamp(min=threshold))
+    shrunk: Tensor = vectors * (1 - threshold / length.clamp(min=threshold))
+    return shrunk
 
 
 def classical_start(problem: Problem) -> Tensor:

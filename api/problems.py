@@ -1,0 +1,57 @@
+"""Every error as problem+json (RFC 9457); the one mapping from the error tree to HTTP."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from operators.errors import ReconError
+
+log = logging.getLogger("recon.api")
+TYPE = "https://diffusion-recon.invalid/problems/"
+
+
+def problem(status: int, code: str, detail: str, headers: dict[str, str] | None = None, **more: Any) -> JSONResponse:
+    """A problem document."""
+    body = {"type": TYPE + code, "title": code.replace("_", " "), "status": status, "code": code, "detail": detail}
+    body |= {k: v for k, v in more.items() if v is not None}
+    return JSONResponse(body, status_code=status, headers=headers, media_type="application/problem+json")
+
+
+def install(app: FastAPI) -> None:
+    """Register the handlers."""
+
+    @app.exception_handler(ReconError)
+    async def of_ours(request: Request, error: ReconError) -> JSONResponse:
+        headers = {"Retry-After": "5"} if error.status == 503 else None
+        return problem(
+            error.status,
+            error.code,
+            error.message,
+            headers,
+            field=error.field,
+            remedy=error.remedy,
+            instance=request.url.path,
+        )
+
+    @app.exception_handler(RequestValidationError)
+    async def of_request(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        field = ".".join(str(p) for p in first["loc"])
+        return problem(422, "invalid_input", first["msg"], field=field, instance=request.url.path)
+
+    @app.exception_handler(HTTPException)
+    async def of_http(request: Request, error: HTTPException) -> JSONResponse:
+        codes = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+        code = codes.get(error.status_code, "http_error")
+        return problem(error.status_code, code, str(error.detail), dict(error.headers or {}), instance=request.url.path)
+
+    @app.exception_handler(Exception)
+    async def of_anything(request: Request, error: Exception) -> JSONResponse:
+        log.error("unexpected error on %s", request.url.path, exc_info=error)
+        return problem(500, "internal", "unexpected error; the server's log has the details", instance=request.url.path)

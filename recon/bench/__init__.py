@@ -1,0 +1,1 @@
+"""Benchmarks: what README and docs quote is printed by these."""

@@ -1,0 +1,61 @@
+"""Quality of methods on a known CT volume, every method on the same simulated measurement."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import TypeAdapter
+
+from recon import model as models
+from recon.formats import nifti
+from recon.geometry import shifted_affine
+from recon.job import CTParallel, Simulation
+from recon.measurement import Measurement
+from recon.methods import DEFAULT_PRIOR, Method
+from recon.priors import registry as priors
+from recon.quality import metrics
+from recon.simulate import simulate
+from recon.solvers import registry as solvers
+from recon.solvers.problem import run
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method on one measurement."""
+
+    views: int
+    method: str
+    psnr: float
+    data_misfit: float
+    seconds: float
+
+
+def ct_measurement(volume: Path, slices: tuple[int, int], views: int, photons: float | None) -> Measurement:
+    """A parallel-beam measurement of slices ``[first, last)`` of a NIfTI volume in HU."""
+    values, affine = nifti.read(volume)
+    chosen = values[slices[0] : slices[1]]
+    return simulate(chosen, shifted_affine(affine, slices[0]), CTParallel(), Simulation(views=views, photons=photons))
+
+
+def compare(measurement: Measurement, views: int, methods: list[dict[str, object]], repeats: int = 1) -> Iterator[Row]:
+    """Run each method, given as its settings with a name, and judge it against the truth."""
+    model = models.build(measurement)
+    assert measurement.truth is not None
+    model.problem.operator.forward(torch.zeros_like(model.problem.zeros()))  # build the matrix outside the clock
+    _ = model.problem.operator.norm
+    adapter: TypeAdapter[Method] = TypeAdapter(Method)
+    for given in methods:
+        settings = adapter.validate_python(given)
+        prior = priors.load(DEFAULT_PRIOR["ct"]) if solvers.needs_prior(settings) else None
+        axis = model.prior_axis(prior.card) if prior is not None else None
+        for _ in range(repeats):
+            started = time.perf_counter()
+            volume = run(solvers.start(model.problem, settings, prior=prior, axis=axis))
+            seconds = time.perf_counter() - started
+            quality = metrics.psnr(model.display(volume), measurement.truth)
+            label = " ".join(f"{k}={v}" for k, v in given.items() if k != "name")
+            yield Row(views, f"{given['name']} {label}".strip(), quality, model.problem.misfit(volume), seconds)

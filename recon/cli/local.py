@@ -1,0 +1,155 @@
+"""Commands that need no server: run, batch, simulate, doctor."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from operators.errors import Conflict, InputError, ReconError
+from recon.cli.show import bar, console, detail, errors, summary, table
+from recon.job import JobSpec
+
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(run)
+    app.command()(batch)
+    app.command()(simulate)
+    app.command()(doctor)
+
+
+def run(
+    spec: Annotated[Path, typer.Argument(help="Job specification, YAML or JSON.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Results; default results/NAME.")] = None,
+) -> None:
+    """Reconstruct one job on this machine."""
+    job = JobSpec.read(spec)
+    target = out or Path("results") / spec.stem
+    with bar() as progress:
+        report = _reconstruct(job, target, progress, spec.stem)
+    console.print(f"{target}: {summary(report)}", highlight=False, soft_wrap=True)
+
+
+def batch(
+    specs: Annotated[list[Path], typer.Argument(help="Job specifications.")],
+    out: Out,
+    resume: Annotated[bool, typer.Option("--resume", help="Skip jobs whose results exist.")] = False,
+) -> None:
+    """Reconstruct many jobs; one that fails does not stop the rest. Exit status 1 if any failed."""
+    doubles = sorted({p.stem for p in specs if [q.stem for q in specs].count(p.stem) > 1})
+    if doubles:
+        raise InputError(f"two specifications are named {doubles[0]!r}", field="specs", remedy="rename one of them")
+    rows, failed = [], 0
+    with bar() as progress:
+        whole = progress.add_task("all jobs", total=len(specs), detail="")
+        for path in specs:
+            try:
+                outcome = _one_of_batch(path, out / path.stem, progress, resume=resume)
+            except ReconError as error:
+                failed += 1
+                outcome = f"failed: {error}"
+            rows.append([path.stem, outcome])
+            progress.advance(whole)
+    table(["job", "outcome"], rows, title=f"{len(specs) - failed} of {len(specs)} jobs done, results in {out}")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _one_of_batch(path: Path, target: Path, progress: Any, *, resume: bool) -> str:
+    job = JobSpec.read(path)
+    if resume and target.exists():
+        if json.loads((target / "job.json").read_text()) != job.model_dump(mode="json", exclude_unset=True):
+            raise Conflict(
+                f"{target} holds results of another specification",
+                field="out",
+                remedy="remove it, or use another --out",
+            )
+        return "done before"
+    return summary(_reconstruct(job, target, progress, path.stem))
+
+
+def _reconstruct(job: JobSpec, target: Path, progress: Any, label: str) -> dict[str, Any]:
+    from recon.reconstruct import local_files
+    from recon.reconstruct import run as reconstruct
+
+    task = progress.add_task(label, total=1.0, detail="")
+    return reconstruct(
+        job,
+        local_files(job),
+        target,
+        lambda p: progress.update(task, completed=p.fraction, detail=detail(p.stage, p.step, p.steps, p.data_misfit)),
+    )
+
+
+def simulate(
+    volume: Annotated[Path, typer.Argument(help="NIfTI volume: CT in HU, or MRI magnitude.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Measurement to write, .h5.")],
+    kind: Annotated[str, typer.Option(help="ct-parallel, ct-fan or mri-cartesian.")] = "ct-parallel",
+    views: Annotated[int, typer.Option(help="CT: number of projections.")] = 60,
+    photons: Annotated[float | None, typer.Option(help="CT: photons a ray; noiseless when not given.")] = None,
+    acceleration: Annotated[float, typer.Option(help="MRI: undersampling factor.")] = 4.0,
+    pattern: Annotated[str, typer.Option(help="MRI: uniform or poisson.")] = "uniform",
+    coils: Annotated[int, typer.Option(help="MRI: number of coils.")] = 8,
+    noise_std: Annotated[float, typer.Option(help="MRI: noise, a share of the largest value.")] = 0.0,
+    slices: Annotated[str | None, typer.Option(help="Only slices FIRST:LAST.")] = None,
+    seed: int = 0,
+) -> None:
+    """Make an undersampled measurement from a volume, and a specification that reconstructs it."""
+    settings: dict[str, Any] = {"seed": seed}
+    if kind == "mri-cartesian":
+        settings |= {"acceleration": acceleration, "pattern": pattern, "coils": coils, "noise_std": noise_std}
+    else:
+        settings |= {"views": views, "photons": photons}
+    value: dict[str, Any] = {
+        "input": {"path": str(volume), "format": "nifti", "simulate": settings},
+        "acquisition": kind,
+        "method": "annealed",
+    }
+    if slices is not None:
+        value["input"]["slices"] = slice_range(slices)
+    job = JobSpec.parse(value, "the options")
+    from recon.formats import hdf5, reader
+    from recon.reconstruct import local_files
+
+    measurement = reader.read(job, local_files(job))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    hdf5.write_measurement(out, measurement)
+    spec = out.with_suffix(".yaml")
+    spec.write_text(
+        yaml.safe_dump({"input": {"path": out.name, "format": "hdf5"}, "method": "annealed"}, sort_keys=False)
+    )
+    console.print(
+        f"{out}: {measurement.data.shape} {measurement.data.dtype}; reconstruct it with: recon run {spec}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def slice_range(text: str) -> tuple[int, int]:
+    """``FIRST:LAST`` as two numbers."""
+    first, _, last = text.partition(":")
+    if not (first.isdigit() and last.isdigit()):
+        raise InputError(f"{text!r} is not FIRST:LAST", field="slices", remedy="for example 30:46")
+    return int(first), int(last)
+
+
+def doctor() -> None:
+    """Versions, backends and a self-test of every operator; exit status 1 if anything is broken."""
+    from recon.doctor import checks
+
+    rows, broken = [], 0
+    for check in checks():
+        broken += not check.ok
+        rows.append([check.name, "ok" if check.ok else "BROKEN", check.detail])
+    table(["check", "state", "detail"], rows)
+    console.print(f"{os.cpu_count()} cores; {'all is well' if not broken else f'{broken} checks failed'}")
+    if broken:
+        errors.print("error: see the table for what is broken")
+        raise typer.Exit(1)

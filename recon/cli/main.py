@@ -1,0 +1,41 @@
+"""Entry point: collects the commands and maps the error tree to exit codes, one line an error."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import entry_points
+
+import typer
+
+from operators.errors import ReconError
+from recon.cli.show import errors
+
+COMMANDS = "recon.commands"
+"""Entry points of this group are called with the application and add their commands to it. The packages
+above `recon` bring theirs this way, so that nothing here imports them; so can yours."""
+
+app = typer.Typer(
+    name="recon",
+    help="CT and MRI reconstruction with diffusion priors.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for entry in sorted(entry_points(group=COMMANDS), key=lambda e: e.name):
+    entry.load()(app)
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 done, 2 bad input, 3 unavailable, 4 cancelled, 5 diverged, 1 other."""
+    try:
+        app()
+    except ReconError as error:
+        errors.print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        errors.print("interrupted", highlight=False)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

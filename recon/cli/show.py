@@ -1,0 +1,54 @@
+"""What the terminal shows: progress bars and tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+console = Console()
+errors = Console(stderr=True)
+
+
+def bar() -> Progress:
+    """A progress display; on a pipe it stays silent and only results are printed."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[detail]}"),
+        console=errors,
+        disable=not errors.is_terminal,
+    )
+
+
+def detail(stage: str, step: int, steps: int, misfit: float | None) -> str:
+    """Short text beside a bar."""
+    text = stage + (f" {step}/{steps}" if steps else "")
+    return text + (f"  misfit {misfit:.4f}" if misfit is not None else "")
+
+
+def summary(report: dict[str, Any]) -> str:
+    """One line of what a report says: misfit, and PSNR where a truth is known."""
+    name = report["method"]["name"]
+    text = f"misfit {report['data_misfit'][name]:.4f}"
+    if report["expected_misfit"] is not None:
+        text += f" (noise {report['expected_misfit']:.4f})"
+    if report["against_truth"]:
+        values = ", ".join(f"{k} {v['psnr']:.2f}" for k, v in report["against_truth"].items())
+        text += f", PSNR in dB: {values}"
+    return text
+
+
+def table(columns: list[str], rows: list[list[str]], title: str | None = None) -> None:
+    """Print a table; the first column is left-aligned."""
+    shown = Table(title=title, title_justify="left")
+    for index, column in enumerate(columns):
+        shown.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+    for row in rows:
+        shown.add_row(*row)
+    console.print(shown)

@@ -1,0 +1,24 @@
+"""The command ``recon worker``."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(worker)
+
+
+def worker(
+    concurrency: Annotated[int, typer.Option(min=1, max=64, help="Jobs computed at once.")] = 1,
+) -> None:
+    """Compute jobs: reads REDIS_URL and RECON_STORE, stops on Ctrl-C after the current job."""
+    from workers.embedded import worker_command
+
+    command = worker_command(concurrency)
+    # The worker takes this process's place, so that signals and exit status are its own.
+    os.execv(command[0], command)  # noqa: S606

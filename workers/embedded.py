@@ -1,0 +1,101 @@
+"""A whole service on one machine: a private Redis, one worker and the API, started and stopped together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import redis
+
+from operators.errors import BackendUnavailable
+from recon.backends import redis_server
+
+STARTUP_S = 20.0
+STOP_S = 20.0
+
+
+@contextmanager
+def private_redis(data: Path) -> Iterator[str]:
+    """Run a Redis on a unix socket with its append-only file in `data`; yields its URL."""
+    data.mkdir(parents=True, exist_ok=True)
+    # Socket paths are limited to about 100 characters, a store may lie deeper: the socket gets its own folder.
+    with tempfile.TemporaryDirectory(prefix="recon-") as short:
+        socket = Path(short) / "redis.sock"
+        command = [
+            redis_server(), "--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700",
+            "--dir", str(data), "--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction",
+            "--logfile", str(data / "redis.log"), "--daemonize", "no",
+        ]  # fmt: skip
+        with running(command) as process:
+            _wait_for_redis(socket, process)
+            yield f"redis+socket://{socket}"
+
+
+def _wait_for_redis(socket: Path, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + STARTUP_S
+    with redis.Redis(unix_socket_path=str(socket)) as client:
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                break
+            try:
+                client.ping()
+                return
+            except redis.ConnectionError:
+                time.sleep(0.05)  # still starting, or loading its file
+    raise BackendUnavailable("the private Redis did not start", field="redis", remedy="see redis.log in the store")
+
+
+@contextmanager
+def running(
+    command: list[str], env: dict[str, str] | None = None, log: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a child process in a session of its own, and stop it at the end: politely, then surely.
+
+    A session of its own keeps a Ctrl-C in the terminal from reaching it before we stop it in order.
+    """
+    with ExitStack() as stack:
+        output = stack.enter_context(log.open("ab")) if log else subprocess.DEVNULL
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            command,
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                try:
+                    process.wait(STOP_S)
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+
+
+def worker_command(concurrency: int = 1) -> list[str]:
+    """Command line of a worker of this installation."""
+    return [
+        sys.executable, "-m", "celery", "-A", "workers.app", "worker", "--pool", "prefork",
+        "--concurrency", str(concurrency), "--loglevel", "INFO", "--without-gossip", "--without-mingle",
+    ]  # fmt: skip
+
+
+@contextmanager
+def redis_and_worker(store: Path) -> Iterator[str]:
+    """A private Redis and one worker on `store`; yields the Redis URL, also set in this process's environment."""
+    store.mkdir(parents=True, exist_ok=True)
+    with private_redis(store / "redis") as url:
+        env = {"REDIS_URL": url, "RECON_STORE": str(store)}
+        os.environ.update(env)
+        with running(worker_command(), env, store / "worker.log"):
+            yield url
