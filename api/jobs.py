@@ -12,6 +12,7 @@ from kombu.exceptions import OperationalError
 from starlette.concurrency import run_in_threadpool
 
 from operators.errors import BackendUnavailable, Conflict, InputError, NotFound, ResourceLimit
+from recon.formats import reader
 from recon.job import MAX_SPEC_BYTES, JobSpec
 from workers import tasks
 from workers.store import TERMINAL, JobStore, Record, manifest
@@ -76,6 +77,7 @@ def _accept(store: JobStore, spec: JobSpec) -> JSONResponse:
                 remedy="send the file to /v1/uploads and give its id as upload",
             )
         store.upload(file.upload)
+    reader.check(spec, store.job_files(spec))
     record = store.create(spec)
     try:
         tasks.enqueue(record.id)

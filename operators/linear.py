@@ -204,7 +204,7 @@ def dot_product_error(operator: LinearOperator, *, slices: int = 2, seed: int = 
 def conjugate_gradient(
     system: Callable[[Tensor], Tensor],
     right: Tensor,
-    start: Tensor,
+    start: Tensor | None,
     iterations: int,
     *,
     tolerance: float = 1e-6,
@@ -218,8 +218,10 @@ def conjugate_gradient(
     ----------
     system
         Maps ``(slices, ...)`` to the same shape, slice by slice.
-    right, start
-        Right-hand side and initial guess, ``(slices, ...)``, real or complex.
+    right
+        Right-hand side, ``(slices, ...)``, real or complex.
+    start
+        Initial guess; zero when None, which saves one application of `system`.
     iterations
         At most this many.
     tolerance
@@ -230,8 +232,8 @@ def conjugate_gradient(
     Hestenes and Stiefel 1952, J. Res. Natl. Bur. Stand. 49, 409-436.
     """
     shape = (-1,) + (1,) * (right.ndim - 1)
-    x = start
-    residual = right - system(x)
+    x = torch.zeros_like(right) if start is None else start
+    residual = right if start is None else right - system(x)
     direction = residual
     rho = slice_dot(residual, residual)
     target = tolerance**2 * slice_dot(right, right)

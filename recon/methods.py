@@ -39,13 +39,15 @@ class CGLS(MethodSettings):
 
 
 class TV(MethodSettings):
-    """3D isotropic total variation by ADMM."""
+    """Isotropic total variation by ADMM, in the volume or slice by slice."""
 
     name: Literal["tv"] = "tv"
     weight: float = Field(1e-4, gt=0, le=10)
     """Of the TV term, for an image scaled to its robust maximum and the operator to norm one."""
     iterations: int = Field(100, ge=1, le=5_000)
     cg_iterations: int = Field(10, ge=1, le=200)
+    dimensions: Literal[2, 3] = 3
+    """In 2 dimensions slices are independent of each other."""
 
 
 class ZeroFilled(MethodSettings):

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from operators.coils import espirit_maps
-from operators.errors import GeometryError
 from operators.fourier import CartesianMRI
 from operators.tomography import Tomography
 from recon import noise_level
@@ -101,15 +100,8 @@ def _mri(measurement: Measurement, acquisition: MRICartesian) -> Model:
     rows, cols = data.shape[2:]
     notes = list(measurement.notes)
     sampled = (data != 0).any(dim=(0, 1)) if measurement.mask is None else torch.from_numpy(measurement.mask)
-    if tuple(sampled.shape) != (rows, cols):
-        raise GeometryError(f"the mask is {tuple(sampled.shape)}, k-space {(rows, cols)}", field="acquisition.mask")
     if measurement.coil_maps is not None:
         maps = torch.from_numpy(measurement.coil_maps)
-        if maps.shape[-3:] != data.shape[1:]:
-            raise GeometryError(
-                f"coil maps of shape {tuple(maps.shape)} for k-space {tuple(data.shape)}",
-                field="acquisition.coil_maps",
-            )
     else:
         maps = espirit_maps(data, sampled, acquisition.calibration_width)
         notes.append("coil maps by ESPIRiT from the fully sampled centre of k-space")

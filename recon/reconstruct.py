@@ -23,7 +23,7 @@ from operators.errors import Conflict, InputError
 from recon import model as models
 from recon import versions
 from recon.formats import nifti, reader
-from recon.job import JobSpec, MRICartesian, check_method
+from recon.job import JobSpec, MRICartesian
 from recon.measurement import Measurement
 from recon.methods import DDS, DEFAULT_PRIOR, Annealed, Method
 from recon.priors import registry as priors
@@ -71,7 +71,6 @@ def reconstruct(spec: JobSpec, files: Mapping[str, Path], out: Path) -> Job:
     started = time.monotonic()
     yield JobProgress(0.0, "reading")
     measurement = reader.read(spec, files)
-    _check_methods(spec, measurement)
     yield JobProgress(0.02, "modelling")
     model = models.build(measurement)
     baselines: dict[str, Tensor] = {}
@@ -138,14 +137,6 @@ def local_files(spec: JobSpec) -> dict[str, Path]:
             raise InputError("an upload id means nothing without a server", field=field, remedy="give a path")
         found[field] = Path(file.path)
     return found
-
-
-def _check_methods(spec: JobSpec, measurement: Measurement) -> None:
-    for name in (spec.method.name, *(spec.output.baselines or [])):
-        try:
-            check_method(measurement.acquisition, name)
-        except ValueError as error:
-            raise InputError(str(error), field="method.name") from error
 
 
 def _baselines(spec: JobSpec, measurement: Measurement) -> list[str]:

@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from operators.errors import InputError
 from operators.fourier import CartesianMRI
 from operators.linear import random_element
 from operators.tomography import Tomography
@@ -55,13 +54,7 @@ def _ct(
     volume: Volume, affine: Affine, given: CTParallel | CTFan, settings: Simulation, provenance: dict[str, Any]
 ) -> Measurement:
     _, rows, cols = volume.shape
-    col_mm, row_mm, slice_mm = voxel_size(affine)
-    if abs(col_mm - row_mm) > 0.01 * col_mm:
-        raise InputError(
-            f"pixels are {col_mm:.3f} x {row_mm:.3f} mm, projection needs square ones",
-            field="input",
-            remedy="resample the volume to square pixels",
-        )
+    col_mm, _, slice_mm = voxel_size(affine)
     magnification = 1.0
     if isinstance(given, CTFan):
         source = given.source_origin_mm or 4.0 * max(rows, cols) * col_mm
@@ -114,8 +107,6 @@ def _mri(
     from recon.priors.slices import smooth_phase
 
     slices, rows, cols = volume.shape
-    if volume.min() < 0:
-        raise InputError(f"magnitudes are negative, the lowest is {volume.min():g}", field="input")
     col_mm, _, slice_mm = voxel_size(affine)
     acquisition = given.model_copy(update={"pixel_mm": col_mm, "slice_mm": slice_mm})
     generator = torch.Generator().manual_seed(settings.seed)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from operators.errors import GeometryError, InputError
 from recon.formats import dxchange, hdf5, htc, nifti, numpy_files
 from recon.formats.safety import check_finite, real, stack
-from recon.geometry import shifted_affine
-from recon.job import FORMATS, CTFan, CTParallel, JobSpec, MRICartesian, Simulation, format_of
+from recon.geometry import ct_geometry, shifted_affine, voxel_size
+from recon.job import FORMATS, CTFan, CTParallel, JobSpec, MRICartesian, Simulation, check_method, format_of
 from recon.measurement import Measurement
 
 _CT_AXES = "(slices, angles, detectors)"
@@ -37,32 +37,58 @@ def read(spec: JobSpec, files: Mapping[str, Path]) -> Measurement:
     InputError
         Whatever is wrong, with the field.
     """
+    if _kind(spec, files) == "nifti":
+        from recon.simulate import simulate
+
+        volume, affine, acquisition = _known_volume(files["input"], spec)
+        _check_methods(spec, acquisition)
+        measurement = simulate(volume, affine, acquisition, spec.input.simulate or Simulation())
+        return replace(measurement, notes=[SIMULATED])
+    return _measured(spec, files)
+
+
+def check(spec: JobSpec, files: Mapping[str, Path]) -> None:
+    """Everything `read` would refuse, and an impossible geometry, found without torch: for the API."""
+    if _kind(spec, files) == "nifti":
+        _check_methods(spec, _known_volume(files["input"], spec)[2])
+        return
+    measurement = _measured(spec, files)
+    if not isinstance(measurement.acquisition, MRICartesian):
+        ct_geometry(measurement.acquisition, measurement.data.shape[2])
+
+
+SIMULATED = "simulated from a known volume with the operator that reconstructs it: expect less from measured data"
+
+
+def _kind(spec: JobSpec, files: Mapping[str, Path]) -> str:
+    kind = spec.input.format or format_of(files["input"].name)
+    if kind is None:
+        raise InputError(
+            f"the format cannot be told from the name {files['input'].name!r}",
+            field="input.format",
+            remedy=f"choose one of: {', '.join(FORMATS)}",
+        )
+    return kind
+
+
+def _measured(spec: JobSpec, files: Mapping[str, Path]) -> Measurement:
     path = files["input"]
-    kind = spec.input.format or format_of(path.name)
-    match kind:
+    match _kind(spec, files):
         case "numpy":
             measurement = _plain(numpy_files.read(path), spec)
-        case "hdf5" if hdf5.is_measurement(path):
-            measurement = _own(path, spec)
-        case "hdf5":
-            measurement = _plain(hdf5.read_array(path, spec.input.dataset), spec)
         case "dxchange":
             measurement = _dxchange(path, spec)
         case "htc":
             measurement = _htc(path, spec)
-        case "nifti":
-            measurement = _retrospective(path, spec)
+        case _ if hdf5.is_measurement(path):
+            measurement = _own(path, spec)
         case _:
-            raise InputError(
-                f"the format cannot be told from the name {path.name!r}",
-                field="input.format",
-                remedy=f"choose one of: {', '.join(FORMATS)}",
-            )
+            measurement = _plain(hdf5.read_array(path, spec.input.dataset), spec)
     if isinstance(measurement.acquisition, MRICartesian):
         measurement = _with_mri_files(measurement, files)
-    if kind != "nifti":
-        measurement = _selected(measurement, spec)
+    measurement = _selected(measurement, spec)
     _check(measurement)
+    _check_methods(spec, measurement.acquisition)
     return measurement
 
 
@@ -94,17 +120,36 @@ def _htc(path: Path, spec: JobSpec) -> Measurement:
     return Measurement(data, _completed(spec.acquisition or CTFan(), stated))
 
 
-def _retrospective(path: Path, spec: JobSpec) -> Measurement:
-    from recon.simulate import simulate
-
+def _known_volume(
+    path: Path, spec: JobSpec
+) -> tuple[NDArray[np.float32], NDArray[np.float64], CTParallel | CTFan | MRICartesian]:
+    """The volume that a retrospective job measures, if it can be."""
     acquisition = _required_acquisition(spec)
     volume, affine = nifti.read(path)
     if spec.input.slices is not None:
         first, last = _range(spec.input.slices, len(volume))
         volume, affine = volume[first:last], shifted_affine(affine, first)
-    measurement = simulate(volume, affine, acquisition, spec.input.simulate or Simulation())
-    note = "simulated from a known volume with the same operator that reconstructs it: expect less from measured data"
-    return replace(measurement, notes=[note])
+    lowest = float(volume.min())
+    if isinstance(acquisition, MRICartesian):
+        if lowest < 0:
+            raise InputError(
+                f"magnitudes are negative, the lowest is {lowest:g}", field="input", remedy="is this a CT volume?"
+            )
+        return volume, affine, acquisition
+    if lowest >= 0:
+        raise InputError(
+            f"the lowest value is {lowest:g}, a CT volume in HU has air near -1000",
+            field="input",
+            remedy="give CT volumes in HU; for MRI use acquisition kind mri-cartesian",
+        )
+    col_mm, row_mm, _ = voxel_size(affine)
+    if abs(col_mm - row_mm) > 0.01 * col_mm:
+        raise InputError(
+            f"pixels are {col_mm:.3f} x {row_mm:.3f} mm, projection needs square ones",
+            field="input",
+            remedy="resample the volume to square pixels",
+        )
+    return volume, affine, acquisition
 
 
 def _with_mri_files(measurement: Measurement, files: Mapping[str, Path]) -> Measurement:
@@ -167,11 +212,21 @@ def _completed(
     return stated.model_copy(update=wanted)
 
 
+def _check_methods(spec: JobSpec, acquisition: CTParallel | CTFan | MRICartesian) -> None:
+    """A file may carry the acquisition, so that the specification alone could not be checked."""
+    for name in (spec.method.name, *(spec.output.baselines or [])):
+        try:
+            check_method(acquisition, name)
+        except ValueError as error:
+            raise InputError(str(error), field="method.name") from error
+
+
 def _check(measurement: Measurement) -> None:
     """Finite, sensibly sized and plausible in unit."""
     check_finite(measurement.data)
     acquisition = measurement.acquisition
     if isinstance(acquisition, MRICartesian):
+        _check_mri_shapes(measurement)
         return
     angles = acquisition.angles()
     if angles is not None and measurement.data.shape[1] != len(angles):
@@ -193,3 +248,14 @@ def _check(measurement: Measurement) -> None:
             field="input",
             remedy="check the flat-field correction and the sign of the logarithm",
         )
+
+
+def _check_mri_shapes(measurement: Measurement) -> None:
+    shape = measurement.data.shape
+    if measurement.mask is not None and measurement.mask.shape != shape[2:]:
+        raise GeometryError(f"shape {measurement.mask.shape}, k-space is {shape[2:]}", field="acquisition.mask")
+    if not np.any(measurement.data):
+        raise InputError("every sample of k-space is zero", field="input")
+    maps = measurement.coil_maps
+    if maps is not None and (maps.shape[-3:] != shape[1:] or maps.shape[:-3] not in ((), (1,), shape[:1])):
+        raise GeometryError(f"shape {maps.shape}, k-space is {shape} {_MRI_AXES}", field="acquisition.coil_maps")

@@ -36,18 +36,17 @@ class DataStep:
         data = problem.data
         if axis.offset != 0.0:
             data = data - problem.operator.forward(torch.full_like(problem.zeros(), axis.offset))
-        self.right = self.operator.adjoint(data / (norm * axis.scale))
+        self.data = data / (norm * axis.scale)
         self.sigma = max(data_sigma, problem.noise_std / (norm * axis.scale))
 
     def __call__(self, v: Tensor, sigma: float) -> Tensor:
         """The step from `v`, whose error is about `sigma`; `v` is ``(slices, rows, cols)``."""
         anchor = (self.sigma / sigma) ** 2
-        return conjugate_gradient(
-            lambda u: self.operator.normal(u) + anchor * u,
-            self.right + anchor * v,
-            v,
-            self.iterations,
-            tolerance=1e-7,
+        # Solved for the change of `v`: rounding then stays in the range of the adjoint. Solved for `u` it
+        # would leak into the null space, where only the tiny anchor holds it.
+        residual = self.operator.adjoint(self.data - self.operator.forward(v))
+        return v + conjugate_gradient(
+            lambda change: self.operator.normal(change) + anchor * change, residual, None, self.iterations
         )
 
 
@@ -57,7 +56,7 @@ def warm_start(problem: Problem, kind: str, steps: int) -> Solver:
         volume = tv.classical_start(problem)
         yield Progress(START_STEPS, START_STEPS + steps, problem.misfit(volume), volume, "start")
         return volume
-    solver = tv.solve(problem, TV(iterations=START_ITERATIONS))
+    solver = tv.solve(problem, TV(iterations=START_ITERATIONS, dimensions=2))
     while True:
         try:
             p = next(solver)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from operators.errors import InputError
 from operators.fourier import CartesianMRI
 from operators.linear import conjugate_gradient
@@ -26,8 +24,6 @@ def solve(problem: Problem, settings: ZeroFilled | CGSense) -> Solver:
         yield Progress(1, 1, problem.misfit(right), right)
         return right
     damping = settings.weight * operator.norm**2
-    volume = conjugate_gradient(
-        lambda v: operator.normal(v) + damping * v, right, torch.zeros_like(right), settings.iterations
-    )
+    volume = conjugate_gradient(lambda v: operator.normal(v) + damping * v, right, None, settings.iterations)
     yield Progress(settings.iterations, settings.iterations, problem.misfit(volume), volume)
     return check_finite(volume, settings.name)

@@ -13,14 +13,15 @@ from recon.solvers.problem import Problem, Progress, Solver, check_finite
 
 PENALTY = 20.0
 """ADMM's penalty over the TV weight: sets the speed of convergence, not its limit."""
+REPORT_EVERY = 5
 
 
 def solve(problem: Problem, settings: TV) -> Solver:
     """Minimise ``1/2 |A x / |A| - y / |A||^2 + weight |W D x|_(2,1)``.
 
-    `D` are forward differences in three directions with Neumann ends, `W` divides the difference between
-    slices by the slice distance in pixels, and the norm is isotropic. The image is scaled by the robust
-    maximum of the adjoint-based start so that `weight` means the same for every unit.
+    `D` are forward differences with Neumann ends, `W` divides the difference between slices by the slice
+    distance in pixels (or drops it, in two dimensions), and the norm is isotropic. The image is scaled by
+    the robust maximum of a quick classical image, so that `weight` means the same for every unit.
 
     References
     ----------
@@ -28,33 +29,42 @@ def solve(problem: Problem, settings: TV) -> Solver:
     section 6.4.1 (ADMM with scaled dual variable).
     """
     operator, norm = problem.operator, problem.operator.norm
+    coupled = settings.dimensions == 3
     start = classical_start(problem)
-    scale = robust_maximum(start)
-    if scale == 0.0:
-        yield Progress(1, 1, problem.misfit(start), start, "tv")
-        return start
+    scale = _scales(start, coupled=coupled)
     x = start / scale
     data_side = operator.adjoint(problem.data) / (norm**2 * scale)
-    weights = torch.tensor([problem.pixel_mm / problem.slice_mm, 1.0, 1.0]).reshape(3, 1, 1, 1)
+    along_z = problem.pixel_mm / problem.slice_mm if coupled else 0.0
+    weights = torch.tensor([along_z, 1.0, 1.0]).reshape(3, 1, 1, 1)
     rho = PENALTY * settings.weight
     split = torch.zeros((3, *x.shape), dtype=x.dtype)
     dual = torch.zeros_like(split)
 
     def system(v: Tensor) -> Tensor:
-        # The volume is one unknown: differences couple its slices, so it travels as a batch of one.
-        volume = v[0]
-        coupled = gradient_adjoint(weights.square() * gradient(volume))
-        return (operator.normal(volume) / norm**2 + rho * coupled)[None]
+        # Coupled slices are one unknown: the volume travels through the solver as a batch of one.
+        volume = v[0] if coupled else v
+        image = operator.normal(volume) / norm**2 + rho * gradient_adjoint(weights.square() * gradient(volume))
+        return image[None] if coupled else image
 
     for step in range(1, settings.iterations + 1):
         right = data_side + rho * gradient_adjoint(weights * (split - dual))
-        x = conjugate_gradient(system, right[None], x[None], settings.cg_iterations, tolerance=1e-7)[0]
+        if coupled:
+            x = conjugate_gradient(system, right[None], x[None], settings.cg_iterations, tolerance=1e-7)[0]
+        else:
+            x = conjugate_gradient(system, right, x, settings.cg_iterations, tolerance=1e-7)
         slope = weights * gradient(x)
         split = shrink(slope + dual, settings.weight / rho)
         dual += slope - split
-        if step % 5 == 0 or step == settings.iterations:
+        if step % REPORT_EVERY == 0 or step == settings.iterations:
             yield Progress(step, settings.iterations, problem.misfit(x * scale), x * scale, "tv")
     return check_finite(x * scale, "tv")
+
+
+def _scales(start: Tensor, *, coupled: bool) -> Tensor:
+    """What the image is divided by: one number a volume, or a slice when slices are independent."""
+    parts = [start] if coupled else list(start.split(1))
+    # An empty slice has no scale, and needs none.
+    return torch.tensor([robust_maximum(p) or 1.0 for p in parts]).reshape(-1, 1, 1)
 
 
 def shrink(vectors: Tensor, threshold: float) -> Tensor:
@@ -71,7 +81,7 @@ def classical_start(problem: Problem) -> Tensor:
 
         return filtered_back_projection(problem.data, problem.operator.geometry, "hann").clamp(min=0)
     right = problem.operator.adjoint(problem.data)
-    return conjugate_gradient(problem.operator.normal, right, torch.zeros_like(right), 5)
+    return conjugate_gradient(problem.operator.normal, right, None, 5)
 
 
 def robust_maximum(volume: Tensor) -> float:

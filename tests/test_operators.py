@@ -1,0 +1,307 @@
+"""Operators: adjoints, units, agreement with ASTRA, every dtype, every refusal."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from operators.coils import calibration_width, espirit_maps
+from operators.differences import gradient, gradient_adjoint
+from operators.errors import BackendUnavailable, GeometryError, InputError
+from operators.fourier import CartesianMRI, fourier, inverse_fourier
+from operators.geometry import FanBeam, ParallelBeam
+from operators.linear import LinearOperator, Space, conjugate_gradient, dot_product_error, random_element
+from operators.tomography import Tomography, estimated_matrix_bytes
+from tests.conftest import disc
+
+
+def half_turn(views: int) -> tuple[float, ...]:
+    return tuple(np.linspace(0, math.pi, views, endpoint=False).tolist())
+
+
+GEOMETRIES = {
+    "parallel": ParallelBeam(40, 48, 0.7, half_turn(17), 80, 0.7),
+    "parallel shifted": ParallelBeam(48, 40, 0.7, half_turn(17), 96, 0.6, detector_shift_mm=3.3),
+    "fan": FanBeam(40, 40, 0.7, half_turn(17), 120, 0.5, source_origin_mm=120, origin_detector_mm=60),
+    "fan shifted": FanBeam(
+        40, 40, 0.7, half_turn(17), 130, 0.5, detector_shift_mm=2.2, source_origin_mm=120, origin_detector_mm=60
+    ),
+}
+
+
+def mri(slices: int | None = None, rows: int = 24, cols: int = 30, coils: int = 3) -> CartesianMRI:
+    generator = torch.Generator().manual_seed(1)
+    shape = (coils, rows, cols) if slices is None else (slices, coils, rows, cols)
+    maps = torch.randn(shape, dtype=torch.complex64, generator=generator)
+    return CartesianMRI(torch.rand(rows, cols, generator=generator) < 0.4, maps)
+
+
+OPERATORS: dict[str, LinearOperator] = {
+    **{
+        f"{name}, {backend}": Tomography(g, backend)
+        for name, g in GEOMETRIES.items()
+        for backend in ("matrix", "astra")
+    },
+    "mri": mri(),
+    "mri, maps a slice": mri(slices=2),
+    "mri, odd": mri(rows=23, cols=17),
+    "scaled": Tomography(GEOMETRIES["parallel"]) * 0.3,
+    "normalized": Tomography(GEOMETRIES["fan"]).normalized(),
+    "adjoint": Tomography(GEOMETRIES["parallel"]).H,
+    "composed": Tomography(GEOMETRIES["parallel"]).H @ Tomography(GEOMETRIES["parallel"]),
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_adjoint_belongs_to_forward(name: str) -> None:
+    for seed in range(3):
+        assert dot_product_error(OPERATORS[name], seed=seed) < 1e-5
+
+
+def test_dot_product_test_notices_a_wrong_adjoint() -> None:
+    class Wrong(LinearOperator):
+        def _forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.roll(1, -1)
+
+        def _adjoint(self, y: torch.Tensor) -> torch.Tensor:
+            return y.roll(1, -1)
+
+    assert dot_product_error(Wrong(Space((8, 8)), Space((8, 8)))) > 1e-2
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_linear(name: str) -> None:
+    operator = OPERATORS[name]
+    generator = torch.Generator().manual_seed(3)
+    a, b = (random_element(operator.domain, operator.slices or 2, generator) for _ in range(2))
+    combined = operator(2.0 * a - 0.5 * b)
+    separate = 2.0 * operator(a) - 0.5 * operator(b)
+    assert (combined - separate).abs().max() <= 2e-6 * separate.abs().max() * 10
+    assert not operator(torch.zeros_like(a)).any()
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_dtype_is_kept(name: str, dtype: torch.dtype) -> None:
+    operator = OPERATORS[name]
+    x = random_element(operator.domain, operator.slices or 2, torch.Generator().manual_seed(4), dtype)
+    y = operator(x)
+    assert y.dtype == x.dtype and tuple(y.shape[1:]) == operator.range.shape
+    assert operator.adjoint(y).dtype == x.dtype
+
+
+def test_double_precision_mri_is_adjoint_to_double_precision() -> None:
+    operator = CartesianMRI(mri().mask[0], mri().maps[0].to(torch.complex128))
+    generator = torch.Generator().manual_seed(5)
+    x = random_element(operator.domain, 2, generator, torch.float64)
+    y = random_element(operator.range, 2, generator, torch.float64)
+    left, right = torch.vdot(operator(x).flatten(), y.flatten()), torch.vdot(x.flatten(), operator.adjoint(y).flatten())
+    assert abs(left - right) < 1e-12 * abs(left)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_wrong_input_is_refused_by_name(name: str) -> None:
+    operator = OPERATORS[name]
+    x = random_element(operator.domain, operator.slices or 2, torch.Generator())
+    with pytest.raises(InputError, match=r"x: shape .* expected"):
+        operator(x[..., :-1])
+    with pytest.raises(InputError, match="x: dtype"):
+        operator(x.real.to(torch.int32))
+    with pytest.raises(InputError, match="x: dtype"):
+        operator(x.real.clone() if x.is_complex() else x.to(torch.complex64))
+
+
+@pytest.mark.parametrize("name", ["parallel, matrix", "fan, astra", "mri"])
+def test_gradient_is_the_adjoint(name: str) -> None:
+    operator = OPERATORS[name]
+    generator = torch.Generator().manual_seed(6)
+    x = random_element(operator.domain, 2, generator).requires_grad_()
+    y = random_element(operator.range, 2, generator)
+    residual = operator(x) - y
+    (residual.abs().square().sum() / 2).backward()
+    expected = operator.adjoint(residual.detach())
+    assert (x.grad - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize(("pixel_mm", "detector_mm"), [(0.5, 0.5), (1.0, 0.6), (2.0, 2.4)])
+@pytest.mark.parametrize("fan", [False, True])
+def test_disc_projects_to_its_diameter(pixel_mm: float, detector_mm: float, fan: bool) -> None:
+    size, radius = 96, 30 * pixel_mm
+    count = int(2.6 * size * pixel_mm / detector_mm) // 2 * 2 + 1
+    angles = (0.0, 0.3, 1.1, 2.0)
+    geometry: ParallelBeam = ParallelBeam(size, size, pixel_mm, angles, count, detector_mm)
+    if fan:
+        geometry = FanBeam(
+            size, size, pixel_mm, angles, count, detector_mm, source_origin_mm=1000, origin_detector_mm=500
+        )
+    middle = Tomography(geometry)(disc(size, pixel_mm, radius))[0, :, count // 2]
+    assert middle.numpy() == pytest.approx(2 * radius, rel=0.01)
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_matrix_is_astras_own_projector(name: str) -> None:
+    matrix, own = Tomography(GEOMETRIES[name], "matrix"), Tomography(GEOMETRIES[name], "astra")
+    x = random_element(matrix.domain, 3, torch.Generator().manual_seed(7))
+    y = random_element(matrix.range, 3, torch.Generator().manual_seed(8))
+    assert (matrix(x) - own(x)).abs().max() < 1e-5 * own(x).abs().max()
+    assert (matrix.adjoint(y) - own.adjoint(y)).abs().max() < 1e-5 * own.adjoint(y).abs().max()
+
+
+def test_a_point_lands_where_the_geometry_says() -> None:
+    """x to the right, y up, detector coordinate s = x cos + y sin."""
+    geometry = ParallelBeam(65, 65, 1.0, (0.0, math.pi / 2, 0.4), 131, 1.0)
+    point = torch.zeros(1, 65, 65)
+    point[0, 32 - 10, 32 + 20] = 1.0  # y = +10 mm, x = +20 mm
+    landed = Tomography(geometry)(point)[0].argmax(1) - 65
+    expected = [20, 10, 20 * math.cos(0.4) + 10 * math.sin(0.4)]
+    assert landed.numpy() == pytest.approx(expected, abs=1.0)
+
+
+def test_a_shifted_detector_shifts_the_sinogram() -> None:
+    angles = half_turn(8)
+    centred = Tomography(ParallelBeam(33, 33, 1.0, angles, 71, 1.0))
+    shifted = Tomography(ParallelBeam(33, 33, 1.0, angles, 71, 1.0, detector_shift_mm=3.0))
+    image = disc(33, 1.0, 5.0, x_mm=4.0, y_mm=-6.0)
+    assert torch.allclose(shifted(image)[..., :-3], centred(image)[..., 3:], atol=1e-3)
+
+
+def test_a_slice_has_the_same_bits_in_any_batch() -> None:
+    operator = Tomography(GEOMETRIES["parallel"])
+    x = random_element(operator.domain, 21, torch.Generator().manual_seed(9))
+    whole = operator(x)
+    for first, last in ((0, 1), (5, 12), (3, 21)):
+        assert torch.equal(operator(x[first:last]), whole[first:last])
+
+
+def test_norm_is_the_largest_singular_value() -> None:
+    geometry = ParallelBeam(12, 12, 1.0, half_turn(5), 21, 1.0)
+    operator = Tomography(geometry)
+    dense = operator(torch.eye(144).reshape(144, 12, 12)).reshape(144, -1)
+    assert operator.norm == pytest.approx(float(torch.linalg.matrix_norm(dense, 2)), rel=1e-3)
+    assert mri(slices=2).norm == pytest.approx(mri(slices=2).norm)
+
+
+def test_cuda_is_refused_without_a_gpu() -> None:
+    import astra
+
+    if astra.use_cuda():
+        return
+    with pytest.raises(BackendUnavailable, match="no CUDA device"):
+        Tomography(GEOMETRIES["parallel"], "cuda")
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
+def test_memory_of_the_matrix_is_foreseen(geometry: ParallelBeam) -> None:
+    from operators import system_matrix
+
+    operator = Tomography(geometry, "matrix")
+    operator(torch.zeros(1, geometry.rows, geometry.cols))
+    held = system_matrix.cache.get(geometry, operator._build_matrix).nbytes
+    assert 0.7 < held / estimated_matrix_bytes(geometry) < 1.3
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "says"),
+    [
+        ({"angles_rad": (0.0, 30.0, 60.0)}, "angles_rad", "look like degrees"),
+        ({"angles_rad": ()}, "angles_rad", "no angles"),
+        ({"angles_rad": (0.0, math.nan)}, "angles_rad", "angle 1 is nan"),
+        ({"angles_rad": (0.5, 0.5)}, "angles_rad", "all 2 angles"),
+        ({"pixel_mm": 0.0}, "pixel_mm", "not a positive length"),
+        ({"detector_mm": -1.0}, "detector_mm", "not a positive length"),
+        ({"detectors": 20}, "detector_mm", "too small for the object"),
+        ({"detector_shift_mm": 60.0}, "detector_mm", "too small for the object"),
+        ({"rows": 0}, "rows", "not a positive count"),
+    ],
+)
+def test_impossible_geometry_is_refused(change: dict[str, object], field: str, says: str) -> None:
+    good: dict[str, object] = {
+        "rows": 40, "cols": 40, "pixel_mm": 1.0, "angles_rad": half_turn(6), "detectors": 60, "detector_mm": 1.0,
+    }  # fmt: skip
+    with pytest.raises(GeometryError, match=says) as caught:
+        ParallelBeam(**{**good, **change})  # type: ignore[arg-type]
+    assert caught.value.field == field
+
+
+def test_a_source_inside_the_object_is_refused() -> None:
+    with pytest.raises(GeometryError, match="inside the image"):
+        FanBeam(40, 40, 1.0, half_turn(6), 90, 1.0, source_origin_mm=10, origin_detector_mm=10)
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(16, 16), (15, 16), (17, 13)])
+def test_fourier_transform_is_unitary_and_centred(rows: int, cols: int) -> None:
+    x = torch.randn(2, rows, cols, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(inverse_fourier(fourier(x)), x)
+    assert torch.linalg.vector_norm(fourier(x)) == pytest.approx(float(torch.linalg.vector_norm(x)))
+    flat = fourier(torch.ones(1, rows, cols, dtype=torch.complex128))
+    assert flat[0, rows // 2, cols // 2].real == pytest.approx(math.sqrt(rows * cols))
+
+
+@pytest.mark.parametrize("is_complex", [False, True])
+def test_conjugate_gradients_solve_like_a_dense_solver(is_complex: bool) -> None:
+    dtype = torch.complex128 if is_complex else torch.float64
+    generator = torch.Generator().manual_seed(2)
+    root = torch.randn(2, 8, 8, dtype=dtype, generator=generator)
+    system = root.mH @ root + 0.1 * torch.eye(8, dtype=dtype)
+    right = torch.randn(2, 8, dtype=dtype, generator=generator)
+    found = conjugate_gradient(
+        lambda v: torch.einsum("bij,bj->bi", system, v), right, torch.zeros_like(right), 40, tolerance=1e-14
+    )
+    assert torch.allclose(found, torch.linalg.solve(system, right), rtol=1e-7)
+    for i in range(2):
+        alone = conjugate_gradient(lambda v, i=i: v @ system[i].T, right[i : i + 1], torch.zeros(1, 8, dtype=dtype), 5)
+        together = conjugate_gradient(
+            lambda v: torch.einsum("bij,bj->bi", system, v), right, torch.zeros_like(right), 5
+        )
+        assert torch.allclose(alone[0], together[i], rtol=1e-9)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 6), st.integers(1, 7), st.booleans())
+def test_gradient_adjoint_for_any_shape(slices: int, rows: int, cols: int, is_complex: bool) -> None:
+    dtype = torch.complex128 if is_complex else torch.float64
+    generator = torch.Generator().manual_seed(slices + 10 * rows + 100 * cols)
+    x = torch.randn(slices, rows, cols, dtype=dtype, generator=generator)
+    p = torch.randn(3, slices, rows, cols, dtype=dtype, generator=generator)
+    left, right = torch.vdot(gradient(x).flatten(), p.flatten()), torch.vdot(x.flatten(), gradient_adjoint(p).flatten())
+    assert abs(left - right) < 1e-10
+    assert not gradient(torch.ones(slices, rows, cols)).any()  # Neumann ends: a constant has no slope
+
+
+def test_espirit_finds_the_coils_up_to_phase() -> None:
+    from recon.simulate import birdcage_maps
+
+    maps = birdcage_maps(6, 64, 64)
+    image = (disc(64, 1.0, 26.0) + 0.5 * disc(64, 1.0, 10.0, x_mm=8.0)).to(torch.complex64)
+    mask = torch.zeros(64, 64, dtype=torch.bool)
+    mask[::2] = True
+    mask[20:44] = True
+    kspace = CartesianMRI(mask, maps)(image)
+    assert calibration_width(mask) >= 24
+    found = espirit_maps(kspace, mask)[0]
+    inside = disc(64, 1.0, 24.0)[0] == 1
+    likeness = (found.conj() * maps).sum(0).abs()[inside]
+    assert likeness.min() > 0.98
+
+
+def test_espirit_without_a_calibration_region_says_so() -> None:
+    mask = torch.zeros(32, 32, dtype=torch.bool)
+    mask[::4] = True
+    with pytest.raises(InputError, match="fully sampled centre") as caught:
+        espirit_maps(torch.randn(1, 4, 32, 32, dtype=torch.complex64), mask)
+    assert "coil_maps" in str(caught.value)
+
+
+def test_mri_refuses_what_does_not_fit() -> None:
+    maps = torch.ones(2, 8, 8, dtype=torch.complex64)
+    with pytest.raises(GeometryError, match="no point is sampled"):
+        CartesianMRI(torch.zeros(8, 8, dtype=torch.bool), maps)
+    with pytest.raises(GeometryError, match="coil maps are"):
+        CartesianMRI(torch.ones(8, 9, dtype=torch.bool), maps)
+    with pytest.raises(InputError, match="expected complex"):
+        CartesianMRI(torch.ones(8, 8, dtype=torch.bool), maps.real)
