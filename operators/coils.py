@@ -9,6 +9,7 @@ from sigpy.mri.app import EspiritCalib
 from torch import Tensor
 
 from operators.errors import InputError
+from operators.fourier import inverse_fourier
 
 MINIMUM_CALIBRATION = 8
 MAXIMUM_CALIBRATION = 32
@@ -16,6 +17,9 @@ THRESHOLD = 0.02
 """Singular values below this share of the largest are noise; sigpy's default."""
 SUPPORT = 0.8
 """Pixels whose ESPIRiT eigenvalue is below this hold no signal; their sensitivity is zero."""
+LARGEST_KERNEL = 6
+ENERGY = 0.9
+"""Share of the image's energy that the maps must cover."""
 
 
 def calibration_width(mask: Tensor) -> int:
@@ -69,5 +73,27 @@ def espirit_maps(kspace: Tensor, mask: Tensor, width: int | None = None) -> Tens
 def _one_slice(kspace: NDArray[np.complex64], width: int) -> NDArray[np.complex64]:
     if not np.any(kspace):
         return np.zeros_like(kspace)
-    calibrator = EspiritCalib(kspace, calib_width=width, thresh=THRESHOLD, crop=SUPPORT, show_pbar=False)
-    return np.asarray(calibrator.run(), dtype=np.complex64)
+    # A kernel wider than half the calibration square leaves too few equations, and no signal space at all.
+    kernel = min(LARGEST_KERNEL, width // 2)
+    calibrator = EspiritCalib(
+        kspace, calib_width=width, kernel_width=kernel, thresh=THRESHOLD, crop=SUPPORT, show_pbar=False
+    )
+    maps = np.asarray(calibrator.run(), dtype=np.complex64)
+    kept = _energy_inside(kspace, maps, width)
+    if kept < ENERGY:
+        raise InputError(
+            f"ESPIRiT found sensitivities for {100 * kept:.0f} % of the signal only, from {width} x {width} points",
+            field="acquisition.calibration_width",
+            remedy="measure more central lines, or give coil maps with acquisition.coil_maps",
+        )
+    return maps
+
+
+def _energy_inside(kspace: NDArray[np.complex64], maps: NDArray[np.complex64], width: int) -> float:
+    """Share of the low-resolution image's energy where the maps are not zero."""
+    centre = np.zeros_like(kspace)
+    window = tuple(slice(n // 2 - width // 2, n // 2 - width // 2 + width) for n in kspace.shape[1:])
+    centre[(slice(None), *window)] = kspace[(slice(None), *window)]
+    energy = inverse_fourier(torch.from_numpy(centre)).abs().square().sum(0)
+    inside = torch.from_numpy(np.abs(maps).max(0) > 0)
+    return float((energy * inside).sum() / energy.sum().clamp(min=1e-38))

@@ -42,7 +42,7 @@ class TV(MethodSettings):
     """Isotropic total variation by ADMM, in the volume or slice by slice."""
 
     name: Literal["tv"] = "tv"
-    weight: float = Field(1e-4, gt=0, le=10)
+    weight: float = Field(3e-5, gt=0, le=10)
     """Of the TV term, for an image scaled to its robust maximum and the operator to norm one."""
     iterations: int = Field(100, ge=1, le=5_000)
     cg_iterations: int = Field(10, ge=1, le=200)
@@ -72,8 +72,8 @@ class Annealed(MethodSettings):
     """Name of the prior; chosen by modality when not given."""
     steps: int = Field(30, ge=1, le=1_000)
     sigma_first: float = Field(0.2, gt=0, le=10)
-    sigma_last: float = Field(0.01, gt=0, le=1)
-    data_sigma: float = Field(2e-3, gt=0, le=1)
+    sigma_last: float = Field(0.005, gt=0, le=1)
+    data_sigma: float = Field(5e-4, gt=0, le=1)
     """Noise the data term assumes at least, on the prior's axis; the measured noise is used when larger."""
     cg_iterations: int = Field(15, ge=1, le=200)
     start: Literal["tv", "classical"] = "tv"
@@ -84,12 +84,12 @@ class DDS(MethodSettings):
 
     name: Literal["dds"] = "dds"
     prior: str | None = None
-    steps: int = Field(50, ge=1, le=1_000)
-    sigma_first: float = Field(1.0, gt=0, le=50)
-    sigma_last: float = Field(0.01, gt=0, le=1)
-    eta: float = Field(0.15, ge=0, le=1)
+    steps: int = Field(30, ge=1, le=1_000)
+    sigma_first: float = Field(0.5, gt=0, le=50)
+    sigma_last: float = Field(0.005, gt=0, le=1)
+    eta: float = Field(0.8, ge=0, le=1)
     """Share of fresh noise in each step's noise; 0 is deterministic."""
-    data_sigma: float = Field(2e-3, gt=0, le=1)
+    data_sigma: float = Field(5e-4, gt=0, le=1)
     cg_iterations: int = Field(15, ge=1, le=200)
     start: Literal["tv", "classical"] = "tv"
 

@@ -40,7 +40,7 @@ def asymmetric() -> np.ndarray:
     volume[:, 8:40, 6:34] = 0.0
     volume[:, 10:18, 8:16] = 700.0
     volume[:, 28:36, 26:31] = -500.0
-    volume[3, 20:26, 18:24] = 300.0
+    volume[3, 20:34, 16:26] = 500.0
     return volume
 
 

@@ -273,17 +273,18 @@ def test_gradient_adjoint_for_any_shape(slices: int, rows: int, cols: int, is_co
     assert not gradient(torch.ones(slices, rows, cols)).any()  # Neumann ends: a constant has no slope
 
 
-def test_espirit_finds_the_coils_up_to_phase() -> None:
+@pytest.mark.parametrize("width", [8, 16, 25])
+def test_espirit_finds_the_coils_up_to_phase(width: int) -> None:
     from recon.simulate import birdcage_maps
 
     maps = birdcage_maps(6, 64, 64)
     image = (disc(64, 1.0, 26.0) + 0.5 * disc(64, 1.0, 10.0, x_mm=8.0)).to(torch.complex64)
     mask = torch.zeros(64, 64, dtype=torch.bool)
     mask[::2] = True
-    mask[20:44] = True
+    mask[32 - width // 2 : 32 - width // 2 + width] = True
     kspace = CartesianMRI(mask, maps)(image)
-    assert calibration_width(mask) >= 24
-    found = espirit_maps(kspace, mask)[0]
+    assert calibration_width(mask) >= width
+    found = espirit_maps(kspace, mask, width)[0]
     inside = disc(64, 1.0, 24.0)[0] == 1
     likeness = (found.conj() * maps).sum(0).abs()[inside]
     assert likeness.min() > 0.98
@@ -295,6 +296,23 @@ def test_espirit_without_a_calibration_region_says_so() -> None:
     with pytest.raises(InputError, match="fully sampled centre") as caught:
         espirit_maps(torch.randn(1, 4, 32, 32, dtype=torch.complex64), mask)
     assert "coil_maps" in str(caught.value)
+
+
+def test_maps_that_miss_the_signal_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ESPIRiT that finds nothing would give an image of zeros, which must not pass for a result."""
+    from operators import coils
+
+    class Nothing:
+        def __init__(self, kspace: np.ndarray, **options: object) -> None:
+            self.shape = kspace.shape
+
+        def run(self) -> np.ndarray:
+            return np.zeros(self.shape)
+
+    monkeypatch.setattr(coils, "EspiritCalib", Nothing)
+    kspace = fourier(disc(64, 1.0, 20.0).to(torch.complex64))[:, None].expand(1, 3, 64, 64)
+    with pytest.raises(InputError, match="sensitivities for 0 % of the signal"):
+        espirit_maps(kspace, torch.ones(64, 64, dtype=torch.bool), 16)
 
 
 def test_mri_refuses_what_does_not_fit() -> None:

@@ -32,7 +32,7 @@ def read(path: Path, field: str = "input") -> tuple[NDArray[np.float32], NDArray
         shape = tuple(int(n) for n in image.shape)
         dtype = image.get_data_dtype()
     except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError, zlib.error, OverflowError) as error:
-        raise InputError(f"{path.name} is not a readable NIfTI file: {_line(error)}", field=field) from error
+        raise InputError(f"{path.name} is not a readable NIfTI file", field=field) from error
     trimmed = shape[:3] if len(shape) > 3 and set(shape[3:]) == {1} else shape
     if len(trimmed) != 3:
         raise InputError(f"{path.name} has shape {shape}, expected three dimensions", field=field)
@@ -42,13 +42,20 @@ def read(path: Path, field: str = "input") -> tuple[NDArray[np.float32], NDArray
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise InputError(f"{path.name} has an affine that is singular or not finite", field=field)
     check_size(trimmed, max(dtype.itemsize, 4), field)
-    _check_length(path, int(np.prod(shape)) * dtype.itemsize + int(image.header.get_data_offset()), field)
+    _check_length(path, int(np.prod(shape)) * dtype.itemsize + _offset(image), field)
     try:
         data = np.asarray(image.dataobj, dtype=np.float32).reshape(trimmed)
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise InputError(f"{path.name} is truncated or damaged: {_line(error)}", field=field) from error
+        raise InputError(f"{path.name} is damaged: its voxels cannot be read", field=field) from error
     check_finite(data, field)
     return np.ascontiguousarray(data.transpose(2, 1, 0)), affine
+
+
+def _offset(image: nib.Nifti1Image) -> int:
+    """Bytes before the first voxel; the loaded header forgets them, the array proxy does not."""
+    proxy = image.dataobj
+    assert isinstance(proxy, nib.arrayproxy.ArrayProxy)
+    return int(proxy.offset)
 
 
 def _check_length(path: Path, promised: int, field: str) -> None:
@@ -61,7 +68,7 @@ def _check_length(path: Path, promised: int, field: str) -> None:
                     held += len(chunk)
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(
-                f"{path.name} is truncated or damaged after {held} bytes: {_line(error)}",
+                f"{path.name} is truncated or damaged after {held} bytes",
                 field=field,
                 remedy="copy it again",
             ) from error
@@ -81,8 +88,3 @@ def write(path: Path, volume: NDArray[np.float32], affine: NDArray[np.float64], 
     image.header.set_xyzt_units("mm")
     image.header["descrip"] = description.encode()[:79]
     nib.save(image, path)
-
-
-def _line(error: BaseException) -> str:
-    text = str(error) or type(error).__name__
-    return text.splitlines()[0]

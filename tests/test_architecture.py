@@ -1,0 +1,40 @@
+"""Imports point one way, and nothing that must stay light becomes heavy."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ORDER = ["operators", "recon", "workers", "api"]
+
+
+@pytest.mark.parametrize("package", ORDER)
+def test_imports_point_one_way(package: str) -> None:
+    above = set(ORDER[ORDER.index(package) + 1 :])
+    for path in (ROOT / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names.append(node.module)
+            found = {n.split(".")[0] for n in names} & above
+            assert not found, f"{path.relative_to(ROOT)} imports {found}"
+
+
+@pytest.mark.parametrize("module", ["api.app", "workers.app", "workers.tasks", "recon.client", "recon.cli.main"])
+def test_stays_light(module: str) -> None:
+    """A Celery parent that imported torch would hang its forked children; the API needs no network."""
+    heavy = "{'torch', 'astra', 'monai', 'sigpy'}"
+    code = f"import sys, {module}; found = {heavy} & set(sys.modules); sys.exit(str(found) if found else 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+def test_files_are_short() -> None:
+    for package in ORDER:
+        for path in (ROOT / package).rglob("*.py"):
+            assert len(path.read_text().splitlines()) <= 400, path

@@ -1,0 +1,124 @@
+"""The command line as its user runs it: exit status, one line an error, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import SAMPLES
+
+
+def recon(*args: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "recon.cli.main", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300)
+
+
+def spec_file(folder: Path, name: str, **value: Any) -> Path:
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump({"acquisition": "ct-parallel", "method": "fbp", **value}))
+    return path
+
+
+def test_simulate_then_run(tmp_path: Path, ct_file: Path) -> None:
+    made = recon(
+        "simulate", ct_file.name, "-o", "m.h5", "--views", 40, "--photons", 1e5, "--slices", "1:3", cwd=tmp_path
+    )
+    assert made.returncode == 0, made.stderr
+    assert "(2, 40, " in made.stdout
+    spec = yaml.safe_load((tmp_path / "m.yaml").read_text())
+    (tmp_path / "m.yaml").write_text(yaml.safe_dump({**spec, "method": "fbp"}))
+    done = recon("run", "m.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "misfit" in done.stdout and "PSNR" in done.stdout
+    assert (tmp_path / "results" / "m" / "montage.png").stat().st_size > 5000
+
+
+def test_batch_goes_on_after_a_failure_and_resumes(tmp_path: Path, ct_file: Path) -> None:
+    good = spec_file(tmp_path, "good", input=ct_file.name)
+    bad = spec_file(tmp_path, "bad", input="missing.nii.gz")
+    last = spec_file(tmp_path, "last", input=ct_file.name, method="sirt", output={"baselines": []})
+    done = recon("batch", bad, good, last, "--out", "out", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "2 of 3 jobs done" in done.stdout and "missing.nii.gz" in done.stdout
+    assert "Traceback" not in done.stderr
+    before = (tmp_path / "out" / "good" / "volume.nii.gz").stat().st_mtime_ns
+    assert recon("batch", good, "--out", "out", cwd=tmp_path).returncode == 1  # never overwritten unasked
+    again = recon("batch", good, last, "--out", "out", "--resume", cwd=tmp_path)
+    assert again.returncode == 0 and again.stdout.count("done before") == 2
+    assert (tmp_path / "out" / "good" / "volume.nii.gz").stat().st_mtime_ns == before
+    spec_file(tmp_path, "good", input=ct_file.name, seed=1)
+    changed = recon("batch", good, "--out", "out", "--resume", cwd=tmp_path)
+    assert changed.returncode == 1 and "another" in changed.stdout
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ({"input": "missing.npy"}, ["input.path", "missing.npy"]),
+        ({"input": "x.npy", "method": "magic"}, ["method", "magic"]),
+        ({"input": "x.npy", "acquisition": {"kind": "ct-parallel", "angles_rad": [0, 90]}}, ["angles_rad", "degrees"]),
+        ({"input": {"upload": "a" * 26}}, ["input", "server"]),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(tmp_path: Path, value: dict[str, Any], says: list[str]) -> None:
+    done = recon("run", spec_file(tmp_path, "job", **value), cwd=tmp_path)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1 and done.stderr.startswith("error: ")
+    for text in says:
+        assert text in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_no_server_is_status_3(tmp_path: Path, ct_file: Path) -> None:
+    done = recon("submit", spec_file(tmp_path, "job", input=ct_file.name), "--url", "http://127.0.0.1:9", cwd=tmp_path)
+    assert done.returncode == 3 and "recon serve" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_remote_commands(tmp_path: Path, ct_file: Path, service: tuple[str, Path]) -> None:
+    url = ["--url", service[0]]
+    job_id = recon("submit", spec_file(tmp_path, "job", input=ct_file.name), *url, cwd=tmp_path).stdout.strip()
+    watched = recon("watch", job_id, *url, cwd=tmp_path)
+    assert watched.returncode == 0 and "succeeded" in watched.stdout, watched.stderr
+    fetched = recon("fetch", job_id, "-o", "got", *url, cwd=tmp_path)
+    assert fetched.returncode == 0 and (tmp_path / "got" / "report.json").exists()
+    listed = recon("list", "--json", *url, cwd=tmp_path)
+    assert job_id in [j["id"] for j in json.loads(listed.stdout)]
+    assert "succeeded" in recon("cancel", job_id, *url, cwd=tmp_path).stdout
+    failed = recon("submit", spec_file(tmp_path, "bad", input=ct_file.name, method={"name": "annealed", "prior": "zz"}),
+                   "--wait", *url, cwd=tmp_path)  # fmt: skip
+    assert failed.returncode == 1 and "no prior 'zz'" in failed.stderr
+
+
+def test_doctor(tmp_path: Path) -> None:
+    done = recon("doctor", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    for text in ("parallel beam", "fan beam", "Cartesian MRI", "adjoint error", "GPU", "torch", "all is well"):
+        assert text in done.stdout
+
+
+def test_priors_are_listed(tmp_path: Path) -> None:
+    done = recon("priors", cwd=tmp_path)
+    assert done.returncode == 0 and "brain-mri" in done.stdout and "ct" in done.stdout
+
+
+def test_bench_operators_prints_and_writes(tmp_path: Path) -> None:
+    args = ["--size", 32, "--views", 12, "--slices", 4, "--repeats", 1, "--json", "b.json"]
+    done = recon("bench", "operators", *args, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "b.json").read_text())["rows"]
+    assert [r["direction"] for r in rows] == ["forward", "adjoint"]
+    assert all(r["largest_difference"] < 1e-5 for r in rows)
+
+
+def test_bench_solvers_judges_against_the_volume(tmp_path: Path) -> None:
+    args = [SAMPLES / "ct_body.nii.gz", "--slices", "50:51", "--views", "20,60", "--methods", "fbp"]
+    done = recon("bench", "solvers", *args, "--json", "s.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    few, many = json.loads((tmp_path / "s.json").read_text())["rows"]
+    assert many["psnr"] > few["psnr"] + 3

@@ -1,0 +1,295 @@
+"""Readers: what is right comes in unchanged, what is wrong is refused with field, value, reason and remedy."""
+
+from __future__ import annotations
+
+import gzip
+import math
+from pathlib import Path
+from typing import Any
+
+import h5py
+import nibabel as nib
+import numpy as np
+import pytest
+
+from operators.errors import GeometryError, InputError, ReconError, ResourceLimit
+from recon.formats import dxchange, hdf5, htc, nifti, numpy_files, reader
+from recon.job import CTFan, JobSpec
+from recon.measurement import Measurement
+from recon.reconstruct import local_files
+from tests.conftest import SAMPLES
+
+
+def spec(path: Path, **more: Any) -> JobSpec:
+    acquisition = {"kind": "ct-parallel", "angles_rad": {"count": 6}, "detector_mm": 1.0}
+    value = {"input": {"path": str(path)}, "acquisition": acquisition, "method": "fbp", **more}
+    return JobSpec.parse(value)
+
+
+def refusal(job: JobSpec) -> ReconError:
+    """The error of a job; reading and checking (the API's way) must agree."""
+    with pytest.raises(ReconError) as by_check:
+        reader.check(job, local_files(job))
+    with pytest.raises(ReconError) as by_read:
+        reader.read(job, local_files(job))
+    assert str(by_check.value) == str(by_read.value)
+    return by_read.value
+
+
+def sinogram_file(tmp_path: Path, data: np.ndarray) -> Path:
+    path = tmp_path / "sinogram.npy"
+    np.save(path, data)
+    return path
+
+
+def test_nifti_round_trip_keeps_values_axes_and_affine(tmp_path: Path, ct_file: Path, asymmetric: np.ndarray) -> None:
+    volume, affine = nifti.read(ct_file)
+    assert np.array_equal(volume, asymmetric)
+    stored = nib.load(ct_file)
+    assert stored.shape == (40, 48, 4)  # (col, row, slice)
+    assert np.allclose(stored.affine, affine)
+    assert stored.header.get_xyzt_units()[0] == "mm"
+
+
+def test_truncated_nifti(tmp_path: Path, ct_file: Path) -> None:
+    cut = tmp_path / "cut.nii.gz"
+    cut.write_bytes(ct_file.read_bytes()[:-200])
+    error = refusal(spec(cut, acquisition="ct-parallel"))
+    assert isinstance(error, InputError) and error.field == "input" and "truncated" in error.message
+    plain = tmp_path / "cut.nii"
+    plain.write_bytes(gzip.decompress(ct_file.read_bytes())[:-1])
+    error = refusal(spec(plain, acquisition="ct-parallel"))
+    assert "truncated" in error.message and "promises" in error.message
+
+
+def test_nifti_that_is_none_and_nifti_with_a_bad_header(tmp_path: Path, ct_file: Path) -> None:
+    fake = tmp_path / "fake.nii"
+    fake.write_bytes(b"hello" * 1000)
+    assert "not a" in refusal(spec(fake, acquisition="ct-parallel")).message
+    content = bytearray(gzip.decompress(ct_file.read_bytes()))
+    content[280:284] = np.float32(np.nan).tobytes()  # first number of the affine
+    bad = tmp_path / "bad.nii"
+    bad.write_bytes(content)
+    assert "affine" in refusal(spec(bad, acquisition="ct-parallel")).message
+    four = tmp_path / "four.nii"
+    nib.save(nib.Nifti1Image(np.zeros((4, 4, 2, 3), np.float32), np.eye(4)), four)
+    assert "three dimensions" in refusal(spec(four, acquisition="ct-parallel")).message
+
+
+def test_nifti_bomb_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(np.zeros((2, 2, 2), np.float32), np.eye(4))
+    image.header.set_data_shape((30000, 30000, 30000))
+    path = tmp_path / "bomb.nii"
+    with path.open("wb") as stream:
+        image.header.write_to(stream)
+        stream.write(b"\0" * 36)
+    error = refusal(spec(path, acquisition="ct-parallel"))
+    assert isinstance(error, ResourceLimit) and error.status == 413
+
+
+def test_npy_header_that_promises_40_gb(tmp_path: Path) -> None:
+    path = tmp_path / "liar.npy"
+    with path.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": (10**10,)})
+        stream.write(b"\0" * 16)
+    error = refusal(spec(path))
+    assert isinstance(error, ResourceLimit) and "40.0 GB" in error.message and error.remedy
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x93NUMPY", b"\x93NUMPY\x01\x00\xff\xff", b"\x93NUMPY\x01\x00\x04\x00((((", b"P" * 99]
+)
+def test_npy_with_a_damaged_header(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "bad.npy"
+    path.write_bytes(content)
+    assert "not a readable .npy" in refusal(spec(path)).message
+
+
+def test_npy_pickles_and_truncation(tmp_path: Path) -> None:
+    path = tmp_path / "pickle.npy"
+    np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    assert "object" in refusal(spec(path)).message
+    path = sinogram_file(tmp_path, np.zeros((6, 20), np.float32))
+    path.write_bytes(path.read_bytes()[:-4])
+    error = refusal(spec(path))
+    assert "promises 480 bytes" in error.message and "holds 476" in error.message
+
+
+@pytest.mark.parametrize(
+    ("data", "field", "says"),
+    [
+        (np.zeros((2, 3, 4, 5), np.float32), "input", "expected (slices, angles, detectors)"),
+        (np.zeros((2, 7, 20), np.float32), "acquisition.angles_rad", "6 angles for a sinogram"),
+        (np.zeros((6, 20), np.complex64), "input", "expected real numbers"),
+        (np.full((6, 20), np.nan, np.float32), "input", "120 of 120 values are not finite, the first at (0, 0, 0)"),
+        (np.full((6, 20), 4000.0, np.float32), "input", "look like counts or HU"),
+        (np.full((6, 20), -1000.0, np.float32), "input", "more photons behind the object"),
+        (np.zeros((6, 0), np.float32), "input", "an empty array"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_implausible_sinograms(tmp_path: Path, data: np.ndarray, field: str, says: str) -> None:
+    error = refusal(spec(sinogram_file(tmp_path, data)))
+    assert error.field == field and says in error.message
+
+
+def test_a_detector_too_small_is_refused_before_the_job_runs(tmp_path: Path) -> None:
+    path = sinogram_file(tmp_path, np.zeros((6, 20), np.float32))
+    acquisition = {"kind": "ct-parallel", "angles_rad": {"count": 6}, "detector_mm": 1.0, "pixel_mm": 1.0, "rows": 64}
+    with pytest.raises(GeometryError, match=r"detector is too small.*at least 64 elements"):
+        job = spec(path, acquisition=acquisition)
+        reader.check(job, local_files(job))
+
+
+def test_missing_sizes_are_named(tmp_path: Path) -> None:
+    path = sinogram_file(tmp_path, np.zeros((6, 20), np.float32))
+    job = spec(path, acquisition={"kind": "ct-parallel", "angles_rad": {"count": 6}})
+    with pytest.raises(InputError, match=r"acquisition\.detector_mm: needed"):
+        reader.check(job, local_files(job))
+    assert "needed" in refusal(JobSpec.parse({"input": str(path)})).message
+    odd = path.rename(tmp_path / "data.bin")
+    assert refusal(spec(odd)).field == "input.format"
+
+
+def test_volumes_of_the_wrong_modality(tmp_path: Path, ct_file: Path) -> None:
+    assert "is this a CT volume" in str(refusal(spec(ct_file, acquisition="mri-cartesian", method="cg-sense")))
+    path = tmp_path / "mri.nii.gz"
+    nifti.write(path, np.ones((2, 8, 8), np.float32), np.eye(4), "")
+    assert "CT volume in HU has air" in refusal(spec(path, acquisition="ct-parallel")).message
+    nifti.write(path, np.full((2, 8, 8), -1000.0, np.float32), np.diag([1.0, 1.5, 1.0, 1.0]), "")
+    assert "square" in refusal(spec(path, acquisition="ct-parallel")).message
+
+
+def dxchange_file(path: Path, **changed: np.ndarray) -> Path:
+    arrays = {
+        "data": np.full((6, 2, 20), 5000.0), "data_white": np.full((4, 2, 20), 10100.0),
+        "data_dark": np.full((4, 2, 20), 100.0), "theta": np.arange(6) * 30.0, **changed,
+    }  # fmt: skip
+    with h5py.File(path, "w") as file:
+        for name, value in arrays.items():
+            file[f"exchange/{name}"] = value
+    return path
+
+
+def test_dxchange_takes_flats_and_darks_into_account(tmp_path: Path) -> None:
+    data, angles, _, notes = dxchange.read(dxchange_file(tmp_path / "a.h5"))
+    assert data.shape == (2, 6, 20)
+    assert data == pytest.approx(-math.log(4900 / 10000), rel=1e-6)
+    assert angles == pytest.approx(np.deg2rad(np.arange(6) * 30.0))
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"data": np.full((6, 2, 20), -5.0)}, "240 counts are negative, the first at (0, 0, 0) is -5"),
+        ({"data_white": np.full((4, 2, 20), 50.0)}, "not above the dark field at row 0, column 0"),
+        ({"theta": np.arange(5) * 30.0}, "5 angles for 6 projections"),
+        ({"data_dark": np.zeros((4, 2, 19))}, "frames of (2, 19)"),
+        ({"data": np.full((6, 2, 20), np.inf)}, "not finite"),
+        ({"data": np.full((6, 20), 1.0)}, "expected (frames, rows, columns)"),
+    ],
+)
+def test_wrong_dxchange_files(tmp_path: Path, changed: dict[str, np.ndarray], says: str) -> None:
+    path = dxchange_file(tmp_path / "a.h5", **changed)
+    job = spec(
+        path, input={"path": str(path), "format": "dxchange"}, acquisition={"kind": "ct-parallel", "detector_mm": 1}
+    )
+    assert says in refusal(job).message
+
+
+def test_hdf5_follows_no_links(tmp_path: Path) -> None:
+    outside = tmp_path / "outside.h5"
+    with h5py.File(outside, "w") as file:
+        file["secret"] = np.zeros((6, 20), np.float32)
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["data"] = h5py.ExternalLink("outside.h5", "secret")
+        file["soft"] = h5py.SoftLink("/other")
+        file["other"] = np.zeros((6, 20), np.float32)
+        layout = h5py.VirtualLayout(shape=(6, 20), dtype="f4")
+        layout[:] = h5py.VirtualSource(outside, "secret", shape=(6, 20))
+        file.create_virtual_dataset("virtual", layout)
+    for name in ("data", "soft", "virtual"):
+        assert refusal(spec(path, input={"path": str(path), "format": "hdf5", "dataset": name})).field == "input"
+    good = spec(path, input={"path": str(path), "format": "hdf5", "dataset": "other"})
+    assert reader.read(good, local_files(good)).data.shape == (1, 6, 20)
+    error = refusal(spec(path, input={"path": str(path), "format": "hdf5", "dataset": "none"}))
+    assert "input.dataset" in str(error.remedy)
+    path.write_bytes(path.read_bytes()[:500])
+    assert "not a readable HDF5" in refusal(spec(path, input={"path": str(path), "format": "hdf5"})).message
+
+
+def test_htc_scans(tmp_path: Path) -> None:
+    path = SAMPLES / "ct_htc2022.npz"
+    data, acquisition = htc.read(path, "ta_subsample73")
+    assert data.shape == (1, 61, 560)
+    assert acquisition.source_origin_mm == pytest.approx(410.66)
+    assert acquisition.origin_detector_mm == pytest.approx(143.08)
+    assert np.rad2deg(acquisition.angles_rad) == pytest.approx(np.arange(299, 329.1, 0.5))
+    with pytest.raises(InputError, match=r"input.scan.*holds 4 scans.*ta_subsample73"):
+        htc.read(path, None)
+    with pytest.raises(InputError, match="'zz' is not in"):
+        htc.read(path, "zz")
+    bad = tmp_path / "bad.npz"
+    bad.write_bytes(b"PK nonsense")
+    with pytest.raises(InputError, match=r"not a \.npz"):
+        htc.read(bad, None)
+
+
+def test_own_measurement_files_carry_everything(tmp_path: Path) -> None:
+    acquisition = CTFan(
+        angles_rad=[0.0, 1.0], detector_mm=0.5, source_origin_mm=100.0, origin_detector_mm=50.0, mu_water_per_mm=0.02
+    )
+    written = Measurement(
+        data=np.random.default_rng(0).random((3, 2, 30), dtype=np.float32), acquisition=acquisition,
+        affine=np.diag([1.0, 2.0, 3.0, 1.0]), truth=np.ones((3, 8, 8), np.float32), noise_std=0.1,
+    )  # fmt: skip
+    path = tmp_path / "m.h5"
+    hdf5.write_measurement(path, written)
+    job = JobSpec.parse({"input": {"path": str(path), "format": "hdf5", "slices": [1, 3]}, "method": "fbp"})
+    found = reader.read(job, local_files(job))
+    assert np.array_equal(found.data, written.data[1:]) and found.acquisition == acquisition
+    assert found.truth is not None and found.truth.shape == (2, 8, 8) and found.noise_std == 0.1
+    assert found.affine is not None and found.affine[2, 3] == 3.0  # one slice of 3 mm further
+    changed = JobSpec.parse({"input": {"path": str(path), "format": "hdf5"}, "method": "fbp",
+                             "acquisition": {"kind": "ct-fan", "pixel_mm": 0.3}})  # fmt: skip
+    merged = reader.read(changed, local_files(changed)).acquisition
+    assert isinstance(merged, CTFan) and merged.pixel_mm == 0.3 and merged.detector_mm == 0.5
+    wrong = JobSpec.parse({"input": {"path": str(path), "format": "hdf5"}, "acquisition": "ct-parallel"})
+    assert refusal(wrong).field == "acquisition.kind"
+    mri_method = JobSpec.parse({"input": {"path": str(path), "format": "hdf5"}, "method": "cg-sense"})
+    assert "does not fit ct-fan" in refusal(mri_method).message
+    beyond = JobSpec.parse({"input": {"path": str(path), "format": "hdf5", "slices": [1, 9]}, "method": "fbp"})
+    assert refusal(beyond).field == "input.slices"
+
+
+def test_mri_files_that_do_not_fit(tmp_path: Path) -> None:
+    kspace = np.ones((2, 3, 16, 12), np.complex64)
+    np.save(tmp_path / "k.npy", kspace)
+    np.save(tmp_path / "mask.npy", np.ones((16, 11), bool))
+    np.save(tmp_path / "grey.npy", np.full((16, 12), 0.5))
+    np.save(tmp_path / "maps.npy", np.ones((4, 16, 12), np.complex64))
+    np.save(tmp_path / "real.npy", np.ones((2, 3, 16, 12), np.float32))
+    np.save(tmp_path / "zero.npy", np.zeros_like(kspace))
+
+    def says(field: str, **acquisition: str) -> str:
+        value = {"kind": "mri-cartesian", **{k: str(tmp_path / v) for k, v in acquisition.items()}}
+        error = refusal(spec(tmp_path / "k.npy", acquisition=value, method="cg-sense"))
+        assert error.field == field
+        return error.message
+
+    assert "k-space is (16, 12)" in says("acquisition.mask", mask="mask.npy")
+    assert "only 0 and 1" in says("acquisition.mask", mask="grey.npy")
+    assert "k-space is (2, 3, 16, 12)" in says("acquisition.coil_maps", coil_maps="maps.npy")
+    real = spec(tmp_path / "real.npy", acquisition="mri-cartesian", method="cg-sense")
+    assert "must be complex" in refusal(real).message
+    zero = spec(tmp_path / "zero.npy", acquisition="mri-cartesian", method="cg-sense")
+    assert "every sample" in refusal(zero).message
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    error = refusal(spec(tmp_path / "nowhere.npy"))
+    assert "nowhere.npy" in error.message
+    with pytest.raises(InputError, match="no file"):
+        numpy_files.read(tmp_path / "x.npy")

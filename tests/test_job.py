@@ -1,0 +1,82 @@
+"""The specification: short for the user, strict in what it accepts, the same from YAML, JSON and Python."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from operators.errors import InputError
+from recon.job import AngleRange, JobSpec
+from recon.methods import CT_METHODS, MRI_METHODS
+
+CT: dict[str, Any] = {"kind": "ct-parallel", "angles_rad": {"count": 4}, "detector_mm": 1.0}
+
+
+def test_a_methods_name_is_enough() -> None:
+    for kind, methods in (("ct-parallel", CT_METHODS), ("ct-fan", CT_METHODS), ("mri-cartesian", MRI_METHODS)):
+        for method in methods:
+            job = JobSpec.parse({"input": "a.npy", "acquisition": kind, "method": method})
+            assert job.method.name == method
+
+
+def test_yaml_json_and_python_give_the_same_job(tmp_path: Path) -> None:
+    value = {"input": "data/a.npy", "acquisition": CT, "method": {"name": "dds", "eta": 0.5}, "seed": 3}
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(value))
+    (tmp_path / "a.json").write_text(json.dumps(value))
+    from_yaml, from_json = JobSpec.read(tmp_path / "a.yaml"), JobSpec.read(tmp_path / "a.json")
+    assert from_yaml == from_json == JobSpec.parse(value).with_base(tmp_path)
+    assert from_yaml.input.path == str(tmp_path / "data" / "a.npy")  # relative to the specification's folder
+    assert JobSpec.parse(json.loads(from_yaml.model_dump_json(exclude_unset=True))) == from_yaml
+
+
+def test_angle_range() -> None:
+    assert AngleRange(count=4).angles() == pytest.approx([0, math.pi / 4, math.pi / 2, 3 * math.pi / 4])
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "says"),
+    [
+        ({"method": "magic"}, "method", "'fbp', 'sirt'"),
+        ({"method": {"name": "annealed", "steps": 0}}, "method.steps", "greater than or equal to 1"),
+        ({"method": {"name": "annealed", "stepz": 5}}, "method.stepz", "Extra inputs"),
+        ({"acquisition": {"kind": "ct-cone"}}, "acquisition", "'ct-parallel', 'ct-fan', 'mri-cartesian'"),
+        ({"acquisition": {**CT, "angles_rad": [0, 45, 90]}}, "acquisition.angles_rad", "they look like degrees"),
+        ({"acquisition": {**CT, "angles_rad": [0.0, math.inf]}}, "acquisition.angles_rad", "inf"),
+        ({"acquisition": {**CT, "pixel_mm": -1}}, "acquisition.pixel_mm", "greater than 0"),
+        ({"acquisition": {**CT, "detector_shift_mm": 1, "rotation_center_column": 3}}, "acquisition", "not both"),
+        ({"acquisition": "mri-cartesian", "method": "fbp"}, "specification", "does not fit mri-cartesian"),
+        ({"output": {"baselines": ["cg-sense"]}}, "specification", "does not fit ct-parallel"),
+        ({"input": {}}, "input", "either path or upload"),
+        ({"input": {"path": "a", "upload": "b" * 26}}, "input", "either path or upload"),
+        ({"input": {"path": "a.npy", "slices": [4, 4]}}, "input", "must be below"),
+        ({"input": {"path": "a.npy", "simulate": {}}}, "input", "simulate needs format nifti"),
+        ({"seed": -1}, "seed", "greater than or equal to 0"),
+        ({"colour": "red"}, "colour", "Extra inputs"),
+    ],
+)  # fmt: skip
+def test_wrong_specifications_name_the_field(change: dict[str, Any], field: str, says: str) -> None:
+    with pytest.raises(InputError, match=r".") as caught:
+        JobSpec.parse({"input": "a.npy", "acquisition": CT, "method": "fbp", **change})
+    assert caught.value.field == field
+    assert says in caught.value.message
+    assert caught.value.remedy
+
+
+def test_unreadable_specifications(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    with pytest.raises(InputError, match="there is no file"):
+        JobSpec.read(path)
+    path.write_text("input: [unclosed")
+    with pytest.raises(InputError, match="not valid yaml"):
+        JobSpec.read(path)
+    path.write_text("just text")
+    with pytest.raises(InputError, match="valid dictionary"):
+        JobSpec.read(path)
+    path.write_text("x" * 1_000_001)
+    with pytest.raises(InputError, match="at most 1 MB"):
+        JobSpec.read(path)

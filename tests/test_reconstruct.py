@@ -1,0 +1,248 @@
+"""The whole path offline: units, orientation, reports, all-or-nothing results, measured data."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from operators.errors import Conflict, InputError
+from recon import model as models
+from recon import noise_level
+from recon.formats import hdf5, reader
+from recon.job import JobSpec
+from recon.quality import metrics, montage
+from recon.reconstruct import local_files, reconstruct, run
+from tests.conftest import SAMPLES, disc
+
+
+def job(**value: Any) -> JobSpec:
+    return JobSpec.parse(value)
+
+
+def reconstructed(spec: JobSpec, out: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Volume ``(slices, rows, cols)`` and affine as written, and the report."""
+    report = run(spec, local_files(spec), out)
+    image = nib.load(out / "volume.nii.gz")
+    return np.asarray(image.dataobj).transpose(2, 1, 0), image.affine, report
+
+
+@pytest.mark.parametrize("kind", ["ct-parallel", "ct-fan"])
+def test_ct_comes_back_in_hu_in_place_with_its_affine(
+    tmp_path: Path, ct_file: Path, asymmetric: np.ndarray, kind: str
+) -> None:
+    spec = job(input={"path": str(ct_file), "simulate": {"views": 180}}, acquisition=kind, method="fbp")
+    volume, affine, report = reconstructed(spec, tmp_path / "out")
+    assert np.allclose(affine, nib.load(ct_file).affine, atol=1e-4)
+    assert metrics.psnr(volume, asymmetric) > 22
+    for turned in (volume[:, ::-1], volume[:, :, ::-1], volume[::-1]):
+        assert metrics.psnr(turned, asymmetric) < metrics.psnr(volume, asymmetric) - 1
+    assert float(volume[:, 20:26, 10:15].mean()) == pytest.approx(0.0, abs=15)  # water is 0 HU
+    assert float(volume[:, 12:16, 10:14].mean()) == pytest.approx(700.0, abs=40)
+    assert report["unit"] == "HU" and report["against_truth"]["fbp"]["psnr"] > 22
+
+
+def test_selected_slices_keep_their_place_in_the_patient(tmp_path: Path, ct_file: Path) -> None:
+    spec = job(input={"path": str(ct_file), "slices": [2, 4]}, acquisition="ct-parallel", method="fbp")
+    _, affine, _ = reconstructed(spec, tmp_path / "out")
+    original = nib.load(ct_file).affine
+    assert np.allclose(affine @ [0, 0, 0, 1], original @ [0, 0, 2, 1], atol=1e-4)
+
+
+def test_ct_without_water_value_comes_back_per_mm_in_the_scanner_frame(tmp_path: Path) -> None:
+    from operators.geometry import ParallelBeam
+    from operators.tomography import Tomography
+
+    angles = np.linspace(0, math.pi, 90, endpoint=False)
+    image = 0.05 * disc(64, 0.5, 6.0, x_mm=5.0, y_mm=4.0)
+    sinogram = Tomography(ParallelBeam(64, 64, 0.5, tuple(angles.tolist()), 100, 0.5))(image)
+    np.save(tmp_path / "s.npy", sinogram.numpy())
+    spec = job(
+        input=str(tmp_path / "s.npy"), method="fbp",
+        acquisition={"kind": "ct-parallel", "angles_rad": angles.tolist(), "detector_mm": 0.5, "rows": 64},
+    )  # fmt: skip
+    volume, affine, report = reconstructed(spec, tmp_path / "out")
+    assert report["unit"] == "1/mm"
+    assert "scanner's frame" in " ".join(report["notes"])
+    row, col = (int(v.mean().round()) for v in np.nonzero(volume[0] > 0.04))
+    assert float(volume[0, row, col]) == pytest.approx(0.05, rel=0.03)
+    assert (affine @ [col, row, 0, 1])[:2] == pytest.approx([5.0, 4.0], abs=0.6)
+
+
+def test_the_diffusion_solver_beats_its_baselines_on_unseen_ct(tmp_path: Path) -> None:
+    spec = job(
+        input={"path": str(SAMPLES / "ct_body.nii.gz"), "slices": [50, 52], "simulate": {"views": 60}},
+        acquisition="ct-parallel", method="annealed", output={"baselines": ["fbp", "tv"]},
+    )  # fmt: skip
+    seen = []
+    report = run(spec, local_files(spec), tmp_path / "out", seen.append)
+    quality = {k: v["psnr"] for k, v in report["against_truth"].items()}
+    assert quality["annealed"] > quality["tv"] + 1 > quality["fbp"] + 1
+    assert report["data_misfit"]["annealed"] < 0.01
+    fractions = [p.fraction for p in seen]
+    assert fractions == sorted(fractions) and fractions[0] == 0.0 and fractions[-1] == 1.0
+    assert report["prior"]["name"] == "ct" and report["network_evaluations"] == 60
+    assert report["seconds"]["total"] >= report["seconds"]["solve"] > 0
+    assert report["peak_memory_bytes"] > 1e8
+    assert report["versions"]["torch"].startswith("2.")
+    written = {p.name for p in (tmp_path / "out").iterdir()}
+    assert written == {
+        "volume.nii.gz",
+        "baseline-fbp.nii.gz",
+        "baseline-tv.nii.gz",
+        "montage.png",
+        "report.json",
+        "job.json",
+    }
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["method"]["name"] == "annealed"
+    assert JobSpec.read(tmp_path / "out" / "job.json") == spec
+
+
+@pytest.mark.parametrize("method", ["annealed", "dds"])
+def test_measured_mri(tmp_path: Path, method: str) -> None:
+    spec = job(
+        input=str(SAMPLES / "mri_brain_8coil.npy"), acquisition={"kind": "mri-cartesian", "pixel_mm": 1.2},
+        method={"name": method, "steps": 8, "start": "classical"}, output={"baselines": []},
+    )  # fmt: skip
+    volume, affine, report = reconstructed(spec, tmp_path / "out")
+    assert volume.shape == (1, 230, 180) and (volume >= 0).all()
+    assert abs(affine[0, 0]) == pytest.approx(1.2)
+    assert report["data_misfit"][method] < 1.5 * report["expected_misfit"]
+    assert nib.load(tmp_path / "out" / "volume-phase.nii.gz").shape == (180, 230, 1)
+
+
+def test_simulated_mri_with_estimated_coils(tmp_path: Path) -> None:
+    from recon.formats import nifti
+
+    image = (disc(80, 1.0, 30.0) + 0.5 * disc(80, 1.0, 10.0, x_mm=10.0, y_mm=8.0)).numpy() * 900
+    nifti.write(tmp_path / "mri.nii.gz", image, np.diag([1.0, 1.0, 3.0, 1.0]), "")
+    spec = job(
+        input={"path": str(tmp_path / "mri.nii.gz"), "simulate": {"acceleration": 3, "noise_std": 0.002}},
+        acquisition="mri-cartesian", method="cg-sense",
+    )  # fmt: skip
+    volume, _, report = reconstructed(spec, tmp_path / "out")
+    quality = {k: v["psnr"] for k, v in report["against_truth"].items()}
+    assert quality["cg-sense"] > quality["zero-filled"] + 3
+    assert float(volume[0, 40, 20]) == pytest.approx(900, rel=0.1)  # the input's own unit
+
+
+def test_numpy_output_keeps_complex_values(tmp_path: Path) -> None:
+    spec = job(
+        input=str(SAMPLES / "mri_brain_8coil.npy"), acquisition="mri-cartesian", method="zero-filled",
+        output={"format": "numpy", "montage": False},
+    )  # fmt: skip
+    run(spec, local_files(spec), tmp_path / "out")
+    assert np.load(tmp_path / "out" / "volume.npy").dtype == np.complex64
+    assert not (tmp_path / "out" / "montage.png").exists()
+
+
+def test_a_failed_or_abandoned_job_leaves_nothing(tmp_path: Path, ct_file: Path) -> None:
+    spec = job(input={"path": str(ct_file)}, acquisition="ct-parallel", method={"name": "tv", "iterations": 50})
+    running = reconstruct(spec, local_files(spec), tmp_path / "out")
+    for _ in range(6):
+        next(running)
+    running.close()
+    bad = job(input=str(ct_file), acquisition="ct-parallel", method={"name": "annealed", "prior": "brain-mri"})
+    with pytest.raises(InputError, match="prior"):
+        run(bad, local_files(bad), tmp_path / "out")
+    assert {p.name for p in tmp_path.iterdir()} == {"volume.nii.gz"}
+    quick = job(input=str(ct_file), acquisition="ct-parallel", method="fbp")
+    run(quick, local_files(quick), tmp_path / "out")
+    with pytest.raises(Conflict, match="exists already"):
+        run(quick, local_files(quick), tmp_path / "out")
+
+
+def tooth(**more: Any) -> JobSpec:
+    acquisition = {"kind": "ct-parallel", "detector_mm": 0.01, "rotation_center_column": 296, **more}
+    return job(
+        input={"path": str(SAMPLES / "ct_tooth.h5"), "format": "dxchange", "slices": [0, 1]},
+        acquisition=acquisition, method="fbp",
+    )  # fmt: skip
+
+
+def test_the_measured_tooth_is_sharp_at_its_rotation_centre_and_in_per_mm() -> None:
+    misfits = {}
+    for column in (291, 296, 301):
+        spec = tooth(rotation_center_column=column, rows=560)
+        problem = models.build(reader.read(spec, local_files(spec))).problem
+        from recon.solvers.tv import classical_start
+
+        volume = classical_start(problem)
+        misfits[column] = problem.misfit(volume)
+        if column == 296:
+            enamel = float(torch.quantile(volume[0, 200:400, 200:400].flatten(), 0.9))
+            assert 0.5 < enamel < 1.2  # per mm, for a 0.01 mm detector
+    assert min(misfits, key=lambda c: misfits[c]) == 296
+
+
+def test_measured_htc_disc_has_its_size_and_place() -> None:
+    """The solid acrylic disc of 70 mm: what the data see of it fits a disc of attenuation 0.03 to 0.04 per mm."""
+    spec = job(
+        input={"path": str(SAMPLES / "ct_htc2022.npz"), "format": "htc", "scan": "solid_disc_subsample73"},
+        acquisition={"kind": "ct-fan", "rows": 512}, method="fbp",
+    )  # fmt: skip
+    model = models.build(reader.read(spec, local_files(spec)))
+    data, operator = model.problem.data[0], model.problem.operator
+    pixel = model.problem.pixel_mm
+    assert pixel == pytest.approx(0.1483, abs=1e-3)
+    projected = operator(disc(512, pixel, 35.0))[0]
+    gain = float((data * projected).sum() / projected.square().sum())
+    assert 0.028 < gain < 0.042
+    residual = float(torch.linalg.vector_norm(data - gain * projected) / torch.linalg.vector_norm(data))
+    assert residual < 0.12  # cupping of the beam, and a disc that is not quite centred
+    smaller = operator(disc(512, pixel, 32.0))[0]
+    worse = data - float((data * smaller).sum() / smaller.square().sum()) * smaller
+    assert float(torch.linalg.vector_norm(worse) / torch.linalg.vector_norm(data)) > residual * 1.5
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.1])
+def test_noise_is_estimated_from_the_data(sigma: float, ct_file: Path) -> None:
+    spec = job(input={"path": str(ct_file)}, acquisition="ct-parallel", method="fbp")
+    clean = torch.from_numpy(reader.read(spec, local_files(spec)).data)
+    noisy = clean + sigma * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    assert noise_level.of_sinogram(noisy) == pytest.approx(sigma, rel=0.35)
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.complex(*(sigma * torch.randn(2, 1, 4, 64, 64, generator=generator)))
+    noise[..., 28:36, 28:36] += 5.0
+    assert noise_level.of_kspace(noise, torch.ones(64, 64, dtype=torch.bool)) == pytest.approx(sigma, rel=0.05)
+
+
+def test_pictures_are_upright() -> None:
+    """A patient's right is on the left of the picture, anterior on top, superior on top."""
+    volume = np.zeros((3, 4, 5), np.float32)
+    volume[2, 0, 4] = 1.0  # superior-most slice, first row, last column
+    lps = np.diag([-2.0, -2.0, 3.0, 1.0])  # columns run to the left, rows to the back: the last column is left
+    (_, axial, _), (_, coronal, aspect), (_, sagittal, _) = montage.views(volume, lps, in_patient=True)
+    volume_at = volume[1:2].copy()
+    volume_at[0, 0, 4] = 1.0
+    single = montage.views(volume_at, lps, in_patient=True)[0][1]
+    assert single.shape == (4, 5) and single[0, 4] == 1.0  # anterior on top, the patient's left on the right
+    ras = np.diag([2.0, 2.0, 3.0, 1.0])
+    single = montage.views(volume_at, ras, in_patient=True)[0][1]
+    assert single[3, 0] == 1.0  # last column is the patient's right, first row is posterior
+    scanner = np.diag([1.0, -1.0, 1.0, 1.0])
+    single = montage.views(volume_at, scanner, in_patient=False)[0][1]
+    assert np.array_equal(single, volume_at[0])  # as the array is printed: row 0 on top, columns to the right
+    assert (
+        aspect == pytest.approx(1.5) and coronal.shape == (3, 5) and sagittal.shape == (3, 4) and axial.shape == (4, 5)
+    )
+
+
+def test_simulated_measurement_file_gives_the_same_result(tmp_path: Path, ct_file: Path) -> None:
+    direct = job(
+        input={"path": str(ct_file), "simulate": {"views": 30, "photons": 1e5}}, acquisition="ct-parallel", method="fbp"
+    )
+    measurement = reader.read(direct, local_files(direct))
+    hdf5.write_measurement(tmp_path / "m.h5", measurement)
+    stored = job(input={"path": str(tmp_path / "m.h5"), "format": "hdf5"}, method="fbp")
+    one, _, first = reconstructed(direct, tmp_path / "a")
+    two, _, second = reconstructed(stored, tmp_path / "b")
+    assert np.array_equal(one, two)
+    assert first["noise_std"] == second["noise_std"] > 0
+    assert first["expected_misfit"] == pytest.approx(second["expected_misfit"])

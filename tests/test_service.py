@@ -1,0 +1,337 @@
+"""The service as it runs: real Redis, real worker process, real HTTP; killed, restarted, misused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from operators.errors import BackendUnavailable, ReconError
+from recon.client import Client, ServerError
+from recon.demo import server
+from recon.job import JobSpec
+from workers.store import ALLOWED, TERMINAL, JobStore
+
+
+@pytest.fixture
+def http(service: tuple[str, Path]) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=service[0], timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+def client(service: tuple[str, Path]) -> Iterator[Client]:
+    with Client(service[0]) as found:
+        yield found
+
+
+def quick(path: Path, **more: Any) -> JobSpec:
+    value = {"input": {"path": str(path), "format": "nifti"}, "acquisition": "ct-parallel", "method": "fbp", **more}
+    return JobSpec.parse(value)
+
+
+def slow(path: Path) -> JobSpec:
+    """Half a minute or more of small steps."""
+    return quick(path, method={"name": "tv", "iterations": 5000, "cg_iterations": 20})
+
+
+def wait_for(client: Client, job_id: str, *states: str, seconds: float = 60) -> dict[str, Any]:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        job = client.job(job_id)
+        if job["state"] in states:
+            return job
+        time.sleep(0.1)
+    raise AssertionError(f"still {job['state']} after {seconds} s, expected {states}")
+
+
+def test_submit_poll_fetch(client: Client, http: httpx.Client, ct_file: Path, tmp_path: Path) -> None:
+    sent = quick(ct_file, name="first", seed=5)
+    job = client.submit(sent)
+    assert job["state"] == "queued" and job["name"] == "first"
+    progress = [j["progress"] for j in client.watch(job["id"])]
+    assert progress == sorted(progress) and progress[-1] == 1.0
+    done = client.job(job["id"])
+    assert done["state"] == "succeeded" and done["attempt"] == 1 and done["error"] is None
+    fetched = {p.name for p in client.fetch(job["id"], tmp_path / "out")}
+    assert fetched == {"volume.nii.gz", "montage.png", "report.json", "job.json"}
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["seed"] == 5 and report["unit"] == "HU"
+    # The same job offline gives the same voxels.
+    from recon.formats import nifti
+    from recon.reconstruct import local_files, run
+
+    run(sent, local_files(sent), tmp_path / "offline")
+    online, _ = nifti.read(tmp_path / "out" / "volume.nii.gz")
+    offline, _ = nifti.read(tmp_path / "offline" / "volume.nii.gz")
+    assert np.array_equal(online, offline)
+    # Ranges, and the manifest's sha256.
+    entry = next(e for e in http.get(f"/v1/jobs/{job['id']}/results").json()["files"] if e["name"] == "volume.nii.gz")
+    whole = http.get(entry["href"]).content
+    assert hashlib.sha256(whole).hexdigest() == entry["sha256"] and len(whole) == entry["bytes"]
+    part = http.get(entry["href"], headers={"Range": "bytes=10-19"})
+    assert part.status_code == 206 and part.content == whole[10:20]
+    assert http.get(f"/v1/jobs/{job['id']}/spec").json()["seed"] == 5
+
+
+def test_a_202_says_where_and_when_to_look(http: httpx.Client, ct_file: Path, service: tuple[str, Path]) -> None:
+    upload = http.post("/v1/uploads", content=ct_file.read_bytes()).json()
+    body = {"input": {"upload": upload["id"]}, "acquisition": "ct-parallel", "method": "fbp"}
+    answer = http.post("/v1/jobs", json=body)
+    assert answer.status_code == 202
+    location = answer.headers["Location"]
+    assert location == f"/v1/jobs/{answer.json()['id']}" and int(answer.headers["Retry-After"]) >= 1
+    folder = service[1] / "jobs" / answer.json()["id"]
+    assert json.loads((folder / "job.json").read_text())["input"]["upload"] == upload["id"]
+    assert http.get(location).status_code == 200
+    listed = http.get("/v1/jobs").json()
+    assert answer.json()["id"] in [j["id"] for j in listed["jobs"]]
+    assert http.get("/v1/jobs", params={"limit": 1}).json()["truncated"] is True
+    put = http.put("/v1/uploads", content=ct_file.read_bytes())
+    assert put.status_code == 201 and put.json()["sha256"] == hashlib.sha256(ct_file.read_bytes()).hexdigest()
+
+
+def refused(answer: httpx.Response, status: int, field: str) -> dict[str, Any]:
+    """A problem document that names the field."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem: dict[str, Any] = answer.json()
+    assert problem["status"] == status and problem["field"] == field
+    assert problem["detail"] and "Traceback" not in answer.text and "/tmp" not in answer.text
+    return problem
+
+
+def test_bad_input_is_refused_at_submission(http: httpx.Client, ct_file: Path, tmp_path: Path) -> None:
+    def upload(content: bytes) -> str:
+        return str(http.post("/v1/uploads", content=content).json()["id"])
+
+    def submit(content: bytes, kind: str = "numpy", **acquisition: Any) -> httpx.Response:
+        shape = {"kind": "ct-parallel", "angles_rad": {"count": 6}, "detector_mm": 1.0, **acquisition}
+        body = {"input": {"upload": upload(content), "format": kind}, "acquisition": shape, "method": "fbp"}
+        return http.post("/v1/jobs", json=body)
+
+    def npy(array: np.ndarray) -> bytes:
+        np.save(tmp_path / "a.npy", array)
+        return (tmp_path / "a.npy").read_bytes()
+
+    good = np.zeros((6, 20), np.float32)
+    liar = tmp_path / "liar.npy"
+    with liar.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": (10**10,)})
+    refused(submit(liar.read_bytes()), 413, "input")
+    refused(submit(npy(good + np.nan)), 422, "input")
+    refused(submit(npy(good[:5])), 422, "acquisition.angles_rad")
+    problem = refused(submit(npy(good), angles_rad=[0, 30, 60, 90, 120, 150]), 422, "acquisition.angles_rad")
+    assert "degrees" in problem["detail"]
+    problem = refused(submit(npy(good), rows=64, pixel_mm=1.0), 422, "detector_mm")
+    assert "too small" in problem["detail"] and "elements" in problem["remedy"]
+    refused(submit(ct_file.read_bytes()[:-300], "nifti"), 422, "input")
+    refused(http.post("/v1/jobs", json={"input": {"upload": "a" * 26}, "method": "magic"}), 422, "method")
+    body = {"input": {"path": "/etc/passwd", "format": "numpy"}, "acquisition": "ct-parallel"}
+    refused(http.post("/v1/jobs", json=body), 422, "input.path")
+    body = {"input": {"upload": "a" * 26}, "acquisition": "ct-parallel"}
+    refused(http.post("/v1/jobs", json=body), 404, "input.upload")
+    refused(http.post("/v1/jobs", content=b"{not json"), 422, "body")
+    refused(http.post("/v1/jobs", content=b"[" * 100_000), 422, "body")
+    refused(http.post("/v1/jobs", content=b" " * 1_000_001), 413, "body")
+    refused(http.post("/v1/uploads", content=b""), 422, "body")
+    refused(http.post("/v1/uploads", content=b"x", headers={"X-Checksum-SHA256": "0" * 64}), 422, "X-Checksum-SHA256")
+    refused(http.get("/v1/jobs", params={"limit": 0}), 422, "query.limit")
+    assert http.get("/healthz").json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs/nope", "/v1/jobs/" + "a" * 26, "/v1/jobs/..%2f..%2fuploads", "/v1/nothing"])
+def test_what_is_not_there_is_a_404(http: httpx.Client, path: str) -> None:
+    answer = http.get(path)
+    assert answer.status_code == 404 and answer.headers["content-type"] == "application/problem+json"
+
+
+def test_results_of_an_unfinished_job_and_names_outside_it(client: Client, http: httpx.Client, ct_file: Path) -> None:
+    job = client.submit(slow(ct_file))
+    refused(http.get(f"/v1/jobs/{job['id']}/results"), 409, "state")
+    client.cancel(job["id"])
+    done = client.submit(quick(ct_file))
+    client.wait(done["id"])
+    for name in ("..%2fjob.json", "nothing.nii", "%2e%2e"):
+        assert http.get(f"/v1/jobs/{done['id']}/results/{name}").status_code == 404
+
+
+def test_cancel_queued_running_and_finished(client: Client, ct_file: Path) -> None:
+    running, queued = client.submit(slow(ct_file)), client.submit(quick(ct_file))
+    wait_for(client, running["id"], "running")
+    assert client.cancel(queued["id"])["state"] == "cancelled"
+    assert client.cancel(running["id"])["state"] in ("cancelling", "cancelled")
+    assert wait_for(client, running["id"], *TERMINAL, seconds=20)["state"] == "cancelled"
+    after = client.submit(quick(ct_file))
+    assert client.wait(after["id"])["state"] == "succeeded"  # the worker goes on
+    assert client.cancel(after["id"])["state"] == "succeeded"
+    assert client.job(queued["id"])["attempt"] == 0
+
+
+def test_a_job_that_fails_says_why(client: Client, ct_file: Path) -> None:
+    job = client.submit(quick(ct_file, method={"name": "annealed", "prior": "brain-mri"}))
+    with pytest.raises(ReconError, match="prior"):
+        client.wait(job["id"])
+    failed = client.job(job["id"])
+    assert failed["state"] == "failed" and failed["error"]["code"] == "invalid_input"
+    assert failed["error"]["field"] == "method.prior"
+
+
+def test_a_killed_worker_loses_no_job(client: Client, ct_file: Path) -> None:
+    job = client.submit(quick(ct_file, method={"name": "tv", "iterations": 400, "cg_iterations": 20}))
+    wait_for(client, job["id"], "running")
+    time.sleep(0.5)
+    os.kill(_computing_child(), signal.SIGKILL)
+    done = wait_for(client, job["id"], *TERMINAL, seconds=90)
+    assert done["state"] == "succeeded" and done["attempt"] == 2
+
+
+def _computing_child() -> int:
+    """The forked child of our worker: the celery process whose parent is a celery process too."""
+    listing = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in listing.splitlines()[1:]]
+    workers = {int(pid): int(parent) for pid, parent, args in rows if "workers.app" in args}
+    return next(pid for pid, parent in workers.items() if parent in workers)
+
+
+def test_many_submitters_at_once(client: Client, service: tuple[str, Path], ct_file: Path) -> None:
+    upload = client.upload(ct_file)
+    spec = JobSpec.parse({"input": {"upload": upload, "slices": [0, 1]}, "acquisition": "ct-parallel", "method": "fbp"})
+
+    def submit(_: int) -> str:
+        with Client(service[0]) as mine:
+            return str(mine.submit(spec)["id"])
+
+    with ThreadPoolExecutor(10) as pool:
+        ids = list(pool.map(submit, range(30)))
+    assert len(set(ids)) == 30
+    for job_id in ids:
+        assert wait_for(client, job_id, *TERMINAL, seconds=120)["state"] == "succeeded"
+
+
+def test_a_duplicate_delivery_is_dropped(client: Client, service: tuple[str, Path], ct_file: Path) -> None:
+    from workers.execute import execute
+
+    store = JobStore(service[1])
+    job = client.submit(slow(ct_file))
+    wait_for(client, job["id"], "running")
+    execute(store, job["id"])  # what a second worker would do
+    assert store.record(job["id"]).state == "running" and store.record(job["id"]).attempt == 1
+    client.cancel(job["id"])
+    wait_for(client, job["id"], "cancelled", seconds=20)
+    execute(store, job["id"])
+    assert store.record(job["id"]).state == "cancelled"
+
+
+def test_accepted_jobs_survive_a_restart_and_a_lost_queue(tmp_path: Path, ct_file: Path) -> None:
+    store = tmp_path / "store"
+    with server(store) as url, Client(url) as client:
+        running, queued = client.submit(slow(ct_file)), client.submit(quick(ct_file))
+        wait_for(client, running["id"], "running")
+        client.cancel(running["id"])
+        waiting = client.submit(quick(ct_file, name="waiting"))
+    for path in (store / "redis").glob("appendonly*"):
+        path.unlink()  # Redis forgets everything
+    with server(store) as url, Client(url) as client:
+        for job in (queued, waiting):
+            assert wait_for(client, job["id"], *TERMINAL)["state"] == "succeeded"
+        assert wait_for(client, running["id"], *TERMINAL)["state"] == "cancelled"
+    assert not _left_over(store)
+
+
+def _left_over(store: Path) -> list[str]:
+    """Processes of a stopped service."""
+    listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in listing.splitlines() if str(store) in line]
+
+
+def test_uploads_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from starlette.testclient import TestClient
+
+    from api.app import create_app
+    from workers.settings import Settings
+
+    settings = Settings(tmp_path / "store", "redis://127.0.0.1:1/0", max_upload_bytes=1000, min_free_bytes=0)
+    http = TestClient(create_app(settings))  # no lifespan: Redis is not there
+    refused(http.post("/v1/uploads", content=b"x" * 1001), 413, "body")
+    refused(http.post("/v1/uploads", content=iter([b"x" * 600, b"x" * 600])), 413, "body")
+    assert list((tmp_path / "store" / "uploads").iterdir()) == []  # nothing half-received stays
+    assert http.get("/healthz").status_code == 200
+    assert http.get("/readyz").status_code == 503
+    full = TestClient(create_app(Settings(tmp_path / "store", "redis://127.0.0.1:1/0", 1000, 10**18)))
+    refused(full.post("/v1/uploads", content=b"x"), 507, "body")
+
+
+def test_without_redis_nothing_is_accepted(tmp_path: Path, ct_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kombu.exceptions import OperationalError
+    from starlette.testclient import TestClient
+
+    from api.app import create_app
+    from workers import tasks
+    from workers.settings import Settings
+
+    def away(job_id: str) -> None:
+        raise OperationalError("no Redis")
+
+    monkeypatch.setattr(tasks, "enqueue", away)
+    http = TestClient(create_app(Settings(tmp_path / "store", "redis://127.0.0.1:1/0", 10**9, 0)))
+    upload = http.post("/v1/uploads", content=ct_file.read_bytes()).json()["id"]
+    answer = http.post("/v1/jobs", json={"input": {"upload": upload}, "acquisition": "ct-parallel", "method": "fbp"})
+    assert answer.status_code == 503 and answer.headers["Retry-After"]
+    assert http.get("/v1/jobs").json()["total"] == 0
+
+
+def test_a_job_that_kills_its_worker_is_given_up(tmp_path: Path, ct_file: Path) -> None:
+    from workers.execute import MAX_ATTEMPTS, execute
+
+    store = JobStore(tmp_path / "store")
+    job = store.create(quick(ct_file))
+    for _ in range(MAX_ATTEMPTS):
+        store.move(job.id, "running")  # and then the process died
+    execute(store, job.id)
+    record = store.record(job.id)
+    assert record.state == "failed" and record.error is not None and record.error["code"] == "worker_lost"
+
+
+def test_states_only_move_forward(tmp_path: Path, ct_file: Path) -> None:
+    store = JobStore(tmp_path / "store")
+    for state in TERMINAL:
+        assert ALLOWED[state] == ()
+    job = store.create(quick(ct_file))
+    store.move(job.id, "running")
+    store.report_progress(job.id, progress=0.5)
+    store.move(job.id, "succeeded", progress=1.0)
+    with pytest.raises(ReconError, match="cannot become"):
+        store.move(job.id, "running")
+    store.report_progress(job.id, progress=0.1)
+    assert store.record(job.id).progress == 1.0
+
+
+def test_openapi_describes_the_specification(http: httpx.Client) -> None:
+    schema = http.get("/openapi.json").json()
+    assert {"JobSpec", "Annealed", "CTFan", "MRICartesian"} <= set(schema["components"]["schemas"])
+    assert {"/v1/uploads", "/v1/jobs", "/v1/jobs/{job_id}/results/{name}", "/readyz"} <= set(schema["paths"])
+
+
+def test_the_client_says_when_there_is_no_server() -> None:
+    with Client("http://127.0.0.1:9") as client:
+        assert not client.ready()
+        with pytest.raises(BackendUnavailable, match="recon serve"):
+            client.job("a" * 26)
+
+
+def test_the_client_keeps_the_servers_error(client: Client) -> None:
+    with pytest.raises(ServerError) as caught:
+        client.job("a" * 26)
+    assert caught.value.status == 404 and caught.value.exit_code == 2 and caught.value.code == "not_found"
