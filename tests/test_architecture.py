@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent
 ORDER = ["operators", "recon", "workers", "api"]
@@ -38,3 +39,16 @@ def test_files_are_short() -> None:
     for package in ORDER:
         for path in (ROOT / package).rglob("*.py"):
             assert len(path.read_text().splitlines()) <= 400, path
+
+
+def test_compose_file_is_the_deployment() -> None:
+    compose = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    services = compose["services"]
+    assert set(services) == {"redis", "api", "worker-cpu"}
+    for name, service in services.items():
+        assert service["healthcheck"]["test"] and service["restart"], name
+    assert "--appendonly" in services["redis"]["command"] and "noeviction" in services["redis"]["command"]
+    for name in ("api", "worker-cpu"):
+        assert services[name]["environment"]["RECON_STORE"] == "/store"
+        assert "store:/store" in services[name]["volumes"]
+        assert services[name]["depends_on"]["redis"]["condition"] == "service_healthy"

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from recon import model as models
@@ -17,6 +19,8 @@ from recon.job import CTParallel, Simulation
 from recon.measurement import Measurement
 from recon.methods import DEFAULT_PRIOR, Method
 from recon.priors import registry as priors
+from recon.priors.recipe import Recipe
+from recon.priors.slices import SliceSet
 from recon.quality import metrics
 from recon.simulate import simulate
 from recon.solvers import registry as solvers
@@ -35,10 +39,25 @@ class Row:
 
 
 def ct_measurement(volume: Path, slices: tuple[int, int], views: int, photons: float | None) -> Measurement:
-    """A parallel-beam measurement of slices ``[first, last)`` of a NIfTI volume in HU."""
-    values, affine = nifti.read(volume)
+    """A parallel-beam measurement of slices ``[first, last)`` of a known volume.
+
+    `volume` is NIfTI in HU, or the ``.npz`` of slices that the ``ct`` recipe validates on, for tuning. Those
+    are far apart, so that no method may couple them.
+    """
+    values, affine = _tuning_slices(volume) if volume.suffix == ".npz" else nifti.read(volume)
     chosen = values[slices[0] : slices[1]]
     return simulate(chosen, shifted_affine(affine, slices[0]), CTParallel(), Simulation(views=views, photons=photons))
+
+
+def _tuning_slices(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    source = Recipe.named("ct").validation[0]
+    stored = SliceSet.read(path.parent, source.model_copy(update={"file": path.name})).stored
+    volume = stored[::EVERY].astype(np.float32) * source.slope + source.intercept
+    return volume.astype(np.float32), np.diag([1.4, 1.4, 1e9, 1.0])
+
+
+EVERY = 16
+"""Of the tuning slices, every so many are used: neighbours show the same anatomy."""
 
 
 def compare(measurement: Measurement, views: int, methods: list[dict[str, object]], repeats: int = 1) -> Iterator[Row]:
