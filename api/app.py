@@ -51,11 +51,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def readyz(request: Request) -> JSONResponse:
         """Redis answers, so jobs can be accepted."""
         try:
-            waiting = await run_in_threadpool(tasks.queue_length, request.app.state.settings.redis_url)
+            waiting = await run_in_threadpool(tasks.waiting, request.app.state.settings.redis_url)
         except RedisError as error:
             log.warning("not ready: %s", error)
             return problems.problem(503, "backend_unavailable", "Redis cannot be reached", {"Retry-After": "5"})
-        return JSONResponse({"status": "ready", "queued": waiting})
+        return JSONResponse({"status": "ready", "queued": len(waiting)})
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

@@ -34,7 +34,8 @@ def serve(
     if store is not None:
         os.environ["RECON_STORE"] = str(store.resolve())
     # uvicorn hands SIGTERM on after its own shutdown: as an exception it lets the children be stopped.
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     with ExitStack() as stack:
         if embedded:
             from workers.embedded import redis_and_worker
@@ -49,10 +50,14 @@ def serve(
                 f"warning: listening on {host} without authentication; anyone who reaches it can submit jobs",
                 highlight=False,
             )
-        server = uvicorn.Server(uvicorn.Config(create_app(), host=host, port=port, log_level="info"))
-        server.run()
-        if not server.started:
-            raise BackendUnavailable(f"cannot listen on {host}:{port}", field="port", remedy="choose another --port")
+        config = uvicorn.Config(create_app(), host=host, port=port, log_level="info", timeout_graceful_shutdown=10)
+        server = uvicorn.Server(config)
+        try:
+            server.run()
+        except SystemExit as error:  # how uvicorn reports that it cannot bind
+            raise BackendUnavailable(
+                f"cannot listen on {host}:{port}", field="port", remedy="choose another --port"
+            ) from error
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -62,7 +62,7 @@ async def submit(request: Request) -> JSONResponse:
             raise ResourceLimit("the specification is larger than 1 MB", field="body", remedy="upload data as files")
     try:
         value = json.loads(body)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"the body is not JSON: {error}", field="body") from error
     spec = JobSpec.parse(value, "the request")
     return await run_in_threadpool(_accept, _store(request), spec)

@@ -22,11 +22,11 @@ ENERGY = 0.9
 """Share of the image's energy that the maps must cover."""
 
 
-def calibration_width(mask: Tensor) -> int:
-    """Side of the largest centred square of `mask` ``(rows, cols)`` that is fully sampled, at most 32."""
+def calibration_width(mask: Tensor, limit: int = MAXIMUM_CALIBRATION) -> int:
+    """Side of the largest centred square of `mask` ``(rows, cols)`` that is fully sampled, at most `limit`."""
     rows, cols = mask.shape
     width = 0
-    for candidate in range(1, min(rows, cols, MAXIMUM_CALIBRATION) + 1):
+    for candidate in range(1, min(rows, cols, limit) + 1):
         top, left = rows // 2 - candidate // 2, cols // 2 - candidate // 2
         if not bool(mask[top : top + candidate, left : left + candidate].all()):
             break
@@ -55,7 +55,7 @@ def espirit_maps(kspace: Tensor, mask: Tensor, width: int | None = None) -> Tens
     ----------
     Uecker et al. 2014, Magn. Reson. Med. 71, 990-1001.
     """
-    available = calibration_width(mask)
+    available = calibration_width(mask, max(width or 0, MAXIMUM_CALIBRATION))
     wanted = width or available
     if wanted > available or wanted < MINIMUM_CALIBRATION:
         raise InputError(

@@ -47,12 +47,13 @@ def _block(g: ParallelBeam, block: Tensor, shape: tuple[int, int], *, adjoint: b
         out = torch.full((slices, *shape), float("nan"), device=block.device)
         torch.cuda.current_stream().synchronize()
         run = astra.projector3d.direct_BP if adjoint else astra.projector3d.direct_FP
-        run(projector, block.contiguous(), out=out)
+        # ASTRA's 3D volumes have y growing with the row, its 2D ones, and ours, have row 0 on top.
+        run(projector, (block if adjoint else block.flip(1)).contiguous(), out=out)
     finally:
         astra.projector.delete(projector)
     if not bool(torch.isfinite(out).all()):
         raise BackendUnavailable("ASTRA's GPU projector failed", field="backend", remedy="use the CPU backend")
-    return out
+    return out.flip(1) if adjoint else out
 
 
 def _vectors(g: ParallelBeam) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:

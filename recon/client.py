@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from operators.errors import BackendUnavailable, Diverged, InputError, ReconError
+from operators.errors import BackendUnavailable, Cancelled, InputError, ReconError
 from recon.job import JobSpec
 
 CHUNK = 2**20
@@ -25,6 +25,15 @@ class ServerError(ReconError):
         super().__init__(str(body.get("detail", f"HTTP {status}")), field=body.get("field"), remedy=body.get("remedy"))
         self.code, self.status = str(body.get("code", "http_error")), status
         self.exit_code = 2 if 400 <= status < 500 else 3
+
+
+class JobFailed(ReconError):
+    """A job ended in an error; its own code, field and remedy are kept."""
+
+    def __init__(self, error: dict[str, Any]) -> None:
+        super().__init__(error["message"], field=error.get("field"), remedy=error.get("remedy"))
+        self.code = error["code"]
+        self.exit_code = 2 if self.code.startswith("invalid") else 1
 
 
 class Client:
@@ -104,8 +113,9 @@ class Client:
         for job in self.watch(job_id):  # noqa: B007 - the last one counts
             pass
         if job["state"] != "succeeded":
-            error = job["error"] or {"message": f"the job was {job['state']}"}
-            raise Diverged(error["message"], field=error.get("field"), remedy=error.get("remedy"))
+            if job["state"] == "cancelled":
+                raise Cancelled(f"job {job_id} was cancelled")
+            raise JobFailed(job["error"])
         return job
 
     def cancel(self, job_id: str) -> dict[str, Any]:
@@ -121,14 +131,13 @@ class Client:
         for entry in files:
             target = folder / Path(entry["name"]).name
             partial = target.with_name(f".{target.name}.partial")
-            with self._http.stream("GET", entry["href"]) as answer, partial.open("wb") as stream:
-                answer.raise_for_status()
-                for chunk in answer.iter_bytes(CHUNK):
-                    stream.write(chunk)
-            if _sha256(partial) != entry["sha256"]:
-                partial.unlink()
-                raise BackendUnavailable(f"{entry['name']} arrived damaged", field="results", remedy="fetch again")
-            partial.replace(target)
+            try:
+                self._download(entry["href"], partial)
+                if _sha256(partial) != entry["sha256"]:
+                    raise BackendUnavailable(f"{entry['name']} arrived damaged", field="results", remedy="fetch again")
+                partial.replace(target)
+            finally:
+                partial.unlink(missing_ok=True)
             fetched.append(target)
         return fetched
 
@@ -139,17 +148,35 @@ class Client:
         except httpx.TransportError:
             return False
 
+    def _download(self, path: str, target: Path) -> None:
+        try:
+            with self._http.stream("GET", path) as answer, target.open("wb") as stream:
+                if answer.is_error:
+                    answer.read()
+                    raise _refusal(answer)
+                for chunk in answer.iter_bytes(CHUNK):
+                    stream.write(chunk)
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: httpx.TransportError) -> BackendUnavailable:
+        return BackendUnavailable(
+            f"no answer from {self._http.base_url}: {error}", field="url", remedy="is `recon serve` running?"
+        )
+
     def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
             answer = self._http.request(method, path, **options)
         except httpx.TransportError as error:
-            raise BackendUnavailable(
-                f"no answer from {self._http.base_url}: {error}", field="url", remedy="is `recon serve` running?"
-            ) from error
+            raise self._unreachable(error) from error
         if answer.is_error:
-            problem = answer.headers.get("content-type", "").startswith("application/problem+json")
-            raise ServerError(answer.json() if problem else {}, answer.status_code)
+            raise _refusal(answer)
         return answer
+
+
+def _refusal(answer: httpx.Response) -> ServerError:
+    problem = answer.headers.get("content-type", "").startswith("application/problem+json")
+    return ServerError(answer.json() if problem else {}, answer.status_code)
 
 
 def _chunks(stream: Any) -> Iterator[bytes]:

@@ -106,7 +106,7 @@ def rows(reports: dict[str, dict[str, Any]]) -> list[list[str]]:
                     method,
                     f"{report['seconds']['total']:.0f}" if own else "",
                     f"{misfit:.4f}",
-                    f"{truth[method]['psnr']:.2f}" if truth else "no truth",
+                    str(truth[method]["psnr"]) if truth else "no truth",
                 ]
             )
     return found

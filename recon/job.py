@@ -22,7 +22,7 @@ Size = Annotated[int, Field(ge=1, le=8192)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class File(_Part):

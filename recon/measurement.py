@@ -24,6 +24,8 @@ class Measurement:
         Geometry, completed by what the file knew.
     affine
         Voxel ``(col, row, slice)`` to patient millimetres (RAS), if the data came with one.
+    in_patient
+        Whether `affine` leads into the patient's RAS frame; false if the file did not say.
     truth
         Known volume ``(slices, rows, cols)`` in the result's unit when the measurement was simulated. It
         is compared with the result and never given to a solver.
@@ -34,6 +36,7 @@ class Measurement:
     data: NDArray[np.generic]
     acquisition: CTParallel | CTFan | MRICartesian
     affine: NDArray[np.float64] | None = None
+    in_patient: bool = True
     truth: NDArray[np.float32] | None = None
     noise_std: float | None = None
     mask: NDArray[np.bool_] | None = None

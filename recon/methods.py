@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class MethodSettings(BaseModel):
     """Base of all settings: unknown names are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class FBP(MethodSettings):

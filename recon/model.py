@@ -86,7 +86,7 @@ def _ct(measurement: Measurement) -> Model:
         noise = noise_level.of_sinogram(data)
         notes.append(f"noise of the line integrals estimated from the sinogram: {noise:.2e}")
     slice_mm = acquisition.slice_mm or geometry.pixel_mm
-    affine, in_patient = measurement.affine, measurement.affine is not None
+    affine, in_patient = measurement.affine, measurement.in_patient and measurement.affine is not None
     if affine is None:
         affine = scanner_affine(geometry.rows, geometry.cols, geometry.pixel_mm, slice_mm)
         notes.append("no patient coordinates in the input: the affine is the scanner's frame")
@@ -99,17 +99,17 @@ def _mri(measurement: Measurement, acquisition: MRICartesian) -> Model:
     data = torch.from_numpy(measurement.data)
     rows, cols = data.shape[2:]
     notes = list(measurement.notes)
-    sampled = (data != 0).any(dim=(0, 1)) if measurement.mask is None else torch.from_numpy(measurement.mask)
+    sampled, everywhere = _sampling(measurement, data)
     if measurement.coil_maps is not None:
         maps = torch.from_numpy(measurement.coil_maps)
     else:
-        maps = espirit_maps(data, sampled, acquisition.calibration_width)
+        maps = espirit_maps(data, everywhere, acquisition.calibration_width)
         notes.append("coil maps by ESPIRiT from the fully sampled centre of k-space")
     noise = acquisition.noise_std if acquisition.noise_std is not None else measurement.noise_std
     if noise is None:
-        noise = noise_level.of_kspace(data, sampled)
+        noise = noise_level.of_kspace(data, everywhere)
         notes.append(f"noise of k-space estimated from its outermost samples: {noise:.2e}")
-    affine, in_patient = measurement.affine, measurement.affine is not None
+    affine, in_patient = measurement.affine, measurement.in_patient and measurement.affine is not None
     pixel_mm, slice_mm = acquisition.pixel_mm or 1.0, acquisition.slice_mm or acquisition.pixel_mm or 1.0
     if affine is None:
         affine = scanner_affine(rows, cols, pixel_mm, slice_mm)
@@ -119,5 +119,17 @@ def _mri(measurement: Measurement, acquisition: MRICartesian) -> Model:
     else:
         pixel_mm, _, slice_mm = voxel_size(affine)
     operator = CartesianMRI(sampled, maps)
-    problem = Problem(operator, data * sampled, noise, slice_mm, pixel_mm)
+    problem = Problem(operator, data * operator.mask[:, None], noise, slice_mm, pixel_mm)
     return Model(problem, affine, in_patient, "a.u.", None, notes)
+
+
+def _sampling(measurement: Measurement, data: Tensor) -> tuple[Tensor, Tensor]:
+    """The operator's mask, one for all slices or one each, and the points that every slice has."""
+    if measurement.mask is not None:
+        mask = torch.from_numpy(measurement.mask)
+        return mask, mask
+    sampled = (data != 0).any(dim=1)
+    everywhere = sampled[sampled.any(dim=(1, 2))].all(0)
+    if bool((sampled == everywhere).all(dim=(1, 2)).logical_or(~sampled.any(dim=(1, 2))).all()):
+        return everywhere, everywhere
+    return sampled, everywhere

@@ -6,6 +6,7 @@ Nothing is left half-written: results are made in a hidden folder and published 
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import shutil
@@ -185,17 +186,22 @@ def _expected_misfit(model: models.Model) -> float | None:
 
 def _against_truth(
     measurement: Measurement, model: models.Model, volumes: dict[str, Tensor]
-) -> dict[str, dict[str, float]] | None:
+) -> dict[str, dict[str, float | None]] | None:
     if measurement.truth is None:
         return None
     found = {}
     for name, volume in volumes.items():
         shown = model.display(volume)
         found[name] = {
-            "psnr": round(metrics.psnr(shown, measurement.truth), 3),
-            "nrmse": round(metrics.nrmse(shown, measurement.truth), 5),
+            "psnr": _finite(metrics.psnr(shown, measurement.truth), 3),
+            "nrmse": _finite(metrics.nrmse(shown, measurement.truth), 5),
         }
     return found
+
+
+def _finite(value: float, digits: int) -> float | None:
+    """A constant truth has no range to compare with: that is null in JSON."""
+    return round(value, digits) if math.isfinite(value) else None
 
 
 def _publish(

@@ -98,7 +98,7 @@ def _poisson(line_integrals: Tensor, photons: float, seed: int) -> tuple[Tensor,
     expected = photons * torch.exp(-line_integrals.double())
     counts = torch.poisson(expected, generator=torch.Generator().manual_seed(seed)).clamp(min=1.0)
     noisy = -torch.log(counts / photons)
-    return noisy.float(), float((1 / expected).mean().sqrt())
+    return noisy.float(), float((1 / expected.clamp(min=1.0)).mean().sqrt())
 
 
 def _mri(

@@ -14,7 +14,7 @@ import pytest
 
 from operators.errors import GeometryError, InputError, ReconError, ResourceLimit
 from recon.formats import dxchange, hdf5, htc, nifti, numpy_files, reader
-from recon.job import CTFan, JobSpec
+from recon.job import CTFan, CTParallel, JobSpec
 from recon.measurement import Measurement
 from recon.reconstruct import local_files
 from tests.conftest import SAMPLES
@@ -151,6 +151,45 @@ def test_missing_sizes_are_named(tmp_path: Path) -> None:
     assert refusal(spec(odd)).field == "input.format"
 
 
+def test_nifti_units_and_unknown_orientation(tmp_path: Path, ct_file: Path) -> None:
+    image = nib.load(ct_file)
+    image.header.set_xyzt_units("micron")
+    nib.save(image, tmp_path / "micron.nii.gz")
+    assert np.allclose(nifti.read(tmp_path / "micron.nii.gz")[1][:3], image.affine[:3] * 1e-3, atol=1e-6)
+    image.header["sform_code"] = image.header["qform_code"] = 0
+    image.set_sform(None, 0)
+    image.set_qform(None, 0)
+    nib.save(image, tmp_path / "lost.nii.gz")
+    job = spec(tmp_path / "lost.nii.gz", acquisition="ct-parallel")
+    found = reader.read(job, local_files(job))
+    assert not found.in_patient and "does not say how it lies" in " ".join(found.notes)
+    job = spec(ct_file, acquisition="ct-parallel")
+    assert reader.read(job, local_files(job)).in_patient
+
+
+def test_a_users_rotation_centre_replaces_the_files(tmp_path: Path) -> None:
+    acquisition = CTParallel(angles_rad=[0.0, 1.0], detector_mm=0.5, rotation_center_column=9.0)
+    path = tmp_path / "m.h5"
+    hdf5.write_measurement(path, Measurement(np.zeros((1, 2, 20), np.float32), acquisition))
+    job = JobSpec.parse({"input": {"path": str(path), "format": "hdf5"}, "method": "fbp",
+                         "acquisition": {"kind": "ct-parallel", "detector_shift_mm": 1.5}})  # fmt: skip
+    found = reader.read(job, local_files(job)).acquisition
+    assert isinstance(found, CTParallel)
+    assert found.detector_shift_mm == 1.5 and found.rotation_center_column is None
+
+
+def test_damaged_measurement_files(tmp_path: Path) -> None:
+    path = tmp_path / "m.h5"
+    acquisition = CTParallel(angles_rad=[0.0, 1.0], detector_mm=0.5)
+    hdf5.write_measurement(path, Measurement(np.zeros((2, 20), np.float32), acquisition))
+    job = JobSpec.parse({"input": {"path": str(path), "format": "hdf5"}, "method": "fbp"})
+    assert "expected (slices, angles, detectors)" in refusal(job).message
+    for text, says in (("{oops", "attributes"), ('{"kind": "ct-parallel", "pixel_mm": -1}', "greater than 0")):
+        with h5py.File(path, "a") as file:
+            file.attrs["acquisition"] = text
+        assert says in refusal(job).message
+
+
 def test_volumes_of_the_wrong_modality(tmp_path: Path, ct_file: Path) -> None:
     assert "is this a CT volume" in str(refusal(spec(ct_file, acquisition="mri-cartesian", method="cg-sense")))
     path = tmp_path / "mri.nii.gz"
@@ -172,11 +211,19 @@ def dxchange_file(path: Path, **changed: np.ndarray) -> Path:
 
 
 def test_dxchange_takes_flats_and_darks_into_account(tmp_path: Path) -> None:
-    data, angles, _, notes = dxchange.read(dxchange_file(tmp_path / "a.h5"))
+    data, angles, noise, notes = dxchange.read(dxchange_file(tmp_path / "a.h5"))
     assert data.shape == (2, 6, 20)
     assert data == pytest.approx(-math.log(4900 / 10000), rel=1e-6)
     assert angles == pytest.approx(np.deg2rad(np.arange(6) * 30.0))
+    assert noise is None  # flats that never vary show no noise: it is estimated from the sinogram instead
     assert notes == []
+
+
+def test_dxchange_noise_comes_from_the_flats(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    flats = 10100 + 100 * generator.standard_normal((40, 2, 20))
+    noise = dxchange.read(dxchange_file(tmp_path / "a.h5", data_white=flats))[2]
+    assert noise == pytest.approx(0.01 * math.sqrt(10000 / 4900), rel=0.15)
 
 
 @pytest.mark.parametrize(
@@ -185,6 +232,7 @@ def test_dxchange_takes_flats_and_darks_into_account(tmp_path: Path) -> None:
         ({"data": np.full((6, 2, 20), -5.0)}, "240 counts are negative, the first at (0, 0, 0) is -5"),
         ({"data_white": np.full((4, 2, 20), 50.0)}, "not above the dark field at row 0, column 0"),
         ({"theta": np.arange(5) * 30.0}, "5 angles for 6 projections"),
+        ({"theta": np.arange(6) * 300.0}, "they look like degrees"),
         ({"data_dark": np.zeros((4, 2, 19))}, "frames of (2, 19)"),
         ({"data": np.full((6, 2, 20), np.inf)}, "not finite"),
         ({"data": np.full((6, 20), 1.0)}, "expected (frames, rows, columns)"),
@@ -256,6 +304,8 @@ def test_own_measurement_files_carry_everything(tmp_path: Path) -> None:
                              "acquisition": {"kind": "ct-fan", "pixel_mm": 0.3}})  # fmt: skip
     merged = reader.read(changed, local_files(changed)).acquisition
     assert isinstance(merged, CTFan) and merged.pixel_mm == 0.3 and merged.detector_mm == 0.5
+    regridded = reader.read(changed, local_files(changed))
+    assert regridded.affine is None and regridded.truth is None and "grid" in regridded.notes[0]
     wrong = JobSpec.parse({"input": {"path": str(path), "format": "hdf5"}, "acquisition": "ct-parallel"})
     assert refusal(wrong).field == "acquisition.kind"
     mri_method = JobSpec.parse({"input": {"path": str(path), "format": "hdf5"}, "method": "cg-sense"})

@@ -46,7 +46,7 @@ def test_angle_range() -> None:
         ({"method": {"name": "annealed", "stepz": 5}}, "method.stepz", "Extra inputs"),
         ({"acquisition": {"kind": "ct-cone"}}, "acquisition", "'ct-parallel', 'ct-fan', 'mri-cartesian'"),
         ({"acquisition": {**CT, "angles_rad": [0, 45, 90]}}, "acquisition.angles_rad", "they look like degrees"),
-        ({"acquisition": {**CT, "angles_rad": [0.0, math.inf]}}, "acquisition.angles_rad", "inf"),
+        ({"acquisition": {**CT, "angles_rad": [0.0, math.inf]}}, "acquisition.angles_rad.1", "finite number"),
         ({"acquisition": {**CT, "pixel_mm": -1}}, "acquisition.pixel_mm", "greater than 0"),
         ({"acquisition": {**CT, "detector_shift_mm": 1, "rotation_center_column": 3}}, "acquisition", "not both"),
         ({"acquisition": "mri-cartesian", "method": "fbp"}, "specification", "does not fit mri-cartesian"),

@@ -132,6 +132,33 @@ def test_simulated_mri_with_estimated_coils(tmp_path: Path) -> None:
     assert float(volume[0, 40, 20]) == pytest.approx(900, rel=0.1)  # the input's own unit
 
 
+def test_slices_sampled_differently_are_not_mixed(tmp_path: Path) -> None:
+    """Points that one slice never measured must not count as measured zeros."""
+    from operators.fourier import CartesianMRI
+    from recon.simulate import birdcage_maps
+
+    image = disc(64, 1.0, 24.0).to(torch.complex64).repeat(3, 1, 1)
+    full = CartesianMRI(torch.ones(64, 64, dtype=torch.bool), birdcage_maps(4, 64, 64))(image)
+    mask = torch.zeros(3, 64, 64, dtype=torch.bool)
+    mask[:, 22:42] = True
+    mask[0, ::2] = True
+    mask[1, 1::2] = True  # and slice 2 has the centre only
+    np.save(tmp_path / "k.npy", (full * mask[:, None]).numpy())
+    spec = job(input=str(tmp_path / "k.npy"), acquisition="mri-cartesian", method="cg-sense")
+    operator = models.build(reader.read(spec, local_files(spec))).problem.operator
+    assert isinstance(operator, CartesianMRI) and torch.equal(operator.mask, mask)
+
+
+def test_a_constant_volume_is_reported_without_a_psnr(tmp_path: Path) -> None:
+    from recon.formats import nifti
+
+    nifti.write(tmp_path / "air.nii.gz", np.full((1, 16, 16), -1000.0, np.float32), np.eye(4), "")
+    spec = job(input=str(tmp_path / "air.nii.gz"), acquisition="ct-parallel", method="cgls")
+    report = run(spec, local_files(spec), tmp_path / "out")
+    assert report["against_truth"]["cgls"]["psnr"] is None
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["data_misfit"]["cgls"] == 0.0
+
+
 def test_numpy_output_keeps_complex_values(tmp_path: Path) -> None:
     spec = job(
         input=str(SAMPLES / "mri_brain_8coil.npy"), acquisition="mri-cartesian", method="zero-filled",

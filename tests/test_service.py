@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -188,21 +192,33 @@ def test_a_job_that_fails_says_why(client: Client, ct_file: Path) -> None:
     assert failed["error"]["field"] == "method.prior"
 
 
-def test_a_killed_worker_loses_no_job(client: Client, ct_file: Path) -> None:
+def test_a_killed_worker_loses_no_job(client: Client, ct_file: Path, service: tuple[str, Path]) -> None:
     job = client.submit(quick(ct_file, method={"name": "tv", "iterations": 400, "cg_iterations": 20}))
     wait_for(client, job["id"], "running")
     time.sleep(0.5)
-    os.kill(_computing_child(), signal.SIGKILL)
+    os.kill(_computing_child(service[1]), signal.SIGKILL)
     done = wait_for(client, job["id"], *TERMINAL, seconds=90)
     assert done["state"] == "succeeded" and done["attempt"] == 2
 
 
-def _computing_child() -> int:
-    """The forked child of our worker: the celery process whose parent is a celery process too."""
-    listing = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
-    rows = [line.split(None, 2) for line in listing.splitlines()[1:]]
-    workers = {int(pid): int(parent) for pid, parent, args in rows if "workers.app" in args}
-    return next(pid for pid, parent in workers.items() if parent in workers)
+def _processes(store: Path) -> dict[int, int]:
+    """Process ids of the service on `store`, with their parents."""
+    mine = f"RECON_STORE={store}\0".encode()
+    found = {}
+    for folder in Path("/proc").iterdir():
+        try:
+            if folder.name.isdigit() and mine in (folder / "environ").read_bytes() + b"\0":
+                found[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            continue  # it has ended meanwhile, or is not ours to look at
+    return found
+
+
+def _computing_child(store: Path) -> int:
+    """The forked child of the worker: the process whose parent is a celery process of this service."""
+    processes = _processes(store)
+    celery = {p for p in processes if b"workers.app" in Path(f"/proc/{p}/cmdline").read_bytes()}
+    return next(p for p in celery if processes[p] in celery)
 
 
 def test_many_submitters_at_once(client: Client, service: tuple[str, Path], ct_file: Path) -> None:
@@ -241,55 +257,66 @@ def test_accepted_jobs_survive_a_restart_and_a_lost_queue(tmp_path: Path, ct_fil
         wait_for(client, running["id"], "running")
         client.cancel(running["id"])
         waiting = client.submit(quick(ct_file, name="waiting"))
-    for path in (store / "redis").glob("appendonly*"):
-        path.unlink()  # Redis forgets everything
+    assert not _processes(store)
+    for path in (store / "redis").glob("appendonly*"):  # Redis forgets everything
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     with server(store) as url, Client(url) as client:
+        assert _processes(store)
         for job in (queued, waiting):
             assert wait_for(client, job["id"], *TERMINAL)["state"] == "succeeded"
         assert wait_for(client, running["id"], *TERMINAL)["state"] == "cancelled"
-    assert not _left_over(store)
+        second = subprocess.run(
+            [sys.executable, "-m", "recon.cli.main", "serve", "--embedded", "--port", "0", "--store", str(store)],
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert second.returncode == 2 and "another service uses" in second.stderr
+    assert not _processes(store)
 
 
-def _left_over(store: Path) -> list[str]:
-    """Processes of a stopped service."""
-    listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    return [line for line in listing.splitlines() if str(store) in line]
+@contextmanager
+def api_alone(store: Path, **env: str) -> Iterator[httpx.Client]:
+    """``recon serve`` with a Redis URL where nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "recon.cli.main", "serve", "--port", str(port), "--store", str(store)]
+    environment = {**os.environ, "REDIS_URL": "redis://127.0.0.1:1/0", **env}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline and process.poll() is None:
+                try:
+                    http.get("/healthz")
+                    break
+                except httpx.TransportError:
+                    time.sleep(0.1)
+            yield http
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
-def test_uploads_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from starlette.testclient import TestClient
-
-    from api.app import create_app
-    from workers.settings import Settings
-
-    settings = Settings(tmp_path / "store", "redis://127.0.0.1:1/0", max_upload_bytes=1000, min_free_bytes=0)
-    http = TestClient(create_app(settings))  # no lifespan: Redis is not there
-    refused(http.post("/v1/uploads", content=b"x" * 1001), 413, "body")
-    refused(http.post("/v1/uploads", content=iter([b"x" * 600, b"x" * 600])), 413, "body")
-    assert list((tmp_path / "store" / "uploads").iterdir()) == []  # nothing half-received stays
-    assert http.get("/healthz").status_code == 200
-    assert http.get("/readyz").status_code == 503
-    full = TestClient(create_app(Settings(tmp_path / "store", "redis://127.0.0.1:1/0", 1000, 10**18)))
-    refused(full.post("/v1/uploads", content=b"x"), 507, "body")
+def test_uploads_are_limited(tmp_path: Path) -> None:
+    with api_alone(tmp_path / "store", RECON_MAX_UPLOAD_BYTES="1000", RECON_MIN_FREE_BYTES="0") as http:
+        refused(http.post("/v1/uploads", content=b"x" * 1001), 413, "body")
+        refused(http.post("/v1/uploads", content=iter([b"x" * 600, b"x" * 600])), 413, "body")
+        assert list((tmp_path / "store" / "uploads").iterdir()) == []  # nothing half-received stays
+        assert http.post("/v1/uploads", content=b"x" * 1000).status_code == 201
+    with api_alone(tmp_path / "store", RECON_MIN_FREE_BYTES=str(10**18)) as http:
+        refused(http.post("/v1/uploads", content=b"x"), 507, "body")
 
 
-def test_without_redis_nothing_is_accepted(tmp_path: Path, ct_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from kombu.exceptions import OperationalError
-    from starlette.testclient import TestClient
-
-    from api.app import create_app
-    from workers import tasks
-    from workers.settings import Settings
-
-    def away(job_id: str) -> None:
-        raise OperationalError("no Redis")
-
-    monkeypatch.setattr(tasks, "enqueue", away)
-    http = TestClient(create_app(Settings(tmp_path / "store", "redis://127.0.0.1:1/0", 10**9, 0)))
-    upload = http.post("/v1/uploads", content=ct_file.read_bytes()).json()["id"]
-    answer = http.post("/v1/jobs", json={"input": {"upload": upload}, "acquisition": "ct-parallel", "method": "fbp"})
-    assert answer.status_code == 503 and answer.headers["Retry-After"]
-    assert http.get("/v1/jobs").json()["total"] == 0
+def test_without_redis_nothing_is_accepted(tmp_path: Path, ct_file: Path) -> None:
+    with api_alone(tmp_path / "store") as http:
+        assert http.get("/healthz").status_code == 200
+        assert http.get("/readyz").status_code == 503
+        upload = http.post("/v1/uploads", content=ct_file.read_bytes()).json()["id"]
+        body = {"input": {"upload": upload}, "acquisition": "ct-parallel", "method": "fbp"}
+        answer = http.post("/v1/jobs", json=body)
+        assert answer.status_code == 503 and answer.headers["Retry-After"]
+        assert answer.json()["code"] == "backend_unavailable"
+        assert http.get("/v1/jobs").json()["total"] == 0
 
 
 def test_a_job_that_kills_its_worker_is_given_up(tmp_path: Path, ct_file: Path) -> None:
@@ -302,6 +329,25 @@ def test_a_job_that_kills_its_worker_is_given_up(tmp_path: Path, ct_file: Path) 
     execute(store, job.id)
     record = store.record(job.id)
     assert record.state == "failed" and record.error is not None and record.error["code"] == "worker_lost"
+
+
+def test_an_orderly_stop_is_no_failed_attempt(tmp_path: Path, ct_file: Path) -> None:
+    store = JobStore(tmp_path / "store")
+    job = store.create(quick(ct_file))
+    store.move(job.id, "running")
+    with store.running_lock(job.id):
+        store.forgive_attempts()
+        assert store.record(job.id).attempt == 1  # still computed elsewhere
+    store.forgive_attempts()
+    assert store.record(job.id).attempt == 0 and store.record(job.id).state == "running"
+
+
+def test_a_damaged_job_folder_does_not_hide_the_others(tmp_path: Path, ct_file: Path) -> None:
+    store = JobStore(tmp_path / "store")
+    job, broken = store.create(quick(ct_file)), store.create(quick(ct_file))
+    (store.folder(broken.id) / "state.json").write_text("")
+    (store.jobs / "stray").write_text("")
+    assert [r.id for r in store.records()] == [job.id]
 
 
 def test_states_only_move_forward(tmp_path: Path, ct_file: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import logging
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,26 +17,42 @@ from pathlib import Path
 
 import redis
 
-from operators.errors import BackendUnavailable
+from operators.errors import BackendUnavailable, Conflict
 from recon.backends import redis_server
+from workers.store import JobStore
 
 STARTUP_S = 20.0
 STOP_S = 20.0
+RESTART_S = 2.0
+logger = logging.getLogger("recon.embedded")
 
 
 @contextmanager
 def private_redis(data: Path) -> Iterator[str]:
-    """Run a Redis on a unix socket with its append-only file in `data`; yields its URL."""
+    """Run a Redis on a unix socket with its append-only file in `data`; yields its URL.
+
+    Raises
+    ------
+    Conflict
+        If a Redis of another, perhaps orphaned, service still writes there.
+    """
     data.mkdir(parents=True, exist_ok=True)
     # Socket paths are limited to about 100 characters, a store may lie deeper: the socket gets its own folder.
-    with tempfile.TemporaryDirectory(prefix="recon-") as short:
+    with tempfile.TemporaryDirectory(prefix="recon-") as short, (data / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Conflict(
+                f"another service uses {data.parent}", field="store", remedy="stop it, or choose another --store"
+            ) from error
         socket = Path(short) / "redis.sock"
         command = [
             redis_server(), "--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700",
             "--dir", str(data), "--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction",
             "--logfile", str(data / "redis.log"), "--daemonize", "no",
         ]  # fmt: skip
-        with running(command) as process:
+        # Redis inherits the lock, so that it is held as long as Redis lives, whatever becomes of us.
+        with running(command, keep=(lock.fileno(),)) as process:
             _wait_for_redis(socket, process)
             yield f"redis+socket://{socket}"
 
@@ -54,7 +73,7 @@ def _wait_for_redis(socket: Path, process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def running(
-    command: list[str], env: dict[str, str] | None = None, log: Path | None = None
+    command: list[str], env: dict[str, str] | None = None, log: Path | None = None, keep: tuple[int, ...] = ()
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a child process in a session of its own, and stop it at the end: politely, then surely.
 
@@ -69,17 +88,48 @@ def running(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=keep,
         )
         try:
             yield process
         finally:
-            if process.poll() is None:
-                process.terminate()
-                try:
-                    process.wait(STOP_S)
-                except subprocess.TimeoutExpired:
-                    os.killpg(process.pid, signal.SIGKILL)
-                    process.wait()
+            _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(STOP_S)
+    except BaseException as reason:  # too slow, or a second Ctrl-C: no child is left behind either way
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if not isinstance(reason, subprocess.TimeoutExpired):
+            raise
+
+
+@contextmanager
+def kept_running(command: list[str], env: dict[str, str], log: Path) -> Iterator[None]:
+    """Run a child process and start it again whenever it ends by itself."""
+    stopping = threading.Event()
+    with ExitStack() as stack:
+        current = [stack.enter_context(running(command, env, log))]
+
+        def watch() -> None:
+            while True:
+                status = current[0].wait()
+                if stopping.wait(RESTART_S):
+                    return
+                logger.error("the worker ended with status %s, starting it again", status)
+                current[0] = stack.enter_context(running(command, env, log))
+
+        watcher = threading.Thread(target=watch, name="worker watcher", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            stopping.set()
 
 
 def worker_command(concurrency: int = 1) -> list[str]:
@@ -97,5 +147,8 @@ def redis_and_worker(store: Path) -> Iterator[str]:
     with private_redis(store / "redis") as url:
         env = {"REDIS_URL": url, "RECON_STORE": str(store)}
         os.environ.update(env)
-        with running(worker_command(), env, store / "worker.log"):
-            yield url
+        try:
+            with kept_running(worker_command(), env, store / "worker.log"):
+                yield url
+        finally:
+            JobStore(store).forgive_attempts()

@@ -38,7 +38,10 @@ def execute(store: JobStore, job_id: str) -> None:
         except Conflict:
             log.info("job %s was cancelled before it started", job_id)
             return
-        _compute(store, job_id)
+        try:
+            _compute(store, job_id)
+        except Conflict as error:  # the end was already recorded by somebody else
+            log.warning("%s", error)
 
 
 def fail_lost(store: JobStore, job_id: str, attempts: int) -> None:

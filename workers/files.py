@@ -12,13 +12,12 @@ from typing import Any
 
 
 def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
-    """Replace a JSON file in one step; `durable` waits until it is on the disk."""
+    """Replace a JSON file in one step, never by an empty one; `durable` also waits for the folder's entry."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("w") as stream:
         json.dump(value, stream, allow_nan=False)
         stream.flush()
-        if durable:
-            os.fsync(stream.fileno())
+        os.fsync(stream.fileno())
     os.replace(temporary, path)
     if durable:
         sync_folder(path.parent)

@@ -11,40 +11,46 @@ from redis.exceptions import RedisError
 
 from workers import tasks
 from workers.settings import Settings
-from workers.store import JobStore
+from workers.store import JobStore, Record
 
 EVERY_S = 10.0
 PATIENCE_S = 60.0
-"""A job queued this long while the queue is empty has been lost by Redis."""
+"""A queued job that has not been in the queue for so long is lost."""
 
 log = logging.getLogger("recon.reconcile")
 
 
-def reconcile(
-    store: JobStore, redis_url: str, *, starting: bool = False, recent: frozenset[str] = frozenset()
-) -> list[str]:
-    """Requeue lost jobs and return their ids.
+def reconcile(store: JobStore, redis_url: str, *, starting: bool = False) -> list[str]:
+    """Requeue lost jobs and return their ids; a duplicate is dropped by the worker that gets it.
 
-    A running job whose run lock is free lost its worker. A queued job is lost if the queue is empty and
-    it has waited long, or, when the service is `starting`, in any case; a duplicate is dropped later.
-    Jobs of the `recent` call are waiting in the queue, unless it is empty.
+    A running job whose run lock is free lost its worker. A queued job that is not in the queue was lost by
+    Redis, or by a worker that died before it began: after a while, or at once when the service is `starting`.
     """
     requeued: list[str] = []
-    empty = tasks.queue_length(redis_url) == 0
+    waiting = tasks.waiting(redis_url)
     for record in store.records():
-        if record.terminal or (record.id in recent and not empty):
+        if record.terminal or record.id in waiting:
             continue
-        with store.running_lock(record.id) as free:
-            if not free:
-                continue
-            waited = (datetime.now(UTC) - datetime.fromisoformat(record.updated)).total_seconds()
-            lost = record.state != "queued" or starting or (empty and waited > PATIENCE_S)
-        if lost and (record.state == "queued" or waited > 1.0):
+        waited = (datetime.now(UTC) - datetime.fromisoformat(record.updated)).total_seconds()
+        if record.state == "queued":
+            lost = starting or waited > PATIENCE_S
+        else:
+            lost = waited > 1.0 and _abandoned(store, record)
+        if lost:
             tasks.enqueue(record.id)
             requeued.append(record.id)
     if requeued:
         log.warning("requeued %d jobs that nobody was computing", len(requeued))
     return requeued
+
+
+def _abandoned(store: JobStore, record: Record) -> bool:
+    """Whether nobody computes a job that should be computed; one that was to be cancelled is, here."""
+    with store.running_lock(record.id) as free:
+        if free and record.state == "cancelling":
+            store.move(record.id, "cancelled")
+            return False
+        return free
 
 
 class Reconciler:
@@ -66,12 +72,12 @@ class Reconciler:
 
     def _loop(self) -> None:
         starting = True
-        recent: frozenset[str] = frozenset()
         while not self._stop.is_set():
             try:
-                url = self.settings.redis_url
-                recent |= frozenset(reconcile(self.store, url, starting=starting, recent=recent))
+                reconcile(self.store, self.settings.redis_url, starting=starting)
                 starting = False
-            except (OperationalError, RedisError, OSError) as error:
+            except (OperationalError, RedisError) as error:
                 log.warning("Redis is away, trying again: %s", error)
+            except Exception:
+                log.exception("reconciling failed, trying again")
             self._stop.wait(EVERY_S)

@@ -15,6 +15,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import logging
+import os
 import re
 import secrets
 import shutil
@@ -29,6 +31,7 @@ from operators.errors import Conflict, NotFound
 from recon.job import UPLOAD_ID, JobSpec
 from workers import files
 
+log = logging.getLogger("recon.store")
 State = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
 TERMINAL = ("succeeded", "failed", "cancelled")
 ALLOWED: dict[str, tuple[str, ...]] = {
@@ -97,8 +100,10 @@ class JobStore:
         return record
 
     def discard(self, job_id: str) -> None:
-        """Remove a job that was never accepted."""
-        shutil.rmtree(self.folder(job_id))
+        """Remove a job that was never accepted; it is out of sight at once."""
+        hidden = self.jobs / f".{job_id}"
+        self.folder(job_id).rename(hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
 
     def folder(self, job_id: str) -> Path:
         """The job's folder; raises `NotFound`, also for ids that are no ids."""
@@ -116,16 +121,23 @@ class JobStore:
         return Record(**json.loads((self.folder(job_id) / "state.json").read_text()))
 
     def records(self) -> list[Record]:
-        """All jobs, newest first."""
-        found = [self.record(p.name) for p in self.jobs.iterdir() if not p.name.startswith(".")]
+        """All jobs, newest first; a folder that cannot be read is logged and left out."""
+        found = []
+        for path in self.jobs.iterdir():
+            if path.name.startswith("."):
+                continue
+            try:
+                found.append(self.record(path.name))
+            except (NotFound, OSError, ValueError, TypeError) as error:
+                log.error("%s is no readable job: %s", path, error)
         return sorted(found, key=lambda r: (r.created, r.id), reverse=True)
 
-    def move(self, job_id: str, state: State, **changes: Any) -> Record:
-        """Move a job to another state; raises `Conflict` where `ALLOWED` does not."""
+    def move(self, job_id: str, state: State, *, only_from: State | None = None, **changes: Any) -> Record:
+        """Move a job to another state; raises `Conflict` where `ALLOWED` or `only_from` forbids it."""
         folder = self.folder(job_id)
         with files.locked(folder / "state.lock"):
             record = self.record(job_id)
-            if state not in ALLOWED[record.state]:
+            if state not in ALLOWED[record.state] or only_from not in (None, record.state):
                 raise Conflict(f"job {job_id} is {record.state} and cannot become {state}", field="state")
             now = timestamp()
             if state == "running":
@@ -154,10 +166,19 @@ class JobStore:
             if record.terminal or record.state == "cancelling":
                 return record
             try:
-                return self.move(job_id, "cancelled" if record.state == "queued" else "cancelling")
+                target: State = "cancelled" if record.state == "queued" else "cancelling"
+                return self.move(job_id, target, only_from=record.state)
             except Conflict:
                 continue
         return self.record(job_id)
+
+    def forgive_attempts(self) -> None:
+        """After an orderly stop: the attempt it ended does not count against jobs that were running."""
+        for record in self.records():
+            if record.state == "running" and record.attempt > 0:
+                with self.running_lock(record.id) as free:
+                    if free:
+                        self.report_progress(record.id, attempt=record.attempt - 1)
 
     def cancel_requested(self, job_id: str) -> bool:
         """Whether somebody asked for cancellation."""
@@ -184,6 +205,8 @@ class JobStore:
 
     def publish_upload(self, upload_id: str, received: Path, sha256: str) -> dict[str, Any]:
         """Give a received file its ending by its content and make the upload visible."""
+        with received.open("rb") as stream:
+            os.fsync(stream.fileno())
         data = received.rename(received.with_name("data" + _ending(received)))
         meta = {"id": upload_id, "bytes": data.stat().st_size, "sha256": sha256, "created": timestamp()}
         files.write_json(data.parent / "meta.json", meta)

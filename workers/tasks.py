@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import cast
+
 from workers.app import QUEUE, app
 from workers.settings import Settings
 from workers.store import JobStore
@@ -17,13 +20,14 @@ def reconstruct_job(job_id: str) -> None:
 
 def enqueue(job_id: str) -> None:
     """Put a job into the queue; raises `kombu.exceptions.OperationalError` when Redis is away."""
-    reconstruct_job.apply_async(args=[job_id], retry=False)
+    reconstruct_job.apply_async(args=[job_id], task_id=job_id, retry=False)
 
 
-def queue_length(redis_url: str) -> int:
-    """Jobs waiting in Redis; raises `redis.exceptions.RedisError` when it is away."""
+def waiting(redis_url: str) -> set[str]:
+    """Ids of the jobs waiting in Redis; raises `redis.exceptions.RedisError` when it is away."""
     import redis
 
     url = redis_url.replace("redis+socket://", "unix://")
     with redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) as client:
-        return int(client.llen(f"recon:{QUEUE}"))
+        messages = cast(list[bytes], client.lrange(f"recon:{QUEUE}", 0, -1))
+    return {str(json.loads(message)["headers"]["id"]) for message in messages}

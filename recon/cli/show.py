@@ -8,8 +8,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+PIPE_WIDTH = 160
+"""Columns when the output is no terminal: tables in logs should not wrap at 80."""
+
 console = Console()
 errors = Console(stderr=True)
+for stream in (console, errors):
+    if not stream.is_terminal:
+        stream.width = PIPE_WIDTH
 
 
 def bar() -> Progress:
@@ -39,7 +45,7 @@ def summary(report: dict[str, Any]) -> str:
     if report["expected_misfit"] is not None:
         text += f" (noise {report['expected_misfit']:.4f})"
     if report["against_truth"]:
-        values = ", ".join(f"{k} {v['psnr']:.2f}" for k, v in report["against_truth"].items())
+        values = ", ".join(f"{k} {v['psnr']}" for k, v in report["against_truth"].items())
         text += f", PSNR in dB: {values}"
     return text
 

@@ -24,14 +24,14 @@ SMALLEST_TRANSMISSION = 1e-4
 """Transmission below this is detector noise: a line integral above 9.2 cannot be told from more."""
 
 
-def read(path: Path) -> tuple[NDArray[np.float32], tuple[float, ...], float, list[str]]:
+def read(path: Path) -> tuple[NDArray[np.float32], tuple[float, ...] | None, float | None, list[str]]:
     """Line integrals, angles, noise and remarks.
 
     Returns
     -------
     tuple
-        Line integrals ``(slices, angles, detectors)``, angles in radians, the standard deviation of the
-        line integrals' noise as the flat fields show it, and remarks for the report.
+        Line integrals ``(slices, angles, detectors)``, angles in radians if the file has them, the standard
+        deviation of the line integrals' noise if there are flat fields enough to show it, and remarks.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def read(path: Path) -> tuple[NDArray[np.float32], tuple[float, ...], float, lis
     line_integrals = -np.log(np.maximum(transmission, SMALLEST_TRANSMISSION))
     # Flat frames repeat one measurement: their scatter over their mean is the relative noise of a count.
     relative = float(np.median(flats.std(0, ddof=1) / span)) if len(flats) > 2 else 0.0
-    noise = relative * math.sqrt(float(np.median(span / np.maximum(counts - dark, 1.0))))
+    noise = relative * math.sqrt(float(np.median(span / np.maximum(counts - dark, 1.0)))) or None
     ordered = np.ascontiguousarray(line_integrals.transpose(1, 0, 2), dtype=np.float32)
     return ordered, angles, noise, notes
 
@@ -85,9 +85,9 @@ def _counts(data: NDArray[np.generic], field: str) -> NDArray[np.float32]:
     return counts
 
 
-def _angles(theta_deg: NDArray[np.float32] | None, views: int) -> tuple[float, ...]:
+def _angles(theta_deg: NDArray[np.float32] | None, views: int) -> tuple[float, ...] | None:
     if theta_deg is None:
-        raise InputError("there is no exchange/theta", field="exchange/theta", remedy="give acquisition.angles_rad")
+        return None
     if theta_deg.shape != (views,):
         raise GeometryError(f"{theta_deg.size} angles for {views} projections", field="exchange/theta")
     return tuple(float(a) for a in np.deg2rad(theta_deg.astype(np.float64)))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from operators.errors import InputError
-from recon.formats.safety import check_size, existing
+from recon.formats.safety import check_size, existing, real
 from recon.job import Acquisition, MRICartesian, invalid
 from recon.measurement import Measurement
 
@@ -69,26 +69,33 @@ def is_measurement(path: Path) -> bool:
 
 def read_measurement(path: Path) -> Measurement:
     """Read a file written by `write_measurement`."""
+    try:
+        return _read_measurement(path)
+    except ValidationError as error:
+        raise invalid(error, path.name) from error
+    except (ValueError, TypeError) as error:  # attributes that somebody has changed
+        raise InputError(f"{path.name} has attributes that cannot be read", field="input") from error
+
+
+def _read_measurement(path: Path) -> Measurement:
     with opened(path) as file:
-        stored = file.attrs.get("acquisition", "null")
+        acquisition = TypeAdapter(Acquisition).validate_python(json.loads(file.attrs.get("acquisition", "null")))
         affine = dataset(file, "affine") if "affine" in file else None
         truth = dataset(file, "truth") if "truth" in file else None
         mask = dataset(file, "mask") if "mask" in file else None
+        in_patient = bool(file.attrs.get("in_patient", True))
         noise = float(file.attrs["noise_std"]) if "noise_std" in file.attrs else None
-        provenance = str(file.attrs.get("provenance", "{}"))
+        provenance = json.loads(str(file.attrs.get("provenance", "{}")))
         data = dataset(file, "data")
-    try:
-        acquisition = TypeAdapter(Acquisition).validate_python(json.loads(stored))
-    except ValidationError as error:
-        raise invalid(error, path.name) from error
     return Measurement(
-        data=data.astype(np.complex64 if isinstance(acquisition, MRICartesian) else np.float32),
+        data=data.astype(np.complex64) if isinstance(acquisition, MRICartesian) else real(data),
         acquisition=acquisition,
         affine=None if affine is None else affine.astype(np.float64),
+        in_patient=in_patient,
         truth=None if truth is None else truth.astype(np.float32),
         mask=None if mask is None else mask.astype(bool),
         noise_std=noise,
-        provenance=json.loads(provenance),
+        provenance=provenance,
     )
 
 
@@ -97,6 +104,7 @@ def write_measurement(path: Path, measurement: Measurement) -> None:
     with h5py.File(path, "w") as file:
         file.attrs["format"] = FORMAT
         file.attrs["acquisition"] = measurement.acquisition.model_dump_json(exclude_none=True)
+        file.attrs["in_patient"] = measurement.in_patient
         file.attrs["provenance"] = json.dumps(measurement.provenance)
         if measurement.noise_std is not None:
             file.attrs["noise_std"] = measurement.noise_std

@@ -11,14 +11,16 @@ Meaney, Silva de Moura and Siltanen 2022, Zenodo 8041800 (CC BY 4.0).
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from operators.errors import GeometryError, InputError
 from recon.formats.safety import check_finite, check_size, existing, real
-from recon.job import CTFan
+from recon.job import CTFan, invalid
 
 _SCALARS = ("distanceSourceOrigin_mm", "distanceSourceDetector_mm", "detectorPixel_mm")
 
@@ -32,6 +34,28 @@ def read(path: Path, scan: str | None) -> tuple[NDArray[np.float32], CTFan]:
     except zipfile.BadZipFile as error:
         raise InputError(f"{path.name} is not a .npz file", field="input") from error
     check_size((max(total, 1),), 1)
+    try:
+        sinogram, degrees, distances = _scan(path, scan)
+    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        raise InputError(f"{path.name} is damaged: its arrays cannot be read", field="input") from error
+    source_origin, source_detector, pitch = distances
+    check_finite(sinogram)
+    if sinogram.ndim != 2 or degrees.shape != (sinogram.shape[0],):
+        raise GeometryError(f"{degrees.size} angles for a sinogram of shape {sinogram.shape}", field="input")
+    try:
+        acquisition = CTFan(
+            angles_rad=[float(a) for a in np.deg2rad(degrees)],
+            detector_mm=pitch,
+            source_origin_mm=source_origin,
+            origin_detector_mm=source_detector - source_origin,
+        )
+    except ValidationError as error:
+        raise invalid(error, path.name) from error
+    return sinogram[None], acquisition
+
+
+def _scan(path: Path, scan: str | None) -> tuple[NDArray[np.float32], NDArray[np.float64], tuple[float, ...]]:
+    """Sinogram, angles in degrees, and the three distances."""
     with np.load(path, allow_pickle=False) as archive:
         scans = sorted(k.removesuffix("__sino") for k in archive.files if k.endswith("__sino"))
         chosen = scan if scan is not None else (scans[0] if len(scans) == 1 else None)
@@ -44,16 +68,5 @@ def read(path: Path, scan: str | None) -> tuple[NDArray[np.float32], CTFan]:
         missing = [k for k in (*_SCALARS, f"{chosen}__deg") if k not in archive.files]
         if missing:
             raise InputError(f"{path.name} lacks {', '.join(missing)}", field="input")
-        source_origin, source_detector, pitch = (float(archive[k]) for k in _SCALARS)
-        sinogram = real(archive[f"{chosen}__sino"])
-        degrees = archive[f"{chosen}__deg"].astype(np.float64)
-    check_finite(sinogram)
-    if sinogram.ndim != 2 or degrees.shape != (sinogram.shape[0],):
-        raise GeometryError(f"{degrees.size} angles for a sinogram of shape {sinogram.shape}", field="input")
-    acquisition = CTFan(
-        angles_rad=[float(a) for a in np.deg2rad(degrees)],
-        detector_mm=pitch,
-        source_origin_mm=source_origin,
-        origin_detector_mm=source_detector - source_origin,
-    )
-    return sinogram[None], acquisition
+        distances = tuple(float(archive[k]) for k in _SCALARS)
+        return real(archive[f"{chosen}__sino"]), archive[f"{chosen}__deg"].astype(np.float64), distances

@@ -13,6 +13,19 @@ from numpy.typing import NDArray
 from operators.errors import InputError
 from recon.formats.safety import check_finite, check_size, existing
 
+_UNREADABLE = (
+    nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, nib.wrapstruct.WrapStructError,
+    OSError, EOFError, ValueError, TypeError, zlib.error, OverflowError,
+)  # fmt: skip
+"""What nibabel raises on damaged headers."""
+_MILLIMETRES = {"meter": 1e3, "micron": 1e-3}
+
+
+def orientation_known(path: Path) -> bool:
+    """Whether the file says how its voxels lie in the patient; nibabel invents an affine if not."""
+    header = nib.Nifti1Image.from_filename(path).header
+    return int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
+
 
 def read(path: Path, field: str = "input") -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """A volume ``(slices, rows, cols)`` and its affine from ``(col, row, slice)`` to RAS millimetres.
@@ -31,7 +44,7 @@ def read(path: Path, field: str = "input") -> tuple[NDArray[np.float32], NDArray
         image = nib.Nifti1Image.from_filename(path)
         shape = tuple(int(n) for n in image.shape)
         dtype = image.get_data_dtype()
-    except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError, zlib.error, OverflowError) as error:
+    except _UNREADABLE as error:
         raise InputError(f"{path.name} is not a readable NIfTI file", field=field) from error
     trimmed = shape[:3] if len(shape) > 3 and set(shape[3:]) == {1} else shape
     if len(trimmed) != 3:
@@ -39,6 +52,7 @@ def read(path: Path, field: str = "input") -> tuple[NDArray[np.float32], NDArray
     if dtype.kind not in "iuf":
         raise InputError(f"{path.name} holds {dtype}, expected real numbers", field=field)
     affine = np.asarray(image.affine, dtype=np.float64)
+    affine[:3] *= _MILLIMETRES.get(image.header.get_xyzt_units()[0], 1.0)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise InputError(f"{path.name} has an affine that is singular or not finite", field=field)
     check_size(trimmed, max(dtype.itemsize, 4), field)

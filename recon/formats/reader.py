@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from operators.errors import GeometryError, InputError
 from recon.formats import dxchange, hdf5, htc, nifti, numpy_files
 from recon.formats.safety import check_finite, real, stack
 from recon.geometry import ct_geometry, shifted_affine, voxel_size
-from recon.job import FORMATS, CTFan, CTParallel, JobSpec, MRICartesian, Simulation, check_method, format_of
+from recon.job import FORMATS, CTFan, CTParallel, JobSpec, MRICartesian, Simulation, check_method, format_of, invalid
 from recon.measurement import Measurement
 
 _CT_AXES = "(slices, angles, detectors)"
@@ -43,7 +44,8 @@ def read(spec: JobSpec, files: Mapping[str, Path]) -> Measurement:
         volume, affine, acquisition = _known_volume(files["input"], spec)
         _check_methods(spec, acquisition)
         measurement = simulate(volume, affine, acquisition, spec.input.simulate or Simulation())
-        return replace(measurement, notes=[SIMULATED])
+        known = nifti.orientation_known(files["input"])
+        return replace(measurement, in_patient=known, notes=[SIMULATED] + ([] if known else [UNORIENTED]))
     return _measured(spec, files)
 
 
@@ -58,6 +60,9 @@ def check(spec: JobSpec, files: Mapping[str, Path]) -> None:
 
 
 SIMULATED = "simulated from a known volume with the operator that reconstructs it: expect less from measured data"
+
+
+UNORIENTED = "the NIfTI file does not say how it lies in the patient (sform and qform codes are 0)"
 
 
 def _kind(spec: JobSpec, files: Mapping[str, Path]) -> str:
@@ -86,8 +91,8 @@ def _measured(spec: JobSpec, files: Mapping[str, Path]) -> Measurement:
             measurement = _plain(hdf5.read_array(path, spec.input.dataset), spec)
     if isinstance(measurement.acquisition, MRICartesian):
         measurement = _with_mri_files(measurement, files)
-    measurement = _selected(measurement, spec)
     _check(measurement)
+    measurement = _selected(measurement, spec)
     _check_methods(spec, measurement.acquisition)
     return measurement
 
@@ -105,12 +110,20 @@ def _own(path: Path, spec: JobSpec) -> Measurement:
     measurement = hdf5.read_measurement(path)
     if spec.acquisition is None:
         return measurement
-    return replace(measurement, acquisition=_completed(spec.acquisition, measurement.acquisition))
+    acquisition = _completed(spec.acquisition, measurement.acquisition)
+    stated = measurement.acquisition
+    if all(getattr(acquisition, k, None) == getattr(stated, k, None) for k in ("pixel_mm", "slice_mm", "rows", "cols")):
+        return replace(measurement, acquisition=acquisition)
+    note = "another voxel grid than the file's: its affine and its known volume do not apply"
+    return replace(measurement, acquisition=acquisition, affine=None, truth=None, notes=[note])
 
 
 def _dxchange(path: Path, spec: JobSpec) -> Measurement:
     data, angles, noise, notes = dxchange.read(path)
-    stated = CTParallel(angles_rad=list(angles))
+    try:
+        stated = CTParallel(angles_rad=None if angles is None else list(angles))
+    except ValidationError as error:
+        raise invalid(error, path.name) from error
     acquisition = _completed(spec.acquisition or CTParallel(), stated)
     return Measurement(data, acquisition, noise_std=noise, notes=notes)
 
@@ -182,7 +195,7 @@ def _selected(measurement: Measurement, spec: JobSpec) -> Measurement:
         data=measurement.data[first:last],
         truth=None if measurement.truth is None else measurement.truth[first:last],
         affine=None if measurement.affine is None else shifted_affine(measurement.affine, first),
-        coil_maps=maps[first:last] if maps is not None and maps.ndim == 4 else maps,
+        coil_maps=maps[first:last] if maps is not None and maps.ndim == 4 and len(maps) > 1 else maps,
     )
 
 
@@ -208,6 +221,9 @@ def _completed(
     """What the file states, with what the user gives on top."""
     if given.kind != stated.kind:
         raise InputError(f"{given.kind!r}, the file holds {stated.kind}", field="acquisition.kind")
+    if {"detector_shift_mm", "rotation_center_column"} & given.model_fields_set:
+        # Two ways to say one thing: what the user says replaces both.
+        stated = stated.model_copy(update={"detector_shift_mm": None, "rotation_center_column": None})
     wanted = {k: getattr(given, k) for k in given.model_fields_set if getattr(given, k) is not None}
     return stated.model_copy(update=wanted)
 
@@ -223,8 +239,11 @@ def _check_methods(spec: JobSpec, acquisition: CTParallel | CTFan | MRICartesian
 
 def _check(measurement: Measurement) -> None:
     """Finite, sensibly sized and plausible in unit."""
-    check_finite(measurement.data)
     acquisition = measurement.acquisition
+    ndim, axes = (4, _MRI_AXES) if isinstance(acquisition, MRICartesian) else (3, _CT_AXES)
+    if measurement.data.ndim != ndim:
+        raise InputError(f"shape {measurement.data.shape}, expected {axes}", field="input")
+    check_finite(measurement.data)
     if isinstance(acquisition, MRICartesian):
         _check_mri_shapes(measurement)
         return

@@ -101,7 +101,9 @@ def view_weights(g: ParallelBeam) -> Tensor:
     gaps = torch.diff(ordered, append=ordered[:1] + period)
     if len(ordered) == 1:
         return torch.full((1,), math.pi, dtype=torch.float32)
-    usual = gaps[gaps > 1e-9].median()
+    # Views that coincide but for rounding (a whole turn of parallel beams) say nothing about the usual gap.
+    apart = gaps[gaps > 1e-3 * (ordered[-1] - ordered[0]) / len(ordered)]
+    usual = torch.quantile(apart, 0.9, interpolation="lower") if len(apart) > 1 else apart[0]
     gaps = torch.where(gaps > 3 * usual, usual, gaps)
     weights = torch.empty_like(angles)
     weights[order] = (gaps + gaps.roll(1)) / 2
