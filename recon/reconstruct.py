@@ -23,6 +23,7 @@ from torch import Tensor
 from operators.errors import Conflict, InputError
 from recon import model as models
 from recon import versions
+from recon.disk import sync
 from recon.formats import nifti, reader
 from recon.job import JobSpec, MRICartesian
 from recon.measurement import Measurement
@@ -227,9 +228,9 @@ def _publish(
         (partial / "job.json").write_text(json.dumps(spec.model_dump(mode="json", exclude_unset=True)) + "\n")
         (partial / "report.json").write_text(json.dumps(report, indent=2, allow_nan=False, default=str) + "\n")
         for path in partial.iterdir():
-            _sync(path)
+            sync(path)
         os.replace(partial, out)
-        _sync(out.parent)
+        sync(out.parent)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -243,11 +244,3 @@ def _write_volume(spec: JobSpec, model: models.Model, folder: Path, name: str, v
     nifti.write(folder / f"{name}.nii.gz", model.display(volume), model.affine, f"diffusion-recon, {model.unit}")
     if volume.is_complex() and name == "volume":
         nifti.write(folder / f"{name}-phase.nii.gz", volume.angle().numpy(), model.affine, "phase, rad")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

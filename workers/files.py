@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from recon.disk import sync
+
 
 def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
     """Replace a JSON file in one step, never by an empty one; `durable` also waits for the folder's entry."""
@@ -20,16 +22,7 @@ def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
         os.fsync(stream.fileno())
     os.replace(temporary, path)
     if durable:
-        sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until a folder's entries are on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(path.parent)
 
 
 @contextmanager

@@ -16,7 +16,6 @@ import base64
 import hashlib
 import json
 import logging
-import os
 import re
 import secrets
 import shutil
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from operators.errors import Conflict, NotFound
+from recon.disk import sync
 from recon.job import UPLOAD_ID, JobSpec
 from workers import files
 
@@ -96,7 +96,7 @@ class JobStore:
         files.write_json(hidden / "job.json", spec.model_dump(mode="json", exclude_unset=True))
         files.write_json(hidden / "state.json", asdict(record))
         hidden.rename(self.jobs / job_id)
-        files.sync_folder(self.jobs)
+        sync(self.jobs)
         return record
 
     def discard(self, job_id: str) -> None:
@@ -205,13 +205,12 @@ class JobStore:
 
     def publish_upload(self, upload_id: str, received: Path, sha256: str) -> dict[str, Any]:
         """Give a received file its ending by its content and make the upload visible."""
-        with received.open("rb") as stream:
-            os.fsync(stream.fileno())
+        sync(received)
         data = received.rename(received.with_name("data" + _ending(received)))
         meta = {"id": upload_id, "bytes": data.stat().st_size, "sha256": sha256, "created": timestamp()}
         files.write_json(data.parent / "meta.json", meta)
         data.parent.rename(self.uploads / upload_id)
-        files.sync_folder(self.uploads)
+        sync(self.uploads)
         return meta
 
     def upload(self, upload_id: str) -> Path:
