@@ -56,7 +56,7 @@ def test_shipped_prior_removes_noise(name: str) -> None:
     assert prior.complex == SHIPPED[name]
     rows, cols = torch.meshgrid(torch.linspace(-1, 1, 96), torch.linspace(-1, 1, 80), indexing="ij")
     body = ((rows / 0.8) ** 2 + (cols / 0.7) ** 2 < 1).float()
-    clean = (body * 1.2 - 1 if name == "ct" else (0.6 * body).to(torch.complex64))[None]
+    clean = (body * 0.8 - 1 if name == "ct" else (0.6 * body).to(torch.complex64))[None]
     for sigma in (0.02, 0.1, 0.3):
         noisy = clean + sigma * noise.SliceNoise(0, 1).draw(clean)
         error = (prior.denoise(noisy, sigma) - clean).abs().square().mean()

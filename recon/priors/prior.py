@@ -92,8 +92,9 @@ class NetworkPrior:
         multiple = self.network.multiple
         below, right = -rows % multiple, -cols % multiple
         padded = functional.pad(channels.float(), (0, right, 0, below), mode="replicate")
-        level = torch.full((len(x),), sigma, dtype=torch.float32)
-        denoised = self.network(padded, level)[..., :rows, :cols]
+        device = next(self.network.parameters()).device
+        level = torch.full((len(x),), sigma, dtype=torch.float32, device=device)
+        denoised = self.network(padded.to(device), level)[..., :rows, :cols].to(x.device)
         if self.complex:
             return torch.view_as_complex(denoised.movedim(1, -1).contiguous())
         return torch.as_tensor(denoised[:, 0])

@@ -63,7 +63,9 @@ def _network(card: Card, path: Path) -> Denoiser:
             f"the weights {path.name} do not fit the network of the card: {str(error).splitlines()[0]}",
             field="method.prior",
         ) from error
-    network.to(torch.bfloat16).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # The GPU path is untested: none was at hand.
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network.to(device, torch.bfloat16).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.eval().requires_grad_(False)
 
 
