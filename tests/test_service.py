@@ -201,6 +201,18 @@ def test_a_killed_worker_loses_no_job(client: Client, ct_file: Path, service: tu
     assert done["state"] == "succeeded" and done["attempt"] == 2
 
 
+def test_a_worker_that_dies_is_started_again(client: Client, ct_file: Path, service: tuple[str, Path]) -> None:
+    child = _computing_child(service[1])
+    main = _processes(service[1])[child]
+    job = client.submit(slow(ct_file))
+    wait_for(client, job["id"], "running")
+    os.killpg(main, signal.SIGKILL)  # the worker and its children, as an out-of-memory killer might
+    client.cancel(job["id"])
+    assert wait_for(client, job["id"], *TERMINAL)["state"] == "cancelled"
+    after = client.submit(quick(ct_file))
+    assert client.wait(after["id"])["state"] == "succeeded"
+
+
 def _processes(store: Path) -> dict[int, int]:
     """Process ids of the service on `store`, with their parents."""
     mine = f"RECON_STORE={store}\0".encode()

@@ -112,24 +112,27 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 @contextmanager
 def kept_running(command: list[str], env: dict[str, str], log: Path) -> Iterator[None]:
     """Run a child process and start it again whenever it ends by itself."""
-    stopping = threading.Event()
+    stopping, starting = threading.Event(), threading.Lock()
     with ExitStack() as stack:
         current = [stack.enter_context(running(command, env, log))]
 
         def watch() -> None:
             while True:
                 status = current[0].wait()
-                if stopping.wait(RESTART_S):
-                    return
-                logger.error("the worker ended with status %s, starting it again", status)
-                current[0] = stack.enter_context(running(command, env, log))
+                stopping.wait(RESTART_S)
+                with starting:
+                    if stopping.is_set():
+                        return
+                    logger.error("the worker ended with status %s, starting it again", status)
+                    current[0] = stack.enter_context(running(command, env, log))
 
         watcher = threading.Thread(target=watch, name="worker watcher", daemon=True)
         watcher.start()
         try:
             yield
         finally:
-            stopping.set()
+            with starting:
+                stopping.set()
 
 
 def worker_command(concurrency: int = 1) -> list[str]:
