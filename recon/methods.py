@@ -42,8 +42,9 @@ class TV(MethodSettings):
     """Isotropic total variation by ADMM, in the volume or slice by slice."""
 
     name: Literal["tv"] = "tv"
-    weight: float = Field(3e-5, gt=0, le=10)
-    """Of the TV term, for an image scaled to its robust maximum and the operator to norm one."""
+    weight: float | None = Field(None, gt=0, le=10)
+    """Of the TV term, for an image scaled to its robust maximum and the operator to norm one; from the noise
+    of the data when not given."""
     iterations: int = Field(100, ge=1, le=5_000)
     cg_iterations: int = Field(10, ge=1, le=200)
     dimensions: Literal[2, 3] = 3

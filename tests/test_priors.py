@@ -83,14 +83,18 @@ def test_any_size_is_padded_and_cropped(shape: tuple[int, ...]) -> None:
     assert prior.evaluations == shape[0]
 
 
-def test_the_mri_prior_does_not_care_about_global_phase() -> None:
-    """Not exact for a two-channel network; the card's limits say what was trained."""
+def test_the_mri_prior_hardly_cares_about_global_phase() -> None:
+    """Not exact for a two-channel network, but small beside what it removes."""
     prior = registry.load("brain-mri")
-    x = torch.complex(*(0.3 * torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))))
-    plain = prior.denoise(x, 0.2)
-    turned = prior.denoise(x * torch.polar(torch.tensor(1.0), torch.tensor(1.0)), 0.2)
-    back = turned * torch.polar(torch.tensor(1.0), torch.tensor(-1.0))
-    assert float(torch.linalg.vector_norm(back - plain) / torch.linalg.vector_norm(plain)) < 0.2
+    rows, cols = torch.meshgrid(torch.linspace(-1, 1, 96), torch.linspace(-1, 1, 80), indexing="ij")
+    body = 0.6 * ((rows / 0.8) ** 2 + (cols / 0.7) ** 2 < 1).float()
+    clean = torch.polar(body, smooth_phase(96, 80, torch.Generator().manual_seed(0)))[None]
+    noisy = clean + 0.1 * noise.SliceNoise(0, 1).draw(clean)
+    plain = prior.denoise(noisy, 0.1)
+    for angle in (0.7, 1.9, 3.0):
+        turn = torch.polar(torch.tensor(1.0), torch.tensor(angle))
+        back = prior.denoise(noisy * turn, 0.1) / turn
+        assert float(torch.linalg.vector_norm(back - plain) / torch.linalg.vector_norm(plain)) < 0.1
 
 
 def test_wrong_input_is_refused() -> None:

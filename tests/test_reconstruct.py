@@ -83,7 +83,7 @@ def test_the_diffusion_solver_beats_its_baselines_on_unseen_ct(tmp_path: Path) -
     seen = []
     report = run(spec, local_files(spec), tmp_path / "out", seen.append)
     quality = {k: v["psnr"] for k, v in report["against_truth"].items()}
-    assert quality["annealed"] > quality["tv"] + 1 > quality["fbp"] + 1
+    assert quality["annealed"] > quality["tv"] + 0.5 > quality["fbp"] + 3
     assert report["data_misfit"]["annealed"] < 0.01
     fractions = [p.fraction for p in seen]
     assert fractions == sorted(fractions) and fractions[0] == 0.0 and fractions[-1] == 1.0

@@ -14,6 +14,11 @@ from recon.solvers.problem import Problem, Progress, Solver, check_finite
 PENALTY = 20.0
 """ADMM's penalty over the TV weight: sets the speed of convergence, not its limit."""
 REPORT_EVERY = 5
+NOISELESS_WEIGHT = 3e-5
+NOISE_SHARE_CT = 0.03
+NOISE_SHARE_MRI = 0.3
+"""Default weight: this share of the noise of the scaled data, at least the noiseless one. A projector of norm
+one damps fine detail, a coil-combined Fourier transform does not, hence the two."""
 
 
 def solve(problem: Problem, settings: TV) -> Solver:
@@ -36,7 +41,9 @@ def solve(problem: Problem, settings: TV) -> Solver:
     data_side = operator.adjoint(problem.data) / (norm**2 * scale)
     along_z = problem.pixel_mm / problem.slice_mm if coupled else 0.0
     weights = torch.tensor([along_z, 1.0, 1.0]).reshape(3, 1, 1, 1)
-    rho = PENALTY * settings.weight
+    share = NOISE_SHARE_MRI if operator.domain.complex else NOISE_SHARE_CT
+    weight = _weight(settings, share * problem.noise_std / (norm * scale))
+    rho = PENALTY * weight
     split = torch.zeros((3, *x.shape), dtype=x.dtype)
     dual = torch.zeros_like(split)
 
@@ -53,7 +60,7 @@ def solve(problem: Problem, settings: TV) -> Solver:
         else:
             x = conjugate_gradient(system, right, x, settings.cg_iterations, tolerance=1e-7)
         slope = weights * gradient(x)
-        split = shrink(slope + dual, settings.weight / rho)
+        split = shrink(slope + dual, 1 / PENALTY)
         dual += slope - split
         if step % REPORT_EVERY == 0 or step == settings.iterations:
             yield Progress(step, settings.iterations, problem.misfit(x * scale), x * scale, "tv")
@@ -65,6 +72,13 @@ def _scales(start: Tensor, *, coupled: bool) -> Tensor:
     parts = [start] if coupled else list(start.split(1))
     # An empty slice has no scale, and needs none.
     return torch.tensor([robust_maximum(p) or 1.0 for p in parts]).reshape(-1, 1, 1)
+
+
+def _weight(settings: TV, proposed: Tensor) -> Tensor:
+    """Weight of the TV term, one for each scale: the user's, else the proposed one within reason."""
+    if settings.weight is not None:
+        return torch.full_like(proposed, settings.weight)
+    return proposed.clamp(min=NOISELESS_WEIGHT)
 
 
 def shrink(vectors: Tensor, threshold: float) -> Tensor:
