@@ -19,6 +19,7 @@ from recon.methods import CGLS, DDS, FBP, SIRT, TV, Annealed, CGSense, ZeroFille
 from recon.quality.metrics import nrmse, psnr
 from recon.simulate import birdcage_maps
 from recon.solvers import registry, tv
+from recon.solvers.data_step import DataStep
 from recon.solvers.fbp import filtered_back_projection, view_weights
 from recon.solvers.problem import Axis, Problem, Progress, check_finite, run
 from tests.conftest import GaussianPrior, disc
@@ -160,16 +161,17 @@ def nrmse_complex(found: Tensor, expected: Tensor) -> float:
     return float(torch.linalg.vector_norm(found - expected) / torch.linalg.vector_norm(expected))
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.05])
-def test_the_data_term_knows_the_noise(noise: float) -> None:
-    """White prior, full k-space: the annealed solver ends between the data and the prior as the noise says."""
+@pytest.mark.parametrize("noise", [0.0, 0.05, 0.4])
+def test_the_data_step_weighs_data_by_their_noise(noise: float) -> None:
+    """Full k-space: the step is the mean of data and anchor weighted by their inverse variances."""
     generator = torch.Generator().manual_seed(1)
-    data = torch.randn(1, 16, 16, dtype=torch.complex64, generator=generator)
+    truth, anchor = torch.randn(2, 1, 16, 16, dtype=torch.complex64, generator=generator)
     operator = CartesianMRI(torch.ones(16, 16, dtype=torch.bool), torch.ones(1, 16, 16, dtype=torch.complex64))
-    prior = GaussianPrior(0.0, 1e6, is_complex=True)
-    settings = Annealed(steps=30, start="classical", sigma_first=0.2, sigma_last=0.01)
-    found = run(registry.start(Problem(operator, operator(data), noise), settings, prior=prior, axis=Axis(1.0, 0.0)))
-    assert nrmse_complex(found, data) < 1e-3
+    scale, least, sigma = 2.0, 5e-3, 0.1
+    fit = DataStep(Problem(operator, operator(truth), noise), Axis(scale, 0.0), least, 15)
+    s = max(least, noise / scale)
+    expected = (truth / scale / s**2 + anchor / sigma**2) / (1 / s**2 + 1 / sigma**2)
+    assert nrmse_complex(fit(anchor, sigma), expected) < 1e-3
 
 
 class _Blur(GaussianPrior):

@@ -60,7 +60,7 @@ EVERY = 16
 """Of the tuning slices, every so many are used: neighbours show the same anatomy."""
 
 
-def compare(measurement: Measurement, views: int, methods: list[dict[str, object]], repeats: int = 1) -> Iterator[Row]:
+def compare(measurement: Measurement, views: int, methods: list[dict[str, object]]) -> Iterator[Row]:
     """Run each method, given as its settings with a name, and judge it against the truth."""
     model = models.build(measurement)
     assert measurement.truth is not None
@@ -71,10 +71,9 @@ def compare(measurement: Measurement, views: int, methods: list[dict[str, object
         settings = adapter.validate_python(given)
         prior = priors.load(DEFAULT_PRIOR["ct"]) if solvers.needs_prior(settings) else None
         axis = model.prior_axis(prior.card) if prior is not None else None
-        for _ in range(repeats):
-            started = time.perf_counter()
-            volume = run(solvers.start(model.problem, settings, prior=prior, axis=axis))
-            seconds = time.perf_counter() - started
-            quality = metrics.psnr(model.display(volume), measurement.truth)
-            label = " ".join(f"{k}={v}" for k, v in given.items() if k != "name")
-            yield Row(views, f"{given['name']} {label}".strip(), quality, model.problem.misfit(volume), seconds)
+        started = time.perf_counter()
+        volume = run(solvers.start(model.problem, settings, prior=prior, axis=axis))
+        seconds = time.perf_counter() - started
+        quality = metrics.psnr(model.display(volume), measurement.truth)
+        label = " ".join(f"{k}={v}" for k, v in given.items() if k != "name")
+        yield Row(views, f"{given['name']} {label}".strip(), quality, model.problem.misfit(volume), seconds)
