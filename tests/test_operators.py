@@ -16,6 +16,7 @@ from operators.errors import BackendUnavailable, GeometryError, InputError
 from operators.fourier import CartesianMRI, fourier, inverse_fourier
 from operators.geometry import FanBeam, ParallelBeam
 from operators.linear import LinearOperator, Space, conjugate_gradient, dot_product_error, random_element
+from operators.resolution import Resolution, SlabAverage, Truncation
 from operators.tomography import Tomography, estimated_matrix_bytes
 from tests.conftest import disc
 
@@ -50,6 +51,10 @@ OPERATORS: dict[str, LinearOperator] = {
     "mri": mri(),
     "mri, maps a slice": mri(slices=2),
     "mri, odd": mri(rows=23, cols=17),
+    "truncation": Truncation(24, 36, 3),
+    "truncation, odd": Truncation(21, 15, 3),
+    "slab average, rows": SlabAverage(24, 30, 4),
+    "slab average, columns, complex": SlabAverage(20, 24, 2, -1, complex=True),
     "scaled": Tomography(GEOMETRIES["parallel"]) * 0.3,
     "normalized": Tomography(GEOMETRIES["fan"]).normalized(),
     "adjoint": Tomography(GEOMETRIES["parallel"]).H,
@@ -323,3 +328,37 @@ def test_mri_refuses_what_does_not_fit() -> None:
         CartesianMRI(torch.ones(8, 9, dtype=torch.bool), maps)
     with pytest.raises(InputError, match="expected complex"):
         CartesianMRI(torch.ones(8, 8, dtype=torch.bool), maps.real)
+
+
+@pytest.mark.parametrize("operator", [Truncation(24, 36, 3), SlabAverage(24, 36, 4), SlabAverage(24, 36, 3, -1)])
+def test_lower_resolution_keeps_intensity(operator: Resolution) -> None:
+    dtype = torch.complex64 if operator.domain.complex else torch.float32
+    low = operator(torch.full((2, 24, 36), 0.7, dtype=dtype))
+    assert (low - 0.7).abs().max() < 1e-6
+    assert (operator.upsample(low) - 0.7).abs().max() < 1e-6
+
+
+def test_truncation_is_exact_for_band_limited_images_and_keeps_their_place() -> None:
+    generator = torch.Generator().manual_seed(7)
+    operator = Truncation(32, 48, 2)
+    smooth = operator.upsample(torch.randn(2, 16, 24, dtype=torch.complex64, generator=generator))
+    low = operator(smooth)
+    assert (operator.upsample(low) - smooth).abs().max() < 1e-5
+    # Pixel j of the small image is pixel 2 (j - 8) + 16 of the large one, along columns 2 (j - 12) + 24.
+    assert (low - smooth[:, ::2, ::2]).abs().max() < 1e-5
+
+
+def test_slabs_are_means_and_their_interpolation_is_centred() -> None:
+    rows = torch.arange(12.0)[:, None].expand(12, 4)[None].contiguous()
+    operator = SlabAverage(12, 4, 3)
+    low = operator(rows)
+    assert low[0, :, 0].tolist() == [1.0, 4.0, 7.0, 10.0]
+    # A ramp comes back as the same ramp between the outermost slab centres: no shift by half a slab.
+    assert torch.allclose(operator.upsample(low)[0, 1:11], rows[0, 1:11])
+
+
+def test_a_factor_that_does_not_divide_the_image_is_refused() -> None:
+    with pytest.raises(GeometryError, match=r"rows: 25 is no multiple of the factor 2"):
+        Truncation(25, 24, 2)
+    with pytest.raises(GeometryError, match=r"cols: 24 is no multiple"):
+        SlabAverage(25, 24, 5, -1)
