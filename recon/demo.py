@@ -15,8 +15,8 @@ from typing import Any
 from operators.errors import BackendUnavailable
 from recon.client import Client
 from recon.job import JobSpec
+from recon.samples import SAMPLES
 
-SAMPLES = Path(__file__).parent / "samples"
 STARTUP_S = 60.0
 STOP_S = 60.0
 

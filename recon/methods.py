@@ -6,9 +6,14 @@ operator divided by its norm, so that they mean the same for every geometry.
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+CARD_ENDINGS = (".yaml", ".yml")
+PRIOR_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 
 
 class MethodSettings(BaseModel):
@@ -65,12 +70,29 @@ class CGSense(MethodSettings):
     weight: float = Field(1e-3, ge=0, le=10)
 
 
-class Annealed(MethodSettings):
+class Diffusion(MethodSettings):
+    """What every method with a diffusion prior has."""
+
+    prior: str | None = Field(None, max_length=1_000)
+    """A shipped prior, or the path of the card (``.yaml``) of one's own; chosen by modality when not given."""
+
+    @field_validator("prior")
+    @classmethod
+    def _name_or_card(cls, value: str | None) -> str | None:
+        if value is not None and not value.endswith(CARD_ENDINGS) and not re.fullmatch(PRIOR_NAME, value):
+            raise ValueError("a prior is given by its name, or by the path of its card, which ends in .yaml")
+        return value
+
+    @property
+    def prior_path(self) -> Path | None:
+        """The card's path, if the prior is given by one."""
+        return Path(self.prior) if self.prior is not None and self.prior.endswith(CARD_ENDINGS) else None
+
+
+class Annealed(Diffusion):
     """Annealed half-quadratic splitting with a diffusion prior (DiffPIR without fresh noise)."""
 
     name: Literal["annealed"] = "annealed"
-    prior: str | None = None
-    """Name of the prior; chosen by modality when not given."""
     steps: int = Field(30, ge=1, le=1_000)
     sigma_first: float = Field(0.2, gt=0, le=10)
     sigma_last: float = Field(0.005, gt=0, le=1)
@@ -80,11 +102,10 @@ class Annealed(MethodSettings):
     start: Literal["tv", "classical"] = "tv"
 
 
-class DDS(MethodSettings):
+class DDS(Diffusion):
     """Decomposed diffusion sampling in 2D with the proximal data step."""
 
     name: Literal["dds"] = "dds"
-    prior: str | None = None
     steps: int = Field(30, ge=1, le=1_000)
     sigma_first: float = Field(0.5, gt=0, le=50)
     sigma_last: float = Field(0.005, gt=0, le=1)

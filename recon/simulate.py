@@ -104,7 +104,7 @@ def _poisson(line_integrals: Tensor, photons: float, seed: int) -> tuple[Tensor,
 def _mri(
     volume: Volume, affine: Affine, given: MRICartesian, settings: Simulation, provenance: dict[str, Any]
 ) -> Measurement:
-    from recon.priors.slices import smooth_phase
+    from recon.priors.augment import smooth_phase
 
     slices, rows, cols = volume.shape
     col_mm, _, slice_mm = voxel_size(affine)

@@ -6,7 +6,8 @@ import platform
 from importlib import metadata
 
 PACKAGES = (
-    "diffusion-recon", "torch", "monai", "astra-toolbox", "sigpy", "nibabel", "numpy", "scipy", "celery", "redis",
+    "diffusion-recon", "torch", "openvino", "monai", "astra-toolbox", "sigpy", "nibabel", "numpy", "scipy", "celery",
+    "redis",
 )  # fmt: skip
 
 

@@ -3,44 +3,100 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from operators.errors import InputError
 from recon.priors.recipe import Axis
 
 
-class Card(BaseModel):
-    """Read from the YAML file beside the weights."""
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+class Data(_Part):
+    """One file trained on."""
+
+    file: str
+    licence: str
+    sha256: str
+
+
+class Familiarity(_Part):
+    """Where the logarithms of the denoiser's residuals lie for slices of the kind trained on.
+
+    A slice's distance from `mean` is measured in the units of their spread: ``|whitening @ (r - mean)|``.
+    """
+
+    sigmas: list[float]
+    mean: list[float]
+    whitening: list[list[float]]
+    distances: list[float]
+    """Distances of the reference slices, each from the distribution of the other subjects; sorted."""
+    reference: list[str]
+
+    @model_validator(mode="after")
+    def _shapes(self) -> Familiarity:
+        levels = len(self.sigmas)
+        if not levels or len(self.mean) != levels or [len(row) for row in self.whitening] != [levels] * levels:
+            raise ValueError(f"{levels} sigmas need as many means and a square whitening matrix of that size")
+        if not self.distances or self.distances != sorted(self.distances):
+            raise ValueError("distances must be sorted, and there must be some")
+        return self
+
+
+class Card(_Part):
+    """Read from the YAML file beside the weights."""
 
     name: str
     modality: Literal["ct", "mri"]
     complex: bool
     axis: Axis
+    largest: float
     sigma_data: float
-    channels: list[int]
-    weights: str
+    channels: list[Annotated[int, Field(ge=1, le=4096)]] = Field(min_length=1, max_length=8)
+    blocks: int = Field(ge=1, le=64)
+    super_resolution: int | None
+    """Conditional: needs the same slice with this factor less resolution in plane."""
+    weights: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors$")
+    """A file beside the card."""
     sha256: str
     parameters: int
-    data: list[str]
-    """Files trained on; their sources and licences are in NOTICE."""
-    data_sha256: str
+    data: list[Data]
+    start: str | None
+    """Prior whose weights training started from; its hours are not in `hours`."""
     command: str
     seed: int
     steps: int
     hours: float
     denoising_psnr: dict[float, float]
-    """Sigma to PSNR in dB (peak 2) on the tuning set, never trained on."""
+    """Sigma (for images that fill [-1, 1]) to PSNR in dB on the tuning set, never trained on."""
+    jacobian_asymmetry: dict[float, float]
+    """Sigma (as above) to ``|v^T J w - w^T J v| / (|v^T J w| + |w^T J v|)``; 0 for an exact posterior mean."""
+    familiarity: Familiarity | None
     limits: list[str]
 
     @classmethod
-    def read(cls, path: Path) -> Card:
-        """Read a card."""
-        return cls.model_validate(yaml.safe_load(path.read_text()))
+    def read(cls, path: Path, field: str = "prior") -> Card:
+        """Read a card.
+
+        Raises
+        ------
+        InputError
+            If the file is missing or is not a card.
+        """
+        try:
+            return cls.model_validate(yaml.safe_load(path.read_text()))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"{path.name} is not a prior's card: {reason}",
+                field=field,
+                remedy="give the YAML file that `recon export` wrote",
+            ) from error
 
     def write(self, path: Path) -> None:
         """Write the card."""
-        path.write_text(yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True))
+        path.write_text(yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True, width=120))

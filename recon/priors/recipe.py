@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from operators.errors import InputError
+from recon.methods import PRIOR_NAME
 
 RECIPES = Path(__file__).parent / "recipes"
+TEMPLATES = {"ct": "ct", "mri": "brain-mri"}
+"""Whose settings a user's own prior of a modality is trained with."""
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Axis(_Strict):
@@ -26,11 +30,14 @@ class Axis(_Strict):
 
 
 class Source(_Strict):
-    """One ``.npz`` of slices: physical value = ``slope * stored + intercept``."""
+    """One ``.npz`` of slices or one NIfTI volume: physical value = ``slope * stored + intercept``."""
 
     file: str
-    slope: float
-    intercept: float
+    slope: float = 1.0
+    intercept: float = 0.0
+    scaled: bool = False
+    """Divide a NIfTI volume by its 99.8th percentile first (MRI, whose numbers mean nothing)."""
+    licence: str = "not stated"
     share: float = 1.0
     unknown_from: float | None = None
     """Stored values from here on are saturated and do not count in the loss."""
@@ -43,31 +50,117 @@ class Training(_Strict):
     crop: int = Field(ge=16, multiple_of=16)
     steps: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
+    optimizer: Literal["muon", "adamw"] = "muon"
     log_sigma_mean: float
     log_sigma_std: float = Field(gt=0)
     halve: float = Field(ge=0, le=1)
     """Share of crops taken at half resolution."""
+    rotate: float = Field(0.0, ge=0, le=1)
+    """Share of slices turned and scaled at random, which smooths them."""
 
 
 class Recipe(_Strict):
     """Everything that defines a training run but the seed."""
 
-    name: str
+    name: str = Field(pattern=rf"^{PRIOR_NAME}$")
     modality: Literal["ct", "mri"]
     complex: bool
     axis: Axis
+    largest: float = Field(gt=0)
+    """On the axis; what lies beyond (metal) passes the prior by unchanged, since it was not trained on it."""
     sigma_data: float = Field(gt=0)
-    channels: list[int]
-    sources: list[Source]
-    validation: list[Source]
+    channels: list[Annotated[int, Field(ge=1, le=4096)]] = Field(min_length=1, max_length=8)
+    blocks: int = Field(ge=1, le=64)
+    super_resolution: int | None = Field(None, ge=2, le=8)
+    """Condition on the same slice with this factor less resolution in plane (complex priors)."""
+    start: str | None = None
+    """Prior whose weights training starts from."""
+    sources: list[Source] = Field(min_length=1)
+    validation: list[Source] = Field(min_length=1)
     training: Training
     limits: list[str]
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        if self.super_resolution is not None and not self.complex:
+            raise ValueError("super_resolution: only complex priors are conditioned; set complex: true")
+        if self.super_resolution is not None and self.training.crop % self.super_resolution:
+            raise ValueError(
+                f"training.crop: {self.training.crop} is no multiple of the factor {self.super_resolution}"
+            )
+        multiple = 2 ** len(self.channels)
+        if self.training.crop % multiple:
+            raise ValueError(
+                f"training.crop: {self.training.crop} is no multiple of {multiple}, as {len(self.channels)} levels need"
+            )
+        return self
+
+    @classmethod
+    def read(cls, path: Path) -> Recipe:
+        """A recipe from a YAML file."""
+        try:
+            return cls.model_validate(yaml.safe_load(path.read_text()))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+            raise InputError(f"{path} is not a recipe: {error}", field="recipe") from error
+
+    @classmethod
+    def for_volumes(cls, name: str, modality: str, folder: Path) -> Recipe:
+        """A recipe for the NIfTI volumes of a folder: the shipped one's settings, the last volume held out.
+
+        Raises
+        ------
+        InputError
+            If `modality` is unknown, the name is no plain word, or there are fewer than two volumes.
+        """
+        if modality not in TEMPLATES:
+            raise InputError(f"{modality!r} is not one of {', '.join(TEMPLATES)}", field="modality")
+        if not re.fullmatch(PRIOR_NAME, name):
+            raise InputError(f"{name!r} is no name for files", field="name", remedy="use letters, digits, . _ -")
+        files = sorted(p.name for p in folder.glob("*.nii*") if p.name.endswith((".nii", ".nii.gz")))
+        if len(files) < 2:
+            raise InputError(
+                f"{len(files)} NIfTI volumes in {folder}, at least 2 are needed: one is held out to judge by",
+                field="data",
+            )
+        sources = [{"file": file, "scaled": modality == "mri", "licence": "the user's own"} for file in files]
+        template = cls.named(TEMPLATES[modality]).model_dump()
+        limits = [f"trained on the {len(files) - 1} volumes named here; judged on one more"]
+        own = {"name": name, "sources": sources[:-1], "validation": sources[-1:], "start": None, "limits": limits}
+        return cls.model_validate(template | own)
+
+    def with_settings(self, settings: list[str]) -> Recipe:
+        """The recipe with some settings changed, each given as ``name=value`` with dots for parts, value in YAML."""
+        changed = self.model_dump()
+        for setting in settings:
+            path, equals, text = setting.partition("=")
+            *parts, last = path.split(".")
+            place: Any = changed
+            for part in parts:
+                place = place.get(part) if isinstance(place, dict) else None
+            if not equals or not isinstance(place, dict) or last not in place:
+                raise InputError(
+                    f"{setting!r} does not set anything of a recipe",
+                    field="set",
+                    remedy="write it as training.crop=64; recon/priors/recipes shows the names",
+                )
+            try:
+                place[last] = yaml.safe_load(text)
+            except yaml.YAMLError as error:
+                raise InputError(f"{setting!r} is not YAML after the equals sign", field="set") from error
+        try:
+            return type(self).model_validate(changed)
+        except ValidationError as error:
+            raise InputError(f"{', '.join(settings)}: {error}", field="set") from error
+
     @classmethod
     def named(cls, name: str) -> Recipe:
-        """The recipe shipped for prior `name`."""
-        path = RECIPES / f"{name}.yaml"
+        """The recipe shipped for prior `name`, or that of a YAML file."""
+        path = Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
         if not path.is_file():
             known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
-            raise InputError(f"there is no recipe {name!r}", field="prior", remedy=f"choose one of: {known}")
-        return cls.model_validate(yaml.safe_load(path.read_text()))
+            raise InputError(
+                f"there is no recipe {name!r}",
+                field="name",
+                remedy=f"choose one of: {known}; or add --modality to train on NIfTI volumes",
+            )
+        return cls.read(path)

@@ -1,20 +1,23 @@
-"""Finding, checking and loading the priors shipped with the package, and exporting trained ones."""
+"""Finding, checking and loading priors: those shipped with the package, and a user's own."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load as load_weights
 
 from operators.errors import InputError
+from recon.methods import CARD_ENDINGS, PRIOR_NAME
 from recon.priors.card import Card
 from recon.priors.network import Denoiser
 from recon.priors.prior import NetworkPrior
 from recon.priors.recipe import Recipe
+from recon.priors.slices import SliceSet
 
 WEIGHTS = Path(__file__).parent / "weights"
 
@@ -24,88 +27,122 @@ def names() -> list[str]:
     return sorted(p.stem for p in WEIGHTS.glob("*.yaml"))
 
 
-def load(name: str, folder: Path = WEIGHTS) -> NetworkPrior:
-    """Load a prior by name; weights are read once a process and verified against the card.
+def load(name: str, folder: Path = WEIGHTS, *, field: str = "method.prior") -> NetworkPrior:
+    """Load a prior by name, or by the path of its card; weights are read once and verified against the card.
+
+    Parameters
+    ----------
+    name
+        A shipped prior, or the path of a ``.yaml`` card that `recon export` wrote, with its weights beside it.
+    folder
+        Where names are looked up.
+    field
+        What the name was given as, for errors.
 
     Raises
     ------
     InputError
         If there is no such prior, or its weights are damaged or do not fit the card.
     """
-    card_path = folder / f"{name}.yaml"
-    if not card_path.is_file():
+    card = card_of(name, folder, field=field)
+    place = Path(name).parent if _is_path(name) else folder
+    return NetworkPrior(network(card, place / card.weights), card)
+
+
+def card_of(name: str, folder: Path = WEIGHTS, *, field: str = "method.prior") -> Card:
+    """The card of a prior, without reading its weights."""
+    path = Path(name) if _is_path(name) else folder / f"{name}.yaml"
+    if not (_is_path(name) or re.fullmatch(PRIOR_NAME, name)) or not path.is_file():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml"))) or "none"
-        raise InputError(f"there is no prior {name!r}", field="method.prior", remedy=f"known priors: {known}")
-    card = Card.read(card_path)
-    return NetworkPrior(_network(card, folder / card.weights), card)
+        raise InputError(
+            f"there is no prior {name!r}",
+            field=field,
+            remedy=f"known priors: {known}; or the path of a card written by recon export",
+        )
+    return Card.read(path, field)
+
+
+def _is_path(name: str) -> bool:
+    return name.endswith(CARD_ENDINGS)
+
+
+def network(card: Card, path: Path) -> Denoiser:
+    """The network of a card with the weights at `path`, ready to denoise; made once a process.
+
+    On a CPU it is compiled (`recon.priors.engine`). The GPU path, in bfloat16, is untested: none was at hand.
+    """
+    return _network(card.model_dump_json(), path)
 
 
 @lru_cache(maxsize=4)
-def _read(path: Path, sha256: str) -> dict[str, torch.Tensor]:
+def _network(card_json: str, path: Path) -> Denoiser:
+    card = Card.model_validate_json(card_json)
+    found = new_network(card)
+    try:
+        found.load_state_dict({name: value.float() for name, value in _read(card, path).items()})
+    except RuntimeError as error:
+        raise InputError(
+            f"the weights {path.name} do not fit the network of the card: {str(error).splitlines()[1].strip()}",
+            field="method.prior",
+        ) from error
+    found.eval().requires_grad_(False)
+    if torch.cuda.is_available():
+        return found.to("cuda", torch.bfloat16)
+    from recon.priors import engine
+
+    found.engine = engine.compiled(found)
+    return found
+
+
+def check(card: Card, path: Path) -> bytes:
+    """The content of a weights file, if it is the one that the card was written for."""
     if not path.is_file():
         raise InputError(f"the weights {path.name} are missing", field="method.prior", remedy="reinstall the package")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != sha256:
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != card.sha256:
         raise InputError(
-            f"the weights {path.name} are damaged: sha256 {found[:12]}, the card says {sha256[:12]}",
+            f"the weights {path.name} are damaged: sha256 {found[:12]}, the card says {card.sha256[:12]}",
             field="method.prior",
             remedy="reinstall the package or export the weights again",
         )
-    return load_file(path)
+    return content
 
 
-def _network(card: Card, path: Path) -> Denoiser:
-    network = Denoiser(2 if card.complex else 1, card.channels, card.sigma_data)
+def _read(card: Card, path: Path) -> dict[str, torch.Tensor]:
+    content = check(card, path)
     try:
-        network.load_state_dict({k: v.float() for k, v in _read(path, card.sha256).items()})
+        return load_weights(content)
+    except SafetensorError as error:
+        raise InputError(f"the weights {path.name} are not safetensors: {error}", field="method.prior") from error
+
+
+def new_network(shape: Card | Recipe) -> Denoiser:
+    """A network of the shape that a recipe or a card says, untrained, in channels-last layout."""
+    image_channels = 2 if shape.complex else 1
+    condition_channels = 0 if shape.super_resolution is None else image_channels
+    network = Denoiser(image_channels, shape.channels, shape.sigma_data, shape.blocks, condition_channels)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
+
+
+def start_from(network: Denoiser, name: str) -> None:
+    """Give `network` the weights of prior `name`; a condition that the prior does not know begins without effect."""
+    weights = {k: v.float() for k, v in load(name, field="start").network.state_dict().items()}
+    stem = weights["stem.weight"]
+    missing = network.stem.in_channels - stem.shape[1]
+    if missing > 0:
+        weights["stem.weight"] = torch.cat([stem, stem.new_zeros(len(stem), missing, *stem.shape[2:])], dim=1)
+    try:
+        network.load_state_dict(weights)
     except RuntimeError as error:
         raise InputError(
-            f"the weights {path.name} do not fit the network of the card: {str(error).splitlines()[0]}",
-            field="method.prior",
+            f"the weights of prior {name!r} do not fit this recipe: {str(error).splitlines()[1].strip()}",
+            field="start",
+            remedy="use the same channels, blocks and kind of image",
         ) from error
-    # The GPU path is untested: none was at hand.
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network.to(device, torch.bfloat16).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network.eval().requires_grad_(False)
 
 
-def export(checkpoint: Path, command: str, folder: Path = WEIGHTS) -> Card:
-    """Write the averaged weights of a training run as fp16 safetensors with a card.
-
-    Parameters
-    ----------
-    checkpoint
-        ``checkpoint.pt`` of the run.
-    command
-        The training command, quoted in the card.
-    folder
-        Where to put ``NAME.safetensors`` and ``NAME.yaml``.
-    """
-    from recon.priors.training import last_validation
-
-    state: dict[str, Any] = torch.load(checkpoint, weights_only=True)
-    recipe = Recipe.model_validate(state["recipe"])
-    tensors = {k: v.to(torch.float16).contiguous() for k, v in state["average"].items()}
-    path = folder / f"{recipe.name}.safetensors"
-    save_file(tensors, path)
-    card = Card(
-        name=recipe.name,
-        modality=recipe.modality,
-        complex=recipe.complex,
-        axis=recipe.axis,
-        sigma_data=recipe.sigma_data,
-        channels=recipe.channels,
-        weights=path.name,
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        parameters=sum(t.numel() for t in tensors.values()),
-        data=[source.file for source in recipe.sources],
-        data_sha256=state["data_hash"],
-        command=command,
-        seed=state["seed"],
-        steps=state["step"],
-        hours=round(state["seconds"] / 3600, 2),
-        denoising_psnr=last_validation(checkpoint.parent),
-        limits=recipe.limits,
-    )
-    card.write(folder / f"{recipe.name}.yaml")
-    return card
+def data_hash(sets: list[SliceSet]) -> str:
+    """Identity of training data: the hash of the files' hashes."""
+    return hashlib.sha256("".join(s.sha256 for s in sets).encode()).hexdigest()

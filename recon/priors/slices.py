@@ -1,9 +1,10 @@
-"""Training slices: reading the arrays a recipe names, cropping and augmenting them, random smooth phase."""
+"""Training slices: reading what a recipe names, and cutting varied crops from it."""
 
 from __future__ import annotations
 
 import hashlib
-import math
+import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,23 +15,39 @@ from torch import Tensor
 from torch.nn import functional
 
 from operators.errors import InputError
+from recon.formats import nifti
+from recon.formats.safety import check_finite, real
+from recon.priors import augment
 from recon.priors.recipe import Recipe, Source
 
 UNKNOWN_MARGIN = 3
 """Pixels around an unknown one that are left out of the loss too: resampling has mixed them."""
+BRIGHT_PERCENTILE = 99.8
+"""Of a magnitude volume; becomes 1 on the prior's axis."""
 
 
 @dataclass(frozen=True)
 class SliceSet:
-    """Slices of one source on the prior's axis, ``values (n, rows, cols)`` as stored, converted per crop."""
+    """Slices of one source as stored, ``(rows, cols)`` each, converted per crop."""
 
-    stored: NDArray[np.generic]
+    stored: Sequence[NDArray[np.generic]]
+    labels: Sequence[str]
+    """Whose slice each is; empty where the file does not say."""
     source: Source
     sha256: str
 
     @classmethod
     def read(cls, folder: Path, source: Source) -> SliceSet:
-        """Read one ``.npz`` with an array ``images (n, rows, cols)``."""
+        """Read an ``.npz`` with an array ``images (n, rows, cols)``, or a NIfTI volume.
+
+        Slices that hold one value only are left out. A magnitude volume (``scaled``) is divided by its 99.8th
+        percentile.
+
+        Raises
+        ------
+        InputError
+            If the file is missing or unreadable, or has values that are not finite, or nothing in it.
+        """
         path = folder / source.file
         if not path.is_file():
             raise InputError(
@@ -38,93 +55,141 @@ class SliceSet:
                 field="sources.file",
                 remedy="give the folder that holds the files of the recipe with --data",
             )
-        with np.load(path, allow_pickle=False) as archive:
-            stored = archive["images"]
-        return cls(stored, source, hashlib.sha256(path.read_bytes()).hexdigest())
+        if path.suffix == ".npz":
+            images, subjects = _archive(path)
+        else:
+            images = nifti.read(path, "sources.file")[0]
+            subjects = np.full(len(images), "")
+            if source.scaled:
+                images = images / (float(np.percentile(images, BRIGHT_PERCENTILE)) or 1.0)
+        kept = [index for index, image in enumerate(images) if image.min() < image.max()]
+        if not kept:
+            raise InputError(f"{path.name} holds empty slices only", field="sources.file")
+        labels = [str(subjects[index]) for index in kept]
+        return cls([images[index] for index in kept], labels, source, hashlib.sha256(path.read_bytes()).hexdigest())
 
     def __len__(self) -> int:
         return len(self.stored)
 
+    def subjects(self) -> dict[str, list[int]]:
+        """Indices of each subject's slices."""
+        found: dict[str, list[int]] = {}
+        for index, label in enumerate(self.labels):
+            found.setdefault(label, []).append(index)
+        return found
 
-def _to_axis(images: Tensor, source: Source, recipe: Recipe) -> Tensor:
-    """Stored numbers to the prior's axis; CT is cut below air, where scanners pad with arbitrary values."""
-    physical = images * source.slope + source.intercept
-    if recipe.modality == "ct":
-        physical = physical.clamp(min=recipe.axis.low)
-    return (physical - recipe.axis.low) / (recipe.axis.high - recipe.axis.low) * 2 - 1
+    def whole(self, index: int, recipe: Recipe) -> Tensor:
+        """Slice `index` as the prior takes it, ``(1, rows, cols)``; complex with no phase for a complex prior."""
+        image = self.planes(index, recipe)[:1]
+        return image.to(torch.complex64) if recipe.complex else image
+
+    def planes(self, index: int, recipe: Recipe) -> Tensor:
+        """Slice `index` on the prior's axis, and where it is known (1) or saturated (0): ``(2, rows, cols)``."""
+        stored = torch.from_numpy(np.asarray(self.stored[index], dtype=np.float32))
+        known = torch.ones_like(stored)
+        if self.source.unknown_from is not None:
+            unknown = (stored >= self.source.unknown_from).float()[None]
+            size = 2 * UNKNOWN_MARGIN + 1
+            known = 1 - functional.max_pool2d(unknown, size, stride=1, padding=UNKNOWN_MARGIN)[0]
+        physical = stored * self.source.slope + self.source.intercept
+        if recipe.modality == "ct":
+            # Below air, scanners pad with arbitrary values.
+            physical = physical.clamp(min=recipe.axis.low)
+        image = (physical - recipe.axis.low) / (recipe.axis.high - recipe.axis.low) * 2 - 1
+        return torch.stack([image, known])
 
 
-def smooth_phase(rows: int, cols: int, generator: torch.Generator) -> Tensor:
-    """A random smooth phase map in radians, ``(rows, cols)``, with a uniform global phase.
+def _archive(path: Path) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    """Images and whose each is, from an ``.npz``."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            images = archive["images"]
+            subjects = archive["subject"] if "subject" in archive else np.full(len(images), "")
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path.name} is not an .npz with an array images: {error}", field="sources.file") from error
+    if images.ndim != 3 or len(subjects) != len(images):
+        raise InputError(
+            f"{path.name} holds images {images.shape} and {len(subjects)} subjects, expected (n, rows, cols) and n",
+            field="sources.file",
+        )
+    check_finite(real(images, "sources.file"), "sources.file")
+    return images, subjects
 
-    Measured phase is smooth where the field is (coils, shim) and rotates fast near air. A low-resolution
-    Gaussian field of random roughness and strength, interpolated, covers both.
-    """
-    knots = int(torch.randint(2, 9, (1,), generator=generator))
-    strength = float(torch.rand(1, generator=generator)) * 2.5
-    field = torch.randn(1, 1, knots, knots, generator=generator) * strength
-    smooth = functional.interpolate(field, size=(rows, cols), mode="bicubic", align_corners=True)[0, 0]
-    return smooth + float(torch.rand(1, generator=generator)) * 2 * math.pi
+
+@dataclass(frozen=True)
+class Batch:
+    """Training images, the weight of each pixel, and what a conditional prior is given beside the noise."""
+
+    images: Tensor
+    weights: Tensor
+    condition: Tensor | None
 
 
 class Crops:
-    """Random training crops; crop `i` of step `s` depends on ``(seed, s, i)`` alone, so a resumed run repeats it."""
+    """Random training crops; those of step `s` depend on ``(seed, s)`` alone, so a resumed run repeats them."""
 
     def __init__(self, sets: list[SliceSet], recipe: Recipe, seed: int) -> None:
         self.sets, self.recipe, self.seed = sets, recipe, seed
         self.shares = torch.tensor([s.source.share for s in sets])
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Images and loss weights of one step, both ``(batch, channels, crop, crop)`` float32."""
+    def batch(self, step: int) -> Batch:
+        """What one step trains on, ``(batch, channels, crop, crop)`` float32 each."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        pairs = [self._crop(generator) for _ in range(self.recipe.training.batch)]
-        return torch.stack([p[0] for p in pairs]), torch.stack([p[1] for p in pairs])
+        channels = 2 if self.recipe.complex else 1
+        planes = torch.stack([self._crop(generator) for _ in range(self.recipe.training.batch)])
+        images, weights = planes[:, :channels], planes[:, channels : channels + 1]
+        rest = planes[:, channels + 1 :]
+        return Batch(images, weights.expand_as(images), rest.contiguous() if rest.shape[1] else None)
 
-    def _crop(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        crop = self.recipe.training.crop
+    def _crop(self, generator: torch.Generator) -> Tensor:
+        """Planes ``(channels + 1 + condition channels, crop, crop)``: image, weight, condition."""
+        settings = self.recipe.training
         chosen = self.sets[int(torch.multinomial(self.shares, 1, generator=generator))]
-        stored = chosen.stored[int(torch.randint(len(chosen), (1,), generator=generator))]
-        image = torch.from_numpy(stored.astype(np.float32))
-        known = torch.ones_like(image)
-        if chosen.source.unknown_from is not None:
-            unknown = (image >= chosen.source.unknown_from).float()[None, None]
-            size = 2 * UNKNOWN_MARGIN + 1
-            known = 1 - functional.max_pool2d(unknown, size, stride=1, padding=UNKNOWN_MARGIN)[0, 0]
-        image = _to_axis(image, chosen.source, self.recipe)
-        if min(image.shape) >= 2 * crop and float(torch.rand(1, generator=generator)) < self.recipe.training.halve:
+        planes = chosen.planes(augment.integer(generator, len(chosen)), self.recipe)
+        if min(planes.shape[1:]) >= 2 * settings.crop and augment.uniform(generator) < settings.halve:
             # Half resolution shows the network whole organs inside one crop.
-            image = functional.avg_pool2d(image[None], 2)[0]
-            known = 1 - functional.max_pool2d(1 - known[None], 2)[0]
-        top = int(torch.randint(image.shape[0] - crop + 1, (1,), generator=generator))
-        left = int(torch.randint(image.shape[1] - crop + 1, (1,), generator=generator))
-        window = (slice(top, top + crop), slice(left, left + crop))
-        image, known = _dihedral(image[window], known[window], int(torch.randint(8, (1,), generator=generator)))
+            planes = functional.avg_pool2d(planes, 2)
+        cut = augment.turned_window if augment.uniform(generator) < settings.rotate else augment.window
+        planes = cut(self._padded(planes), settings.crop, generator)
+        planes = augment.dihedral(planes, generator)
+        # A pixel that resampling mixed with an unknown one is unknown.
+        image, known = planes[0], (planes[1] > 0.999).float()
         if not self.recipe.complex:
-            return image[None].contiguous(), known[None].contiguous()
-        gain = 0.7 + 0.6 * float(torch.rand(1, generator=generator))
-        rotated = torch.polar(image * gain, smooth_phase(crop, crop, generator))
-        return torch.stack([rotated.real, rotated.imag]), known[None].expand(2, -1, -1).contiguous()
+            return torch.stack([image, known])
+        return torch.cat(self._complex(image, known, generator))
+
+    def _padded(self, planes: Tensor) -> Tensor:
+        """Slices smaller than a crop get their edge repeated, without weight in the loss."""
+        below, right = (max(self.recipe.training.crop - n, 0) for n in planes.shape[1:])
+        if not below and not right:
+            return planes
+        image = functional.pad(planes[None, :1], (0, right, 0, below), mode="replicate")[0]
+        return torch.cat([image, functional.pad(planes[1:], (0, right, 0, below))])
+
+    def _complex(self, magnitude: Tensor, known: Tensor, generator: torch.Generator) -> list[Tensor]:
+        image = augment.measured_like(magnitude, generator)
+        planes = [_parts(image), known[None]]
+        if self.recipe.super_resolution is not None:
+            crop = self.recipe.training.crop
+            lower = augment.low_resolution(crop, crop, self.recipe.super_resolution, generator)
+            low = lower(image[None])
+            noise = torch.complex(*(torch.randn(low.shape, generator=generator) for _ in range(2)))
+            low = low + max(0.0, augment.uniform(generator, -0.01, 0.02)) * noise
+            planes.append(_parts(lower.upsample(low)[0]))
+        return planes
 
 
-def _dihedral(image: Tensor, known: Tensor, which: int) -> tuple[Tensor, Tensor]:
-    """One of the eight flips and quarter turns: volumes reach us in every orientation."""
-    pair = torch.stack([image, known])
-    pair = torch.rot90(pair, which % 4, dims=(1, 2))
-    if which >= 4:
-        pair = pair.flip(2)
-    return pair[0], pair[1]
+def _parts(image: Tensor) -> Tensor:
+    return torch.stack([image.real, image.imag])
 
 
-def validation_images(folder: Path, recipe: Recipe, count: int = 16) -> Tensor:
-    """Evenly spaced whole slices of the tuning set, ``(count, channels, rows, cols)``, the same at every call."""
-    parts = []
-    for source in recipe.validation:
-        stored = SliceSet.read(folder, source).stored
-        index = np.linspace(0, len(stored) - 1, count).round().astype(int)
-        parts.append(_to_axis(torch.from_numpy(stored[index].astype(np.float32)), source, recipe))
-    images = torch.cat(parts)[:, None]
-    if not recipe.complex:
-        return images
-    generator = torch.Generator().manual_seed(0)
-    phase = torch.stack([smooth_phase(images.shape[2], images.shape[3], generator) for _ in images])[:, None]
-    return torch.cat([images * phase.cos(), images * phase.sin()], dim=1)
+def tuning_images(folder: Path, recipe: Recipe, count: int = 16) -> Tensor:
+    """Evenly spaced whole slices of the tuning set on the prior's axis, ``(count, rows, cols)``, always the same."""
+    sets = [SliceSet.read(folder, source) for source in recipe.validation]
+    found = []
+    for one in sets:
+        for index in np.linspace(0, len(one) - 1, count // len(sets) or 1).round().astype(int):
+            found.append(one.planes(int(index), recipe)[0])
+    multiple = recipe.super_resolution or 1
+    rows, cols = (min(x.shape[axis] for x in found) // multiple * multiple for axis in (0, 1))
+    return torch.stack([x[:rows, :cols] for x in found])

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
 import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from operators.errors import InputError
-from recon.priors.network import Denoiser
+from operators.errors import Diverged, InputError
+from recon.priors import prior, registry
+from recon.priors.evaluate import SIGMAS, denoising_psnr
+from recon.priors.optimizer import Optimizer
 from recon.priors.recipe import Recipe
-from recon.priors.slices import Crops, SliceSet, validation_images
+from recon.priors.slices import Crops, SliceSet, tuning_images
 
-VALIDATION_SIGMAS = (0.05, 0.1, 0.25, 0.5)
 WARM_UP = 200
-COOL_DOWN = 0.35
+COOL_DOWN = 0.8
 """Share of the run over which the learning rate falls linearly to zero."""
 EMA = 0.999
 
@@ -39,26 +38,10 @@ class TrainingProgress:
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
-    """Warm up, hold, and cool down linearly; the hold lets a run be extended from any earlier checkpoint."""
+    """Warm up, hold, and cool down linearly to zero over most of the run, where most of the gain is made."""
     cool_from = steps * (1 - COOL_DOWN)
-    return peak * min(1.0, (step + 1) / WARM_UP, (steps - step) / max(steps - cool_from, 1))
-
-
-def data_hash(sets: list[SliceSet]) -> str:
-    """Identity of the training data: the hash of the files' hashes."""
-    return hashlib.sha256("".join(s.sha256 for s in sets).encode()).hexdigest()
-
-
-@torch.inference_mode()
-def denoising_psnr(model: Denoiser, images: Tensor, sigma: float, seed: int = 1) -> float:
-    """Denoising PSNR in dB on the [-1, 1] axis (peak 2), mean squared error over all images and channels."""
-    generator = torch.Generator().manual_seed(seed)
-    noisy = images + sigma * torch.randn(images.shape, generator=generator)
-    error = 0.0
-    for x, truth in zip(noisy.split(4), images.split(4), strict=True):
-        estimate = model(x, torch.full((len(x),), sigma))
-        error += float((estimate - truth).square().sum())
-    return 10 * math.log10(4.0 / (error / images.numel()))
+    warm_up = max(min(WARM_UP, steps // 10), 1)
+    return peak * min(1.0, (step + 1) / warm_up, (steps - step) / max(steps - cool_from, 1))
 
 
 class Trainer:
@@ -82,14 +65,14 @@ class Trainer:
         self.recipe, self.out, self.seed = recipe, out, seed
         self.steps = steps or recipe.training.steps
         sets = [SliceSet.read(data, source) for source in recipe.sources]
-        self.data_hash = data_hash(sets)
+        self.data_hash = registry.data_hash(sets)
         self.crops = Crops(sets, recipe, seed)
-        self.validation = validation_images(data, recipe)
+        self.validation = tuning_images(data, recipe)
         torch.manual_seed(seed)
-        self.model = new_network(recipe)
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), recipe.training.learning_rate, betas=(0.9, 0.99), weight_decay=0.01
-        )
+        self.model = registry.new_network(recipe)
+        if recipe.start is not None:
+            registry.start_from(self.model, recipe.start)
+        self.optimizer = Optimizer(self.model, recipe.training.learning_rate, muon=recipe.training.optimizer == "muon")
         self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.step, self.seconds = 0, 0.0
         out.mkdir(parents=True, exist_ok=True)
@@ -122,10 +105,19 @@ class Trainer:
 
     def validate(self) -> dict[float, float]:
         """Denoising PSNR of the averaged weights on the tuning set, by sigma."""
-        model = new_network(self.recipe)
+        model = registry.new_network(self.recipe)
         model.load_state_dict(self.average)
-        model = model.eval().to(torch.bfloat16)
-        return {sigma: denoising_psnr(model, self.validation, sigma) for sigma in VALIDATION_SIGMAS}
+        model.eval().to(torch.bfloat16)
+        return {
+            sigma: denoising_psnr(
+                partial(prior.apply, model),
+                self.validation,
+                sigma,
+                is_complex=self.recipe.complex,
+                super_resolution=self.recipe.super_resolution,
+            )
+            for sigma in SIGMAS
+        }
 
     def save(self) -> None:
         """Write the checkpoint beside the old one, then replace it: a crash leaves one whole file."""
@@ -147,22 +139,21 @@ class Trainer:
 
     def _update(self) -> float:
         settings = self.recipe.training
-        clean, weight = self.crops.batch(self.step)
+        batch = self.crops.batch(self.step)
+        clean, weight = batch.images, batch.weights
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step + 500_000_000)
         log_sigma = torch.randn(len(clean), generator=generator) * settings.log_sigma_std + settings.log_sigma_mean
         sigma = log_sigma.exp().reshape(-1, 1, 1, 1)
         noisy = clean + sigma * torch.randn(clean.shape, generator=generator)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, self.steps, settings.learning_rate)
         with torch.autocast("cpu", torch.bfloat16):
-            estimate = self.model(noisy, sigma.flatten())
+            estimate = self.model(noisy, sigma.flatten(), batch.condition)
         variance = self.recipe.sigma_data**2
         edm = (sigma.square() + variance) / (sigma.square() * variance)
         loss = (edm * weight * (estimate - clean).square()).sum() / weight.sum().clamp(min=1)
-        self.optimizer.zero_grad(set_to_none=True)
+        if not bool(loss.isfinite()):
+            raise Diverged(f"the loss is {float(loss)} at step {self.step}", remedy="lower training.learning_rate")
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
+        self.optimizer.step(learning_rate(self.step, self.steps, settings.learning_rate))
         decay = min(EMA, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             for name, value in self.model.state_dict().items():
@@ -172,12 +163,17 @@ class Trainer:
     def _resume(self) -> None:
         # Our own file, written by `save`; weights_only refuses anything but tensors and plain containers.
         state: dict[str, Any] = torch.load(self.checkpoint, weights_only=True)
-        for key, mine in (("seed", self.seed), ("data_hash", self.data_hash)):
-            if state[key] != mine:
+        mine_and_theirs = {
+            "seed": (self.seed, state["seed"]),
+            "data_hash": (self.data_hash, state["data_hash"]),
+            **_changed(self.recipe, Recipe.model_validate(state["recipe"])),
+        }
+        for key, (mine, theirs) in mine_and_theirs.items():
+            if mine != theirs:
                 raise InputError(
-                    f"the checkpoint in {self.out} has {key} {state[key]}, this run has {mine}",
+                    f"the checkpoint in {self.out} has {key} {theirs}, this run has {mine}",
                     field=key,
-                    remedy="use another --out folder, or the same seed and data",
+                    remedy="use another --out folder, or the same seed, data and recipe; only the steps may change",
                 )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -188,17 +184,12 @@ class Trainer:
             log.write(json.dumps(progress.__dict__) + "\n")
 
 
-def new_network(recipe: Recipe) -> Denoiser:
-    """An untrained network of the recipe's shape, in channels-last layout."""
-    network = Denoiser(2 if recipe.complex else 1, recipe.channels, recipe.sigma_data)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network
-
-
-def last_validation(run: Path) -> dict[float, float]:
-    """The last denoising table in a run's log."""
-    for line in reversed((run / "log.jsonl").read_text().splitlines()):
-        table = json.loads(line)["validation_psnr"]
-        if table:
-            return {float(sigma): round(psnr, 2) for sigma, psnr in table.items()}
-    raise InputError(f"the run in {run} has not been validated yet", field="checkpoint", remedy="let it run on")
+def _changed(mine: Recipe, theirs: Recipe) -> dict[str, tuple[object, object]]:
+    """Settings of two recipes that a resumed run must share; data files are compared by their content."""
+    a, b = (
+        recipe.model_dump(
+            exclude={"training": {"steps"}, "limits": True, "sources": {"__all__": {"licence"}}, "validation": True}
+        )
+        for recipe in (mine, theirs)
+    )
+    return {f"recipe.{key}": (a[key], b[key]) for key in a}

@@ -1,0 +1,103 @@
+"""Random variation of training images: orientation, size, and what measured MRI has and magnitude images lack.
+
+Every function draws from the generator it is given and from nothing else, so that a resumed run repeats itself.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from operators.resolution import Resolution, SlabAverage, Truncation
+
+
+def uniform(generator: torch.Generator, low: float = 0.0, high: float = 1.0) -> float:
+    """One number, uniform in ``[low, high)``."""
+    return low + (high - low) * float(torch.rand(1, generator=generator))
+
+
+def integer(generator: torch.Generator, below: int) -> int:
+    """One integer, uniform in ``[0, below)``."""
+    return int(torch.randint(below, (1,), generator=generator))
+
+
+def dihedral(planes: Tensor, generator: torch.Generator) -> Tensor:
+    """One of the eight flips and quarter turns of ``(planes, rows, cols)``: volumes reach us in every orientation."""
+    which = integer(generator, 8)
+    turned = torch.rot90(planes, which % 4, dims=(1, 2))
+    return turned.flip(2) if which >= 4 else turned
+
+
+def window(planes: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """A random ``(planes, size, size)`` part of ``(planes, rows, cols)``, a view."""
+    top, left = (integer(generator, n - size + 1) for n in planes.shape[1:])
+    return planes[:, top : top + size, left : left + size]
+
+
+def turned_window(planes: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Like `window`, turned by up to 15 degrees and scaled by 0.8 to 1.25.
+
+    Beyond the image its edge is repeated, and the last plane, which says what is known, is 0.
+    Interpolation smooths, so this is for a share of the images only, or the prior learns that all are smooth.
+    """
+    rows, cols = planes.shape[1:]
+    angle, scale = uniform(generator, -0.26, 0.26), math.exp(uniform(generator, -0.22, 0.22))
+    middle = [uniform(generator, size / 2, n - size / 2) for n in (rows, cols)]
+    c, s = math.cos(angle) / scale, math.sin(angle) / scale
+    offsets = torch.arange(size) - (size - 1) / 2
+    down, right = offsets[:, None], offsets
+    # grid_sample wants (x, y) with -1 and 1 at the outer edges of the image.
+    x = (middle[1] + c * right - s * down) * (2 / cols) - 1
+    y = (middle[0] + s * right + c * down) * (2 / rows) - 1
+    grid = torch.stack([x, y], dim=-1)[None]
+    found = functional.grid_sample(planes[None], grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
+    found[-1] *= (x.abs() <= 1) & (y.abs() <= 1)
+    return found
+
+
+def smooth_field(rows: int, cols: int, knots: int, generator: torch.Generator) -> Tensor:
+    """A smooth random field ``(rows, cols)`` of about unit variance, with `knots` support points each way."""
+    field = torch.randn(1, 1, knots, knots, generator=generator)
+    return functional.interpolate(field, size=(rows, cols), mode="bicubic", align_corners=True)[0, 0]
+
+
+def smooth_phase(rows: int, cols: int, generator: torch.Generator) -> Tensor:
+    """A random smooth phase map in radians, ``(rows, cols)``, with a uniform global phase.
+
+    Measured phase is smooth where the field is (coils, shim) and turns fast near air. A low-resolution
+    Gaussian field of random roughness and strength, interpolated, covers both.
+    """
+    knots, strength = 2 + integer(generator, 9), uniform(generator, 0.0, 2.5)
+    return smooth_field(rows, cols, knots, generator) * strength + uniform(generator, 0.0, 2 * math.pi)
+
+
+def measured_like(magnitude: Tensor, generator: torch.Generator) -> Tensor:
+    """A complex image as a scan gives it, from a magnitude ``(rows, cols)``: complex64, same shape.
+
+    Gain, the shading that coil combination leaves, smooth phase; in every third image noise inside the signal,
+    stronger where the coils see less; in half of those the background cut off, as coil maps do.
+    """
+    rows, cols = magnitude.shape
+    gain = uniform(generator, 0.6, 1.3)
+    if uniform(generator) < 0.5:
+        magnitude = magnitude * (0.15 * smooth_field(rows, cols, 3, generator)).exp()
+    image = torch.polar(magnitude * gain, smooth_phase(rows, cols, generator))
+    if uniform(generator) < 1 / 3:
+        strength = 0.003 * math.exp(uniform(generator, 0.0, 2.0)) * (0.4 * smooth_field(rows, cols, 3, generator)).exp()
+        noise = torch.complex(*(torch.randn(rows, cols, generator=generator) for _ in range(2)))
+        image = image + strength * noise
+        if uniform(generator) < 0.5:
+            inside = functional.avg_pool2d(magnitude[None], 9, stride=1, padding=4)[0] > 0.03
+            image = image * inside
+    return image
+
+
+def low_resolution(rows: int, cols: int, factor: int, generator: torch.Generator) -> Resolution:
+    """A random way to lose resolution in plane: truncated k-space, or slabs seen from the side."""
+    which = integer(generator, 4)
+    if which < 2:
+        return Truncation(rows, cols, factor)
+    return SlabAverage(rows, cols, factor, -2 if which == 2 else -1, complex=True)

@@ -1,0 +1,143 @@
+"""What a card says of a denoiser beyond its PSNR: how asymmetric its Jacobian is, and what it finds familiar."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from recon.priors.card import Familiarity
+from recon.priors.evaluate import Denoise
+from recon.priors.network import Denoiser, as_channels
+from recon.priors.noise import SliceNoise
+
+ASYMMETRY_SIGMAS = (0.05, 0.1, 0.25)
+FAMILIARITY_SIGMAS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
+"""On the prior's axis. Low levels show texture, high ones show anatomy."""
+CONTENT = 0.05
+"""Height above the empty background, on the prior's axis, from which a neighbourhood counts as content."""
+DISTANCES = 200
+"""Reference distances kept on a card."""
+
+
+@torch.no_grad()
+def jacobian_asymmetry(network: Denoiser, images: Tensor, sigma: float, probes: int = 4) -> float:
+    """``|v^T J w - w^T J v| / (|v^T J w| + |w^T J v|)``, each summed over random pairs of directions and images.
+
+    Zero for the exact posterior mean, whose Jacobian is a covariance over ``sigma^2``; solvers that minimise
+    an objective rely on that (Reehorst and Schniter 2019, arXiv 1806.02296).
+
+    Parameters
+    ----------
+    network
+        In float32.
+    images
+        Clean slices ``(slices, rows, cols)`` on the prior's axis, of a size the network can take.
+    sigma
+        Noise level on the prior's axis, added to the images.
+    probes
+        Pairs of directions an image.
+    """
+    x = as_channels(images + sigma * SliceNoise(2, len(images)).draw(images))
+    level = torch.full((1,), sigma)
+
+    def denoise(given: Tensor) -> Tensor:
+        estimate: Tensor = network(given, level)
+        return estimate
+
+    generator = torch.Generator().manual_seed(3)
+    difference, size = torch.zeros(()), torch.zeros(())
+    for _ in range(probes):
+        v, w = (torch.randn(x.shape, generator=generator) for _ in range(2))
+        jw = torch.func.jvp(denoise, (x,), (w,))[1]
+        jv = torch.func.jvp(denoise, (x,), (v,))[1]
+        left, right = (v * jw).sum(dim=(1, 2, 3)), (w * jv).sum(dim=(1, 2, 3))
+        difference += (left - right).abs().sum()
+        size += (left.abs() + right.abs()).sum()
+    return float(difference / size)
+
+
+def residuals(denoise: Denoise, images: Tensor, sigmas: Sequence[float] = FAMILIARITY_SIGMAS) -> Tensor:
+    """Logarithms of the mean squared error that the denoiser leaves in each slice's content.
+
+    Parameters
+    ----------
+    denoise
+        Takes slices, a noise level on the prior's axis, and None.
+    images
+        Slices ``(slices, rows, cols)`` on the prior's axis, free of noise as far as one knows.
+    sigmas
+        Noise levels.
+
+    Returns
+    -------
+    Tensor
+        ``(slices, sigmas)`` float32; NaN for a slice without content.
+    """
+    content = _content(images)
+    share = content.mean(dim=(1, 2))
+    rows = []
+    for sigma in sigmas:
+        noisy = images + sigma * SliceNoise(4, len(images)).draw(images)
+        error = ((denoise(noisy, sigma, None) - images).abs().square() * content).mean(dim=(1, 2))
+        rows.append((error / share).log())
+    return torch.where(share[:, None] > 1e-3, torch.stack(rows, dim=1), torch.nan)
+
+
+def _content(images: Tensor) -> Tensor:
+    """1 where a neighbourhood holds more than background: air is -1 on the CT axis, 0 in a magnitude."""
+    height = images.abs() if images.is_complex() else images + 1
+    return (functional.avg_pool2d(height[:, None].float(), 9, stride=1, padding=4)[:, 0] > CONTENT).float()
+
+
+def familiarity(features: Sequence[Tensor], names: Sequence[str]) -> Familiarity | None:
+    """Summarise the residuals of reference slices, one tensor ``(slices, sigmas)`` a subject.
+
+    The distances kept are those of each subject's slices from the distribution of all the others: a new
+    subject of the same kind is expected to lie as far away, not as near as the slices it was fitted to.
+    None with fewer than two subjects that have content.
+    """
+    finite = [(f[f.isfinite().all(dim=1)].double().numpy(), n) for f, n in zip(features, names, strict=True)]
+    groups = [group for group, _ in finite if len(group)]
+    if len(groups) < 2:
+        return None
+    distances = []
+    for index, group in enumerate(groups):
+        rest = [g for other, g in enumerate(groups) if other != index]
+        distances.append(_distances(group, *_fit(rest)))
+    mean, whitening = _fit(groups)
+    kept = np.quantile(np.concatenate(distances), np.linspace(0, 1, DISTANCES))
+    return Familiarity(
+        sigmas=list(FAMILIARITY_SIGMAS),
+        mean=[round(float(m), 4) for m in mean],
+        whitening=[[round(float(v), 4) for v in row] for row in whitening],
+        distances=[round(float(d), 3) for d in kept],
+        reference=[name for group, name in finite if len(group)],
+    )
+
+
+def percentile(known: Familiarity, features: Tensor) -> Tensor:
+    """Share in percent of the reference slices that are at least as unusual, for residuals ``(slices, sigmas)``."""
+    found = _distances(features.double().numpy(), np.array(known.mean), np.array(known.whitening))
+    rank = np.interp(found, known.distances, np.linspace(100.0, 0.0, len(known.distances)))
+    return torch.from_numpy(np.where(np.isfinite(found), rank, np.nan))
+
+
+def _fit(groups: Sequence[NDArray[np.float64]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and whitening matrix; every subject counts the same, however many slices it has."""
+    mean = np.mean([g.mean(axis=0) for g in groups], axis=0)
+    covariance = np.mean([(g - mean).T @ (g - mean) / len(g) for g in groups], axis=0)
+    # A residual is not known better than to a few percent: this keeps nearly dependent levels from counting too much.
+    covariance += 0.05**2 * np.eye(len(mean))
+    return mean, np.asarray(np.linalg.inv(np.linalg.cholesky(covariance)), dtype=np.float64)
+
+
+def _distances(
+    features: NDArray[np.float64], mean: NDArray[np.float64], whitening: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = np.linalg.norm((features - mean) @ whitening.T, axis=1)
+    return found

@@ -1,0 +1,63 @@
+"""A network's body compiled by OpenVINO for the CPU, which fuses what surrounds the convolutions into them.
+
+Its results do not depend on the batch: a slice has the same bits alone and among others (tested).
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from recon.priors.network import NOISE_FEATURES, Denoiser
+
+# OpenVINO reports its use to its makers unless this module is missing. Patients' data are computed on here: no word
+# leaves this process.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+
+import openvino  # noqa: E402
+
+
+class _Body(nn.Module):
+    """What is traced: the body alone, without what has to stay in float32."""
+
+    def __init__(self, network: Denoiser) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, features: Tensor) -> Tensor:
+        return self.network.body(x, features)
+
+
+def compiled(network: Denoiser) -> Callable[[Tensor, Tensor], Tensor]:
+    """`network.body` for one noise level and images of any number and size, in bfloat16 where the CPU has it.
+
+    Parameters
+    ----------
+    network
+        In float32, evaluation mode.
+    """
+    side = network.multiple
+    example = (torch.zeros(1, network.stem.in_channels, side, side), torch.zeros(1, NOISE_FEATURES))
+    with warnings.catch_warnings():
+        # The trace is of one noise level for the whole batch, and meant to be.
+        warnings.filterwarnings("ignore", message="Using len to get tensor shape")
+        model = openvino.convert_model(_Body(network), example_input=example)
+    shapes = ([-1, network.stem.in_channels, -1, -1], [1, NOISE_FEATURES])
+    model.reshape({index: openvino.PartialShape(shape) for index, shape in enumerate(shapes)})
+    settings = {
+        "INFERENCE_PRECISION_HINT": "bf16",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_CPU_PINNING": False,  # several worker processes would all pin to the same cores
+    }
+    executable = openvino.Core().compile_model(model, "CPU", settings)
+
+    def body(x: Tensor, features: Tensor) -> Tensor:
+        found = executable([x.contiguous().numpy(), features.contiguous().numpy()])
+        return torch.from_numpy(found[0])
+
+    return body

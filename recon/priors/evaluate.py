@@ -1,0 +1,62 @@
+"""How well a denoiser denoises: PSNR on whole slices of the tuning set, the same slices and noise every time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from operators.resolution import Truncation
+from recon.priors.augment import smooth_phase
+from recon.priors.noise import SliceNoise
+
+SIGMAS = (0.05, 0.1, 0.25, 0.5)
+"""Noise levels of the denoising table, for images that fill [-1, 1]."""
+
+Denoise = Callable[[Tensor, float, Tensor | None], Tensor]
+
+
+def axis_sigma(sigma: float, *, is_complex: bool) -> float:
+    """A level of the table on the prior's axis: a complex prior's magnitudes fill [0, 1], half the range."""
+    return sigma / 2 if is_complex else sigma
+
+
+def with_phase(magnitude: Tensor) -> Tensor:
+    """Magnitudes ``(slices, rows, cols)`` times a smooth random phase, fixed for each slice's number; complex64."""
+    count, rows, cols = magnitude.shape
+    phases = [smooth_phase(rows, cols, torch.Generator().manual_seed(index)) for index in range(count)]
+    return torch.polar(magnitude, torch.stack(phases))
+
+
+def peak_psnr(found: Tensor, truth: Tensor, *, is_complex: bool) -> float:
+    """PSNR in dB over all pixels; the peak is 2 for real images (axis [-1, 1]), 1 for magnitudes in [0, 1]."""
+    error = float((found - truth).square().mean())
+    return 10 * math.log10((1.0 if is_complex else 4.0) / error)
+
+
+def denoising_psnr(
+    denoise: Denoise, images: Tensor, sigma: float, *, is_complex: bool, super_resolution: int | None = None
+) -> float:
+    """PSNR in dB of the denoised images; of their magnitude for a complex prior.
+
+    Parameters
+    ----------
+    denoise
+        Takes noisy slices, the noise level on the prior's axis, and the condition or None.
+    images
+        ``(slices, rows, cols)`` on the prior's axis: CT in [-1, 1], MRI magnitudes in [0, 1].
+    sigma
+        For images that fill [-1, 1] (see `axis_sigma`).
+    super_resolution
+        For a conditional prior: the factor by which k-space is truncated for the condition.
+    """
+    level = axis_sigma(sigma, is_complex=is_complex)
+    clean = with_phase(images) if is_complex else images
+    condition = None
+    if super_resolution is not None:
+        lower = Truncation(images.shape[1], images.shape[2], super_resolution)
+        condition = lower.upsample(lower(clean))
+    found = denoise(clean + level * SliceNoise(1, len(clean)).draw(clean), level, condition)
+    return peak_psnr(found.abs() if is_complex else found, images, is_complex=is_complex)

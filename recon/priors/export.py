@@ -1,0 +1,149 @@
+"""From a training run to a weights file with its card."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from operators.errors import Diverged, InputError
+from recon.priors import diagnose, registry
+from recon.priors.card import Card, Data, Familiarity
+from recon.priors.evaluate import SIGMAS, axis_sigma, denoising_psnr, with_phase
+from recon.priors.network import Denoiser
+from recon.priors.prior import NetworkPrior
+from recon.priors.recipe import Recipe
+from recon.priors.slices import SliceSet, tuning_images
+
+MAX_BYTES = 20_000_000
+FAMILIAR_SLICES = 12
+"""Slices of each subject or file that familiarity is measured against, evenly spaced."""
+
+
+def export(run: Path, data: Path, command: str, folder: Path) -> Card:
+    """Write the averaged weights of a training run as fp16 safetensors, measure them, and write their card.
+
+    Parameters
+    ----------
+    run
+        Folder of the training run.
+    data
+        Folder of the recipe's files.
+    command
+        The training command, quoted in the card.
+    folder
+        Where to put ``NAME.safetensors`` and ``NAME.yaml``.
+
+    Raises
+    ------
+    InputError
+        If there is no checkpoint, the data are not those trained on, or the weights are over 20 MB.
+    """
+    checkpoint = run / "checkpoint.pt"
+    if not checkpoint.is_file():
+        raise InputError(
+            f"there is no checkpoint.pt in {run}", field="run", remedy="give the --out folder of recon train"
+        )
+    state: dict[str, Any] = torch.load(checkpoint, weights_only=True)
+    recipe = Recipe.model_validate(state["recipe"])
+    sources = [SliceSet.read(data, source) for source in recipe.sources]
+    if registry.data_hash(sources) != state["data_hash"]:
+        raise InputError(f"the files in {data} are not those that the run was trained on", field="data")
+    tensors = {name: value.to(torch.float16).contiguous() for name, value in state["average"].items()}
+    size = sum(t.numel() * 2 for t in tensors.values())
+    if size > MAX_BYTES:
+        raise InputError(f"the weights take {size / 1e6:.1f} MB, at most 20 MB are allowed", field="channels")
+    if not all(bool(t.isfinite().all()) for t in tensors.values()):
+        raise Diverged("the weights are not finite", remedy="train again with a lower training.learning_rate")
+    folder.mkdir(parents=True, exist_ok=True)
+    # Measured before anything is replaced: weights and card change together or not at all.
+    with TemporaryDirectory(dir=folder, prefix=f".{recipe.name}.") as partial:
+        weights = Path(partial) / f"{recipe.name}.safetensors"
+        weights.write_bytes(save(tensors))
+        card = _card(recipe, state, sources, weights, command)
+        prior = NetworkPrior(registry.network(card, weights), card)
+        card = Card.model_validate(card.model_dump() | _measured(prior, recipe, data, sources))
+        card.write(Path(partial) / f"{recipe.name}.yaml")
+        for path in (weights, Path(partial) / f"{recipe.name}.yaml"):
+            os.replace(path, folder / path.name)
+    return card
+
+
+def _card(recipe: Recipe, state: dict[str, Any], sources: list[SliceSet], weights: Path, command: str) -> Card:
+    """The card without what has to be measured."""
+    return Card(
+        name=recipe.name,
+        modality=recipe.modality,
+        complex=recipe.complex,
+        axis=recipe.axis,
+        largest=recipe.largest,
+        sigma_data=recipe.sigma_data,
+        channels=recipe.channels,
+        blocks=recipe.blocks,
+        super_resolution=recipe.super_resolution,
+        weights=weights.name,
+        sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
+        parameters=sum(value.numel() for value in state["average"].values()),
+        data=[Data(file=s.source.file, licence=s.source.licence, sha256=s.sha256) for s in sources],
+        start=recipe.start,
+        command=command,
+        seed=state["seed"],
+        steps=state["step"],
+        hours=round(state["seconds"] / 3600, 2),
+        denoising_psnr={},
+        jacobian_asymmetry={},
+        familiarity=None,
+        limits=recipe.limits,
+    )
+
+
+def _measured(prior: NetworkPrior, recipe: Recipe, data: Path, sources: list[SliceSet]) -> dict[str, Any]:
+    images = tuning_images(data, recipe)
+    table = {
+        sigma: round(
+            denoising_psnr(
+                prior.denoise, images, sigma, is_complex=recipe.complex, super_resolution=recipe.super_resolution
+            ),
+            2,
+        )
+        for sigma in SIGMAS
+    }
+    found: dict[str, Any] = {"denoising_psnr": table}
+    if recipe.super_resolution is None:
+        found["jacobian_asymmetry"] = _asymmetry(prior.network, recipe, images)
+        found["familiarity"] = _familiarity(prior, recipe, data, sources)
+    return found
+
+
+def _asymmetry(network: Denoiser, recipe: Recipe, images: Tensor) -> dict[float, float]:
+    """In float32 on parts of four slices: bfloat16 would round the difference away."""
+    exact = registry.new_network(recipe)
+    exact.load_state_dict(network.state_dict())
+    few = images[:: max(len(images) // 4, 1)][:4]
+    rows, cols = (n // exact.multiple * exact.multiple for n in few.shape[1:])
+    few = with_phase(few[:, :rows, :cols]) if recipe.complex else few[:, :rows, :cols]
+    return {
+        sigma: round(diagnose.jacobian_asymmetry(exact.eval(), few, axis_sigma(sigma, is_complex=recipe.complex)), 4)
+        for sigma in diagnose.ASYMMETRY_SIGMAS
+    }
+
+
+def _familiarity(prior: NetworkPrior, recipe: Recipe, data: Path, sources: list[SliceSet]) -> Familiarity | None:
+    """Residuals on tuning and training slices, grouped by subject where the file says which slice is whose."""
+    features, names = [], []
+    for one in [*(SliceSet.read(data, s) for s in recipe.validation), *sources]:
+        if one.source.unknown_from is not None:
+            continue  # saturated pixels have no residual
+        for label, indices in one.subjects().items():
+            places = np.linspace(0, len(indices) - 1, min(FAMILIAR_SLICES, len(indices))).round().astype(int)
+            chosen = [indices[place] for place in places]
+            features.append(torch.cat([diagnose.residuals(prior.denoise, one.whole(i, recipe)) for i in chosen]))
+            names.append(f"{one.source.file} {label}".strip())
+    return diagnose.familiarity(features, names)

@@ -1,0 +1,300 @@
+"""Training: the same numbers for the same seed and data, resumed bit by bit; recipes; a user's own volumes."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from operators.errors import InputError
+from recon.priors import augment, registry
+from recon.priors.export import export
+from recon.priors.optimizer import Optimizer
+from recon.priors.recipe import Recipe
+from recon.priors.slices import Crops, SliceSet, tuning_images
+from recon.priors.training import Trainer, learning_rate
+
+
+def tiny(tmp_path: Path, **changes: Any) -> Recipe:
+    generator = np.random.default_rng(0)
+    images = (generator.random((6, 40, 40)) * 200).astype(np.uint8)
+    images[:, :5, :5] = 255
+    np.savez(tmp_path / "train.npz", images=images, subject=np.array(list("aabbcc")))
+    source = {"file": "train.npz", "slope": 1 / 255, "intercept": 0.0, "unknown_from": 255}
+    whole = {**source, "unknown_from": None}
+    return Recipe.model_validate(
+        {
+            "name": "tiny", "modality": "mri", "complex": True, "sigma_data": 0.3, "channels": [16, 32], "blocks": 1,
+            "axis": {"unit": "-", "low": -1.0, "high": 1.0}, "largest": 2.0, "sources": [source, whole],
+            "validation": [whole], "limits": ["a test"],
+            "training": {"batch": 2, "crop": 16, "steps": 6, "learning_rate": 1e-3, "log_sigma_mean": -1.5,
+                         "log_sigma_std": 1.0, "halve": 0.5, "rotate": 0.5},
+            **changes,
+        }
+    )  # fmt: skip
+
+
+def trained(recipe: Recipe, data: Path, out: Path) -> Trainer:
+    trainer = Trainer(recipe, data, out, seed=0)
+    for _ in trainer.run():
+        pass
+    return trainer
+
+
+def stir(trainer: Trainer) -> None:
+    """Give every weight of a run a say: after a few steps most are still zero, and would hide mistakes."""
+    generator = torch.Generator().manual_seed(1)
+    for value in trainer.average.values():
+        value += torch.randn(value.shape, generator=generator) * 0.08
+    trainer.save()
+
+
+@pytest.mark.parametrize("changes", [{"complex": False}, {"complex": True}, {"super_resolution": 2}])
+def test_training_resumes_bit_by_bit(tmp_path: Path, changes: dict[str, Any]) -> None:
+    recipe = tiny(tmp_path, **changes)
+    straight = Trainer(recipe, tmp_path, tmp_path / "straight", seed=3)
+    losses = [p.loss for p in straight.run()]
+    first = Trainer(recipe, tmp_path, tmp_path / "broken", seed=3)
+    for progress in first.run():
+        if progress.step == 3:
+            first.save()
+            break
+    resumed = Trainer(recipe, tmp_path, tmp_path / "broken", seed=3)
+    assert resumed.step == 3
+    assert [p.loss for p in resumed.run()] == losses[3:]
+    for name, value in straight.average.items():
+        assert torch.equal(value, resumed.average[name])
+    assert set(straight.validate()) == {0.05, 0.1, 0.25, 0.5}
+    with pytest.raises(InputError, match="seed"):
+        Trainer(recipe, tmp_path, tmp_path / "broken", seed=4)
+    with pytest.raises(InputError, match=r"recipe\.training"):
+        Trainer(recipe.with_settings(["training.learning_rate=1e-4"]), tmp_path, tmp_path / "broken", seed=3)
+    np.savez(tmp_path / "train.npz", images=np.random.default_rng(1).random((6, 40, 40)))
+    with pytest.raises(InputError, match="data_hash"):
+        Trainer(recipe, tmp_path, tmp_path / "broken", seed=3)
+
+
+def test_training_learns(tmp_path: Path) -> None:
+    """Some steps on discs: the averaged weights denoise better than the untrained network."""
+    rows, cols = np.mgrid[-1:1:32j, -1:1:32j]
+    discs = [np.where((rows - a) ** 2 + (cols - b) ** 2 < 0.3, 200, 20) for a in (-0.3, 0.3) for b in (-0.3, 0, 0.3)]
+    recipe = tiny(tmp_path, complex=False)
+    np.savez(tmp_path / "train.npz", images=np.stack(discs).astype(np.uint8))
+    settings = recipe.training.model_copy(update={"steps": 40, "batch": 8, "halve": 0.0, "learning_rate": 5e-3})
+    trainer = Trainer(recipe.model_copy(update={"training": settings}), tmp_path, tmp_path / "run")
+    before = trainer.validate()
+    for _ in trainer.run():
+        pass
+    after = trainer.validate()
+    assert all(after[sigma] > before[sigma] + 1.0 for sigma in (0.25, 0.5))
+
+
+def test_the_optimiser_updates_the_network_in_place_and_resumes() -> None:
+    """Muon works on matrices that share the kernels' memory: were they copies, nothing would be learnt."""
+
+    def one_step(network: torch.nn.Module, optimizer: Optimizer) -> None:
+        network(torch.ones(1, 4, 8, 8)).square().mean().backward()
+        optimizer.step(1e-2)
+
+    def network() -> torch.nn.Module:
+        torch.manual_seed(0)
+        layers = torch.nn.Sequential(torch.nn.Conv2d(4, 6, 3), torch.nn.ConvTranspose2d(6, 4, 2, stride=2))
+        return layers.to(memory_format=torch.channels_last)
+
+    a, b = network(), network()
+    first, second = Optimizer(a, 1e-2), Optimizer(b, 1e-2)
+    before = [p.detach().clone() for p in a.parameters()]
+    one_step(a, first)
+    assert all(not torch.equal(x, y) for x, y in zip(before, a.parameters(), strict=True))
+    b.load_state_dict(a.state_dict())
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    one_step(a, first)
+    one_step(b, second)
+    assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("changes", [{}, {"super_resolution": 2}])
+def test_a_trained_prior_is_exported_and_loaded(tmp_path: Path, changes: dict[str, Any]) -> None:
+    trainer = trained(tiny(tmp_path, **changes), tmp_path, tmp_path / "run")
+    stir(trainer)
+    card = export(tmp_path / "run", tmp_path, "recon train tiny", tmp_path)
+    prior = registry.load(str(tmp_path / "tiny.yaml"))
+    assert prior.card == card and card.steps == 6 and card.parameters > 1000
+    x = torch.randn(1, 16, 16, dtype=torch.complex64)
+    condition = torch.randn(1, 16, 16, dtype=torch.complex64) if changes else None
+    expected = trainer.model.eval()
+    expected.load_state_dict(trainer.average)
+    channels = [torch.view_as_real(v).movedim(-1, 1) for v in (x, condition) if v is not None]
+    with torch.inference_mode():
+        reference = expected(channels[0], torch.tensor([0.2]), *channels[1:])
+    found = torch.view_as_real(prior.denoise(x, 0.2, condition)).movedim(-1, 1)
+    c_skip = 0.3**2 / (0.3**2 + 0.2**2)
+    share = (reference - c_skip * channels[0]).abs()
+    assert float(share.mean()) > 0.1  # so that a network that says nothing would be noticed
+    assert float((found - reference).abs().max()) < 0.05 * float(share.max())  # fp16 weights, bfloat16 arithmetic
+    if changes:
+        with pytest.raises(InputError, match="conditional"):
+            prior.denoise(x, 0.2)
+    else:
+        assert card.familiarity is not None and len(card.familiarity.reference) == 6
+        assert bool((prior.familiarity(x * 0.1) >= 0).all())
+
+
+def test_training_starts_from_a_prior(tmp_path: Path) -> None:
+    """A condition added to a trained prior begins without effect: the first estimates are those of the start."""
+    stir(trained(tiny(tmp_path), tmp_path, tmp_path / "run"))
+    export(tmp_path / "run", tmp_path, "recon train tiny", tmp_path)
+    start = str(tmp_path / "tiny.yaml")
+    child = Trainer(tiny(tmp_path, start=start, super_resolution=2), tmp_path, tmp_path / "child")
+    x, given = torch.randn(1, 2, 16, 16), torch.randn(1, 2, 16, 16)
+    parent = registry.load(start).network.float()
+    with torch.inference_mode():
+        # Only the phase that both are relieved of comes from elsewhere: take it from the same image.
+        found, expected = child.model(x, torch.tensor([0.2]), x), parent(x, torch.tensor([0.2]))
+        other = child.model(x, torch.tensor([0.2]), given)
+    c_skip = 0.3**2 / (0.3**2 + 0.2**2)
+    assert float((expected - c_skip * x).abs().mean()) > 0.1
+    assert float((found - expected).abs().max()) < 0.05 * float((expected - c_skip * x).abs().max())
+    assert other.shape == x.shape
+    with pytest.raises(InputError, match="do not fit"):
+        Trainer(tiny(tmp_path, start=start, channels=[16, 48]), tmp_path, tmp_path / "other")
+
+
+def test_saturated_pixels_do_not_count(tmp_path: Path) -> None:
+    recipe = tiny(tmp_path, complex=False)
+    crops = Crops([SliceSet.read(tmp_path, recipe.sources[0])], recipe, 0)
+    batches = [crops.batch(step) for step in range(50)]
+    assert any((b.weights == 0).any() for b in batches)
+    assert all((b.images[b.weights == 1] < 200 / 255 + 1e-3).all() for b in batches)  # not even mixed with one
+
+
+def test_slices_smaller_than_a_crop_are_padded_without_weight(tmp_path: Path) -> None:
+    recipe = tiny(tmp_path, complex=False)
+    np.savez(tmp_path / "train.npz", images=np.random.default_rng(0).integers(1, 99, (3, 12, 20)))
+    settings = recipe.training.model_copy(update={"rotate": 0.0})
+    recipe = recipe.model_copy(update={"training": settings})
+    batch = Crops([SliceSet.read(tmp_path, recipe.sources[0])], recipe, 0).batch(0)
+    assert batch.images.shape == (2, 1, 16, 16)
+    assert float(batch.weights.mean()) == pytest.approx(12 / 16)
+
+
+def test_a_turned_window_without_turn_is_a_window() -> None:
+    """The resampling grid has no half-pixel shift: at no turn and unit scale it returns the pixels themselves."""
+    image = torch.rand(1, 40, 30, generator=torch.Generator().manual_seed(0))
+
+    class Still(torch.Generator):
+        pass
+
+    drawn = iter([0.0, 0.0, 20.0, 15.0])
+    original, augment.uniform = augment.uniform, lambda generator, low=0.0, high=1.0: next(drawn)
+    try:
+        found = augment.turned_window(image, 16, Still())
+    finally:
+        augment.uniform = original
+    assert torch.allclose(found, image[:, 12:28, 7:23], atol=1e-5)
+
+
+def test_measured_like_images_have_phase_and_sometimes_noise() -> None:
+    magnitude = torch.zeros(64, 64)
+    magnitude[16:48, 16:48] = 0.5
+    images = [augment.measured_like(magnitude, torch.Generator().manual_seed(s)) for s in range(30)]
+    noisy = [bool((image[:8].abs() > 0).any()) for image in images]
+    assert 2 < sum(noisy) < 20
+    assert all(0.2 < float(image[24:40, 24:40].abs().mean()) < 0.9 for image in images)
+    means = torch.stack([image.mean() / image.mean().abs() for image in images])
+    assert float(means.mean().abs()) < 0.5  # every global phase occurs
+
+
+def test_phase_is_smooth_and_covers_the_circle() -> None:
+    phases = [augment.smooth_phase(64, 64, torch.Generator().manual_seed(s)) for s in range(40)]
+    assert max(float(p.diff(dim=0).abs().max()) for p in phases) < 1.8
+    turned = torch.stack([torch.polar(torch.tensor(1.0), p.mean()) for p in phases])
+    assert float(turned.mean().abs()) < 0.5
+
+
+def test_learning_rate_warms_up_and_cools_down() -> None:
+    rates = [learning_rate(s, 4000, 1e-3) for s in range(4000)]
+    assert rates[0] < 1e-5 and max(rates) == rates[200] == rates[799] == 1e-3
+    assert rates[2400] == pytest.approx(0.5e-3) and rates[-1] < 1e-6
+    assert learning_rate(10, 100, 1e-3) == 1e-3  # a short run does not warm up all the time
+
+
+def test_missing_training_data_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"ct_hu.npz does not exist.*--data"):
+        Trainer(Recipe.named("ct"), tmp_path, tmp_path / "run")
+
+
+def write_volume(path: Path, values: np.ndarray) -> None:
+    nib.save(nib.Nifti1Image(values.astype(np.float32), np.eye(4)), path)
+
+
+def volumes(folder: Path, count: int = 3) -> None:
+    generator = np.random.default_rng(0)
+    for index in range(count):
+        values = generator.random((40, 36, 5)) * 3000
+        values[..., 0] = 0.0
+        write_volume(folder / f"head-{index}.nii.gz", values)
+
+
+def test_a_user_trains_on_nifti_volumes(tmp_path: Path) -> None:
+    volumes(tmp_path)
+    small = ["channels=[16, 32]", "blocks=1", "training.crop=16", "training.batch=2", "training.steps=2"]
+    recipe = Recipe.for_volumes("knees", "mri", tmp_path).with_settings(small)
+    assert [s.file for s in recipe.sources] == ["head-0.nii.gz", "head-1.nii.gz"]
+    assert [s.file for s in recipe.validation] == ["head-2.nii.gz"]
+    one = SliceSet.read(tmp_path, recipe.sources[0])
+    assert len(one) == 4  # the empty slice is left out
+    assert float(tuning_images(tmp_path, recipe).quantile(0.99)) == pytest.approx(1.0, abs=0.05)
+    trained(recipe, tmp_path, tmp_path / "run")
+    card = export(tmp_path / "run", tmp_path, "recon train knees", tmp_path / "mine")
+    assert registry.load(str(tmp_path / "mine" / "knees.yaml")).card == card
+
+
+def test_unusable_volumes_and_recipes_are_named(tmp_path: Path) -> None:
+    volumes(tmp_path, 1)
+    with pytest.raises(InputError, match=r"1 NIfTI volumes.*at least 2"):
+        Recipe.for_volumes("knees", "mri", tmp_path)
+    with pytest.raises(InputError, match="'pet' is not one of ct, mri"):
+        Recipe.for_volumes("knees", "pet", tmp_path)
+    with pytest.raises(InputError, match="no name for files"):
+        Recipe.for_volumes("../knees", "mri", tmp_path)
+    broken = np.zeros((8, 8, 3))
+    broken[1, 2, 1] = np.nan
+    write_volume(tmp_path / "head-1.nii.gz", broken)
+    with pytest.raises(InputError, match="not finite"):
+        SliceSet.read(tmp_path, Recipe.for_volumes("knees", "ct", tmp_path).validation[0])
+    write_volume(tmp_path / "head-1.nii.gz", np.ones((8, 8, 3)))
+    with pytest.raises(InputError, match="empty slices only"):
+        SliceSet.read(tmp_path, Recipe.for_volumes("knees", "ct", tmp_path).validation[0])
+    recipe = tiny(tmp_path)
+    for setting in ("training.nothing=3", "crop", "training.crop.deep=1"):
+        with pytest.raises(InputError, match="does not set anything"):
+            recipe.with_settings([setting])
+    with pytest.raises(InputError, match="is not YAML"):
+        recipe.with_settings(["channels=[16"])
+    with pytest.raises(InputError, match="no multiple of the factor 3"):
+        recipe.with_settings(["super_resolution=3"])
+    for setting in ("sources=[]", "sigma_data=.inf", "name=../x"):
+        with pytest.raises(InputError, match=r"validation error"):
+            recipe.with_settings([setting])
+    with pytest.raises(InputError, match="multiple of 16"):
+        recipe.with_settings(["training.crop=18"])
+    with pytest.raises(InputError, match="only complex priors"):
+        recipe.with_settings(["complex=false", "super_resolution=2"])
+    np.savez(tmp_path / "train.npz", pictures=np.ones((2, 8, 8)))
+    with pytest.raises(InputError, match=r"not an \.npz with an array images"):
+        SliceSet.read(tmp_path, recipe.sources[0])
+    np.savez(tmp_path / "train.npz", images=np.full((2, 8, 8), np.nan))
+    with pytest.raises(InputError, match="not finite"):
+        SliceSet.read(tmp_path, recipe.sources[0])
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump({"name": "x"}))
+    with pytest.raises(InputError, match="is not a recipe"):
+        Recipe.named(str(tmp_path / "bad.yaml"))
+    with pytest.raises(InputError, match=r"no checkpoint\.pt"):
+        export(tmp_path / "nowhere", tmp_path, "recon train", tmp_path)
