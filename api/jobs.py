@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from operators.errors import BackendUnavailable, Conflict, InputError, NotFound, ResourceLimit
 from recon.formats import reader
 from recon.job import MAX_SPEC_BYTES, JobSpec
+from recon.methods import Diffusion
 from workers import tasks
 from workers.store import TERMINAL, JobStore, Record, manifest
 
@@ -77,6 +78,12 @@ def _accept(store: JobStore, spec: JobSpec) -> JSONResponse:
                 remedy="send the file to /v1/uploads and give its id as upload",
             )
         store.upload(file.upload)
+    if isinstance(spec.method, Diffusion) and spec.method.prior_path is not None:
+        raise InputError(
+            f"{spec.method.prior!r} is a path, a server has installed priors only",
+            field="method.prior",
+            remedy="name an installed prior, or run the job with `recon run`",
+        )
     reader.check(spec, store.job_files(spec))
     record = store.create(spec)
     try:

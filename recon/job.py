@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from operators.errors import InputError
-from recon.methods import CT_METHODS, MRI_METHODS, Annealed, Method
+from recon.methods import CT_METHODS, MRI_METHODS, Annealed, Diffusion, Method
 
 UPLOAD_ID = r"^[a-z2-7]{26}$"
 MAX_SPEC_BYTES = 1_000_000
@@ -270,6 +270,8 @@ class JobSpec(_Part):
                 for key in name.split("."):
                     part = part[key]
                 part["path"] = str((folder / file.path).resolve())
+        if isinstance(self.method, Diffusion) and self.method.prior_path is not None:
+            data["method"]["prior"] = str((folder / self.method.prior_path).resolve())
         return JobSpec.model_validate(data)
 
 

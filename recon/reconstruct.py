@@ -27,13 +27,18 @@ from recon.disk import sync
 from recon.formats import nifti, reader
 from recon.job import JobSpec, MRICartesian
 from recon.measurement import Measurement
-from recon.methods import DDS, DEFAULT_PRIOR, Annealed, Method
+from recon.methods import DEFAULT_PRIOR, Diffusion, Method
 from recon.priors import registry as priors
+from recon.priors.prior import NetworkPrior
 from recon.quality import metrics
 from recon.solvers import registry as solvers
 from recon.solvers.problem import Axis, Progress, Solver
 
 _METHODS: TypeAdapter[Method] = TypeAdapter(Method)
+JUDGED_SLICES = 16
+"""At least so many slices of the result, evenly spaced, are judged for familiarity."""
+UNFAMILIAR = 1.0
+"""Percentile below which the report warns."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +89,18 @@ def reconstruct(spec: JobSpec, files: Mapping[str, Path], out: Path) -> Job:
     prior, axis = _prior(spec, model)
     solving = time.monotonic()
     solver = solvers.start(model.problem, spec.method, prior=prior, axis=axis, seed=spec.seed)
-    volume = yield from _stage(solver, spec.method.name, (0.3, 0.97))
+    volume = yield from _stage(solver, spec.method.name, (0.3, 0.95))
     solve_s = time.monotonic() - solving
     yield JobProgress(0.97, "writing")
+    evaluations = 0 if prior is None else prior.evaluations
+    yield JobProgress(0.96, "judging")
+    familiarity = _familiarity(prior, axis, volume)
+    notes = list(model.notes)
+    if familiarity is not None and familiarity["median"] < UNFAMILIAR:
+        notes.append(
+            f"the prior does not know such images (familiarity {familiarity['median']} of 100, median of the slices):"
+            " what the data leave open may be filled in wrongly; compare with the baselines"
+        )
     misfits = {k: model.problem.misfit(v) for k, v in {spec.method.name: volume, **baselines}.items()}
     report = {
         "name": spec.name,
@@ -100,10 +114,11 @@ def reconstruct(spec: JobSpec, files: Mapping[str, Path], out: Path) -> Job:
         "noise_std": model.problem.noise_std,
         "expected_misfit": _expected_misfit(model),
         "against_truth": _against_truth(measurement, model, {spec.method.name: volume, **baselines}),
-        "prior": None if prior is None else prior.card.model_dump(mode="json"),
+        "prior": None if prior is None else prior.card.model_dump(mode="json", exclude={"familiarity"}),
         "prior_axis": None if axis is None else {"scale": axis.scale, "offset": axis.offset},
-        "network_evaluations": 0 if prior is None else prior.evaluations,
-        "notes": model.notes,
+        "familiarity": familiarity,
+        "network_evaluations": evaluations,
+        "notes": notes,
         "provenance": measurement.provenance,
         "seconds": {"solve": round(solve_s, 3), "total": round(time.monotonic() - started, 3)},
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
@@ -162,8 +177,8 @@ def _stage(solver: Solver, stage: str, span: tuple[float, float]) -> Generator[J
         solver.close()
 
 
-def _prior(spec: JobSpec, model: models.Model) -> tuple[Any, Axis | None]:
-    if not isinstance(spec.method, Annealed | DDS):
+def _prior(spec: JobSpec, model: models.Model) -> tuple[NetworkPrior | None, Axis | None]:
+    if not isinstance(spec.method, Diffusion):
         return None, None
     modality = "mri" if model.problem.operator.domain.complex else "ct"
     prior = priors.load(spec.method.prior or DEFAULT_PRIOR[modality])
@@ -171,7 +186,25 @@ def _prior(spec: JobSpec, model: models.Model) -> tuple[Any, Axis | None]:
         raise InputError(
             f"prior {prior.card.name!r} is for {prior.card.modality}, the data are {modality}", field="method.prior"
         )
+    if prior.conditional:
+        raise InputError(
+            f"prior {prior.card.name!r} is conditional: it needs a low-resolution image of the same slice",
+            field="method.prior",
+            remedy=f"use one that is not, as {DEFAULT_PRIOR[modality]}",
+        )
     return prior, model.prior_axis(prior.card)
+
+
+def _familiarity(prior: NetworkPrior | None, axis: Axis | None, volume: Tensor) -> dict[str, float] | None:
+    """How usual the result's slices look to the prior, as percentiles of slices of the kind it was trained on."""
+    if prior is None or axis is None or prior.card.familiarity is None:
+        return None
+    chosen = volume[:: max(len(volume) // JUDGED_SLICES, 1)]
+    found = prior.familiarity(axis.to_prior(chosen))
+    found = found[found.isfinite()]
+    if not len(found):
+        return None
+    return {"median": round(float(found.median()), 1), "lowest": round(float(found.min()), 1)}
 
 
 def _expected_misfit(model: models.Model) -> float | None:
@@ -195,6 +228,7 @@ def _against_truth(
         shown = model.display(volume)
         found[name] = {
             "psnr": _finite(metrics.psnr(shown, measurement.truth), 3),
+            "ssim": _finite(metrics.ssim(shown, measurement.truth), 4),
             "nrmse": _finite(metrics.nrmse(shown, measurement.truth), 5),
         }
     return found

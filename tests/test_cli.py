@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +107,66 @@ def test_doctor(tmp_path: Path) -> None:
 def test_priors_are_listed(tmp_path: Path) -> None:
     done = recon("priors", cwd=tmp_path)
     assert done.returncode == 0 and "brain-mri" in done.stdout and "ct" in done.stdout
+
+
+def test_a_priors_card_is_printed(tmp_path: Path) -> None:
+    done = recon("priors", "ct", cwd=tmp_path)
+    card = yaml.safe_load(done.stdout)
+    assert done.returncode == 0 and card["name"] == "ct" and card["data"][0]["licence"]
+    assert set(card["denoising_psnr"]) == {0.05, 0.1, 0.25, 0.5}
+    missing = recon("priors", "nope", cwd=tmp_path)
+    assert missing.returncode == 2 and "no prior 'nope'" in missing.stderr
+
+
+def test_train_export_and_use_a_prior_of_ones_own(tmp_path: Path, ct_file: Path) -> None:
+    """From NIfTI volumes to a job that uses the weights, each step as a user would type it."""
+    (tmp_path / "data").mkdir()
+    for name in ("a.nii.gz", "b.nii.gz"):
+        shutil.copy(ct_file, tmp_path / "data" / name)
+    small = ["channels=[16, 32]", "blocks=1", "training.crop=32", "training.batch=2"]
+    sets = [part for setting in small for part in ("--set", setting)]
+    train = ["train", "mine", "--modality", "ct", "--data", "data", "--steps", 3, *sets]
+    done = recon(*train, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "step 3" in done.stdout
+    done = recon("export", "runs/mine", "--data", "data", "--command", "recon train", "--out", "own", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    method = {"name": "annealed", "prior": "own/mine.yaml", "steps": 2, "start": "classical"}
+    job = spec_file(tmp_path, "job", input=ct_file.name, method=method, output={"baselines": []})
+    done = recon("run", job, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "results" / "job" / "report.json").read_text())
+    assert report["prior"]["name"] == "mine" and 0 <= report["familiarity"]["lowest"] <= 100
+    none = recon("train", "zz", "--data", "data", cwd=tmp_path)
+    assert none.returncode == 2 and "no recipe 'zz'" in none.stderr
+
+
+def test_bench_priors_prints_and_writes(tmp_path: Path) -> None:
+    done = recon("bench", "priors", "ct", "--no-bm3d", "--json", "p.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "p.json").read_text())
+    assert [r["sigma"] for r in found["rows"]] == [0.05, 0.1, 0.25, 0.5]
+    for row in found["rows"]:
+        assert row["prior"] == "ct" and row["psnr_bm3d"] is None
+        assert row["psnr_noisy"] == pytest.approx(20 * math.log10(2 / row["sigma"]), abs=0.1)
+        assert row["psnr"] > row["psnr_noisy"] + 6
+    assert found["speed"][0]["ms_per_slice"] > 0 and found["speed"][0]["share_of_peak"] > 0
+
+
+def test_bench_mri_judges_held_out_samples_and_a_volume(tmp_path: Path) -> None:
+    methods = (
+        '[{"name": "zero-filled"}, {"name": "cg-sense"}, {"name": "l1-wavelet", "weight": 3e-3, "iterations": 30}]'
+    )
+    done = recon("bench", "mri", "--methods", methods, "--json", "m.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "m.json").read_text())["rows"]
+    assert [r["method"].split()[0] for r in rows] == ["zero-filled", "cg-sense", "l1-wavelet"]
+    assert rows[0]["held_out_misfit"] > rows[2]["held_out_misfit"] > 0.2  # noise alone keeps it above
+    args = [SAMPLES / "tune" / "mri_256_ms.npz", "--slices", "5:6", "--methods", "zero-filled,cg-sense"]
+    done = recon("bench", "mri", *args, "--json", "v.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    poor, good = json.loads((tmp_path / "v.json").read_text())["rows"]
+    assert good["psnr"] > poor["psnr"] + 3 and good["held_out_misfit"] is None
 
 
 def test_bench_operators_prints_and_writes(tmp_path: Path) -> None:

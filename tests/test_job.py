@@ -12,7 +12,7 @@ import yaml
 
 from operators.errors import InputError
 from recon.job import AngleRange, JobSpec
-from recon.methods import CT_METHODS, MRI_METHODS
+from recon.methods import CT_METHODS, MRI_METHODS, Diffusion
 
 CT: dict[str, Any] = {"kind": "ct-parallel", "angles_rad": {"count": 4}, "detector_mm": 1.0}
 
@@ -32,6 +32,15 @@ def test_yaml_json_and_python_give_the_same_job(tmp_path: Path) -> None:
     assert from_yaml == from_json == JobSpec.parse(value).with_base(tmp_path)
     assert from_yaml.input.path == str(tmp_path / "data" / "a.npy")  # relative to the specification's folder
     assert JobSpec.parse(json.loads(from_yaml.model_dump_json(exclude_unset=True))) == from_yaml
+
+
+def test_a_prior_given_by_its_card_is_found_beside_the_specification(tmp_path: Path) -> None:
+    value = {"input": "a.npy", "acquisition": CT, "method": {"name": "annealed", "prior": "mine/knees.yaml"}}
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(value))
+    method = JobSpec.read(tmp_path / "a.yaml").method
+    assert isinstance(method, Diffusion) and method.prior_path == tmp_path / "mine" / "knees.yaml"
+    named = JobSpec.parse({**value, "method": {"name": "dds", "prior": "ct"}}).with_base(tmp_path).method
+    assert isinstance(named, Diffusion) and named.prior == "ct" and named.prior_path is None
 
 
 def test_angle_range() -> None:

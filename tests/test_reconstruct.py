@@ -17,9 +17,11 @@ from recon import model as models
 from recon import noise_level
 from recon.formats import hdf5, reader
 from recon.job import JobSpec
+from recon.priors.export import export
 from recon.quality import metrics, montage
 from recon.reconstruct import local_files, reconstruct, run
 from tests.conftest import SAMPLES, disc
+from tests.test_training import tiny, trained
 
 
 def job(**value: Any) -> JobSpec:
@@ -130,6 +132,31 @@ def test_simulated_mri_with_estimated_coils(tmp_path: Path) -> None:
     quality = {k: v["psnr"] for k, v in report["against_truth"].items()}
     assert quality["cg-sense"] > quality["zero-filled"] + 3
     assert float(volume[0, 40, 20]) == pytest.approx(900, rel=0.1)  # the input's own unit
+
+
+def test_a_report_says_when_the_prior_has_not_seen_such_images(tmp_path: Path, ct_file: Path) -> None:
+    """A phantom of discs is no chest; the body CT shipped is near enough to one."""
+    method = {"name": "annealed", "steps": 2, "start": "classical"}
+    spec = job(input=str(ct_file), acquisition="ct-parallel", method=method, output={"baselines": []})
+    report = run(spec, local_files(spec), tmp_path / "phantom")
+    assert report["familiarity"]["median"] < 1 and "does not know such images" in " ".join(report["notes"])
+    known = job(
+        input={"path": str(SAMPLES / "ct_body.nii.gz"), "slices": [50, 52], "simulate": {"views": 120}},
+        acquisition="ct-parallel", method={"name": "annealed", "steps": 12}, output={"baselines": []},
+    )  # fmt: skip
+    report = run(known, local_files(known), tmp_path / "body")
+    assert report["familiarity"]["median"] > 1 and "does not know" not in " ".join(report["notes"])
+
+
+def test_a_conditional_prior_is_refused_where_there_is_nothing_to_condition_on(tmp_path: Path) -> None:
+    trained(tiny(tmp_path, super_resolution=2), tmp_path, tmp_path / "run")
+    export(tmp_path / "run", tmp_path, "recon train tiny", tmp_path)
+    spec = job(
+        input=str(SAMPLES / "mri_brain_8coil.npy"), acquisition="mri-cartesian", output={"baselines": []},
+        method={"name": "annealed", "prior": str(tmp_path / "tiny.yaml")},
+    )  # fmt: skip
+    with pytest.raises(InputError, match=r"method\.prior: .*conditional"):
+        run(spec, local_files(spec), tmp_path / "out")
 
 
 def test_slices_sampled_differently_are_not_mixed(tmp_path: Path) -> None:

@@ -146,6 +146,11 @@ def test_bad_input_is_refused_at_submission(http: httpx.Client, ct_file: Path, t
     refused(http.post("/v1/jobs", json=body), 422, "input.path")
     body = {"input": {"upload": "a" * 26}, "acquisition": "ct-parallel"}
     refused(http.post("/v1/jobs", json=body), 404, "input.upload")
+    own: dict[str, Any] = {"input": {"upload": upload(npy(good)), "format": "numpy"}, "acquisition": "ct-parallel"}
+    for prior in ("/etc/own.yaml", "/etc/own", "../ct", "a/b", ""):
+        refused(
+            http.post("/v1/jobs", json={**own, "method": {"name": "annealed", "prior": prior}}), 422, "method.prior"
+        )
     refused(http.post("/v1/jobs", content=b"{not json"), 422, "body")
     refused(http.post("/v1/jobs", content=b"[" * 100_000), 422, "body")
     refused(http.post("/v1/jobs", content=b" " * 1_000_001), 413, "body")

@@ -16,7 +16,7 @@ from operators.geometry import FanBeam, ParallelBeam
 from operators.linear import LinearOperator, Space
 from operators.tomography import Tomography
 from recon.methods import CGLS, DDS, FBP, SIRT, TV, Annealed, CGSense, ZeroFilled
-from recon.quality.metrics import nrmse, psnr
+from recon.quality.metrics import nrmse, psnr, ssim
 from recon.simulate import birdcage_maps
 from recon.solvers import registry, tv
 from recon.solvers.data_step import DataStep
@@ -283,3 +283,8 @@ def test_metrics_do_not_rescale() -> None:
     assert psnr(truth + 0.1, truth) == pytest.approx(20.0, abs=0.01)
     assert psnr(truth * 2, truth) < 10  # a wrong gain must cost
     assert nrmse(np.full_like(truth, truth.mean()), truth) == pytest.approx(1.0)
+    image = np.random.default_rng(0).random((2, 32, 40), dtype=np.float32)
+    assert ssim(image, image) == pytest.approx(1.0)
+    assert ssim(image * 0.5, image) < 0.9  # a wrong gain must cost
+    assert ssim(image[:, ::-1], image) < 0.2  # and a mirrored image has nothing in common
+    assert math.isnan(ssim(image[:, :8], image[:, :8]))

@@ -17,7 +17,7 @@ from recon.formats import nifti
 from recon.geometry import shifted_affine
 from recon.job import CTParallel, Simulation
 from recon.measurement import Measurement
-from recon.methods import DEFAULT_PRIOR, Method
+from recon.methods import DEFAULT_PRIOR, Diffusion, Method
 from recon.priors import registry as priors
 from recon.priors.recipe import Recipe
 from recon.priors.slices import SliceSet
@@ -52,7 +52,7 @@ def ct_measurement(volume: Path, slices: tuple[int, int], views: int, photons: f
 def _tuning_slices(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     source = Recipe.named("ct").validation[0]
     stored = SliceSet.read(path.parent, source.model_copy(update={"file": path.name})).stored
-    volume = stored[::EVERY].astype(np.float32) * source.slope + source.intercept
+    volume = np.stack(stored[::EVERY]).astype(np.float32) * source.slope + source.intercept
     return volume.astype(np.float32), np.diag([1.4, 1.4, 1e9, 1.0])
 
 
@@ -69,7 +69,7 @@ def compare(measurement: Measurement, views: int, methods: list[dict[str, object
     adapter: TypeAdapter[Method] = TypeAdapter(Method)
     for given in methods:
         settings = adapter.validate_python(given)
-        prior = priors.load(DEFAULT_PRIOR["ct"]) if solvers.needs_prior(settings) else None
+        prior = priors.load(settings.prior or DEFAULT_PRIOR["ct"]) if isinstance(settings, Diffusion) else None
         axis = model.prior_axis(prior.card) if prior is not None else None
         started = time.perf_counter()
         volume = run(solvers.start(model.problem, settings, prior=prior, axis=axis))

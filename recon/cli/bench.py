@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from operators.errors import InputError
 from recon.cli.local import slice_range
 from recon.cli.show import console, table
 
@@ -22,6 +23,9 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(no_args_is_help=True, help="Benchmarks: what the documents quote is printed here.")
     group.command()(operators)
     group.command()(solvers)
+    group.command()(mri)
+    group.command()(priors)
+    group.command()(familiarity)
     app.add_typer(group, name="bench")
 
 
@@ -52,9 +56,7 @@ def solvers(
     """PSNR of methods on one simulated CT measurement, against the volume it was made from."""
     from recon.bench.solvers import compare, ct_measurement
 
-    wanted: list[dict[str, Any]] = (
-        json.loads(methods) if methods.startswith("[") else [{"name": n.strip()} for n in methods.split(",")]
-    )
+    wanted = _methods(methods)
     rows = []
     for count in (int(v) for v in views.split(",")):
         measurement = ct_measurement(volume, slice_range(slices), count, photons)
@@ -64,6 +66,115 @@ def solvers(
     shown = [[str(r.views), r.method, f"{r.psnr:.2f}", f"{r.data_misfit:.5f}", f"{r.seconds:.1f}"] for r in rows]
     noise = "noiseless" if photons is None else f"{photons:g} photons a ray"
     table(["views", "method", "PSNR, dB", "misfit", "seconds"], shown, f"{volume.name} {slices}, {noise}; {machine()}")
+    _write(json_file, [asdict(r) for r in rows])
+
+
+def mri(
+    data: Annotated[
+        Path | None,
+        typer.Argument(help="Magnitude volume (NIfTI) or measured k-space (.npy); default the sample."),
+    ] = None,
+    slices: Annotated[str, typer.Option(help="FIRST:LAST, of a volume.")] = "0:1",
+    sampling: Annotated[str, typer.Option(help="PATTERNxACCELERATION, comma-separated.")] = "uniformx4",
+    noise: Annotated[float, typer.Option(help="Noise of k-space, a share of the largest image value.")] = 0.005,
+    methods: Annotated[
+        str, typer.Option(help="JSON list of method settings, each with a name; names alone may be comma-separated.")
+    ] = "cg-sense,tv,l1-wavelet,annealed",
+    json_file: Json = None,
+) -> None:
+    """MRI methods: PSNR on a volume measured by simulation, or misfit of held-out samples of measured k-space."""
+    from recon.bench import mri as bench
+    from recon.samples import SAMPLES
+
+    source = data or SAMPLES / "mri_brain_8coil.npy"
+    wanted = _methods(methods)
+    rows = []
+    if source.suffix == ".npy":
+        cases = [("measured, held-out samples", bench.measured(source))]
+    else:
+        cases = []
+        for case in sampling.split(","):
+            settings = bench.sampling(case.strip(), noise)
+            cases.append((case.strip(), bench.simulated(source, slice_range(slices), settings)))
+    for name, measurement in cases:
+        for row in bench.compare(measurement, name, wanted):
+            rows.append(row)
+            judged = f"{row.psnr:.2f} dB" if row.psnr is not None else f"misfit {row.held_out_misfit:.4f}"
+            console.print(f"{row.data}  {row.method}: {judged}, {row.seconds:.1f} s", highlight=False)
+    shown = [
+        [r.data, r.method, "-" if r.psnr is None else f"{r.psnr:.2f}",
+         "-" if r.held_out_misfit is None else f"{r.held_out_misfit:.4f}", f"{r.seconds:.1f}"]
+        for r in rows
+    ]  # fmt: skip
+    table(["data", "method", "PSNR, dB", "held-out misfit", "seconds"], shown, f"{source.name}; {machine()}")
+    _write(json_file, [asdict(r) for r in rows])
+
+
+def _methods(text: str) -> list[dict[str, Any]]:
+    """Method settings from a JSON list, or from names alone."""
+    if text.startswith("["):
+        try:
+            found: list[dict[str, Any]] = json.loads(text)
+        except ValueError as error:
+            raise InputError(f"not JSON: {error}", field="methods") from error
+        return found
+    return [{"name": name.strip()} for name in text.split(",")]
+
+
+def priors(
+    names: Annotated[list[str] | None, typer.Argument(help="Priors; all that are installed when not given.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of tuning files; without it the slices shipped.")] = None,
+    bm3d: Annotated[bool, typer.Option(help="Compare with BM3D (2 s a slice; package bm3d).")] = True,
+    json_file: Json = None,
+) -> None:
+    """Denoising PSNR on the tuning slices, never trained on, and the networks' speed."""
+    from recon.bench import priors as bench
+    from recon.priors import registry
+    from recon.samples import SAMPLES
+
+    if bm3d:
+        bench.require_bm3d()
+    wanted = names or registry.names()
+    speeds = [bench.speed(name) for name in wanted]  # first, while nothing has warmed the machine
+    rows = []
+    for row in bench.denoising(wanted, data or SAMPLES, with_bm3d=bm3d):
+        rows.append(row)
+        console.print(f"{row.prior} at sigma {row.sigma:g}: {row.psnr:.2f} dB", highlight=False)
+    shown = [
+        [r.prior, f"{r.sigma:g}", f"{r.psnr_noisy:.2f}", "-" if r.psnr_bm3d is None else f"{r.psnr_bm3d:.2f}",
+         f"{r.psnr:.2f}", "-" if r.psnr_bm3d is None else f"{r.psnr - r.psnr_bm3d:+.2f}"]
+        for r in rows
+    ]  # fmt: skip
+    title = "PSNR in dB on tuning slices that fill [-1, 1]; MRI: of the magnitude"
+    table(["prior", "sigma", "noisy", "BM3D", "prior", "gain"], shown, title)
+    timed = [
+        [s.prior, f"{s.ms_per_slice:.1f}", f"{s.gflop_per_slice:.1f}", f"{s.gflop_per_s:.0f}",
+         f"{s.peak_gflop_per_s:.0f}", f"{100 * s.share_of_peak:.0f} %"]
+        for s in speeds
+    ]  # fmt: skip
+    title = f"Slices of {bench.SIZE} x {bench.SIZE} in batches of {bench.BATCH}, bfloat16; {machine()}"
+    table(["prior", "ms a slice", "GFLOP a slice", "GFLOP/s", "peak GFLOP/s", "share"], timed, title)
+    _write(
+        json_file,
+        [asdict(r) for r in rows],
+        speed=[{**asdict(s), "share_of_peak": s.share_of_peak} for s in speeds],
+    )
+
+
+def familiarity(
+    volumes: Annotated[list[Path] | None, typer.Argument(help="NIfTI volumes of your own, judged too.")] = None,
+    json_file: Json = None,
+) -> None:
+    """What the priors find familiar: a percentile among slices of the kind each was trained on; near 0 is unseen."""
+    from recon.bench import familiarity as bench
+
+    rows = list(bench.familiarity(volumes or []))
+    words = {True: "yes", False: "no", None: "-"}
+    shown = [
+        [r.prior, r.images, words[r.known], str(r.slices), f"{r.lowest:.1f}", f"{r.median:.1f}", f"{r.highest:.1f}"]
+        for r in rows
+    ]
+    table(["prior", "images", "trained on such", "slices", "lowest", "median", "highest"], shown, machine())
     _write(json_file, [asdict(r) for r in rows])
 
 
@@ -77,6 +188,6 @@ def machine() -> str:
     return f"{os.cpu_count()} cores, {model}"
 
 
-def _write(path: Path | None, rows: list[dict[str, Any]]) -> None:
+def _write(path: Path | None, rows: list[dict[str, Any]], **more: Any) -> None:
     if path is not None:
-        path.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=2) + "\n")
+        path.write_text(json.dumps({"machine": machine(), "rows": rows, **more}, indent=2) + "\n")

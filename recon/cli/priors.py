@@ -6,8 +6,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import yaml
 
 from recon.cli.show import bar, console, table
+from recon.priors.card import Card
+
+Data = Annotated[Path, typer.Option(help="Folder with the recipe's files, or with a user's own NIfTI volumes.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -17,36 +21,51 @@ def register(app: typer.Typer) -> None:
     app.command()(export)
 
 
-def show() -> None:
+def show(
+    name: Annotated[str | None, typer.Argument(help="Print this prior's whole card: a name, or a card's path.")] = None,
+) -> None:
     """List the installed priors with their cards."""
     from recon.priors import registry
 
+    if name is not None:
+        _print(registry.card_of(name, field="name"))
+        return
     rows = []
-    for name in registry.names():
-        card = registry.load(name).card
+    for known in registry.names():
+        card = registry.card_of(known, field="name")
+        registry.check(card, registry.WEIGHTS / card.weights)
         psnr = ", ".join(f"{v:.1f} at {s:g}" for s, v in card.denoising_psnr.items())
         rows.append(
-            [name, card.modality, f"{card.parameters / 1e6:.1f} M", f"{card.hours:.1f} h", psnr, card.limits[0]]
+            [known, card.modality, f"{card.parameters / 1e6:.1f} M", f"{card.hours:.1f} h", psnr, card.limits[0]]
         )
     table(["prior", "modality", "parameters", "trained", "denoising PSNR in dB at sigma", "limit"], rows)
 
 
 def train(
-    name: Annotated[str, typer.Argument(help="Recipe: ct or brain-mri.")],
-    data: Annotated[Path, typer.Option(help="Folder with the recipe's files.")],
+    name: Annotated[str, typer.Argument(help="A shipped recipe (as ct), a recipe's YAML file, or a new name.")],
+    data: Data,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run, resumed if it exists; default runs/NAME.")
     ] = None,
+    modality: Annotated[
+        str | None,
+        typer.Option(help="ct (HU) or mri (magnitude): train a new prior NAME on the NIfTI files of --data."),
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
     seed: int = 0,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Change the recipe, as in training.crop=64 or blocks=3.")
+    ] = None,
 ) -> None:
     """Train a prior: checkpointed every three minutes, resumed by the same command."""
     from recon.priors.recipe import Recipe
     from recon.priors.training import Trainer
 
-    trainer = Trainer(Recipe.named(name), data, out or Path("runs") / name, seed, steps)
+    recipe = Recipe.named(name) if modality is None else Recipe.for_volumes(name, modality, data)
+    recipe = recipe.with_settings(settings or [])
+    trainer = Trainer(recipe, data, out or Path("runs") / recipe.name, seed, steps)
     with bar() as progress:
-        task = progress.add_task(f"train {name}", total=trainer.steps, completed=trainer.step, detail="")
+        task = progress.add_task(f"train {recipe.name}", total=trainer.steps, completed=trainer.step, detail="")
         for p in trainer.run():
             progress.update(task, completed=p.step, detail=f"loss {p.loss:.3f}")
             if p.validation_psnr:
@@ -56,11 +75,21 @@ def train(
 
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a training run.")],
+    data: Data,
     command: Annotated[str, typer.Option(help="The training command, for the card.")],
-    out: Annotated[Path | None, typer.Option(help="Folder; default: the installed package.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the weights and the card.")] = Path("priors"),
 ) -> None:
-    """Write a run's averaged weights as fp16 safetensors with a card."""
-    from recon.priors import registry
+    """Write a run's averaged weights as fp16 safetensors, measure them on the tuning set, and write their card."""
+    from recon.priors import export as exporting
 
-    card = registry.export(run / "checkpoint.pt", command, out or registry.WEIGHTS)
-    console.print(f"{card.weights}: {card.parameters / 1e6:.1f} M parameters, {card.steps} steps", highlight=False)
+    card = exporting.export(run, data, command, out)
+    _print(card)
+    console.print(f"written: {out / card.name}.yaml, which a job's method.prior can name", highlight=False)
+
+
+def _print(card: Card) -> None:
+    """The card as YAML, without the numbers that only programs read."""
+    shown = card.model_dump()
+    if card.familiarity is not None:
+        shown["familiarity"] = {"reference": card.familiarity.reference}
+    typer.echo(yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=120))

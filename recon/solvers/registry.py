@@ -9,11 +9,6 @@ from recon.solvers import annealed, astra_iterative, dds, fbp, sense, tv
 from recon.solvers.problem import Axis, Problem, Solver
 
 
-def needs_prior(settings: Method) -> bool:
-    """Whether the method asks a prior."""
-    return isinstance(settings, Annealed | DDS)
-
-
 def start(
     problem: Problem, settings: Method, *, prior: Prior | None = None, axis: Axis | None = None, seed: int = 0
 ) -> Solver:

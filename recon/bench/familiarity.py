@@ -1,0 +1,106 @@
+"""What each prior says of images it knows and of images it does not, from the samples shipped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recon import model as models
+from recon.formats import nifti, reader
+from recon.job import JobSpec
+from recon.methods import CGLS, CGSense
+from recon.priors import registry
+from recon.priors.card import Card
+from recon.priors.recipe import Recipe
+from recon.priors.slices import BRIGHT_PERCENTILE, tuning_images
+from recon.samples import SAMPLES
+from recon.solvers import registry as solvers
+from recon.solvers.problem import run
+
+AT_MOST = 12
+"""Slices of a volume that are judged, evenly spaced."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Familiarity of one object's slices: percentiles among slices of the kind the prior was trained on."""
+
+    prior: str
+    images: str
+    known: bool | None
+    """Whether the prior was trained on such anatomy; None for a volume of the user's."""
+    slices: int
+    lowest: float
+    median: float
+    highest: float
+
+
+def familiarity(volumes: list[Path]) -> Iterator[Row]:
+    """Judge the samples, and volumes of one's own (CT in HU, MRI in any magnitude), by both modalities' priors."""
+    for name, modality in (("ct", "ct"), ("brain-mri", "mri")):
+        prior = registry.load(name)
+        own = [(path.name, None, _volume(path, modality)) for path in volumes]
+        for label, known, images in [*_samples(modality, prior.card), *own]:
+            chosen = images[np.linspace(0, len(images) - 1, min(AT_MOST, len(images))).round().astype(int)]
+            found = prior.familiarity(chosen.to(torch.complex64) if prior.complex else chosen.float())
+            found = found[found.isfinite()]
+            low, middle, high = (round(float(v), 1) for v in (found.min(), found.median(), found.max()))
+            yield Row(name, label, known, len(found), low, middle, high)
+
+
+def _samples(modality: str, card: Card) -> list[tuple[str, bool | None, Tensor]]:
+    chest, brain = (tuning_images(SAMPLES, Recipe.named(name)) for name in ("ct", "brain-mri"))
+    body = nifti.read(SAMPLES / "ct_body.nii.gz")[0]
+    if modality == "mri":
+        scan = {"input": str(SAMPLES / "mri_brain_8coil.npy"), "acquisition": "mri-cartesian", "method": "cg-sense"}
+        return [
+            ("brain, tuning slices", True, brain),
+            ("measured brain, CG-SENSE", None, _reconstructed(scan, card)),
+            ("chest CT as a magnitude", False, (chest + 1) / 2),
+            ("body CT as a magnitude", False, (_hounsfield(body) + 1) / 2),
+        ]
+    tooth = {
+        "input": {"path": str(SAMPLES / "ct_tooth.h5"), "format": "dxchange", "slices": [0, 1]},
+        "acquisition": {"kind": "ct-parallel", "detector_mm": 0.01, "rotation_center_column": 296},
+        "method": "cgls",
+    }
+    disc = {
+        "input": {"path": str(SAMPLES / "ct_htc2022.npz"), "format": "htc", "scan": "solid_disc_subsample73"},
+        "acquisition": {"kind": "ct-fan", "rows": 512},
+        "method": "cgls",
+    }
+    return [
+        ("chest CT, tuning slices", True, chest),
+        ("body CT", True, _hounsfield(body)),
+        ("brain MRI", False, 2 * brain - 1),
+        ("measured tooth, CGLS", False, _reconstructed(tooth, card)),
+        ("measured acrylic disc, CGLS", False, _reconstructed(disc, card)),
+    ]
+
+
+def _hounsfield(volume: np.ndarray[Any, np.dtype[np.float32]]) -> Tensor:
+    recipe = Recipe.named("ct")
+    span = recipe.axis.high - recipe.axis.low
+    return (torch.from_numpy(volume).clamp(min=recipe.axis.low) - recipe.axis.low) / span * 2 - 1
+
+
+def _volume(path: Path, modality: str) -> Tensor:
+    values = nifti.read(path)[0]
+    if modality == "ct":
+        return _hounsfield(values)
+    return torch.from_numpy(values / (np.percentile(values, BRIGHT_PERCENTILE) or 1.0))
+
+
+def _reconstructed(value: dict[str, Any], card: Card) -> Tensor:
+    """A measured sample by a classical method, on the prior's axis."""
+    spec = JobSpec.parse(value)
+    files = {field: Path(str(file.path)) for field, file in spec.files().items()}
+    model = models.build(reader.read(spec, files))
+    settings = CGSense() if card.complex else CGLS()
+    return model.prior_axis(card).to_prior(run(solvers.start(model.problem, settings)))

@@ -1,0 +1,153 @@
+"""Quality of MRI methods: against a known volume, and on measured k-space against samples they were not given."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from operators.errors import InputError
+from operators.fourier import CartesianMRI
+from recon import model as models
+from recon.formats import nifti, numpy_files
+from recon.geometry import shifted_affine
+from recon.job import MRICartesian, Simulation
+from recon.measurement import Measurement
+from recon.methods import DEFAULT_PRIOR, Diffusion, Method
+from recon.priors import registry as priors
+from recon.priors.recipe import Recipe
+from recon.priors.slices import tuning_images
+from recon.quality import metrics
+from recon.simulate import simulate
+from recon.solvers import registry as solvers
+from recon.solvers.problem import Problem, run
+from recon.solvers.tv import classical_start, robust_maximum
+
+WAVELET = "l1-wavelet"
+HELD_OUT = 0.1
+"""Share of the measured points outside the calibration square that no method is given."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method on one measurement: PSNR in dB where the truth is known, else the misfit of the held-out samples."""
+
+    data: str
+    method: str
+    psnr: float | None
+    held_out_misfit: float | None
+    seconds: float
+
+
+def simulated(volume: Path, slices: tuple[int, int], settings: Simulation) -> Measurement:
+    """Multi-coil k-space of slices ``[first, last)`` of a magnitude volume, with phase and noise.
+
+    `volume` is NIfTI, or the ``.npz`` of slices that the ``brain-mri`` recipe validates on, for tuning.
+    """
+    values, affine = _tuning_slices(volume) if volume.suffix == ".npz" else nifti.read(volume)
+    chosen = values[slices[0] : slices[1]]
+    return simulate(chosen, shifted_affine(affine, slices[0]), MRICartesian(), settings)
+
+
+def _tuning_slices(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    recipe = Recipe.named("brain-mri")
+    source = recipe.validation[0].model_copy(update={"file": path.name})
+    images = tuning_images(path.parent, recipe.model_copy(update={"validation": [source]}))
+    return images.numpy(), np.diag([0.9, 0.9, 1e9, 1.0])
+
+
+def measured(path: Path) -> Measurement:
+    """Measured k-space ``([slices,] coils, rows, cols)`` from a ``.npy`` file."""
+    data = numpy_files.read(path)
+    if data.ndim not in (3, 4) or data.dtype.kind != "c":
+        raise InputError(f"{path.name} holds {data.shape} {data.dtype}, expected complex k-space", field="data")
+    return Measurement(data if data.ndim == 4 else data[None], MRICartesian())
+
+
+def sampling(case: str, noise: float) -> Simulation:
+    """Settings of a case like ``uniformx4`` or ``poissonx8``; the centre is 8 % up to x4 and 4 % beyond."""
+    pattern, _, factor = case.partition("x")
+    try:
+        center = 0.08 if float(factor) <= 4 else 0.04
+        return Simulation.model_validate(
+            {"pattern": pattern, "acceleration": factor, "center_fraction": center, "noise_std": noise}
+        )
+    except ValueError as error:
+        raise InputError(
+            f"{case!r} with noise {noise} is no sampling", field="sampling", remedy="write uniformx4 or poissonx8"
+        ) from error
+
+
+def compare(measurement: Measurement, name: str, methods: list[dict[str, object]], seed: int = 0) -> Iterator[Row]:
+    """Run each method, given as its settings with a name; ``l1-wavelet`` (sigpy) takes `weight` and `iterations`."""
+    held = None
+    if measurement.truth is None:
+        measurement, held = _withhold(measurement, seed)
+    model = models.build(measurement)
+    problem = model.problem
+    _ = problem.operator.norm  # outside the clock
+    for given in methods:
+        label = " ".join(str(v) for v in given.values())
+        solve = _wavelet(problem, given) if given["name"] == WAVELET else _ours(model, given)
+        started = time.perf_counter()
+        volume = solve()
+        seconds = time.perf_counter() - started
+        psnr = None
+        if measurement.truth is not None:
+            psnr = metrics.psnr(model.display(volume), measurement.truth)
+        misfit = None if held is None else _misfit(problem, volume, held)
+        yield Row(name, label, psnr, misfit, seconds)
+
+
+def _withhold(measurement: Measurement, seed: int) -> tuple[Measurement, Tensor]:
+    """The measurement without some samples, and the k-space of those alone."""
+    data = torch.from_numpy(measurement.data)
+    sampled = (data != 0).any(dim=1).all(dim=0)
+    rows, cols = sampled.shape
+    candidates = sampled.clone()
+    candidates[rows // 2 - 16 : rows // 2 + 16, cols // 2 - 16 : cols // 2 + 16] = False
+    chosen = candidates & (torch.rand(rows, cols, generator=torch.Generator().manual_seed(seed)) < HELD_OUT)
+    rest = Measurement((data * ~chosen).numpy(), measurement.acquisition)
+    return rest, data * chosen
+
+
+def _misfit(problem: Problem, volume: Tensor, held: Tensor) -> float:
+    """``|A x - y| / |y|`` over the held-out samples."""
+    assert isinstance(problem.operator, CartesianMRI)
+    points = (held != 0).any(dim=1).all(dim=0)
+    operator = CartesianMRI(points, problem.operator.maps)
+    return float(torch.linalg.vector_norm(operator(volume) - held) / torch.linalg.vector_norm(held))
+
+
+def _ours(model: models.Model, given: dict[str, object]) -> Callable[[], Tensor]:
+    settings: Method = TypeAdapter(Method).validate_python(given)
+    prior = None
+    if isinstance(settings, Diffusion):
+        prior = priors.load(settings.prior or DEFAULT_PRIOR["mri"])
+    axis = None if prior is None else model.prior_axis(prior.card)
+    return lambda: run(solvers.start(model.problem, settings, prior=prior, axis=axis))
+
+
+def _wavelet(problem: Problem, given: dict[str, object]) -> Callable[[], Tensor]:
+    """L1-wavelet regularised SENSE of sigpy (Lustig et al. 2007), on data scaled to an image maximum of one."""
+    from sigpy.mri.app import L1WaveletRecon
+
+    assert isinstance(problem.operator, CartesianMRI)
+    operator = problem.operator
+    scale = robust_maximum(classical_start(problem)) or 1.0
+    weight, iterations = float(str(given.get("weight", 1e-3))), int(str(given.get("iterations", 100)))
+
+    def one(index: int) -> Tensor:
+        maps, mask = (v[index % len(v)].numpy() for v in (operator.maps, operator.mask))
+        data, weights = problem.data[index].numpy() / scale, mask.astype(np.float32)
+        app = L1WaveletRecon(data, maps, weight, weights=weights, max_iter=iterations, show_pbar=False)
+        return torch.from_numpy(np.asarray(app.run(), dtype=np.complex64)) * scale
+
+    return lambda: torch.stack([one(index) for index in range(problem.slices)])

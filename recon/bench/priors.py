@@ -1,0 +1,126 @@
+"""Denoising against BM3D on the tuning slices, and the network's speed against the machine's peak in the same run."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from operators.errors import BackendUnavailable
+from recon.priors import registry
+from recon.priors.evaluate import SIGMAS, axis_sigma, denoising_psnr, peak_psnr
+from recon.priors.noise import SliceNoise
+from recon.priors.prior import NetworkPrior
+from recon.priors.recipe import Recipe
+from recon.priors.slices import tuning_images
+from recon.samples import SAMPLES
+
+SIZE, BATCH = 256, 8
+
+
+@dataclass(frozen=True)
+class Row:
+    """One prior at one noise level, PSNR in dB over all tuning slices; sigma for images that fill [-1, 1]."""
+
+    prior: str
+    sigma: float
+    psnr_noisy: float
+    psnr_bm3d: float | None
+    psnr: float
+
+
+@dataclass(frozen=True)
+class Speed:
+    """A network's speed in batches, and the share of what a bfloat16 matrix product reached in the same run."""
+
+    prior: str
+    ms_per_slice: float
+    gflop_per_slice: float
+    gflop_per_s: float
+    peak_gflop_per_s: float
+
+    @property
+    def share_of_peak(self) -> float:
+        """Between 0 and 1."""
+        return self.gflop_per_s / self.peak_gflop_per_s
+
+
+def denoising(names: list[str], data: Path = SAMPLES, *, with_bm3d: bool = True) -> Iterator[Row]:
+    """The denoising table: every prior at every level, on whole slices never trained on."""
+    reference: dict[tuple[str, float], float | None] = {}
+    for name in names:
+        prior = registry.load(name, field="name")
+        card = prior.card
+        # A user's own prior has no shipped recipe: its modality's tuning slices are what there is to compare on.
+        recipe = Recipe.named({"ct": "ct", "mri": "brain-mri"}[card.modality])
+        images = tuning_images(data, recipe)
+        for sigma in SIGMAS:
+            level = axis_sigma(sigma, is_complex=card.complex)
+            noisy = images + level * SliceNoise(1, len(images)).draw(images)
+            key = (card.modality, sigma)
+            if key not in reference:
+                reference[key] = _bm3d(noisy, images, level, is_complex=card.complex) if with_bm3d else None
+            psnr = denoising_psnr(
+                prior.denoise, images, sigma, is_complex=card.complex, super_resolution=card.super_resolution
+            )
+            psnr_noisy = peak_psnr(noisy, images, is_complex=card.complex)
+            yield Row(name, sigma, round(psnr_noisy, 2), reference[key], round(psnr, 2))
+
+
+def require_bm3d() -> None:
+    """Raise `BackendUnavailable` if BM3D is not installed."""
+    try:
+        import bm3d  # noqa: F401
+    except ImportError as error:
+        raise BackendUnavailable(
+            "the package bm3d is not installed",
+            remedy="pip install 'diffusion-recon[bench]', or give --no-bm3d (bm3d is free for research only)",
+        ) from error
+
+
+def _bm3d(noisy: Tensor, images: Tensor, sigma: float, *, is_complex: bool) -> float:
+    """BM3D (Dabov et al. 2007) on the real images; a complex prior is compared on its magnitudes."""
+    import bm3d
+
+    found = np.stack([bm3d.bm3d(x, sigma) for x in noisy.double().numpy()])
+    return round(peak_psnr(torch.from_numpy(found).float(), images, is_complex=is_complex), 2)
+
+
+def speed(name: str, repeats: int = 10) -> Speed:
+    """Time the network on slices of 256 x 256 in full batches, alternating with matrix products."""
+    prior = registry.load(name, field="name")
+    x = torch.zeros((BATCH, SIZE, SIZE), dtype=torch.complex64 if prior.complex else torch.float32)
+    x = SliceNoise(0, BATCH).draw(x)
+    condition = x if prior.conditional else None
+    compiled, prior.network.engine = prior.network.engine, None
+    with FlopCounterMode(display=False) as counter:  # sees torch's operations only, so not the compiled network
+        _denoise(prior, x, condition)
+    prior.network.engine = compiled
+    sizes = (1024, 2048, 4096)
+    matrices = {n: torch.randn(n, n, dtype=torch.bfloat16) for n in sizes}
+    best_network, best_product = math.inf, 0.0
+    with torch.inference_mode():
+        for _ in range(repeats):
+            best_network = min(best_network, _seconds(lambda: _denoise(prior, x, condition)))
+            for n, matrix in matrices.items():
+                seconds = _seconds(lambda matrix=matrix: matrix @ matrix)  # type: ignore[misc]
+                best_product = max(best_product, 2e-9 * n**3 / seconds)
+    gflop = counter.get_total_flops() / BATCH / 1e9
+    return Speed(name, best_network * 1e3 / BATCH, gflop, gflop * BATCH / best_network, best_product)
+
+
+def _denoise(prior: NetworkPrior, x: Tensor, condition: Tensor | None) -> Tensor:
+    return prior.denoise(x, 0.1, condition)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
