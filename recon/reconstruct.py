@@ -91,7 +91,6 @@ def reconstruct(spec: JobSpec, files: Mapping[str, Path], out: Path) -> Job:
     solver = solvers.start(model.problem, spec.method, prior=prior, axis=axis, seed=spec.seed)
     volume = yield from _stage(solver, spec.method.name, (0.3, 0.95))
     solve_s = time.monotonic() - solving
-    yield JobProgress(0.97, "writing")
     evaluations = 0 if prior is None else prior.evaluations
     yield JobProgress(0.96, "judging")
     familiarity = _familiarity(prior, axis, volume)
@@ -101,6 +100,7 @@ def reconstruct(spec: JobSpec, files: Mapping[str, Path], out: Path) -> Job:
             f"the prior does not know such images (familiarity {familiarity['median']} of 100, median of the slices):"
             " what the data leave open may be filled in wrongly; compare with the baselines"
         )
+    yield JobProgress(0.97, "writing")
     misfits = {k: model.problem.misfit(v) for k, v in {spec.method.name: volume, **baselines}.items()}
     report = {
         "name": spec.name,
