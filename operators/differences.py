@@ -36,3 +36,18 @@ def gradient_adjoint(p: Tensor) -> Tensor:
     x[:, :, 1:] += p[2, :, :, :-1]
     x[:, :, :-1] -= p[2, :, :, :-1]
     return x
+
+
+def gradient_z(x: Tensor) -> Tensor:
+    """Forward differences along slices, zero at the last one: ``(slices, rows, cols)`` to the same shape."""
+    out = torch.zeros_like(x)
+    out[:-1] = x[1:] - x[:-1]
+    return out
+
+
+def gradient_z_adjoint(p: Tensor) -> Tensor:
+    """Adjoint of `gradient_z`, same shape."""
+    x = torch.zeros_like(p)
+    x[1:] += p[:-1]
+    x[:-1] -= p[:-1]
+    return x

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from recon import schedules
 
 CARD_ENDINGS = (".yaml", ".yml")
 PRIOR_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
@@ -89,38 +91,154 @@ class Diffusion(MethodSettings):
         return Path(self.prior) if self.prior is not None and self.prior.endswith(CARD_ENDINGS) else None
 
 
-class Annealed(Diffusion):
-    """Annealed half-quadratic splitting with a diffusion prior (DiffPIR without fresh noise)."""
+class _Levels(Diffusion):
+    """What the methods share that go down a series of noise levels."""
 
-    name: Literal["annealed"] = "annealed"
-    steps: int = Field(30, ge=1, le=1_000)
-    sigma_first: float = Field(0.2, gt=0, le=10)
+    steps: int = Field(30, ge=1, le=10_000)
+    schedule: Literal["geometric", "ddpm"] = "geometric"
+    """Noise levels: a geometric series, or the times of the DDPM schedule, which has `sigma_first` 157."""
+    sigma_first: float = Field(0.2, gt=0, le=1_000)
     sigma_last: float = Field(0.005, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _times(self) -> Self:
+        if self.schedule == "ddpm" and self.steps > schedules.DDPM_TIMES:
+            raise ValueError(f"steps: {self.steps}, the ddpm schedule has {schedules.DDPM_TIMES} times")
+        return self
+
+    def sigmas(self) -> list[float]:
+        """The noise levels, falling."""
+        if self.schedule == "ddpm":
+            return schedules.ddpm(self.steps)
+        return schedules.geometric(self.sigma_first, self.sigma_last, self.steps)
+
+
+class _Steps(_Levels):
+    """What the methods share whose data step is a proximal one."""
+
     data_sigma: float = Field(5e-4, gt=0, le=1)
     """Noise the data term assumes at least, on the prior's axis; the measured noise is used when larger."""
     cg_iterations: int = Field(15, ge=1, le=200)
-    start: Literal["tv", "classical"] = "tv"
+    z_weight: float = Field(0.0, ge=0, le=100)
+    """Of total variation between slices, in units of each step's noise level; 0 leaves slices independent."""
+    start: Literal["tv", "classical", "zero"] = "tv"
 
 
-class DDS(Diffusion):
-    """Decomposed diffusion sampling in 2D with the proximal data step."""
+class Annealed(_Steps):
+    """Annealed half-quadratic splitting with a diffusion prior (DiffPIR without fresh noise)."""
+
+    name: Literal["annealed"] = "annealed"
+
+
+class _Preset(_Steps):
+    """A method with published constants: `preset` sets every default, what is given beside it wins."""
+
+    PRESETS: ClassVar[dict[str, dict[str, object]]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        preset = value.get("preset", cls.model_fields["preset"].default)
+        return {**cls.PRESETS.get(preset, {}), **value} if isinstance(preset, str) else value
+
+
+class DDS(_Preset):
+    """Decomposed diffusion sampling with the proximal data step; in 3D with a `z_weight`."""
+
+    PRESETS: ClassVar[dict[str, dict[str, object]]] = {
+        "tuned": {},
+        "paper": {"steps": 50, "schedule": "ddpm", "eta": 0.85, "gamma": 1.0, "cg_iterations": 5, "start": "zero"},
+    }
 
     name: Literal["dds"] = "dds"
-    steps: int = Field(30, ge=1, le=1_000)
-    sigma_first: float = Field(0.5, gt=0, le=50)
-    sigma_last: float = Field(0.005, gt=0, le=1)
+    preset: Literal["tuned", "paper"] = "tuned"
+    sigma_first: float = Field(0.5, gt=0, le=1_000)
     eta: float = Field(0.8, ge=0, le=1)
     """Share of fresh noise in each step's noise; 0 is deterministic."""
-    data_sigma: float = Field(5e-4, gt=0, le=1)
-    cg_iterations: int = Field(15, ge=1, le=200)
-    start: Literal["tv", "classical"] = "tv"
+    gamma: float | None = Field(None, gt=0, le=1e9)
+    """Fixed weight of the data in each step, as published; from the noise and sigma when not given."""
+
+
+class REDDiff(_Preset):
+    """Variational reconstruction regularised by a denoising diffusion process."""
+
+    PRESETS: ClassVar[dict[str, dict[str, object]]] = {
+        "tuned": {},
+        # The published defaults; 100 steps as its scripts have.
+        "paper": {
+            "update": "adam", "steps": 100, "schedule": "ddpm", "learning_rate": 0.1, "weight": 0.25, "decay": "none",
+            "weighting": "linear", "data_weight": 1.0, "reduction": "mean", "average": 0.0, "start": "classical",
+            "antithetic": False,
+        },
+    }  # fmt: skip
+
+    name: Literal["red-diff"] = "red-diff"
+    preset: Literal["tuned", "paper"] = "tuned"
+    update: Literal["proximal", "adam"] = "proximal"
+    antithetic: bool = True
+    """Evaluate each noise with both signs: twice the cost, and what noise would leave in the image cancels."""
+    learning_rate: float = Field(1.0, gt=0, le=10)
+    """Share of the way to the data step (proximal), or Adam's step on the prior's axis."""
+    decay: Literal["none", "cosine"] = "none"
+    """Of the learning rate, to 1 % (adam)."""
+    weight: float = Field(1.0, ge=0, le=100)
+    """Of the regulariser."""
+    weighting: Literal["linear", "sqrt", "square", "log", "trunc-linear", "const"] = "linear"
+    """How the regulariser's weight follows the noise level (adam)."""
+    data_weight: float = Field(1.0, gt=0, le=1e6)
+    reduction: Literal["sum", "mean"] = "sum"
+    """Sum or mean over measurements and pixels: with means the balance depends on their number (adam)."""
+    sigma_x0: float = Field(0.0, ge=0, le=1)
+    """Spread of the variational distribution."""
+    average: float = Field(0.2, ge=0, le=1)
+    """Share of the last iterates that is averaged."""
+
+
+class DiffusionMBIR(_Preset):
+    """2D diffusion prior on slices with total variation between them, by ADMM that shares its variables."""
+
+    PRESETS: ClassVar[dict[str, dict[str, object]]] = {
+        "fast": {},
+        # Published for images in [0, 1]; the prior's axis is twice as long, and the operator has norm one.
+        "paper": {"steps": 2000, "sigma_first": 756.0, "sigma_last": 0.02, "cg_iterations": 1},
+    }
+
+    name: Literal["diffusion-mbir"] = "diffusion-mbir"
+    preset: Literal["fast", "paper"] = "fast"
+    """`fast`: the sweep acts on the denoised volume (DDS in 3D). `paper`: predictor and corrector as published."""
+    sigma_first: float = Field(0.5, gt=0, le=1_000)
+    eta: float = Field(0.8, ge=0, le=1)
+    """Share of fresh noise in each step's noise (fast)."""
+    z_weight: float = Field(0.3, ge=0, le=100)
+    snr: float = Field(0.16, gt=0, le=1)
+    """Length of the Langevin step (paper)."""
+    penalty: float = Field(0.025, gt=0, le=1e3)
+    """ADMM's, beside the squared operator of norm one (paper)."""
+    threshold: float = Field(0.008, ge=0, le=10)
+    """Soft threshold of differences between slices (paper)."""
+    consistency: bool = True
+    """CT: end with one step of algebraic reconstruction (paper)."""
+
+
+class DPS(_Levels):
+    """Diffusion posterior sampling, a point of reference: the data's gradient goes through the network."""
+
+    name: Literal["dps"] = "dps"
+    steps: int = Field(1000, ge=1, le=10_000)
+    sigma_first: float = Field(20.0, gt=0, le=1_000)
+    sigma_last: float = Field(0.01, gt=0, le=1)
+    scale: float = Field(1.0, gt=0, le=1e3)
+    """Step along the gradient of the norm of the residual."""
 
 
 Method = Annotated[
-    FBP | SIRT | CGLS | TV | ZeroFilled | CGSense | Annealed | DDS,
+    FBP | SIRT | CGLS | TV | ZeroFilled | CGSense | Annealed | DDS | REDDiff | DiffusionMBIR | DPS,
     Field(discriminator="name"),
 ]
 
-CT_METHODS = ("fbp", "sirt", "cgls", "tv", "dds", "annealed")
-MRI_METHODS = ("zero-filled", "cg-sense", "tv", "dds", "annealed")
+DIFFUSION_METHODS = ("annealed", "dds", "red-diff", "diffusion-mbir", "dps")
+CT_METHODS = ("fbp", "sirt", "cgls", "tv", *DIFFUSION_METHODS)
+MRI_METHODS = ("zero-filled", "cg-sense", "tv", *DIFFUSION_METHODS)
 DEFAULT_PRIOR = {"ct": "ct", "mri": "brain-mri"}

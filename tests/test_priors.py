@@ -6,12 +6,14 @@ import hashlib
 import math
 import shutil
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 
 from operators.errors import InputError
+from recon import schedules
 from recon.formats import nifti
 from recon.priors import engine, noise, registry
 from recon.priors.diagnose import jacobian_asymmetry
@@ -25,7 +27,7 @@ SHIPPED = {"ct": False, "brain-mri": True}
 
 
 def test_variance_preserving_view_round_trips() -> None:
-    alpha_bar = noise.ddpm_alpha_bar()
+    alpha_bar = torch.tensor(schedules.ddpm_alpha_bars(), dtype=torch.float64)
     sigma = noise.sigma_from_alpha_bar(alpha_bar)
     assert torch.allclose(noise.alpha_bar_from_sigma(sigma), alpha_bar)
     assert (sigma.diff() > 0).all()
@@ -36,11 +38,14 @@ def test_variance_preserving_view_round_trips() -> None:
     assert torch.allclose(noise.to_variance_exploding(preserving, abar), x0 + level * n, atol=1e-5)
 
 
-def test_geometric_sigmas() -> None:
-    sigmas = noise.geometric_sigmas(0.2, 0.01, 30)
-    assert float(sigmas[0]) == pytest.approx(0.2) and float(sigmas[-1]) == pytest.approx(0.01)
-    assert float((sigmas[1:] / sigmas[:-1]).std()) < 1e-12
-    assert noise.geometric_sigmas(0.2, 0.01, 1).tolist() == [0.2]
+def test_noise_levels_fall() -> None:
+    sigmas = schedules.geometric(0.2, 0.01, 30)
+    assert sigmas[0] == pytest.approx(0.2) and sigmas[-1] == pytest.approx(0.01)
+    assert all(b / a == pytest.approx(sigmas[1] / sigmas[0]) for a, b in pairwise(sigmas))
+    assert schedules.geometric(0.2, 0.01, 1) == [0.2]
+    times = schedules.ddpm(50)
+    assert len(times) == 50 and times == sorted(times, reverse=True)
+    assert times[-1] == pytest.approx((1e-4 / (1 - 1e-4)) ** 0.5)  # time 0
 
 
 def test_noise_belongs_to_its_slice() -> None:

@@ -58,6 +58,7 @@ class Card(_Part):
     sigma_data: float
     channels: list[Annotated[int, Field(ge=1, le=4096)]] = Field(min_length=1, max_length=8)
     blocks: int = Field(ge=1, le=64)
+    unshuffle: int = Field(2, ge=1, le=4)
     super_resolution: int | None
     """Conditional: needs the same slice with this factor less resolution in plane."""
     weights: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors$")

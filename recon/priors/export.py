@@ -87,6 +87,7 @@ def _card(recipe: Recipe, state: dict[str, Any], sources: list[SliceSet], weight
         sigma_data=recipe.sigma_data,
         channels=recipe.channels,
         blocks=recipe.blocks,
+        unshuffle=recipe.unshuffle,
         super_resolution=recipe.super_resolution,
         weights=weights.name,
         sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),

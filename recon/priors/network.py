@@ -17,8 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-UNSHUFFLE = 2
-"""The stem folds 2 x 2 pixels into channels: a quarter of the positions for the same receptive field."""
 NOISE_FEATURES = 128
 """Cosines and sines that describe the noise level."""
 EMBEDDING = 112
@@ -76,6 +74,8 @@ class Denoiser(nn.Module):
         Residual blocks of each level, on the way down and on the way up.
     condition_channels
         Channels of an image of the same size that the estimate is conditioned on; 0 for none.
+    unshuffle
+        The stem folds so many pixels each way into channels: fewer positions for the same receptive field.
     """
 
     def __init__(
@@ -85,14 +85,16 @@ class Denoiser(nn.Module):
         sigma_data: float,
         blocks: int = 2,
         condition_channels: int = 0,
+        unshuffle: int = 2,
     ) -> None:
         super().__init__()
         self.image_channels, self.condition_channels, self.sigma_data = image_channels, condition_channels, sigma_data
         self.engine: Callable[[Tensor, Tensor], Tensor] | None = None
         """Computes `body` in its place, as `recon.priors.engine` does."""
-        self.multiple = math.lcm(UNSHUFFLE * 2 ** (len(channels) - 1), PHASE_BLOCK)
+        self.unshuffle = unshuffle
+        self.multiple = math.lcm(unshuffle * 2 ** (len(channels) - 1), PHASE_BLOCK)
         """Rows and columns must be multiples of this."""
-        folded = UNSHUFFLE**2
+        folded = unshuffle**2
         self.embed = nn.Sequential(
             nn.Linear(NOISE_FEATURES, EMBEDDING), nn.SiLU(), nn.Linear(EMBEDDING, EMBEDDING), nn.SiLU()
         )
@@ -142,8 +144,10 @@ class Denoiser(nn.Module):
         return c_skip * x + c_out * turned(self._raw(turned(given, conjugate(phase)), sigma), phase)
 
     def _raw(self, x: Tensor, sigma: Tensor) -> Tensor:
-        folded = functional.pixel_unshuffle(x, UNSHUFFLE)
-        return functional.pixel_shuffle((self.engine or self.body)(folded, noise_features(sigma)), UNSHUFFLE)
+        folded = functional.pixel_unshuffle(x, self.unshuffle)
+        # What is compiled has no gradient.
+        body = self.body if self.engine is None or folded.requires_grad else self.engine
+        return functional.pixel_shuffle(body(folded, noise_features(sigma)), self.unshuffle)
 
     def body(self, x: Tensor, features: Tensor) -> Tensor:
         """The network proper: folded images and noise features, float32, to folded images, float32.

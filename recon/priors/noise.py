@@ -12,20 +12,6 @@ import torch
 from torch import Tensor
 
 
-def geometric_sigmas(first: float, last: float, steps: int) -> Tensor:
-    """``steps`` noise levels falling geometrically from `first` to `last`, float64."""
-    if steps == 1:
-        return torch.tensor([first], dtype=torch.float64)
-    ratio = (last / first) ** (1 / (steps - 1))
-    sigmas: Tensor = first * ratio ** torch.arange(steps, dtype=torch.float64)
-    return sigmas
-
-
-def ddpm_alpha_bar(steps: int = 1000, first: float = 1e-4, last: float = 0.02) -> Tensor:
-    """Cumulative signal power of the linear-beta DDPM schedule (Ho et al. 2020, arXiv 2006.11239)."""
-    return torch.cumprod(1 - torch.linspace(first, last, steps, dtype=torch.float64), dim=0)
-
-
 def sigma_from_alpha_bar(alpha_bar: Tensor) -> Tensor:
     """Noise level of the same image in the variance-exploding view: ``sqrt((1 - abar) / abar)``."""
     return ((1 - alpha_bar) / alpha_bar).sqrt()

@@ -55,9 +55,8 @@ class NetworkPrior:
         """Whether `denoise` needs a condition."""
         return self.card.super_resolution is not None
 
-    @torch.inference_mode()
     def denoise(self, x: Tensor, sigma: float, condition: Tensor | None = None) -> Tensor:
-        """``E[x0 | x = x0 + sigma n]``, slice by slice.
+        """``E[x0 | x = x0 + sigma n]``, slice by slice; differentiable, slowly, if `x` requires a gradient.
 
         Parameters
         ----------
@@ -97,7 +96,7 @@ class NetworkPrior:
         inside = _limited(x, limit)
         given = inside if x.is_complex() else inside.clamp(min=-1.0 - 4 * sigma)
         condition = None if condition is None else _limited(condition, limit)
-        return apply(self.network, given, sigma, condition) + (x - inside)
+        return apply(self.network, given, sigma, condition) + (x - inside).detach()
 
     def familiarity(self, x: Tensor) -> Tensor:
         """How usual slices look to the prior, as a percentile of slices of the kind it was trained on.
@@ -152,15 +151,17 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-@torch.inference_mode()
 def apply(network: Denoiser, x: Tensor, sigma: float, condition: Tensor | None = None) -> Tensor:
     """A network on slices ``(slices, rows, cols)`` of any size, float32 or complex64, in blocks.
 
     Sizes that the network cannot take are padded by repeating the edge, and cropped again.
     """
     given = [x] if condition is None else [x, condition]
-    blocks = zip(*(g.split(BATCH) for g in given), strict=True)
-    return torch.cat([_block(network, list(block), sigma) for block in blocks]) if len(x) else x
+    if not len(x):
+        return x
+    with torch.inference_mode(not x.requires_grad), torch.autocast("cpu", torch.bfloat16, enabled=x.requires_grad):
+        blocks = zip(*(g.split(BATCH) for g in given), strict=True)
+        return torch.cat([_block(network, list(block), sigma) for block in blocks])
 
 
 def _block(network: Denoiser, given: list[Tensor], sigma: float) -> Tensor:

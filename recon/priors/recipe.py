@@ -57,6 +57,10 @@ class Training(_Strict):
     """Share of crops taken at half resolution."""
     rotate: float = Field(0.0, ge=0, le=1)
     """Share of slices turned and scaled at random, which smooths them."""
+    intensity: float = Field(0.0, ge=0, lt=1)
+    """Real images are scaled by up to this share, from the low end of the axis; complex ones always are."""
+    ema: float = Field(0.999, ge=0, lt=1)
+    """Share of the averaged weights that a step keeps."""
 
 
 class Recipe(_Strict):
@@ -71,6 +75,8 @@ class Recipe(_Strict):
     sigma_data: float = Field(gt=0)
     channels: list[Annotated[int, Field(ge=1, le=4096)]] = Field(min_length=1, max_length=8)
     blocks: int = Field(ge=1, le=64)
+    unshuffle: int = Field(2, ge=1, le=4)
+    """Pixels each way that the stem folds into channels."""
     super_resolution: int | None = Field(None, ge=2, le=8)
     """Condition on the same slice with this factor less resolution in plane (complex priors)."""
     start: str | None = None
@@ -88,10 +94,11 @@ class Recipe(_Strict):
             raise ValueError(
                 f"training.crop: {self.training.crop} is no multiple of the factor {self.super_resolution}"
             )
-        multiple = 2 ** len(self.channels)
+        multiple = self.unshuffle * 2 ** (len(self.channels) - 1)
         if self.training.crop % multiple:
             raise ValueError(
-                f"training.crop: {self.training.crop} is no multiple of {multiple}, as {len(self.channels)} levels need"
+                f"training.crop: {self.training.crop} is no multiple of {multiple}, as unshuffle {self.unshuffle}"
+                f" and {len(self.channels)} levels need"
             )
         return self
 
@@ -136,12 +143,12 @@ class Recipe(_Strict):
             *parts, last = path.split(".")
             place: Any = changed
             for part in parts:
-                place = place.get(part) if isinstance(place, dict) else None
+                place = _inside(place, part)
             if not equals or not isinstance(place, dict) or last not in place:
                 raise InputError(
                     f"{setting!r} does not set anything of a recipe",
                     field="set",
-                    remedy="write it as training.crop=64; recon/priors/recipes shows the names",
+                    remedy="write it as training.crop=64 or sources.1.share=0; recon/priors/recipes shows the names",
                 )
             try:
                 place[last] = yaml.safe_load(text)
@@ -164,3 +171,10 @@ class Recipe(_Strict):
                 remedy=f"choose one of: {known}; or add --modality to train on NIfTI volumes",
             )
         return cls.read(path)
+
+
+def _inside(place: Any, part: str) -> Any:
+    """An entry of a dictionary by name or of a list by number; None if there is none."""
+    if isinstance(place, list) and part.isdecimal() and int(part) < len(place):
+        return place[int(part)]
+    return place.get(part) if isinstance(place, dict) else None

@@ -121,7 +121,9 @@ def new_network(shape: Card | Recipe) -> Denoiser:
     """A network of the shape that a recipe or a card says, untrained, in channels-last layout."""
     image_channels = 2 if shape.complex else 1
     condition_channels = 0 if shape.super_resolution is None else image_channels
-    network = Denoiser(image_channels, shape.channels, shape.sigma_data, shape.blocks, condition_channels)
+    network = Denoiser(
+        image_channels, shape.channels, shape.sigma_data, shape.blocks, condition_channels, shape.unshuffle
+    )
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
 

@@ -155,7 +155,8 @@ class Crops:
         # A pixel that resampling mixed with an unknown one is unknown.
         image, known = planes[0], (planes[1] > 0.999).float()
         if not self.recipe.complex:
-            return torch.stack([image, known])
+            gain = augment.uniform(generator, 1 - settings.intensity, 1 + settings.intensity)
+            return torch.stack([(image + 1) * gain - 1, known])
         return torch.cat(self._complex(image, known, generator))
 
     def _padded(self, planes: Tensor) -> Tensor:

@@ -23,7 +23,6 @@ from recon.priors.slices import Crops, SliceSet, tuning_images
 WARM_UP = 200
 COOL_DOWN = 0.8
 """Share of the run over which the learning rate falls linearly to zero."""
-EMA = 0.999
 
 
 @dataclass(frozen=True)
@@ -154,7 +153,7 @@ class Trainer:
             raise Diverged(f"the loss is {float(loss)} at step {self.step}", remedy="lower training.learning_rate")
         loss.backward()
         self.optimizer.step(learning_rate(self.step, self.steps, settings.learning_rate))
-        decay = min(EMA, (1 + self.step) / (10 + self.step))
+        decay = min(settings.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             for name, value in self.model.state_dict().items():
                 self.average[name].lerp_(value, 1 - decay)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from recon.methods import Annealed
-from recon.priors.noise import geometric_sigmas
 from recon.priors.prior import Prior
 from recon.solvers.data_step import START_STEPS, DataStep, warm_start
 from recon.solvers.problem import Axis, Problem, Progress, Solver, check_finite
@@ -12,7 +11,7 @@ from recon.solvers.problem import Axis, Problem, Progress, Solver, check_finite
 def solve(problem: Problem, settings: Annealed, prior: Prior, axis: Axis) -> Solver:
     """Alternate ``x <- D(x, sigma)`` and the proximal data step while sigma falls geometrically.
 
-    Deterministic: no fresh noise is drawn, so there is no seed and slices are independent.
+    Deterministic: no fresh noise is drawn, so there is no seed. Slices are independent without a `z_weight`.
 
     Parameters
     ----------
@@ -32,9 +31,8 @@ def solve(problem: Problem, settings: Annealed, prior: Prior, axis: Axis) -> Sol
     """
     total = START_STEPS + settings.steps
     x = axis.to_prior((yield from warm_start(problem, settings.start, settings.steps)))
-    fit = DataStep(problem, axis, settings.data_sigma, settings.cg_iterations)
-    for step, level in enumerate(geometric_sigmas(settings.sigma_first, settings.sigma_last, settings.steps), 1):
-        sigma = float(level)
+    fit = DataStep(problem, axis, settings.data_sigma, settings.cg_iterations, settings.z_weight)
+    for step, sigma in enumerate(settings.sigmas(), 1):
         x = fit(prior.denoise(x, sigma), sigma)
         volume = check_finite(axis.to_physical(x), "annealed")
         yield Progress(START_STEPS + step, total, problem.misfit(volume), volume)

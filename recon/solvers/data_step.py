@@ -8,6 +8,7 @@ from torch import Tensor
 from operators.linear import conjugate_gradient
 from recon.methods import TV
 from recon.solvers import tv
+from recon.solvers.along_z import AlongZ
 from recon.solvers.problem import Axis, Problem, Progress, Solver
 
 START_STEPS = 10
@@ -16,6 +17,9 @@ START_STEPS = 10
 
 class DataStep:
     """``argmin_u |B u - d|^2 / (2 s^2) + |u - v|^2 / (2 sigma^2)`` with ``B = A / |A|`` on the prior's axis.
+
+    With a `z_weight` the sum has ``z_weight / sigma |W D_z u|_1`` in addition, of which each call makes one ADMM
+    sweep: `v` is taken to err by about sigma between slices too.
 
     Parameters
     ----------
@@ -27,9 +31,21 @@ class DataStep:
         Noise `s` that the data term assumes at least; the measured noise counts when it is larger.
     iterations
         Conjugate gradient iterations a step.
+    z_weight
+        Of total variation between slices; 0 leaves them independent.
+    gamma
+        Fixed weight of the squared misfit beside ``|u - v|^2``, whatever noise and sigma; from these when None.
     """
 
-    def __init__(self, problem: Problem, axis: Axis, data_sigma: float, iterations: int) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        axis: Axis,
+        data_sigma: float,
+        iterations: int,
+        z_weight: float = 0.0,
+        gamma: float | None = None,
+    ) -> None:
         self.operator = problem.operator.normalized()
         self.iterations = iterations
         norm = problem.operator.norm
@@ -38,20 +54,39 @@ class DataStep:
             data = data - problem.operator.forward(torch.full_like(problem.zeros(), axis.offset))
         self.data = data / (norm * axis.scale)
         self.sigma = max(data_sigma, problem.noise_std / (norm * axis.scale))
+        self.z_weight, self.gamma = z_weight, gamma
+        self.along_z = AlongZ(problem.zeros(), problem.pixel_mm / problem.slice_mm) if z_weight > 0 else None
 
     def __call__(self, v: Tensor, sigma: float) -> Tensor:
         """The step from `v`, whose error is about `sigma`; `v` is ``(slices, rows, cols)``."""
-        anchor = (self.sigma / sigma) ** 2
+        anchor = (self.sigma / sigma) ** 2 if self.gamma is None else 1 / self.gamma
         # Solved for the change of `v`: rounding then stays in the range of the adjoint. Solved for `u` it
         # would leak into the null space, where only the tiny anchor holds it.
         residual = self.operator.adjoint(self.data - self.operator.forward(v))
+        if self.along_z is not None:
+            return self._coupled(v, residual, anchor, sigma, self.along_z)
         return v + conjugate_gradient(
             lambda change: self.operator.normal(change) + anchor * change, residual, None, self.iterations
         )
 
+    def _coupled(self, v: Tensor, residual: Tensor, anchor: float, sigma: float, along_z: AlongZ) -> Tensor:
+        # ADMM's penalty is that of the anchor: it sets the speed, not the limit.
+        right = residual + along_z.pull(v, anchor)
+
+        def system(change: Tensor) -> Tensor:
+            # Coupled slices are one unknown: the volume travels through the solver as a batch of one.
+            inner = change[0]
+            return (self.operator.normal(inner) + anchor * inner + along_z.stiffness(inner, anchor))[None]
+
+        u: Tensor = v + conjugate_gradient(system, right[None], None, self.iterations)[0]
+        along_z.update(u, self.z_weight * sigma)
+        return u
+
 
 def warm_start(problem: Problem, kind: str, steps: int) -> Solver:
     """The classical image a diffusion solver starts from, reporting as the first steps of `steps` more."""
+    if kind == "zero":
+        return problem.zeros()
     if kind == "classical":
         volume = tv.classical_start(problem)
         yield Progress(START_STEPS, START_STEPS + steps, problem.misfit(volume), volume, "start")

@@ -1,9 +1,9 @@
-"""Decomposed diffusion sampling, 2D: Tweedie estimate, proximal data step, re-noise."""
+"""Decomposed diffusion sampling, 2D or 3D: Tweedie estimate, proximal data step, re-noise."""
 
 from __future__ import annotations
 
 from recon.methods import DDS
-from recon.priors.noise import SliceNoise, geometric_sigmas, noise_prediction
+from recon.priors.noise import SliceNoise, noise_prediction
 from recon.priors.prior import Prior
 from recon.solvers.data_step import START_STEPS, DataStep, warm_start
 from recon.solvers.problem import Axis, Problem, Progress, Solver, check_finite
@@ -24,14 +24,15 @@ def solve(problem: Problem, settings: DDS, prior: Prior, axis: Axis, seed: int) 
 
     References
     ----------
-    Chung, Lee and Ye 2024, DDS (arXiv 2303.05754), algorithm 1 with the proximal data step of its
-    equation 14; started from a noised classical image (Chung et al. 2022, arXiv 2112.05146).
+    Chung, Lee and Ye 2024, DDS (arXiv 2303.05754), algorithm 1 with the proximal data step of its equation 14,
+    and in 3D total variation between slices as in its section 3.3; started from a noised classical image
+    (Chung et al. 2022, arXiv 2112.05146).
     """
     total = START_STEPS + settings.steps
     noise = SliceNoise(seed, problem.slices)
-    sigmas = [float(s) for s in geometric_sigmas(settings.sigma_first, settings.sigma_last, settings.steps)]
+    sigmas = settings.sigmas()
     start = axis.to_prior((yield from warm_start(problem, settings.start, settings.steps)))
-    fit = DataStep(problem, axis, settings.data_sigma, settings.cg_iterations)
+    fit = DataStep(problem, axis, settings.data_sigma, settings.cg_iterations, settings.z_weight, settings.gamma)
     x = start + sigmas[0] * noise.draw(start)
     for step, (sigma, following) in enumerate(zip(sigmas, [*sigmas[1:], 0.0], strict=True), 1):
         denoised = prior.denoise(x, sigma)

@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 from operators.errors import InputError
-from recon.methods import CGLS, DDS, FBP, SIRT, TV, Annealed, CGSense, Method, ZeroFilled
+from recon.methods import (
+    CGLS,
+    DDS,
+    DPS,
+    FBP,
+    SIRT,
+    TV,
+    Annealed,
+    CGSense,
+    Diffusion,
+    DiffusionMBIR,
+    Method,
+    REDDiff,
+    ZeroFilled,
+)
 from recon.priors.prior import Prior
-from recon.solvers import annealed, astra_iterative, dds, fbp, sense, tv
+from recon.solvers import annealed, astra_iterative, dds, diffusion_mbir, dps, fbp, red_diff, sense, tv
 from recon.solvers.problem import Axis, Problem, Solver
 
 
@@ -28,11 +42,25 @@ def start(
             return tv.solve(problem, settings)
         case ZeroFilled() | CGSense():
             return sense.solve(problem, settings)
-        case Annealed() | DDS():
+        case Diffusion():
             if prior is None or axis is None:
                 raise InputError(f"{settings.name} needs a prior and its axis", field="method.prior")
             if prior.complex != problem.operator.domain.complex:
                 raise InputError("the prior and the acquisition are of different modalities", field="method.prior")
-            if isinstance(settings, DDS):
-                return dds.solve(problem, settings, prior, axis, seed)
+            return _diffusion(problem, settings, prior, axis, seed)
+
+
+def _diffusion(problem: Problem, settings: Diffusion, prior: Prior, axis: Axis, seed: int) -> Solver:
+    match settings:
+        case Annealed():
             return annealed.solve(problem, settings, prior, axis)
+        case DDS():
+            return dds.solve(problem, settings, prior, axis, seed)
+        case REDDiff():
+            return red_diff.solve(problem, settings, prior, axis, seed)
+        case DiffusionMBIR():
+            return diffusion_mbir.solve(problem, settings, prior, axis, seed)
+        case DPS():
+            return dps.solve(problem, settings, prior, axis, seed)
+        case _:
+            raise AssertionError(settings)

@@ -1,0 +1,34 @@
+"""Falling noise levels, as plain numbers: sigma of ``x = x0 + sigma n``. Knows neither torch nor networks."""
+
+from __future__ import annotations
+
+import math
+
+DDPM_TIMES = 1000
+"""Times of the schedule that most published priors were trained on."""
+DDPM_BETAS = (1e-4, 0.02)
+
+
+def geometric(first: float, last: float, steps: int) -> list[float]:
+    """`steps` noise levels falling geometrically from `first` to `last`."""
+    if steps == 1:
+        return [first]
+    return [first * (last / first) ** (step / (steps - 1)) for step in range(steps)]
+
+
+def ddpm_alpha_bars() -> list[float]:
+    """Cumulative signal power of the linear-beta DDPM schedule at times 0 to 999 (Ho et al. 2020, arXiv 2006.11239)."""
+    first, last = DDPM_BETAS
+    product, found = 1.0, []
+    for time in range(DDPM_TIMES):
+        product *= 1 - (first + (last - first) * time / (DDPM_TIMES - 1))
+        found.append(product)
+    return found
+
+
+def ddpm(steps: int) -> list[float]:
+    """`steps` noise levels at equally spaced DDPM times down to 0: ``sigma = sqrt((1 - abar) / abar)``."""
+    skip = max(1, DDPM_TIMES // steps)
+    times = range(0, DDPM_TIMES, skip)[:steps][::-1]
+    alpha_bars = ddpm_alpha_bars()
+    return [math.sqrt((1 - alpha_bars[t]) / alpha_bars[t]) for t in times]

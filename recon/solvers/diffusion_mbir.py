@@ -1,0 +1,80 @@
+"""DiffusionMBIR: a 2D diffusion prior on slices, total variation between them, predictor and corrector as published."""
+
+from __future__ import annotations
+
+import torch
+
+from operators.linear import conjugate_gradient
+from recon.methods import DDS, DiffusionMBIR
+from recon.priors.noise import SliceNoise
+from recon.priors.prior import Prior
+from recon.solvers import dds
+from recon.solvers.along_z import AlongZ
+from recon.solvers.data_step import DataStep
+from recon.solvers.problem import Axis, Problem, Progress, Solver, check_finite
+
+
+def solve(problem: Problem, settings: DiffusionMBIR, prior: Prior, axis: Axis, seed: int) -> Solver:
+    """Sample the volume along falling sigma, with one ADMM sweep of the data term and TV along z a step.
+
+    ``fast`` is DDS in 3D: the sweep acts on the Tweedie estimate and keeps close to it. ``paper`` is the published
+    variance-exploding predictor-corrector sampler: reverse diffusion, one Langevin step, and the sweep on the
+    noisy volume itself, whose variables persist. Norms in the Langevin step are a slice's own, so that the
+    result does not depend on how slices are batched; slices pass the network in batches.
+
+    Parameters
+    ----------
+    problem, settings, prior, axis
+        As in `recon.solvers.annealed.solve`.
+    seed
+        Noise is keyed by (seed, slice).
+
+    References
+    ----------
+    Chung et al. 2023, DiffusionMBIR (arXiv 2211.10655), algorithm 1; Song et al. 2021 (arXiv 2011.13456),
+    algorithms 2 and 4 (predictor and corrector); Chung, Lee and Ye 2024, DDS (arXiv 2303.05754), section 3.3.
+    """
+    if settings.preset == "fast":
+        shared = settings.model_dump(include=set(DDS.model_fields) - {"name", "preset"})
+        return (yield from dds.solve(problem, DDS(**shared), prior, axis, seed))
+    return (yield from _paper(problem, settings, prior, axis, seed))
+
+
+def _paper(problem: Problem, settings: DiffusionMBIR, prior: Prior, axis: Axis, seed: int) -> Solver:
+    noise = SliceNoise(seed, problem.slices)
+    sigmas = settings.sigmas()
+    term = DataStep(problem, axis, settings.data_sigma, settings.cg_iterations)
+    along_z = AlongZ(problem.zeros(), 1.0)
+    back = term.operator.adjoint(term.data)
+    x = sigmas[0] * noise.draw(problem.zeros())
+    for step, (sigma, following) in enumerate(zip(sigmas, [*sigmas[1:], 0.0], strict=True), 1):
+        # Predictor: the score is (D(x) - x) / sigma^2.
+        drop = sigma**2 - following**2
+        x = x + drop / sigma**2 * (prior.denoise(x, sigma) - x) + drop**0.5 * noise.draw(x)
+        # Corrector: one Langevin step whose length follows the ratio of the norms of noise and score.
+        score = (prior.denoise(x, sigma) - x) / sigma**2
+        fresh = noise.draw(x)
+        ratio = _norms(fresh) / _norms(score).clamp(min=1e-38)
+        length = 2 * (settings.snr * ratio) ** 2
+        x = x + length * score + (2 * length).sqrt() * fresh
+
+        right = back + along_z.pull(torch.zeros_like(x), settings.penalty)
+
+        def system(v: torch.Tensor) -> torch.Tensor:
+            return (term.operator.normal(v[0]) + along_z.stiffness(v[0], settings.penalty))[None]
+
+        x = conjugate_gradient(system, right[None], x[None], settings.cg_iterations)[0]
+        along_z.update(x, settings.threshold)
+        volume = check_finite(axis.to_physical(x), "diffusion-mbir")
+        yield Progress(step, settings.steps, problem.misfit(volume), volume)
+    if settings.consistency and not x.is_complex():
+        # One step of simultaneous algebraic reconstruction; pixels that no ray sees stay as they are.
+        seen = term.operator.normal(torch.ones_like(x))
+        change = term.operator.adjoint(term.data - term.operator.forward(x))
+        x = x + torch.where(seen > 1e-6, change / seen.clamp(min=1e-6), 0.0)
+    return axis.to_physical(x)
+
+
+def _norms(x: torch.Tensor) -> torch.Tensor:
+    norms: torch.Tensor = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True)
+    return norms
