@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from operators.errors import InputError
 from operators.geometry import FanBeam, ParallelBeam
-from recon.job import CTFan, CTParallel
+from recon.job import CTFan, CTParallel, MRIResolution
 
 WATER_PER_MM = 0.02
 """Attenuation of water near 60 keV in 1/mm, used for simulation."""
@@ -78,3 +78,21 @@ def shifted_affine(affine: NDArray[np.float64], first_slice: int) -> NDArray[np.
     moved = affine.copy()
     moved[:3, 3] += first_slice * affine[:3, 2]
     return moved
+
+
+def finer_affine(
+    affine: NDArray[np.float64], shape: tuple[int, int, int], acquisition: MRIResolution
+) -> NDArray[np.float64]:
+    """The affine of the high-resolution volume, from that of the low-resolution stack and its `shape`."""
+    factor, finer = acquisition.factor, affine.copy()
+    if acquisition.direction == "slices":
+        finer[:3, 2] /= factor
+        # A thick slice's centre is the middle of its thin ones.
+        finer[:3, 3] -= (factor - 1) / 2 * finer[:3, 2]
+        return finer
+    finer[:3, :2] /= factor
+    for axis, size in ((0, shape[2]), (1, shape[1])):
+        # Truncated k-space keeps the grids' centres together, see `operators.resolution.Truncation`.
+        first = factor * size // 2 - factor * (size // 2)
+        finer[:3, 3] -= first * finer[:3, axis]
+    return finer

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from operators.errors import InputError
-from recon.methods import CT_METHODS, MRI_METHODS, Annealed, Diffusion, Method
+from recon.methods import METHODS, Annealed, Boundary, Diffusion, Method
 
 UPLOAD_ID = r"^[a-z2-7]{26}$"
 MAX_SPEC_BYTES = 1_000_000
@@ -49,7 +49,8 @@ class Simulation(_Part):
     photons: float | None = Field(None, gt=0, le=1e12)
     """CT: photons a ray through air; None is noiseless."""
     noise_std: float = Field(0.0, ge=0)
-    """MRI: standard deviation of the k-space noise, a share of the largest image value."""
+    """MRI: standard deviation of the noise of k-space, or of a low-resolution stack, a share of the largest
+    image value."""
     views: int = Field(60, ge=1, le=10_000)
     """CT: equally spaced over half a turn (parallel) or a whole one (fan) when no angles are given."""
     coils: int = Field(8, ge=1, le=128)
@@ -183,14 +184,32 @@ class MRICartesian(_Part):
     """Noise of k-space a real channel; estimated when not given."""
 
 
-Acquisition = Annotated[CTParallel | CTFan | MRICartesian, Field(discriminator="kind")]
+class MRIResolution(_Part):
+    """A magnitude MRI stack of too low a resolution: NIfTI, or an array ``(slices, rows, cols)``.
+
+    ``plane``: truncated k-space, `factor` times fewer points in rows and in columns. ``slices``: thick slices
+    without gaps, each the mean of `factor` thin ones.
+    """
+
+    kind: Literal["mri-resolution"] = "mri-resolution"
+    factor: int = Field(2, ge=2, le=8)
+    direction: Literal["plane", "slices"] = "plane"
+    pixel_mm: float | None = Field(None, gt=0)
+    """Of the stack as it is given; a NIfTI file has its own."""
+    slice_mm: float | None = Field(None, gt=0)
+    noise_std: float | None = Field(None, ge=0)
+    """Of the stack, in its unit; taken as none when not given."""
+
+
+AnyAcquisition = CTParallel | CTFan | MRICartesian | MRIResolution
+Acquisition = Annotated[AnyAcquisition, Field(discriminator="kind")]
 
 
 class Output(_Part):
     """What to write."""
 
     format: Literal["nifti", "numpy"] = "nifti"
-    baselines: list[Literal["fbp", "sirt", "cgls", "tv", "zero-filled", "cg-sense"]] | None = None
+    baselines: list[Literal["fbp", "sirt", "cgls", "tv", "zero-filled", "cg-sense", "interpolation"]] | None = None
     """Classical reconstructions beside the result; one quick one when not given."""
     montage: bool = True
 
@@ -272,13 +291,14 @@ class JobSpec(_Part):
                 part["path"] = str((folder / file.path).resolve())
         if isinstance(self.method, Diffusion) and self.method.prior_path is not None:
             data["method"]["prior"] = str((folder / self.method.prior_path).resolve())
+        if isinstance(self.method, Boundary) and self.method.calibration_path is not None:
+            data["method"]["calibration"] = str((folder / self.method.calibration_path).resolve())
         return JobSpec.model_validate(data)
 
 
-def check_method(acquisition: CTParallel | CTFan | MRICartesian, method: str) -> None:
-    """Raise ValueError if a method does not fit the modality."""
-    mri = isinstance(acquisition, MRICartesian)
-    allowed = MRI_METHODS if mri else CT_METHODS
+def check_method(acquisition: AnyAcquisition, method: str) -> None:
+    """Raise ValueError if a method does not fit the kind of acquisition."""
+    allowed = METHODS[acquisition.kind]
     if method not in allowed:
         raise ValueError(f"method {method!r} does not fit {acquisition.kind}; use one of {', '.join(allowed)}")
 
@@ -300,10 +320,7 @@ def problems(error: ValidationError) -> list[dict[str, str]]:
     return found
 
 
-_TAGS = {
-    "ct-parallel", "ct-fan", "mri-cartesian", "AngleRange", "list[float]",
-    *CT_METHODS, *MRI_METHODS,
-}  # fmt: skip
+_TAGS = {"AngleRange", "list[float]", *METHODS, *(name for names in METHODS.values() for name in names)}
 
 
 def invalid(error: ValidationError, source: str) -> InputError:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.job import CTFan, CTParallel, MRICartesian
+from recon.job import AnyAcquisition
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,11 @@ class Measurement:
     ----------
     data
         CT: line integrals ``(slices, angles, detectors)`` float32. MRI: k-space ``(slices, coils, rows,
-        cols)`` complex64.
+        cols)`` complex64, or a low-resolution stack ``(slices, rows, cols)`` float32.
     acquisition
         Geometry, completed by what the file knew.
     affine
-        Voxel ``(col, row, slice)`` to patient millimetres (RAS), if the data came with one.
+        Voxel ``(col, row, slice)`` of the result to patient millimetres (RAS), if the data came with one.
     in_patient
         Whether `affine` leads into the patient's RAS frame; false if the file did not say.
     truth
@@ -34,7 +34,7 @@ class Measurement:
     """
 
     data: NDArray[np.generic]
-    acquisition: CTParallel | CTFan | MRICartesian
+    acquisition: AnyAcquisition
     affine: NDArray[np.float64] | None = None
     in_patient: bool = True
     truth: NDArray[np.float32] | None = None

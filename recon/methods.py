@@ -64,6 +64,12 @@ class ZeroFilled(MethodSettings):
     name: Literal["zero-filled"] = "zero-filled"
 
 
+class Interpolation(MethodSettings):
+    """Low-resolution images interpolated: zero-filled k-space, or linear between thick slices."""
+
+    name: Literal["interpolation"] = "interpolation"
+
+
 class CGSense(MethodSettings):
     """Iterative SENSE by conjugate gradients with Tikhonov regularisation."""
 
@@ -222,6 +228,37 @@ class DiffusionMBIR(_Preset):
     """CT: end with one step of algebraic reconstruction (paper)."""
 
 
+class Boundary(_Levels):
+    """Super-resolution by the ODE of a conditional prior from one starting noise x_T, searched for and then frozen."""
+
+    name: Literal["boundary"] = "boundary"
+    steps: int = Field(10, ge=1, le=1_000)
+    sigma_first: float = Field(5.0, gt=0, le=1_000)
+    sigma_last: float = Field(0.01, gt=0, le=1)
+    order: Literal[1, 2] = 2
+    """Of the ODE solver: DDIM, or second-order multistep."""
+    calibration: str | None = Field(None, max_length=1_000)
+    """Where x_T comes from: the calibration shipped for the prior, the path of one's own (``.yaml``, written by
+    ``recon calibrate``), or ``random`` for the job's seed."""
+    consistency: bool = True
+    """Fit the data in every step; without it the network alone answers for them."""
+    data_sigma: float = Field(5e-3, gt=0, le=1)
+    cg_iterations: int = Field(10, ge=1, le=200)
+
+    @property
+    def calibration_path(self) -> Path | None:
+        """The calibration's path, if one is given."""
+        named = self.calibration
+        return Path(named) if named is not None and named.endswith(CARD_ENDINGS) else None
+
+    @field_validator("calibration")
+    @classmethod
+    def _random_or_file(cls, value: str | None) -> str | None:
+        if value is not None and value != "random" and not value.endswith(CARD_ENDINGS):
+            raise ValueError("a calibration is a file that ends in .yaml, or the word random")
+        return value
+
+
 class DPS(_Levels):
     """Diffusion posterior sampling, a point of reference: the data's gradient goes through the network."""
 
@@ -234,11 +271,31 @@ class DPS(_Levels):
 
 
 Method = Annotated[
-    FBP | SIRT | CGLS | TV | ZeroFilled | CGSense | Annealed | DDS | REDDiff | DiffusionMBIR | DPS,
+    FBP
+    | SIRT
+    | CGLS
+    | TV
+    | ZeroFilled
+    | CGSense
+    | Interpolation
+    | Annealed
+    | DDS
+    | REDDiff
+    | DiffusionMBIR
+    | DPS
+    | Boundary,
     Field(discriminator="name"),
 ]
 
 DIFFUSION_METHODS = ("annealed", "dds", "red-diff", "diffusion-mbir", "dps")
 CT_METHODS = ("fbp", "sirt", "cgls", "tv", *DIFFUSION_METHODS)
-MRI_METHODS = ("zero-filled", "cg-sense", "tv", *DIFFUSION_METHODS)
+METHODS: dict[str, tuple[str, ...]] = {
+    "ct-parallel": CT_METHODS,
+    "ct-fan": CT_METHODS,
+    "mri-cartesian": ("zero-filled", "cg-sense", "tv", *DIFFUSION_METHODS),
+    "mri-resolution": ("interpolation", "tv", "boundary", *DIFFUSION_METHODS),
+}
+"""Methods by kind of acquisition."""
+QUICK = {"ct-parallel": "fbp", "ct-fan": "fbp", "mri-cartesian": "zero-filled", "mri-resolution": "interpolation"}
+"""The quick method of each kind of acquisition, shown beside every result."""
 DEFAULT_PRIOR = {"ct": "ct", "mri": "brain-mri"}

@@ -14,8 +14,9 @@ from operators.fourier import CartesianMRI
 from operators.tomography import Tomography
 from recon import noise_level
 from recon.geometry import ct_geometry, scanner_affine, voxel_size
-from recon.job import MRICartesian
+from recon.job import CTFan, CTParallel, MRICartesian, MRIResolution
 from recon.measurement import Measurement
+from recon.planes import from_planes, in_planes, resolution_operator
 from recon.priors.card import Card
 from recon.solvers.problem import Axis, Problem
 from recon.solvers.tv import classical_start, robust_maximum
@@ -48,6 +49,12 @@ class Model:
     unit: str
     mu_water: float | None
     notes: list[str]
+    refined: MRIResolution | None = None
+    """What super-resolution refines: its planes may lie across the volume."""
+
+    def arranged(self, volume: Tensor) -> Tensor:
+        """A solver's volume as ``(slices, rows, cols)`` of the result."""
+        return volume if self.refined is None else from_planes(volume, self.refined)
 
     def display(self, volume: Tensor) -> NDArray[np.float32]:
         """A solution in the result's unit: HU, 1/mm, or the magnitude."""
@@ -70,14 +77,16 @@ class Model:
 
 def build(measurement: Measurement) -> Model:
     """Set up the inverse problem of a measurement."""
-    if isinstance(measurement.acquisition, MRICartesian):
-        return _mri(measurement, measurement.acquisition)
-    return _ct(measurement)
+    match measurement.acquisition:
+        case MRICartesian():
+            return _mri(measurement, measurement.acquisition)
+        case MRIResolution():
+            return _low_resolution(measurement, measurement.acquisition)
+        case CTParallel() | CTFan():
+            return _ct(measurement, measurement.acquisition)
 
 
-def _ct(measurement: Measurement) -> Model:
-    acquisition = measurement.acquisition
-    assert not isinstance(acquisition, MRICartesian)
+def _ct(measurement: Measurement, acquisition: CTParallel | CTFan) -> Model:
     data = torch.from_numpy(measurement.data)
     geometry = ct_geometry(acquisition, data.shape[2])
     notes = list(measurement.notes)
@@ -121,6 +130,31 @@ def _mri(measurement: Measurement, acquisition: MRICartesian) -> Model:
     operator = CartesianMRI(sampled, maps)
     problem = Problem(operator, data * operator.mask[:, None], noise, slice_mm, pixel_mm)
     return Model(problem, affine, in_patient, "a.u.", None, notes)
+
+
+def _low_resolution(measurement: Measurement, acquisition: MRIResolution) -> Model:
+    stack = torch.from_numpy(measurement.data)
+    notes = list(measurement.notes)
+    noise = acquisition.noise_std if acquisition.noise_std is not None else measurement.noise_std
+    if noise is None:
+        noise = 0.0
+        notes.append("noise of the stack not given: taken as none")
+    factor = acquisition.factor
+    plane = acquisition.direction == "plane"
+    slices, rows, cols = stack.shape
+    shape = (slices, rows * factor, cols * factor) if plane else (slices * factor, rows, cols)
+    pixel_mm, slice_mm = acquisition.pixel_mm or 1.0, acquisition.slice_mm or acquisition.pixel_mm or 1.0
+    pixel_mm, slice_mm = (pixel_mm / factor, slice_mm) if plane else (pixel_mm, slice_mm / factor)
+    affine, in_patient = measurement.affine, measurement.in_patient and measurement.affine is not None
+    if affine is None:
+        affine = scanner_affine(shape[1], shape[2], pixel_mm, slice_mm)
+        notes.append("no patient coordinates in the input: the affine is the scanner's frame")
+    operator = resolution_operator(acquisition, shape)
+    # Magnitudes have lost their phase; the solvers' images are complex, and get theirs from the data: none.
+    data = in_planes(stack.to(torch.complex64), acquisition)
+    between = slice_mm if plane else pixel_mm
+    problem = Problem(operator, data, noise, between, pixel_mm)
+    return Model(problem, affine, in_patient, "a.u.", None, notes, acquisition)
 
 
 def _sampling(measurement: Measurement, data: Tensor) -> tuple[Tensor, Tensor]:

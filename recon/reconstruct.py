@@ -25,9 +25,9 @@ from recon import model as models
 from recon import versions
 from recon.disk import sync
 from recon.formats import nifti, reader
-from recon.job import JobSpec, MRICartesian
+from recon.job import JobSpec, MRIResolution
 from recon.measurement import Measurement
-from recon.methods import DEFAULT_PRIOR, Diffusion, Method
+from recon.methods import DEFAULT_PRIOR, QUICK, Boundary, Diffusion, Method
 from recon.priors import registry as priors
 from recon.priors.prior import NetworkPrior
 from recon.quality import metrics
@@ -102,6 +102,7 @@ def reconstruct(spec: JobSpec, files: Mapping[str, Path], out: Path) -> Job:
         )
     yield JobProgress(0.97, "writing")
     misfits = {k: model.problem.misfit(v) for k, v in {spec.method.name: volume, **baselines}.items()}
+    volume, baselines = model.arranged(volume), {k: model.arranged(v) for k, v in baselines.items()}
     report = {
         "name": spec.name,
         "method": spec.method.model_dump(mode="json"),
@@ -158,7 +159,7 @@ def local_files(spec: JobSpec) -> dict[str, Path]:
 
 def _baselines(spec: JobSpec, measurement: Measurement) -> list[str]:
     """What to compute beside the result; a method is no baseline of itself."""
-    default = ["zero-filled" if isinstance(measurement.acquisition, MRICartesian) else "fbp"]
+    default = [QUICK[measurement.acquisition.kind]]
     wanted = default if spec.output.baselines is None else spec.output.baselines
     return [name for name in wanted if name != spec.method.name]
 
@@ -181,18 +182,32 @@ def _prior(spec: JobSpec, model: models.Model) -> tuple[NetworkPrior | None, Axi
     if not isinstance(spec.method, Diffusion):
         return None, None
     modality = "mri" if model.problem.operator.domain.complex else "ct"
-    prior = priors.load(spec.method.prior or DEFAULT_PRIOR[modality])
+    prior = priors.load(spec.method.prior or _default_prior(spec.method, modality, model.refined))
     if prior.card.modality != modality:
         raise InputError(
             f"prior {prior.card.name!r} is for {prior.card.modality}, the data are {modality}", field="method.prior"
         )
-    if prior.conditional:
+    if isinstance(spec.method, Boundary):
+        factor = None if model.refined is None else model.refined.factor
+        if prior.card.super_resolution != factor:
+            known = prior.card.super_resolution
+            raise InputError(
+                f"prior {prior.card.name!r} is for {'none' if known is None else f'x{known}'}, the data need x{factor}",
+                field="method.prior",
+                remedy="use a conditional prior of this factor, or another method",
+            )
+    elif prior.conditional:
         raise InputError(
             f"prior {prior.card.name!r} is conditional: it needs a low-resolution image of the same slice",
             field="method.prior",
             remedy=f"use one that is not, as {DEFAULT_PRIOR[modality]}",
         )
     return prior, model.prior_axis(prior.card)
+
+
+def _default_prior(method: Diffusion, modality: str, refined: MRIResolution | None) -> str:
+    name = DEFAULT_PRIOR[modality]
+    return f"{name}-x{refined.factor}" if isinstance(method, Boundary) and refined is not None else name
 
 
 def _familiarity(prior: NetworkPrior | None, axis: Axis | None, volume: Tensor) -> dict[str, float] | None:

@@ -18,16 +18,15 @@ from operators.fourier import CartesianMRI
 from operators.linear import random_element
 from operators.tomography import Tomography
 from recon.geometry import WATER_PER_MM, ct_geometry, voxel_size
-from recon.job import AngleRange, CTFan, CTParallel, MRICartesian, Simulation
+from recon.job import AngleRange, AnyAcquisition, CTFan, CTParallel, MRICartesian, MRIResolution, Simulation
 from recon.measurement import Measurement
+from recon.planes import from_planes, in_planes, resolution_operator
 
 Volume = NDArray[np.float32]
 Affine = NDArray[np.float64]
 
 
-def simulate(
-    volume: Volume, affine: Affine, acquisition: CTParallel | CTFan | MRICartesian, settings: Simulation
-) -> Measurement:
+def simulate(volume: Volume, affine: Affine, acquisition: AnyAcquisition, settings: Simulation) -> Measurement:
     """Measure `volume` ``(slices, rows, cols)``: CT in HU, MRI in any magnitude.
 
     Parameters
@@ -47,6 +46,8 @@ def simulate(
     provenance = {"simulated": settings.model_dump(mode="json")}
     if isinstance(acquisition, MRICartesian):
         return _mri(volume, affine, acquisition, settings, provenance)
+    if isinstance(acquisition, MRIResolution):
+        return _low_resolution(volume, affine, acquisition, settings, provenance)
     return _ct(volume, affine, acquisition, settings, provenance)
 
 
@@ -124,6 +125,34 @@ def _mri(
         truth=volume,
         noise_std=noise_std,
         mask=mask.numpy(),
+        provenance=provenance,
+    )
+
+
+def _low_resolution(
+    volume: Volume, affine: Affine, given: MRIResolution, settings: Simulation, provenance: dict[str, Any]
+) -> Measurement:
+    """The magnitude of the low-resolution image, with complex noise in it: what a scanner exports."""
+    factor = given.factor
+    col_mm, _, slice_mm = voxel_size(affine)
+    plane = given.direction == "plane"
+    acquisition = given.model_copy(
+        update={
+            "pixel_mm": col_mm * (factor if plane else 1),
+            "slice_mm": slice_mm * (1 if plane else factor),
+        }
+    )
+    lower = resolution_operator(given, volume.shape)
+    planes = in_planes(torch.from_numpy(volume).to(torch.complex64), given)
+    low = lower.forward(planes)
+    noise_std = settings.noise_std * float(volume.max())
+    low = low + noise_std * random_element(lower.range, len(low), torch.Generator().manual_seed(settings.seed))
+    return Measurement(
+        data=from_planes(low, given).abs().numpy(),
+        acquisition=acquisition,
+        affine=affine,
+        truth=volume,
+        noise_std=noise_std,
         provenance=provenance,
     )
 

@@ -12,13 +12,13 @@ import yaml
 
 from operators.errors import InputError
 from recon.job import AngleRange, JobSpec
-from recon.methods import CT_METHODS, MRI_METHODS, Diffusion
+from recon.methods import METHODS, Diffusion
 
 CT: dict[str, Any] = {"kind": "ct-parallel", "angles_rad": {"count": 4}, "detector_mm": 1.0}
 
 
 def test_a_methods_name_is_enough() -> None:
-    for kind, methods in (("ct-parallel", CT_METHODS), ("ct-fan", CT_METHODS), ("mri-cartesian", MRI_METHODS)):
+    for kind, methods in METHODS.items():
         for method in methods:
             job = JobSpec.parse({"input": "a.npy", "acquisition": kind, "method": method})
             assert job.method.name == method

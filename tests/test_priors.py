@@ -9,6 +9,7 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -267,6 +268,15 @@ def test_jacobian_asymmetry_of_a_known_jacobian() -> None:
     assert 0.2 < jacobian_asymmetry(Linear(matrix + 0.5 * matrix.T), images, 0.1, probes=50) < 0.5  # about a third
 
 
-def test_no_gradient_is_promised() -> None:
-    x = torch.zeros(1, 16, 16, requires_grad=True)
-    assert not registry.load("ct").denoise(x, 0.1).requires_grad
+def test_the_gradient_is_that_of_the_denoiser() -> None:
+    """Against a finite difference of the compiled network, in a direction of the image."""
+    prior = registry.load("ct")
+    x = torch.from_numpy(np.load(SAMPLES / "tune" / "ct_hu.npz")["images"][:1, 96:160, 96:160].astype("f")) * 4 - 1274
+    x = (x / 1250).requires_grad_()
+    probe = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    (gradient,) = torch.autograd.grad((prior.denoise(x, 0.3) * probe).sum(), x)
+    with torch.no_grad():
+        direction = gradient / gradient.norm()
+        ahead, behind = (prior.denoise(x + h * direction, 0.3) for h in (0.5, -0.5))
+    assert float(((ahead - behind) * probe).sum()) == pytest.approx(float(gradient.norm()), rel=0.1)
+    assert not prior.denoise(x.detach(), 0.3).requires_grad

@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
     group.command()(mri)
     group.command()(priors)
     group.command()(familiarity)
+    group.command()(boundary)
     app.add_typer(group, name="bench")
 
 
@@ -108,6 +109,36 @@ def mri(
     ]  # fmt: skip
     table(["data", "method", "PSNR, dB", "held-out misfit", "seconds"], shown, f"{source.name}; {machine()}")
     _write(json_file, [asdict(r) for r in rows])
+
+
+def boundary(
+    data: Annotated[Path, typer.Option(help="Folder with the files of the recipes.")],
+    names: Annotated[list[str] | None, typer.Argument(help="Conditional priors; all when not given.")] = None,
+    slices: Annotated[int, typer.Option(min=2, help="Held-out slices.")] = 16,
+    random: Annotated[int, typer.Option(min=2, help="Random noises to compare with.")] = 16,
+    json_file: Json = None,
+) -> None:
+    """Super-resolution by boundary conditions: against other methods, and the frozen noise against random ones."""
+    from recon.bench import boundary as bench
+    from recon.priors import registry
+
+    wanted = names or [n for n in registry.names() if registry.card_of(n).super_resolution is not None]
+    rows, gains = [], []
+    for name in wanted:
+        rows += list(bench.compare(name, data, slices))
+        gains.append(bench.gain(name, data, slices, random))
+    table(
+        ["prior", "method", "PSNR, dB", "SSIM", "evaluations"],
+        [[r.prior, r.method, f"{r.psnr:.2f}", f"{r.ssim:.4f}", f"{r.evaluations:.0f}"] for r in rows],
+        f"{slices} held-out slices, truncated k-space; {machine()}",
+    )
+    for g in gains:
+        console.print(
+            f"{g.prior}: NRMSE {g.nrmse_random:.5f} (mean of {g.random} random noises), {g.nrmse_calibrated:.5f}"
+            f" (calibrated); gain {g.gain:.5f}, 95 % interval {g.low:.5f} to {g.high:.5f} over {g.slices} slices",
+            highlight=False,
+        )
+    _write(json_file, [asdict(r) for r in rows] + [asdict(g) for g in gains])
 
 
 def _methods(text: str) -> list[dict[str, Any]]:

@@ -110,7 +110,7 @@ def simulate(
     value: dict[str, Any] = {
         "input": {"path": str(volume), "format": "nifti", "simulate": settings},
         "acquisition": kind,
-        "method": "annealed",
+        "method": "tv",
     }
     if slices is not None:
         value["input"]["slices"] = slice_range(slices)

@@ -13,12 +13,25 @@ from pydantic import ValidationError
 from operators.errors import GeometryError, InputError
 from recon.formats import dxchange, hdf5, htc, nifti, numpy_files
 from recon.formats.safety import check_finite, real, stack
-from recon.geometry import ct_geometry, shifted_affine, voxel_size
-from recon.job import FORMATS, CTFan, CTParallel, JobSpec, MRICartesian, Simulation, check_method, format_of, invalid
+from recon.geometry import ct_geometry, finer_affine, shifted_affine, voxel_size
+from recon.job import (
+    FORMATS,
+    AnyAcquisition,
+    CTFan,
+    CTParallel,
+    JobSpec,
+    MRICartesian,
+    MRIResolution,
+    Simulation,
+    check_method,
+    format_of,
+    invalid,
+)
 from recon.measurement import Measurement
 
 _CT_AXES = "(slices, angles, detectors)"
 _MRI_AXES = "(slices, coils, rows, cols)"
+_STACK_AXES = "(slices, rows, cols)"
 LARGEST_LINE_INTEGRAL = 50.0
 """exp(-50) of the photons arrive: nobody measured that, so the array holds something else."""
 
@@ -38,7 +51,7 @@ def read(spec: JobSpec, files: Mapping[str, Path]) -> Measurement:
     InputError
         Whatever is wrong, with the field.
     """
-    if _kind(spec, files) == "nifti":
+    if _is_known_volume(spec, files):
         from recon.simulate import simulate
 
         volume, affine, acquisition = _known_volume(files["input"], spec)
@@ -51,11 +64,11 @@ def read(spec: JobSpec, files: Mapping[str, Path]) -> Measurement:
 
 def check(spec: JobSpec, files: Mapping[str, Path]) -> None:
     """Everything `read` would refuse, and an impossible geometry, found without torch: for the API."""
-    if _kind(spec, files) == "nifti":
+    if _is_known_volume(spec, files):
         _check_methods(spec, _known_volume(files["input"], spec)[2])
         return
     measurement = _measured(spec, files)
-    if not isinstance(measurement.acquisition, MRICartesian):
+    if isinstance(measurement.acquisition, CTParallel | CTFan):
         ct_geometry(measurement.acquisition, measurement.data.shape[2])
 
 
@@ -63,6 +76,13 @@ SIMULATED = "simulated from a known volume with the operator that reconstructs i
 
 
 UNORIENTED = "the NIfTI file does not say how it lies in the patient (sform and qform codes are 0)"
+
+
+def _is_known_volume(spec: JobSpec, files: Mapping[str, Path]) -> bool:
+    """Whether the input is a volume to be measured here; a low-resolution stack only is when that is asked for."""
+    if _kind(spec, files) != "nifti":
+        return False
+    return not isinstance(spec.acquisition, MRIResolution) or spec.input.simulate is not None
 
 
 def _kind(spec: JobSpec, files: Mapping[str, Path]) -> str:
@@ -79,6 +99,8 @@ def _kind(spec: JobSpec, files: Mapping[str, Path]) -> str:
 def _measured(spec: JobSpec, files: Mapping[str, Path]) -> Measurement:
     path = files["input"]
     match _kind(spec, files):
+        case "nifti":
+            measurement = _low_resolution(path, spec)
         case "numpy":
             measurement = _plain(numpy_files.read(path), spec)
         case "dxchange":
@@ -103,7 +125,24 @@ def _plain(data: NDArray[np.generic], spec: JobSpec) -> Measurement:
         if data.dtype.kind != "c":
             raise InputError(f"dtype {data.dtype}, k-space must be complex", field="input")
         return Measurement(stack(data, 4, _MRI_AXES).astype(np.complex64), acquisition)
+    if isinstance(acquisition, MRIResolution):
+        return Measurement(stack(real(data), 3, _STACK_AXES), acquisition)
     return Measurement(stack(real(data), 3, _CT_AXES), acquisition)
+
+
+def _low_resolution(path: Path, spec: JobSpec) -> Measurement:
+    acquisition = _required_acquisition(spec)
+    assert isinstance(acquisition, MRIResolution)
+    data, affine = nifti.read(path)
+    col_mm, _, slice_mm = voxel_size(affine)
+    known = nifti.orientation_known(path)
+    return Measurement(
+        data,
+        acquisition.model_copy(update={"pixel_mm": col_mm, "slice_mm": slice_mm}),
+        affine=finer_affine(affine, data.shape, acquisition),
+        in_patient=known,
+        notes=[] if known else [UNORIENTED],
+    )
 
 
 def _own(path: Path, spec: JobSpec) -> Measurement:
@@ -133,22 +172,17 @@ def _htc(path: Path, spec: JobSpec) -> Measurement:
     return Measurement(data, _completed(spec.acquisition or CTFan(), stated))
 
 
-def _known_volume(
-    path: Path, spec: JobSpec
-) -> tuple[NDArray[np.float32], NDArray[np.float64], CTParallel | CTFan | MRICartesian]:
+def _known_volume(path: Path, spec: JobSpec) -> tuple[NDArray[np.float32], NDArray[np.float64], AnyAcquisition]:
     """The volume that a retrospective job measures, if it can be."""
     acquisition = _required_acquisition(spec)
     volume, affine = nifti.read(path)
     if spec.input.slices is not None:
         first, last = _range(spec.input.slices, len(volume))
         volume, affine = volume[first:last], shifted_affine(affine, first)
-    lowest = float(volume.min())
-    if isinstance(acquisition, MRICartesian):
-        if lowest < 0:
-            raise InputError(
-                f"magnitudes are negative, the lowest is {lowest:g}", field="input", remedy="is this a CT volume?"
-            )
+    if isinstance(acquisition, MRICartesian | MRIResolution):
+        _check_magnitudes(volume)
         return volume, affine, acquisition
+    lowest = float(volume.min())
     if lowest >= 0:
         raise InputError(
             f"the lowest value is {lowest:g}, a CT volume in HU has air near -1000",
@@ -163,6 +197,14 @@ def _known_volume(
             remedy="resample the volume to square pixels",
         )
     return volume, affine, acquisition
+
+
+def _check_magnitudes(volume: NDArray[np.generic]) -> None:
+    lowest = float(volume.min())
+    if lowest < 0:
+        raise InputError(
+            f"magnitudes are negative, the lowest is {lowest:g}", field="input", remedy="is this a CT volume?"
+        )
 
 
 def _with_mri_files(measurement: Measurement, files: Mapping[str, Path]) -> Measurement:
@@ -189,12 +231,15 @@ def _selected(measurement: Measurement, spec: JobSpec) -> Measurement:
     if spec.input.slices is None:
         return measurement
     first, last = _range(spec.input.slices, len(measurement.data))
-    maps = measurement.coil_maps
+    maps, acquisition = measurement.coil_maps, measurement.acquisition
+    thin = isinstance(acquisition, MRIResolution) and acquisition.direction == "slices"
+    finer = acquisition.factor if thin and isinstance(acquisition, MRIResolution) else 1
+    truth, affine = measurement.truth, measurement.affine
     return replace(
         measurement,
         data=measurement.data[first:last],
-        truth=None if measurement.truth is None else measurement.truth[first:last],
-        affine=None if measurement.affine is None else shifted_affine(measurement.affine, first),
+        truth=None if truth is None else truth[first * finer : last * finer],
+        affine=None if affine is None else shifted_affine(affine, first * finer),
         coil_maps=maps[first:last] if maps is not None and maps.ndim == 4 and len(maps) > 1 else maps,
     )
 
@@ -205,19 +250,17 @@ def _range(slices: tuple[int, int], count: int) -> tuple[int, int]:
     return slices
 
 
-def _required_acquisition(spec: JobSpec) -> CTParallel | CTFan | MRICartesian:
+def _required_acquisition(spec: JobSpec) -> AnyAcquisition:
     if spec.acquisition is None:
         raise InputError(
             "needed: the file does not say how it was measured",
             field="acquisition",
-            remedy="give kind (ct-parallel, ct-fan or mri-cartesian) and its sizes",
+            remedy="give kind (ct-parallel, ct-fan, mri-cartesian or mri-resolution) and its sizes",
         )
     return spec.acquisition
 
 
-def _completed(
-    given: CTParallel | CTFan | MRICartesian, stated: CTParallel | CTFan | MRICartesian
-) -> CTParallel | CTFan | MRICartesian:
+def _completed(given: AnyAcquisition, stated: AnyAcquisition) -> AnyAcquisition:
     """What the file states, with what the user gives on top."""
     if given.kind != stated.kind:
         raise InputError(f"{given.kind!r}, the file holds {stated.kind}", field="acquisition.kind")
@@ -228,7 +271,7 @@ def _completed(
     return stated.model_copy(update=wanted)
 
 
-def _check_methods(spec: JobSpec, acquisition: CTParallel | CTFan | MRICartesian) -> None:
+def _check_methods(spec: JobSpec, acquisition: AnyAcquisition) -> None:
     """A file may carry the acquisition, so that the specification alone could not be checked."""
     for name in (spec.method.name, *(spec.output.baselines or [])):
         try:
@@ -240,12 +283,18 @@ def _check_methods(spec: JobSpec, acquisition: CTParallel | CTFan | MRICartesian
 def _check(measurement: Measurement) -> None:
     """Finite, sensibly sized and plausible in unit."""
     acquisition = measurement.acquisition
-    ndim, axes = (4, _MRI_AXES) if isinstance(acquisition, MRICartesian) else (3, _CT_AXES)
+    axes = {"mri-cartesian": _MRI_AXES, "mri-resolution": _STACK_AXES}.get(acquisition.kind, _CT_AXES)
+    ndim = axes.count(",") + 1
     if measurement.data.ndim != ndim:
         raise InputError(f"shape {measurement.data.shape}, expected {axes}", field="input")
     check_finite(measurement.data)
     if isinstance(acquisition, MRICartesian):
         _check_mri_shapes(measurement)
+        return
+    if isinstance(acquisition, MRIResolution):
+        _check_magnitudes(measurement.data)
+        if not np.any(measurement.data):
+            raise InputError("every value of the stack is zero", field="input")
         return
     angles = acquisition.angles()
     if angles is not None and measurement.data.shape[1] != len(angles):

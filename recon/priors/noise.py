@@ -44,7 +44,7 @@ class SliceNoise:
     """Standard normal noise keyed by (seed, slice): the same for a slice in whatever batch or slab it is."""
 
     def __init__(self, seed: int, slices: int, first_slice: int = 0) -> None:
-        self._generators = [torch.Generator().manual_seed(_key(seed, first_slice + index)) for index in range(slices)]
+        self._generators = [torch.Generator().manual_seed(key(seed, first_slice + index)) for index in range(slices)]
 
     def draw(self, like: Tensor) -> Tensor:
         """Noise of the shape ``(slices, rows, cols)`` and dtype of `like`; unit variance a real channel."""
@@ -57,7 +57,7 @@ class SliceNoise:
         return torch.complex(real, torch.randn(like.shape, generator=generator)) if like.is_complex() else real
 
 
-def _key(seed: int, index: int) -> int:
+def key(seed: int, index: int) -> int:
     """A well-mixed 63-bit seed: neighbouring seeds and slices must not give related streams."""
     digest = hashlib.sha256(f"{seed}/{index}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

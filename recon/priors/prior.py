@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -27,6 +27,20 @@ class Prior(Protocol):
 
     def denoise(self, x: Tensor, sigma: float) -> Tensor:
         """``E[x0 | x = x0 + sigma n]`` for each slice of ``(slices, rows, cols)``."""
+
+
+@runtime_checkable
+class ConditionalPrior(Protocol):
+    """A prior of images given something else of the same size, as the same slice at low resolution."""
+
+    card: Card
+
+    @property
+    def conditional(self) -> bool:
+        """Whether `denoise` needs a condition."""
+
+    def denoise(self, x: Tensor, sigma: float, condition: Tensor | None = None) -> Tensor:
+        """``E[x0 | x = x0 + sigma n, condition]`` for each slice of ``(slices, rows, cols)``."""
 
 
 class NetworkPrior:

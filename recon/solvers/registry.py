@@ -11,15 +11,29 @@ from recon.methods import (
     SIRT,
     TV,
     Annealed,
+    Boundary,
     CGSense,
     Diffusion,
     DiffusionMBIR,
+    Interpolation,
     Method,
     REDDiff,
     ZeroFilled,
 )
 from recon.priors.prior import Prior
-from recon.solvers import annealed, astra_iterative, dds, diffusion_mbir, dps, fbp, red_diff, sense, tv
+from recon.solvers import (
+    annealed,
+    astra_iterative,
+    boundary,
+    dds,
+    diffusion_mbir,
+    dps,
+    fbp,
+    interpolation,
+    red_diff,
+    sense,
+    tv,
+)
 from recon.solvers.problem import Axis, Problem, Solver
 
 
@@ -40,6 +54,8 @@ def start(
             return astra_iterative.solve(problem, settings)
         case TV():
             return tv.solve(problem, settings)
+        case Interpolation():
+            return interpolation.solve(problem)
         case ZeroFilled() | CGSense():
             return sense.solve(problem, settings)
         case Diffusion():
@@ -60,6 +76,8 @@ def _diffusion(problem: Problem, settings: Diffusion, prior: Prior, axis: Axis, 
             return red_diff.solve(problem, settings, prior, axis, seed)
         case DiffusionMBIR():
             return diffusion_mbir.solve(problem, settings, prior, axis, seed)
+        case Boundary():
+            return boundary.solve(problem, settings, prior, axis, seed)
         case DPS():
             return dps.solve(problem, settings, prior, axis, seed)
         case _:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from operators.differences import gradient, gradient_adjoint
 from operators.linear import conjugate_gradient
+from operators.resolution import Resolution
 from operators.tomography import Tomography
 from recon.methods import TV
 from recon.solvers.problem import Problem, Progress, Solver, check_finite
@@ -89,11 +90,13 @@ def shrink(vectors: Tensor, threshold: float) -> Tensor:
 
 
 def classical_start(problem: Problem) -> Tensor:
-    """The quick classical image of a problem: filtered back-projection, or a few SENSE iterations."""
+    """The quick classical image of a problem: filtered back-projection, interpolation, or a few SENSE iterations."""
     if isinstance(problem.operator, Tomography):
         from recon.solvers.fbp import filtered_back_projection
 
         return filtered_back_projection(problem.data, problem.operator.geometry, "hann").clamp(min=0)
+    if isinstance(problem.operator, Resolution):
+        return problem.operator.upsample(problem.data)
     right = problem.operator.adjoint(problem.data)
     return conjugate_gradient(problem.operator.normal, right, None, 5)
 

@@ -1,0 +1,184 @@
+"""Searching for the starting noise of a deterministic solver on reference slices; see `recon.calibration`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from operators.errors import InputError
+from recon import calibration
+from recon import model as models
+from recon.calibration import Calibration, Metric
+from recon.formats import reader
+from recon.job import AnyAcquisition, JobSpec, MRIResolution, Simulation
+from recon.measurement import Measurement
+from recon.methods import DDS, DEFAULT_PRIOR, Boundary, Diffusion, DiffusionMBIR, Method
+from recon.priors import registry
+from recon.priors.network import as_channels, noise_features
+from recon.priors.prior import NetworkPrior
+from recon.priors.recipe import Recipe
+from recon.priors.slices import SliceSet
+from recon.quality import metrics
+from recon.simulate import simulate
+from recon.solvers import registry as solvers
+from recon.solvers.problem import run
+
+FEATURE_SIGMA = 0.05
+"""Noise level that the encoder is told when it only describes an image."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Reference slices measured, the solver that is calibrated on them, and where they come from."""
+
+    measurement: Measurement
+    method: Method
+    prior: NetworkPrior
+    source: list[str]
+    simulation: Simulation
+
+
+def task_of_job(spec: JobSpec, files: dict[str, Path]) -> Task:
+    """The task of a job on a known volume.
+
+    Raises
+    ------
+    InputError
+        If the job's method draws fresh noise at every step or has no prior, or there is no truth.
+    """
+    method = spec.method
+    if not isinstance(method, Diffusion):
+        raise InputError(f"{method.name} starts from no noise", field="method.name", remedy="use boundary or dds")
+    if isinstance(method, DDS | DiffusionMBIR) and method.eta > 0:
+        raise InputError(
+            f"eta {method.eta}: fresh noise in every step leaves nothing to freeze but the seed",
+            field="method.eta",
+            remedy="set eta: 0",
+        )
+    measurement = reader.read(spec, files)
+    if measurement.truth is None:
+        raise InputError(
+            "the truth is needed to judge by", field="input", remedy="give a known volume, and simulate for a stack"
+        )
+    refined = isinstance(measurement.acquisition, MRIResolution)
+    name = method.prior or DEFAULT_PRIOR["mri" if measurement.acquisition.kind.startswith("mri") else "ct"]
+    if method.prior is None and isinstance(method, Boundary) and refined:
+        assert isinstance(measurement.acquisition, MRIResolution)
+        name = f"{name}-x{measurement.acquisition.factor}"
+    path = files["input"]
+    source = f"{path.name} sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
+    return Task(measurement, method, registry.load(name), [source], spec.input.simulate or Simulation())
+
+
+def task_of_prior(name: str, data: Path, slices: int, method: Boundary, *, held_out: bool = False) -> Task:
+    """In-plane super-resolution of slices that a conditional prior was trained on, or that it was judged on."""
+    prior = registry.load(name, field="prior")
+    factor = prior.card.super_resolution
+    if factor is None:
+        raise InputError(f"prior {name!r} is not conditional", field="prior", remedy="give a job specification")
+    recipe = Recipe.named(name)
+    source = (recipe.validation if held_out else recipe.sources)[0]
+    chosen = SliceSet.read(data, source)
+    volume = np.stack([_whole(chosen, i, recipe, factor) for i in _spread(chosen, slices)])
+    simulation = Simulation()
+    acquisition = MRIResolution(factor=factor)
+    measurement = simulate(volume, np.diag([0.9, 0.9, 1e9, 1.0]), acquisition, simulation)
+    return Task(measurement, method, prior, [f"{source.file} sha256 {chosen.sha256}"], simulation)
+
+
+def _spread(chosen: SliceSet, count: int) -> list[int]:
+    """Slices from as many subjects as there are, from the middle of each, where the brain is large."""
+    subjects = list(chosen.subjects().values())
+    return [
+        subjects[k % len(subjects)][int(len(subjects[k % len(subjects)]) * (0.35 + 0.3 * ((k * 7) % count) / count))]
+        for k in range(count)
+    ]
+
+
+def _whole(chosen: SliceSet, index: int, recipe: Recipe, factor: int) -> NDArray[np.float32]:
+    image = chosen.planes(index, recipe)[0].numpy()
+    rows, cols = (n // factor * factor for n in image.shape)
+    return np.ascontiguousarray(image[:rows, :cols])
+
+
+def errors_of(task: Task, metric: Metric) -> Callable[[int], list[float]]:
+    """A function from a seed to the error of every reference slice."""
+    model = models.build(task.measurement)
+    axis = model.prior_axis(task.prior.card)
+    truth = task.measurement.truth
+    assert truth is not None
+    method = task.method
+    if isinstance(method, Boundary):
+        method = method.model_copy(update={"calibration": "random"})
+
+    def errors(seed: int) -> list[float]:
+        solver = solvers.start(model.problem, method, prior=task.prior, axis=axis, seed=seed)
+        found = model.display(model.arranged(run(solver)))
+        return slice_errors(found, truth, metric, task.prior)
+
+    return errors
+
+
+def slice_errors(
+    found: NDArray[np.float32], truth: NDArray[np.float32], metric: Metric, prior: NetworkPrior
+) -> list[float]:
+    """Error of each slice: NRMSE, one minus SSIM, or the distance in the prior's encoder."""
+    pairs = list(zip(found, truth, strict=True))
+    match metric:
+        case "nrmse":
+            return [metrics.nrmse(a, b) for a, b in pairs]
+        case "ssim":
+            return [1 - metrics.ssim(a[None], b[None]) for a, b in pairs]
+        case "features":
+            scale = float(np.percentile(truth, 99.8)) or 1.0
+            return [feature_distance(prior, torch.from_numpy(a), torch.from_numpy(b), scale) for a, b in pairs]
+
+
+@torch.inference_mode()
+def feature_distance(prior: NetworkPrior, a: Tensor, b: Tensor, scale: float) -> float:
+    """Distance of two magnitudes ``(rows, cols)`` in the features of the prior's encoder, relative, 0 for equal ones.
+
+    A perceptual distance (Zhang et al. 2018, arXiv 1801.03924) in a network that knows such images: features of every
+    level, normalised to unit length a pixel, mean squared difference, mean over levels.
+    """
+    network = prior.network
+    features = []
+    for image in (a, b):
+        x = as_channels((image / scale).to(torch.complex64)[None])
+        if network.condition_channels:
+            x = torch.cat([x, x], dim=1)
+        side = network.multiple
+        x = torch.nn.functional.pad(x, (0, -x.shape[3] % side, 0, -x.shape[2] % side), mode="replicate")
+        features.append(network.encode(x / prior.card.sigma_data, noise_features(torch.tensor([FEATURE_SIGMA]))))
+    distances = []
+    for p, q in zip(*features, strict=True):
+        p, q = (torch.nn.functional.normalize(f, dim=1) for f in (p, q))
+        distances.append(float((p - q).square().sum(dim=1).mean()))
+    return float(np.mean(distances))
+
+
+def calibrate(task: Task, seeds: Sequence[int], metric: Metric, command: str) -> Calibration:
+    """Search the seeds and say what was found, and whether it can help."""
+    seed, errors = calibration.search(errors_of(task, metric), seeds)
+    acquisition: AnyAcquisition = task.measurement.acquisition
+    stated = {"acquisition": acquisition.model_dump(mode="json", exclude_none=True)}
+    return Calibration(
+        seed=seed,
+        method=task.method.model_dump(mode="json"),
+        prior=task.prior.card.name,
+        prior_sha256=task.prior.card.sha256,
+        task=stated | {"simulation": task.simulation.model_dump(mode="json")},
+        reference=task.source,
+        slices=errors.shape[1],
+        metric=metric,
+        errors={int(s): round(float(e), 6) for s, e in zip(seeds, errors.mean(axis=1), strict=True)},
+        analysis=calibration.analyse(errors),
+        command=command,
+    )

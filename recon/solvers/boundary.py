@@ -1,0 +1,79 @@
+"""Super-resolution by a conditional prior's diffusion ODE, from a starting noise that was searched for, then frozen."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from operators.errors import InputError
+from operators.resolution import Resolution
+from recon import calibration
+from recon.methods import Boundary
+from recon.priors.noise import key
+from recon.priors.prior import ConditionalPrior, Prior
+from recon.solvers.data_step import DataStep
+from recon.solvers.problem import Axis, Problem, Progress, Solver, check_finite
+
+TILE = 256
+"""Rows and columns of the starting noise; larger images get it repeated."""
+
+
+def solve(problem: Problem, settings: Boundary, prior: Prior, axis: Axis, seed: int) -> Solver:
+    """Integrate the probability-flow ODE from x_T down to the image, in few steps.
+
+    The ODE maps a starting noise to an image; some starting noises give better images than others whatever the
+    low-resolution input, so that one can be chosen once (`recon calibrate`) and used ever after. All slices
+    start from the same noise. With `consistency` every estimate is made to fit the data.
+
+    Parameters
+    ----------
+    problem
+        Low-resolution images; the operator is a `Resolution`.
+    settings
+        See `Boundary`.
+    prior
+        Conditional prior of the operator's factor.
+    axis
+        Physical intensity to the prior's axis.
+    seed
+        Chooses the starting noise where the calibration is ``random``.
+
+    References
+    ----------
+    Ma et al. 2024, boundary conditions (arXiv 2305.15357); Song et al. 2021, DDIM (arXiv 2010.02502); Lu et al. 2022,
+    DPM-Solver++ (arXiv 2211.01095), algorithm 2 (multistep), in the variance-exploding view.
+    """
+    if not (isinstance(prior, ConditionalPrior) and prior.conditional and isinstance(problem.operator, Resolution)):
+        raise InputError("boundary needs a low-resolution acquisition and a conditional prior", field="method.name")
+    condition = axis.to_prior(problem.operator.upsample(problem.data))
+    fit = DataStep(problem, axis, settings.data_sigma, settings.cg_iterations) if settings.consistency else None
+    chosen = calibration.seed_of(settings, prior.card, seed)
+    sigmas = settings.sigmas()
+    x = sigmas[0] * starting_noise(chosen, condition)
+    last: Tensor | None = None
+    for step, (sigma, following) in enumerate(zip(sigmas, [*sigmas[1:], 0.0], strict=True), 1):
+        clean = prior.denoise(x, sigma, condition)
+        if fit is not None:
+            clean = fit(clean, sigma)
+        direction = clean
+        if settings.order == 2 and last is not None and following > 0:
+            ratio = math.log(sigmas[step - 2] / sigma) / math.log(sigma / following)
+            direction = clean + (clean - last) / (2 * ratio)
+        x = direction + following / sigma * (x - direction)
+        last = clean
+        volume = check_finite(axis.to_physical(clean), "boundary")
+        yield Progress(step, settings.steps, problem.misfit(volume), volume)
+    return axis.to_physical(x)
+
+
+def starting_noise(seed: int, like: Tensor) -> Tensor:
+    """The noise x_T / sigma of a seed for every slice of `like` ``(slices, rows, cols)``, complex or real."""
+    generator = torch.Generator().manual_seed(key(seed, -1))
+    tile = torch.randn(TILE, TILE, generator=generator)
+    if like.is_complex():
+        tile = torch.complex(tile, torch.randn(TILE, TILE, generator=generator))
+    rows, cols = like.shape[1:]
+    whole = tile.repeat(-(-rows // TILE), -(-cols // TILE))[:rows, :cols]
+    return whole.expand(len(like), -1, -1)

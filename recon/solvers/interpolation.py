@@ -1,0 +1,16 @@
+"""Interpolation of low-resolution images: the baseline of super-resolution."""
+
+from __future__ import annotations
+
+from operators.errors import InputError
+from operators.resolution import Resolution
+from recon.solvers.problem import Problem, Progress, Solver
+
+
+def solve(problem: Problem) -> Solver:
+    """Zero-filled k-space, or linear interpolation between thick slices, as a solver of one step."""
+    if not isinstance(problem.operator, Resolution):
+        raise InputError("interpolation needs a low-resolution acquisition", field="method.name")
+    volume = problem.operator.upsample(problem.data)
+    yield Progress(1, 1, problem.misfit(volume), volume)
+    return volume
