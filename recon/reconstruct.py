@@ -21,8 +21,8 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from operators.errors import Conflict, InputError
+from recon import defaults, versions
 from recon import model as models
-from recon import versions
 from recon.disk import sync
 from recon.formats import nifti, reader
 from recon.job import JobSpec, MRIResolution
@@ -84,11 +84,13 @@ def reconstruct(spec: JobSpec, files: Mapping[str, Path], out: Path) -> Job:
     wanted = _baselines(spec, measurement)
     for index, name in enumerate(wanted):
         span = (0.05 + 0.25 * index / len(wanted), 0.05 + 0.25 * (index + 1) / len(wanted))
-        settings = _METHODS.validate_python({"name": name})
+        plain = _METHODS.validate_python({"name": name})
+        settings = defaults.resolved(plain, measurement.acquisition.kind, model.problem)
         baselines[name] = yield from _stage(solvers.start(model.problem, settings), f"baseline {name}", span)
+    method = defaults.resolved(spec.method, measurement.acquisition.kind, model.problem)
     prior, axis = _prior(spec, model)
     solving = time.monotonic()
-    solver = solvers.start(model.problem, spec.method, prior=prior, axis=axis, seed=spec.seed)
+    solver = solvers.start(model.problem, method, prior=prior, axis=axis, seed=spec.seed)
     volume = yield from _stage(solver, spec.method.name, (0.3, 0.95))
     solve_s = time.monotonic() - solving
     evaluations = 0 if prior is None else prior.evaluations
@@ -105,7 +107,7 @@ def reconstruct(spec: JobSpec, files: Mapping[str, Path], out: Path) -> Job:
     volume, baselines = model.arranged(volume), {k: model.arranged(v) for k, v in baselines.items()}
     report = {
         "name": spec.name,
-        "method": spec.method.model_dump(mode="json"),
+        "method": method.model_dump(mode="json"),
         "acquisition": measurement.acquisition.model_dump(mode="json", exclude_none=True),
         "seed": spec.seed,
         "unit": model.unit,

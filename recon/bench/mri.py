@@ -15,6 +15,7 @@ from torch import Tensor
 
 from operators.errors import InputError
 from operators.fourier import CartesianMRI
+from recon import defaults
 from recon import model as models
 from recon.formats import nifti, numpy_files
 from recon.geometry import shifted_affine
@@ -127,7 +128,7 @@ def _misfit(problem: Problem, volume: Tensor, held: Tensor) -> float:
 
 
 def _ours(model: models.Model, given: dict[str, object]) -> Callable[[], Tensor]:
-    settings: Method = TypeAdapter(Method).validate_python(given)
+    settings: Method = defaults.resolved(TypeAdapter(Method).validate_python(given), "mri-cartesian", model.problem)
     prior = None
     if isinstance(settings, Diffusion):
         prior = priors.load(settings.prior or DEFAULT_PRIOR["mri"])

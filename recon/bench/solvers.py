@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from recon import defaults
 from recon import model as models
 from recon.formats import nifti
 from recon.geometry import shifted_affine
@@ -68,7 +69,7 @@ def compare(measurement: Measurement, views: int, methods: list[dict[str, object
     _ = model.problem.operator.norm
     adapter: TypeAdapter[Method] = TypeAdapter(Method)
     for given in methods:
-        settings = adapter.validate_python(given)
+        settings = defaults.resolved(adapter.validate_python(given), measurement.acquisition.kind, model.problem)
         prior = priors.load(settings.prior or DEFAULT_PRIOR["ct"]) if isinstance(settings, Diffusion) else None
         axis = model.prior_axis(prior.card) if prior is not None else None
         started = time.perf_counter()

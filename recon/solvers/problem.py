@@ -49,6 +49,10 @@ class Problem:
     noise_std: float = 0.0
     slice_mm: float = 1.0
     pixel_mm: float = 1.0
+    likelihood: Callable[[Tensor], Tensor] | None = None
+    """Minus the logarithm of the likelihood of a volume, ``(slices,)``, differentiable, in the scale of half the
+    squared misfit; for measurements that are not linear. Only red-diff with ``update: adam`` can use it; `operator`
+    and `data` are then what is linear about them, for the start."""
 
     @property
     def slices(self) -> int:

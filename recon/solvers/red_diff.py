@@ -43,7 +43,7 @@ def solve(problem: Problem, settings: REDDiff, prior: Prior, axis: Axis, seed: i
     start = yield from warm_start(problem, settings.start, settings.steps)
     mu = axis.to_prior(start)
     fit = DataStep(problem, axis, settings.data_sigma, settings.cg_iterations, settings.z_weight)
-    adam = _Adam(fit, settings)
+    adam = _Adam(problem, axis, fit, settings)
     first_kept = settings.steps - max(1, round(settings.average * settings.steps))
     kept = torch.zeros_like(mu)
     for step, sigma in enumerate(settings.sigmas()):
@@ -102,18 +102,17 @@ def _gradient(prior: Prior, x0: Tensor, sigma: float, n: Tensor) -> Tensor:
 class _Adam:
     """Adam on every real number of `mu`; slices are independent, as if each were a run of its own."""
 
-    def __init__(self, fit: DataStep, settings: REDDiff) -> None:
-        self.fit, self.settings = fit, settings
+    def __init__(self, problem: Problem, axis: Axis, fit: DataStep, settings: REDDiff) -> None:
+        self.problem, self.axis, self.fit, self.settings = problem, axis, fit, settings
         self.first: Tensor | None = None
         self.second: Tensor | None = None
 
     def __call__(self, mu: Tensor, x0: Tensor, gradient: Tensor, sigma: float, step: int) -> Tensor:
-        settings, operator = self.settings, self.fit.operator
-        residual = operator.forward(x0) - self.fit.data
-        data_gradient = operator.adjoint(residual)
+        settings = self.settings
+        data_gradient = self._data_gradient(x0)
         if settings.reduction == "mean":
             # Means over the measurements and over the pixels, as published; a complex number counts as two.
-            data_gradient = data_gradient / _reals(residual[0])
+            data_gradient = data_gradient / _reals(self.fit.data[0])
             gradient = gradient / _reals(mu[0])
         strength = settings.weight * weight(settings.weighting, sigma)
         g = _real(settings.data_weight * data_gradient + strength * gradient)
@@ -126,6 +125,17 @@ class _Adam:
         rate = settings.learning_rate * _decay(settings, step)
         moved = _real(mu) - rate * mean / (power.sqrt() + EPSILON)
         return torch.view_as_complex(moved) if mu.is_complex() else moved
+
+    def _data_gradient(self, x0: Tensor) -> Tensor:
+        operator, problem = self.fit.operator, self.problem
+        if problem.likelihood is None:
+            return operator.adjoint(operator.forward(x0) - self.fit.data)
+        with torch.enable_grad():
+            given = x0.detach().requires_grad_()
+            value = problem.likelihood(self.axis.to_physical(given)).sum()
+            (slope,) = torch.autograd.grad(value, given)
+        # As if the operator had norm one and the data were on the prior's axis.
+        return slope.detach() / (problem.operator.norm * self.axis.scale) ** 2
 
 
 def _real(x: Tensor) -> Tensor:

@@ -1,0 +1,47 @@
+"""``recon tune``: the search behind the default settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from operators.errors import InputError
+from recon.cli.show import console
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(tune)
+
+
+def tune(
+    data: Annotated[Path, typer.Option(help="Folder with the tuning files of the recipes.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Table to write, as recon/defaults.yaml.")],
+    methods: Annotated[str, typer.Option(help="Comma-separated.")] = "tv,annealed,red-diff,dds,diffusion-mbir",
+    only: Annotated[str | None, typer.Option(help="Tasks, comma-separated; all when not given.")] = None,
+) -> None:
+    """Search each method's settings on the tuning slices, task by task; a table that exists is added to."""
+    from recon import tune as tuning
+    from recon.defaults import Table
+
+    known = tuning.tasks()
+    wanted = list(known) if only is None else [name.strip() for name in only.split(",")]
+    names = [name.strip() for name in methods.split(",")]
+    for given, allowed, field in ((wanted, list(known), "only"), (names, list(tuning.GRIDS), "methods")):
+        for name in given:
+            if name not in allowed:
+                raise InputError(f"{name!r} is not one of {', '.join(allowed)}", field=field)
+    table = Table.read(out) if out.is_file() else Table(command="", tuned=[])
+    command = "recon tune --data DATA --out recon/defaults.yaml"
+    for task in wanted:
+        for found in tuning.tune(known[task], names, data):
+            rest = [t for t in table.tuned if (t.kind, t.task, t.method) != (found.kind, found.task, found.method)]
+            table = Table(command=command, tuned=[*rest, found])
+            table.write(out)
+            console.print(
+                f"{found.task}, {found.method}: {found.psnr_before:.2f} dB, tuned {found.psnr:.2f} dB"
+                f" with {found.settings}",
+                highlight=False,
+            )

@@ -1,0 +1,138 @@
+"""Searching a method's settings on the tuning slices, one setting after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from recon import defaults
+from recon import model as models
+from recon.defaults import Tuned
+from recon.job import AnyAcquisition, CTParallel, MRICartesian, Simulation
+from recon.methods import DEFAULT_PRIOR, Diffusion, Method
+from recon.priors import registry
+from recon.priors.recipe import Recipe
+from recon.priors.slices import SliceSet
+from recon.quality import metrics
+from recon.simulate import simulate
+from recon.solvers import registry as solvers
+from recon.solvers.problem import run
+
+_METHODS: TypeAdapter[Method] = TypeAdapter(Method)
+
+_SPLITTING: dict[str, list[float]] = {
+    "sigma_last": [0.003, 0.005, 0.01, 0.02, 0.04],
+    "sigma_first": [0.05, 0.1, 0.2, 0.4, 0.8, 1.6],
+    "data_sigma": [2.5e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2],
+    "z_weight": [0.0, 0.5, 1.0, 2.0, 4.0],
+}
+GRIDS: dict[str, dict[str, list[float]]] = {
+    "tv": {"weight": [1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3]},
+    "annealed": _SPLITTING,
+    "red-diff": _SPLITTING | {"weight": [0.85, 1.0, 1.15, 1.3]},
+    "dds": _SPLITTING | {"eta": [0.3, 0.5, 0.8, 0.95]},
+    "diffusion-mbir": _SPLITTING | {"z_weight": [0.1, 0.3, 1.0, 2.0, 4.0], "eta": [0.3, 0.5, 0.8, 0.95]},
+}
+"""Values of each setting in rising order; settings are searched in this order."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A measurement of the tuning slices."""
+
+    name: str
+    modality: str
+    acquisition: AnyAcquisition
+    simulation: Simulation
+    slices: tuple[int, int]
+    """Neighbouring slices of the tuning set: total variation along z needs them."""
+    slice_mm: float
+
+
+def tasks() -> dict[str, Task]:
+    """What can be tuned for, by name."""
+    found = [
+        Task(f"{views} views", "ct", CTParallel(), Simulation(views=views), (40, 46), 3.0) for views in (60, 23, 8)
+    ]
+    mri = {
+        "uniform x4": Simulation(acceleration=4, center_fraction=0.08, noise_std=0.005),
+        "uniform x8": Simulation(acceleration=8, center_fraction=0.04, noise_std=0.005),
+        "poisson x8": Simulation(pattern="poisson", acceleration=8, center_fraction=0.04, noise_std=0.005),
+    }
+    # Slices of different heads stand far apart there.
+    found += [Task(name, "mri", MRICartesian(), settings, (20, 24), 1e6) for name, settings in mri.items()]
+    return {task.name: task for task in found}
+
+
+def problem(task: Task, data: Path) -> tuple[models.Model, np.ndarray]:
+    """The inverse problem of a task, and the truth that only the tuning sees."""
+    recipe = Recipe.named(DEFAULT_PRIOR[task.modality])
+    source = recipe.validation[0]
+    stored = SliceSet.read(data, source).stored[task.slices[0] : task.slices[1]]
+    volume = (np.stack(stored).astype(np.float32) * source.slope + source.intercept).astype(np.float32)
+    measurement = simulate(volume, np.diag([1.4, 1.4, task.slice_mm, 1.0]), task.acquisition, task.simulation)
+    assert measurement.truth is not None
+    return models.build(measurement), measurement.truth
+
+
+def tune(task: Task, methods: Sequence[str], data: Path) -> Iterator[Tuned]:
+    """The best settings of each method on one task."""
+    model, truth = problem(task, data)
+    kind = "ct" if task.modality == "ct" else task.acquisition.kind
+    ratio = round(defaults.undersampling(model.problem), 3)
+    for name in methods:
+        judged = _judge(model, truth, name)
+        grid = GRIDS[name]
+        if task.slice_mm > 1e3:
+            grid = {k: v for k, v in grid.items() if k != "z_weight"}
+        preset = _METHODS.validate_python({"name": name}).model_dump()
+        settings, psnr, before = climb(judged, grid, preset)
+        yield Tuned(
+            kind=kind, task=task.name, undersampling=ratio, method=name, settings=settings,
+            psnr=round(psnr, 2), psnr_before=round(before, 2),
+        )  # fmt: skip
+
+
+def _judge(model: models.Model, truth: np.ndarray, name: str) -> Callable[[Mapping[str, Any]], float]:
+    """PSNR of a method with given settings."""
+    modality = "mri" if model.problem.operator.domain.complex else "ct"
+    _ = model.problem.operator.norm
+
+    def judged(settings: Mapping[str, Any]) -> float:
+        method = _METHODS.validate_python({"name": name, **settings})
+        prior = registry.load(method.prior or DEFAULT_PRIOR[modality]) if isinstance(method, Diffusion) else None
+        axis = None if prior is None else model.prior_axis(prior.card)
+        volume: Tensor = run(solvers.start(model.problem, method, prior=prior, axis=axis))
+        return metrics.psnr(model.display(volume), truth)
+
+    return judged
+
+
+def climb(
+    judged: Callable[[Mapping[str, Any]], float], grid: Mapping[str, Sequence[float]], defaults_: Mapping[str, Any]
+) -> tuple[dict[str, Any], float, float]:
+    """Settings that differ from the defaults, their score, and the score of the defaults.
+
+    One setting after the other: from its default up its values while the score rises, else down. A setting without
+    default starts from its lowest value.
+    """
+    chosen: dict[str, Any] = {}
+    before = best = judged({})
+    for name, values in grid.items():
+        start = values.index(defaults_[name]) if defaults_[name] in values else -1
+        for ahead in (values[start + 1 :], values[:start][::-1] if start > 0 else []):
+            improved = False
+            for value in ahead:
+                score = judged({**chosen, name: value})
+                if score <= best:
+                    break
+                best, chosen, improved = score, {**chosen, name: value}, True
+            if improved:
+                break
+    return chosen, best, before

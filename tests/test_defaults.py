@@ -1,0 +1,111 @@
+"""Settings nobody has to know: found by a search that improves, used where they fit, and never over the user's own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from operators.fourier import CartesianMRI
+from operators.geometry import ParallelBeam
+from operators.resolution import Truncation
+from operators.tomography import Tomography
+from recon import defaults, tune
+from recon.defaults import Table, Tuned, resolved, undersampling
+from recon.methods import FBP, METHODS, TV, Annealed, REDDiff
+from recon.solvers.problem import Problem
+
+
+def problem(views: int) -> Problem:
+    angles = tuple(math.pi * k / views for k in range(views))
+    operator = Tomography(ParallelBeam(32, 32, 1.0, angles, 46, 1.0))
+    return Problem(operator, torch.zeros(1, views, 46))
+
+
+@pytest.fixture
+def table(monkeypatch: pytest.MonkeyPatch) -> None:
+    def entry(undersampling: float, **settings: Any) -> Tuned:
+        return Tuned(
+            kind="ct",
+            task="-",
+            undersampling=undersampling,
+            method="red-diff",
+            settings=settings,
+            psnr=1,
+            psnr_before=0,
+        )
+
+    found = Table(command="-", tuned=[entry(1.0, sigma_last=0.003), entry(8.0, sigma_last=0.02, z_weight=1.0)])
+    monkeypatch.setattr(defaults, "_table", lambda: found)
+
+
+def test_undersampling_counts_what_a_slice_lacks() -> None:
+    assert undersampling(problem(8)) == pytest.approx(32 * 32 / (8 * 46))
+    mask = torch.zeros(16, 16, dtype=torch.bool)
+    mask[::4] = True
+    operator = CartesianMRI(mask, torch.ones(5, 16, 16, dtype=torch.complex64))
+    assert undersampling(Problem(operator, operator(torch.zeros(1, 16, 16, dtype=torch.complex64)))) == 4.0
+    low = Truncation(16, 16, 2)
+    assert undersampling(Problem(low, torch.zeros(1, 8, 8, dtype=torch.complex64))) == 4.0
+
+
+@pytest.mark.usefixtures("table")
+def test_the_nearest_task_decides_and_the_user_wins() -> None:
+    few, many = problem(3), problem(30)
+    assert resolved(REDDiff(), "ct-fan", few).model_dump()["sigma_last"] == 0.02
+    assert resolved(REDDiff(), "ct-parallel", many).model_dump()["sigma_last"] == 0.003
+    mine = resolved(REDDiff(sigma_last=0.1), "ct-parallel", few)
+    assert isinstance(mine, REDDiff) and (mine.sigma_last, mine.z_weight) == (0.1, 1.0)
+    # Published constants, other methods and other kinds of scan stay as they are.
+    for method, kind in (
+        (REDDiff(preset="paper"), "ct-parallel"),
+        (Annealed(), "ct-parallel"),
+        (FBP(), "ct-fan"),
+        (REDDiff(), "mri-cartesian"),
+    ):
+        assert resolved(method, kind, few) == method
+
+
+def test_the_search_climbs_from_the_default() -> None:
+    tried: list[dict[str, Any]] = []
+
+    def judged(settings: Mapping[str, Any]) -> float:
+        tried.append(dict(settings))
+        values = {"a": 1.0, "b": 3.0, **settings}
+        return -abs(values["a"] - 4.0) - abs(values["b"] - 2.0)
+
+    grid = {"a": [0.0, 1.0, 3.0, 4.0, 5.0, 9.0], "b": [1.0, 2.0, 3.0, 4.0]}
+    chosen, best, before = tune.climb(judged, grid, {"a": 1.0, "b": 3.0})
+    assert chosen == {"a": 4.0, "b": 2.0} and best == 0.0 and before == -4.0
+    assert {"a": 9.0} not in tried  # past the best it gets worse: the search does not go on
+
+
+def test_the_search_of_a_setting_without_default_starts_at_its_lowest_value() -> None:
+    chosen, _, _ = tune.climb(lambda s: -abs(s.get("weight", 9.0) - 2.0), {"weight": [1.0, 2.0, 3.0]}, {"weight": None})
+    assert chosen == {"weight": 2.0}
+
+
+def test_the_shipped_table_fits_the_methods() -> None:
+    table = Table.read(defaults.TABLE)
+    known = {name for names in METHODS.values() for name in names}
+    for entry in table.tuned:
+        assert entry.method in known and entry.psnr >= entry.psnr_before
+        assert set(entry.settings) <= set(tune.GRIDS[entry.method])
+        tune._METHODS.validate_python({"name": entry.method, **entry.settings})
+
+
+def test_a_method_is_tuned_on_the_sample_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shipped tuning slices in place of the whole set; TV only, whose weight it finds."""
+    from recon.samples import SAMPLES
+
+    (tmp_path / "tune").symlink_to(SAMPLES / "tune")
+    task = tune.Task("12 views", "ct", tune.CTParallel(), tune.Simulation(views=12), (7, 8), 1e6)
+    monkeypatch.setitem(tune.GRIDS, "tv", {"weight": [1e-4, 1e-2]})
+    (found,) = tune.tune(task, ["tv"], tmp_path)
+    assert found.kind == "ct" and found.undersampling > 5
+    assert found.psnr >= found.psnr_before > 20
+    assert TV.model_validate({"name": "tv", **found.settings})
