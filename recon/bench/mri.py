@@ -96,7 +96,7 @@ def compare(measurement: Measurement, name: str, methods: list[dict[str, object]
     _ = problem.operator.norm  # outside the clock
     for given in methods:
         label = " ".join(str(v) for v in given.values())
-        solve = _wavelet(problem, given) if given["name"] == WAVELET else _ours(model, given)
+        solve = wavelet(problem, given) if given["name"] == WAVELET else _ours(model, given)
         started = time.perf_counter()
         volume = solve()
         seconds = time.perf_counter() - started
@@ -136,7 +136,7 @@ def _ours(model: models.Model, given: dict[str, object]) -> Callable[[], Tensor]
     return lambda: run(solvers.start(model.problem, settings, prior=prior, axis=axis))
 
 
-def _wavelet(problem: Problem, given: dict[str, object]) -> Callable[[], Tensor]:
+def wavelet(problem: Problem, given: dict[str, object]) -> Callable[[], Tensor]:
     """L1-wavelet regularised SENSE of sigpy (Lustig et al. 2007), on data scaled to an image maximum of one."""
     from sigpy.mri.app import L1WaveletRecon
 

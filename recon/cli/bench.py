@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
     group.command()(priors)
     group.command()(familiarity)
     group.command()(boundary)
+    group.command()(quality)
     app.add_typer(group, name="bench")
 
 
@@ -139,6 +140,29 @@ def boundary(
             highlight=False,
         )
     _write(json_file, [asdict(r) for r in rows] + [asdict(g) for g in gains])
+
+
+def quality(
+    data: Annotated[Path, typer.Option(help="Folder with the test volumes, as test/ in it.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for quality.json, quality.md and pictures.")],
+    slices: Annotated[int, typer.Option(min=1, help="Slices of each volume.")] = 8,
+    only: Annotated[
+        str | None, typer.Option(help="Tasks whose names contain one of these, semicolon-separated.")
+    ] = None,
+    slow: Annotated[bool, typer.Option(help="Also methods of thousands of evaluations a slice.")] = False,
+) -> None:
+    """Every method on the test volumes with the defaults a user gets; tasks done before are kept."""
+    from recon.bench import quality as bench
+    from recon.bench import quality_report
+
+    report = quality_report.Report(out, machine(), slices)
+    for task in bench.chosen(bench.tasks(data, slices, slow=slow), only):
+        if report.has(task):
+            continue
+        for row, volume, measurement in bench.compare(task):
+            console.print(f"{row.task}, {row.method}: {row.psnr:.2f} dB, {row.seconds:.1f} s", highlight=False)
+            report.add(row, volume, measurement)
+        report.finish(task)
 
 
 def _methods(text: str) -> list[dict[str, Any]]:

@@ -1,0 +1,179 @@
+"""Every method on every task of the test volumes, with the defaults a user gets."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from recon import defaults
+from recon import model as models
+from recon.bench.mri import WAVELET, wavelet
+from recon.formats import reader
+from recon.job import JobSpec
+from recon.measurement import Measurement
+from recon.methods import DEFAULT_PRIOR, Boundary, Diffusion, Method
+from recon.priors import registry
+from recon.quality import metrics
+from recon.reconstruct import local_files
+from recon.solvers import registry as solvers
+from recon.solvers.problem import run
+
+Volume = NDArray[np.float32]
+_METHODS: TypeAdapter[Method] = TypeAdapter(Method)
+
+CT = "test/ct_chest_nsclc_r01-001.nii.gz"
+T1, T2 = "test/mri_t1_fnndsc_adi.nii.gz", "test/mri_t2_fnndsc_adi.nii.gz"
+PAPER = [{"name": "red-diff", "preset": "paper"}, {"name": "dds", "preset": "paper"}]
+SLOW = [{"name": "diffusion-mbir", "preset": "paper"}, {"name": "dps"}]
+"""Thousands of evaluations a slice: only when asked for."""
+OURS = [{"name": n} for n in ("annealed", "red-diff", "dds", "diffusion-mbir")]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job on a test volume, and the methods compared on it."""
+
+    name: str
+    job: dict[str, Any]
+    methods: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method on one task. PSNR in dB with the volume's range; by plane the mean of the planes' values."""
+
+    task: str
+    method: str
+    psnr: float
+    ssim: float
+    nrmse: float
+    psnr_axial: float
+    psnr_coronal: float
+    psnr_sagittal: float
+    data_misfit: float
+    nfe: float
+    seconds: float
+
+
+def tasks(data: Path, slices: int, *, slow: bool = False) -> list[Task]:
+    """All tasks; `slices` is how many slices of each volume are used."""
+    more = PAPER + (SLOW if slow else [])
+    ct_methods = [{"name": n} for n in ("fbp", "sirt", "tv")] + OURS + more
+    found = []
+    for name, acquisition, settings in _ct_cases():
+        known = {"path": str(data / CT), "slices": [30, 30 + slices], "simulate": settings}
+        found.append(Task(name, {"input": known, "acquisition": acquisition}, ct_methods))
+    mri_methods = [{"name": n} for n in ("zero-filled", "cg-sense", WAVELET, "tv")] + OURS + more
+    for volume, contrast, first in ((T1, "T1", 90), (T2, "T2", 12)):
+        for pattern, factor in (("uniform", 4), ("uniform", 8), ("poisson", 8)):
+            settings = {
+                "pattern": pattern, "acceleration": factor, "noise_std": 0.005,
+                "center_fraction": 0.08 if factor <= 4 else 0.04,
+            }  # fmt: skip
+            known = {"path": str(data / volume), "slices": [first, first + slices], "simulate": settings}
+            name = f"{contrast}, {pattern} x{factor}"
+            found.append(Task(name, {"input": known, "acquisition": "mri-cartesian"}, mri_methods))
+    for factor in (2, 4):
+        for direction in ("plane", "slices"):
+            known = {"path": str(data / T1), "slices": [88, 88 + max(slices, 2 * factor)], "simulate": {}}
+            acquisition = {"kind": "mri-resolution", "factor": factor, "direction": direction}
+            methods = [{"name": n} for n in ("interpolation", "tv", "red-diff", "boundary")]
+            methods.append({"name": "boundary", "calibration": "random"})
+            where = "in plane" if direction == "plane" else "through plane"
+            found.append(Task(f"T1, x{factor} {where}", {"input": known, "acquisition": acquisition}, methods))
+    return found
+
+
+def _ct_cases() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    for views in (60, 23, 8):
+        yield f"CT, {views} views", {"kind": "ct-parallel"}, {"views": views}
+        yield f"CT, {views} views, 1e5 photons", {"kind": "ct-parallel"}, {"views": views, "photons": 1e5}
+    yield "CT, fan beam, 60 views", {"kind": "ct-fan"}, {"views": 60}
+    for span in (90, 120):
+        angles = {"start_rad": 0.0, "stop_rad": math.radians(span), "count": span}
+        yield f"CT, {span} of 180 degrees", {"kind": "ct-parallel", "angles_rad": angles}, {}
+
+
+def compare(task: Task) -> Iterator[tuple[Row, Volume, Measurement]]:
+    """Each method on a task: its row, its volume in the result's unit, and the measurement."""
+    spec = JobSpec.parse({**task.job, "method": "tv"})
+    measurement = reader.read(spec, local_files(spec))
+    truth = measurement.truth
+    assert truth is not None
+    model = models.build(measurement)
+    _ = model.problem.operator.norm  # outside the clock, and what a second job finds cached
+    for given in task.methods:
+        volume, misfit, seconds, used = _solved(given, model, measurement)
+        shown = model.display(volume)
+        axial, coronal, sagittal = by_plane(shown, truth)
+        row = Row(
+            task=task.name,
+            method=" ".join(str(v) for v in given.values()),
+            psnr=round(metrics.psnr(shown, truth), 3),
+            ssim=round(metrics.ssim(shown, truth), 4),
+            nrmse=round(metrics.nrmse(shown, truth), 5),
+            psnr_axial=round(axial, 3),
+            psnr_coronal=round(coronal, 3),
+            psnr_sagittal=round(sagittal, 3),
+            data_misfit=round(misfit, 6),
+            nfe=used,
+            seconds=round(seconds, 2),
+        )
+        yield row, shown, measurement
+
+
+def _solved(given: dict[str, Any], model: models.Model, measurement: Measurement) -> tuple[Tensor, float, float, float]:
+    """The volume, its misfit, the seconds it took and the network evaluations a slice."""
+    kind = measurement.acquisition.kind
+    if given["name"] == WAVELET:
+        solve = wavelet(model.problem, given)
+        started = time.perf_counter()
+        volume = solve()
+        return volume, model.problem.misfit(volume), time.perf_counter() - started, 0.0
+    settings = defaults.resolved(_METHODS.validate_python(given), kind, model.problem)
+    prior = axis = None
+    if isinstance(settings, Diffusion):
+        name = DEFAULT_PRIOR["mri" if kind.startswith("mri") else "ct"]
+        if isinstance(settings, Boundary) and model.refined is not None:
+            name = f"{name}-x{model.refined.factor}"
+        prior = registry.load(settings.prior or name)
+        axis = model.prior_axis(prior.card)
+    before = prior.evaluations if prior is not None else 0
+    started = time.perf_counter()
+    volume = run(solvers.start(model.problem, settings, prior=prior, axis=axis))
+    seconds = time.perf_counter() - started
+    used = 0.0 if prior is None else (prior.evaluations - before) / len(volume)
+    return model.arranged(volume), model.problem.misfit(volume), seconds, used
+
+
+def by_plane(volume: Volume, truth: Volume) -> tuple[float, float, float]:
+    """Mean PSNR of axial, coronal and sagittal planes, all with the range of the volume; in dB.
+
+    Planes that hold one value only, as air beside the body, say nothing and are left out.
+    """
+    span = float(truth.max()) - float(truth.min())
+    error = (volume.astype(np.float64) - truth) ** 2
+    found = []
+    for axis in range(3):
+        others = tuple(a for a in range(3) if a != axis)
+        content = truth.max(axis=others) > truth.min(axis=others)
+        means = error.mean(axis=others)[content]
+        values = 10 * np.log10(span**2 / np.maximum(means, 1e-30))
+        found.append(float(values.mean()) if len(values) else math.nan)
+    return found[0], found[1], found[2]
+
+
+def chosen(all_tasks: Sequence[Task], wanted: str | None) -> list[Task]:
+    """The tasks whose names contain one of the comma-separated words."""
+    if wanted is None:
+        return list(all_tasks)
+    return [t for t in all_tasks if any(word.strip() in t.name for word in wanted.split(";"))]

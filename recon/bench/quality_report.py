@@ -1,0 +1,87 @@
+"""What the quality benchmark writes: rows as JSON, a table a task as Markdown, a picture a task."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+from recon.bench.quality import Row, Task, Volume
+from recon.measurement import Measurement
+from recon.quality import montage
+
+BASELINES = ("l1-wavelet", "tv", "interpolation")
+"""Which method a picture shows beside ours: the first of these that was run."""
+OURS = ("boundary", "red-diff")
+
+
+class Report:
+    """The files of one folder, kept up to date task by task, so that an interrupted run goes on.
+
+    Parameters
+    ----------
+    folder
+        Where the files are.
+    machine
+        In a few words.
+    slices
+        Of each volume.
+    """
+
+    def __init__(self, folder: Path, machine: str, slices: int) -> None:
+        self.folder, self.machine, self.slices = folder, machine, slices
+        folder.mkdir(parents=True, exist_ok=True)
+        self._json = folder / "quality.json"
+        self.rows = [Row(**row) for row in json.loads(self._json.read_text())] if self._json.exists() else []
+        self._shown: dict[str, Volume] = {}
+        self._measurement: Measurement | None = None
+
+    def has(self, task: Task) -> bool:
+        """Whether every method of the task has a row."""
+        return sum(row.task == task.name for row in self.rows) >= len(task.methods)
+
+    def add(self, row: Row, volume: Volume, measurement: Measurement) -> None:
+        """Take a row, and its volume if the picture shows it."""
+        self.rows = [r for r in self.rows if (r.task, r.method) != (row.task, row.method)] + [row]
+        self._measurement = measurement
+        if row.method in BASELINES + OURS:
+            self._shown[row.method] = volume
+
+    def finish(self, task: Task) -> None:
+        """Write everything, once a task's methods are through."""
+        self._json.write_text("[\n" + ",\n".join(json.dumps(asdict(row)) for row in self.rows) + "\n]\n")
+        if self._measurement is not None and self._measurement.truth is not None:
+            pick = [next((n for n in names if n in self._shown), None) for names in (BASELINES, OURS)]
+            shown = {name: self._shown[name] for name in pick if name is not None}
+            unit = "a.u." if self._measurement.acquisition.kind.startswith("mri") else "HU"
+            montage.comparison(self.folder / picture(task.name), self._measurement.truth, shown, unit)
+        self._shown, self._measurement = {}, None
+        (self.folder / "quality.md").write_text(self._markdown())
+
+    def _markdown(self) -> str:
+        lines = [
+            "# Quality on the test volumes",
+            "",
+            f"Printed by `recon bench quality --data DATA --out docs/benchmarks --slices {self.slices}`;",
+            f"{self.machine}.",
+            "Defaults of every method as a user gets them; PSNR in dB with the volume's range, nothing rescaled; by",
+            "plane: mean over the planes. `nfe`: network evaluations a slice. Measured retrospectively with the",
+            "operator that reconstructs, so that measured data will give less.",
+        ]
+        for task in dict.fromkeys(row.task for row in self.rows):
+            rows = [row for row in self.rows if row.task == task]
+            lines += ["", f"## {task}", "", f"![{task}]({picture(task)})", ""]
+            lines.append("| method | PSNR | SSIM | NRMSE | axial | coronal | sagittal | misfit | nfe | seconds |")
+            lines.append("|---|---|---|---|---|---|---|---|---|---|")
+            lines += [
+                f"| {r.method} | {r.psnr:.2f} | {r.ssim:.4f} | {r.nrmse:.4f} | {r.psnr_axial:.2f}"
+                f" | {r.psnr_coronal:.2f} | {r.psnr_sagittal:.2f} | {r.data_misfit:.5f} | {r.nfe:.0f} | {r.seconds:.1f} |"
+                for r in rows
+            ]
+        return "\n".join(lines) + "\n"
+
+
+def picture(task: str) -> str:
+    """File name of a task's picture."""
+    return re.sub(r"[^a-z0-9]+", "-", task.lower()).strip("-") + ".png"
