@@ -78,12 +78,13 @@ def _accept(store: JobStore, spec: JobSpec) -> JSONResponse:
                 remedy="send the file to /v1/uploads and give its id as upload",
             )
         store.upload(file.upload)
-    if isinstance(spec.method, Diffusion) and spec.method.prior_path is not None:
-        raise InputError(
-            f"{spec.method.prior!r} is a path, a server has installed priors only",
-            field="method.prior",
-            remedy="name an installed prior, or run the job with `recon run`",
-        )
+    if isinstance(spec.method, Diffusion):
+        for name, path in spec.method.paths().items():
+            raise InputError(
+                f"'{path}' is a path, a server has what is installed only",
+                field=f"method.{name}",
+                remedy="leave it out or name an installed prior, or run the job with `recon run`",
+            )
     reader.check(spec, store.job_files(spec))
     record = store.create(spec)
     try:

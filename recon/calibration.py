@@ -91,7 +91,7 @@ def seed_of(settings: Boundary, card: Card, seed: int) -> int:
     """
     if settings.calibration == "random":
         return seed
-    path = settings.calibration_path or FOLDER / f"{card.name}.yaml"
+    path = settings.paths().get("calibration", FOLDER / f"{card.name}.yaml")
     if settings.calibration is None and not path.is_file():
         raise InputError(
             f"no calibration was shipped for prior {card.name!r}",

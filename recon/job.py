@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from operators.errors import InputError
-from recon.methods import METHODS, Annealed, Boundary, Diffusion, Method
+from recon.methods import METHODS, Annealed, Diffusion, Method
 
 UPLOAD_ID = r"^[a-z2-7]{26}$"
 MAX_SPEC_BYTES = 1_000_000
@@ -289,10 +289,9 @@ class JobSpec(_Part):
                 for key in name.split("."):
                     part = part[key]
                 part["path"] = str((folder / file.path).resolve())
-        if isinstance(self.method, Diffusion) and self.method.prior_path is not None:
-            data["method"]["prior"] = str((folder / self.method.prior_path).resolve())
-        if isinstance(self.method, Boundary) and self.method.calibration_path is not None:
-            data["method"]["calibration"] = str((folder / self.method.calibration_path).resolve())
+        if isinstance(self.method, Diffusion):
+            for name, path in self.method.paths().items():
+                data["method"][name] = str((folder / path).resolve())
         return JobSpec.model_validate(data)
 
 

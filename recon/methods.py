@@ -91,10 +91,10 @@ class Diffusion(MethodSettings):
             raise ValueError("a prior is given by its name, or by the path of its card, which ends in .yaml")
         return value
 
-    @property
-    def prior_path(self) -> Path | None:
-        """The card's path, if the prior is given by one."""
-        return Path(self.prior) if self.prior is not None and self.prior.endswith(CARD_ENDINGS) else None
+    def paths(self) -> dict[str, Path]:
+        """Settings that name a file of this machine, by field."""
+        values = {name: getattr(self, name, None) for name in ("prior", "calibration")}
+        return {k: Path(v) for k, v in values.items() if v is not None and v.endswith(CARD_ENDINGS)}
 
 
 class _Levels(Diffusion):
@@ -244,12 +244,6 @@ class Boundary(_Levels):
     """Fit the data in every step; without it the network alone answers for them."""
     data_sigma: float = Field(5e-3, gt=0, le=1)
     cg_iterations: int = Field(10, ge=1, le=200)
-
-    @property
-    def calibration_path(self) -> Path | None:
-        """The calibration's path, if one is given."""
-        named = self.calibration
-        return Path(named) if named is not None and named.endswith(CARD_ENDINGS) else None
 
     @field_validator("calibration")
     @classmethod

@@ -38,9 +38,9 @@ def test_a_prior_given_by_its_card_is_found_beside_the_specification(tmp_path: P
     value = {"input": "a.npy", "acquisition": CT, "method": {"name": "annealed", "prior": "mine/knees.yaml"}}
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(value))
     method = JobSpec.read(tmp_path / "a.yaml").method
-    assert isinstance(method, Diffusion) and method.prior_path == tmp_path / "mine" / "knees.yaml"
+    assert isinstance(method, Diffusion) and method.paths() == {"prior": tmp_path / "mine" / "knees.yaml"}
     named = JobSpec.parse({**value, "method": {"name": "dds", "prior": "ct"}}).with_base(tmp_path).method
-    assert isinstance(named, Diffusion) and named.prior == "ct" and named.prior_path is None
+    assert isinstance(named, Diffusion) and named.prior == "ct" and not named.paths()
 
 
 def test_angle_range() -> None:

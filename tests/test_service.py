@@ -147,6 +147,9 @@ def test_bad_input_is_refused_at_submission(http: httpx.Client, ct_file: Path, t
     body = {"input": {"upload": "a" * 26}, "acquisition": "ct-parallel"}
     refused(http.post("/v1/jobs", json=body), 404, "input.upload")
     own: dict[str, Any] = {"input": {"upload": upload(npy(good)), "format": "numpy"}, "acquisition": "ct-parallel"}
+    calibrated = {"name": "boundary", "calibration": "/etc/own.yaml"}
+    stack = {**own, "acquisition": "mri-resolution", "method": calibrated}
+    refused(http.post("/v1/jobs", json=stack), 422, "method.calibration")
     for prior in ("/etc/own.yaml", "/etc/own", "../ct", "a/b", ""):
         refused(
             http.post("/v1/jobs", json={**own, "method": {"name": "annealed", "prior": prior}}), 422, "method.prior"

@@ -1,0 +1,44 @@
+"""The quality benchmark: planes judged with one range, and a run that goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recon.bench import quality
+from recon.bench.quality_report import Report
+
+
+def test_planes_are_judged_with_the_volumes_range() -> None:
+    truth = np.zeros((3, 4, 5), np.float32)
+    truth[:, 1:3, 1:4] = 2.0
+    volume = truth.copy()
+    volume[1] += 0.2  # one axial plane is off, and a third of every other plane
+    axial, coronal, sagittal = quality.by_plane(volume, truth)
+    assert axial > 100  # two planes without error
+    for found in (coronal, sagittal):
+        assert found == pytest.approx(10 * np.log10(4.0 / (0.04 / 3)), abs=1e-4)
+
+
+def test_a_benchmark_is_written_drawn_and_taken_up_again(tmp_path: Path, ct_file: Path) -> None:
+    task = quality.Task(
+        "CT, 20 views",
+        {"input": {"path": str(ct_file), "simulate": {"views": 20}}, "acquisition": "ct-parallel"},
+        [{"name": "fbp"}, {"name": "tv", "iterations": 20}],
+    )
+    report = Report(tmp_path, "a machine", 4)
+    assert not report.has(task)
+    for found in quality.compare(task):
+        report.add(*found)
+    report.finish(task)
+    fbp, tv = json.loads((tmp_path / "quality.json").read_text())
+    assert fbp["method"] == "fbp" and tv["method"] == "tv 20"
+    assert 15 < fbp["psnr"] < tv["psnr"] and tv["nfe"] == 0 and 0 < tv["data_misfit"] < fbp["data_misfit"]
+    again = Report(tmp_path, "a machine", 4)
+    assert again.has(task) and not again.has(replace(task, name="another"))
+    assert (tmp_path / "ct-20-views.png").stat().st_size > 5000
+    assert "| tv 20 |" in (tmp_path / "quality.md").read_text()
