@@ -38,6 +38,7 @@ class Transmission:
         Divided by `photons`, its Hessian for an empty image is ``A^H A``, that of the squared misfit of line
         integrals.
         """
+        self.operator.range.check(counts, "counts")
         integrals = self.operator.forward(x)
         value: Tensor = (torch.exp(-integrals) + counts / self.photons * integrals).flatten(1).sum(dim=1)
         return value

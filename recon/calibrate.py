@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,23 +14,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from operators.errors import InputError
-from recon import calibration
+from recon import calibration, defaults
 from recon import model as models
 from recon.calibration import Calibration, Metric
 from recon.formats import reader
 from recon.job import AnyAcquisition, JobSpec, MRIResolution, Simulation
 from recon.measurement import Measurement
-from recon.methods import DDS, DEFAULT_PRIOR, Boundary, Diffusion, DiffusionMBIR, Method
+from recon.methods import DDS, Boundary, DiffusionMBIR, Method, REDDiff
+from recon.planes import from_planes, in_planes
 from recon.priors import registry
 from recon.priors.network import as_channels, noise_features
 from recon.priors.prior import NetworkPrior
 from recon.priors.recipe import Recipe
 from recon.priors.slices import SliceSet
 from recon.quality import metrics
+from recon.reconstruct import chosen_prior
 from recon.simulate import simulate
 from recon.solvers import registry as solvers
 from recon.solvers.problem import run
 
+Direction = Literal["plane", "slices"]
 FEATURE_SIGMA = 0.05
 """Noise level that the encoder is told when it only describes an image."""
 
@@ -54,8 +58,13 @@ def task_of_job(spec: JobSpec, files: dict[str, Path]) -> Task:
         If the job's method draws fresh noise at every step or has no prior, or there is no truth.
     """
     method = spec.method
-    if not isinstance(method, Diffusion):
-        raise InputError(f"{method.name} starts from no noise", field="method.name", remedy="use boundary or dds")
+    published = isinstance(method, DiffusionMBIR) and method.preset == "paper"
+    if published or not isinstance(method, Boundary | DDS | DiffusionMBIR | REDDiff):
+        raise InputError(
+            f"{method.name} has no starting noise that decides its result",
+            field="method.name",
+            remedy="use boundary, dds or red-diff",
+        )
     if isinstance(method, DDS | DiffusionMBIR) and method.eta > 0:
         raise InputError(
             f"eta {method.eta}: fresh noise in every step leaves nothing to freeze but the seed",
@@ -67,18 +76,22 @@ def task_of_job(spec: JobSpec, files: dict[str, Path]) -> Task:
         raise InputError(
             "the truth is needed to judge by", field="input", remedy="give a known volume, and simulate for a stack"
         )
-    refined = isinstance(measurement.acquisition, MRIResolution)
-    name = method.prior or DEFAULT_PRIOR["mri" if measurement.acquisition.kind.startswith("mri") else "ct"]
-    if method.prior is None and isinstance(method, Boundary) and refined:
-        assert isinstance(measurement.acquisition, MRIResolution)
-        name = f"{name}-x{measurement.acquisition.factor}"
+    model = models.build(measurement)
+    method = defaults.resolved(method, measurement.acquisition.kind, model.problem)
+    prior, _ = chosen_prior(method, model)
+    assert prior is not None
     path = files["input"]
     source = f"{path.name} sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
-    return Task(measurement, method, registry.load(name), [source], spec.input.simulate or Simulation())
+    return Task(measurement, method, prior, [source], spec.input.simulate or Simulation())
 
 
-def task_of_prior(name: str, data: Path, slices: int, method: Boundary, *, held_out: bool = False) -> Task:
-    """In-plane super-resolution of slices that a conditional prior was trained on, or that it was judged on."""
+def task_of_prior(
+    name: str, data: Path, slices: int, method: Boundary, direction: Direction, *, held_out: bool = False
+) -> Task:
+    """Super-resolution of slices that a conditional prior was trained on, or that it was judged on.
+
+    In-plane, or (``direction="slices"``) the slices taken as planes across a thick stack.
+    """
     prior = registry.load(name, field="prior")
     factor = prior.card.super_resolution
     if factor is None:
@@ -86,20 +99,28 @@ def task_of_prior(name: str, data: Path, slices: int, method: Boundary, *, held_
     recipe = Recipe.named(name)
     source = (recipe.validation if held_out else recipe.sources)[0]
     chosen = SliceSet.read(data, source)
-    volume = np.stack([_whole(chosen, i, recipe, factor) for i in _spread(chosen, slices)])
+    images = np.stack([_whole(chosen, i, recipe, factor) for i in _spread(chosen, slices)])
     simulation = Simulation()
-    acquisition = MRIResolution(factor=factor)
+    acquisition = MRIResolution(factor=factor, direction=direction)
+    volume = from_planes(torch.from_numpy(images), acquisition).numpy()
     measurement = simulate(volume, np.diag([0.9, 0.9, 1e9, 1.0]), acquisition, simulation)
     return Task(measurement, method, prior, [f"{source.file} sha256 {chosen.sha256}"], simulation)
 
 
 def _spread(chosen: SliceSet, count: int) -> list[int]:
-    """Slices from as many subjects as there are, from the middle of each, where the brain is large."""
+    """Different slices of as many subjects as there are, from the middle of each, where the brain is large."""
     subjects = list(chosen.subjects().values())
-    return [
-        subjects[k % len(subjects)][int(len(subjects[k % len(subjects)]) * (0.35 + 0.3 * ((k * 7) % count) / count))]
-        for k in range(count)
-    ]
+    rounds = -(-count // len(subjects))
+    found = []
+    for k in range(count):
+        own = subjects[k % len(subjects)]
+        # The subject's turn, within the middle half of its slices.
+        found.append(own[int(len(own) * (0.25 + 0.5 * (k // len(subjects) + 0.5) / rounds))])
+    if len(set(found)) < count:
+        raise InputError(
+            f"{count} slices, {chosen.source.file} has fewer in the middle of its subjects", field="slices"
+        )
+    return found
 
 
 def _whole(chosen: SliceSet, index: int, recipe: Recipe, factor: int) -> NDArray[np.float32]:
@@ -114,14 +135,22 @@ def errors_of(task: Task, metric: Metric) -> Callable[[int], list[float]]:
     axis = model.prior_axis(task.prior.card)
     truth = task.measurement.truth
     assert truth is not None
-    method = task.method
+    method, prior, acquisition = task.method, task.prior, task.measurement.acquisition
     if isinstance(method, Boundary):
         method = method.model_copy(update={"calibration": "random"})
 
+    def planes(volume: Tensor) -> NDArray[np.float32]:
+        """What is judged one by one: the planes that were refined, else slices."""
+        return (in_planes(volume, acquisition) if isinstance(acquisition, MRIResolution) else volume).numpy()
+
     def errors(seed: int) -> list[float]:
         solver = solvers.start(model.problem, method, prior=task.prior, axis=axis, seed=seed)
-        found = model.display(model.arranged(run(solver)))
-        return slice_errors(found, truth, metric, task.prior)
+        return slice_errors(
+            planes(torch.from_numpy(model.display(model.arranged(run(solver))))),
+            planes(torch.from_numpy(truth)),
+            metric,
+            prior,
+        )
 
     return errors
 
@@ -129,8 +158,30 @@ def errors_of(task: Task, metric: Metric) -> Callable[[int], list[float]]:
 def slice_errors(
     found: NDArray[np.float32], truth: NDArray[np.float32], metric: Metric, prior: NetworkPrior
 ) -> list[float]:
-    """Error of each slice: NRMSE, one minus SSIM, or the distance in the prior's encoder."""
-    pairs = list(zip(found, truth, strict=True))
+    """Error of each slice: NRMSE, one minus SSIM, or the distance in the prior's encoder.
+
+    Slices of one value have no error to speak of and are left out.
+
+    Raises
+    ------
+    InputError
+        If the metric has no value for a slice, as SSIM for one smaller than its window, or no slice has content.
+    """
+    pairs = [(a, b) for a, b in zip(found, truth, strict=True) if b.max() > b.min()]
+    errors = _errors(pairs, truth, metric, prior)
+    if not errors or not np.isfinite(errors).all():
+        raise InputError(
+            f"{metric} cannot judge {len(pairs)} slices of {truth.shape[1:]}", field="metric", remedy="use nrmse"
+        )
+    return errors
+
+
+def _errors(
+    pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]],
+    truth: NDArray[np.float32],
+    metric: Metric,
+    prior: NetworkPrior,
+) -> list[float]:
     match metric:
         case "nrmse":
             return [metrics.nrmse(a, b) for a, b in pairs]

@@ -81,7 +81,7 @@ class Calibration(BaseModel):
         path.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=120))
 
 
-def seed_of(settings: Boundary, card: Card, seed: int) -> int:
+def seed_of(settings: Boundary, card: Card, direction: str, seed: int) -> int:
     """The seed of the starting noise: the job's, or that of the calibration, if it was made for this solver.
 
     Raises
@@ -91,10 +91,10 @@ def seed_of(settings: Boundary, card: Card, seed: int) -> int:
     """
     if settings.calibration == "random":
         return seed
-    path = settings.paths().get("calibration", FOLDER / f"{card.name}.yaml")
+    path = settings.paths().get("calibration", shipped(card.name, direction))
     if settings.calibration is None and not path.is_file():
         raise InputError(
-            f"no calibration was shipped for prior {card.name!r}",
+            f"no calibration was shipped for prior {card.name!r}, direction {direction}",
             field="method.calibration",
             remedy="make one with recon calibrate, or set calibration: random",
         )
@@ -114,7 +114,19 @@ def seed_of(settings: Boundary, card: Card, seed: int) -> int:
             field="method.calibration",
             remedy="use its settings, calibrate again, or set calibration: random",
         )
+    made_for = found.task.get("acquisition", {}).get("direction")
+    if made_for != direction:
+        raise InputError(
+            f"the calibration {path.name} was made for direction {made_for}, the data are of {direction}",
+            field="method.calibration",
+            remedy="calibrate again with recon calibrate, or set calibration: random",
+        )
     return found.seed
+
+
+def shipped(prior: str, direction: str) -> Path:
+    """Where the calibration of a shipped prior is, if there is one."""
+    return FOLDER / f"{prior}-{direction}.yaml"
 
 
 def search(errors_of: Callable[[int], Sequence[float]], seeds: Sequence[int]) -> tuple[int, NDArray[np.float64]]:

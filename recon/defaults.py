@@ -1,7 +1,8 @@
 """Settings nobody has to know: what a tuning run found for a method, by kind of scan and how little was measured.
 
-`recon tune` writes ``defaults.yaml``. What a job says itself always wins, and presets of published constants are
-left as they are.
+`recon tune` writes ``defaults.yaml``. What a job says itself always wins: one that sets a tuned setting to another
+value gets the method's own defaults for the rest, since tuned values belong together. Presets of published constants
+are left as they are.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from operators.errors import InputError
 from operators.fourier import CartesianMRI
 from recon.methods import Method
 from recon.solvers.problem import Problem
@@ -48,8 +50,15 @@ class Table(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> Table:
-        """Read the table."""
-        return cls.model_validate(yaml.safe_load(path.read_text()))
+        """Read a table; `InputError` if the file is none."""
+        try:
+            return cls.model_validate(yaml.safe_load(path.read_text()))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+            raise InputError(
+                f"{path.name} is no table of settings: {str(error).splitlines()[0]}",
+                field="out",
+                remedy="give a file that `recon tune` wrote, or a new one",
+            ) from error
 
     def write(self, path: Path) -> None:
         """Write the table."""
@@ -76,7 +85,7 @@ def resolved(method: Method, kind: str, problem: Problem) -> Method:
     problem
         What is to be solved.
     """
-    if getattr(method, "preset", "tuned") == "paper":
+    if getattr(method, "preset", "tuned") == "paper" or getattr(method, "update", "proximal") == "adam":
         return method
     wanted = "ct" if kind.startswith("ct") else kind
     found = [t for t in _table().tuned if t.kind == wanted and t.method == method.name]
@@ -84,9 +93,11 @@ def resolved(method: Method, kind: str, problem: Problem) -> Method:
         return method
     ratio = math.log(undersampling(problem))
     nearest = min(found, key=lambda t: abs(math.log(t.undersampling) - ratio))
-    # What the user has set stays, and stays marked as set: the report tells the rest apart.
-    fill = {k: v for k, v in nearest.settings.items() if k not in method.model_fields_set}
-    return method.model_copy(update=fill)
+    given = {k: getattr(method, k) for k in method.model_fields_set}
+    if any(k in nearest.settings and v != nearest.settings[k] for k, v in given.items()):
+        # Tuned values belong together: whoever sets one of them otherwise starts from the method's own defaults.
+        return method
+    return type(method).model_validate({**nearest.settings, **given})
 
 
 @cache

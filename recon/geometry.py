@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from operators.errors import InputError
+from operators.errors import GeometryError, InputError
 from operators.geometry import FanBeam, ParallelBeam
 from recon.job import CTFan, CTParallel, MRIResolution
 
@@ -78,6 +79,26 @@ def shifted_affine(affine: NDArray[np.float64], first_slice: int) -> NDArray[np.
     moved = affine.copy()
     moved[:3, 3] += first_slice * affine[:3, 2]
     return moved
+
+
+def finer_shape(shape: Sequence[int], acquisition: MRIResolution) -> tuple[int, int, int]:
+    """Shape ``(slices, rows, cols)`` of the high-resolution volume, from that of the low-resolution stack."""
+    slices, rows, cols = shape
+    factor = acquisition.factor
+    return (slices, rows * factor, cols * factor) if acquisition.direction == "plane" else (slices * factor, rows, cols)
+
+
+def check_divisible(shape: Sequence[int], acquisition: MRIResolution) -> None:
+    """Raise `GeometryError` unless a volume ``(slices, rows, cols)`` can be measured with a lower resolution."""
+    names = ("rows", "columns") if acquisition.direction == "plane" else ("slices",)
+    sizes = dict(zip(("slices", "rows", "columns"), shape, strict=True))
+    for name in names:
+        if sizes[name] % acquisition.factor:
+            raise GeometryError(
+                f"{sizes[name]} {name} are no multiple of the factor {acquisition.factor}",
+                field="acquisition.factor",
+                remedy="crop the volume, or select slices with input.slices",
+            )
 
 
 def finer_affine(

@@ -107,7 +107,9 @@ class _Levels(Diffusion):
     sigma_last: float = Field(0.005, gt=0, le=1)
 
     @model_validator(mode="after")
-    def _times(self) -> Self:
+    def _falling(self) -> Self:
+        if self.schedule == "geometric" and self.steps > 1 and not self.sigma_last < self.sigma_first:
+            raise ValueError(f"sigma_last {self.sigma_last:g} must be below sigma_first {self.sigma_first:g}")
         if self.schedule == "ddpm" and self.steps > schedules.DDPM_TIMES:
             raise ValueError(f"steps: {self.steps}, the ddpm schedule has {schedules.DDPM_TIMES} times")
         return self
@@ -150,6 +152,14 @@ class _Preset(_Steps):
         return {**cls.PRESETS.get(preset, {}), **value} if isinstance(preset, str) else value
 
 
+def _refuse(settings: MethodSettings, unused: set[str], mode: str) -> None:
+    """Refuse settings that the chosen mode would ignore, unless they have their default value."""
+    fields = type(settings).model_fields
+    for name in sorted(unused & settings.model_fields_set):
+        if getattr(settings, name) != fields[name].default:
+            raise ValueError(f"{name} has no effect with {mode}; leave it out")
+
+
 class DDS(_Preset):
     """Decomposed diffusion sampling with the proximal data step; in 3D with a `z_weight`."""
 
@@ -185,8 +195,8 @@ class REDDiff(_Preset):
     update: Literal["proximal", "adam"] = "proximal"
     antithetic: bool = True
     """Evaluate each noise with both signs: twice the cost, and what noise would leave in the image cancels."""
-    learning_rate: float = Field(1.0, gt=0, le=10)
-    """Share of the way to the data step (proximal), or Adam's step on the prior's axis."""
+    learning_rate: float | None = Field(None, gt=0, le=10)
+    """Share of the way to the data step (proximal; 1 when not given), or Adam's step on the prior's axis (0.1)."""
     decay: Literal["none", "cosine"] = "none"
     """Of the learning rate, to 1 % (adam)."""
     weight: float = Field(1.0, ge=0, le=100)
@@ -200,6 +210,21 @@ class REDDiff(_Preset):
     """Spread of the variational distribution."""
     average: float = Field(0.2, ge=0, le=1)
     """Share of the last iterates that is averaged."""
+
+    UNUSED: ClassVar[dict[str, set[str]]] = {
+        "proximal": {"decay", "weighting", "data_weight", "reduction"},
+        "adam": {"z_weight", "cg_iterations", "data_sigma"},
+    }
+
+    @model_validator(mode="after")
+    def _one_update(self) -> Self:
+        _refuse(self, self.UNUSED[self.update] - set(self.PRESETS[self.preset]), f"update: {self.update}")
+        return self
+
+    @property
+    def rate(self) -> float:
+        """The learning rate, or that of the kind of update."""
+        return self.learning_rate or (0.1 if self.update == "adam" else 1.0)
 
 
 class DiffusionMBIR(_Preset):
@@ -226,6 +251,16 @@ class DiffusionMBIR(_Preset):
     """Soft threshold of differences between slices (paper)."""
     consistency: bool = True
     """CT: end with one step of algebraic reconstruction (paper)."""
+
+    UNUSED: ClassVar[dict[str, set[str]]] = {
+        "fast": {"snr", "penalty", "threshold", "consistency"},
+        "paper": {"z_weight", "eta", "start", "data_sigma"},
+    }
+
+    @model_validator(mode="after")
+    def _one_sampler(self) -> Self:
+        _refuse(self, self.UNUSED[self.preset], f"preset: {self.preset}")
+        return self
 
 
 class Boundary(_Levels):

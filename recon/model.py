@@ -13,7 +13,7 @@ from operators.coils import espirit_maps
 from operators.fourier import CartesianMRI
 from operators.tomography import Tomography
 from recon import noise_level
-from recon.geometry import ct_geometry, scanner_affine, voxel_size
+from recon.geometry import ct_geometry, finer_shape, scanner_affine, voxel_size
 from recon.job import CTFan, CTParallel, MRICartesian, MRIResolution
 from recon.measurement import Measurement
 from recon.planes import from_planes, in_planes, resolution_operator
@@ -141,14 +141,21 @@ def _low_resolution(measurement: Measurement, acquisition: MRIResolution) -> Mod
         notes.append("noise of the stack not given: taken as none")
     factor = acquisition.factor
     plane = acquisition.direction == "plane"
-    slices, rows, cols = stack.shape
-    shape = (slices, rows * factor, cols * factor) if plane else (slices * factor, rows, cols)
+    shape = finer_shape(stack.shape, acquisition)
     pixel_mm, slice_mm = acquisition.pixel_mm or 1.0, acquisition.slice_mm or acquisition.pixel_mm or 1.0
     pixel_mm, slice_mm = (pixel_mm / factor, slice_mm) if plane else (pixel_mm, slice_mm / factor)
     affine, in_patient = measurement.affine, measurement.in_patient and measurement.affine is not None
     if affine is None:
         affine = scanner_affine(shape[1], shape[2], pixel_mm, slice_mm)
         notes.append("no patient coordinates in the input: the affine is the scanner's frame")
+        if acquisition.pixel_mm is None:
+            notes.append("no pixel size in the input: pixels of the stack count as 1 mm")
+    across, along, between_mm = voxel_size(affine)
+    sides = (across, along) if plane else (along, between_mm)
+    if max(sides) > 1.2 * min(sides):
+        notes.append(
+            f"the refined planes have pixels of {sides[0]:.2f} x {sides[1]:.2f} mm: priors were trained on square ones"
+        )
     operator = resolution_operator(acquisition, shape)
     # Magnitudes have lost their phase; the solvers' images are complex, and get theirs from the data: none.
     data = in_planes(stack.to(torch.complex64), acquisition)

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from operators.errors import Conflict, InputError
-from recon import defaults, versions
+from recon import calibration, defaults, versions
 from recon import model as models
 from recon.disk import sync
 from recon.formats import nifti, reader
@@ -80,6 +80,7 @@ def reconstruct(spec: JobSpec, files: Mapping[str, Path], out: Path) -> Job:
     measurement = reader.read(spec, files)
     yield JobProgress(0.02, "modelling")
     model = models.build(measurement)
+    prior, axis = chosen_prior(spec.method, model)
     baselines: dict[str, Tensor] = {}
     wanted = _baselines(spec, measurement)
     for index, name in enumerate(wanted):
@@ -88,7 +89,6 @@ def reconstruct(spec: JobSpec, files: Mapping[str, Path], out: Path) -> Job:
         settings = defaults.resolved(plain, measurement.acquisition.kind, model.problem)
         baselines[name] = yield from _stage(solvers.start(model.problem, settings), f"baseline {name}", span)
     method = defaults.resolved(spec.method, measurement.acquisition.kind, model.problem)
-    prior, axis = _prior(spec, model)
     solving = time.monotonic()
     solver = solvers.start(model.problem, method, prior=prior, axis=axis, seed=spec.seed)
     volume = yield from _stage(solver, spec.method.name, (0.3, 0.95))
@@ -120,6 +120,7 @@ def reconstruct(spec: JobSpec, files: Mapping[str, Path], out: Path) -> Job:
         "prior": None if prior is None else prior.card.model_dump(mode="json", exclude={"familiarity"}),
         "prior_axis": None if axis is None else {"scale": axis.scale, "offset": axis.offset},
         "familiarity": familiarity,
+        "starting_noise": _starting_noise(method, prior, model, spec.seed),
         "network_evaluations": evaluations,
         "notes": notes,
         "provenance": measurement.provenance,
@@ -180,16 +181,23 @@ def _stage(solver: Solver, stage: str, span: tuple[float, float]) -> Generator[J
         solver.close()
 
 
-def _prior(spec: JobSpec, model: models.Model) -> tuple[NetworkPrior | None, Axis | None]:
-    if not isinstance(spec.method, Diffusion):
+def chosen_prior(method: Method, model: models.Model) -> tuple[NetworkPrior | None, Axis | None]:
+    """The prior that a method uses on a problem and the map to its axis; none for a method without.
+
+    Raises
+    ------
+    InputError
+        If the prior that is named is for other data.
+    """
+    if not isinstance(method, Diffusion):
         return None, None
     modality = "mri" if model.problem.operator.domain.complex else "ct"
-    prior = priors.load(spec.method.prior or _default_prior(spec.method, modality, model.refined))
+    prior = priors.load(method.prior or _default_prior(method, modality, model.refined))
     if prior.card.modality != modality:
         raise InputError(
             f"prior {prior.card.name!r} is for {prior.card.modality}, the data are {modality}", field="method.prior"
         )
-    if isinstance(spec.method, Boundary):
+    if isinstance(method, Boundary):
         factor = None if model.refined is None else model.refined.factor
         if prior.card.super_resolution != factor:
             known = prior.card.super_resolution
@@ -212,6 +220,16 @@ def _default_prior(method: Diffusion, modality: str, refined: MRIResolution | No
     return f"{name}-x{refined.factor}" if isinstance(method, Boundary) and refined is not None else name
 
 
+def _starting_noise(
+    method: Method, prior: NetworkPrior | None, model: models.Model, seed: int
+) -> dict[str, Any] | None:
+    """Which starting noise `boundary` used: its seed, and the calibration that chose it."""
+    if not isinstance(method, Boundary) or prior is None or model.refined is None:
+        return None
+    used = calibration.seed_of(method, prior.card, model.refined.direction, seed)
+    return {"seed": used, "calibration": method.calibration or "shipped"}
+
+
 def _familiarity(prior: NetworkPrior | None, axis: Axis | None, volume: Tensor) -> dict[str, float] | None:
     """How usual the result's slices look to the prior, as percentiles of slices of the kind it was trained on."""
     if prior is None or axis is None or prior.card.familiarity is None:
@@ -231,7 +249,9 @@ def _expected_misfit(model: models.Model) -> float | None:
     if problem.noise_std == 0.0 or size == 0.0:
         return None
     measured = int((problem.data != 0).sum())
-    per_sample = problem.noise_std**2 * (2 if problem.data.is_complex() else 1)
+    # A stack of magnitudes keeps the noise along the image only.
+    parts = 2 if problem.data.is_complex() and model.refined is None else 1
+    per_sample = problem.noise_std**2 * parts
     return float((measured * per_sample / size) ** 0.5)
 
 

@@ -28,7 +28,6 @@ def ddpm_alpha_bars() -> list[float]:
 
 def ddpm(steps: int) -> list[float]:
     """`steps` noise levels at equally spaced DDPM times down to 0: ``sigma = sqrt((1 - abar) / abar)``."""
-    skip = max(1, DDPM_TIMES // steps)
-    times = range(0, DDPM_TIMES, skip)[:steps][::-1]
+    times = [DDPM_TIMES * step // steps for step in range(steps)]
     alpha_bars = ddpm_alpha_bars()
-    return [math.sqrt((1 - alpha_bars[t]) / alpha_bars[t]) for t in times]
+    return [math.sqrt((1 - alpha_bars[t]) / alpha_bars[t]) for t in reversed(times)]

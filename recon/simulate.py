@@ -17,7 +17,7 @@ from torch import Tensor
 from operators.fourier import CartesianMRI
 from operators.linear import random_element
 from operators.tomography import Tomography
-from recon.geometry import WATER_PER_MM, ct_geometry, voxel_size
+from recon.geometry import WATER_PER_MM, check_divisible, ct_geometry, voxel_size
 from recon.job import AngleRange, AnyAcquisition, CTFan, CTParallel, MRICartesian, MRIResolution, Simulation
 from recon.measurement import Measurement
 from recon.planes import from_planes, in_planes, resolution_operator
@@ -142,6 +142,7 @@ def _low_resolution(
             "slice_mm": slice_mm * (1 if plane else factor),
         }
     )
+    check_divisible(volume.shape, given)
     lower = resolution_operator(given, volume.shape)
     planes = in_planes(torch.from_numpy(volume).to(torch.complex64), given)
     low = lower.forward(planes)

@@ -119,14 +119,21 @@ def climb(
 ) -> tuple[dict[str, Any], float, float]:
     """Settings that differ from the defaults, their score, and the score of the defaults.
 
-    One setting after the other: from its default up its values while the score rises, else down. A setting without
-    default starts from its lowest value.
+    One setting after the other: from its default up its values while the score rises, else down. Of a setting without
+    default every value is tried.
     """
     chosen: dict[str, Any] = {}
     before = best = judged({})
     for name, values in grid.items():
-        start = values.index(defaults_[name]) if defaults_[name] in values else -1
-        for ahead in (values[start + 1 :], values[:start][::-1] if start > 0 else []):
+        if defaults_[name] is None:
+            scores = {value: judged({**chosen, name: value}) for value in values}
+            top = max(values, key=lambda value: scores[value])
+            if scores[top] > best:
+                best, chosen = scores[top], {**chosen, name: top}
+            continue
+        below = [value for value in values if value < defaults_[name]]
+        above = [value for value in values if value > defaults_[name]]
+        for ahead in (above, below[::-1]):
             improved = False
             for value in ahead:
                 score = judged({**chosen, name: value})

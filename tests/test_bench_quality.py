@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from operators.errors import InputError
 from recon.bench import quality
 from recon.bench.quality_report import Report
 
@@ -35,10 +36,12 @@ def test_a_benchmark_is_written_drawn_and_taken_up_again(tmp_path: Path, ct_file
     for found in quality.compare(task):
         report.add(*found)
     report.finish(task)
-    fbp, tv = json.loads((tmp_path / "quality.json").read_text())
+    fbp, tv = json.loads((tmp_path / "quality.json").read_text())["rows"]
     assert fbp["method"] == "fbp" and tv["method"] == "tv 20"
     assert 15 < fbp["psnr"] < tv["psnr"] and tv["nfe"] == 0 and 0 < tv["data_misfit"] < fbp["data_misfit"]
     again = Report(tmp_path, "a machine", 4)
     assert again.has(task) and not again.has(replace(task, name="another"))
+    with pytest.raises(InputError, match="made with slices 4"):
+        Report(tmp_path, "a machine", 8)
     assert (tmp_path / "ct-20-views.png").stat().st_size > 5000
     assert "| tv 20 |" in (tmp_path / "quality.md").read_text()

@@ -58,11 +58,14 @@ def test_the_nearest_task_decides_and_the_user_wins() -> None:
     few, many = problem(3), problem(30)
     assert resolved(REDDiff(), "ct-fan", few).model_dump()["sigma_last"] == 0.02
     assert resolved(REDDiff(), "ct-parallel", many).model_dump()["sigma_last"] == 0.003
-    mine = resolved(REDDiff(sigma_last=0.1), "ct-parallel", few)
-    assert isinstance(mine, REDDiff) and (mine.sigma_last, mine.z_weight) == (0.1, 1.0)
+    mine = resolved(REDDiff(steps=7), "ct-parallel", few)
+    assert isinstance(mine, REDDiff) and (mine.steps, mine.sigma_last, mine.z_weight) == (7, 0.02, 1.0)
+    # Tuned values belong together.
+    assert resolved(REDDiff(sigma_last=0.1), "ct-parallel", few) == REDDiff(sigma_last=0.1)
     # Published constants, other methods and other kinds of scan stay as they are.
     for method, kind in (
         (REDDiff(preset="paper"), "ct-parallel"),
+        (REDDiff(update="adam"), "ct-parallel"),
         (Annealed(), "ct-parallel"),
         (FBP(), "ct-fan"),
         (REDDiff(), "mri-cartesian"),
@@ -84,8 +87,13 @@ def test_the_search_climbs_from_the_default() -> None:
     assert {"a": 9.0} not in tried  # past the best it gets worse: the search does not go on
 
 
-def test_the_search_of_a_setting_without_default_starts_at_its_lowest_value() -> None:
-    chosen, _, _ = tune.climb(lambda s: -abs(s.get("weight", 9.0) - 2.0), {"weight": [1.0, 2.0, 3.0]}, {"weight": None})
+def test_a_setting_without_default_and_one_between_the_values_are_searched() -> None:
+    def judged(settings: Mapping[str, Any]) -> float:
+        return -abs(settings.get("weight", 2.1) - 2.0)
+
+    chosen, _, before = tune.climb(judged, {"weight": [1.0, 2.0, 3.0]}, {"weight": None})
+    assert chosen == {"weight": 2.0} and before == pytest.approx(-0.1)
+    chosen, _, _ = tune.climb(judged, {"weight": [1.0, 2.0, 3.0]}, {"weight": 2.1})
     assert chosen == {"weight": 2.0}
 
 

@@ -24,6 +24,7 @@ import pytest
 from operators.errors import BackendUnavailable, ReconError
 from recon.client import Client, ServerError
 from recon.demo import server
+from recon.formats import nifti
 from recon.job import JobSpec
 from workers.store import ALLOWED, TERMINAL, JobStore
 
@@ -87,6 +88,28 @@ def test_submit_poll_fetch(client: Client, http: httpx.Client, ct_file: Path, tm
     part = http.get(entry["href"], headers={"Range": "bytes=10-19"})
     assert part.status_code == 206 and part.content == whole[10:20]
     assert http.get(f"/v1/jobs/{job['id']}/spec").json()["seed"] == 5
+
+
+def test_a_thick_stack_is_refined_over_http(client: Client, tmp_path: Path) -> None:
+    stack = np.zeros((3, 24, 20), np.float32)
+    stack[1, 8:16, 6:14] = 100.0
+    affine = np.diag([1.0, 1.0, 5.0, 1.0])
+    nifti.write(tmp_path / "stack.nii.gz", stack, affine, "test")
+    acquisition = {"kind": "mri-resolution", "factor": 2, "direction": "slices"}
+    spec = quick(tmp_path / "stack.nii.gz", acquisition=acquisition, method="interpolation", output={"baselines": []})
+    job = client.submit(spec)
+    assert [j["state"] for j in client.watch(job["id"])][-1] == "succeeded"
+    client.fetch(job["id"], tmp_path / "out")
+    volume, found = nifti.read(tmp_path / "out" / "volume.nii.gz")
+    assert volume.shape == (6, 24, 20) and volume.max() <= 100.0
+    assert found[2, 2] == pytest.approx(2.5) and found[2, 3] == pytest.approx(-1.25)
+    # What cannot be is refused before a 202.
+    odd = quick(
+        tmp_path / "stack.nii.gz", acquisition=acquisition, method="interpolation",
+        input={"path": str(tmp_path / "stack.nii.gz"), "simulate": {}},
+    )  # fmt: skip
+    with pytest.raises(ReconError, match="3 slices are no multiple of the factor 2"):
+        client.submit(odd)
 
 
 def test_a_202_says_where_and_when_to_look(http: httpx.Client, ct_file: Path, service: tuple[str, Path]) -> None:

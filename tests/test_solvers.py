@@ -17,6 +17,7 @@ from operators.geometry import FanBeam, ParallelBeam
 from operators.linear import LinearOperator, Space
 from operators.tomography import Tomography
 from operators.transmission import Transmission
+from recon.job import JobSpec
 from recon.methods import (
     CGLS,
     DDS,
@@ -280,11 +281,26 @@ def test_red_diff_weightings() -> None:
 
 def test_presets_fill_in_and_give_way() -> None:
     paper = REDDiff.model_validate({"preset": "paper", "steps": 20})
-    assert (paper.update, paper.steps, paper.learning_rate) == ("adam", 20, 0.1)
-    assert REDDiff().update == "proximal"
+    assert (paper.update, paper.steps, paper.rate) == ("adam", 20, 0.1)
+    assert (REDDiff().update, REDDiff().rate, REDDiff(update="adam").rate) == ("proximal", 1.0, 0.1)
     assert DiffusionMBIR(preset="paper").steps == 2000
     assert DDS(preset="paper").gamma == 1.0
     assert DDS.model_validate(DDS(preset="paper").model_dump()) == DDS(preset="paper")
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"name": "red-diff", "decay": "cosine"}, "decay has no effect with update: proximal"),
+        ({"name": "red-diff", "preset": "paper", "z_weight": 1}, "z_weight has no effect with update: adam"),
+        ({"name": "diffusion-mbir", "snr": 0.2}, "snr has no effect with preset: fast"),
+        ({"name": "dps", "sigma_first": 0.01}, r"sigma_last 0\.01 must be below sigma_first 0\.01"),
+        ({"name": "dds", "schedule": "ddpm", "steps": 2000}, "the ddpm schedule has 1000 times"),
+    ],
+)
+def test_settings_without_effect_or_sense_are_refused(settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        JobSpec.parse({"input": "a.npy", "acquisition": "ct-parallel", "method": settings})
 
 
 def test_sweeps_along_z_find_the_minimiser() -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recon import calibrate
 from recon import model as models
-from recon.calibration import FOLDER, Calibration
+from recon.calibration import Calibration, shipped
 from recon.methods import TV, Boundary, Interpolation, Method, REDDiff
 from recon.priors import registry
 from recon.quality import metrics
@@ -26,6 +26,7 @@ class Row:
     """One method on held-out slices: PSNR and SSIM of the whole, evaluations a slice."""
 
     prior: str
+    direction: str
     method: str
     psnr: float
     ssim: float
@@ -34,9 +35,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Gain:
-    """How much lower the calibrated noise's NRMSE is than the mean of random ones, with its 95 % interval."""
+    """How much lower the calibrated noise's NRMSE is than the mean of random ones, with its 95 % interval.
+
+    The tuning set is one head: the interval is over its slices, not over patients.
+    """
 
     prior: str
+    direction: str
     random: int
     slices: int
     nrmse_random: float
@@ -46,9 +51,9 @@ class Gain:
     high: float
 
 
-def compare(name: str, data: Path, slices: int) -> Iterator[Row]:
+def compare(name: str, data: Path, slices: int, direction: calibrate.Direction) -> Iterator[Row]:
     """Every method on the same held-out low-resolution slices."""
-    task = calibrate.task_of_prior(name, data, slices, Boundary(), held_out=True)
+    task = calibrate.task_of_prior(name, data, slices, Boundary(), direction, held_out=True)
     model = models.build(task.measurement)
     truth = task.measurement.truth
     assert truth is not None
@@ -67,20 +72,21 @@ def compare(name: str, data: Path, slices: int) -> Iterator[Row]:
         axis = model.prior_axis(prior.card)
         found = model.display(model.arranged(run(solvers.start(model.problem, settings, prior=prior, axis=axis))))
         used = (prior.evaluations - before) / len(truth)
-        yield Row(name, label, metrics.psnr(found, truth), metrics.ssim(found, truth), used)
+        yield Row(name, direction, label, metrics.psnr(found, truth), metrics.ssim(found, truth), used)
 
 
-def gain(name: str, data: Path, slices: int, random: int) -> Gain:
+def gain(name: str, data: Path, slices: int, random: int, direction: calibrate.Direction) -> Gain:
     """The calibrated noise against `random` others on held-out slices; the interval resamples the slices."""
-    task = calibrate.task_of_prior(name, data, slices, Boundary(), held_out=True)
+    task = calibrate.task_of_prior(name, data, slices, Boundary(), direction, held_out=True)
     errors_of = calibrate.errors_of(task, "nrmse")
-    seed = Calibration.read(FOLDER / f"{name}.yaml").seed
+    seed = Calibration.read(shipped(name, direction)).seed
     calibrated = np.array(errors_of(seed))
     # Numbers far from the candidates' 0, 1, 2, ...
     others = np.array([errors_of(1_000_000 + index) for index in range(random)])
     low, high = interval(others.mean(axis=0) - calibrated)
     return Gain(
         name,
+        direction,
         random,
         len(calibrated),
         float(others.mean()),

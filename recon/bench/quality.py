@@ -20,10 +20,9 @@ from recon.bench.mri import WAVELET, wavelet
 from recon.formats import reader
 from recon.job import JobSpec
 from recon.measurement import Measurement
-from recon.methods import DEFAULT_PRIOR, Boundary, Diffusion, Method
-from recon.priors import registry
+from recon.methods import Method
 from recon.quality import metrics
-from recon.reconstruct import local_files
+from recon.reconstruct import chosen_prior, local_files
 from recon.solvers import registry as solvers
 from recon.solvers.problem import run
 
@@ -84,7 +83,11 @@ def tasks(data: Path, slices: int, *, slow: bool = False) -> list[Task]:
             found.append(Task(name, {"input": known, "acquisition": "mri-cartesian"}, mri_methods))
     for factor in (2, 4):
         for direction in ("plane", "slices"):
-            known = {"path": str(data / T1), "slices": [88, 88 + max(slices, 2 * factor)], "simulate": {}}
+            known = {
+                "path": str(data / T1),
+                "slices": [88, 88 + -(-max(slices, 2 * factor) // factor) * factor],
+                "simulate": {},
+            }
             acquisition = {"kind": "mri-resolution", "factor": factor, "direction": direction}
             methods = [{"name": n} for n in ("interpolation", "tv", "red-diff", "boundary")]
             methods.append({"name": "boundary", "calibration": "random"})
@@ -140,13 +143,7 @@ def _solved(given: dict[str, Any], model: models.Model, measurement: Measurement
         volume = solve()
         return volume, model.problem.misfit(volume), time.perf_counter() - started, 0.0
     settings = defaults.resolved(_METHODS.validate_python(given), kind, model.problem)
-    prior = axis = None
-    if isinstance(settings, Diffusion):
-        name = DEFAULT_PRIOR["mri" if kind.startswith("mri") else "ct"]
-        if isinstance(settings, Boundary) and model.refined is not None:
-            name = f"{name}-x{model.refined.factor}"
-        prior = registry.load(settings.prior or name)
-        axis = model.prior_axis(prior.card)
+    prior, axis = chosen_prior(settings, model)
     before = prior.evaluations if prior is not None else 0
     started = time.perf_counter()
     volume = run(solvers.start(model.problem, settings, prior=prior, axis=axis))
@@ -173,7 +170,7 @@ def by_plane(volume: Volume, truth: Volume) -> tuple[float, float, float]:
 
 
 def chosen(all_tasks: Sequence[Task], wanted: str | None) -> list[Task]:
-    """The tasks whose names contain one of the comma-separated words."""
+    """The tasks whose names contain one of the words between semicolons."""
     if wanted is None:
         return list(all_tasks)
     return [t for t in all_tasks if any(word.strip() in t.name for word in wanted.split(";"))]

@@ -7,6 +7,7 @@ import re
 from dataclasses import asdict
 from pathlib import Path
 
+from operators.errors import InputError
 from recon.bench.quality import Row, Task, Volume
 from recon.measurement import Measurement
 from recon.quality import montage
@@ -33,9 +34,23 @@ class Report:
         self.folder, self.machine, self.slices = folder, machine, slices
         folder.mkdir(parents=True, exist_ok=True)
         self._json = folder / "quality.json"
-        self.rows = [Row(**row) for row in json.loads(self._json.read_text())] if self._json.exists() else []
+        self.rows = self._known()
         self._shown: dict[str, Volume] = {}
         self._measurement: Measurement | None = None
+
+    def _known(self) -> list[Row]:
+        """Rows of an earlier run, if it was made like this one."""
+        if not self._json.exists():
+            return []
+        found = json.loads(self._json.read_text())
+        for name, mine in (("machine", self.machine), ("slices", self.slices)):
+            if found[name] != mine:
+                raise InputError(
+                    f"{self._json} was made with {name} {found[name]!r}, this run has {mine!r}",
+                    field="out",
+                    remedy="choose another folder, or remove the file",
+                )
+        return [Row(**row) for row in found["rows"]]
 
     def has(self, task: Task) -> bool:
         """Whether every method of the task has a row."""
@@ -51,7 +66,8 @@ class Report:
 
     def finish(self, task: Task) -> None:
         """Write everything, once a task's methods are through."""
-        self._json.write_text("[\n" + ",\n".join(json.dumps(asdict(row)) for row in self.rows) + "\n]\n")
+        content = {"machine": self.machine, "slices": self.slices, "rows": [asdict(row) for row in self.rows]}
+        self._json.write_text(json.dumps(content, indent=1) + "\n")
         if self._measurement is not None and self._measurement.truth is not None:
             pick = [next((n for n in names if n in self._shown), None) for names in (BASELINES, OURS)]
             shown = {name: self._shown[name] for name in pick if name is not None}

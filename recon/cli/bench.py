@@ -7,7 +7,7 @@ import os
 import platform
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -125,18 +125,21 @@ def boundary(
 
     wanted = names or [n for n in registry.names() if registry.card_of(n).super_resolution is not None]
     rows, gains = [], []
+    directions: tuple[Literal["plane", "slices"], ...] = ("plane", "slices")
     for name in wanted:
-        rows += list(bench.compare(name, data, slices))
-        gains.append(bench.gain(name, data, slices, random))
+        for direction in directions:
+            rows += list(bench.compare(name, data, slices, direction))
+            gains.append(bench.gain(name, data, slices, random, direction))
     table(
-        ["prior", "method", "PSNR, dB", "SSIM", "evaluations"],
-        [[r.prior, r.method, f"{r.psnr:.2f}", f"{r.ssim:.4f}", f"{r.evaluations:.0f}"] for r in rows],
-        f"{slices} held-out slices, truncated k-space; {machine()}",
+        ["prior", "direction", "method", "PSNR, dB", "SSIM", "evaluations"],
+        [[r.prior, r.direction, r.method, f"{r.psnr:.2f}", f"{r.ssim:.4f}", f"{r.evaluations:.0f}"] for r in rows],
+        f"{slices} slices of a held-out head; {machine()}",
     )
     for g in gains:
         console.print(
-            f"{g.prior}: NRMSE {g.nrmse_random:.5f} (mean of {g.random} random noises), {g.nrmse_calibrated:.5f}"
-            f" (calibrated); gain {g.gain:.5f}, 95 % interval {g.low:.5f} to {g.high:.5f} over {g.slices} slices",
+            f"{g.prior}, {g.direction}: NRMSE {g.nrmse_random:.5f} (mean of {g.random} random noises),"
+            f" {g.nrmse_calibrated:.5f} (calibrated); gain {g.gain:.5f}, 95 % interval {g.low:.5f} to {g.high:.5f}"
+            f" over {g.slices} slices",
             highlight=False,
         )
     _write(json_file, [asdict(r) for r in rows] + [asdict(g) for g in gains])

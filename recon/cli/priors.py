@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Literal, cast
 
 import typer
 import yaml
@@ -11,6 +11,7 @@ import yaml
 from operators.errors import InputError
 from recon.calibration import METRICS, Metric
 from recon.cli.show import bar, console, table
+from recon.methods import CARD_ENDINGS
 from recon.priors.card import Card
 
 Data = Annotated[Path, typer.Option(help="Folder with the recipe's files, or with a user's own NIfTI volumes.")]
@@ -96,6 +97,7 @@ def calibrate(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Calibration to write, .yaml.")],
     data: Annotated[Path | None, typer.Option(help="Folder with the files of the prior's recipe.")] = None,
+    direction: Annotated[str, typer.Option(help="Of a prior's task: plane or slices.")] = "plane",
     candidates: Annotated[int, typer.Option(min=2, help="Starting noises to try.")] = 32,
     slices: Annotated[int, typer.Option(min=2, help="Reference slices, of a prior's training data.")] = 8,
     metric: Annotated[
@@ -108,6 +110,9 @@ def calibrate(
     from recon.methods import Boundary
     from recon.reconstruct import local_files
 
+    if out.suffix not in CARD_ENDINGS:
+        raise InputError(f"{out.name} does not end in .yaml", field="out", remedy="a job names it as *.yaml")
+    out.parent.mkdir(parents=True, exist_ok=True)
     if metric not in METRICS:
         raise InputError(f"{metric!r} is not one of {', '.join(METRICS)}", field="metric")
     if what.endswith((".yaml", ".yml", ".json")):
@@ -117,8 +122,14 @@ def calibrate(
     elif data is None:
         raise InputError("needed with a prior's name", field="data", remedy="give the folder of the recipe's files")
     else:
-        task = calibrating.task_of_prior(what, data, slices, Boundary())
-        command = f"recon calibrate {what} --candidates {candidates} --slices {slices} --metric {metric}"
+        if direction not in ("plane", "slices"):
+            raise InputError(f"{direction!r} is neither plane nor slices", field="direction")
+        chosen = cast(Literal["plane", "slices"], direction)
+        task = calibrating.task_of_prior(what, data, slices, Boundary(), chosen)
+        command = (
+            f"recon calibrate {what} --data DATA --direction {direction} --candidates {candidates}"
+            f" --slices {slices} --metric {metric}"
+        )
     found = calibrating.calibrate(task, range(candidates), cast(Metric, metric), command)
     found.write(out)
     errors = list(found.errors.values())

@@ -34,7 +34,8 @@ def tune(
             if name not in allowed:
                 raise InputError(f"{name!r} is not one of {', '.join(allowed)}", field=field)
     table = Table.read(out) if out.is_file() else Table(command="", tuned=[])
-    command = "recon tune --data DATA --out recon/defaults.yaml"
+    command = f"recon tune --data DATA --out recon/defaults.yaml --methods {methods}"
+    out.parent.mkdir(parents=True, exist_ok=True)
     for task in wanted:
         for found in tuning.tune(known[task], names, data):
             rest = [t for t in table.tuned if (t.kind, t.task, t.method) != (found.kind, found.task, found.method)]

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from operators.errors import GeometryError, InputError
+from operators.errors import GeometryError, InputError, ResourceLimit
 from recon.formats import dxchange, hdf5, htc, nifti, numpy_files
-from recon.formats.safety import check_finite, real, stack
-from recon.geometry import ct_geometry, finer_affine, shifted_affine, voxel_size
+from recon.formats.safety import check_finite, check_size, real, stack
+from recon.geometry import check_divisible, ct_geometry, finer_affine, finer_shape, shifted_affine, voxel_size
 from recon.job import (
     FORMATS,
     AnyAcquisition,
@@ -34,6 +34,8 @@ _MRI_AXES = "(slices, coils, rows, cols)"
 _STACK_AXES = "(slices, rows, cols)"
 LARGEST_LINE_INTEGRAL = 50.0
 """exp(-50) of the photons arrive: nobody measured that, so the array holds something else."""
+LARGEST_SIDE = 8192
+"""Of a result, in voxels."""
 
 
 def read(spec: JobSpec, files: Mapping[str, Path]) -> Measurement:
@@ -98,6 +100,12 @@ def _kind(spec: JobSpec, files: Mapping[str, Path]) -> str:
 
 def _measured(spec: JobSpec, files: Mapping[str, Path]) -> Measurement:
     path = files["input"]
+    if spec.input.simulate is not None:
+        raise InputError(
+            "a measurement is not simulated again",
+            field="input.simulate",
+            remedy="leave simulate out, or give a known volume as NIfTI",
+        )
     match _kind(spec, files):
         case "nifti":
             measurement = _low_resolution(path, spec)
@@ -151,7 +159,8 @@ def _own(path: Path, spec: JobSpec) -> Measurement:
         return measurement
     acquisition = _completed(spec.acquisition, measurement.acquisition)
     stated = measurement.acquisition
-    if all(getattr(acquisition, k, None) == getattr(stated, k, None) for k in ("pixel_mm", "slice_mm", "rows", "cols")):
+    grid = ("pixel_mm", "slice_mm", "rows", "cols", "factor", "direction")
+    if all(getattr(acquisition, k, None) == getattr(stated, k, None) for k in grid):
         return replace(measurement, acquisition=acquisition)
     note = "another voxel grid than the file's: its affine and its known volume do not apply"
     return replace(measurement, acquisition=acquisition, affine=None, truth=None, notes=[note])
@@ -181,6 +190,8 @@ def _known_volume(path: Path, spec: JobSpec) -> tuple[NDArray[np.float32], NDArr
         volume, affine = volume[first:last], shifted_affine(affine, first)
     if isinstance(acquisition, MRICartesian | MRIResolution):
         _check_magnitudes(volume)
+        if isinstance(acquisition, MRIResolution):
+            check_divisible(volume.shape, acquisition)
         return volume, affine, acquisition
     lowest = float(volume.min())
     if lowest >= 0:
@@ -295,6 +306,7 @@ def _check(measurement: Measurement) -> None:
         _check_magnitudes(measurement.data)
         if not np.any(measurement.data):
             raise InputError("every value of the stack is zero", field="input")
+        _check_finer_size(measurement.data.shape, acquisition)
         return
     angles = acquisition.angles()
     if angles is not None and measurement.data.shape[1] != len(angles):
@@ -316,6 +328,18 @@ def _check(measurement: Measurement) -> None:
             field="input",
             remedy="check the flat-field correction and the sign of the logarithm",
         )
+
+
+def _check_finer_size(shape: tuple[int, ...], acquisition: MRIResolution) -> None:
+    """The result, not the stack, has to fit."""
+    finer = finer_shape(shape, acquisition)
+    if max(finer) > LARGEST_SIDE:
+        raise ResourceLimit(
+            f"the result would be {finer}, a side has at most {LARGEST_SIDE}",
+            field="acquisition.factor",
+            remedy="choose a smaller factor or fewer slices",
+        )
+    check_size(finer, 8, "acquisition.factor")
 
 
 def _check_mri_shapes(measurement: Measurement) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from operators.errors import InputError
-from operators.resolution import Resolution
+from operators.resolution import Resolution, Truncation
 from recon import calibration
 from recon.methods import Boundary
 from recon.priors.noise import key
@@ -49,7 +49,8 @@ def solve(problem: Problem, settings: Boundary, prior: Prior, axis: Axis, seed: 
         raise InputError("boundary needs a low-resolution acquisition and a conditional prior", field="method.name")
     condition = axis.to_prior(problem.operator.upsample(problem.data))
     fit = DataStep(problem, axis, settings.data_sigma, settings.cg_iterations) if settings.consistency else None
-    chosen = calibration.seed_of(settings, prior.card, seed)
+    direction = "plane" if isinstance(problem.operator, Truncation) else "slices"
+    chosen = calibration.seed_of(settings, prior.card, direction, seed)
     sigmas = settings.sigmas()
     x = sigmas[0] * starting_noise(chosen, condition)
     last: Tensor | None = None
@@ -57,11 +58,11 @@ def solve(problem: Problem, settings: Boundary, prior: Prior, axis: Axis, seed: 
         clean = prior.denoise(x, sigma, condition)
         if fit is not None:
             clean = fit(clean, sigma)
-        direction = clean
+        target = clean
         if settings.order == 2 and last is not None and following > 0:
             ratio = math.log(sigmas[step - 2] / sigma) / math.log(sigma / following)
-            direction = clean + (clean - last) / (2 * ratio)
-        x = direction + following / sigma * (x - direction)
+            target = clean + (clean - last) / (2 * ratio)
+        x = target + following / sigma * (x - target)
         last = clean
         volume = check_finite(axis.to_physical(clean), "boundary")
         yield Progress(step, settings.steps, problem.misfit(volume), volume)

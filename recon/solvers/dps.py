@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from recon.methods import DPS
 from recon.priors.noise import SliceNoise
-from recon.priors.prior import Prior
+from recon.priors.prior import BATCH, Prior
 from recon.solvers.data_step import DataStep
 from recon.solvers.problem import Axis, Problem, Progress, Solver, check_finite
 
@@ -32,17 +33,29 @@ def solve(problem: Problem, settings: DPS, prior: Prior, axis: Axis, seed: int) 
     term = DataStep(problem, axis, data_sigma=1.0, iterations=1)
     sigmas = settings.sigmas()
     x = sigmas[0] * noise.draw(problem.zeros())
-    for step, (sigma, following) in enumerate(zip(sigmas, [*sigmas[1:], 0.0], strict=True), 1):
+    # An operator that differs from slice to slice takes all of them at once.
+    size = BATCH if problem.operator.slices is None else problem.slices
+
+    def estimate(part: Tensor, data: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+        """Denoised slices, and the gradient of their residual's norm through the network."""
         with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            denoised = prior.denoise(x, sigma)
-            residual = (term.operator.forward(denoised) - term.data).flatten(1)
-            (gradient,) = torch.autograd.grad(torch.linalg.vector_norm(residual, dim=1).sum(), x)
-        x, denoised = x.detach(), denoised.detach()
-        # Ancestral step of the variance-exploding process, then the data's.
+            given = part.detach().requires_grad_()
+            denoised = prior.denoise(given, sigma)
+            residual = (term.operator.forward(denoised) - data).flatten(1)
+            (gradient,) = torch.autograd.grad(torch.linalg.vector_norm(residual, dim=1).sum(), given)
+        return denoised.detach(), gradient.detach()
+
+    for step, (sigma, following) in enumerate(zip(sigmas, [*sigmas[1:], 0.0], strict=True), 1):
+        # A few slices at a time: the network keeps every activation for its backward pass.
+        parts = zip(x.split(size), term.data.split(size), strict=True)
+        found = [estimate(part, data, sigma) for part, data in parts]
+        denoised, gradient = (torch.cat(list(which)) for which in zip(*found, strict=True))
+        # Ancestral step of the variance-exploding process, then the data's: published for the variance-preserving
+        # image x / sqrt(1 + sigma^2), which turns the gradient and the step by these factors.
         share = following**2 / sigma**2
         spread = following * (1 - share) ** 0.5
-        x = denoised + share * (x - denoised) + spread * noise.draw(x) - settings.scale * gradient
-        volume = check_finite(axis.to_physical(denoised), "dps")
+        rate = settings.scale * ((1 + sigma**2) * (1 + following**2)) ** 0.5
+        x = check_finite(denoised + share * (x - denoised) + spread * noise.draw(x) - rate * gradient, "dps")
+        volume = axis.to_physical(denoised)
         yield Progress(step, settings.steps, problem.misfit(volume), volume)
     return axis.to_physical(x)

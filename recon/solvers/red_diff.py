@@ -59,11 +59,11 @@ def solve(problem: Problem, settings: REDDiff, prior: Prior, axis: Axis, seed: i
             mu = adam(mu, x0, gradient, sigma, step)
         else:
             target = fit(mu - settings.weight * sigma * gradient, sigma)
-            mu = mu + settings.learning_rate * (target - mu)
+            mu = mu + settings.rate * (target - mu)
         shown = check_finite(axis.to_physical(mu), "red-diff")
         yield Progress(START_STEPS + step + 1, total, problem.misfit(shown), shown)
     if settings.update == "proximal":
-        kept = fit(kept, settings.sigma_last)
+        kept = fit(kept, settings.sigmas()[-1])
     return axis.to_physical(kept)
 
 
@@ -122,7 +122,7 @@ class _Adam:
         self.second = self.second.lerp(g.square(), 1 - BETAS[1])
         mean = self.first / (1 - BETAS[0] ** (step + 1))
         power = self.second / (1 - BETAS[1] ** (step + 1))
-        rate = settings.learning_rate * _decay(settings, step)
+        rate = settings.rate * _decay(settings, step)
         moved = _real(mu) - rate * mean / (power.sqrt() + EPSILON)
         return torch.view_as_complex(moved) if mu.is_complex() else moved
 
