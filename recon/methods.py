@@ -267,9 +267,12 @@ class Boundary(_Levels):
     """Super-resolution by the ODE of a conditional prior from one starting noise x_T, searched for and then frozen."""
 
     name: Literal["boundary"] = "boundary"
-    steps: int = Field(10, ge=1, le=1_000)
-    sigma_first: float = Field(5.0, gt=0, le=1_000)
-    sigma_last: float = Field(0.01, gt=0, le=1)
+    steps: int = Field(5, ge=1, le=1_000)
+    sigma_first: float = Field(1.0, gt=0, le=1_000)
+    sigma_last: float = Field(0.1, gt=0, le=1)
+    start: Literal["interpolation", "noise"] = "interpolation"
+    """What the starting noise is added to: the interpolated image, which saves the steps that would find it again, or
+    nothing, as published."""
     order: Literal[1, 2] = 2
     """Of the ODE solver: DDIM, or second-order multistep."""
     calibration: str | None = Field(None, max_length=1_000)

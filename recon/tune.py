@@ -58,7 +58,7 @@ class Task:
 def tasks() -> dict[str, Task]:
     """What can be tuned for, by name."""
     found = [
-        Task(f"{views} views", "ct", CTParallel(), Simulation(views=views), (40, 46), 3.0) for views in (60, 23, 8)
+        Task(f"{views} views", "ct", CTParallel(), Simulation(views=views), (40, 44), 3.0) for views in (60, 23, 8)
     ]
     mri = {
         "uniform x4": Simulation(acceleration=4, center_fraction=0.08, noise_std=0.005),

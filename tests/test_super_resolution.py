@@ -126,7 +126,9 @@ def test_the_ode_carries_the_noise_to_the_image() -> None:
     """With a Gaussian prior the flow is known: noise is scaled by ``sqrt((v + s0^2) / (v + s^2))``."""
     errors = {}
     for order in (1, 2):
-        found, condition, noise = refined(order=order, steps=40, sigma_first=5.0, sigma_last=0.001, consistency=False)
+        found, condition, noise = refined(
+            order=order, start="noise", steps=40, sigma_first=5.0, sigma_last=0.001, consistency=False
+        )
         start = 5.0 * noise - condition
         exact = condition + start * (0.09 / (0.09 + 5.0**2)) ** 0.5
         errors[order] = float((found - exact).abs().square().mean().sqrt())

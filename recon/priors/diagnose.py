@@ -25,7 +25,9 @@ DISTANCES = 200
 
 
 @torch.no_grad()
-def jacobian_asymmetry(network: Denoiser, images: Tensor, sigma: float, probes: int = 4) -> float:
+def jacobian_asymmetry(
+    network: Denoiser, images: Tensor, sigma: float, probes: int = 4, condition: Tensor | None = None
+) -> float:
     """``|v^T J w - w^T J v| / (|v^T J w| + |w^T J v|)``, each summed over random pairs of directions and images.
 
     Zero for the exact posterior mean, whose Jacobian is a covariance over ``sigma^2``; solvers that minimise
@@ -41,12 +43,14 @@ def jacobian_asymmetry(network: Denoiser, images: Tensor, sigma: float, probes: 
         Noise level on the prior's axis, added to the images.
     probes
         Pairs of directions an image.
+    condition
+        For a conditional network: what it is conditioned on, like `images`.
     """
     x = as_channels(images + sigma * SliceNoise(2, len(images)).draw(images))
     level = torch.full((1,), sigma)
 
     def denoise(given: Tensor) -> Tensor:
-        estimate: Tensor = network(given, level)
+        estimate: Tensor = network(given, level) if condition is None else network(given, level, as_channels(condition))
         return estimate
 
     generator = torch.Generator().manual_seed(3)

@@ -14,6 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from operators.errors import Diverged, InputError
+from operators.resolution import Truncation
 from recon.priors import diagnose, registry
 from recon.priors.card import Card, Data, Familiarity
 from recon.priors.evaluate import SIGMAS, axis_sigma, denoising_psnr, with_phase
@@ -116,9 +117,8 @@ def _measured(prior: NetworkPrior, recipe: Recipe, data: Path, sources: list[Sli
         )
         for sigma in SIGMAS
     }
-    found: dict[str, Any] = {"denoising_psnr": table}
+    found: dict[str, Any] = {"denoising_psnr": table, "jacobian_asymmetry": _asymmetry(prior.network, recipe, images)}
     if recipe.super_resolution is None:
-        found["jacobian_asymmetry"] = _asymmetry(prior.network, recipe, images)
         found["familiarity"] = _familiarity(prior, recipe, data, sources)
     return found
 
@@ -130,10 +130,15 @@ def _asymmetry(network: Denoiser, recipe: Recipe, images: Tensor) -> dict[float,
     few = images[:: max(len(images) // 4, 1)][:4]
     rows, cols = (n // exact.multiple * exact.multiple for n in few.shape[1:])
     few = with_phase(few[:, :rows, :cols]) if recipe.complex else few[:, :rows, :cols]
-    return {
-        sigma: round(diagnose.jacobian_asymmetry(exact.eval(), few, axis_sigma(sigma, is_complex=recipe.complex)), 4)
-        for sigma in diagnose.ASYMMETRY_SIGMAS
-    }
+    condition = None
+    if recipe.super_resolution is not None:
+        lower = Truncation(few.shape[1], few.shape[2], recipe.super_resolution)
+        condition = lower.upsample(lower(few))
+    found = {}
+    for sigma in diagnose.ASYMMETRY_SIGMAS:
+        level = axis_sigma(sigma, is_complex=recipe.complex)
+        found[sigma] = round(diagnose.jacobian_asymmetry(exact.eval(), few, level, condition=condition), 4)
+    return found
 
 
 def _familiarity(prior: NetworkPrior, recipe: Recipe, data: Path, sources: list[SliceSet]) -> Familiarity | None:

@@ -53,6 +53,8 @@ def solve(problem: Problem, settings: Boundary, prior: Prior, axis: Axis, seed: 
     chosen = calibration.seed_of(settings, prior.card, direction, seed)
     sigmas = settings.sigmas()
     x = sigmas[0] * starting_noise(chosen, condition)
+    if settings.start == "interpolation":
+        x = x + condition
     last: Tensor | None = None
     for step, (sigma, following) in enumerate(zip(sigmas, [*sigmas[1:], 0.0], strict=True), 1):
         clean = prior.denoise(x, sigma, condition)
