@@ -58,7 +58,7 @@ class Task:
 def tasks() -> dict[str, Task]:
     """What can be tuned for, by name."""
     found = [
-        Task(f"{views} views", "ct", CTParallel(), Simulation(views=views), (40, 44), 3.0) for views in (60, 23, 8)
+        Task(f"{views} views", "ct", CTParallel(), Simulation(views=views), (40, 43), 3.0) for views in (60, 23, 8)
     ]
     mri = {
         "uniform x4": Simulation(acceleration=4, center_fraction=0.08, noise_std=0.005),
@@ -66,7 +66,7 @@ def tasks() -> dict[str, Task]:
         "poisson x8": Simulation(pattern="poisson", acceleration=8, center_fraction=0.04, noise_std=0.005),
     }
     # Slices of different heads stand far apart there.
-    found += [Task(name, "mri", MRICartesian(), settings, (20, 24), 1e6) for name, settings in mri.items()]
+    found += [Task(name, "mri", MRICartesian(), settings, (20, 23), 1e6) for name, settings in mri.items()]
     return {task.name: task for task in found}
 
 
