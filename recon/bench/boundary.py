@@ -71,7 +71,7 @@ def compare(name: str, data: Path, slices: int, direction: calibrate.Direction) 
         before = prior.evaluations
         axis = model.prior_axis(prior.card)
         found = model.display(model.arranged(run(solvers.start(model.problem, settings, prior=prior, axis=axis))))
-        used = (prior.evaluations - before) / len(truth)
+        used = (prior.evaluations - before) / model.problem.slices
         yield Row(name, direction, label, metrics.psnr(found, truth), metrics.ssim(found, truth), used)
 
 

@@ -148,7 +148,7 @@ def _solved(given: dict[str, Any], model: models.Model, measurement: Measurement
     started = time.perf_counter()
     volume = run(solvers.start(model.problem, settings, prior=prior, axis=axis))
     seconds = time.perf_counter() - started
-    used = 0.0 if prior is None else (prior.evaluations - before) / len(volume)
+    used = 0.0 if prior is None else (prior.evaluations - before) / model.problem.slices
     return model.arranged(volume), model.problem.misfit(volume), seconds, used
 
 
