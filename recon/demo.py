@@ -37,14 +37,14 @@ def jobs(data: Path | None) -> dict[str, JobSpec]:
         "name": f"CT, 60 views, {volume.name}",
         "input": {"path": str(volume), "format": "nifti", "slices": slices, "simulate": {"views": 60}},
         "acquisition": "ct-parallel",
-        "method": "annealed",
+        "method": "red-diff",
         "output": {"baselines": ["fbp", "tv"]},
     }
     mri = {
         "name": "MRI, 8 coils measured, 12 % of k-space",
         "input": {"path": str(SAMPLES / "mri_brain_8coil.npy"), "format": "numpy"},
         "acquisition": "mri-cartesian",
-        "method": "annealed",
+        "method": "red-diff",
         "output": {"baselines": ["cg-sense", "tv"]},
     }
     return {"ct": JobSpec.parse(ct), "mri": JobSpec.parse(mri)}

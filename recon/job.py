@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from operators.errors import InputError
-from recon.methods import METHODS, Annealed, Diffusion, Method
+from recon.methods import METHODS, Diffusion, Method, REDDiff
 
 UPLOAD_ID = r"^[a-z2-7]{26}$"
 MAX_SPEC_BYTES = 1_000_000
@@ -220,7 +220,7 @@ class JobSpec(_Part):
     input: Input
     acquisition: Acquisition | None = None
     """May be left out when the file carries it (files written by ``recon simulate``)."""
-    method: Method = Annealed()
+    method: Method = REDDiff()
     output: Output = Output()
     seed: int = Field(0, ge=0, lt=2**32)
     name: str = Field("", max_length=100)

@@ -52,7 +52,7 @@ def solvers(
     photons: Annotated[float | None, typer.Option(help="Photons a ray; noiseless when not given.")] = None,
     methods: Annotated[
         str, typer.Option(help="JSON list of method settings, each with a name; names alone may be comma-separated.")
-    ] = "fbp,tv,annealed",
+    ] = "fbp,tv,red-diff",
     json_file: Json = None,
 ) -> None:
     """PSNR of methods on one simulated CT measurement, against the volume it was made from."""
@@ -81,7 +81,7 @@ def mri(
     noise: Annotated[float, typer.Option(help="Noise of k-space, a share of the largest image value.")] = 0.005,
     methods: Annotated[
         str, typer.Option(help="JSON list of method settings, each with a name; names alone may be comma-separated.")
-    ] = "cg-sense,tv,l1-wavelet,annealed",
+    ] = "cg-sense,tv,l1-wavelet,red-diff",
     json_file: Json = None,
 ) -> None:
     """MRI methods: PSNR on a volume measured by simulation, or misfit of held-out samples of measured k-space."""

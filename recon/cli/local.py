@@ -128,7 +128,7 @@ def simulate(
     hdf5.write_measurement(out, measurement)
     spec = out.with_suffix(".yaml")
     spec.write_text(
-        yaml.safe_dump({"input": {"path": out.name, "format": "hdf5"}, "method": "annealed"}, sort_keys=False)
+        yaml.safe_dump({"input": {"path": out.name, "format": "hdf5"}, "method": "red-diff"}, sort_keys=False)
     )
     console.print(
         f"{out}: {measurement.data.shape} {measurement.data.dtype}; reconstruct it with: recon run {spec}",
