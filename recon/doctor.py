@@ -114,7 +114,7 @@ def _priors() -> str:
     for name in registry.names():
         prior = registry.load(name)
         x = torch.zeros((1, 32, 32), dtype=torch.complex64 if prior.complex else torch.float32)
-        value = prior.denoise(x, 0.1).abs().max()
+        value = prior.denoise(x, 0.1, x if prior.conditional else None).abs().max()
         if not math.isfinite(float(value)):
             raise ArithmeticError(f"prior {name} returns values that are not finite")
         found.append(f"{name} ({prior.card.parameters / 1e6:.1f} M parameters)")
