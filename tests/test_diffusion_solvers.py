@@ -1,0 +1,192 @@
+"""Diffusion solvers: closed forms, the published step, presets, total variation between slices."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from operators.differences import gradient_z, gradient_z_adjoint
+from operators.errors import InputError
+from operators.fourier import fourier
+from operators.geometry import ParallelBeam
+from operators.tomography import Tomography
+from operators.transmission import Transmission
+from recon.job import JobSpec
+from recon.methods import (
+    DDS,
+    DPS,
+    Annealed,
+    DiffusionMBIR,
+    REDDiff,
+)
+from recon.priors.noise import SliceNoise
+from recon.quality.metrics import nrmse
+from recon.solvers import red_diff, registry
+from recon.solvers.data_step import DataStep
+from recon.solvers.problem import Axis, Problem, Progress, run
+from tests.conftest import GaussianPrior, disc
+from tests.test_solvers import Identity, _Blur, angles, half_measured, nrmse_complex
+
+RED = REDDiff(steps=100, sigma_first=2.0, sigma_last=0.02, start="classical", average=0.1)
+FAST = DiffusionMBIR(steps=200, sigma_first=5.0, sigma_last=0.01, eta=0.15, start="classical", z_weight=1e-6)
+
+
+def test_red_diff_with_a_gaussian_prior_finds_the_posterior_mean() -> None:
+    """Like the annealed solver; what noise its draws leave is averaged away."""
+    operator, mask, truth = half_measured()
+    prior = GaussianPrior(0.5, 0.09, is_complex=True)
+    found = run(registry.start(Problem(operator, operator(truth)), RED, prior=prior, axis=Axis(1.0, 0.0), seed=3))
+    expected = torch.where(mask, fourier(truth), fourier(torch.full_like(truth, 0.5)))
+    assert nrmse_complex(fourier(found)[:, mask], expected[:, mask]) < 0.01
+    assert nrmse_complex(fourier(found), expected) < 0.06
+
+
+def test_diffusion_mbir_with_a_gaussian_prior_samples_the_posterior() -> None:
+    operator, mask, truth = half_measured()
+    prior = GaussianPrior(0.5, 0.09, is_complex=True)
+    problem = Problem(operator, operator(truth))
+    found = fourier(run(registry.start(problem, FAST, prior=prior, axis=Axis(1.0, 0.0), seed=1)))
+    assert nrmse_complex(found[:, mask], fourier(truth)[:, mask]) < 1e-2
+    # One sweep a step holds on to the last step's differences between slices, which costs some spread.
+    free = (found - fourier(torch.full_like(truth, 0.5)))[:, ~mask]
+    assert 0.23 < float(free.real.std()) < 0.32
+
+
+def test_published_diffusion_mbir_meets_data_and_keeps_the_priors_spread() -> None:
+    operator, mask, truth = half_measured()
+    settings = DiffusionMBIR(preset="paper", steps=400, sigma_first=20.0, threshold=0.0, penalty=1e-6)
+    prior = GaussianPrior(0.5, 0.09, is_complex=True)
+    problem = Problem(operator, operator(truth))
+    found = fourier(run(registry.start(problem, settings, prior=prior, axis=Axis(1.0, 0.0), seed=1)))
+    assert nrmse_complex(found[:, mask], fourier(truth)[:, mask]) < 1e-2
+    free = (found - fourier(torch.full_like(truth, 0.5)))[:, ~mask]
+    assert float(free.real.std()) == pytest.approx(0.3, rel=0.15)
+
+
+def test_dps_with_a_gaussian_prior_approaches_the_data() -> None:
+    operator, mask, truth = half_measured()
+    settings = DPS(steps=300, sigma_first=5.0, sigma_last=0.01, scale=1.0)
+    prior = GaussianPrior(0.5, 0.09, is_complex=True)
+    problem = Problem(operator, operator(truth))
+    found = fourier(run(registry.start(problem, settings, prior=prior, axis=Axis(1.0, 0.0), seed=1)))
+    assert nrmse_complex(found[:, mask], fourier(truth)[:, mask]) < 0.1
+    free = (found - fourier(torch.full_like(truth, 0.5)))[:, ~mask]
+    assert float(free.real.std()) == pytest.approx(0.3, rel=0.15)
+
+
+def test_red_diff_takes_the_published_step() -> None:
+    """One step of Adam on the published losses, by automatic differentiation in the variance-preserving view."""
+    operator = Tomography(ParallelBeam(24, 24, 1.0, angles(6), 40, 1.0))
+    truth = 0.02 * disc(24, 1.0, 8.0)
+    problem, axis, prior = Problem(operator, operator(truth)), Axis(0.025, 0.025), _Blur(0, 1)
+    steps: list[Progress] = []
+    settings = REDDiff(preset="paper", steps=500)
+    run(registry.start(problem, settings, prior=prior, axis=axis, seed=5), steps.append)
+    start, first, second = steps[-501].volume, steps[-500].volume, steps[-499].volume
+
+    levels = settings.sigmas()
+    noise = SliceNoise(5, 1)
+    mu = axis.to_prior(start).requires_grad_()
+    adam = torch.optim.Adam([mu], lr=0.1, betas=(0.9, 0.99))
+    data = (problem.data - operator.forward(torch.full_like(truth, axis.offset))) / axis.scale / operator.norm
+    for sigma, expected in zip(levels[:2], (first, second), strict=True):
+        abar = 1 / (1 + sigma**2)
+        n = noise.draw(mu.detach())
+        x_t = abar**0.5 * mu + (1 - abar) ** 0.5 * n
+        with torch.no_grad():
+            clean = prior.denoise(x_t / abar**0.5, sigma)
+            seen = (x_t - abar**0.5 * clean) / (1 - abar) ** 0.5
+        loss = 0.5 * (data - operator.forward(mu) / operator.norm).square().mean()
+        loss = loss + 0.25 * sigma * ((seen - n).detach() * mu).mean()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        assert torch.allclose(axis.to_prior(expected), mu.detach(), atol=1e-5)
+
+
+def test_red_diff_takes_measurements_that_are_not_linear() -> None:
+    """Five photons a ray behind the densest part: the likelihood of the counts beats the logarithm's squares."""
+    generator = torch.Generator().manual_seed(0)
+    operator = Tomography(ParallelBeam(32, 32, 1.0, angles(40), 50, 1.0))
+    truth = 0.12 * disc(32, 1.0, 12.0)
+    counted = Transmission(operator, 100.0)
+    counts = torch.poisson(counted.forward(truth), generator=generator)
+    logarithm = -torch.log(counts.clamp(min=1) / 100.0)
+    axis, prior = Axis(0.06, 0.06), _Blur(0, 1)
+    settings = REDDiff(
+        update="adam", steps=150, learning_rate=0.1, decay="cosine", weight=0.02, sigma_first=0.5, start="classical"
+    )
+
+    def error(**likelihood: Any) -> float:
+        problem = Problem(operator, logarithm, **likelihood)
+        found = run(registry.start(problem, settings, prior=prior, axis=axis, seed=1))
+        return nrmse(found.numpy(), truth.numpy())
+
+    assert error(likelihood=lambda x: counted.negative_log_likelihood(x, counts)) < 0.8 * error()
+    with pytest.raises(InputError, match="linear measurements only"):
+        registry.start(Problem(operator, logarithm, likelihood=lambda x: x.sum((1, 2))), Annealed())
+
+
+def test_red_diff_weightings() -> None:
+    expected = {"linear": 4.0, "sqrt": 2.0, "square": 16.0, "log": math.log(5), "trunc-linear": 1.0, "const": 1.0}
+    assert {kind: red_diff.weight(kind, 4.0) for kind in expected} == expected
+
+
+def test_presets_fill_in_and_give_way() -> None:
+    paper = REDDiff.model_validate({"preset": "paper", "steps": 20})
+    assert (paper.update, paper.steps, paper.rate) == ("adam", 20, 0.1)
+    assert (REDDiff().update, REDDiff().rate, REDDiff(update="adam").rate) == ("proximal", 1.0, 0.1)
+    assert DiffusionMBIR(preset="paper").steps == 2000
+    assert DDS(preset="paper").gamma == 1.0
+    assert DDS.model_validate(DDS(preset="paper").model_dump()) == DDS(preset="paper")
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"name": "red-diff", "decay": "cosine"}, "decay has no effect with update: proximal"),
+        ({"name": "red-diff", "preset": "paper", "z_weight": 1}, "z_weight has no effect with update: adam"),
+        ({"name": "diffusion-mbir", "snr": 0.2}, "snr has no effect with preset: fast"),
+        ({"name": "dps", "sigma_first": 0.01}, r"sigma_last 0\.01 must be below sigma_first 0\.01"),
+        ({"name": "dds", "schedule": "ddpm", "steps": 2000}, "the ddpm schedule has 1000 times"),
+    ],
+)
+def test_settings_without_effect_or_sense_are_refused(settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        JobSpec.parse({"input": "a.npy", "acquisition": "ct-parallel", "method": settings})
+
+
+def test_sweeps_along_z_find_the_minimiser() -> None:
+    """Against projected gradients on the dual problem; data and anchor of a denoising problem are one anchor."""
+    generator = torch.Generator().manual_seed(0)
+    data, v = torch.randn(2, 6, 4, 5, generator=generator)
+    problem = Problem(Identity(4, 5), data, slice_mm=2.0, pixel_mm=1.0)
+    sigma, s, z_weight = 0.5, 0.7, 0.3
+    fit = DataStep(problem, Axis(1.0, 0.0), s, 40, z_weight)
+    for _ in range(300):
+        found = fit(v, sigma)
+    stiffness = 1 / s**2 + 1 / sigma**2
+    middle = (data / s**2 + v / sigma**2) / stiffness
+    weight, along = z_weight / sigma / stiffness, 0.5
+    dual = torch.zeros_like(v)
+    for _ in range(4000):
+        slope = along * gradient_z(middle - weight * along * gradient_z_adjoint(dual))
+        dual = (dual + slope / weight).clamp(-1, 1)
+    expected = middle - weight * along * gradient_z_adjoint(dual)
+    assert (found - expected).abs().max() < 1e-4
+    assert not torch.allclose(expected, middle, atol=0.05)
+
+
+def test_the_ends_of_a_volume_are_no_neighbours() -> None:
+    volume = torch.zeros(5, 8, 8)
+    volume[0] = 1.0
+    assert not gradient_z(volume)[-1].any()
+    problem = Problem(Identity(8, 8), volume)
+    fit = DataStep(problem, Axis(1.0, 0.0), 1.0, 20, 0.3)
+    for _ in range(50):
+        found = fit(volume, 1.0)
+    # One jump, between the first two slices; ends that met would make it two and pull the first down to 0.7.
+    assert found[:, 0, 0].tolist() == pytest.approx([0.85] + [0.15 / 4] * 4, abs=1e-4)
