@@ -22,6 +22,7 @@ from recon.formats import nifti
 from recon.methods import Boundary
 from recon.priors.card import Card
 from recon.priors.export import export
+from recon.samples import SAMPLES
 from recon.solvers import boundary
 from recon.solvers.problem import Axis, Problem, run
 from tests.test_reconstruct import job, reconstructed
@@ -233,6 +234,23 @@ def test_a_solver_without_frozen_noise_is_not_calibrated(tmp_path: Path) -> None
         spec = job(input={"path": "x.nii.gz", "simulate": {}}, acquisition="ct-parallel", method=method)
         with pytest.raises(InputError, match=says):
             task_of_job(spec, {"input": tmp_path / "x.nii.gz"})
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_shipped_priors_refine_slices_never_trained_on(tmp_path: Path, factor: int) -> None:
+    """Thick slices, seen from the side: the frozen noise and the shipped prior beat interpolation, and say so."""
+    brain = np.load(SAMPLES / "tune" / "mri_256_ms.npz")["images"][6:8].astype(np.float32)
+    volume = np.ascontiguousarray(brain.transpose(1, 2, 0))  # the prior's planes are the sample's slices
+    nifti.write(tmp_path / "brain.nii.gz", volume, np.diag([0.9, 0.9, 0.9, 1.0]), "test")
+    acquisition = {"kind": "mri-resolution", "factor": factor, "direction": "slices"}
+    known = {"path": str(tmp_path / "brain.nii.gz"), "simulate": {}}
+    spec = job(input=known, acquisition=acquisition, method="boundary", output={"montage": False})
+    _, _, report = reconstructed(spec, tmp_path / "out")
+    quality = {name: found["psnr"] for name, found in report["against_truth"].items()}
+    assert quality["boundary"] > quality["interpolation"] + 1.0
+    assert report["prior"]["super_resolution"] == factor and report["network_evaluations"] == 2 * 5
+    frozen = Calibration.read(calibration.shipped(f"brain-mri-x{factor}", "slices"))
+    assert report["starting_noise"] == {"seed": frozen.seed, "calibration": "shipped"}
 
 
 @pytest.mark.parametrize("path", sorted(calibration.FOLDER.glob("*.yaml")), ids=lambda p: p.stem)
