@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Literal
 
 import astra
@@ -23,6 +24,7 @@ from operators import system_matrix
 from operators.errors import BackendUnavailable
 from operators.geometry import FanBeam, ParallelBeam
 from operators.linear import LinearOperator, Space
+from operators.preconditioner import projection_spectrum
 
 MATRIX_LIMIT_BYTES = 3 * 2**30
 """Above this estimate the matrix is not built and ASTRA projects slice by slice."""
@@ -60,6 +62,14 @@ class Tomography(LinearOperator):
                 "ASTRA finds no CUDA device", field="backend", remedy="leave the backend to `auto`"
             )
         self.backend = backend
+
+    def spectrum(self) -> Tensor:
+        """See `operators.preconditioner.projection_spectrum`."""
+        return self._spectrum
+
+    @cached_property
+    def _spectrum(self) -> Tensor:
+        return projection_spectrum(self)
 
     def _forward(self, x: Tensor) -> Tensor:
         return self._apply(x, self.range.shape, adjoint=False)

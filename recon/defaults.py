@@ -8,19 +8,28 @@ are left as they are.
 from __future__ import annotations
 
 import math
+import statistics
+from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from operators.errors import InputError
 from operators.fourier import CartesianMRI
+from operators.tomography import Tomography
 from recon.methods import Method
 from recon.solvers.problem import Problem
 
 TABLE = Path(__file__).parent / "defaults.yaml"
+
+
+Pattern = Literal["full", "limited", "lines", "points"]
+FULL_CIRCLE = 0.9
+"""Share of the directions above which a CT scan counts as one from all sides."""
 
 
 class Tuned(BaseModel):
@@ -31,6 +40,8 @@ class Tuned(BaseModel):
     kind: str
     """Of acquisition: ``ct``, ``mri-cartesian`` or ``mri-resolution``."""
     task: str
+    pattern: Pattern
+    """How the samples are spread: CT over all angles or not, MRI along lines or in points."""
     undersampling: float = Field(gt=0)
     method: str
     settings: dict[str, Any]
@@ -73,6 +84,26 @@ def undersampling(problem: Problem) -> float:
     return math.prod(domain.shape) / math.prod(data.shape)
 
 
+def pattern(problem: Problem) -> Pattern:
+    """How the samples of a problem are spread."""
+    operator = problem.operator
+    if isinstance(operator, CartesianMRI):
+        # Lines are sampled alike in all columns, or all rows.
+        mask = operator.mask
+        lines = any(bool((mask == mask.select(axis, 0).unsqueeze(axis)).all()) for axis in (-1, -2))
+        return "lines" if lines else "points"
+    if isinstance(operator, Tomography):
+        return "full" if angular_cover(operator.geometry.angles_rad) > FULL_CIRCLE else "limited"
+    return "full"
+
+
+def angular_cover(angles_rad: Sequence[float]) -> float:
+    """Share of all directions, modulo half a turn, that views cover: the largest gap beyond a usual one is missing."""
+    directions = sorted(angle % math.pi for angle in angles_rad)
+    gaps = [b - a for a, b in pairwise([*directions, directions[0] + math.pi])]
+    return 1 - (max(gaps) - statistics.median(gaps)) / math.pi
+
+
 def resolved(method: Method, kind: str, problem: Problem) -> Method:
     """The method with what it leaves open set as tuned for the nearest task of the same kind.
 
@@ -92,6 +123,8 @@ def resolved(method: Method, kind: str, problem: Problem) -> Method:
     if not found:
         return method
     ratio = math.log(undersampling(problem))
+    # Settings of another pattern are better than none.
+    found = [t for t in found if t.pattern == pattern(problem)] or found
     nearest = min(found, key=lambda t: abs(math.log(t.undersampling) - ratio))
     given = {k: getattr(method, k) for k in method.model_fields_set}
     if any(k in nearest.settings and v != nearest.settings[k] for k, v in given.items()):

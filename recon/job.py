@@ -128,7 +128,9 @@ class _CT(_Part):
     mu_water_per_mm: float | None = Field(None, gt=0, le=10)
     """Attenuation of water; given, the result is in HU, else in 1/mm."""
     noise_std: float | None = Field(None, ge=0)
-    """Noise of the line integrals; estimated when not given."""
+    """Noise of the line integrals; from `photons`, or else estimated, when not given."""
+    photons: float | None = Field(None, ge=10, le=1e12)
+    """A ray through air, where the noise is that of counting them: rays behind dense parts then count for less."""
 
     @field_validator("angles_rad")
     @classmethod
@@ -224,6 +226,12 @@ class JobSpec(_Part):
     output: Output = Output()
     seed: int = Field(0, ge=0, lt=2**32)
     name: str = Field("", max_length=100)
+    tags: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9._:/=-]{1,64}$")]] = Field([], max_length=16)
+    """For finding jobs again; a server filters by them."""
+    priority: Literal["high", "normal", "low"] = "normal"
+    """Of a server's queues: a job waits for those of a higher one only."""
+    notify: str | None = Field(None, max_length=500, pattern=r"^https?://")
+    """Address that a server tells of every change of state, signed; see docs/deployment.md."""
 
     @model_validator(mode="before")
     @classmethod

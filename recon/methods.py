@@ -126,7 +126,8 @@ class _Steps(_Levels):
 
     data_sigma: float = Field(5e-4, gt=0, le=1)
     """Noise the data term assumes at least, on the prior's axis; the measured noise is used when larger."""
-    cg_iterations: int = Field(15, ge=1, le=200)
+    cg_iterations: int | None = Field(None, ge=1, le=200)
+    """Of each data step; as many as the operator needs when not given: 3 with a preconditioner (CT), 8 without."""
     z_weight: float = Field(0.0, ge=0, le=100)
     """Of total variation between slices, in units of each step's noise level; 0 leaves slices independent."""
     start: Literal["tv", "classical", "zero"] = "tv"

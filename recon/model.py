@@ -91,6 +91,10 @@ def _ct(measurement: Measurement, acquisition: CTParallel | CTFan) -> Model:
     geometry = ct_geometry(acquisition, data.shape[2])
     notes = list(measurement.notes)
     noise = acquisition.noise_std if acquisition.noise_std is not None else measurement.noise_std
+    weights = None
+    if acquisition.photons is not None:
+        counted, weights = noise_level.of_photons(data, acquisition.photons)
+        noise = counted if noise is None else noise
     if noise is None:
         noise = noise_level.of_sinogram(data)
         notes.append(f"noise of the line integrals estimated from the sinogram: {noise:.2e}")
@@ -99,7 +103,7 @@ def _ct(measurement: Measurement, acquisition: CTParallel | CTFan) -> Model:
     if affine is None:
         affine = scanner_affine(geometry.rows, geometry.cols, geometry.pixel_mm, slice_mm)
         notes.append("no patient coordinates in the input: the affine is the scanner's frame")
-    problem = Problem(Tomography(geometry), data, noise, slice_mm, geometry.pixel_mm)
+    problem = Problem(Tomography(geometry), data, noise, slice_mm, geometry.pixel_mm, weights)
     mu_water = acquisition.mu_water_per_mm
     return Model(problem, affine, in_patient, "HU" if mu_water else "1/mm", mu_water, notes)
 

@@ -26,6 +26,34 @@ def of_sinogram(sinogram: Tensor) -> float:
     return float(_sampled(difference.abs()).median()) / (0.6745 * SIZE)
 
 
+def of_photons(sinogram: Tensor, photons: float) -> tuple[float, Tensor]:
+    """Noise of line integrals from counting `photons` a ray through air, and what each ray is worth.
+
+    The noise of a ray is ``exp(p / 2) / sqrt(photons)``, with `p` smoothed along the detector: weights that follow each
+    ray's own noise would favour the rays that came out too low.
+
+    Returns
+    -------
+    float
+        Root mean square of the noise over the rays.
+    Tensor
+        The reciprocal of each ray's noise in units of that, shape of `sinogram`.
+
+    References
+    ----------
+    Sauer and Bouman 1993, IEEE Trans. Signal Process. 41, 534-548 (weights of the transmission log-likelihood).
+    """
+    flat = sinogram.reshape(-1, 1, sinogram.shape[-1])
+    smooth = torch.nn.functional.avg_pool1d(flat, SMOOTHING, 1, SMOOTHING // 2, count_include_pad=False)
+    noise = (smooth.reshape(sinogram.shape).clamp(0.0, math.log(photons)) / 2).exp() / math.sqrt(photons)
+    mean = float(noise.square().mean().sqrt())
+    return mean, mean / noise
+
+
+SMOOTHING = 5
+"""Detector elements."""
+
+
 def of_kspace(kspace: Tensor, mask: Tensor) -> float:
     """Noise of k-space ``(slices, coils, rows, cols)`` a real channel, from the outermost sampled points.
 

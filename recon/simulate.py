@@ -74,6 +74,7 @@ def _ct(
             "detector_mm": detector_mm,
             "mu_water_per_mm": mu_water,
             "angles_rad": given.angles_rad or AngleRange(stop_rad=turn, count=settings.views),
+            "photons": settings.photons,
         }
     )
     # The detector sees the image's corners, and a margin for the fan's widening.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor
 from recon import defaults
 from recon import model as models
 from recon.defaults import Tuned
-from recon.job import AnyAcquisition, CTParallel, MRICartesian, Simulation
+from recon.job import AngleRange, AnyAcquisition, CTParallel, MRICartesian, Simulation
 from recon.methods import DEFAULT_PRIOR, Diffusion, Method
 from recon.priors import registry
 from recon.priors.recipe import Recipe
@@ -27,15 +28,15 @@ from recon.solvers.problem import run
 _METHODS: TypeAdapter[Method] = TypeAdapter(Method)
 
 _SPLITTING: dict[str, list[float]] = {
-    "sigma_last": [0.003, 0.005, 0.01, 0.02, 0.04],
+    "sigma_last": [0.0015, 0.003, 0.005, 0.01, 0.02, 0.04, 0.08],
     "sigma_first": [0.05, 0.1, 0.2, 0.4, 0.8, 1.6],
     "data_sigma": [2.5e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2],
-    "z_weight": [0.0, 0.5, 1.0, 2.0, 4.0],
+    "z_weight": [0.0, 0.5, 1.0, 2.0, 4.0, 8.0],
 }
 GRIDS: dict[str, dict[str, list[float]]] = {
     "tv": {"weight": [1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3]},
     "annealed": _SPLITTING,
-    "red-diff": _SPLITTING | {"weight": [0.85, 1.0, 1.15, 1.3]},
+    "red-diff": _SPLITTING | {"weight": [0.85, 1.0, 1.15, 1.3, 1.5, 1.75, 2.0]},
     "dds": _SPLITTING | {"eta": [0.3, 0.5, 0.8, 0.95]},
     "diffusion-mbir": _SPLITTING | {"z_weight": [0.1, 0.3, 1.0, 2.0, 4.0], "eta": [0.3, 0.5, 0.8, 0.95]},
 }
@@ -60,6 +61,13 @@ def tasks() -> dict[str, Task]:
     found = [
         Task(f"{views} views", "ct", CTParallel(), Simulation(views=views), (40, 43), 3.0) for views in (60, 23, 8)
     ]
+    found += [
+        Task(
+            f"{span} of 180 degrees", "ct",
+            CTParallel(angles_rad=AngleRange(stop_rad=math.radians(span), count=span)), Simulation(), (40, 43), 3.0,
+        )
+        for span in (90, 120)
+    ]  # fmt: skip
     mri = {
         "uniform x4": Simulation(acceleration=4, center_fraction=0.08, noise_std=0.005),
         "uniform x8": Simulation(acceleration=8, center_fraction=0.04, noise_std=0.005),
@@ -94,8 +102,8 @@ def tune(task: Task, methods: Sequence[str], data: Path) -> Iterator[Tuned]:
         preset = _METHODS.validate_python({"name": name}).model_dump()
         settings, psnr, before = climb(judged, grid, preset)
         yield Tuned(
-            kind=kind, task=task.name, undersampling=ratio, method=name, settings=settings,
-            psnr=round(psnr, 2), psnr_before=round(before, 2),
+            kind=kind, task=task.name, pattern=defaults.pattern(model.problem), undersampling=ratio, method=name,
+            settings=settings, psnr=round(psnr, 2), psnr_before=round(before, 2),
         )  # fmt: skip
 
 

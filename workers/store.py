@@ -21,7 +21,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -64,6 +64,10 @@ class Record:
     started: str | None = None
     finished: str | None = None
     error: dict[str, Any] | None = None
+    tags: list[str] = field(default_factory=list)
+    priority: str = "normal"
+    owner: str | None = None
+    """Name of the API key that submitted the job; None without keys."""
 
     @property
     def terminal(self) -> bool:
@@ -90,7 +94,9 @@ class JobStore:
         """Store a job; when this returns, specification and state are on the disk."""
         job_id = new_id()
         now = timestamp()
-        record = Record(job_id, "queued", now, now, name=spec.name, method=spec.method.name)
+        record = Record(
+            job_id, "queued", now, now, name=spec.name, method=spec.method.name, tags=spec.tags, priority=spec.priority
+        )
         hidden = self.jobs / f".{job_id}"
         hidden.mkdir()
         files.write_json(hidden / "job.json", spec.model_dump(mode="json", exclude_unset=True))

@@ -43,7 +43,7 @@ def solve(problem: Problem, settings: DiffusionMBIR, prior: Prior, axis: Axis, s
 def _paper(problem: Problem, settings: DiffusionMBIR, prior: Prior, axis: Axis, seed: int) -> Solver:
     noise = SliceNoise(seed, problem.slices)
     sigmas = settings.sigmas()
-    term = DataStep(problem, axis, settings.data_sigma, settings.cg_iterations)
+    term = DataStep(problem, axis, settings.data_sigma, settings.cg_iterations, precondition=False)
     along_z = AlongZ(problem.zeros(), 1.0)
     back = term.operator.adjoint(term.data)
     x = sigmas[0] * noise.draw(problem.zeros())
@@ -63,7 +63,7 @@ def _paper(problem: Problem, settings: DiffusionMBIR, prior: Prior, axis: Axis, 
         def system(v: torch.Tensor) -> torch.Tensor:
             return (term.operator.normal(v[0]) + along_z.stiffness(v[0], settings.penalty))[None]
 
-        x = conjugate_gradient(system, right[None], x[None], settings.cg_iterations)[0]
+        x = conjugate_gradient(system, right[None], x[None], term.iterations)[0]
         along_z.update(x, settings.threshold)
         volume = check_finite(axis.to_physical(x), "diffusion-mbir")
         yield Progress(step, settings.steps, problem.misfit(volume), volume)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from operators.errors import Diverged
 from operators.linear import LinearOperator
+from operators.weighted import Weighted
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,9 @@ class Problem:
         Measurement ``(slices, *operator.range.shape)``.
     noise_std
         Standard deviation of the noise in `data`, a real channel; 0 when none is known of.
+    weights
+        Of each sample, in proportion to the reciprocal of its noise, so that `noise_std` is the noise of
+        ``weights * data``; None when all samples have the same.
     slice_mm, pixel_mm
         Voxel size, for regularisers that couple directions.
     """
@@ -49,10 +54,19 @@ class Problem:
     noise_std: float = 0.0
     slice_mm: float = 1.0
     pixel_mm: float = 1.0
+    weights: Tensor | None = None
     likelihood: Callable[[Tensor], Tensor] | None = None
     """Minus the logarithm of the likelihood of a volume, ``(slices,)``, differentiable, in the scale of half the
     squared misfit; for measurements that are not linear. Only red-diff with ``update: adam`` can use it; `operator`
     and `data` are then what is linear about them, for the start."""
+
+    @cached_property
+    def whitened(self) -> Problem:
+        """The same problem with white noise: what a least-squares data term is about."""
+        if self.weights is None:
+            return self
+        operator = Weighted(self.operator, self.weights)
+        return replace(self, operator=operator, data=self.data * self.weights, weights=None)
 
     @property
     def slices(self) -> int:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from operators.differences import gradient, gradient_adjoint
 from operators.linear import conjugate_gradient
+from operators.preconditioner import fourier_inverse, laplacian_spectrum
 from operators.resolution import Resolution
 from operators.tomography import Tomography
 from recon.methods import TV
@@ -34,12 +35,13 @@ def solve(problem: Problem, settings: TV) -> Solver:
     Rudin, Osher and Fatemi 1992, Physica D 60, 259-268. Boyd et al. 2011, Found. Trends Mach. Learn. 3,
     section 6.4.1 (ADMM with scaled dual variable).
     """
-    operator, norm = problem.operator, problem.operator.norm
-    coupled = settings.dimensions == 3
     start = classical_start(problem)
+    weighted = problem.whitened
+    operator, norm = weighted.operator, weighted.operator.norm
+    coupled = settings.dimensions == 3
     scale = _scales(start, coupled=coupled)
     x = start / scale
-    data_side = operator.adjoint(problem.data) / (norm**2 * scale)
+    data_side = operator.adjoint(weighted.data) / (norm**2 * scale)
     along_z = problem.pixel_mm / problem.slice_mm if coupled else 0.0
     weights = torch.tensor([along_z, 1.0, 1.0]).reshape(3, 1, 1, 1)
     share = NOISE_SHARE_MRI if operator.domain.complex else NOISE_SHARE_CT
@@ -47,6 +49,12 @@ def solve(problem: Problem, settings: TV) -> Solver:
     rho = PENALTY * weight
     split = torch.zeros((3, *x.shape), dtype=x.dtype)
     dual = torch.zeros_like(split)
+
+    spectrum, inverse = operator.spectrum(), None
+    if spectrum is not None:
+        # A weight a slice, or one for all; between slices `D_z^T D_z` is 2 on average.
+        laplacian = laplacian_spectrum((x.shape[1], x.shape[2])) + 2 * along_z**2
+        inverse = fourier_inverse(spectrum / norm**2 + rho * laplacian, x.shape[2])
 
     def system(v: Tensor) -> Tensor:
         # Coupled slices are one unknown: the volume travels through the solver as a batch of one.
@@ -57,9 +65,11 @@ def solve(problem: Problem, settings: TV) -> Solver:
     for step in range(1, settings.iterations + 1):
         right = data_side + rho * gradient_adjoint(weights * (split - dual))
         if coupled:
-            x = conjugate_gradient(system, right[None], x[None], settings.cg_iterations, tolerance=1e-7)[0]
+            x = conjugate_gradient(
+                system, right[None], x[None], settings.cg_iterations, tolerance=1e-7, precondition=inverse
+            )[0]
         else:
-            x = conjugate_gradient(system, right, x, settings.cg_iterations, tolerance=1e-7)
+            x = conjugate_gradient(system, right, x, settings.cg_iterations, tolerance=1e-7, precondition=inverse)
         slope = weights * gradient(x)
         split = shrink(slope + dual, 1 / PENALTY)
         dual += slope - split

@@ -1,0 +1,59 @@
+"""Approximate inverses in Fourier space, for conjugate gradients on blurring normal operators."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from operators.linear import LinearOperator
+
+
+def frequencies(shape: tuple[int, int]) -> Tensor:
+    """Radial frequency in cycles a pixel on the grid of `torch.fft.rfft2`; the mean's is that of half a period."""
+    rows, cols = shape
+    radial = torch.hypot(torch.fft.fftfreq(rows)[:, None], torch.fft.rfftfreq(cols)[None, :])
+    radial[0, 0] = 0.5 / max(rows, cols)
+    return radial
+
+
+def projection_spectrum(operator: LinearOperator) -> Tensor:
+    """Eigenvalues of ``A^H A`` for line integrals ``A``, as if it were a convolution: ``c / |f|``.
+
+    Back-projected projections are blurred by ``1 / r`` around the axis, whatever the number of views, hence the form;
+    `c` is measured with one bright pixel in the centre. Between the radial lines of few views the true values
+    are lower.
+
+    References
+    ----------
+    Fessler and Booth 1999, IEEE Trans. Image Process. 8, 688-699 (circulant preconditioners for tomography).
+    """
+    rows, cols = operator.domain.shape
+    pixel = torch.zeros(operator.slices or 1, rows, cols)
+    pixel[:, rows // 2, cols // 2] = 1.0
+    response = torch.fft.rfft2(torch.fft.ifftshift(operator.normal(pixel)[0])).real
+    radial = frequencies((rows, cols))
+    spectrum: Tensor = (response * radial).mean() / radial
+    return spectrum
+
+
+def laplacian_spectrum(shape: tuple[int, int]) -> Tensor:
+    """Eigenvalues of ``D^T D`` for forward differences along rows and columns, on the grid of `torch.fft.rfft2`."""
+    rows, cols = (
+        2 - 2 * torch.cos(2 * math.pi * f) for f in (torch.fft.fftfreq(shape[0]), torch.fft.rfftfreq(shape[1]))
+    )
+    total: Tensor = rows[:, None] + cols[None, :]
+    return total
+
+
+def fourier_inverse(eigenvalues: Tensor, cols: int) -> Callable[[Tensor], Tensor]:
+    """Divide real images ``(slices, rows, cols)`` by positive `eigenvalues` in Fourier space, periodic ends."""
+    weights = 1.0 / eigenvalues
+
+    def apply(x: Tensor) -> Tensor:
+        divided: Tensor = torch.fft.irfft2(torch.fft.rfft2(x) * weights, s=(x.shape[-2], cols))
+        return divided
+
+    return apply
