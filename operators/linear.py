@@ -79,6 +79,10 @@ class LinearOperator(ABC):
         """
         return None
 
+    def balance(self) -> Tensor | None:
+        """``d``, if ``A^H A`` is about ``diag(d) C diag(d)`` and `spectrum` is that of ``C``; None where it is one."""
+        return None
+
     @cached_property
     def norm(self) -> float:
         """Largest singular value, by power iteration on ``A^H A`` (cached; relative error below 1e-3)."""
@@ -173,6 +177,10 @@ class Scaled(LinearOperator):
         """The operator's, scaled."""
         inner = self.operator.spectrum()
         return None if inner is None else inner * self.factor**2
+
+    def balance(self) -> Tensor | None:
+        """The operator's: the factor is in the spectrum."""
+        return self.operator.balance()
 
     def _forward(self, x: Tensor) -> Tensor:
         return self.operator._forward(x) * self.factor

@@ -48,8 +48,18 @@ def laplacian_spectrum(shape: tuple[int, int]) -> Tensor:
     return total
 
 
+def normal_inverse(operator: LinearOperator, more: Tensor | float) -> Callable[[Tensor], Tensor] | None:
+    """About the inverse of ``A^H A + R`` with `more` the eigenvalues of ``R``; None if the operator has no spectrum."""
+    spectrum = operator.spectrum()
+    if spectrum is None:
+        return None
+    inner = fourier_inverse(spectrum + more, operator.domain.shape[1])
+    balance = operator.balance()
+    return inner if balance is None else lambda x: inner(x / balance) / balance
+
+
 def fourier_inverse(eigenvalues: Tensor, cols: int) -> Callable[[Tensor], Tensor]:
-    """Divide real images ``(slices, rows, cols)`` by positive `eigenvalues` in Fourier space, periodic ends."""
+    """Divide real images ``(..., rows, cols)`` by positive `eigenvalues` in Fourier space, periodic ends."""
     weights = 1.0 / eigenvalues
 
     def apply(x: Tensor) -> Tensor:

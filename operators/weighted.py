@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
+import torch
 from torch import Tensor
 
 from operators.linear import LinearOperator
@@ -23,9 +26,28 @@ class Weighted(LinearOperator):
         self.operator, self.weights, self.slices = operator, weights, len(weights)
 
     def spectrum(self) -> Tensor | None:
-        """The operator's, as if every sample had the mean weight."""
+        """The operator's, with the weight of a typical pixel."""
         inner = self.operator.spectrum()
-        return None if inner is None else inner * float(self.weights.square().mean())
+        return None if inner is None else inner * float(self._pixels.square().median())
+
+    def balance(self) -> Tensor | None:
+        """Root mean square weight of the samples that see each pixel, over that of a typical one.
+
+        References
+        ----------
+        Fessler and Booth 1999, IEEE Trans. Image Process. 8, 688-699, equation 22.
+        """
+        if self.operator.spectrum() is None:
+            return None
+        return self._pixels / self._pixels.square().median().sqrt()
+
+    @cached_property
+    def _pixels(self) -> Tensor:
+        """Root mean square weight by pixel, ``(slices, *domain.shape)``; the mean where nothing is seen."""
+        squared = self.weights.square()
+        seen = self.operator.adjoint(torch.ones_like(squared))
+        average = self.operator.adjoint(squared) / seen.clamp(min=1e-6 * float(seen.max()))
+        return torch.where(average > 0, average, squared.mean()).sqrt()
 
     def _forward(self, x: Tensor) -> Tensor:
         return self.operator._forward(x) * self.weights.to(x.real.dtype)

@@ -43,6 +43,8 @@ class Tuned(BaseModel):
     pattern: Pattern
     """How the samples are spread: CT over all angles or not, MRI along lines or in points."""
     undersampling: float = Field(gt=0)
+    noisy: bool
+    """Whether there is noise to be told from the image: data without any are fitted harder."""
     method: str
     settings: dict[str, Any]
     psnr: float
@@ -123,8 +125,9 @@ def resolved(method: Method, kind: str, problem: Problem) -> Method:
     if not found:
         return method
     ratio = math.log(undersampling(problem))
-    # Settings of another pattern are better than none.
+    # Settings of another pattern, or another kind of noise, are better than none.
     found = [t for t in found if t.pattern == pattern(problem)] or found
+    found = [t for t in found if t.noisy == (problem.noise_std > 0)] or found
     nearest = min(found, key=lambda t: abs(math.log(t.undersampling) - ratio))
     given = {k: getattr(method, k) for k in method.model_fields_set}
     if any(k in nearest.settings and v != nearest.settings[k] for k, v in given.items()):

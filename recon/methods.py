@@ -121,11 +121,13 @@ class _Levels(Diffusion):
         return schedules.geometric(self.sigma_first, self.sigma_last, self.steps)
 
 
-class _Steps(_Levels):
+class Splitting(_Levels):
     """What the methods share whose data step is a proximal one."""
 
     data_sigma: float = Field(5e-4, gt=0, le=1)
     """Noise the data term assumes at least, on the prior's axis; the measured noise is used when larger."""
+    noise_share: float = Field(0.6, gt=0, le=10)
+    """Of the measured noise, how much the data term assumes: the prior takes out what is left in."""
     cg_iterations: int | None = Field(None, ge=1, le=200)
     """Of each data step; as many as the operator needs when not given: 3 with a preconditioner (CT), 8 without."""
     z_weight: float = Field(0.0, ge=0, le=100)
@@ -133,13 +135,13 @@ class _Steps(_Levels):
     start: Literal["tv", "classical", "zero"] = "tv"
 
 
-class Annealed(_Steps):
+class Annealed(Splitting):
     """Annealed half-quadratic splitting with a diffusion prior (DiffPIR without fresh noise)."""
 
     name: Literal["annealed"] = "annealed"
 
 
-class _Preset(_Steps):
+class _Preset(Splitting):
     """A method with published constants: `preset` sets every default, what is given beside it wins."""
 
     PRESETS: ClassVar[dict[str, dict[str, object]]] = {}
@@ -214,7 +216,7 @@ class REDDiff(_Preset):
 
     UNUSED: ClassVar[dict[str, set[str]]] = {
         "proximal": {"decay", "weighting", "data_weight", "reduction"},
-        "adam": {"z_weight", "cg_iterations", "data_sigma"},
+        "adam": {"z_weight", "cg_iterations", "data_sigma", "noise_share"},
     }
 
     @model_validator(mode="after")
@@ -255,7 +257,7 @@ class DiffusionMBIR(_Preset):
 
     UNUSED: ClassVar[dict[str, set[str]]] = {
         "fast": {"snr", "penalty", "threshold", "consistency"},
-        "paper": {"z_weight", "eta", "start", "data_sigma"},
+        "paper": {"z_weight", "eta", "start", "data_sigma", "noise_share"},
     }
 
     @model_validator(mode="after")

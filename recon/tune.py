@@ -31,12 +31,13 @@ _SPLITTING: dict[str, list[float]] = {
     "sigma_last": [0.0015, 0.003, 0.005, 0.01, 0.02, 0.04, 0.08],
     "sigma_first": [0.05, 0.1, 0.2, 0.4, 0.8, 1.6],
     "data_sigma": [2.5e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2],
+    "noise_share": [0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0],
     "z_weight": [0.0, 0.5, 1.0, 2.0, 4.0, 8.0],
 }
 GRIDS: dict[str, dict[str, list[float]]] = {
     "tv": {"weight": [1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3]},
     "annealed": _SPLITTING,
-    "red-diff": _SPLITTING | {"weight": [0.85, 1.0, 1.15, 1.3, 1.5, 1.75, 2.0]},
+    "red-diff": _SPLITTING | {"weight": [0.85, 1.0, 1.15, 1.3, 1.5, 1.75, 2.0, 2.5, 3.0]},
     "dds": _SPLITTING | {"eta": [0.3, 0.5, 0.8, 0.95]},
     "diffusion-mbir": _SPLITTING | {"z_weight": [0.1, 0.3, 1.0, 2.0, 4.0], "eta": [0.3, 0.5, 0.8, 0.95]},
 }
@@ -68,6 +69,11 @@ def tasks() -> dict[str, Task]:
         )
         for span in (90, 120)
     ]  # fmt: skip
+    photons = {"60 views with 1e5 photons": 60, "23 views with 1e5 photons": 23, "8 views with 1e5 photons": 8}
+    found += [
+        Task(name, "ct", CTParallel(), Simulation(views=views, photons=1e5), (40, 43), 3.0)
+        for name, views in photons.items()
+    ]
     mri = {
         "uniform x4": Simulation(acceleration=4, center_fraction=0.08, noise_std=0.005),
         "uniform x8": Simulation(acceleration=8, center_fraction=0.04, noise_std=0.005),
@@ -93,17 +99,21 @@ def tune(task: Task, methods: Sequence[str], data: Path) -> Iterator[Tuned]:
     """The best settings of each method on one task."""
     model, truth = problem(task, data)
     kind = "ct" if task.modality == "ct" else task.acquisition.kind
+    noisy = model.problem.noise_std > 0
     ratio = round(defaults.undersampling(model.problem), 3)
     for name in methods:
         judged = _judge(model, truth, name)
         grid = GRIDS[name]
         if task.slice_mm > 1e3:
             grid = {k: v for k, v in grid.items() if k != "z_weight"}
+        # The floor counts without noise, the share with it.
+        unused = "noise_share" if model.problem.noise_std == 0 else "data_sigma"
+        grid = {k: v for k, v in grid.items() if k != unused}
         preset = _METHODS.validate_python({"name": name}).model_dump()
         settings, psnr, before = climb(judged, grid, preset)
         yield Tuned(
-            kind=kind, task=task.name, pattern=defaults.pattern(model.problem), undersampling=ratio, method=name,
-            settings=settings, psnr=round(psnr, 2), psnr_before=round(before, 2),
+            kind=kind, task=task.name, pattern=defaults.pattern(model.problem), undersampling=ratio, noisy=noisy,
+            method=name, settings=settings, psnr=round(psnr, 2), psnr_before=round(before, 2),
         )  # fmt: skip
 
 

@@ -15,23 +15,25 @@ from operators.geometry import ParallelBeam
 from operators.resolution import Truncation
 from operators.tomography import Tomography
 from recon import defaults, tune
-from recon.defaults import Table, Tuned, resolved, undersampling
+from recon.defaults import Pattern, Table, Tuned, angular_cover, pattern, resolved, undersampling
 from recon.methods import FBP, METHODS, TV, Annealed, REDDiff
 from recon.solvers.problem import Problem
 
 
-def problem(views: int) -> Problem:
-    angles = tuple(math.pi * k / views for k in range(views))
+def problem(views: int, span: float = math.pi) -> Problem:
+    angles = tuple(span * k / views for k in range(views))
     operator = Tomography(ParallelBeam(32, 32, 1.0, angles, 46, 1.0))
     return Problem(operator, torch.zeros(1, views, 46))
 
 
 @pytest.fixture
 def table(monkeypatch: pytest.MonkeyPatch) -> None:
-    def entry(undersampling: float, **settings: Any) -> Tuned:
+    def entry(undersampling: float, pattern: Pattern = "full", **settings: Any) -> Tuned:
         return Tuned(
             kind="ct",
             task="-",
+            pattern=pattern,
+            noisy=False,
             undersampling=undersampling,
             method="red-diff",
             settings=settings,
@@ -39,7 +41,8 @@ def table(monkeypatch: pytest.MonkeyPatch) -> None:
             psnr_before=0,
         )
 
-    found = Table(command="-", tuned=[entry(1.0, sigma_last=0.003), entry(8.0, sigma_last=0.02, z_weight=1.0)])
+    limited = entry(1.0, "limited", sigma_last=0.05)
+    found = Table(command="-", tuned=[limited, entry(1.0, sigma_last=0.003), entry(8.0, sigma_last=0.02, z_weight=1.0)])
     monkeypatch.setattr(defaults, "_table", lambda: found)
 
 
@@ -53,11 +56,25 @@ def test_undersampling_counts_what_a_slice_lacks() -> None:
     assert undersampling(Problem(low, torch.zeros(1, 8, 8, dtype=torch.complex64))) == 4.0
 
 
+def test_how_samples_are_spread() -> None:
+    assert pattern(problem(8)) == pattern(problem(60)) == "full"
+    assert pattern(problem(45, math.pi / 2)) == pattern(problem(60, 2 * math.pi / 3)) == "limited"
+    assert pattern(problem(60, 2 * math.pi)) == pattern(problem(59, 4.0)) == "full"
+    assert angular_cover([0.1 + math.pi * k / 180 for k in range(90)]) == pytest.approx(0.5, abs=0.01)
+    lines, points = torch.zeros(16, 16, dtype=torch.bool), torch.eye(16, dtype=torch.bool)
+    lines[::3] = True
+    maps = torch.ones(2, 16, 16, dtype=torch.complex64)
+    for mask, expected in ((lines, "lines"), (lines.T, "lines"), (points, "points")):
+        operator = CartesianMRI(mask, maps)
+        assert pattern(Problem(operator, operator(torch.zeros(1, 16, 16, dtype=torch.complex64)))) == expected
+
+
 @pytest.mark.usefixtures("table")
 def test_the_nearest_task_decides_and_the_user_wins() -> None:
     few, many = problem(3), problem(30)
     assert resolved(REDDiff(), "ct-fan", few).model_dump()["sigma_last"] == 0.02
     assert resolved(REDDiff(), "ct-parallel", many).model_dump()["sigma_last"] == 0.003
+    assert resolved(REDDiff(), "ct-parallel", problem(30, 1.5)).model_dump()["sigma_last"] == 0.05
     mine = resolved(REDDiff(steps=7), "ct-parallel", few)
     assert isinstance(mine, REDDiff) and (mine.steps, mine.sigma_last, mine.z_weight) == (7, 0.02, 1.0)
     # Tuned values belong together.

@@ -31,7 +31,7 @@ def solve(problem: Problem, settings: Annealed, prior: Prior, axis: Axis) -> Sol
     """
     total = START_STEPS + settings.steps
     x = axis.to_prior((yield from warm_start(problem, settings.start, settings.steps)))
-    fit = DataStep(problem, axis, settings.data_sigma, settings.cg_iterations, settings.z_weight)
+    fit = DataStep.of(problem, axis, settings)
     for step, sigma in enumerate(settings.sigmas(), 1):
         x = fit(prior.denoise(x, sigma), sigma)
         volume = check_finite(axis.to_physical(x), "annealed")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from operators.linear import conjugate_gradient
-from operators.preconditioner import fourier_inverse
-from recon.methods import TV
+from operators.preconditioner import normal_inverse
+from recon.methods import TV, Splitting
 from recon.solvers import tv
 from recon.solvers.along_z import AlongZ
 from recon.solvers.problem import Axis, Problem, Progress, Solver
@@ -40,6 +41,8 @@ class DataStep:
         Of total variation between slices; 0 leaves them independent.
     gamma
         Fixed weight of the squared misfit beside ``|u - v|^2``, whatever noise and sigma; from these when None.
+    noise_share
+        Of the measured noise, how much counts.
     precondition
         Use the operator's spectrum, if it has one; published methods do without.
     """
@@ -53,20 +56,34 @@ class DataStep:
         z_weight: float = 0.0,
         gamma: float | None = None,
         *,
+        noise_share: float = 1.0,
         precondition: bool = True,
     ) -> None:
         problem = problem.whitened
         self.operator = problem.operator.normalized()
-        self._spectrum = self.operator.spectrum() if precondition else None
-        self.iterations = iterations or (PLAIN if self._spectrum is None else PRECONDITIONED)
+        self._preconditioned = precondition and self.operator.spectrum() is not None
+        self.iterations = iterations or (PRECONDITIONED if self._preconditioned else PLAIN)
         norm = problem.operator.norm
         data = problem.data
         if axis.offset != 0.0:
             data = data - problem.operator.forward(torch.full_like(problem.zeros(), axis.offset))
         self.data = data / (norm * axis.scale)
-        self.sigma = max(data_sigma, problem.noise_std / (norm * axis.scale))
+        self.sigma = max(data_sigma, noise_share * problem.noise_std / (norm * axis.scale))
         self.z_weight, self.gamma = z_weight, gamma
         self.along_z = AlongZ(problem.zeros(), problem.pixel_mm / problem.slice_mm) if z_weight > 0 else None
+
+    @classmethod
+    def of(cls, problem: Problem, axis: Axis, settings: Splitting, **more: Any) -> DataStep:
+        """As a method's settings say."""
+        return cls(
+            problem,
+            axis,
+            settings.data_sigma,
+            settings.cg_iterations,
+            settings.z_weight,
+            noise_share=settings.noise_share,
+            **more,
+        )
 
     def __call__(self, v: Tensor, sigma: float) -> Tensor:
         """The step from `v`, whose error is about `sigma`; `v` is ``(slices, rows, cols)``."""
@@ -81,11 +98,11 @@ class DataStep:
             residual,
             None,
             self.iterations,
-            precondition=self._inverse(anchor, v.shape[2]),
+            precondition=self._inverse(anchor),
         )
 
-    def _inverse(self, anchor: float, cols: int) -> Callable[[Tensor], Tensor] | None:
-        return None if self._spectrum is None else fourier_inverse(self._spectrum + anchor, cols)
+    def _inverse(self, anchor: float) -> Callable[[Tensor], Tensor] | None:
+        return normal_inverse(self.operator, anchor) if self._preconditioned else None
 
     def _coupled(self, v: Tensor, residual: Tensor, anchor: float, sigma: float, along_z: AlongZ) -> Tensor:
         # ADMM's penalty is that of the anchor: it sets the speed, not the limit.
@@ -97,7 +114,7 @@ class DataStep:
             return (self.operator.normal(inner) + anchor * inner + along_z.stiffness(inner, anchor))[None]
 
         # Between slices `D_z^T D_z` has eigenvalues up to 4; 2 on average.
-        inverse = self._inverse(anchor * (1 + 2 * along_z.weight**2), v.shape[2])
+        inverse = self._inverse(anchor * (1 + 2 * along_z.weight**2))
         u: Tensor = v + conjugate_gradient(system, right[None], None, self.iterations, precondition=inverse)[0]
         along_z.update(u, self.z_weight * sigma)
         return u

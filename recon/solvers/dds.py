@@ -32,15 +32,7 @@ def solve(problem: Problem, settings: DDS, prior: Prior, axis: Axis, seed: int) 
     noise = SliceNoise(seed, problem.slices)
     sigmas = settings.sigmas()
     start = axis.to_prior((yield from warm_start(problem, settings.start, settings.steps)))
-    fit = DataStep(
-        problem,
-        axis,
-        settings.data_sigma,
-        settings.cg_iterations,
-        settings.z_weight,
-        settings.gamma,
-        precondition=settings.preset != "paper",
-    )
+    fit = DataStep.of(problem, axis, settings, gamma=settings.gamma, precondition=settings.preset != "paper")
     x = start + sigmas[0] * noise.draw(start)
     for step, (sigma, following) in enumerate(zip(sigmas, [*sigmas[1:], 0.0], strict=True), 1):
         denoised = prior.denoise(x, sigma)

@@ -42,7 +42,7 @@ def solve(problem: Problem, settings: REDDiff, prior: Prior, axis: Axis, seed: i
     noise = SliceNoise(seed, problem.slices)
     start = yield from warm_start(problem, settings.start, settings.steps)
     mu = axis.to_prior(start)
-    fit = DataStep(problem, axis, settings.data_sigma, settings.cg_iterations, settings.z_weight)
+    fit = DataStep.of(problem, axis, settings)
     adam = _Adam(problem, axis, fit, settings)
     first_kept = settings.steps - max(1, round(settings.average * settings.steps))
     kept = torch.zeros_like(mu)

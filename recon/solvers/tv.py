@@ -7,7 +7,7 @@ from torch import Tensor
 
 from operators.differences import gradient, gradient_adjoint
 from operators.linear import conjugate_gradient
-from operators.preconditioner import fourier_inverse, laplacian_spectrum
+from operators.preconditioner import laplacian_spectrum, normal_inverse
 from operators.resolution import Resolution
 from operators.tomography import Tomography
 from recon.methods import TV
@@ -50,11 +50,9 @@ def solve(problem: Problem, settings: TV) -> Solver:
     split = torch.zeros((3, *x.shape), dtype=x.dtype)
     dual = torch.zeros_like(split)
 
-    spectrum, inverse = operator.spectrum(), None
-    if spectrum is not None:
-        # A weight a slice, or one for all; between slices `D_z^T D_z` is 2 on average.
-        laplacian = laplacian_spectrum((x.shape[1], x.shape[2])) + 2 * along_z**2
-        inverse = fourier_inverse(spectrum / norm**2 + rho * laplacian, x.shape[2])
+    # A weight a slice, or one for all; between slices `D_z^T D_z` is 2 on average.
+    laplacian = laplacian_spectrum((x.shape[1], x.shape[2])) + 2 * along_z**2
+    inverse = normal_inverse(operator, rho * laplacian * norm**2)
 
     def system(v: Tensor) -> Tensor:
         # Coupled slices are one unknown: the volume travels through the solver as a batch of one.
