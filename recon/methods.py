@@ -53,7 +53,8 @@ class TV(MethodSettings):
     """Of the TV term, for an image scaled to its robust maximum and the operator to norm one; from the noise
     of the data when not given."""
     iterations: int = Field(100, ge=1, le=5_000)
-    cg_iterations: int = Field(10, ge=1, le=200)
+    cg_iterations: int | None = Field(None, ge=1, le=200)
+    """Of each ADMM iteration; 5 with a preconditioner (CT), 10 without, when not given."""
     dimensions: Literal[2, 3] = 3
     """In 2 dimensions slices are independent of each other."""
 

@@ -17,6 +17,7 @@ from operators.errors import InputError
 from operators.fourier import CartesianMRI
 from recon import defaults
 from recon import model as models
+from recon.bench.withheld import withhold
 from recon.formats import nifti, numpy_files
 from recon.geometry import shifted_affine
 from recon.job import MRICartesian, Simulation
@@ -32,8 +33,6 @@ from recon.solvers.problem import Problem, run
 from recon.solvers.tv import classical_start, robust_maximum
 
 WAVELET = "l1-wavelet"
-HELD_OUT = 0.1
-"""Share of the measured points outside the calibration square that no method is given."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +87,9 @@ def sampling(case: str, noise: float) -> Simulation:
 
 def compare(measurement: Measurement, name: str, methods: list[dict[str, object]], seed: int = 0) -> Iterator[Row]:
     """Run each method, given as its settings with a name; ``l1-wavelet`` (sigpy) takes `weight` and `iterations`."""
-    held = None
+    judge = None
     if measurement.truth is None:
-        measurement, held = _withhold(measurement, seed)
+        measurement, judge = withhold(measurement, seed=seed)
     model = models.build(measurement)
     problem = model.problem
     _ = problem.operator.norm  # outside the clock
@@ -103,28 +102,8 @@ def compare(measurement: Measurement, name: str, methods: list[dict[str, object]
         psnr = None
         if measurement.truth is not None:
             psnr = metrics.psnr(model.display(volume), measurement.truth)
-        misfit = None if held is None else _misfit(problem, volume, held)
+        misfit = None if judge is None else judge(problem, volume)
         yield Row(name, label, psnr, misfit, seconds)
-
-
-def _withhold(measurement: Measurement, seed: int) -> tuple[Measurement, Tensor]:
-    """The measurement without some samples, and the k-space of those alone."""
-    data = torch.from_numpy(measurement.data)
-    sampled = (data != 0).any(dim=1).all(dim=0)
-    rows, cols = sampled.shape
-    candidates = sampled.clone()
-    candidates[rows // 2 - 16 : rows // 2 + 16, cols // 2 - 16 : cols // 2 + 16] = False
-    chosen = candidates & (torch.rand(rows, cols, generator=torch.Generator().manual_seed(seed)) < HELD_OUT)
-    rest = Measurement((data * ~chosen).numpy(), measurement.acquisition)
-    return rest, data * chosen
-
-
-def _misfit(problem: Problem, volume: Tensor, held: Tensor) -> float:
-    """``|A x - y| / |y|`` over the held-out samples."""
-    assert isinstance(problem.operator, CartesianMRI)
-    points = (held != 0).any(dim=1).all(dim=0)
-    operator = CartesianMRI(points, problem.operator.maps)
-    return float(torch.linalg.vector_norm(operator(volume) - held) / torch.linalg.vector_norm(held))
 
 
 def _ours(model: models.Model, given: dict[str, object]) -> Callable[[], Tensor]:

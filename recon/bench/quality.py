@@ -16,7 +16,9 @@ from torch import Tensor
 
 from recon import defaults
 from recon import model as models
+from recon.bench import peers
 from recon.bench.mri import WAVELET, wavelet
+from recon.bench.withheld import withhold
 from recon.formats import reader
 from recon.job import JobSpec
 from recon.measurement import Measurement
@@ -34,6 +36,9 @@ T1, T2 = "test/mri_t1_fnndsc_adi.nii.gz", "test/mri_t2_fnndsc_adi.nii.gz"
 PAPER = [{"name": "red-diff", "preset": "paper"}, {"name": "dds", "preset": "paper"}]
 SLOW = [{"name": "diffusion-mbir", "preset": "paper"}, {"name": "dps"}]
 """Thousands of evaluations a slice: only when asked for."""
+PEERS = [{"name": peers.DIFFPIR}]
+SLOW_PEERS = [{"name": peers.DPS}]
+"""The extra ``peers`` has them."""
 OURS = [{"name": n} for n in ("annealed", "red-diff", "dds", "diffusion-mbir")]
 
 
@@ -44,28 +49,36 @@ class Task:
     name: str
     job: dict[str, Any]
     methods: list[dict[str, Any]]
+    withheld: int = 10
+    """Measured data: see `withheld.withhold`."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One method on one task. PSNR in dB with the volume's range; by plane the mean of the planes' values."""
+    """One method on one task. PSNR in dB with the volume's range; by plane the mean of the planes' values.
+
+    Measured data have no truth, but samples that no method was given.
+    """
 
     task: str
     method: str
-    psnr: float
-    ssim: float
-    nrmse: float
-    psnr_axial: float
-    psnr_coronal: float
-    psnr_sagittal: float
+    psnr: float | None
+    ssim: float | None
+    nrmse: float | None
+    psnr_axial: float | None
+    psnr_coronal: float | None
+    psnr_sagittal: float | None
     data_misfit: float
+    withheld_misfit: float | None
     nfe: float
     seconds: float
 
 
-def tasks(data: Path, slices: int, *, slow: bool = False) -> list[Task]:
-    """All tasks; `slices` is how many slices of each volume are used."""
+def tasks(data: Path, slices: int, *, slow: bool = False, others: bool = False) -> list[Task]:
+    """All tasks; `slices` is how many slices of each volume are used, `others` adds other people's solvers."""
     more = PAPER + (SLOW if slow else [])
+    if others:
+        more += PEERS + (SLOW_PEERS if slow else [])
     ct_methods = [{"name": n} for n in ("fbp", "sirt", "tv")] + OURS + more
     found = []
     for name, acquisition, settings in _ct_cases():
@@ -93,7 +106,25 @@ def tasks(data: Path, slices: int, *, slow: bool = False) -> list[Task]:
             methods.append({"name": "boundary", "calibration": "random"})
             where = "in plane" if direction == "plane" else "through plane"
             found.append(Task(f"T1, x{factor} {where}", {"input": known, "acquisition": acquisition}, methods))
-    return found
+    return found + _measured(data)
+
+
+def _measured(data: Path) -> list[Task]:
+    """Measured data, judged by what was withheld: two thirds of the tooth's views, every tenth of the disc's."""
+    ct = [{"name": n} for n in ("fbp", "sirt", "tv", "annealed", "red-diff")]
+    mri = [{"name": n} for n in ("cg-sense", WAVELET, "tv", "annealed", "red-diff")]
+    tooth = {"path": str(data / "raw/ct_tooth_aps.h5"), "format": "dxchange", "slices": [0, 1]}
+    disc = {"path": str(data / "raw/ct_htc2022_limited_angle.npz"), "format": "htc", "scan": DISC}
+    brain = {"path": str(data / "raw/mri_brain_8coil_poisson.npy"), "format": "numpy"}
+    parallel = {"kind": "ct-parallel", "rotation_center_column": TOOTH_CENTRE}
+    return [
+        Task("Measured tooth, 61 of 181 views", {"input": tooth, "acquisition": parallel}, ct, withheld=-3),
+        Task("Measured disc, 30 degrees", {"input": disc, "acquisition": "ct-fan"}, ct),
+        Task("Measured brain, 8 coils, 11 % of k-space", {"input": brain, "acquisition": "mri-cartesian"}, mri),
+    ]
+
+
+DISC, TOOTH_CENTRE = "ta_subsample73", 296.0
 
 
 def _ct_cases() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
@@ -110,43 +141,63 @@ def compare(task: Task) -> Iterator[tuple[Row, Volume, Measurement]]:
     """Each method on a task: its row, its volume in the result's unit, and the measurement."""
     spec = JobSpec.parse({**task.job, "method": "tv"})
     measurement = reader.read(spec, local_files(spec))
-    truth = measurement.truth
-    assert truth is not None
+    judge = None
+    if measurement.truth is None:
+        measurement, judge = withhold(measurement, every=task.withheld)
     model = models.build(measurement)
     _ = model.problem.operator.norm  # outside the clock, and what a second job finds cached
     for given in task.methods:
         volume, misfit, seconds, used = _solved(given, model, measurement)
         shown = model.display(volume)
-        axial, coronal, sagittal = by_plane(shown, truth)
         row = Row(
             task=task.name,
             method=" ".join(str(v) for v in given.values()),
-            psnr=round(metrics.psnr(shown, truth), 3),
-            ssim=round(metrics.ssim(shown, truth), 4),
-            nrmse=round(metrics.nrmse(shown, truth), 5),
-            psnr_axial=round(axial, 3),
-            psnr_coronal=round(coronal, 3),
-            psnr_sagittal=round(sagittal, 3),
+            **_quality(shown, measurement.truth),
             data_misfit=round(misfit, 6),
+            withheld_misfit=None if judge is None else round(judge(model.problem, volume), 6),
             nfe=used,
             seconds=round(seconds, 2),
         )
         yield row, shown, measurement
 
 
+def _quality(shown: Volume, truth: Volume | None) -> dict[str, float | None]:
+    if truth is None:
+        return dict.fromkeys(("psnr", "ssim", "nrmse", "psnr_axial", "psnr_coronal", "psnr_sagittal"))
+    axial, coronal, sagittal = by_plane(shown, truth)
+    return {
+        "psnr": round(metrics.psnr(shown, truth), 3),
+        "ssim": round(metrics.ssim(shown, truth), 4),
+        "nrmse": round(metrics.nrmse(shown, truth), 5),
+        "psnr_axial": round(axial, 3),
+        "psnr_coronal": round(coronal, 3),
+        "psnr_sagittal": round(sagittal, 3),
+    }
+
+
 def _solved(given: dict[str, Any], model: models.Model, measurement: Measurement) -> tuple[Tensor, float, float, float]:
     """The volume, its misfit, the seconds it took and the network evaluations a slice."""
     kind = measurement.acquisition.kind
+    prior, before = None, 0
     if given["name"] == WAVELET:
         solve = wavelet(model.problem, given)
-        started = time.perf_counter()
-        volume = solve()
-        return volume, model.problem.misfit(volume), time.perf_counter() - started, 0.0
-    settings = defaults.resolved(_METHODS.validate_python(given), kind, model.problem)
-    prior, axis = chosen_prior(settings, model)
-    before = prior.evaluations if prior is not None else 0
+    else:
+        peer = given["name"] in peers.NAMES
+        method = {"name": "red-diff"} if peer else given
+        settings = defaults.resolved(_METHODS.validate_python(method), kind, model.problem)
+        prior, axis = chosen_prior(settings, model)
+        before = prior.evaluations if prior is not None else 0
+        if peer:
+            assert prior is not None and axis is not None
+            solve = peers.solver(model, given, prior, axis)
+        else:
+            running = solvers.start(model.problem, settings, prior=prior, axis=axis)
+
+            def solve() -> Tensor:
+                return run(running)
+
     started = time.perf_counter()
-    volume = run(solvers.start(model.problem, settings, prior=prior, axis=axis))
+    volume = solve()
     seconds = time.perf_counter() - started
     used = 0.0 if prior is None else (prior.evaluations - before) / model.problem.slices
     return model.arranged(volume), model.problem.misfit(volume), seconds, used

@@ -153,17 +153,21 @@ def quality(
         str | None, typer.Option(help="Tasks whose names contain one of these, semicolon-separated.")
     ] = None,
     slow: Annotated[bool, typer.Option(help="Also methods of thousands of evaluations a slice.")] = False,
+    others: Annotated[
+        bool, typer.Option("--peers", help="Also other people's solvers; needs the extra `peers`.")
+    ] = False,
 ) -> None:
     """Every method on the test volumes with the defaults a user gets; tasks done before are kept."""
     from recon.bench import quality as bench
     from recon.bench import quality_report
 
     report = quality_report.Report(out, machine(), slices)
-    for task in bench.chosen(bench.tasks(data, slices, slow=slow), only):
+    for task in bench.chosen(bench.tasks(data, slices, slow=slow, others=others), only):
         if report.has(task):
             continue
         for row, volume, measurement in bench.compare(task):
-            console.print(f"{row.task}, {row.method}: {row.psnr:.2f} dB, {row.seconds:.1f} s", highlight=False)
+            told = f"{row.psnr:.2f} dB" if row.psnr is not None else f"withheld misfit {row.withheld_misfit:.4f}"
+            console.print(f"{row.task}, {row.method}: {told}, {row.seconds:.1f} s", highlight=False)
             report.add(row, volume, measurement)
         report.finish(task)
 

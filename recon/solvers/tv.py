@@ -15,6 +15,8 @@ from recon.solvers.problem import Problem, Progress, Solver, check_finite
 
 PENALTY = 20.0
 """ADMM's penalty over the TV weight: sets the speed of convergence, not its limit."""
+PRECONDITIONED, PLAIN = 5, 10
+"""Conjugate gradient iterations of each of ADMM's."""
 REPORT_EVERY = 5
 NOISELESS_WEIGHT = 3e-5
 NOISE_SHARE_CT = 0.03
@@ -53,6 +55,7 @@ def solve(problem: Problem, settings: TV) -> Solver:
     # A weight a slice, or one for all; between slices `D_z^T D_z` is 2 on average.
     laplacian = laplacian_spectrum((x.shape[1], x.shape[2])) + 2 * along_z**2
     inverse = normal_inverse(operator, rho * laplacian * norm**2)
+    inner = settings.cg_iterations or (PLAIN if inverse is None else PRECONDITIONED)
 
     def system(v: Tensor) -> Tensor:
         # Coupled slices are one unknown: the volume travels through the solver as a batch of one.
@@ -63,11 +66,9 @@ def solve(problem: Problem, settings: TV) -> Solver:
     for step in range(1, settings.iterations + 1):
         right = data_side + rho * gradient_adjoint(weights * (split - dual))
         if coupled:
-            x = conjugate_gradient(
-                system, right[None], x[None], settings.cg_iterations, tolerance=1e-7, precondition=inverse
-            )[0]
+            x = conjugate_gradient(system, right[None], x[None], inner, tolerance=1e-7, precondition=inverse)[0]
         else:
-            x = conjugate_gradient(system, right, x, settings.cg_iterations, tolerance=1e-7, precondition=inverse)
+            x = conjugate_gradient(system, right, x, inner, tolerance=1e-7, precondition=inverse)
         slope = weights * gradient(x)
         split = shrink(slope + dual, 1 / PENALTY)
         dual += slope - split
