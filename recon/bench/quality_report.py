@@ -88,7 +88,7 @@ class Report:
             f"{self.machine}.",
             "Defaults of every method as a user gets them; PSNR in dB with the volume's range, nothing rescaled; by",
             "plane: mean over the planes. `nfe`: network evaluations a slice. Simulated tasks are measured with the",
-            "operator that reconstructs, so that measured data will give less; those have no truth, but samples that no",
+            "operator that reconstructs, so that measured data will give less; those have no truth, but samples no",
             "method was given (`withheld`: relative misfit there, noise included).",
         ]
         for task in dict.fromkeys(row.task for row in self.rows):
