@@ -140,6 +140,8 @@ class Annealed(Splitting):
     """Annealed half-quadratic splitting with a diffusion prior (DiffPIR without fresh noise)."""
 
     name: Literal["annealed"] = "annealed"
+    skip: float = Field(0.6, ge=0, le=10)
+    """Relative change between two evaluations below which the next one is extrapolated instead; 0 evaluates always."""
 
 
 class _Preset(Splitting):
@@ -190,7 +192,7 @@ class REDDiff(_Preset):
         "paper": {
             "update": "adam", "steps": 100, "schedule": "ddpm", "learning_rate": 0.1, "weight": 0.25, "decay": "none",
             "weighting": "linear", "data_weight": 1.0, "reduction": "mean", "average": 0.0, "start": "classical",
-            "antithetic": False,
+            "antithetic": False, "skip": 0.0,
         },
     }  # fmt: skip
 
@@ -214,6 +216,8 @@ class REDDiff(_Preset):
     """Spread of the variational distribution."""
     average: float = Field(0.2, ge=0, le=1)
     """Share of the last iterates that is averaged."""
+    skip: float = Field(0.6, ge=0, le=10)
+    """Relative change between two evaluations below which the next one is extrapolated instead; 0 evaluates always."""
 
     UNUSED: ClassVar[dict[str, set[str]]] = {
         "proximal": {"decay", "weighting", "data_weight", "reduction"},

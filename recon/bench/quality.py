@@ -71,6 +71,9 @@ class Row:
     data_misfit: float
     withheld_misfit: float | None
     nfe: float
+    """Network evaluations a slice."""
+    network_seconds: float
+    """Of `seconds`, those spent in the network."""
     seconds: float
 
 
@@ -147,7 +150,7 @@ def compare(task: Task) -> Iterator[tuple[Row, Volume, Measurement]]:
     model = models.build(measurement)
     _ = model.problem.operator.norm  # outside the clock, and what a second job finds cached
     for given in task.methods:
-        volume, misfit, seconds, used = _solved(given, model, measurement)
+        volume, misfit, seconds, used, network = _solved(given, model, measurement)
         shown = model.display(volume)
         row = Row(
             task=task.name,
@@ -156,6 +159,7 @@ def compare(task: Task) -> Iterator[tuple[Row, Volume, Measurement]]:
             data_misfit=round(misfit, 6),
             withheld_misfit=None if judge is None else round(judge(model.problem, volume), 6),
             nfe=used,
+            network_seconds=round(network, 2),
             seconds=round(seconds, 2),
         )
         yield row, shown, measurement
@@ -175,10 +179,12 @@ def _quality(shown: Volume, truth: Volume | None) -> dict[str, float | None]:
     }
 
 
-def _solved(given: dict[str, Any], model: models.Model, measurement: Measurement) -> tuple[Tensor, float, float, float]:
-    """The volume, its misfit, the seconds it took and the network evaluations a slice."""
+def _solved(
+    given: dict[str, Any], model: models.Model, measurement: Measurement
+) -> tuple[Tensor, float, float, float, float]:
+    """The volume, its misfit, the seconds it took, the network evaluations a slice and the seconds of those."""
     kind = measurement.acquisition.kind
-    prior, before = None, 0
+    prior, before, busy = None, 0, 0.0
     if given["name"] == WAVELET:
         solve = wavelet(model.problem, given)
     else:
@@ -186,7 +192,7 @@ def _solved(given: dict[str, Any], model: models.Model, measurement: Measurement
         method = {"name": "red-diff"} if peer else given
         settings = defaults.resolved(_METHODS.validate_python(method), kind, model.problem)
         prior, axis = chosen_prior(settings, model)
-        before = prior.evaluations if prior is not None else 0
+        before, busy = (prior.evaluations, prior.seconds) if prior is not None else (0, 0.0)
         if peer:
             assert prior is not None and axis is not None
             solve = peers.solver(model, given, prior, axis)
@@ -200,7 +206,8 @@ def _solved(given: dict[str, Any], model: models.Model, measurement: Measurement
     volume = solve()
     seconds = time.perf_counter() - started
     used = 0.0 if prior is None else (prior.evaluations - before) / model.problem.slices
-    return model.arranged(volume), model.problem.misfit(volume), seconds, used
+    network = 0.0 if prior is None else prior.seconds - busy
+    return model.arranged(volume), model.problem.misfit(volume), seconds, used, network
 
 
 def by_plane(volume: Volume, truth: Volume) -> tuple[float, float, float]:

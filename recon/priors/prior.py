@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -58,6 +59,8 @@ class NetworkPrior:
         self.network, self.card = network, card
         self.evaluations = 0
         """Slices denoised so far, the usual measure of a solver's cost."""
+        self.seconds = 0.0
+        """That it took."""
 
     @property
     def complex(self) -> bool:
@@ -110,7 +113,10 @@ class NetworkPrior:
         inside = _limited(x, limit)
         given = inside if x.is_complex() else inside.clamp(min=-1.0 - 4 * sigma)
         condition = None if condition is None else _limited(condition, limit)
-        return apply(self.network, given, sigma, condition) + (x - inside).detach()
+        started = time.perf_counter()
+        clean = apply(self.network, given, sigma, condition) + (x - inside).detach()
+        self.seconds += time.perf_counter() - started
+        return clean
 
     def familiarity(self, x: Tensor) -> Tensor:
         """How usual slices look to the prior, as a percentile of slices of the kind it was trained on.

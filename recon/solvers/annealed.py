@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from torch import Tensor
+
 from recon.methods import Annealed
+from recon.priors.noise import noise_prediction
 from recon.priors.prior import Prior
 from recon.solvers.data_step import START_STEPS, DataStep, warm_start
 from recon.solvers.problem import Axis, Problem, Progress, Solver, check_finite
+from recon.solvers.skipping import Skipping
 
 
 def solve(problem: Problem, settings: Annealed, prior: Prior, axis: Axis) -> Solver:
@@ -32,8 +38,15 @@ def solve(problem: Problem, settings: Annealed, prior: Prior, axis: Axis) -> Sol
     total = START_STEPS + settings.steps
     x = axis.to_prior((yield from warm_start(problem, settings.start, settings.steps)))
     fit = DataStep.of(problem, axis, settings)
+    skipping = Skipping(settings.skip, problem.slices)
     for step, sigma in enumerate(settings.sigmas(), 1):
-        x = fit(prior.denoise(x, sigma), sigma)
+        noise = skipping(sigma, partial(_noise, prior, x, sigma))
+        x = fit(x - sigma * noise, sigma)
         volume = check_finite(axis.to_physical(x), "annealed")
         yield Progress(START_STEPS + step, total, problem.misfit(volume), volume)
     return axis.to_physical(x)
+
+
+def _noise(prior: Prior, x: Tensor, sigma: float, index: Tensor) -> Tensor:
+    """What the prior takes for noise of size one, in the slices of `index`."""
+    return noise_prediction(x[index], prior.denoise(x[index], sigma), sigma)

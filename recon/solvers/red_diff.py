@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from recon.priors.noise import SliceNoise, noise_prediction
 from recon.priors.prior import Prior
 from recon.solvers.data_step import START_STEPS, DataStep, warm_start
 from recon.solvers.problem import Axis, Problem, Progress, Solver, check_finite
+from recon.solvers.skipping import Skipping
 
 BETAS = (0.9, 0.99)
 """Of Adam, as published: 0.99 and not the usual 0.999."""
@@ -46,12 +48,12 @@ def solve(problem: Problem, settings: REDDiff, prior: Prior, axis: Axis, seed: i
     adam = _Adam(problem, axis, fit, settings)
     first_kept = settings.steps - max(1, round(settings.average * settings.steps))
     kept = torch.zeros_like(mu)
+    skipping = Skipping(settings.skip, problem.slices)
     for step, sigma in enumerate(settings.sigmas()):
         x0 = mu + settings.sigma_x0 * noise.draw(mu) if settings.sigma_x0 > 0 else mu
         n = noise.draw(mu)
-        gradient = _gradient(prior, x0, sigma, n)
-        if settings.antithetic:
-            gradient = (gradient + _gradient(prior, x0, sigma, -n)) / 2
+        signs = (1.0, -1.0) if settings.antithetic else (1.0,)
+        gradient = skipping(sigma, partial(_gradient, prior, x0, sigma, n, signs))
         # The published code returns the iterate before its last step; so does this with `average` 0.
         if step >= first_kept:
             kept += mu / (settings.steps - first_kept)
@@ -93,10 +95,14 @@ def _decay(settings: REDDiff, step: int) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / settings.steps))
 
 
-def _gradient(prior: Prior, x0: Tensor, sigma: float, n: Tensor) -> Tensor:
-    """Of the regulariser: the noise that the prior sees less the noise there is."""
-    x = x0 + sigma * n
-    return noise_prediction(x, prior.denoise(x, sigma), sigma) - n
+def _gradient(prior: Prior, x0: Tensor, sigma: float, n: Tensor, signs: tuple[float, ...], index: Tensor) -> Tensor:
+    """Of the regulariser in the slices of `index`: the noise that the prior sees less the noise there is."""
+    total = torch.zeros_like(x0[index])
+    for sign in signs:
+        added = sign * n[index]
+        x = x0[index] + sigma * added
+        total += noise_prediction(x, prior.denoise(x, sigma), sigma) - added
+    return total / len(signs)
 
 
 class _Adam:
