@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -150,17 +150,17 @@ def compare(task: Task) -> Iterator[tuple[Row, Volume, Measurement]]:
     model = models.build(measurement)
     _ = model.problem.operator.norm  # outside the clock, and what a second job finds cached
     for given in task.methods:
-        volume, misfit, seconds, used, network = _solved(given, model, measurement)
-        shown = model.display(volume)
+        solved = _solved(given, model, measurement)
+        shown = model.display(model.arranged(solved.volume))
         row = Row(
             task=task.name,
             method=" ".join(str(v) for v in given.values()),
             **_quality(shown, measurement.truth),
-            data_misfit=round(misfit, 6),
-            withheld_misfit=None if judge is None else round(judge(model.problem, volume), 6),
-            nfe=used,
-            network_seconds=round(network, 2),
-            seconds=round(seconds, 2),
+            data_misfit=round(solved.misfit, 6),
+            withheld_misfit=None if judge is None else round(judge(model.problem, solved.volume), 6),
+            nfe=round(solved.nfe, 2),
+            network_seconds=round(solved.network_seconds, 2),
+            seconds=round(solved.seconds, 2),
         )
         yield row, shown, measurement
 
@@ -205,9 +205,11 @@ def _solved(
     started = time.perf_counter()
     volume = solve()
     seconds = time.perf_counter() - started
-    used = 0.0 if prior is None else (prior.evaluations - before) / model.problem.slices
-    network = 0.0 if prior is None else prior.seconds - busy
-    return model.arranged(volume), model.problem.misfit(volume), seconds, used, network
+    found = _Solved(volume, model.problem.misfit(volume), seconds)
+    if prior is None:
+        return found
+    used = (prior.evaluations - before) / model.problem.slices
+    return replace(found, nfe=used, network_seconds=prior.seconds - busy)
 
 
 def by_plane(volume: Volume, truth: Volume) -> tuple[float, float, float]:

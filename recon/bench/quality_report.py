@@ -95,7 +95,7 @@ class Report:
             rows = [row for row in self.rows if row.task == task]
             lines += ["", f"## {task}", "", f"![{task}]({picture(task)})", ""]
             lines.append(
-                "| method | PSNR | SSIM | NRMSE | axial | coronal | sagittal | misfit | withheld | nfe | network s | seconds |"
+                "| method | PSNR | SSIM | NRMSE | axial | coronal | sagittal | misfit | withheld | nfe | network s | s |"
             )
             lines.append("|---|---|---|---|---|---|---|---|---|---|---|---|")
             for r in rows:
