@@ -179,10 +179,16 @@ def _quality(shown: Volume, truth: Volume | None) -> dict[str, float | None]:
     }
 
 
-def _solved(
-    given: dict[str, Any], model: models.Model, measurement: Measurement
-) -> tuple[Tensor, float, float, float, float]:
-    """The volume, its misfit, the seconds it took, the network evaluations a slice and the seconds of those."""
+@dataclass(frozen=True)
+class _Solved:
+    volume: Tensor
+    misfit: float
+    seconds: float
+    nfe: float = 0.0
+    network_seconds: float = 0.0
+
+
+def _solved(given: dict[str, Any], model: models.Model, measurement: Measurement) -> _Solved:
     kind = measurement.acquisition.kind
     prior, before, busy = None, 0, 0.0
     if given["name"] == WAVELET:

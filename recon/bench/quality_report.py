@@ -89,13 +89,13 @@ class Report:
             "Defaults of every method as a user gets them; PSNR in dB with the volume's range, nothing rescaled; by",
             "plane: mean over the planes. `nfe`: network evaluations a slice. Simulated tasks are measured with the",
             "operator that reconstructs, so that measured data will give less; those have no truth, but samples no",
-            "method was given (`withheld`: relative misfit there, noise included).",
+            "method was given (`unseen`: relative misfit there, noise included).",
         ]
         for task in dict.fromkeys(row.task for row in self.rows):
             rows = [row for row in self.rows if row.task == task]
             lines += ["", f"## {task}", "", f"![{task}]({picture(task)})", ""]
             lines.append(
-                "| method | PSNR | SSIM | NRMSE | axial | coronal | sagittal | misfit | withheld | nfe | network s | s |"
+                "| method | PSNR | SSIM | NRMSE | axial | coronal | sagittal | misfit | unseen | nfe | network s | s |"
             )
             lines.append("|---|---|---|---|---|---|---|---|---|---|---|---|")
             for r in rows:
