@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from operators.errors import InputError
-from recon.bench.quality import Row, Task, Volume
+from recon.bench.quality import Row, Task, Volume, label
 from recon.measurement import Measurement
 from recon.quality import montage
 
@@ -52,9 +52,10 @@ class Report:
                 )
         return [Row(**row) for row in found["rows"]]
 
-    def has(self, task: Task) -> bool:
-        """Whether every method of the task has a row."""
-        return sum(row.task == task.name for row in self.rows) >= len(task.methods)
+    def missing(self, task: Task) -> Task:
+        """The task with those methods only that have no row yet."""
+        known = {row.method for row in self.rows if row.task == task.name}
+        return replace(task, methods=[given for given in task.methods if label(given) not in known])
 
     def add(self, row: Row, volume: Volume, measurement: Measurement) -> None:
         """Take a row, and its volume if the picture shows it."""
@@ -68,9 +69,14 @@ class Report:
         """Write everything, once a task's methods are through."""
         content = {"machine": self.machine, "slices": self.slices, "rows": [asdict(row) for row in self.rows]}
         self._json.write_text(json.dumps(content, indent=1) + "\n")
-        if self._measurement is not None:
-            pick = [next((n for n in names if n in self._shown), None) for names in (BASELINES, OURS)]
-            shown = {name: self._shown[name] for name in pick if name is not None}
+        pick = [next((n for n in names if n in self._shown), None) for names in (BASELINES, OURS)]
+        shown = {name: self._shown[name] for name in pick if name is not None}
+        # A run that only added a method to a known task leaves the picture as it is.
+        if (
+            self._measurement is not None
+            and shown
+            and (len(shown) == 2 or not (self.folder / picture(task.name)).exists())
+        ):
             kind, truth = self._measurement.acquisition.kind, self._measurement.truth
             path = self.folder / picture(task.name)
             if truth is not None:

@@ -163,9 +163,10 @@ def quality(
 
     report = quality_report.Report(out, machine(), slices)
     for task in bench.chosen(bench.tasks(data, slices, slow=slow, others=others), only):
-        if report.has(task):
+        left = report.missing(task)
+        if not left.methods:
             continue
-        for row, volume, measurement in bench.compare(task):
+        for row, volume, measurement in bench.compare(left):
             told = f"{row.psnr:.2f} dB" if row.psnr is not None else f"withheld misfit {row.withheld_misfit:.4f}"
             console.print(f"{row.task}, {row.method}: {told}, {row.seconds:.1f} s", highlight=False)
             report.add(row, volume, measurement)
