@@ -98,17 +98,18 @@ def tasks(data: Path, slices: int, *, slow: bool = False, others: bool = False) 
             name = f"{contrast}, {pattern} x{factor}"
             found.append(Task(name, {"input": known, "acquisition": "mri-cartesian"}, mri_methods))
     for factor in (2, 4):
-        for direction in ("plane", "slices"):
+        # The T2 volume has square pixels and even sides, the T1 volume thin slices.
+        for direction, volume, contrast, first in (("plane", T2, "T2", 12), ("slices", T1, "T1", 88)):
             known = {
-                "path": str(data / T1),
-                "slices": [88, 88 + -(-max(slices, 2 * factor) // factor) * factor],
+                "path": str(data / volume),
+                "slices": [first, first + -(-max(slices, 2 * factor) // factor) * factor],
                 "simulate": {},
             }
             acquisition = {"kind": "mri-resolution", "factor": factor, "direction": direction}
             methods = [{"name": n} for n in ("interpolation", "tv", "red-diff", "boundary")]
             methods.append({"name": "boundary", "calibration": "random"})
             where = "in plane" if direction == "plane" else "through plane"
-            found.append(Task(f"T1, x{factor} {where}", {"input": known, "acquisition": acquisition}, methods))
+            found.append(Task(f"{contrast}, x{factor} {where}", {"input": known, "acquisition": acquisition}, methods))
     return found + _measured(data)
 
 
