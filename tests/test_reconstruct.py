@@ -203,9 +203,7 @@ def test_a_failed_or_abandoned_job_leaves_nothing(tmp_path: Path, ct_file: Path)
     for _ in range(6):
         next(running)
     running.close()
-    assert {p.name for p in (tmp_path / ".out.slabs").iterdir()} == {
-        next((tmp_path / ".out.slabs").glob("slab-*")).name
-    }
+    assert len(list((tmp_path / ".out.slabs").iterdir())) == 1  # the baseline, finished, for the next run
     bad = job(input=str(ct_file), acquisition="ct-parallel", method={"name": "annealed", "prior": "brain-mri"})
     with pytest.raises(InputError, match="prior"):
         run(bad, local_files(bad), tmp_path / "out")
