@@ -29,7 +29,8 @@ def represent(record: Record) -> dict[str, Any]:
     links = {"self": base}
     if record.state == "succeeded":
         links["results"] = f"{base}/results"
-    return {**asdict(record), "links": links}
+    shown = {k: v for k, v in asdict(record).items() if k != "token"}  # the workers' own
+    return {**shown, "links": links}
 
 
 def _answer(record: Record, status: int = 200) -> JSONResponse:
@@ -88,7 +89,7 @@ def _accept(store: JobStore, spec: JobSpec) -> JSONResponse:
     reader.check(spec, store.job_files(spec))
     record = store.create(spec)
     try:
-        tasks.enqueue(record.id)
+        tasks.enqueue(record.id, record.priority)
     except OperationalError as error:
         store.discard(record.id)
         raise BackendUnavailable(

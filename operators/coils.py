@@ -10,6 +10,7 @@ from torch import Tensor
 
 from operators.errors import InputError
 from operators.fourier import inverse_fourier
+from operators.interrupt import checkpoint
 
 MINIMUM_CALIBRATION = 8
 MAXIMUM_CALIBRATION = 32
@@ -66,7 +67,10 @@ def espirit_maps(kspace: Tensor, mask: Tensor, width: int | None = None) -> Tens
         )
     if kspace.shape[1] == 1:
         return torch.ones_like(kspace, dtype=torch.complex64)
-    maps = [_one_slice(one.to(torch.complex64).numpy(), wanted) for one in kspace]
+    maps = []
+    for one in kspace:
+        checkpoint()
+        maps.append(_one_slice(one.to(torch.complex64).numpy(), wanted))
     return torch.from_numpy(np.stack(maps))
 
 

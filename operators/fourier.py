@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import torch
 from torch import Tensor
 
@@ -64,6 +66,15 @@ class CartesianMRI(LinearOperator):
         if len(counts) > 1:
             raise GeometryError(f"{len(self.maps)} slices of coil maps, {len(self.mask)} of masks", field="coil_maps")
         self.slices = counts.pop() if counts else None
+
+    def _part(self, first: int, last: int) -> CartesianMRI:
+        # Not by the constructor: a slab without a sampled point is no mistake, and one slice of many stays one.
+        found = copy(self)
+        found.__dict__.pop("norm", None)
+        found.mask = self.mask[first:last] if len(self.mask) > 1 else self.mask
+        found.maps = self.maps[first:last] if len(self.maps) > 1 else self.maps
+        found.slices = last - first
+        return found
 
     def _forward(self, x: Tensor) -> Tensor:
         self._check_slices(x)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from operators.errors import InputError
+from operators.interrupt import checkpoint
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class LinearOperator(ABC):
 
     slices: int | None = None
     """Number of slices the operator is made for, when it differs from slice to slice."""
+    whole: LinearOperator | None = None
+    """What this operator is a part of, if it is one."""
 
     def __init__(self, domain: Space, range: Space) -> None:
         self.domain, self.range = domain, range
@@ -72,6 +75,17 @@ class LinearOperator(ABC):
 
     __call__ = forward
 
+    def part(self, first: int, last: int) -> LinearOperator:
+        """The operator of slices ``[first, last)``, with the norm of the whole; itself if all slices are alike."""
+        if self.slices is None:
+            return self
+        found = self._part(first, last)
+        found.whole = self
+        return found
+
+    def _part(self, first: int, last: int) -> LinearOperator:
+        raise InputError(f"{type(self).__name__} has no part {first}:{last}", field="operator")
+
     def spectrum(self) -> Tensor | None:
         """Eigenvalues of ``A^H A`` on the grid of `torch.fft.rfft2`, about, if it acts like a convolution; else None.
 
@@ -86,6 +100,8 @@ class LinearOperator(ABC):
     @cached_property
     def norm(self) -> float:
         """Largest singular value, by power iteration on ``A^H A`` (cached; relative error below 1e-3)."""
+        if self.whole is not None:
+            return self.whole.norm
         generator = torch.Generator().manual_seed(0)
         x = random_element(self.domain, self.slices or 1, generator)
         value: float = 0.0
@@ -261,6 +277,7 @@ def conjugate_gradient(
     rho = slice_dot(residual, direction)
     target = tolerance**2 * slice_dot(right, right if precondition is None else precondition(right))
     for _ in range(iterations):
+        checkpoint()
         active = rho > target
         if not bool(active.any()):
             break

@@ -14,6 +14,8 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
+from operators.interrupt import checkpoint
+
 COLUMNS = 16
 """Slices multiplied at once. Always exactly this many (the last block is padded with zeros): the sparse
 kernel chooses its summation order by the width, so a fixed width gives a slice the same bits in any batch."""
@@ -42,6 +44,7 @@ def _multiply(matrix: Tensor, x: Tensor) -> Tensor:
     out = torch.empty((len(x), matrix.shape[0]), dtype=torch.float32)
     block = torch.zeros((matrix.shape[1], COLUMNS), dtype=torch.float32)
     for first in range(0, len(x), COLUMNS):
+        checkpoint()
         part = x[first : first + COLUMNS]
         block[:, : len(part)] = part.T
         block[:, len(part) :] = 0.0

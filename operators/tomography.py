@@ -23,6 +23,7 @@ from torch import Tensor
 from operators import system_matrix
 from operators.errors import BackendUnavailable
 from operators.geometry import FanBeam, ParallelBeam
+from operators.interrupt import checkpoint
 from operators.linear import LinearOperator, Space
 from operators.preconditioner import projection_spectrum
 
@@ -102,7 +103,8 @@ class Tomography(LinearOperator):
         # ASTRA swallows some failures: what it did not write stays NaN and is caught below.
         out = torch.full((len(data), *shape), float("nan"))
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            list(pool.map(lambda i: run(projector.id, data[i], out=out[i]), range(len(data))))
+            for _ in pool.map(lambda i: run(projector.id, data[i], out=out[i]), range(len(data))):
+                checkpoint()
         if bool(torch.isnan(out).any()) and not bool(torch.isnan(data).any()):
             raise BackendUnavailable("ASTRA's projector left part of its output unwritten", field="backend")
         return out

@@ -25,10 +25,16 @@ class Weighted(LinearOperator):
         super().__init__(operator.domain, operator.range)
         self.operator, self.weights, self.slices = operator, weights, len(weights)
 
+    def _part(self, first: int, last: int) -> Weighted:
+        found = Weighted(self.operator.part(first, last), self.weights[first:last])
+        if self.operator.spectrum() is not None:
+            found._pixels, found._typical = self._pixels[first:last], self._typical
+        return found
+
     def spectrum(self) -> Tensor | None:
         """The operator's, with the weight of a typical pixel."""
         inner = self.operator.spectrum()
-        return None if inner is None else inner * float(self._pixels.square().median())
+        return None if inner is None else inner * self._typical**2
 
     def balance(self) -> Tensor | None:
         """Root mean square weight of the samples that see each pixel, over that of a typical one.
@@ -37,9 +43,11 @@ class Weighted(LinearOperator):
         ----------
         Fessler and Booth 1999, IEEE Trans. Image Process. 8, 688-699, equation 22.
         """
-        if self.operator.spectrum() is None:
-            return None
-        return self._pixels / self._pixels.square().median().sqrt()
+        return None if self.operator.spectrum() is None else self._pixels / self._typical
+
+    @cached_property
+    def _typical(self) -> float:
+        return float(self._pixels.median())
 
     @cached_property
     def _pixels(self) -> Tensor:

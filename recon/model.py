@@ -19,7 +19,6 @@ from recon.measurement import Measurement
 from recon.planes import from_planes, in_planes, resolution_operator
 from recon.priors.card import Card
 from recon.solvers.problem import Axis, Problem
-from recon.solvers.tv import classical_start, robust_maximum
 
 BRIGHTEST = 0.6
 """Where the robust maximum of a CT scan without a water value is put on the prior's axis: dense bone."""
@@ -67,11 +66,11 @@ class Model:
     def prior_axis(self, card: Card) -> Axis:
         """The affine map from the prior's axis to this problem's unit."""
         if card.modality == "mri":
-            return Axis(robust_maximum(classical_start(self.problem)) or 1.0, 0.0)
+            return Axis(self.problem.scale, 0.0)
         if self.mu_water is not None:
             half = (card.axis.high - card.axis.low) / 2
             return Axis(self.mu_water * half / 1000, self.mu_water * (1 + (card.axis.low + half) / 1000))
-        scale = (robust_maximum(classical_start(self.problem)) or 1.0) / (1 + BRIGHTEST)
+        scale = self.problem.scale / (1 + BRIGHTEST)
         return Axis(scale, scale)
 
 

@@ -1,6 +1,7 @@
 """The one path of every job: read, model, solve, judge, write. The command line and the worker both call it.
 
-Nothing is left half-written: results are made in a hidden folder and published by one rename.
+Nothing is left half-written: results are made in a hidden folder and published by one rename. Of a job that was
+stopped, finished slabs stay in another hidden folder until it is run again.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,8 @@ import numpy as np
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from operators.errors import Conflict, InputError
-from recon import calibration, defaults, versions
+from operators.errors import Conflict, Diverged, InputError
+from recon import calibration, defaults, slabs, versions
 from recon import model as models
 from recon.disk import sync
 from recon.formats import nifti, reader
@@ -32,7 +34,7 @@ from recon.priors import registry as priors
 from recon.priors.prior import NetworkPrior
 from recon.quality import metrics
 from recon.solvers import registry as solvers
-from recon.solvers.problem import Axis, Progress, Solver
+from recon.solvers.problem import Axis, Progress
 
 _METHODS: TypeAdapter[Method] = TypeAdapter(Method)
 JUDGED_SLICES = 16
@@ -56,7 +58,9 @@ Job = Generator[JobProgress, None, dict[str, Any]]
 """A running job yields `JobProgress` and returns its report."""
 
 
-def reconstruct(spec: JobSpec, files: Mapping[str, Path], out: Path) -> Job:
+def reconstruct(
+    spec: JobSpec, files: Mapping[str, Path], out: Path, work: Path | None = None, slab: int = slabs.SIZE
+) -> Job:
     """Run a job and write its results to the folder `out`, which must not exist yet.
 
     Parameters
@@ -67,6 +71,11 @@ def reconstruct(spec: JobSpec, files: Mapping[str, Path], out: Path) -> Job:
         Local path of each of ``spec.files()``.
     out
         Receives the volume, baselines, ``montage.png`` and ``report.json``, all at once.
+    work
+        Folder where finished slabs are kept until then, so that a job that was stopped can go on; by default a
+        hidden one beside `out`.
+    slab
+        Slices that are solved at once in volumes of more than twice as many.
 
     Raises
     ------
@@ -80,6 +89,8 @@ def reconstruct(spec: JobSpec, files: Mapping[str, Path], out: Path) -> Job:
     measurement = reader.read(spec, files)
     yield JobProgress(0.02, "modelling")
     model = models.build(measurement)
+    shelf = slabs.Shelf(work or beside(out))
+    measured = {"measurement": slabs.digest_of(measurement), "versions": versions.installed(), "seed": spec.seed}
     prior, axis = chosen_prior(spec.method, model)
     baselines: dict[str, Tensor] = {}
     wanted = _baselines(spec, measurement)
@@ -87,11 +98,17 @@ def reconstruct(spec: JobSpec, files: Mapping[str, Path], out: Path) -> Job:
         span = (0.05 + 0.25 * index / len(wanted), 0.05 + 0.25 * (index + 1) / len(wanted))
         plain = _METHODS.validate_python({"name": name})
         settings = defaults.resolved(plain, measurement.acquisition.kind, model.problem)
-        baselines[name] = yield from _stage(solvers.start(model.problem, settings), f"baseline {name}", span)
+        solver = partial(solvers.start, settings=settings)
+        key = slabs.digest({**measured, "method": settings.model_dump(mode="json")})
+        parts = slabs.solve(model.problem, settings, solver, shelf, key, slab)
+        baselines[name] = yield from _stage(parts, f"baseline {name}", span)
     method = defaults.resolved(spec.method, measurement.acquisition.kind, model.problem)
     solving = time.monotonic()
-    solver = solvers.start(model.problem, method, prior=prior, axis=axis, seed=spec.seed)
-    volume = yield from _stage(solver, spec.method.name, (0.3, 0.95))
+    solver = partial(solvers.start, settings=method, prior=prior, axis=axis, seed=spec.seed)
+    noise = _starting_noise(method, prior, model, spec.seed)
+    weights = None if prior is None else prior.card.sha256
+    key = slabs.digest({**measured, "method": method.model_dump(mode="json"), "prior": weights, "noise": noise})
+    volume = yield from _stage(slabs.solve(model.problem, method, solver, shelf, key, slab), method.name, (0.3, 0.95))
     solve_s = time.monotonic() - solving
     evaluations = 0 if prior is None else prior.evaluations
     yield JobProgress(0.96, "judging")
@@ -120,8 +137,9 @@ def reconstruct(spec: JobSpec, files: Mapping[str, Path], out: Path) -> Job:
         "prior": None if prior is None else prior.card.model_dump(mode="json", exclude={"familiarity"}),
         "prior_axis": None if axis is None else {"scale": axis.scale, "offset": axis.offset},
         "familiarity": familiarity,
-        "starting_noise": _starting_noise(method, prior, model, spec.seed),
+        "starting_noise": noise,
         "network_evaluations": evaluations,
+        "slabs_resumed": shelf.reused,
         "notes": notes,
         "provenance": measurement.provenance,
         "seconds": {"solve": round(solve_s, 3), "total": round(time.monotonic() - started, 3)},
@@ -129,15 +147,20 @@ def reconstruct(spec: JobSpec, files: Mapping[str, Path], out: Path) -> Job:
         "versions": versions.installed(),
     }
     _publish(spec, model, volume, baselines, report, out)
+    shelf.clear()
     yield JobProgress(1.0, "done", data_misfit=misfits[spec.method.name])
     return report
 
 
 def run(
-    spec: JobSpec, files: Mapping[str, Path], out: Path, on_progress: Callable[[JobProgress], None] | None = None
+    spec: JobSpec,
+    files: Mapping[str, Path],
+    out: Path,
+    on_progress: Callable[[JobProgress], None] | None = None,
+    work: Path | None = None,
 ) -> dict[str, Any]:
     """Drive `reconstruct` to its end and return the report; an exception in `on_progress` stops the job."""
-    job = reconstruct(spec, files, out)
+    job = reconstruct(spec, files, out, work)
     try:
         while True:
             progress = next(job)
@@ -146,8 +169,16 @@ def run(
     except StopIteration as end:
         report: dict[str, Any] = end.value
         return report
+    except (InputError, Diverged):
+        slabs.Shelf(work or beside(out)).clear()  # it would fail again: there is nothing to go on with
+        raise
     finally:
         job.close()
+
+
+def beside(out: Path) -> Path:
+    """Where the finished slabs of a job that writes to `out` are kept, unless somebody says otherwise."""
+    return out.with_name(f".{out.name}.slabs")
 
 
 def local_files(spec: JobSpec) -> dict[str, Path]:
@@ -167,18 +198,20 @@ def _baselines(spec: JobSpec, measurement: Measurement) -> list[str]:
     return [name for name in wanted if name != spec.method.name]
 
 
-def _stage(solver: Solver, stage: str, span: tuple[float, float]) -> Generator[JobProgress, None, Tensor]:
+def _stage(
+    parts: Generator[tuple[str, Progress], None, Tensor], stage: str, span: tuple[float, float]
+) -> Generator[JobProgress, None, Tensor]:
     """Drive a solver, mapping its steps onto a span of the job's fraction."""
     try:
         while True:
-            p: Progress = next(solver)
+            label, p = next(parts)
             fraction = span[0] + (span[1] - span[0]) * p.step / p.steps
-            yield JobProgress(fraction, stage, p.step, p.steps, p.data_misfit)
+            yield JobProgress(fraction, f"{stage}, {label}" if label else stage, p.step, p.steps, p.data_misfit)
     except StopIteration as end:
         volume: Tensor = end.value
         return volume
     finally:
-        solver.close()
+        parts.close()
 
 
 def chosen_prior(method: Method, model: models.Model) -> tuple[NetworkPrior | None, Axis | None]:

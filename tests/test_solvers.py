@@ -30,7 +30,7 @@ from recon.methods import (
 )
 from recon.quality.metrics import nrmse, psnr, ssim
 from recon.simulate import birdcage_maps
-from recon.solvers import registry, tv
+from recon.solvers import classical, registry, tv
 from recon.solvers.data_step import DataStep
 from recon.solvers.fbp import filtered_back_projection, view_weights
 from recon.solvers.problem import Axis, Problem, Progress, check_finite, run
@@ -123,7 +123,7 @@ def test_tv_finds_the_minimiser(dimensions: int) -> None:
     problem = Problem(Identity(10, 9), noisy, slice_mm=2.0, pixel_mm=1.0)
     weight = 0.1
     along = 0.5 if dimensions == 3 else 0.0
-    scale = tv._scales(tv.classical_start(problem), coupled=dimensions == 3)
+    scale = tv._scales(problem, classical.start(problem), coupled=dimensions == 3)
     weights = torch.tensor([along, 1.0, 1.0]).reshape(3, 1, 1, 1)
     dual = torch.zeros(3, 4, 10, 9)
     for _ in range(4000):

@@ -9,14 +9,24 @@ from workers.settings import Settings
 VISIBILITY_S = 24 * 3600
 """Redis hands an unacknowledged job to another worker after this; the run lock drops such duplicates."""
 
-QUEUE = "cpu"
+PRIORITIES = {"high": ".high", "normal": "", "low": ".low"}
+
+
+def queue(device: str, priority: str) -> str:
+    """Name of the queue of a device, ``cpu`` or ``gpu``, and a priority."""
+    return device + PRIORITIES[priority]
+
+
+def queues(device: str) -> list[str]:
+    """A device's queues in the order in which they are served."""
+    return [queue(device, priority) for priority in PRIORITIES]
 
 
 def make_app(settings: Settings) -> Celery:
     """A Celery application for a deployment."""
     app = Celery("recon", broker=settings.redis_url, include=["workers.tasks"])
     app.conf.update(
-        task_default_queue=QUEUE,
+        task_default_queue=queue("cpu", "normal"),
         task_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,  # the job folder holds the result; Redis carries ids only
@@ -30,6 +40,7 @@ def make_app(settings: Settings) -> Celery:
         broker_transport_options={
             "visibility_timeout": VISIBILITY_S,
             "global_keyprefix": "recon:",
+            "queue_order_strategy": "priority",  # always the first queue that has something
             "socket_timeout": 30,
             "socket_connect_timeout": 5,
             "socket_keepalive": not settings.redis_url.startswith("redis+socket"),

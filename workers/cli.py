@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from operators.errors import InputError
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -15,10 +17,13 @@ def register(app: typer.Typer) -> None:
 
 def worker(
     concurrency: Annotated[int, typer.Option(min=1, max=64, help="Jobs computed at once.")] = 1,
+    queue: Annotated[str, typer.Option(help="Which jobs: cpu or gpu, each in order of priority.")] = "cpu",
 ) -> None:
     """Compute jobs: reads REDIS_URL and RECON_STORE, stops on Ctrl-C after the current job."""
     from workers.embedded import worker_command
 
-    command = worker_command(concurrency)
+    if queue not in ("cpu", "gpu"):
+        raise InputError(f"{queue!r} is no queue", field="queue", remedy="choose cpu or gpu")
+    command = worker_command(concurrency, queue)
     # The worker takes this process's place, so that signals and exit status are its own.
     os.execv(command[0], command)  # noqa: S606

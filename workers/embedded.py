@@ -135,11 +135,12 @@ def kept_running(command: list[str], env: dict[str, str], log: Path) -> Iterator
                 stopping.set()
 
 
-def worker_command(concurrency: int = 1) -> list[str]:
-    """Command line of a worker of this installation."""
+def worker_command(concurrency: int = 1, device: str = "cpu") -> list[str]:
+    """Command line of a worker of this installation, for the queues of ``cpu`` or ``gpu``."""
     return [
         sys.executable, "-m", "celery", "-A", "workers.app", "worker", "--pool", "prefork",
         "--concurrency", str(concurrency), "--loglevel", "INFO", "--without-gossip", "--without-mingle",
+        "--queues", ",".join(f"{device}{ending}" for ending in (".high", "", ".low")),
     ]  # fmt: skip
 
 

@@ -4,91 +4,143 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import nullcontext
+from functools import partial
 
-from operators.errors import Cancelled, Conflict, ReconError
+from operators.errors import Cancelled, Conflict, NotFound, ReconError
+from operators.interrupt import interruptible
 from recon.reconstruct import JobProgress, run
-from workers.store import JobStore
+from workers.attempts import MAX_ATTEMPTS, cancel_lost, fail_lost
+from workers.background import every
+from workers.events import log_kept
+from workers.lease import Lease
+from workers.store import JobStore, Record, new_id
 
 REPORT_EVERY_S = 0.5
-MAX_ATTEMPTS = 3
+ASK_EVERY_S = 0.2
+CANCEL_S = 1.2
+"""A computation that has not heard of a cancellation after this is cancelled without it; what it then does is lost."""
 log = logging.getLogger("recon.worker")
 
 
-def execute(store: JobStore, job_id: str) -> None:
+def execute(store: JobStore, job_id: str, redis_url: str | None = None) -> None:
     """Compute one job. Whatever happens short of the process dying ends in a final state.
 
-    Delivered twice, the second finds the run lock taken or the job finished and does nothing.
+    Delivered twice, the second finds the run lock or the lease taken, or the job finished, and does nothing.
+
+    Parameters
+    ----------
+    redis_url
+        Where the lease is kept; None goes without.
     """
     with store.running_lock(job_id) as mine:
         if not mine:
             log.info("job %s is being computed elsewhere, delivery dropped", job_id)
             return
-        record = store.record(job_id)
+        record = store.recover(job_id)
         if record.terminal:
             log.info("job %s is %s already, delivery dropped", job_id, record.state)
             return
         if record.state == "cancelling" or store.cancel_requested(job_id):
-            store.move(job_id, "cancelled")
+            cancel_lost(store, record)
             return
         if record.attempt >= MAX_ATTEMPTS:
-            fail_lost(store, job_id, record.attempt)
+            fail_lost(store, record)
             return
-        try:
-            store.move(job_id, "running", progress=0.0, stage="starting")
-        except Conflict:
-            log.info("job %s was cancelled before it started", job_id)
+        lease = Lease(redis_url, job_id, new_id()) if redis_url else None
+        if lease is not None and not lease.acquire():
+            log.info("job %s has a live lease elsewhere, delivery dropped", job_id)
             return
+        with lease.kept() if lease is not None else nullcontext():
+            try:
+                record = store.move(job_id, "running", progress=0.0, stage="starting")
+            except Conflict:
+                log.info("job %s was cancelled before it started", job_id)
+                return
+            try:
+                _attempt(store, record)
+            except NotFound:
+                log.warning("job %s was removed while it was computed", job_id)
+
+
+def _attempt(store: JobStore, record: Record) -> None:
+    token = str(record.token)
+    store.clear(record.id, work=False)  # of attempts that died
+    reporter = _Reporter(store, record.id, token)
+    with log_kept(partial(store.note, record.id, token)):
         try:
-            _compute(store, job_id)
-        except Conflict as error:  # the end was already recorded by somebody else
-            log.warning("%s", error)
+            with every(ASK_EVERY_S, reporter.watch, "cancellation watch"), interruptible(reporter.ask):
+                _compute(store, record, reporter)
+        except Conflict as error:  # somebody else has recorded the end, or begun another attempt
+            log.info("%s", error)
+    if store.record(record.id).token == token:
+        store.clear(record.id)
 
 
-def fail_lost(store: JobStore, job_id: str, attempts: int) -> None:
-    """Give up on a job whose worker died each time."""
-    message = f"the worker process died {attempts} times while computing this job"
-    error = {"code": "worker_lost", "message": message, "field": None, "remedy": "it may need more memory"}
-    store.move(job_id, "failed", error=error)
-
-
-def _compute(store: JobStore, job_id: str) -> None:
+def _compute(store: JobStore, record: Record, reporter: _Reporter) -> None:
+    job_id, end = record.id, partial(store.move, record.id, holder=record.token)
     try:
-        if not store.output(job_id).exists():  # else an earlier attempt died between publishing and saying so
-            spec = store.spec(job_id)
-            run(spec, store.job_files(spec), store.output(job_id), _Reporter(store, job_id))
+        spec, finished = store.spec(job_id), store.attempt(record)
+        run(spec, store.job_files(spec), finished, reporter, store.work(job_id))
+        store.publish(job_id, str(record.token), finished)
     except Cancelled:
-        store.move(job_id, "cancelled")
+        end("cancelled")
+    except (Conflict, NotFound) as error:
+        if store.record(job_id).token != record.token:
+            raise
+        log.warning("job %s failed: %s", job_id, error)
+        end("failed", error=error.as_dict())
     except ReconError as error:
         log.warning("job %s failed: %s", job_id, error)
-        store.move(job_id, "failed", error=error.as_dict())
+        end("failed", error=error.as_dict())
     except MemoryError:
-        store.move(job_id, "failed", error={"code": "out_of_memory", "message": "the job needs more memory"})
+        end("failed", error={"code": "out_of_memory", "message": "the job needs more memory"})
     except Exception as error:
         log.exception("job %s failed unexpectedly", job_id)
         message = f"unexpected {type(error).__name__}; the worker's log has the details"
-        store.move(job_id, "failed", error={"code": "internal", "message": message})
-    else:
-        store.move(job_id, "succeeded", progress=1.0, stage="done")
+        end("failed", error={"code": "internal", "message": message})
 
 
 class _Reporter:
     """Writes progress at most twice a second and stops the job when cancellation was asked for."""
 
-    def __init__(self, store: JobStore, job_id: str) -> None:
-        self.store, self.job_id = store, job_id
-        self.last = 0.0
+    def __init__(self, store: JobStore, job_id: str, token: str) -> None:
+        self.store, self.job_id, self.token = store, job_id, token
+        self.reported = self.asked = 0.0
+        self.cancelled_at: float | None = None
 
     def __call__(self, progress: JobProgress) -> None:
-        if self.store.cancel_requested(self.job_id):
-            raise Cancelled("cancelled by request")
+        self.ask()
         now = time.monotonic()
-        if now - self.last >= REPORT_EVERY_S:
-            self.last = now
+        if now - self.reported >= REPORT_EVERY_S:
+            self.reported = now
             self.store.report_progress(
                 self.job_id,
+                holder=self.token,
                 progress=round(progress.fraction, 4),
                 stage=progress.stage,
                 step=progress.step,
                 steps=progress.steps,
                 data_misfit=progress.data_misfit,
             )
+
+    def ask(self) -> None:
+        """Raise `Cancelled` if somebody asked for it; called from the inner loops, so it looks now and then only."""
+        now = time.monotonic()
+        if now - self.asked >= ASK_EVERY_S:
+            self.asked = now
+            if self.store.cancel_requested(self.job_id):
+                raise Cancelled("cancelled by request")
+
+    def watch(self) -> None:
+        """Called in a thread: cancel the job even while the computation is deaf, as in one long read or write."""
+        if not self.store.cancel_requested(self.job_id):
+            return
+        now = time.monotonic()
+        self.cancelled_at = self.cancelled_at or now
+        if now - self.cancelled_at < CANCEL_S:
+            return
+        try:
+            self.store.move(self.job_id, "cancelled", holder=self.token)
+        except (Conflict, NotFound):
+            return  # it has ended

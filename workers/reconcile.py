@@ -4,60 +4,37 @@ from __future__ import annotations
 
 import logging
 import threading
-from datetime import UTC, datetime
+import time
 
+import redis
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from workers import tasks
+from workers import lease, tasks
+from workers.attempts import MAX_ATTEMPTS, cancel_lost, fail_lost
 from workers.settings import Settings
 from workers.store import JobStore, Record
 
-EVERY_S = 10.0
-PATIENCE_S = 60.0
-"""A queued job that has not been in the queue for so long is lost."""
-
+EVERY_S = 5.0
+PATIENCE_S = 10.0
+"""A queued job that has been out of the queue for so long is lost: by Redis, or by a worker that died early."""
+GRACE_S = 2 * lease.BEAT_S
+"""A running job without a lease for so long has no worker: one that lives would have made the lease again."""
+LOCK, LOCK_S = "recon:reconciling", 60
 log = logging.getLogger("recon.reconcile")
 
 
-def reconcile(store: JobStore, redis_url: str, *, starting: bool = False) -> list[str]:
-    """Requeue lost jobs and return their ids; a duplicate is dropped by the worker that gets it.
-
-    A running job whose run lock is free lost its worker. A queued job that is not in the queue was lost by
-    Redis, or by a worker that died before it began: after a while, or at once when the service is `starting`.
-    """
-    requeued: list[str] = []
-    waiting = tasks.waiting(redis_url)
-    for record in store.records():
-        if record.terminal or record.id in waiting:
-            continue
-        waited = (datetime.now(UTC) - datetime.fromisoformat(record.updated)).total_seconds()
-        if record.state == "queued":
-            lost = starting or waited > PATIENCE_S
-        else:
-            lost = waited > 1.0 and _abandoned(store, record)
-        if lost:
-            tasks.enqueue(record.id)
-            requeued.append(record.id)
-    if requeued:
-        log.warning("requeued %d jobs that nobody was computing", len(requeued))
-    return requeued
-
-
-def _abandoned(store: JobStore, record: Record) -> bool:
-    """Whether nobody computes a job that should be computed; one that was to be cancelled is, here."""
-    with store.running_lock(record.id) as free:
-        if free and record.state == "cancelling":
-            store.move(record.id, "cancelled")
-            return False
-        return free
-
-
 class Reconciler:
-    """Runs `reconcile` in a background thread of the API until stopped."""
+    """Requeues lost jobs, in a background thread of every API process; a lock in Redis lets one do so at a time.
+
+    Whatever is queued twice all the same is dropped by the worker that gets it second.
+    """
 
     def __init__(self, settings: Settings, store: JobStore) -> None:
         self.settings, self.store = settings, store
+        self._missing: dict[str, float] = {}
+        """When a job was first seen with nobody computing it."""
+        self._ended: set[str] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="reconciler", daemon=True)
 
@@ -70,11 +47,77 @@ class Reconciler:
         self._stop.set()
         self._thread.join(timeout=15)
 
+    def reconcile(self, *, starting: bool = False) -> list[str]:
+        """Requeue what is lost now and return the ids; when the service is `starting`, queued jobs without waiting.
+
+        Raises `redis.exceptions.RedisError` or `kombu.exceptions.OperationalError` when Redis is away.
+        """
+        with lease.connect(self.settings.redis_url) as client:
+            if not client.set(LOCK, lease.HERE, nx=True, ex=LOCK_S):
+                return []  # another process is at it
+            try:
+                return self._pass(client, starting=starting)
+            finally:
+                client.delete(LOCK)
+
+    def _pass(self, client: redis.Redis, *, starting: bool) -> list[str]:
+        waiting = set(tasks.waiting(self.settings.redis_url))
+        missing, self._missing = self._missing, {}
+        requeued = []
+        for record in self.store.records(skip=self._ended):
+            if record.terminal:
+                self._ended.add(record.id)
+                continue
+            if record.id in waiting:
+                continue
+            patience = self._patience(client, record, starting=starting)
+            if patience is None:
+                continue
+            since = missing.get(record.id, time.monotonic())
+            if time.monotonic() - since < patience:
+                self._missing[record.id] = since
+            elif self._requeue(record):
+                requeued.append(record.id)
+        if requeued:
+            log.warning("requeued %d jobs that nobody was computing", len(requeued))
+        return requeued
+
+    def _patience(self, client: redis.Redis, record: Record, *, starting: bool) -> float | None:
+        """For how many seconds nobody must have been seen computing a job, None if somebody does."""
+        if record.state == "queued":
+            return 0.0 if starting else PATIENCE_S
+        with self.store.running_lock(record.id) as free:
+            if not free:
+                return None
+        host = lease.holder(client, record.id)
+        if host is None:
+            return GRACE_S
+        # The lock is free: a lease from here outlived its process. Elsewhere the lock may not reach.
+        return 0.0 if host == lease.HERE else None
+
+    def _requeue(self, record: Record) -> bool:
+        """Queue a lost job again, or end one that is not to be computed any more."""
+        with self.store.running_lock(record.id) as free:
+            if not free:
+                return False
+            # The look at the job is a while ago.
+            record = self.store.recover(record.id)
+            if record.terminal:
+                return False
+            if record.state == "cancelling":
+                cancel_lost(self.store, record)
+                return False
+            if record.attempt >= MAX_ATTEMPTS:
+                fail_lost(self.store, record)
+                return False
+        tasks.enqueue(record.id, record.priority)
+        return True
+
     def _loop(self) -> None:
         starting = True
         while not self._stop.is_set():
             try:
-                reconcile(self.store, self.settings.redis_url, starting=starting)
+                self.reconcile(starting=starting)
                 starting = False
             except (OperationalError, RedisError) as error:
                 log.warning("Redis is away, trying again: %s", error)

@@ -2,34 +2,39 @@
 
 ::
 
-    jobs/ID/job.json     the specification, written once
-    jobs/ID/state.json   the state, replaced atomically
-    jobs/ID/cancel       exists once somebody asked for cancellation
-    jobs/ID/run.lock     held by the process that computes; free when that process is gone
-    jobs/ID/output/      the results, published by one rename
-    uploads/ID/data.EXT  an uploaded file, with meta.json beside it
+    jobs/ID/job.json       the specification, written once
+    jobs/ID/state.json     the state, replaced atomically
+    jobs/ID/events.jsonl   every change of state, progress and log line, see `workers.events`
+    jobs/ID/cancel         exists once somebody asked for cancellation
+    jobs/ID/run.lock       held by the process that computes; free when that process is gone
+    jobs/ID/work/          finished slabs, until the job has ended
+    jobs/ID/attempt-N/     what attempt N writes
+    jobs/ID/output/        the results: the folder of one attempt, published by one rename
+    jobs/ID/manifest.json  name, size and sha256 of the results, written just before
+    uploads/ID/data.EXT    an uploaded file, with meta.json beside it
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import logging
+import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from operators.errors import Conflict, NotFound
+from operators.errors import Cancelled, Conflict, NotFound
 from recon.disk import sync
 from recon.job import UPLOAD_ID, JobSpec
-from workers import files
+from workers import events, files, results
+from workers.results import manifest as manifest
 
 log = logging.getLogger("recon.store")
 State = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
@@ -68,6 +73,8 @@ class Record:
     priority: str = "normal"
     owner: str | None = None
     """Name of the API key that submitted the job; None without keys."""
+    token: str | None = None
+    """Of the newest attempt: whoever computes writes with its own, and is refused once there is another."""
 
     @property
     def terminal(self) -> bool:
@@ -101,6 +108,7 @@ class JobStore:
         hidden.mkdir()
         files.write_json(hidden / "job.json", spec.model_dump(mode="json", exclude_unset=True))
         files.write_json(hidden / "state.json", asdict(record))
+        events.append(hidden / "events.jsonl", "state", {"state": "queued"})
         hidden.rename(self.jobs / job_id)
         sync(self.jobs)
         return record
@@ -126,11 +134,11 @@ class JobStore:
         """The job's state."""
         return Record(**json.loads((self.folder(job_id) / "state.json").read_text()))
 
-    def records(self) -> list[Record]:
-        """All jobs, newest first; a folder that cannot be read is logged and left out."""
+    def records(self, skip: Container[str] = ()) -> list[Record]:
+        """All jobs but those to `skip`, newest first; a folder that cannot be read is logged and left out."""
         found = []
         for path in self.jobs.iterdir():
-            if path.name.startswith("."):
+            if path.name.startswith(".") or path.name in skip:
                 continue
             try:
                 found.append(self.record(path.name))
@@ -138,44 +146,137 @@ class JobStore:
                 log.error("%s is no readable job: %s", path, error)
         return sorted(found, key=lambda r: (r.created, r.id), reverse=True)
 
-    def move(self, job_id: str, state: State, *, only_from: State | None = None, **changes: Any) -> Record:
-        """Move a job to another state; raises `Conflict` where `ALLOWED` or `only_from` forbids it."""
-        folder = self.folder(job_id)
-        with files.locked(folder / "state.lock"):
-            record = self.record(job_id)
+    def move(
+        self, job_id: str, state: State, *, only_from: State | None = None, holder: str | None = None, **changes: Any
+    ) -> Record:
+        """Move a job to another state; to ``running`` means a new attempt with a token of its own.
+
+        Parameters
+        ----------
+        only_from
+            Refuse if the job is in any other state.
+        holder
+            Token of the attempt on whose behalf this is; refused if there is a newer one.
+        changes
+            Fields of the record.
+
+        Raises
+        ------
+        Conflict
+            If `ALLOWED`, `only_from` or `holder` forbids it.
+        """
+        with self._locked(job_id):
+            record = self._held(job_id, holder)
             if state not in ALLOWED[record.state] or only_from not in (None, record.state):
                 raise Conflict(f"job {job_id} is {record.state} and cannot become {state}", field="state")
-            now = timestamp()
             if state == "running":
-                changes |= {"started": record.started or now, "attempt": record.attempt + 1}
-            if state in TERMINAL:
-                changes["finished"] = now
-            record = replace(record, state=state, updated=now, **changes)
-            files.write_json(folder / "state.json", asdict(record))
+                attempt = {"started": record.started or timestamp(), "attempt": record.attempt + 1}
+                changes = {"token": new_id(), **changes, **attempt}
+            return self._write(record, "state", {**changes, "state": state})
+
+    def report_progress(self, job_id: str, *, holder: str | None = None, **changes: Any) -> None:
+        """Update progress fields of a job that runs; not synced to disk, losing one is harmless.
+
+        A job that has ended stays as it is; whoever reports as its `holder` gets a `Conflict`.
+        """
+        with self._locked(job_id):
+            record = self._held(job_id, holder)
+            if not record.terminal:
+                self._write(record, "progress", changes)
+            elif holder is not None:
+                raise Conflict(f"job {job_id} is {record.state} already", field="state")
+
+    def note(self, job_id: str, holder: str, line: dict[str, Any]) -> None:
+        """Add a log line to the job's events, unless it has ended or the attempt is no longer the newest."""
+        with self._locked(job_id):
+            record = self.record(job_id)
+            if record.token == holder and not record.terminal:
+                events.append(self.folder(job_id) / "events.jsonl", "log", line)
+
+    def events(self, job_id: str, after: int = 0) -> list[dict[str, Any]]:
+        """What happened to a job, after the event of that number; see `workers.events`."""
+        path, record = self.folder(job_id) / "events.jsonl", self.record(job_id)
+        if record.terminal:
+            self._tell_the_end(job_id, record, path)
+        return events.read(path, after)
+
+    def _tell_the_end(self, job_id: str, record: Record, path: Path) -> None:
+        """Add the last event if the process died between writing the state and telling."""
+        newest = events.last(path)
+        if newest is None or newest["data"].get("state") != record.state:
+            with self._locked(job_id):
+                newest = events.last(path)
+                if newest is None or newest["data"].get("state") != record.state:
+                    events.append(path, "state", {"state": record.state, "error": record.error})
+
+    def publish(self, job_id: str, token: str, finished: Path) -> Record:
+        """Make an attempt's folder the job's results, by one rename, and the job succeeded.
+
+        Raises
+        ------
+        Conflict
+            If the job has ended, or there is a newer attempt.
+        Cancelled
+            If somebody asked for cancellation in time.
+        """
+        folder, entries = self.folder(job_id), results.measured(finished)
+        with self._locked(job_id):
+            record = self._held(job_id, token)
+            if record.state == "cancelling":
+                raise Cancelled("cancelled by request")
+            if record.terminal:
+                raise Conflict(f"job {job_id} is {record.state} already", field="state")
+            files.write_json(folder / "manifest.json", entries)
+            os.replace(finished, self.output(job_id))
+            sync(folder)
+            return self._write(record, "state", {"state": "succeeded", "progress": 1.0, "stage": "done"})
+
+    def recover(self, job_id: str) -> Record:
+        """The job's record, after success is recorded of results whose publisher died before it could."""
+        with self._locked(job_id):
+            record = self.record(job_id)
+            # Under the lock, results of an unfinished job mean that: see `publish`.
+            if not record.terminal and self.output(job_id).exists():
+                return self._write(record, "state", {"state": "succeeded", "progress": 1.0, "stage": "done"})
         return record
 
-    def report_progress(self, job_id: str, **changes: Any) -> None:
-        """Update progress fields of a job that runs; not synced to disk, losing one is harmless."""
-        folder = self.folder(job_id)
-        with files.locked(folder / "state.lock"):
-            record = self.record(job_id)
-            if not record.terminal:
-                record = replace(record, updated=timestamp(), **changes)
-                files.write_json(folder / "state.json", asdict(record), durable=False)
+    def _locked(self, job_id: str) -> AbstractContextManager[None]:
+        return files.locked(self.folder(job_id) / "state.lock")
+
+    def _held(self, job_id: str, holder: str | None) -> Record:
+        """The record, for somebody who may change it; with the state lock held."""
+        record = self.record(job_id)
+        if holder is not None and record.token != holder:
+            raise Conflict(f"another attempt at job {job_id} has begun: this one is over", field="token")
+        return record
+
+    def _write(self, record: Record, event: Literal["state", "progress"], changes: dict[str, Any]) -> Record:
+        """Change a record on disk, then tell of it; with the state lock held."""
+        now, folder = timestamp(), self.folder(record.id)
+        if changes.get("state") in TERMINAL:
+            changes["finished"] = now
+        record = replace(record, updated=now, **changes)
+        files.write_json(folder / "state.json", asdict(record), durable=event == "state")
+        told = {k: v for k, v in changes.items() if k in events.FIELDS}
+        if told:
+            events.append(folder / "events.jsonl", event, told)
+        return record
 
     def request_cancel(self, job_id: str) -> Record:
-        """Cancel a queued job at once, ask a running one to stop; final states stay as they are."""
+        """Cancel a job that nobody computes at once, ask a running one to stop; final states stay as they are."""
         folder = self.folder(job_id)
         (folder / "cancel").touch()
         for _ in range(3):  # the worker may move the job between our look and our move
-            record = self.record(job_id)
-            if record.terminal or record.state == "cancelling":
+            record = self.recover(job_id)
+            if record.terminal:
                 return record
-            try:
-                target: State = "cancelled" if record.state == "queued" else "cancelling"
-                return self.move(job_id, target, only_from=record.state)
-            except Conflict:
-                continue
+            with self.running_lock(job_id) as nobody:
+                try:
+                    if nobody or record.state == "queued":
+                        return self.move(job_id, "cancelled", only_from=record.state)
+                    return record if record.state == "cancelling" else self.move(job_id, "cancelling")
+                except Conflict:
+                    continue
         return self.record(job_id)
 
     def forgive_attempts(self) -> None:
@@ -193,6 +294,20 @@ class JobStore:
     def running_lock(self, job_id: str) -> AbstractContextManager[bool]:
         """Whether this process may compute the job; held until the block ends or the process dies."""
         return files.try_lock(self.folder(job_id) / "run.lock")
+
+    def attempt(self, record: Record) -> Path:
+        """Where the record's attempt writes its results."""
+        return self.folder(record.id) / f"attempt-{record.attempt}"
+
+    def work(self, job_id: str) -> Path:
+        """Where finished slabs are kept for the next attempt."""
+        return self.folder(job_id) / "work"
+
+    def clear(self, job_id: str, *, work: bool = True) -> None:
+        """Remove what attempts left, and with `work` the finished slabs too."""
+        folder = self.folder(job_id)
+        for path in (*folder.glob("*attempt-*"), *([folder / "work"] if work else [])):
+            shutil.rmtree(path, ignore_errors=True)
 
     def output(self, job_id: str) -> Path:
         """Where the job's results are published."""
@@ -243,16 +358,6 @@ def _ending(path: Path) -> str:
         if magic.startswith(start):
             return ending
     return ".nii" if magic[:4] in (b"\x5c\x01\x00\x00", b"\x00\x00\x01\x5c") else ".bin"
-
-
-def manifest(output: Path) -> list[dict[str, Any]]:
-    """Name, size and sha256 of every published result."""
-    entries = []
-    for path in sorted(output.iterdir()):
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        entries.append({"name": path.name, "bytes": path.stat().st_size, "sha256": digest})
-    return entries
 
 
 def new_id() -> str:

@@ -30,7 +30,6 @@ from recon.quality import metrics
 from recon.simulate import simulate
 from recon.solvers import registry as solvers
 from recon.solvers.problem import Problem, run
-from recon.solvers.tv import classical_start, robust_maximum
 
 WAVELET = "l1-wavelet"
 
@@ -121,7 +120,7 @@ def wavelet(problem: Problem, given: dict[str, object]) -> Callable[[], Tensor]:
 
     assert isinstance(problem.operator, CartesianMRI)
     operator = problem.operator
-    scale = robust_maximum(classical_start(problem)) or 1.0
+    scale = problem.scale
     weight, iterations = float(str(given.get("weight", 1e-3))), int(str(given.get("iterations", 100)))
 
     def one(index: int) -> Tensor:

@@ -12,9 +12,9 @@ from torch import Tensor
 from operators.errors import BackendUnavailable
 from recon.model import Model
 from recon.priors.prior import Prior
+from recon.solvers import classical
 from recon.solvers.data_step import DataStep
 from recon.solvers.problem import Axis
-from recon.solvers.tv import classical_start
 
 DIFFPIR, DPS = "deepinv-diffpir", "deepinv-dps"
 NAMES = (DIFFPIR, DPS)
@@ -67,7 +67,7 @@ def solver(model: Model, given: dict[str, Any], prior: Prior, axis: Axis) -> Cal
     physics = deepinv.physics.LinearPhysics(A=forward, A_adjoint=adjoint)
     physics.noise_model = deepinv.physics.GaussianNoise(sigma)
     fidelity = deepinv.optim.data_fidelity.L2()
-    start = from_image(axis.to_prior(classical_start(model.problem)))
+    start = from_image(axis.to_prior(classical.start(model.problem)))
 
     def solve() -> Tensor:
         torch.manual_seed(0)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from operators.errors import InputError
+from operators.interrupt import checkpoint
 from recon.priors import diagnose
 from recon.priors.card import Card
 from recon.priors.network import Denoiser, as_channels, from_channels
@@ -181,7 +182,11 @@ def apply(network: Denoiser, x: Tensor, sigma: float, condition: Tensor | None =
         return x
     with torch.inference_mode(not x.requires_grad), torch.autocast("cpu", torch.bfloat16, enabled=x.requires_grad):
         blocks = zip(*(g.split(BATCH) for g in given), strict=True)
-        return torch.cat([_block(network, list(block), sigma) for block in blocks])
+        found = []
+        for block in blocks:
+            checkpoint()
+            found.append(_block(network, list(block), sigma))
+        return torch.cat(found)
 
 
 def _block(network: Denoiser, given: list[Tensor], sigma: float) -> Tensor:

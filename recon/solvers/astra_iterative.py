@@ -11,12 +11,15 @@ import torch
 from torch import Tensor
 
 from operators.errors import InputError
+from operators.interrupt import checkpoint
 from operators.tomography import Projector, Tomography
 from recon.methods import CGLS, SIRT
 from recon.solvers.problem import Problem, Progress, Solver, check_finite
 
 CHUNKS = 10
 """Progress reports a run; continuing an ASTRA algorithm is exact, so chunks cost nothing."""
+AT_ONCE = 5
+"""Iterations of a slice that cannot be interrupted."""
 
 
 def solve(problem: Problem, settings: SIRT | CGLS) -> Solver:
@@ -36,9 +39,11 @@ def solve(problem: Problem, settings: SIRT | CGLS) -> Solver:
     ):
         for chunk in range(1, min(CHUNKS, settings.iterations) + 1):
             until = settings.iterations * chunk // min(CHUNKS, settings.iterations)
-            count = until - done
-            list(pool.map(lambda a, n=count: astra.algorithm.run(a, n), algorithms))
-            done = until
+            while done < until:
+                count = min(AT_ONCE, until - done)
+                for _ in pool.map(lambda a, n=count: astra.algorithm.run(a, n), algorithms):
+                    checkpoint()
+                done += count
             yield Progress(done, settings.iterations, problem.misfit(volume), volume)
     return check_finite(volume, settings.name)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from operators.linear import conjugate_gradient
 from operators.preconditioner import normal_inverse
 from recon.methods import TV, Splitting
-from recon.solvers import tv
+from recon.solvers import classical, tv
 from recon.solvers.along_z import AlongZ
 from recon.solvers.problem import Axis, Problem, Progress, Solver
 
@@ -125,7 +125,7 @@ def warm_start(problem: Problem, kind: str, steps: int) -> Solver:
     if kind == "zero":
         return problem.zeros()
     if kind == "classical":
-        volume = tv.classical_start(problem)
+        volume = classical.start(problem)
         yield Progress(START_STEPS, START_STEPS + steps, problem.misfit(volume), volume, "start")
         return volume
     solver = tv.solve(problem, TV(iterations=START_ITERATIONS, cg_iterations=START_CG, dimensions=2))

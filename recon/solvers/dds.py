@@ -29,7 +29,7 @@ def solve(problem: Problem, settings: DDS, prior: Prior, axis: Axis, seed: int) 
     (Chung et al. 2022, arXiv 2112.05146).
     """
     total = START_STEPS + settings.steps
-    noise = SliceNoise(seed, problem.slices)
+    noise = SliceNoise(seed, problem.slices, problem.first)
     sigmas = settings.sigmas()
     start = axis.to_prior((yield from warm_start(problem, settings.start, settings.steps)))
     fit = DataStep.of(problem, axis, settings, gamma=settings.gamma, precondition=settings.preset != "paper")

@@ -41,7 +41,7 @@ def solve(problem: Problem, settings: DiffusionMBIR, prior: Prior, axis: Axis, s
 
 
 def _paper(problem: Problem, settings: DiffusionMBIR, prior: Prior, axis: Axis, seed: int) -> Solver:
-    noise = SliceNoise(seed, problem.slices)
+    noise = SliceNoise(seed, problem.slices, problem.first)
     sigmas = settings.sigmas()
     term = DataStep(problem, axis, settings.data_sigma, settings.cg_iterations, precondition=False)
     along_z = AlongZ(problem.zeros(), 1.0)

@@ -29,7 +29,7 @@ def solve(problem: Problem, settings: DPS, prior: Prior, axis: Axis, seed: int) 
     ----------
     Chung et al. 2023, DPS (arXiv 2209.14687), algorithm 1, in the variance-exploding view.
     """
-    noise = SliceNoise(seed, problem.slices)
+    noise = SliceNoise(seed, problem.slices, problem.first)
     term = DataStep(problem, axis, data_sigma=1.0, iterations=1)
     sigmas = settings.sigmas()
     x = sigmas[0] * noise.draw(problem.zeros())

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from operators.errors import InputError
 from operators.geometry import FanBeam, ParallelBeam
+from operators.interrupt import checkpoint
 from operators.tomography import Tomography
 from recon.methods import FBP
 from recon.solvers.problem import Problem, Progress, Solver
@@ -61,6 +62,7 @@ def filtered_back_projection(sinogram: Tensor, geometry: ParallelBeam, window: s
     y, x = torch.meshgrid(y, x, indexing="ij")
     volume = torch.zeros((len(sinogram), g.rows * g.cols))
     for view, angle in enumerate(g.angles_rad):
+        checkpoint()
         along, toward = x * math.cos(angle) + y * math.sin(angle), x * math.sin(angle) - y * math.cos(angle)
         depth = torch.ones_like(along)
         if isinstance(g, FanBeam):

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from operators.errors import Diverged
+from operators.errors import Diverged, InputError
 from operators.linear import LinearOperator
 from operators.weighted import Weighted
 
@@ -60,11 +60,41 @@ class Problem:
     squared misfit; for measurements that are not linear. Only red-diff with ``update: adam`` can use it; `operator`
     and `data` are then what is linear about them, for the start."""
 
+    first: int = 0
+    """Which slice of the whole volume is the first one here: noise is keyed by it."""
+    whole: Problem | None = None
+    """What this problem is a part of, if it is one."""
+
+    def part(self, first: int, last: int) -> Problem:
+        """The problem of slices ``[first, last)`` alone; what is one number for a volume stays that of the whole."""
+        if self.likelihood is not None:
+            raise InputError("a measurement that is not linear cannot be cut into slabs", field="likelihood")
+        return replace(
+            self,
+            operator=self.operator.part(first, last),
+            data=self.data[first:last],
+            weights=None if self.weights is None else self.weights[first:last],
+            first=self.first + first,
+            whole=self,
+        )
+
+    @cached_property
+    def scale(self) -> float:
+        """Robust maximum of the quick classical image of the whole volume, 1 if that is empty."""
+        if self.whole is not None:
+            return self.whole.scale
+        from recon.solvers import classical  # which needs a Problem
+
+        return classical.robust_maximum(classical.start(self)) or 1.0
+
     @cached_property
     def whitened(self) -> Problem:
         """The same problem with white noise: what a least-squares data term is about."""
         if self.weights is None:
             return self
+        if self.whole is not None:
+            offset = self.first - self.whole.first
+            return self.whole.whitened.part(offset, offset + self.slices)
         operator = Weighted(self.operator, self.weights)
         return replace(self, operator=operator, data=self.data * self.weights, weights=None)
 

@@ -41,7 +41,7 @@ def solve(problem: Problem, settings: REDDiff, prior: Prior, axis: Axis, seed: i
     Mardani et al. 2024, RED-Diff (arXiv 2305.04391), algorithm 1 and its appendix on weightings.
     """
     total = START_STEPS + settings.steps
-    noise = SliceNoise(seed, problem.slices)
+    noise = SliceNoise(seed, problem.slices, problem.first)
     start = yield from warm_start(problem, settings.start, settings.steps)
     mu = axis.to_prior(start)
     fit = DataStep.of(problem, axis, settings)

@@ -8,9 +8,8 @@ from torch import Tensor
 from operators.differences import gradient, gradient_adjoint
 from operators.linear import conjugate_gradient
 from operators.preconditioner import laplacian_spectrum, normal_inverse
-from operators.resolution import Resolution
-from operators.tomography import Tomography
 from recon.methods import TV
+from recon.solvers import classical
 from recon.solvers.problem import Problem, Progress, Solver, check_finite
 
 PENALTY = 20.0
@@ -37,11 +36,11 @@ def solve(problem: Problem, settings: TV) -> Solver:
     Rudin, Osher and Fatemi 1992, Physica D 60, 259-268. Boyd et al. 2011, Found. Trends Mach. Learn. 3,
     section 6.4.1 (ADMM with scaled dual variable).
     """
-    start = classical_start(problem)
+    start = classical.start(problem)
     weighted = problem.whitened
     operator, norm = weighted.operator, weighted.operator.norm
     coupled = settings.dimensions == 3
-    scale = _scales(start, coupled=coupled)
+    scale = _scales(problem, start, coupled=coupled)
     x = start / scale
     data_side = operator.adjoint(weighted.data) / (norm**2 * scale)
     along_z = problem.pixel_mm / problem.slice_mm if coupled else 0.0
@@ -77,11 +76,11 @@ def solve(problem: Problem, settings: TV) -> Solver:
     return check_finite(x * scale, "tv")
 
 
-def _scales(start: Tensor, *, coupled: bool) -> Tensor:
+def _scales(problem: Problem, start: Tensor, *, coupled: bool) -> Tensor:
     """What the image is divided by: one number a volume, or a slice when slices are independent."""
-    parts = [start] if coupled else list(start.split(1))
     # An empty slice has no scale, and needs none.
-    return torch.tensor([robust_maximum(p) or 1.0 for p in parts]).reshape(-1, 1, 1)
+    found = [problem.scale] if coupled else [classical.robust_maximum(p) or 1.0 for p in start.split(1)]
+    return torch.tensor(found).reshape(-1, 1, 1)
 
 
 def _weight(settings: TV, proposed: Tensor) -> Tensor:
@@ -96,22 +95,3 @@ def shrink(vectors: Tensor, threshold: float) -> Tensor:
     length = torch.linalg.vector_norm(vectors, dim=0)
     shrunk: Tensor = vectors * (1 - threshold / length.clamp(min=threshold))
     return shrunk
-
-
-def classical_start(problem: Problem) -> Tensor:
-    """The quick classical image of a problem: filtered back-projection, interpolation, or a few SENSE iterations."""
-    if isinstance(problem.operator, Tomography):
-        from recon.solvers.fbp import filtered_back_projection
-
-        return filtered_back_projection(problem.data, problem.operator.geometry, "hann").clamp(min=0)
-    if isinstance(problem.operator, Resolution):
-        return problem.operator.upsample(problem.data)
-    right = problem.operator.adjoint(problem.data)
-    return conjugate_gradient(problem.operator.normal, right, None, 5)
-
-
-def robust_maximum(volume: Tensor) -> float:
-    """The 99.8th percentile of the magnitude, over at most a million evenly spaced voxels."""
-    flat = volume.abs().flatten()
-    stride = max(1, flat.numel() // 1_000_000)
-    return float(torch.quantile(flat[::stride].float(), 0.998))

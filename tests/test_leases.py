@@ -1,0 +1,395 @@
+"""Never lost, never twice: leases, fencing, publication, the reconciler, events, cancelling in every state."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import redis
+
+from operators.errors import Cancelled, Conflict
+from operators.interrupt import checkpoint
+from recon.job import JobSpec
+from recon.reconstruct import JobProgress
+from workers import execute as executing
+from workers import lease, tasks
+from workers.app import app, queues
+from workers.attempts import MAX_ATTEMPTS
+from workers.embedded import private_redis, worker_command
+from workers.execute import execute
+from workers.lease import Lease
+from workers.reconcile import GRACE_S, PATIENCE_S, Reconciler
+from workers.results import damaged
+from workers.settings import Settings
+from workers.store import ALLOWED, TERMINAL, JobStore, Record, State, manifest
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Redis of our own, which Celery talks to as well."""
+    before = app.conf.broker_url
+    with private_redis(tmp_path_factory.mktemp("redis") / "data") as found:
+        app.conf.broker_url = found
+        yield found
+        app.pool.force_close_all()
+    app.conf.broker_url = before
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[redis.Redis]:
+    with lease.connect(url) as found:
+        found.flushall()
+        yield found
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> JobStore:
+    return JobStore(tmp_path / "store")
+
+
+def job(store: JobStore, **more: Any) -> str:
+    value = {"input": {"path": "nothing.npy", "format": "numpy"}, "acquisition": "ct-parallel", "method": "fbp", **more}
+    return store.create(JobSpec.parse(value)).id
+
+
+def reconciler(store: JobStore, url: str) -> Reconciler:
+    return Reconciler(Settings(store.root, url, 0, 0), store)
+
+
+def computing(monkeypatch: pytest.MonkeyPatch, does: Callable[[Path], None]) -> None:
+    """Replace the reconstruction by `does`, which gets the folder to fill."""
+
+    def run(_spec: JobSpec, _files: Any, out: Path, report: Callable[[JobProgress], None], work: Path) -> None:
+        report(JobProgress(0.5, "half"))
+        work.mkdir(exist_ok=True)
+        out.mkdir()
+        (out / "volume").write_bytes(b"result")
+        does(out)
+
+    monkeypatch.setattr(executing, "run", run)
+
+
+def names(store: JobStore, job_id: str) -> set[str]:
+    return {p.name for p in store.folder(job_id).iterdir()}
+
+
+def test_a_lease_is_held_by_one_renewed_and_made_again(url: str, client: redis.Redis) -> None:
+    mine = Lease(url, "job", "a")
+    assert mine.acquire() and lease.holder(client, "job") == lease.HERE
+    client.pexpire(mine.key, 50)
+    mine.renew()
+    assert client.pttl(mine.key) > 5000
+    client.flushall()  # Redis forgets everything
+    mine.renew()
+    assert lease.holder(client, "job") == lease.HERE
+    client.set(mine.key, "b@elsewhere")  # and somebody else was faster
+    mine.renew()
+    mine.release()
+    assert lease.holder(client, "job") == "elsewhere"
+    assert not Lease(url, "job", "c").acquire()  # alive on another host
+    client.set(mine.key, f"d@{lease.HERE}")  # left by a process of this host that died
+    assert mine.acquire()
+    mine.release()
+    assert lease.holder(client, "job") is None
+
+
+def test_without_redis_a_computation_goes_on(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = job(store)
+    computing(monkeypatch, lambda _: None)
+    execute(store, job_id, "redis://127.0.0.1:1/0")
+    assert store.record(job_id).state == "succeeded"
+
+
+def test_the_heartbeat_keeps_the_lease_of_a_running_job(
+    store: JobStore, url: str, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "BEAT_S", 0.05)
+    job_id = job(store)
+
+    def wiped(_: Path) -> None:
+        assert lease.holder(client, job_id) == lease.HERE
+        client.flushall()
+        deadline = time.monotonic() + 20
+        while lease.holder(client, job_id) is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    computing(monkeypatch, wiped)
+    execute(store, job_id, url)
+    assert store.record(job_id).state == "succeeded" and lease.holder(client, job_id) is None
+
+
+def test_results_are_published_once_with_their_manifest(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = job(store)
+    computing(monkeypatch, lambda _: None)
+    execute(store, job_id)
+    execute(store, job_id)  # delivered again
+    record = store.record(job_id)
+    assert record.state == "succeeded" and record.attempt == 1
+    assert [e["name"] for e in manifest(store.output(job_id))] == ["volume"] and not damaged(store.output(job_id))
+    assert names(store, job_id) == {
+        "job.json", "state.json", "state.lock", "run.lock", "events.jsonl", "manifest.json", "output"
+    }  # fmt: skip
+    (store.output(job_id) / "volume").write_bytes(b"rotten")
+    assert damaged(store.output(job_id)) == ["volume"]
+
+
+def test_a_zombie_overwrites_nothing(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that was taken for dead, and goes on after another has begun."""
+    job_id = job(store)
+    old = store.move(job_id, "running")
+    new = store.move(job_id, "running")
+    assert old.token != new.token and new.attempt == 2
+    for write in (
+        lambda: store.report_progress(job_id, holder=old.token, progress=0.9),
+        lambda: store.move(job_id, "failed", holder=old.token),
+        lambda: store.move(job_id, "cancelled", holder=old.token),
+    ):
+        with pytest.raises(Conflict, match="another attempt"):
+            write()
+    for record in (old, new):
+        store.attempt(record).mkdir()
+        (store.attempt(record) / "volume").write_text(str(record.attempt))
+    with pytest.raises(Conflict, match="another attempt"):
+        store.publish(job_id, str(old.token), store.attempt(old))
+    store.note(job_id, str(old.token), {"message": "from the grave"})
+    assert store.record(job_id) == new and not store.output(job_id).exists()
+    store.publish(job_id, str(new.token), store.attempt(new))
+    assert (store.output(job_id) / "volume").read_text() == "2"
+    assert "from the grave" not in str(store.events(job_id))
+
+    def overtaken(_: Path) -> None:
+        store.move(job_id, "running")  # as if on another host
+
+    job_id = job(store)
+    computing(monkeypatch, overtaken)
+    execute(store, job_id)
+    record = store.record(job_id)
+    assert (record.state, record.attempt, record.progress) == ("running", 2, 0.5)
+    assert "work" in names(store, job_id)  # what the newer attempt may be using stays
+
+
+def test_who_dies_between_publishing_and_saying_so_has_succeeded(
+    store: JobStore, url: str, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computing(monkeypatch, lambda _: pytest.fail("computed again"))
+    ids = [job(store) for _ in range(3)]
+    for job_id in ids:
+        store.move(job_id, "running")
+        store.output(job_id).mkdir()
+    execute(store, ids[0])
+    assert store.request_cancel(ids[1]).state == "succeeded"
+    client.set(lease.PREFIX + ids[2], f"token@{lease.HERE}")
+    assert reconciler(store, url).reconcile() == []
+    assert [store.record(job_id).state for job_id in ids] == ["succeeded"] * 3
+
+
+def test_a_duplicate_delivery_is_dropped(
+    store: JobStore, url: str, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id, runs = job(store), []
+
+    def deliver_again(_: Path) -> None:
+        runs.append(1)
+        execute(store, job_id, url)
+
+    computing(monkeypatch, deliver_again)
+    execute(store, job_id, url)
+    assert store.record(job_id).attempt == 1 and runs == [1]
+    elsewhere = job(store)  # computed by a host that the file lock does not reach
+    client.set(lease.PREFIX + elsewhere, "token@elsewhere")
+    execute(store, elsewhere, url)
+    assert store.record(elsewhere).state == "queued" and runs == [1]
+
+
+def died(store: JobStore, job_id: str) -> Record:
+    """A worker began the job and is gone: state running, lock free."""
+    return store.move(job_id, "running")
+
+
+def test_jobs_of_dead_workers_are_queued_once_and_given_up_after_three(
+    store: JobStore, url: str, client: redis.Redis
+) -> None:
+    job_id, judge = job(store, priority="high"), reconciler(store, url)
+    for _ in range(MAX_ATTEMPTS):
+        died(store, job_id)
+        client.set(lease.PREFIX + job_id, f"token@{lease.HERE}")
+        client.delete(*[f"recon:{q}" for q in queues("cpu")])
+        assert judge.reconcile() == ([job_id] if store.record(job_id).attempt < MAX_ATTEMPTS else [])
+        assert judge.reconcile() == []  # it waits already
+    record = store.record(job_id)
+    assert record.state == "failed" and record.error is not None and record.error["code"] == "worker_lost"
+
+
+def test_a_worker_elsewhere_is_given_time(
+    store: JobStore, url: str, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id, judge = job(store), reconciler(store, url)
+    died(store, job_id)
+    clock = SimpleNamespace(monotonic=lambda: 0.0)
+    monkeypatch.setattr("workers.reconcile.time", clock)
+    client.set(lease.PREFIX + job_id, "token@elsewhere")
+    assert judge.reconcile() == []
+    client.flushall()  # its next heartbeat makes the lease again
+    assert judge.reconcile() == []
+    client.set(lease.PREFIX + job_id, "token@elsewhere")
+    assert judge.reconcile() == []
+    client.delete(lease.PREFIX + job_id)  # now it is dead
+    assert judge.reconcile() == []
+    clock.monotonic = lambda: GRACE_S / 2
+    assert judge.reconcile() == []
+    clock.monotonic = lambda: GRACE_S
+    assert judge.reconcile() == [job_id]
+    with store.running_lock(job_id):  # and one whose lock is held lives, whatever Redis says
+        client.flushall()
+        assert [judge.reconcile() for _ in range(5)] == [[]] * 5
+
+
+def test_a_wiped_redis_loses_no_queued_job(
+    store: JobStore, url: str, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [job(store) for _ in range(5)]
+    for job_id in ids:
+        tasks.enqueue(job_id)
+    judges = [reconciler(store, url), reconciler(store, url)]
+    assert judges[0].reconcile() == []
+    client.flushall()
+    assert judges[0].reconcile() == [] == judges[1].reconcile()  # a worker may just have taken them
+    later = SimpleNamespace(monotonic=lambda: time.monotonic() + PATIENCE_S)
+    monkeypatch.setattr("workers.reconcile.time", later)
+    together = [threading.Thread(target=judge.reconcile) for judge in judges]
+    for thread in together:
+        thread.start()
+    for thread in together:
+        thread.join()
+    for judge in judges:  # one of them may have found the other at it
+        judge.reconcile()
+    assert sorted(tasks.waiting(url)) == sorted(ids)
+    assert client.llen("recon:cpu") == len(ids)
+    client.flushall()
+    assert sorted(reconciler(store, url).reconcile(starting=True)) == sorted(ids)
+
+
+def test_priorities_are_queues_served_in_order(url: str, client: redis.Redis) -> None:
+    for job_id, priority in (("n1", "normal"), ("l1", "low"), ("h1", "high"), ("n2", "normal"), ("h2", "high")):
+        tasks.enqueue(job_id, priority)
+    tasks.enqueue("g1", "normal", "gpu")
+    assert tasks.waiting(url, "cpu") == ["h1", "h2", "n1", "n2", "l1"]
+    assert tasks.positions(url) == {"h1": 1, "h2": 2, "n1": 3, "n2": 4, "l1": 5, "g1": 1}
+    assert "cpu.high,cpu,cpu.low" in worker_command() and "gpu.high,gpu,gpu.low" in worker_command(1, "gpu")
+    with app.connection_for_read() as connection:  # as a worker's consumer asks
+        channel = connection.default_channel
+        for name in queues("cpu"):
+            channel.basic_consume(name, no_ack=True, callback=lambda _: None, consumer_tag=name)
+        assert channel._queue_cycle.consume(3) == queues("cpu")
+        channel._queue_cycle.rotate("cpu.high")
+        assert channel._queue_cycle.consume(3) == queues("cpu")
+
+
+def test_events_tell_everything_once_and_in_order(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = job(store)
+
+    def says(_: Path) -> None:
+        logging.getLogger("recon.anything").info("said %d", 1)
+        logging.getLogger("elsewhere").warning("not ours")
+
+    computing(monkeypatch, says)
+    execute(store, job_id)
+    logging.getLogger("recon.anything").warning("after the end")
+    found = store.events(job_id)
+    assert [e["id"] for e in found] == list(range(1, len(found) + 1))
+    assert [e["event"] for e in found] == ["state", "state", "progress", "log", "state"]
+    assert [e["data"].get("state") for e in found] == ["queued", "running", None, None, "succeeded"]
+    assert found[2]["data"]["stage"] == "half" and found[3]["data"]["message"] == "said 1"
+    assert store.events(job_id, after=3) == found[3:] and store.events(job_id, after=99) == []
+
+
+def test_events_survive_a_process_that_died_while_telling(store: JobStore) -> None:
+    job_id = job(store)
+    path = store.folder(job_id) / "events.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"id": 2, "eve')
+    assert [e["id"] for e in store.events(job_id)] == [1]
+    store.move(job_id, "running")
+    store.move(job_id, "failed", error={"code": "internal", "message": "m"})
+    told = path.read_bytes()
+    path.write_bytes(told[: told[:-1].rfind(b"\n") + 1])  # it died after the state, before the event
+    for _ in range(2):
+        found = store.events(job_id)
+        assert [e["data"]["state"] for e in found] == ["queued", "running", "failed"] and found[-1]["id"] == 3
+    assert found[-1]["data"]["error"]["code"] == "internal"
+
+
+@pytest.mark.parametrize("state", list(ALLOWED))
+def test_cancelling_in_every_state(store: JobStore, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = job(store)
+    path: dict[str, list[State]] = {"queued": [], "cancelled": ["cancelled"], "cancelling": ["running", "cancelling"]}
+    for step in path.get(state, ["running", state] if state != "running" else ["running"]):
+        store.move(job_id, step)
+    with store.running_lock(job_id):  # somebody computes
+        found = store.request_cancel(job_id).state
+    wanted = {"queued": "cancelled", "running": "cancelling"}
+    assert found == wanted.get(state, state)
+    assert store.request_cancel(job_id).state in TERMINAL  # nobody does: at once
+    computing(monkeypatch, lambda _: pytest.fail("computed all the same"))
+    before = store.record(job_id)
+    execute(store, job_id)
+    assert store.record(job_id) == before and before.state in (state, "cancelled")
+
+
+def test_a_computation_hears_of_its_cancellation_within_two_seconds(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = job(store)
+    asked: list[float] = []
+
+    def deep_in_a_loop(_: Path) -> None:
+        assert store.request_cancel(job_id).state == "cancelling"
+        asked.append(time.monotonic())
+        while time.monotonic() < asked[0] + 60:
+            time.sleep(0.01)
+            checkpoint()
+
+    computing(monkeypatch, deep_in_a_loop)
+    execute(store, job_id)
+    assert time.monotonic() - asked[0] < 2
+    assert store.record(job_id).state == "cancelled" and not {"output", "work", "attempt-1"} & names(store, job_id)
+
+
+def test_a_deaf_computation_is_cancelled_without_it(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = job(store)
+    seen: list[str] = []
+
+    def one_long_read(_: Path) -> None:
+        store.request_cancel(job_id)
+        time.sleep(2.0)
+        seen.append(store.record(job_id).state)
+
+    computing(monkeypatch, one_long_read)
+    execute(store, job_id)  # and what it publishes in the end is refused
+    assert seen == ["cancelled"] and store.record(job_id).state == "cancelled"
+    assert not {"output", "work", "attempt-1"} & names(store, job_id)
+
+
+def test_results_that_come_too_late_for_a_cancellation_are_not_published(store: JobStore) -> None:
+    job_id = job(store)
+    record = store.move(job_id, "running")
+    store.attempt(record).mkdir()
+    store.move(job_id, "cancelling")
+    with pytest.raises(Cancelled):
+        store.publish(job_id, str(record.token), store.attempt(record))
+    assert not store.output(job_id).exists()
+
+
+def test_the_token_is_not_shown(store: JobStore) -> None:
+    from api.jobs import represent
+
+    job_id = job(store)
+    assert "token" not in represent(store.move(job_id, "running"))
+    assert json.loads((store.folder(job_id) / "state.json").read_text())["token"]

@@ -1,0 +1,237 @@
+"""Volumes in slabs: the same result as in one piece, nothing computed twice, nothing stale used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from operators.fourier import CartesianMRI
+from operators.geometry import ParallelBeam
+from operators.resolution import Truncation
+from operators.tomography import Tomography
+from recon import slabs
+from recon.job import JobSpec
+from recon.methods import CGLS, DDS, DPS, FBP, TV, Annealed, CGSense, DiffusionMBIR, Method, REDDiff, ZeroFilled
+from recon.reconstruct import JobProgress, local_files, reconstruct, run
+from recon.simulate import birdcage_maps
+from recon.solvers import registry
+from recon.solvers.problem import Axis, Problem, Progress
+from tests.conftest import GaussianPrior
+
+SLICES, SIDE = 64, 20
+AXIS = Axis(0.02, 0.02)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Such small arrays are not worth the threads' waiting for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def phantom() -> Tensor:
+    """A volume that changes along every axis, ``(SLICES, SIDE, SIDE)``, 0 to 0.05."""
+    z, y, x = torch.meshgrid(
+        torch.linspace(-1, 1, SLICES), torch.linspace(-1, 1, SIDE), torch.linspace(-1, 1, SIDE), indexing="ij"
+    )
+    body = ((x / 0.8) ** 2 + (y / 0.7) ** 2 < 1).float() * 0.02
+    rod = ((x - 0.5 * z) ** 2 + y**2 < 0.06).float() * 0.03
+    return body + rod
+
+
+def ct(photons: bool = False) -> Problem:
+    angles = tuple(float(a) for a in np.linspace(0, np.pi, 20, endpoint=False))
+    operator = Tomography(ParallelBeam(SIDE, SIDE, 1.0, angles, 36, 1.0))
+    data = operator(phantom())
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.rand(data.shape, generator=generator) + 0.5 if photons else None
+    return Problem(operator, data + 0.003 * torch.randn(data.shape, generator=generator), 0.003, 2.0, 1.0, weights)
+
+
+def mri(*, per_slice: bool) -> Problem:
+    generator = torch.Generator().manual_seed(1)
+    maps = birdcage_maps(3, SIDE, SIDE)
+    mask = torch.rand(SLICES, SIDE, SIDE, generator=generator) < 0.5
+    mask[:, 8:16, 8:16] = True
+    operator = CartesianMRI(mask if per_slice else mask[0], maps[None].repeat(SLICES, 1, 1, 1) if per_slice else maps)
+    full = operator(40 * phantom().to(torch.complex64))
+    return Problem(operator, full, 0.01)
+
+
+def prior_for(problem: Problem) -> tuple[GaussianPrior, Axis]:
+    if problem.operator.domain.complex:
+        return GaussianPrior(0.0, 0.2, is_complex=True), Axis(1.5, 0.0)
+    return GaussianPrior(-0.3, 0.2), AXIS
+
+
+def solved(problem: Problem, method: Method, folder: Path, size: int, key: str = "k") -> Tensor:
+    prior, axis = prior_for(problem)
+    start = partial(registry.start, settings=method, prior=prior, axis=axis, seed=3)
+    job = slabs.solve(problem, method, start, slabs.Shelf(folder), key, size)
+    try:
+        while True:
+            next(job)
+    except StopIteration as end:
+        volume: Tensor = end.value
+        return volume
+
+
+def difference(problem: Problem, method: Method, folder: Path, size: int = 16) -> float:
+    """Largest difference between slabs and one piece, a share of the result's range."""
+    whole, cut = solved(problem, method, folder / "whole", SLICES), solved(problem, method, folder / "cut", size)
+    size = (whole.abs().max() - whole.abs().min()).clamp(min=1e-9)
+    return float((whole - cut).abs().max() / size)
+
+
+LEVELS: dict[str, Any] = {"steps": 4, "start": "tv"}
+
+
+@pytest.mark.parametrize(
+    ("problem", "method"),
+    [
+        (ct(), FBP()),
+        (ct(), CGLS(iterations=4)),
+        (ct(), TV(dimensions=2, iterations=6, cg_iterations=3)),
+        (ct(photons=True), TV(dimensions=2, iterations=6, cg_iterations=3)),
+        (ct(), Annealed(**LEVELS)),
+        (ct(photons=True), REDDiff(**LEVELS)),
+        (ct(), REDDiff(preset="paper", steps=4)),
+        (ct(), DDS(**LEVELS)),
+        (ct(), DPS(steps=3)),
+        (mri(per_slice=False), ZeroFilled()),
+        (mri(per_slice=True), CGSense(iterations=5)),
+        (mri(per_slice=True), DDS(**LEVELS)),
+        (mri(per_slice=True), DPS(steps=3)),
+        (mri(per_slice=False), REDDiff(**LEVELS)),
+    ],
+    ids=lambda v: v.name if hasattr(v, "name") else type(v.operator).__name__,
+)
+def test_independent_slices_are_the_same_in_slabs(problem: Problem, method: Method, tmp_path: Path) -> None:
+    assert slabs.halo_of(method) == 0
+    assert difference(problem, method, tmp_path) <= 1e-6
+
+
+@pytest.mark.parametrize(
+    ("problem", "method"),
+    [
+        (ct(), TV(iterations=30)),
+        (ct(photons=True), TV(iterations=30)),
+        (mri(per_slice=True), TV(iterations=30)),
+        (ct(), DiffusionMBIR(steps=8)),
+        (ct(), REDDiff(steps=8, z_weight=0.5)),
+        (mri(per_slice=False), DiffusionMBIR(steps=8)),
+    ],
+    ids=lambda v: v.name if hasattr(v, "name") else type(v.operator).__name__,
+)
+def test_the_seams_of_coupled_slices_are_invisible(problem: Problem, method: Method, tmp_path: Path) -> None:
+    assert slabs.halo_of(method)
+    found = difference(problem, method, tmp_path, size=8)
+    print(f"{method.name}: {found:.1e}")
+    assert 0 < found < 1e-3
+
+
+def spec_of(path: Path, **more: Any) -> JobSpec:
+    acquisition = {
+        "kind": "ct-parallel",
+        "angles_rad": {"count": 20},
+        "detector_mm": 1.0,
+        "pixel_mm": 1.0,
+        "rows": SIDE,
+    }
+    method = {"name": "tv", "dimensions": 2, "iterations": 10}
+    return JobSpec.parse({"input": str(path), "acquisition": acquisition, "method": method, **more})
+
+
+def test_a_stopped_job_goes_on_where_it_was(tmp_path: Path) -> None:
+    np.save(tmp_path / "data.npy", ct().data.numpy())
+    spec = spec_of(tmp_path / "data.npy")
+    report = run(spec, local_files(spec), tmp_path / "straight")
+    assert report["slabs_resumed"] == 0
+
+    def stop_after_two(progress: JobProgress) -> None:
+        if progress.stage.startswith("tv, slices 32:48"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(spec, local_files(spec), tmp_path / "out", stop_after_two)
+    kept = {p.name: p.stat().st_mtime_ns for p in (tmp_path / ".out.slabs").iterdir()}
+    assert sum("slab-00016-" in name for name in kept) == 2  # of the baseline and of the method
+    stages: list[str] = []
+
+    def note(progress: JobProgress) -> None:
+        stages.append(progress.stage)
+        for path in (tmp_path / ".out.slabs").glob("slab-*"):  # gone at the end
+            assert kept.setdefault(path.name, path.stat().st_mtime_ns) == path.stat().st_mtime_ns
+
+    report = run(spec, local_files(spec), tmp_path / "out", note)
+    assert report["slabs_resumed"] == 6 and not any("slices 0:16" in s or "baseline" in s for s in stages)
+    assert not (tmp_path / ".out.slabs").exists()
+    straight, resumed = ((tmp_path / name / "volume.nii.gz").read_bytes() for name in ("straight", "out"))
+    assert straight == resumed
+
+
+@pytest.mark.parametrize("change", [{"method": {"name": "tv", "dimensions": 2, "iterations": 11}}, {"seed": 1}, {}])
+def test_stale_slabs_are_not_used(tmp_path: Path, change: dict[str, Any]) -> None:
+    np.save(tmp_path / "data.npy", ct().data.numpy())
+    spec = spec_of(tmp_path / "data.npy", output={"baselines": []})
+    running = reconstruct(spec, local_files(spec), tmp_path / "out")
+    while "slices 32:48" not in next(running).stage:
+        pass
+    running.close()
+    if not change:  # the same specification of other data
+        np.save(tmp_path / "data.npy", 2 * ct().data.numpy())
+    other = spec_of(tmp_path / "data.npy", output={"baselines": []}, **change)
+    assert run(other, local_files(other), tmp_path / "out")["slabs_resumed"] == 0
+
+
+def test_a_damaged_slab_is_computed_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    problem, method = ct(), FBP()
+    whole = solved(problem, method, tmp_path, 16)
+    for path in tmp_path.glob("slab-00016-*"):
+        path.write_bytes(path.read_bytes()[:50])
+    assert torch.equal(solved(problem, method, tmp_path, 16), whole)
+    assert "cannot be read" in caplog.text
+
+
+def test_progress_is_that_of_the_whole(tmp_path: Path) -> None:
+    method = TV(dimensions=2, iterations=10)
+    seen: list[Progress] = []
+    job = slabs.solve(ct(), method, partial(registry.start, settings=method), slabs.Shelf(tmp_path), "k", 16)
+    for label, progress in job:
+        assert label.endswith("of 64")
+        seen.append(progress)
+    assert [p.step for p in seen] == sorted(p.step for p in seen)
+    assert (seen[-1].step, seen[-1].steps) == (40, 40)
+
+
+def test_a_volume_is_cut_with_halos_only_where_slices_are_coupled() -> None:
+    assert len(slabs.plan(32, 16)) == len(slabs.plan(32, 0)) == len(slabs.plan(100, None)) == 1
+    apart, together = slabs.plan(100, 0), slabs.plan(100, slabs.HALO)
+    assert [(s.begin, s.end) for s in apart] == [(s.first, s.last) for s in apart]
+    for cut in (apart, together):
+        assert [s.first for s in cut[1:]] == [s.last for s in cut[:-1]] and (cut[0].first, cut[-1].last) == (0, 100)
+    assert (together[1].begin, together[1].end) == (32 - slabs.HALO, 64 + slabs.HALO)
+    assert slabs.halo_of(TV()) == slabs.halo_of(DiffusionMBIR()) == slabs.HALO
+    assert slabs.halo_of(DiffusionMBIR(z_weight=0)) == 0 and slabs.halo_of(DiffusionMBIR(preset="paper")) is None
+
+
+def test_a_part_keeps_what_belongs_to_the_whole_volume() -> None:
+    for problem in (ct(photons=True), mri(per_slice=True)):
+        part = problem.part(16, 32)
+        assert part.first == 16 and part.slices == 16 and part.scale == problem.scale
+        assert part.operator.norm == problem.operator.norm
+        assert part.whitened.operator.norm == problem.whitened.operator.norm
+        x = problem.zeros() + 1.0
+        assert torch.equal(part.operator(x[16:32]), problem.operator(x)[16:32])
+        assert part.part(2, 4).first == 18
+    low = Problem(Truncation(SIDE, SIDE, 2), torch.zeros(8, 12, 12, dtype=torch.complex64))
+    assert low.part(2, 4).operator is low.operator  # all slices are alike

@@ -1,0 +1,98 @@
+"""What happened to a job, in order: one JSON line an event in ``jobs/ID/events.jsonl``, numbered 1, 2, 3.
+
+Whoever appends holds the job's state lock.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from operators.errors import ReconError
+
+Event = Literal["state", "progress", "log"]
+FIELDS = ("state", "progress", "stage", "step", "steps", "data_misfit", "error")
+"""Of a record, that events tell of."""
+TAIL = 2**16
+LONGEST_MESSAGE = 2000
+
+
+def append(path: Path, event: Event, data: dict[str, Any]) -> None:
+    """Add an event; what a process that died left of one is removed."""
+    with path.open("a+b") as stream:
+        before, whole = _last(stream)
+        stream.truncate(whole)
+        number = 1 if before is None else before["id"] + 1
+        at = datetime.now(UTC).isoformat()
+        stream.write(json.dumps({"id": number, "event": event, "at": at, "data": data}).encode() + b"\n")
+
+
+def read(path: Path, after: int = 0) -> list[dict[str, Any]]:
+    """The events with a higher number than `after`."""
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last newline is not finished
+    return [json.loads(line) for line in lines[after:]]
+
+
+def last(path: Path) -> dict[str, Any] | None:
+    """The newest event."""
+    if not path.exists():
+        return None
+    with path.open("rb") as stream:
+        return _last(stream)[0]
+
+
+def _last(stream: Any) -> tuple[dict[str, Any] | None, int]:
+    """The newest whole event, and where it ends."""
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(max(0, size - TAIL))
+    tail = stream.read()
+    end = tail.rfind(b"\n")
+    if end < 0:
+        return None, 0
+    start = tail.rfind(b"\n", 0, end) + 1
+    found: dict[str, Any] = json.loads(tail[start:end])
+    return found, size - len(tail) + end + 1
+
+
+@contextmanager
+def log_kept(keep: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+    """While the block runs, hand what the loggers ``recon*`` say in this process to `keep`."""
+    logger, handler = logging.getLogger("recon"), _Handler(keep)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(min(logger.getEffectiveLevel(), logging.INFO))
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+class _Handler(logging.Handler):
+    """Hands on level, logger and message, without tracebacks: those are for the worker's own log."""
+
+    def __init__(self, keep: Callable[[dict[str, Any]], None]) -> None:
+        super().__init__(logging.INFO)
+        self._keep, self._busy = keep, threading.local()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # Keeping a line takes the state lock, under which the store may itself have something to say.
+        if getattr(self._busy, "now", False) or record.name == "recon.store":
+            return
+        self._busy.now = True
+        try:
+            message = record.getMessage()[:LONGEST_MESSAGE]
+            self._keep({"level": record.levelname, "logger": record.name, "message": message})
+        except (ReconError, OSError, ValueError, TypeError):
+            self.handleError(record)
+        finally:
+            self._busy.now = False

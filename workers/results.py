@@ -1,0 +1,36 @@
+"""The manifest of published results: what was written, hashed once, when it was published."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from recon.disk import sync
+
+
+def measured(folder: Path) -> list[dict[str, Any]]:
+    """Name, size and sha256 of every file of a folder, which are on the disk afterwards."""
+    entries = []
+    for path in sorted(folder.iterdir()):
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        sync(path)
+        entries.append({"name": path.name, "bytes": path.stat().st_size, "sha256": digest})
+    return entries
+
+
+def manifest(output: Path) -> list[dict[str, Any]]:
+    """Name, size and sha256 of every published result, as they were at publication."""
+    stored = output.parent / "manifest.json"
+    if not stored.exists():  # published before there were manifests
+        return measured(output)
+    entries: list[dict[str, Any]] = json.loads(stored.read_text())
+    return entries
+
+
+def damaged(output: Path) -> list[str]:
+    """Names of published results that are missing or no longer have the content they were published with."""
+    present = {entry["name"]: entry for entry in measured(output)}
+    return [entry["name"] for entry in manifest(output) if present.get(entry["name"]) != entry]
