@@ -68,10 +68,13 @@ class Outlook:
         """``queue_position`` (jobs before it) and ``estimate`` (seconds) of an unfinished job."""
         if record.terminal:
             return {"queue_position": None, "estimate": None}
-        with self._lock:
-            if time.monotonic() - self._view.at > FRESH_S:
+        # One asks Redis, which may take its time; the others go by what was known before.
+        if time.monotonic() - self._view.at > FRESH_S and self._lock.acquire(blocking=False):
+            try:
                 self._view = self._look()
-            view = self._view
+            finally:
+                self._lock.release()
+        view = self._view
         start, duration = view.starts.get(record.id), view.typical.get(record.method)
         if record.state != "queued":
             start = 0.0

@@ -10,12 +10,12 @@ from fastapi.responses import JSONResponse
 from kombu.exceptions import OperationalError
 from starlette.concurrency import run_in_threadpool
 
-from api import waiting
+from api import bodies, waiting
 from api.representation import answer
 from api.service import Service, key_of, service
-from operators.errors import BackendUnavailable, InputError, NotFound, ResourceLimit
+from operators.errors import BackendUnavailable, InputError, NotFound
 from recon.formats import reader
-from recon.job import MAX_SPEC_BYTES, JobSpec
+from recon.job import JobSpec
 from recon.methods import Diffusion
 from workers import addresses, idempotency, retention, tasks
 from workers.keys import Key
@@ -45,7 +45,7 @@ router = APIRouter(tags=["jobs"])
 async def submit(request: Request) -> JSONResponse:
     """Accept a job: its specification is on disk, and queued, before the 202."""
     found, key = service(request), key_of(request)
-    body = await small_body(request)
+    body = await bodies.small(request)
     once = request.headers.get(idempotency.HEADER)
     record = await run_in_threadpool(accept, found, key, body, once)
     seconds = waiting.preferred(request)
@@ -54,16 +54,6 @@ async def submit(request: Request) -> JSONResponse:
     record = await waiting.until(request, lambda: found.job(key, record.id), lambda r: r.terminal, seconds)
     status = 200 if record.terminal else 202
     return await run_in_threadpool(answer, found, record, status, waiting.applied(seconds))
-
-
-async def small_body(request: Request) -> bytes:
-    """The request's body; raises `ResourceLimit` as soon as it is larger than a specification may be."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_SPEC_BYTES:
-            raise ResourceLimit("the specification is larger than 1 MB", field="body", remedy="upload data as files")
-    return bytes(body)
 
 
 def accept(found: Service, key: Key | None, body: bytes, once: str | None) -> Record:

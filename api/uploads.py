@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
+from api.bodies import chunks
 from api.service import Service, key_of, owns, service
 from operators.errors import InputError, NotFound, ResourceLimit
 from workers import partial, retention
@@ -54,7 +55,7 @@ async def upload(request: Request) -> JSONResponse:
         check_room(found.settings, int(announced), int(announced))
     with found.store.new_upload() as (upload_id, path):
         with path.open("wb") as stream:
-            async for chunk in request.stream():
+            async for chunk in chunks(request):
                 size += len(chunk)
                 check_room(found.settings, size, len(chunk))
                 if room is not None and size > room:
@@ -117,7 +118,7 @@ async def append(request: Request, upload_id: str) -> Response:
     at = _number(request.headers.get(OFFSET, ""), OFFSET)
     here = await run_in_threadpool(_unfinished, found, key, upload_id)
     with partial.appending(found.store, here, at) as stream:
-        async for chunk in request.stream():
+        async for chunk in chunks(request):
             at += len(chunk)
             if at > here.length:
                 raise ResourceLimit(f"{at} bytes, {here.length} were announced", field="body")

@@ -33,8 +33,13 @@ def applied(seconds: int) -> dict[str, str]:
 async def until(request: Request, look: Callable[[], Record], enough: Callable[[Record], bool], seconds: int) -> Record:
     """Look at a job until `enough`, the time is over, or the client has gone."""
     deadline = time.monotonic() + seconds
-    record = await run_in_threadpool(look)
-    while not enough(record) and time.monotonic() < deadline and not await request.is_disconnected():
+
+    def both() -> tuple[Record, bool]:
+        record = look()
+        return record, enough(record)
+
+    record, done = await run_in_threadpool(both)
+    while not done and time.monotonic() < deadline and not await request.is_disconnected():
         await asyncio.sleep(min(LOOK_EVERY_S, max(0.0, deadline - time.monotonic())))
-        record = await run_in_threadpool(look)
+        record, done = await run_in_threadpool(both)
     return record

@@ -45,6 +45,13 @@ class StorageFull(Refusal):
     code, status = "storage_full", 507
 
 
+class Stalled(Refusal):
+    """The request did not go on."""
+
+    code, status = "stalled", 408
+    headers = {"Connection": "close"}  # noqa: RUF012
+
+
 class Busy(Refusal):
     """The service has as many open streams as it can serve."""
 

@@ -27,7 +27,7 @@ log = logging.getLogger("recon.webhooks")
 ATTEMPTS = 8
 TIMEOUT_S = 10.0
 FIRST_DELAY_S = 2.0
-"""Before the second attempt; each further one waits four times as long, so that the last is after about six hours."""
+"""Before the second attempt; each further one waits four times as long, so that the last is after about three hours."""
 
 
 @dataclass(frozen=True)
