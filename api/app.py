@@ -4,43 +4,53 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import AsyncExitStack, asynccontextmanager
 
-from fastapi import FastAPI, Request
-from fastapi.openapi.utils import get_openapi
+from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 from redis.exceptions import RedisError
 from starlette.concurrency import run_in_threadpool
 
-from api import jobs, problems, uploads
-from recon.job import JobSpec
-from workers import tasks
+from api import events, jobs, metrics, openapi, problems, submission, uploads
+from api.representation import represent
+from api.requests import Access, Requests
+from api.service import Service
+from workers import retention, tasks
+from workers.background import Background
 from workers.reconcile import Reconciler
 from workers.settings import Settings
-from workers.store import JobStore
+from workers.webhooks import Webhooks
 
 log = logging.getLogger("recon.api")
+SWEEP_EVERY_S = 600.0
+NOTIFY_EVERY_S = 1.0
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The API of a deployment; settings come from the environment unless given."""
     chosen = settings or Settings.from_environment()
+    service = Service.of(chosen)
+    webhooks = Webhooks(service.index, chosen, lambda record: represent(service, record))
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        reconciler = Reconciler(chosen, app.state.store)
-        reconciler.start()
-        try:
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        background: list[Reconciler | Background] = [
+            Reconciler(chosen, service.store),
+            Background("sweeping", lambda: retention.sweep(service.index, chosen), SWEEP_EVERY_S),
+            Background("webhooks", webhooks.deliver_due, NOTIFY_EVERY_S),
+        ]
+        async with AsyncExitStack() as stack:
+            for work in background:
+                work.start()
+                stack.push_async_callback(run_in_threadpool, work.stop)
             yield
-        finally:
-            await run_in_threadpool(reconciler.stop)
 
     app = FastAPI(title="Diffusion Recon", version="1", lifespan=lifespan)
-    app.state.settings, app.state.store = chosen, JobStore(chosen.store)
+    app.state.settings, app.state.store, app.state.service = chosen, service.store, service
     problems.install(app)
-    app.include_router(uploads.router)
-    app.include_router(jobs.router)
+    openapi.install(app)
+    for part in (uploads, submission, jobs, events, metrics):
+        app.include_router(part.router)
 
     @app.get("/healthz", tags=["service"])
     async def healthz() -> dict[str, str]:
@@ -48,24 +58,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         return {"status": "ok"}
 
     @app.get("/readyz", tags=["service"])
-    async def readyz(request: Request) -> JSONResponse:
+    async def readyz() -> JSONResponse:
         """Redis answers, so jobs can be accepted."""
         try:
-            waiting = await run_in_threadpool(tasks.waiting, request.app.state.settings.redis_url)
+            waiting = await run_in_threadpool(tasks.waiting, chosen.redis_url)
         except RedisError as error:
             log.warning("not ready: %s", error)
             return problems.problem(503, "backend_unavailable", "Redis cannot be reached", {"Retry-After": "5"})
         return JSONResponse({"status": "ready", "queued": len(waiting)})
 
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
-            spec = JobSpec.model_json_schema(ref_template="#/components/schemas/{model}")
-            components = schema.setdefault("components", {}).setdefault("schemas", {})
-            components.update(spec.pop("$defs", {}))
-            components["JobSpec"] = spec
-            app.openapi_schema = schema
-        return app.openapi_schema
-
-    app.openapi = openapi  # type: ignore[method-assign]
+    app.add_middleware(Access, service=service)
+    app.add_middleware(Requests, service=service)  # the outer one
     return app

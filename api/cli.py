@@ -1,4 +1,4 @@
-"""The command ``recon serve``."""
+"""The commands ``recon serve`` and ``recon key``."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from typing import Annotated
 
 import typer
 
-from operators.errors import BackendUnavailable
-from recon.cli.show import errors
+from operators.errors import BackendUnavailable, InputError
+from recon.cli.show import console, errors
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the commands."""
     app.command()(serve)
+    app.command()(key)
 
 
 def serve(
@@ -27,37 +30,64 @@ def serve(
     host: str = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
     store: Annotated[Path | None, typer.Option(help="Folder of jobs and uploads; default RECON_STORE.")] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Listen beyond this machine without keys.")] = False,
 ) -> None:
     """Serve the HTTP API. Without --embedded, REDIS_URL says where Redis is and `recon worker` computes."""
-    import uvicorn
+    from workers.settings import Settings
 
     if store is not None:
         os.environ["RECON_STORE"] = str(store.resolve())
+    _check_exposure(host, Settings.from_environment().keys, insecure)
     # uvicorn hands SIGTERM on after its own shutdown: as an exception it lets the children be stopped.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     with ExitStack() as stack:
         if embedded:
             from workers.embedded import redis_and_worker
-            from workers.settings import Settings
 
             stack.enter_context(redis_and_worker(Settings.from_environment().store))
         # Only now: the Celery application reads REDIS_URL when it is imported.
         from api.app import create_app
+        from api.server import run
 
-        if host not in ("127.0.0.1", "localhost", "::1"):
-            errors.print(
-                f"warning: listening on {host} without authentication; anyone who reaches it can submit jobs",
-                highlight=False,
-            )
-        config = uvicorn.Config(create_app(), host=host, port=port, log_level="info", timeout_graceful_shutdown=10)
-        server = uvicorn.Server(config)
         try:
-            server.run()
+            run(create_app(), host, port)
         except SystemExit as error:  # how uvicorn reports that it cannot bind
             raise BackendUnavailable(
                 f"cannot listen on {host}:{port}", field="port", remedy="choose another --port"
             ) from error
+
+
+def _check_exposure(host: str, keys: Path | None, insecure: bool) -> None:
+    if host in LOOPBACK or keys is not None:
+        return
+    if not insecure:
+        raise InputError(
+            f"{host} can be reached from outside this machine, and no keys are set: anyone could submit jobs",
+            field="host",
+            remedy="make a key with `recon key NAME`, put its entry into a file and name that in RECON_KEYS; "
+            "or pass --insecure behind a proxy that authenticates",
+        )
+    errors.print(
+        f"warning: listening on {host} without keys; anyone who reaches it can submit jobs and read results",
+        highlight=False,
+    )
+
+
+def key(
+    name: Annotated[str, typer.Argument(help="Whose key: jobs and uploads belong to this name.")],
+    max_jobs: Annotated[int | None, typer.Option(min=0, help="Jobs waiting and running at a time.")] = None,
+    max_bytes: Annotated[int | None, typer.Option(min=0, help="Bytes stored at a time.")] = None,
+) -> None:
+    """Make an API key; prints it, once, and the entry for the file that RECON_KEYS names."""
+    from workers import keys
+
+    secret, made = keys.make(name)
+    made = made.model_copy(update={"max_jobs": max_jobs, "max_bytes": max_bytes})
+    errors.print("the key, for its user; it is not stored anywhere:", highlight=False)
+    console.print(secret, highlight=False, soft_wrap=True)
+    errors.print("the entry, for the file of keys:", highlight=False)
+    console.print(f"- {keys.entry(made)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

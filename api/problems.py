@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+from contextvars import ContextVar
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -11,33 +11,43 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from operators.errors import ReconError
+from workers.refusals import Refusal
 
-log = logging.getLogger("recon.api")
 TYPE = "https://diffusion-recon.invalid/problems/"
+request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+"""Of the request being answered."""
 
 
 def problem(status: int, code: str, detail: str, headers: dict[str, str] | None = None, **more: Any) -> JSONResponse:
     """A problem document."""
     body = {"type": TYPE + code, "title": code.replace("_", " "), "status": status, "code": code, "detail": detail}
+    more["request_id"] = request_id.get()
     body |= {k: v for k, v in more.items() if v is not None}
     return JSONResponse(body, status_code=status, headers=headers, media_type="application/problem+json")
 
 
+def of(request: Request, error: ReconError) -> JSONResponse:
+    """The problem document of one of our errors."""
+    headers = dict(error.headers) if isinstance(error, Refusal) else {}
+    if error.status == 503:
+        headers.setdefault("Retry-After", "5")
+    return problem(
+        error.status,
+        error.code,
+        error.message,
+        headers,
+        field=error.field,
+        remedy=error.remedy,
+        instance=request.url.path,
+    )
+
+
 def install(app: FastAPI) -> None:
-    """Register the handlers."""
+    """Register the handlers; what none of them knows ends in `api.requests`."""
 
     @app.exception_handler(ReconError)
     async def of_ours(request: Request, error: ReconError) -> JSONResponse:
-        headers = {"Retry-After": "5"} if error.status == 503 else None
-        return problem(
-            error.status,
-            error.code,
-            error.message,
-            headers,
-            field=error.field,
-            remedy=error.remedy,
-            instance=request.url.path,
-        )
+        return of(request, error)
 
     @app.exception_handler(RequestValidationError)
     async def of_request(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -50,8 +60,3 @@ def install(app: FastAPI) -> None:
         codes = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
         code = codes.get(error.status_code, "http_error")
         return problem(error.status_code, code, str(error.detail), dict(error.headers or {}), instance=request.url.path)
-
-    @app.exception_handler(Exception)
-    async def of_anything(request: Request, error: Exception) -> JSONResponse:
-        log.error("unexpected error on %s", request.url.path, exc_info=error)
-        return problem(500, "internal", "unexpected error; the server's log has the details", instance=request.url.path)

@@ -1,59 +1,176 @@
-"""Uploads: the raw body streamed to disk, counted and hashed on the way."""
+"""Uploads: the raw body streamed to disk, counted and hashed on the way; whole, or in pieces."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import shutil
-from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
 
-from operators.errors import InputError, ReconError, ResourceLimit
+from api.bodies import chunks
+from api.service import Service, key_of, owns, service
+from operators.errors import InputError, NotFound, ResourceLimit
+from workers import partial, retention
+from workers.keys import Key
+from workers.refusals import StorageFull
 from workers.settings import Settings
-from workers.store import JobStore
 
 router = APIRouter(tags=["uploads"])
+SHA256, LENGTH, OFFSET = "X-Checksum-SHA256", "Upload-Length", "Upload-Offset"
+BODY = {"required": True, "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
 
 
-class StorageFull(ReconError):
-    """The disk is too full to take more."""
-
-    code, status = "storage_full", 507
+def _header(name: str, description: str) -> dict[str, object]:
+    return {"name": name, "in": "header", "description": description, "schema": {"type": "string"}}
 
 
-@router.post("/v1/uploads", status_code=201)
-@router.put("/v1/uploads", status_code=201)
+@router.post(
+    "/v1/uploads",
+    status_code=201,
+    openapi_extra={
+        "requestBody": {**BODY, "required": False},
+        "parameters": [
+            _header(SHA256, "Of the file; it is verified."),
+            _header(LENGTH, "Bytes of a file that will be sent in pieces, with PATCH; the body is then empty."),
+        ],
+    },
+)
+@router.put("/v1/uploads", status_code=201, openapi_extra={"requestBody": BODY})
 async def upload(request: Request) -> JSONResponse:
-    """Store the request's body; send its sha256 in ``X-Checksum-SHA256`` to have it verified."""
-    settings: Settings = request.app.state.settings
-    store: JobStore = request.app.state.store
-    announced = request.headers.get("content-length")
-    if announced is not None and announced.isdigit():
-        _check_room(settings, int(announced))
+    """Store the request's body; or, with ``Upload-Length``, begin an upload that arrives in pieces."""
+    found, key = service(request), key_of(request)
+    expected = _checksum(request)
+    if LENGTH in request.headers:
+        return await run_in_threadpool(_begin, found, key, request.headers[LENGTH], expected)
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit():
+        await run_in_threadpool(found.usage.check, key, int(announced))
+    room = await run_in_threadpool(found.usage.room, key)
     digest, size = hashlib.sha256(), 0
-    with store.new_upload() as (upload_id, path):
+    if announced.isdigit():
+        check_room(found.settings, int(announced), int(announced))
+    with found.store.new_upload() as (upload_id, path):
         with path.open("wb") as stream:
-            async for chunk in request.stream():
+            async for chunk in chunks(request):
                 size += len(chunk)
-                _check_room(settings, size, still=len(chunk))
+                check_room(found.settings, size, len(chunk))
+                if room is not None and size > room:
+                    await run_in_threadpool(found.usage.check, key, size)
                 digest.update(chunk)
                 await asyncio.to_thread(stream.write, chunk)
         if size == 0:
             raise InputError("the body is empty", field="body", remedy="send the file as the request's body")
-        if announced is not None and announced.isdigit() and int(announced) != size:
+        if announced.isdigit() and int(announced) != size:
             raise InputError(f"{size} bytes arrived, {announced} were announced", field="body", remedy="send it again")
-        expected = request.headers.get("x-checksum-sha256")
-        if expected is not None and expected.lower() != digest.hexdigest():
-            raise InputError(
-                f"sha256 {digest.hexdigest()} arrived, {expected} was announced", field="X-Checksum-SHA256"
-            )
-        meta: dict[str, Any] = await asyncio.to_thread(store.publish_upload, upload_id, path, digest.hexdigest())
+        if expected not in (None, digest.hexdigest()):
+            raise InputError(f"sha256 {digest.hexdigest()} arrived, {expected} was announced", field=SHA256)
+        owner = key.name if key else None
+        meta = await asyncio.to_thread(found.store.publish_upload, upload_id, path, digest.hexdigest(), owner)
     return JSONResponse(meta, 201, headers={"Location": f"/v1/uploads/{upload_id}"})
 
 
-def _check_room(settings: Settings, size: int, still: int | None = None) -> None:
+def _begin(found: Service, key: Key | None, announced: str, expected: str | None) -> JSONResponse:
+    length = _number(announced, LENGTH)
+    if length == 0:
+        raise InputError("an upload has at least one byte", field=LENGTH)
+    check_room(found.settings, length, length)
+    found.usage.check(key, length)
+    begun = partial.create(found.store, length, expected, key.name if key else None)
+    headers = {"Location": f"/v1/uploads/{begun.id}", OFFSET: "0", LENGTH: str(length)}
+    return JSONResponse({"id": begun.id, "bytes": length, "complete": False}, 201, headers=headers)
+
+
+@router.head("/v1/uploads/{upload_id}", responses={404: {}, 410: {}})
+def progress(request: Request, upload_id: str) -> Response:
+    """Where an upload is: ``Upload-Offset`` of ``Upload-Length`` bytes have arrived."""
+    found, key = service(request), key_of(request)
+    try:
+        here = _unfinished(found, key, upload_id)
+        offset, length, whole = partial.offset(found.store, here), here.length, "?0"
+    except (NotFound, FileNotFoundError):
+        offset = length = int(str(found.upload(key, upload_id)["bytes"]))
+        whole = "?1"
+    headers = {OFFSET: str(offset), LENGTH: str(length), "Upload-Complete": whole, "Cache-Control": "no-store"}
+    return Response(status_code=200, headers=headers)
+
+
+@router.get("/v1/uploads/{upload_id}")
+def describe(request: Request, upload_id: str) -> dict[str, object]:
+    """Bytes, sha256 and time of a complete upload."""
+    return service(request).upload(key_of(request), upload_id)
+
+
+@router.patch(
+    "/v1/uploads/{upload_id}",
+    responses={204: {"description": "The piece is stored, more are to come."}},
+    openapi_extra={
+        "requestBody": BODY,
+        "parameters": [{**_header(OFFSET, "Where the piece begins; what HEAD says."), "required": True}],
+    },
+)
+async def append(request: Request, upload_id: str) -> Response:
+    """Store the next piece of an upload; the last one completes and verifies it."""
+    found, key = service(request), key_of(request)
+    at = _number(request.headers.get(OFFSET, ""), OFFSET)
+    here = await run_in_threadpool(_unfinished, found, key, upload_id)
+    with partial.appending(found.store, here, at) as stream:
+        async for chunk in chunks(request):
+            at += len(chunk)
+            if at > here.length:
+                raise ResourceLimit(f"{at} bytes, {here.length} were announced", field="body")
+            check_room(found.settings, at, len(chunk))
+            await asyncio.to_thread(stream.write, chunk)
+        stream.flush()
+        if at == here.length:
+            return JSONResponse(await asyncio.to_thread(partial.complete, found.store, here))
+    return Response(status_code=204, headers={OFFSET: str(at), LENGTH: str(here.length)})
+
+
+@router.delete("/v1/uploads/{upload_id}", status_code=204)
+def delete(request: Request, upload_id: str) -> Response:
+    """Delete an upload that no unfinished job uses; it is 410 afterwards."""
+    found, key = service(request), key_of(request)
+    owner, reason = key.name if key else None, "it was deleted on request"
+    try:
+        here = _unfinished(found, key, upload_id)
+    except NotFound:
+        found.upload(key, upload_id)
+        retention.delete_upload(found.index, upload_id, owner, reason)
+    else:
+        retention.delete(found.store, "uploads", partial.folder(found.store, here.id), owner, reason)
+    return Response(status_code=204)
+
+
+def _unfinished(found: Service, key: Key | None, upload_id: str) -> partial.Partial:
+    try:
+        here = partial.find(found.store, upload_id)
+    except NotFound:
+        found.upload(key, upload_id)  # raises what is to be said of an upload that never was, or is gone
+        raise NotFound(f"upload {upload_id!r} is complete", field="id") from None
+    if not owns(key, here.owner):
+        raise NotFound(f"there is no upload {upload_id!r}", field="id")
+    return here
+
+
+def _checksum(request: Request) -> str | None:
+    given = request.headers.get(SHA256)
+    if given is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", given):
+        raise InputError(f"{given[:80]!r} is no sha256", field=SHA256, remedy="give 64 hexadecimal digits")
+    return given.lower() if given else None
+
+
+def _number(text: str, field: str) -> int:
+    if not re.fullmatch(r"\d{1,18}", text):
+        raise InputError(f"{text[:40]!r} is no number of bytes", field=field, remedy="give a whole number")
+    return int(text)
+
+
+def check_room(settings: Settings, size: int, still: int) -> None:
+    """Raise `ResourceLimit` for an upload of too many bytes, `StorageFull` if `still` more do not fit on the disk."""
     if size > settings.max_upload_bytes:
         raise ResourceLimit(
             f"{size} bytes, an upload has at most {settings.max_upload_bytes}",
@@ -61,6 +178,5 @@ def _check_room(settings: Settings, size: int, still: int | None = None) -> None
             remedy="send fewer slices, or raise RECON_MAX_UPLOAD_BYTES on the server",
         )
     free = shutil.disk_usage(settings.store).free
-    needed = size if still is None else still
-    if free - needed < settings.min_free_bytes:
+    if free - still < settings.min_free_bytes:
         raise StorageFull(f"{free} bytes are free on the server", field="body", remedy="delete old jobs, try later")

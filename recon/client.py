@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
+import tempfile
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import httpx
+import numpy as np
+from numpy.typing import NDArray
 
-from operators.errors import BackendUnavailable, Cancelled, InputError, ReconError
+from operators.errors import Cancelled, InputError, ReconError
+from recon import event_stream, transfer
+from recon.connection import Connection, ServerError, retry_after
+from recon.event_stream import TERMINAL, Event
 from recon.job import JobSpec
 
-CHUNK = 2**20
-TERMINAL = ("succeeded", "failed", "cancelled")
-
-
-class ServerError(ReconError):
-    """The server refused or failed; its own code, field and remedy are kept."""
-
-    def __init__(self, body: dict[str, Any], status: int) -> None:
-        super().__init__(str(body.get("detail", f"HTTP {status}")), field=body.get("field"), remedy=body.get("remedy"))
-        self.code, self.status = str(body.get("code", "http_error")), status
-        self.exit_code = 2 if 400 <= status < 500 else 3
+__all__ = ["TERMINAL", "Client", "Event", "JobFailed", "ServerError"]
+WAIT_S = 20
+"""Of one request that waits for a job's end."""
 
 
 class JobFailed(ReconError):
@@ -43,12 +41,14 @@ class Client:
     ----------
     url
         For example ``http://127.0.0.1:8000``.
+    key
+        API key; None for a server without keys.
     timeout_s
         Of one request.
     """
 
-    def __init__(self, url: str, timeout_s: float = 60.0) -> None:
-        self._http = httpx.Client(base_url=url, timeout=timeout_s)
+    def __init__(self, url: str, key: str | None = None, timeout_s: float = 60.0) -> None:
+        self._connection = Connection(url, key, timeout_s)
 
     def __enter__(self) -> Client:
         return self
@@ -56,21 +56,49 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._http.close()
+        self._connection.http.close()
+
+    def reconstruct(self, array: NDArray[Any], spec: JobSpec | Mapping[str, Any]) -> NDArray[Any]:
+        """Reconstruct an array on the server and return the volume, ``(slices, rows, cols)``.
+
+        Parameters
+        ----------
+        array
+            What was measured, as format ``numpy`` of the specification: a sinogram, k-space or a stack.
+        spec
+            The job without its input; slices in an input that it has are kept.
+
+        Raises
+        ------
+        ReconError
+            The job's or the server's own error.
+        """
+        given = spec.model_dump(mode="json", exclude_unset=True) if isinstance(spec, JobSpec) else dict(spec)
+        with tempfile.TemporaryDirectory(prefix="recon-") as folder:
+            path, out = Path(folder) / "array.npy", Path(folder) / "out"
+            np.save(path, array, allow_pickle=False)
+            slices = {k: v for k, v in (given.get("input") or {}).items() if k == "slices"}
+            given["input"] = {"path": str(path), "format": "numpy", **slices}
+            given["output"] = {"montage": False, "baselines": [], **(given.get("output") or {}), "format": "numpy"}
+            job_id = self.submit(JobSpec.parse(given))["id"]
+            try:
+                self.wait(job_id)
+            except KeyboardInterrupt:
+                self.cancel(job_id)
+                raise
+            self.fetch(job_id, out)
+            return np.load(out / "volume.npy", allow_pickle=False)  # type: ignore[no-any-return]
 
     def upload(self, path: Path) -> str:
         """Send a file, verified by its sha256, and return its upload id."""
-        if not path.is_file():
-            raise InputError(f"there is no file {path}", field="input.path")
-        digest = _sha256(path)
-        with path.open("rb") as stream:
-            answer = self._request(
-                "POST", "/v1/uploads", content=_chunks(stream), headers={"X-Checksum-SHA256": digest}
-            )
-        return str(answer.json()["id"])
+        return transfer.upload(self._connection, path)
 
-    def submit(self, spec: JobSpec) -> dict[str, Any]:
-        """Upload the job's local files and submit it; returns the job."""
+    def submit(self, spec: JobSpec, once: str | None = None) -> dict[str, Any]:
+        """Upload the job's local files and submit it; returns the job.
+
+        However often the request has to be sent, it makes one job. `once` is the key under which the server knows
+        that, a new one unless given.
+        """
         data = spec.model_dump(mode="json", exclude_unset=True)
         for name, file in spec.files().items():
             if file.path is None:
@@ -83,107 +111,81 @@ class Client:
                 part["format"] = spec.input.resolved_format()
             del part["path"]
             part["upload"] = self.upload(Path(file.path))
-        job: dict[str, Any] = self._request("POST", "/v1/jobs", json=data).json()
+        headers = {"Idempotency-Key": once or str(uuid.uuid4())}
+        answer = self._connection.request("POST", "/v1/jobs", json=data, headers=headers, again=True)
+        job: dict[str, Any] = answer.json()
         return job
 
     def job(self, job_id: str) -> dict[str, Any]:
         """The job's state."""
-        found: dict[str, Any] = self._request("GET", f"/v1/jobs/{job_id}").json()
+        found: dict[str, Any] = self._connection.request("GET", f"/v1/jobs/{job_id}").json()
         return found
 
-    def jobs(self, state: str | None = None, limit: int = 50) -> list[dict[str, Any]]:
-        """Jobs, newest first."""
-        params: dict[str, str | int] = {"limit": limit, **({"state": state} if state else {})}
-        found: list[dict[str, Any]] = self._request("GET", "/v1/jobs", params=params).json()["jobs"]
-        return found
+    def jobs(
+        self, state: str | None = None, limit: int = 50, tag: str | None = None, name: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Up to `limit` jobs, newest first, over as many pages as they take."""
+        chosen = {"state": state, "tag": tag, "name": name, "limit": str(max(1, min(limit, 1000)))}
+        page = self._connection.request(
+            "GET", "/v1/jobs", params={k: v for k, v in chosen.items() if v is not None}
+        ).json()
+        found: list[dict[str, Any]] = page["jobs"]
+        while page["next"] and len(found) < limit:
+            page = self._connection.request("GET", page["next"]).json()
+            found += page["jobs"]
+        return found[:limit]
+
+    def progress(self, job_id: str, after: int = 0) -> Iterator[Event]:
+        """The job's events as they happen until it has ended; a broken connection is made again and misses none."""
+        return event_stream.follow(self._connection, job_id, after)
 
     def watch(self, job_id: str) -> Iterator[dict[str, Any]]:
         """Poll as often as the server asks, yielding the job until it has ended."""
         while True:
-            answer = self._request("GET", f"/v1/jobs/{job_id}")
+            answer = self._connection.request("GET", f"/v1/jobs/{job_id}")
             job = answer.json()
             yield job
             if job["state"] in TERMINAL:
                 return
-            time.sleep(float(answer.headers.get("Retry-After", "1")))
+            time.sleep(retry_after(answer, default=1.0))
 
     def wait(self, job_id: str) -> dict[str, Any]:
         """Wait for the end; raises `ReconError` with the job's error unless it succeeded."""
-        job: dict[str, Any] = {}
-        for job in self.watch(job_id):  # noqa: B007 - the last one counts
-            pass
-        if job["state"] != "succeeded":
+        while True:
+            headers = {"Prefer": f"wait={WAIT_S}"}
+            job: dict[str, Any] = self._connection.request("GET", f"/v1/jobs/{job_id}", headers=headers).json()
             if job["state"] == "cancelled":
                 raise Cancelled(f"job {job_id} was cancelled")
-            raise JobFailed(job["error"])
-        return job
+            if job["state"] == "failed":
+                raise JobFailed(job["error"])
+            if job["state"] in TERMINAL:
+                return job
 
     def cancel(self, job_id: str) -> dict[str, Any]:
         """Ask for cancellation."""
-        job: dict[str, Any] = self._request("DELETE", f"/v1/jobs/{job_id}").json()
+        job: dict[str, Any] = self._connection.request("DELETE", f"/v1/jobs/{job_id}").json()
         return job
+
+    def purge(self, job_id: str) -> None:
+        """Delete a finished job and its results from the server."""
+        self._connection.request("DELETE", f"/v1/jobs/{job_id}", params={"purge": "1"}, again=False)
 
     def fetch(self, job_id: str, folder: Path) -> list[Path]:
         """Download every result into `folder`; each is verified by its sha256."""
-        files = self._request("GET", f"/v1/jobs/{job_id}/results").json()["files"]
+        files = self._connection.request("GET", f"/v1/jobs/{job_id}/results").json()["files"]
         folder.mkdir(parents=True, exist_ok=True)
         fetched = []
         for entry in files:
             target = folder / Path(entry["name"]).name
-            partial = target.with_name(f".{target.name}.partial")
-            try:
-                self._download(entry["href"], partial)
-                if _sha256(partial) != entry["sha256"]:
-                    raise BackendUnavailable(f"{entry['name']} arrived damaged", field="results", remedy="fetch again")
-                partial.replace(target)
-            finally:
-                partial.unlink(missing_ok=True)
+            if target.name in ("", "..", "."):
+                raise InputError(f"the server names a result {entry['name']!r}", field="results")
+            transfer.download(self._connection, entry["href"], target, entry["sha256"])
             fetched.append(target)
         return fetched
 
     def ready(self) -> bool:
         """Whether the server accepts jobs."""
         try:
-            return self._http.get("/readyz").status_code == 200
+            return self._connection.http.get("/readyz").status_code == 200
         except httpx.TransportError:
             return False
-
-    def _download(self, path: str, target: Path) -> None:
-        try:
-            with self._http.stream("GET", path) as answer, target.open("wb") as stream:
-                if answer.is_error:
-                    answer.read()
-                    raise _refusal(answer)
-                for chunk in answer.iter_bytes(CHUNK):
-                    stream.write(chunk)
-        except httpx.TransportError as error:
-            raise self._unreachable(error) from error
-
-    def _unreachable(self, error: httpx.TransportError) -> BackendUnavailable:
-        return BackendUnavailable(
-            f"no answer from {self._http.base_url}: {error}", field="url", remedy="is `recon serve` running?"
-        )
-
-    def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        try:
-            answer = self._http.request(method, path, **options)
-        except httpx.TransportError as error:
-            raise self._unreachable(error) from error
-        if answer.is_error:
-            raise _refusal(answer)
-        return answer
-
-
-def _refusal(answer: httpx.Response) -> ServerError:
-    problem = answer.headers.get("content-type", "").startswith("application/problem+json")
-    return ServerError(answer.json() if problem else {}, answer.status_code)
-
-
-def _chunks(stream: Any) -> Iterator[bytes]:
-    while chunk := stream.read(CHUNK):
-        yield chunk
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Something done again and again beside a computation."""
+"""Something done again and again in a thread, beside a computation or beside serving requests."""
 
 from __future__ import annotations
 
@@ -7,25 +7,56 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-log = logging.getLogger("recon.worker")
+log = logging.getLogger("recon.background")
+
+
+class Background:
+    """Calls `work` every `every_s` seconds until stopped; an error is logged and the next round is tried.
+
+    Parameters
+    ----------
+    name
+        For the log.
+    work
+        What to do.
+    every_s
+        Pause between two rounds, in seconds.
+    at_once
+        Whether the first round starts at once, or after a pause.
+    """
+
+    def __init__(self, name: str, work: Callable[[], None], every_s: float, *, at_once: bool = True) -> None:
+        self.name, self.work, self.every_s = name, work, every_s
+        self._at_once = at_once
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the thread and wait for it."""
+        self._stop.set()
+        self._thread.join(timeout=15)
+
+    def _loop(self) -> None:
+        if not self._at_once:
+            self._stop.wait(self.every_s)
+        while not self._stop.is_set():
+            try:
+                self.work()
+            except Exception:
+                log.exception("%s failed, trying again", self.name)
+            self._stop.wait(self.every_s)
 
 
 @contextmanager
-def every(seconds: float, do: Callable[[], None], name: str) -> Iterator[None]:
-    """While the block runs, call `do` in a thread every so many seconds; what it raises is logged."""
-    stop = threading.Event()
-
-    def loop() -> None:
-        while not stop.wait(seconds):
-            try:
-                do()
-            except Exception:
-                log.exception("%s failed, trying again", name)
-
-    thread = threading.Thread(target=loop, name=name, daemon=True)
+def every(seconds: float, work: Callable[[], None], name: str) -> Iterator[None]:
+    """While the block runs, call `work` in a thread every so many seconds."""
+    thread = Background(name, work, seconds, at_once=False)
     thread.start()
     try:
         yield
     finally:
-        stop.set()
-        thread.join(timeout=10)
+        thread.stop()

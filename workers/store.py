@@ -97,15 +97,23 @@ class JobStore:
         for folder in (self.jobs, self.uploads):
             folder.mkdir(parents=True, exist_ok=True)
 
-    def create(self, spec: JobSpec) -> Record:
+    def create(self, spec: JobSpec, job_id: str | None = None, owner: str | None = None) -> Record:
         """Store a job; when this returns, specification and state are on the disk."""
-        job_id = new_id()
+        job_id = job_id or new_id()
         now = timestamp()
         record = Record(
-            job_id, "queued", now, now, name=spec.name, method=spec.method.name, tags=spec.tags, priority=spec.priority
+            job_id,
+            "queued",
+            now,
+            now,
+            name=spec.name,
+            method=spec.method.name,
+            tags=spec.tags,
+            priority=spec.priority,
+            owner=owner,
         )
         hidden = self.jobs / f".{job_id}"
-        hidden.mkdir()
+        hidden.mkdir(exist_ok=True)  # one that a crash left is written anew
         files.write_json(hidden / "job.json", spec.model_dump(mode="json", exclude_unset=True))
         files.write_json(hidden / "state.json", asdict(record))
         events.append(hidden / "events.jsonl", "state", {"state": "queued"})
@@ -324,11 +332,12 @@ class JobStore:
         finally:
             shutil.rmtree(hidden, ignore_errors=True)
 
-    def publish_upload(self, upload_id: str, received: Path, sha256: str) -> dict[str, Any]:
+    def publish_upload(self, upload_id: str, received: Path, sha256: str, owner: str | None = None) -> dict[str, Any]:
         """Give a received file its ending by its content and make the upload visible."""
         sync(received)
         data = received.rename(received.with_name("data" + _ending(received)))
         meta = {"id": upload_id, "bytes": data.stat().st_size, "sha256": sha256, "created": timestamp()}
+        meta["owner"] = owner
         files.write_json(data.parent / "meta.json", meta)
         data.parent.rename(self.uploads / upload_id)
         sync(self.uploads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,8 @@ from recon.job import JobSpec
 
 Url = Annotated[str, typer.Option("--url", envvar="RECON_URL", help="The server.")]
 DEFAULT_URL = "http://127.0.0.1:8000"
+KEY = "RECON_API_KEY"
+"""Environment variable with the API key: a key on the command line would be seen by everybody on the machine."""
 Id = Annotated[str, typer.Argument(help="Job id, as printed by submit.")]
 
 
@@ -34,7 +37,7 @@ def submit(
 ) -> None:
     """Upload a job's files and submit it; prints the job's id."""
     job = JobSpec.read(spec)
-    with Client(url) as client:
+    with _client(url) as client:
         job_id = str(client.submit(job)["id"])
         console.print(job_id, highlight=False)
         if wait:
@@ -45,11 +48,12 @@ def list_jobs(
     url: Url = DEFAULT_URL,
     state: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
     limit: int = 50,
+    tag: Annotated[str | None, typer.Option(help="Only jobs with this tag.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List jobs, newest first."""
-    with Client(url) as client:
-        jobs = client.jobs(state, limit)
+    with _client(url) as client:
+        jobs = client.jobs(state, limit, tag)
     if as_json:
         console.print_json(json.dumps(jobs))
         return
@@ -61,7 +65,7 @@ def list_jobs(
 
 def watch(job_id: Id, url: Url = DEFAULT_URL) -> None:
     """Show a live progress bar until the job has ended; exit status 1 unless it succeeded."""
-    with Client(url) as client:
+    with _client(url) as client:
         _follow(client, job_id)
 
 
@@ -72,15 +76,19 @@ def fetch(
 ) -> None:
     """Download a job's results, verified by their sha256."""
     target = out or Path("results") / job_id
-    with Client(url) as client:
+    with _client(url) as client:
         for path in client.fetch(job_id, target):
             console.print(str(path), highlight=False, soft_wrap=True)
 
 
 def cancel(job_id: Id, url: Url = DEFAULT_URL) -> None:
     """Cancel a job."""
-    with Client(url) as client:
+    with _client(url) as client:
         console.print(client.cancel(job_id)["state"])
+
+
+def _client(url: str) -> Client:
+    return Client(url, os.environ.get(KEY) or None)
 
 
 def _follow(client: Client, job_id: str) -> None:

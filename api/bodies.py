@@ -1,0 +1,38 @@
+"""Reading a request's body, but not for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from fastapi import Request
+
+from operators.errors import ResourceLimit
+from recon.job import MAX_SPEC_BYTES
+from workers.refusals import Stalled
+
+STALLED_S = 60.0
+"""Without another byte."""
+
+
+async def chunks(request: Request) -> AsyncIterator[bytes]:
+    """The body as it comes; raises `Stalled` when nothing more does."""
+    stream = request.stream()
+    while True:
+        try:
+            chunk = await asyncio.wait_for(anext(stream), STALLED_S)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            raise Stalled(f"nothing arrived for {STALLED_S:g} s", field="body", remedy="send it again") from error
+        yield chunk
+
+
+async def small(request: Request) -> bytes:
+    """The whole body; raises `ResourceLimit` as soon as it is larger than a specification may be."""
+    body = bytearray()
+    async for chunk in chunks(request):
+        body += chunk
+        if len(body) > MAX_SPEC_BYTES:
+            raise ResourceLimit("the specification is larger than 1 MB", field="body", remedy="upload data as files")
+    return bytes(body)

@@ -1,0 +1,123 @@
+"""A job's events as they happen (server-sent events), and its log."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Request, Response
+from fastapi.responses import PlainTextResponse, StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from api.service import Service, key_of, service
+from operators.errors import NotFound
+from workers.event_log import Tail
+from workers.refusals import Busy
+from workers.store import TERMINAL
+
+router = APIRouter(tags=["jobs"])
+LOOK_EVERY_S = 0.3
+HEARTBEAT_S = 15.0
+LAST_WORD_S = 3.0
+"""How long the event of the final state may come after the state."""
+MAX_STREAMS = 500
+"""At a time; each one holds a connection."""
+_open = 0
+
+
+@router.get(
+    "/v1/jobs/{job_id}/events",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {"text/event-stream": {}}, "description": "Events, each with id, event and data."},
+        204: {"description": "The job has ended and there is nothing more to tell."},
+    },
+)
+async def events(
+    request: Request, job_id: str, last_event_id: Annotated[str | None, Header(max_length=20)] = None
+) -> Response:
+    """State, progress and log events until the job has ended.
+
+    ``Last-Event-ID`` gives the events after that one, so that a broken connection misses none.
+    """
+    found, key = service(request), key_of(request)
+    after = int(last_event_id) if last_event_id and re.fullmatch(r"\d{1,15}", last_event_id) else 0
+    record = await run_in_threadpool(found.job, key, job_id)
+    tail = Tail(found.store.folder(job_id) / "events.jsonl", after)
+    if record.terminal and after and not Tail(tail.path, after).read():
+        return Response(status_code=204)  # tells browsers not to connect again
+    if _open >= MAX_STREAMS:
+        raise Busy(f"{MAX_STREAMS} event streams are open", field="events", remedy="poll the job instead")
+    # A client that does not read stops the stream, not the server: what is unsent is one piece of the log.
+    return StreamingResponse(
+        _counted(_stream(tail, lambda: _ended(found, job_id))),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _counted(stream: AsyncIterator[str]) -> AsyncIterator[str]:
+    global _open
+    _open += 1
+    try:
+        async for text in stream:
+            yield text
+    finally:
+        _open -= 1
+
+
+async def _stream(tail: Tail, ended: Callable[[], bool]) -> AsyncIterator[str]:
+    yield "retry: 1000\n\n"
+    spoken, over_since = time.monotonic(), None
+    while True:
+        over = await run_in_threadpool(ended)  # asked before reading: what came before the end is then read
+        some = await run_in_threadpool(tail.read)
+        for event in some:
+            yield f"id: {event['id']}\nevent: {event['event']}\ndata: {json.dumps(_data(event))}\n\n"
+            if event["event"] == "state" and event["data"].get("state") in TERMINAL:
+                return
+        now = time.monotonic()
+        if some:
+            spoken = now
+            continue
+        if over:
+            over_since = over_since or now
+            if now - over_since > LAST_WORD_S:
+                return
+        if now - spoken > HEARTBEAT_S:
+            spoken = now
+            yield ": still here\n\n"
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+def _data(event: dict[str, Any]) -> dict[str, Any]:
+    return {"at": event["at"], **event["data"]}
+
+
+def _ended(found: Service, job_id: str) -> bool:
+    try:
+        return found.store.record(job_id).terminal
+    except (NotFound, FileNotFoundError):
+        return True  # deleted
+
+
+@router.get("/v1/jobs/{job_id}/logs", response_class=PlainTextResponse)
+def logs(request: Request, job_id: str) -> Response:
+    """What the job logged so far, a line an entry."""
+    found = service(request)
+    found.job(key_of(request), job_id)
+    tail = Tail(found.store.folder(job_id) / "events.jsonl")
+    return StreamingResponse(_lines(tail), media_type="text/plain; charset=utf-8")
+
+
+def _lines(tail: Tail) -> Iterator[str]:
+    while some := tail.read():
+        for event in some:
+            if event["event"] == "log":
+                data = event["data"]
+                text = data.get("message") or json.dumps(data)
+                yield f"{event['at']} {data.get('level', 'info').lower()} {text}\n"

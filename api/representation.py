@@ -1,0 +1,54 @@
+"""A job as the API shows it, with the headers that go with it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import JSONResponse
+
+from api.service import Service
+from workers import retention
+from workers.store import Record
+
+POLL_S = 1
+
+
+def represent(service: Service, record: Record) -> dict[str, Any]:
+    """A job with its links, its place in the queue and what is known of its time."""
+    base = f"/v1/jobs/{record.id}"
+    links = {"self": base, "spec": f"{base}/spec", "events": f"{base}/events", "logs": f"{base}/logs"}
+    if record.state == "succeeded":
+        links["results"] = f"{base}/results"
+    return {
+        **{k: v for k, v in asdict(record).items() if k != "token"},  # the workers' own
+        **service.outlook.of(record),
+        "expires": retention.expires(record, service.settings),
+        "links": links,
+    }
+
+
+def etag(job: dict[str, Any]) -> str:
+    """Changes with the job, not with the estimate, which changes with the clock."""
+    text = json.dumps({k: v for k, v in job.items() if k != "estimate"}, sort_keys=True)
+    return f'W/"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
+
+
+def answer(service: Service, record: Record, status: int = 200, headers: dict[str, str] | None = None) -> JSONResponse:
+    """The job, where to find it, and when to look again."""
+    job = represent(service, record)
+    more = {"ETag": etag(job), **(headers or {})}
+    if not record.terminal:
+        more["Retry-After"] = str(POLL_S)
+    if status == 202:
+        more["Location"] = f"/v1/jobs/{record.id}"
+    return JSONResponse(job, status, headers=more)
+
+
+def matches(request: Request, tag: str) -> bool:
+    """Whether the client has this representation already."""
+    known = [part.strip().removeprefix("W/") for part in request.headers.get("if-none-match", "").split(",")]
+    return tag.removeprefix("W/") in known or known == ["*"]

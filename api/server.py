@@ -1,0 +1,32 @@
+"""Running the application: sockets, logs, and connections whose other end stopped reading."""
+
+from __future__ import annotations
+
+import logging
+import socket
+
+import uvicorn
+from fastapi import FastAPI
+
+STALLED_MS = 120_000
+"""A connection on which nothing could be sent for so long is closed by the kernel; downloads resume with Range."""
+
+
+def run(app: FastAPI, host: str, port: int) -> None:
+    """Serve until interrupted; raises SystemExit if the address cannot be had."""
+    _log_requests()
+    config = uvicorn.Config(app, host=host, port=port, log_level="info", access_log=False, timeout_graceful_shutdown=10)
+    listening = config.bind_socket()
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # accepted connections inherit it
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_MS)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _log_requests() -> None:
+    """One JSON line a request on standard error, beside the warnings of everything else."""
+    lines = logging.StreamHandler()
+    lines.setFormatter(logging.Formatter("%(message)s"))
+    access = logging.getLogger("recon.access")
+    access.addHandler(lines)
+    access.setLevel(logging.INFO)
+    access.propagate = False

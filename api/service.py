@@ -1,0 +1,84 @@
+"""What the routes share, and whose jobs and uploads a request may see."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from fastapi import Request
+
+from api.outlook import Outlook
+from operators.errors import NotFound
+from workers import retention
+from workers.index import JobIndex
+from workers.keys import Key, KeyRing
+from workers.refusals import Gone
+from workers.settings import Settings
+from workers.store import JobStore, Record
+from workers.usage import Usage
+
+
+@dataclass
+class Service:
+    """One deployment as the API process sees it."""
+
+    settings: Settings
+    store: JobStore
+    index: JobIndex
+    usage: Usage
+    outlook: Outlook
+    keys: KeyRing | None
+    answers: Counter[int] = field(default_factory=Counter)
+    """Requests by status."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Service:
+        """Open the store."""
+        store = JobStore(settings.store)
+        index = JobIndex(store)
+        keys = KeyRing(settings.keys) if settings.keys else None
+        return cls(settings, store, index, Usage(index), Outlook(index, settings.redis_url), keys)
+
+    def job(self, key: Key | None, job_id: str) -> Record:
+        """A job that a key may see; raises `NotFound` or `Gone`."""
+        try:
+            record = self.store.record(job_id)
+        except (NotFound, FileNotFoundError):
+            self._say_if_gone("jobs", key, job_id)
+            raise NotFound(f"there is no job {job_id!r}", field="id") from None
+        if not owns(key, record.owner):
+            raise NotFound(f"there is no job {job_id!r}", field="id")
+        return record
+
+    def upload(self, key: Key | None, upload_id: str, field_name: str = "id") -> dict[str, object]:
+        """Description of an upload that a key may use; raises `NotFound` or `Gone`."""
+        absent = NotFound(f"there is no upload {upload_id!r}", field=field_name, remedy="upload the file first")
+        try:
+            meta = retention.upload_meta(self.store, upload_id)
+        except (NotFound, FileNotFoundError):
+            self._say_if_gone("uploads", key, upload_id, field_name)
+            raise absent from None
+        if not owns(key, meta["owner"]):
+            raise absent
+        return meta
+
+    def _say_if_gone(self, kind: retention.Kind, key: Key | None, found_id: str, field_name: str = "id") -> None:
+        note = retention.note(self.store, kind, found_id)
+        if note is not None and owns(key, note.owner):
+            raise Gone(f"{kind[:-1]} {found_id} was deleted on {note.at[:10]}: {note.reason}", field=field_name)
+
+
+def owns(key: Key | None, owner: str | None) -> bool:
+    """Whether something of `owner` may be seen; without keys everything may."""
+    return key is None or key.name == owner
+
+
+def service(request: Request) -> Service:
+    """The service of a request."""
+    found: Service = request.app.state.service
+    return found
+
+
+def key_of(request: Request) -> Key | None:
+    """The key that a request came with; None where the service has no keys."""
+    return getattr(request.state, "key", None)

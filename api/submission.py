@@ -1,0 +1,125 @@
+"""POST /v1/jobs: a job is on disk, and queued, before the 202; the same submission twice is one job."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from kombu.exceptions import OperationalError
+from starlette.concurrency import run_in_threadpool
+
+from api import bodies, waiting
+from api.representation import answer
+from api.service import Service, key_of, service
+from operators.errors import BackendUnavailable, InputError, NotFound
+from recon.formats import reader
+from recon.job import JobSpec
+from recon.methods import Diffusion
+from workers import addresses, idempotency, retention, tasks
+from workers.keys import Key
+from workers.store import Record
+
+router = APIRouter(tags=["jobs"])
+
+
+@router.post(
+    "/v1/jobs",
+    status_code=202,
+    openapi_extra={
+        "parameters": [
+            {
+                "name": idempotency.HEADER,
+                "in": "header",
+                "description": "Sent again with the same body, the answer is the same job.",
+                "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+            }
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/JobSpec"}}},
+        },
+    },
+)
+async def submit(request: Request) -> JSONResponse:
+    """Accept a job: its specification is on disk, and queued, before the 202."""
+    found, key = service(request), key_of(request)
+    body = await bodies.small(request)
+    once = request.headers.get(idempotency.HEADER)
+    record = await run_in_threadpool(accept, found, key, body, once)
+    seconds = waiting.preferred(request)
+    if not seconds:
+        return await run_in_threadpool(answer, found, record, 202)
+    record = await waiting.until(request, lambda: found.job(key, record.id), lambda r: r.terminal, seconds)
+    status = 200 if record.terminal else 202
+    return await run_in_threadpool(answer, found, record, status, waiting.applied(seconds))
+
+
+def accept(found: Service, key: Key | None, body: bytes, once: str | None) -> Record:
+    """Make the job, or find the one that the same request made before."""
+    if once is None:
+        return _make(found, key, body, None)
+    owner = key.name if key else None
+    with idempotency.claim(found.store.root / "idempotency", owner, once, body) as job_id:
+        try:
+            return found.job(key, job_id)
+        except NotFound:
+            return _make(found, key, body, job_id)
+
+
+def _make(found: Service, key: Key | None, body: bytes, job_id: str | None) -> Record:
+    spec = JobSpec.parse(_json(body), "the request")
+    _check_notify(found, spec)
+    with found.usage.one_more_job(key), retention.submitting(found.store):
+        _check_files(found, key, spec)
+        record = found.store.create(spec, job_id, key.name if key else None)
+    try:
+        tasks.enqueue(record.id, record.priority)
+    except OperationalError as error:
+        found.store.discard(record.id)
+        raise BackendUnavailable(
+            "the queue cannot be reached, the job was not accepted", field="redis", remedy="submit again later"
+        ) from error
+    return record
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"the body is not JSON: {error}", field="body") from error
+
+
+def _check_files(found: Service, key: Key | None, spec: JobSpec) -> None:
+    for name, file in spec.files().items():
+        if file.upload is None:
+            raise InputError(
+                f"{file.path!r} is a path, a server reads uploads only",
+                field=f"{name}.path",
+                remedy="send the file to /v1/uploads and give its id as upload",
+            )
+        found.upload(key, file.upload, f"{name}.upload")
+    if isinstance(spec.method, Diffusion):
+        for name, path in spec.method.paths().items():
+            raise InputError(
+                f"'{path}' is a path, a server has what is installed only",
+                field=f"method.{name}",
+                remedy="leave it out or name an installed prior, or run the job with `recon run`",
+            )
+    reader.check(spec, found.store.job_files(spec))
+
+
+def _check_notify(found: Service, spec: JobSpec) -> None:
+    if spec.notify is None:
+        return
+    if found.settings.webhook_secret is None:
+        raise InputError(
+            "this server sends no webhooks",
+            field="notify",
+            remedy="leave it out, or have the operator set RECON_WEBHOOK_SECRET",
+        )
+    try:
+        addresses.resolve(spec.notify, addresses.allowed_networks(found.settings.webhook_allow))
+    except BackendUnavailable as error:  # a name that nobody knows is the request's mistake
+        raise InputError(error.message, field="notify", remedy=error.remedy) from error

@@ -1,0 +1,31 @@
+"""The signature of a webhook: made by the server, checked by whoever receives it."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+
+from operators.errors import InputError
+
+HEADER = "X-Recon-Signature"
+TOLERANCE_S = 300
+
+
+def sign(secret: str, body: bytes, at: int) -> str:
+    """The header of a body sent at `at` (seconds since 1970)."""
+    return f"t={at}, v1={_mac(secret, body, at)}"
+
+
+def verify(secret: str, body: bytes, header: str, now: float | None = None) -> None:
+    """Raise `InputError` unless the header belongs to the body and is at most five minutes old."""
+    parts = dict(part.strip().partition("=")[::2] for part in header.split(","))
+    at = parts.get("t", "")
+    if not at.isdigit() or abs((time.time() if now is None else now) - int(at)) > TOLERANCE_S:
+        raise InputError("the signature has no time, or one long ago", field=HEADER)
+    if not hmac.compare_digest(parts.get("v1", ""), _mac(secret, body, int(at))):
+        raise InputError("the signature does not belong to the body", field=HEADER)
+
+
+def _mac(secret: str, body: bytes, at: int) -> str:
+    return hmac.new(secret.encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()

@@ -1,0 +1,168 @@
+"""Server-sent events: replayed, followed while they are written, and survived by the server."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from api import events as api_events
+from recon import event_stream
+from recon.client import Client
+from tests.serving import Server, job_body, refused, send, serving, until
+from workers.event_log import Tail, events
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("events") / "store") as found:
+        yield found
+
+
+class Writer:
+    """A job's worker, as far as events go."""
+
+    def __init__(self, server: Server) -> None:
+        body = job_body(send(server.http))
+        self.server, self.id = server, str(server.http.post("/v1/jobs", json=body).json()["id"])
+        self.path = server.store.folder(self.id) / "events.jsonl"
+        self.path.unlink(missing_ok=True)
+        self.count = 0
+
+    def write(self, event: str, **data: Any) -> None:
+        self.count += 1
+        line = {"id": self.count, "event": event, "at": "2030-01-01T00:00:00+00:00", "data": data}
+        with self.path.open("a") as stream:
+            stream.write(json.dumps(line) + "\n")
+
+    def finish(self) -> None:
+        self.server.store.move(self.id, "running")
+        self.server.store.move(self.id, "succeeded")
+        self.path.write_text("".join(line + "\n" for line in self.path.read_text().splitlines()[: self.count]))
+        self.write("state", state="succeeded")
+
+
+def test_events_are_replayed_and_followed_to_the_end(server: Server) -> None:
+    job = Writer(server)
+    job.write("state", state="queued")
+    job.write("log", level="INFO", message="slice 1 of 2")
+
+    def work() -> None:
+        for i in range(3):
+            time.sleep(0.2)
+            job.write("progress", progress=i / 3, step=i)
+        job.finish()
+
+    thread = threading.Thread(target=work)
+    with Client(server.url) as client:
+        stream = client.progress(job.id)
+        first = next(stream)
+        assert (first.id, first.kind, first.data["state"]) == (1, "state", "queued")
+        thread.start()
+        rest = list(stream)
+        assert [e.id for e in rest] == [2, 3, 4, 5, 6] and rest[-1].data["state"] == "succeeded"
+        assert [e.id for e in client.progress(job.id, after=4)] == [5, 6]
+        assert list(client.progress(job.id, after=6)) == []
+    thread.join()
+    raw = server.http.get(f"/v1/jobs/{job.id}/events", headers={"Last-Event-ID": "5"})
+    assert raw.headers["content-type"].startswith("text/event-stream")
+    assert "id: 6\nevent: state\ndata: {" in raw.text and "id: 5\n" not in raw.text
+    assert server.http.get(f"/v1/jobs/{job.id}/events", headers={"Last-Event-ID": "6"}).status_code == 204
+    assert server.http.get(f"/v1/jobs/{job.id}/logs").text == "2030-01-01T00:00:00+00:00 info slice 1 of 2\n"
+    refused(server.http.get(f"/v1/jobs/{'a' * 26}/events"), 404, "id")
+
+
+def test_a_broken_connection_misses_no_event(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = Writer(server)
+    for i in range(20):
+        job.write("progress", step=i)
+    job.finish()
+    whole, calls = event_stream.parse, []
+
+    def breaks(lines: Any) -> Iterator[event_stream.Event]:
+        calls.append(1)
+        for i, event in enumerate(whole(lines)):
+            if i == 6 and len(calls) < 3:
+                raise httpx.ReadError("the line broke")
+            yield event
+
+    monkeypatch.setattr(event_stream, "parse", breaks)
+    with Client(server.url) as client:
+        seen = [e.id for e in client.progress(job.id)]
+    assert seen == list(range(1, 22)) and len(calls) == 3
+
+
+def test_silence_is_filled_with_heartbeats(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_events, "HEARTBEAT_S", 0.4)
+    job = Writer(server)
+    with server.http.stream("GET", f"/v1/jobs/{job.id}/events") as answer:
+        lines = answer.iter_lines()
+        assert next(line for line in lines if line.startswith(":"))
+        job.write("state", state="cancelled")
+        assert [line for line in lines if line.startswith("data")]
+
+
+def test_a_job_that_ends_without_an_event_ends_the_stream(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_events, "LAST_WORD_S", 0.5)
+    job = Writer(server)
+    job.write("progress", step=1)
+    server.store.request_cancel(job.id)
+    job.path.write_text("".join(line + "\n" for line in job.path.read_text().splitlines()[:1]))
+    with Client(server.url) as client:
+        assert [e.id for e in client.progress(job.id)] == [1]
+
+
+def test_a_client_that_never_reads_hurts_nobody(server: Server) -> None:
+    job = Writer(server)
+    big = json.dumps({"id": 1, "event": "log", "at": "now", "data": {"message": "x" * 1000}})
+    with job.path.open("a") as stream:
+        for i in range(30_000):  # 30 MB, far more than any socket's buffer
+            stream.write(big.replace('"id": 1', f'"id": {i + 1}', 1) + "\n")
+    address = httpx.URL(server.url)
+    lines = []
+    try:
+        for _ in range(5):
+            line = socket.create_connection((address.host, int(address.port or 80)))
+            line.sendall(f"GET /v1/jobs/{job.id}/events HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            lines.append(line)
+        until(lambda: api_events._open >= 5)
+        time.sleep(1.0)
+        before = _rss()
+        for _ in range(20):
+            assert server.http.get("/healthz", timeout=5).status_code == 200
+        time.sleep(1.0)
+        assert _rss() - before < 30e6
+    finally:
+        for line in lines:
+            line.close()
+    until(lambda: api_events._open == 0)  # their streams end with them
+
+
+def _rss() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def test_streams_are_limited(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_events, "MAX_STREAMS", 0)
+    answer = server.http.get(f"/v1/jobs/{Writer(server).id}/events")
+    refused(answer, 503, "events")
+    assert answer.headers["Retry-After"]
+
+
+def test_a_log_cut_short_is_read_to_its_last_whole_line(tmp_path: Path) -> None:
+    lines = [json.dumps({"id": i, "event": "log", "at": "", "data": {}}) for i in (1, 2, 3)]
+    path = tmp_path / "events.jsonl"
+    path.write_text(f"{lines[0]}\n{lines[1][:10]}\n{lines[1]}\n{lines[2][:5]}")
+    tail = Tail(path)
+    assert [e["id"] for e in tail.read()] == [1, 2] and tail.read() == []
+    with path.open("a") as stream:
+        stream.write(lines[2][5:] + "\n")
+    assert [e["id"] for e in tail.read()] == [3]
+    assert [e["id"] for e in events(tmp_path, after=2)] == [3] and events(tmp_path / "none") == []

@@ -1,0 +1,104 @@
+"""The same submission sent twice makes one job: keys of clients, each with the job it stands for.
+
+One small file a key holds the hash of the request's body and the id of the job, chosen before the job exists, so
+that a request repeated after a crash goes on where the first one ended. The file is locked while a request is being
+answered; the kernel frees the lock of a process that dies.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from operators.errors import InputError
+from recon.disk import sync
+from workers.refusals import InProgress
+from workers.store import new_id
+
+HEADER = "Idempotency-Key"
+KEPT_S = 24 * 3600.0
+
+
+@contextmanager
+def claim(folder: Path, owner: str | None, key: str, body: bytes) -> Iterator[str]:
+    """The id of the job that a key stands for, which exists if the request was answered before.
+
+    If the block raises, the key is forgotten: nothing was accepted.
+
+    Raises
+    ------
+    InputError
+        If the key is none, or was used within the last day with another body.
+    InProgress
+        If a request with this key is being answered.
+    """
+    if not re.fullmatch(r"[\x21-\x7e]{1,255}", key):
+        raise InputError("a key has 1 to 255 printable ASCII characters", field=HEADER, remedy="send a UUID")
+    folder.mkdir(exist_ok=True)
+    path = folder / (hashlib.sha256(f"{owner or ''}\0{key}".encode()).hexdigest() + ".json")
+    digest = hashlib.sha256(body).hexdigest()
+    with _locked(path) as stream:
+        entry = _entry(stream)
+        if entry is None:
+            entry = {"body": digest, "job": new_id(), "at": time.time()}
+            stream.truncate(0)
+            json.dump(entry, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+            sync(folder)
+        elif entry["body"] != digest:
+            raise InputError(
+                "this key was used with another body", field=HEADER, remedy="use a new key for another job"
+            )
+        try:
+            yield str(entry["job"])
+        except BaseException:
+            path.unlink()
+            raise
+
+
+def sweep(folder: Path) -> None:
+    """Forget keys that are too old to count."""
+    if not folder.is_dir():
+        return
+    for path in folder.glob("*.json"):
+        if time.time() - path.stat().st_mtime > KEPT_S:
+            try:
+                with _locked(path):
+                    path.unlink()
+            except InProgress:
+                continue  # in use this moment
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[IO[str]]:
+    while True:
+        with path.open("a+") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InProgress(
+                    "a request with this key is being answered", field=HEADER, remedy="send it again in a moment"
+                ) from error
+            if os.fstat(stream.fileno()).st_nlink == 0:  # forgotten while we opened it
+                continue
+            yield stream
+            return
+
+
+def _entry(stream: IO[str]) -> dict[str, Any] | None:
+    """What is stored, unless too old, or cut short by a crash, before which no job was made."""
+    stream.seek(0)
+    try:
+        entry: dict[str, Any] = json.load(stream)
+    except ValueError:
+        return None
+    return entry if time.time() - entry["at"] < KEPT_S else None

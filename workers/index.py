@@ -1,0 +1,123 @@
+"""All jobs in memory, kept in step with the folder: thousands of jobs are listed without opening their files."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from operators.errors import NotFound
+from workers.store import JobStore, Record
+
+log = logging.getLogger("recon.store")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What of a job's specification the service itself needs."""
+
+    uploads: frozenset[str]
+    notify: str | None
+
+
+class JobIndex:
+    """Records of all jobs, read again only where ``state.json`` was replaced since.
+
+    Parameters
+    ----------
+    store
+        Whose jobs.
+    """
+
+    def __init__(self, store: JobStore) -> None:
+        self.store = store
+        self._lock = threading.Lock()
+        self._seen: dict[str, tuple[tuple[int, int], Record]] = {}
+        self._broken: set[str] = set()
+        self._ordered: list[Record] = []
+        self._facts: dict[str, Facts] = {}
+        self._sizes: dict[str, int] = {}
+        self._peaks: dict[str, int] = {}
+
+    def records(self) -> list[Record]:
+        """All jobs, newest first, as they are now."""
+        with self._lock:
+            if self._refresh():
+                found = (record for _, record in self._seen.values())
+                self._ordered = sorted(found, key=lambda r: (r.created, r.id), reverse=True)
+            return self._ordered
+
+    def _refresh(self) -> bool:
+        names = {name for path in self.store.jobs.iterdir() if not (name := path.name).startswith(".")}
+        gone = self._seen.keys() - names
+        for name in gone:
+            del self._seen[name]
+            self._facts.pop(name, None)
+            self._sizes.pop(name, None)
+            self._peaks.pop(name, None)
+        changed = bool(gone)
+        for name in names:
+            known = self._seen.get(name)
+            if known is not None and known[1].terminal:
+                continue  # final states stay as they are
+            changed |= self._look(name, known[0] if known else None)
+        return changed
+
+    def _look(self, name: str, before: tuple[int, int] | None) -> bool:
+        try:
+            status = (self.store.jobs / name / "state.json").stat()
+            stamp = (status.st_mtime_ns, status.st_ino)
+            if stamp == before:
+                return False
+            self._seen[name] = (stamp, self.store.record(name))
+        except (NotFound, OSError, ValueError, TypeError) as error:
+            if name not in self._broken:  # once is enough
+                self._broken.add(name)
+                log.error("%s is no readable job: %s", self.store.jobs / name, error)
+            return False
+        return True
+
+    def facts(self, job_id: str) -> Facts:
+        """Uploads and webhook of a job; raises `NotFound`."""
+        known = self._facts.get(job_id)
+        if known is None:
+            spec = json.loads((self.store.folder(job_id) / "job.json").read_text())
+            acquisition = spec.get("acquisition")
+            files = [spec["input"]]
+            if isinstance(acquisition, dict):
+                files += [acquisition.get("mask"), acquisition.get("coil_maps")]
+            uploads = frozenset(f["upload"] for f in files if isinstance(f, dict) and f.get("upload"))
+            known = self._facts[job_id] = Facts(uploads, spec.get("notify"))
+        return known
+
+    def stored_bytes(self, record: Record) -> int:
+        """Bytes of a job's results."""
+        known = self._sizes.get(record.id)
+        if known is None:
+            known = folder_bytes(self.store.jobs / record.id / "output")
+            if record.terminal:
+                self._sizes[record.id] = known
+        return known
+
+    def peak_bytes(self, record: Record) -> int:
+        """Peak memory of a succeeded job as its report says; 0 where nothing is known."""
+        if record.state != "succeeded":
+            return 0
+        known = self._peaks.get(record.id)
+        if known is None:
+            try:
+                report = json.loads((self.store.jobs / record.id / "output" / "report.json").read_text())
+            except FileNotFoundError:
+                report = {}
+            known = self._peaks[record.id] = int(report.get("peak_memory_bytes") or 0)
+        return known
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of the files of a folder, without those of folders in it; 0 if there is none."""
+    try:
+        return sum(p.stat().st_size for p in folder.iterdir() if p.is_file())
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,136 @@
+"""Uploads that arrive in pieces: ``partial/ID`` grows until the announced length is there.
+
+The length of the file is the offset, so an upload that was interrupted anywhere goes on from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import IO, Any
+
+from operators.errors import Conflict, InputError, NotFound
+from recon.job import UPLOAD_ID
+from workers import files
+from workers.refusals import InProgress
+from workers.store import JobStore, new_id, timestamp
+
+KEPT_H = 24.0
+"""Hours without a new piece after which an unfinished upload is deleted."""
+
+
+@dataclass(frozen=True)
+class Partial:
+    """An upload that is not complete."""
+
+    id: str
+    length: int
+    sha256: str | None
+    owner: str | None
+    created: str
+
+
+def create(store: JobStore, length: int, sha256: str | None, owner: str | None) -> Partial:
+    """Begin an upload of `length` bytes."""
+    found = Partial(new_id(), length, sha256, owner, timestamp())
+    hidden = _root(store) / f".{found.id}"
+    hidden.mkdir(parents=True)
+    (hidden / "data").touch()
+    files.write_json(hidden / "partial.json", asdict(found))
+    hidden.rename(folder(store, found.id))
+    return found
+
+
+def find(store: JobStore, upload_id: str) -> Partial:
+    """An unfinished upload; raises `NotFound`."""
+    try:
+        if not re.fullmatch(UPLOAD_ID, upload_id):
+            raise FileNotFoundError
+        return Partial(**json.loads((folder(store, upload_id) / "partial.json").read_text()))
+    except FileNotFoundError as error:
+        raise NotFound(f"there is no upload {upload_id!r}", field="id", remedy="begin a new one") from error
+
+
+def offset(store: JobStore, partial: Partial) -> int:
+    """Bytes that have arrived."""
+    return (folder(store, partial.id) / "data").stat().st_size
+
+
+@contextmanager
+def appending(store: JobStore, partial: Partial, at: int) -> Iterator[IO[bytes]]:
+    """The file to append a piece to.
+
+    Raises
+    ------
+    Conflict
+        If `at` is not where the upload is.
+    InProgress
+        If another piece is arriving.
+    """
+    place = folder(store, partial.id)
+    with files.try_lock(place / "lock") as free:
+        if not free:
+            raise InProgress("another piece of this upload is arriving", field="Upload-Offset")
+        present = offset(store, partial)
+        if at != present:
+            raise Conflict(
+                f"{present} bytes are here, the piece begins at {at}",
+                field="Upload-Offset",
+                remedy="ask with HEAD where to go on",
+            )
+        with (place / "data").open("ab") as stream:
+            yield stream
+
+
+def complete(store: JobStore, partial: Partial) -> dict[str, Any]:
+    """Verify an upload that has all its bytes and publish it; a damaged one is deleted.
+
+    Raises
+    ------
+    InputError
+        If its sha256 is not the one announced.
+    """
+    place = folder(store, partial.id)
+    with (place / "data").open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if partial.sha256 not in (None, digest):
+        shutil.rmtree(place)
+        raise InputError(
+            f"sha256 {digest} arrived, {partial.sha256} was announced",
+            field="X-Checksum-SHA256",
+            remedy="upload the file again from its start",
+        )
+    return store.publish_upload(partial.id, place / "data", digest, owner=partial.owner)
+
+
+def reserved(store: JobStore) -> list[Partial]:
+    """All unfinished uploads."""
+    found = []
+    for path in _root(store).glob("[!.]*"):
+        try:
+            found.append(find(store, path.name))
+        except NotFound:
+            continue  # completed meanwhile
+    return found
+
+
+def expired(store: JobStore, now: datetime) -> list[Partial]:
+    """Unfinished uploads whose last piece is old."""
+    old = now - timedelta(hours=KEPT_H)
+    return [p for p in reserved(store) if (folder(store, p.id) / "data").stat().st_mtime < old.timestamp()]
+
+
+def _root(store: JobStore) -> Path:
+    return store.root / "partial"
+
+
+def folder(store: JobStore, upload_id: str) -> Path:
+    """Where an unfinished upload is."""
+    return _root(store) / upload_id

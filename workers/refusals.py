@@ -1,0 +1,59 @@
+"""Errors that only a service has; those of reconstruction are in `operators.errors`."""
+
+from __future__ import annotations
+
+from operators.errors import ReconError
+
+
+class Refusal(ReconError):
+    """A request that is refused; `headers` go with the answer."""
+
+    headers: dict[str, str] = {}  # noqa: RUF012 - read only
+    exit_code = 2
+
+
+class Unauthorized(Refusal):
+    """No key, or one that nobody has."""
+
+    code, status = "unauthorized", 401
+    headers = {"WWW-Authenticate": 'Bearer realm="recon"'}  # noqa: RUF012
+
+
+class Gone(Refusal):
+    """It was here, and has been deleted."""
+
+    code, status = "gone", 410
+
+
+class InProgress(Refusal):
+    """The same request is being answered right now."""
+
+    code, status = "in_progress", 409
+    headers = {"Retry-After": "1"}  # noqa: RUF012
+
+
+class TooManyJobs(Refusal):
+    """A key has as many unfinished jobs as it may have."""
+
+    code, status = "too_many_jobs", 429
+    headers = {"Retry-After": "30"}  # noqa: RUF012
+
+
+class StorageFull(Refusal):
+    """The disk, or a key's share of it, is too full to take more."""
+
+    code, status = "storage_full", 507
+
+
+class Stalled(Refusal):
+    """The request did not go on."""
+
+    code, status = "stalled", 408
+    headers = {"Connection": "close"}  # noqa: RUF012
+
+
+class Busy(Refusal):
+    """The service has as many open streams as it can serve."""
+
+    code, status = "busy", 503
+    headers = {"Retry-After": "5"}  # noqa: RUF012

@@ -1,0 +1,164 @@
+"""Deleting what is no longer wanted, leaving a note that it was here.
+
+A deleted job or upload leaves ``gone/KIND/ID.json``, so that a client is told 410 instead of 404. Jobs that are not
+finished, and uploads that such jobs use, are never deleted.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from operators.errors import Conflict, NotFound
+from recon.disk import sync
+from recon.job import UPLOAD_ID
+from workers import files, idempotency, partial
+from workers.index import JobIndex
+from workers.settings import Settings
+from workers.store import JobStore, Record, timestamp
+
+log = logging.getLogger("recon.retention")
+Kind = Literal["jobs", "uploads"]
+NOTE_DAYS = 90
+"""Notes of what was deleted are kept so long."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """What is left of something deleted."""
+
+    id: str
+    owner: str | None
+    at: str
+    reason: str
+
+
+def note(store: JobStore, kind: Kind, found_id: str) -> Note | None:
+    """The note of something deleted, if it was."""
+    if not re.fullmatch(UPLOAD_ID, found_id):
+        return None
+    try:
+        return Note(**json.loads((store.root / "gone" / kind / f"{found_id}.json").read_text()))
+    except FileNotFoundError:
+        return None
+
+
+def purge_job(store: JobStore, record: Record, reason: str) -> None:
+    """Delete a finished job and its results.
+
+    Raises
+    ------
+    Conflict
+        If it is not finished.
+    """
+    if not record.terminal:
+        raise Conflict(f"job {record.id} is {record.state}", field="state", remedy="cancel it first, purge it then")
+    delete(store, "jobs", store.folder(record.id), record.owner, reason)
+
+
+def delete_upload(index: JobIndex, upload_id: str, owner: str | None, reason: str) -> None:
+    """Delete an upload; raises `Conflict` if a job that is not finished uses it."""
+    with submitting(index.store, exclusive=True):
+        if upload_id in used(index, unfinished_only=True):
+            raise Conflict(f"upload {upload_id} is used by a job that is not finished", field="id")
+        delete(index.store, "uploads", index.store.upload(upload_id).parent, owner, reason)
+
+
+def delete(store: JobStore, kind: Kind, folder: Path, owner: str | None, reason: str) -> None:
+    """Delete a job's or an upload's folder: first the note, then out of sight at once, then the bytes."""
+    notes = store.root / "gone" / kind
+    notes.mkdir(parents=True, exist_ok=True)
+    files.write_json(notes / f"{folder.name}.json", vars(Note(folder.name, owner, timestamp(), reason)))
+    hidden = folder.with_name(f".gone-{folder.name}")
+    folder.rename(hidden)
+    sync(folder.parent)
+    shutil.rmtree(hidden, ignore_errors=True)
+
+
+@contextmanager
+def submitting(store: JobStore, *, exclusive: bool = False) -> Iterator[None]:
+    """Held while a job is made from uploads, and exclusively while uploads are deleted."""
+    with (store.root / "uploads.lock").open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+        yield
+
+
+def used(index: JobIndex, *, unfinished_only: bool) -> set[str]:
+    """Ids of the uploads that jobs use."""
+    found: set[str] = set()
+    for record in index.records():
+        if not (unfinished_only and record.terminal):
+            try:
+                found |= index.facts(record.id).uploads
+            except (NotFound, FileNotFoundError):
+                continue  # deleted meanwhile
+    return found
+
+
+def expires(record: Record, settings: Settings) -> str | None:
+    """When a finished job will be deleted."""
+    if record.finished is None or settings.retention_days == 0:
+        return None
+    return (datetime.fromisoformat(record.finished) + timedelta(days=settings.retention_days)).isoformat()
+
+
+def sweep(index: JobIndex, settings: Settings, now: datetime | None = None) -> None:
+    """Delete what has expired: finished jobs, uploads without a job, unfinished uploads, old keys and notes."""
+    now, store = now or datetime.now(UTC), index.store
+    for record in index.records():
+        until = expires(record, settings)
+        if until is not None and record.terminal and datetime.fromisoformat(until) <= now:
+            purge_job(store, record, f"it expired {settings.retention_days} days after its end")
+            log.info("job %s has expired", record.id)
+    if settings.upload_days:
+        _sweep_uploads(index, settings, now)
+    for upload in partial.expired(store, now):
+        delete(store, "uploads", partial.folder(store, upload.id), upload.owner, "it was not finished within a day")
+        log.info("unfinished upload %s has expired", upload.id)
+    idempotency.sweep(store.root / "idempotency")
+    _finish_interrupted(store)
+    for path in (store.root / "gone").glob("*/*.json"):
+        if time.time() - path.stat().st_mtime > NOTE_DAYS * 86400:
+            path.unlink()
+
+
+def _sweep_uploads(index: JobIndex, settings: Settings, now: datetime) -> None:
+    index_used = used(index, unfinished_only=False)  # fills the cache, so that the lock is held shortly
+    old = [
+        (path.name, meta["owner"])
+        for path in index.store.uploads.iterdir()
+        if not path.name.startswith(".") and path.name not in index_used
+        for meta in [upload_meta(index.store, path.name)]
+        if datetime.fromisoformat(meta["created"]) + timedelta(days=settings.upload_days) <= now
+    ]
+    with submitting(index.store, exclusive=True):
+        still_used = used(index, unfinished_only=False)
+        for upload_id, owner in old:
+            if upload_id not in still_used:
+                reason = f"no job used it for {settings.upload_days} days"
+                delete(index.store, "uploads", index.store.uploads / upload_id, owner, reason)
+                log.info("upload %s has expired", upload_id)
+
+
+def _finish_interrupted(store: JobStore) -> None:
+    """Remove what a deletion left when the process died in it."""
+    for folder in (store.jobs, store.uploads, store.root / "partial"):
+        for path in folder.glob(".gone-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def upload_meta(store: JobStore, upload_id: str) -> dict[str, Any]:
+    """Bytes, sha256, time and owner of an upload; raises `NotFound`."""
+    folder = store.upload(upload_id).parent
+    meta: dict[str, Any] = json.loads((folder / "meta.json").read_text())
+    return {"owner": None, **meta}
