@@ -66,7 +66,7 @@ def _references(value: Any) -> Iterator[str]:
             yield from _references(inner)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(data=st.data())
 def test_no_request_makes_the_server_fail(server: Server, schema: dict[str, Any], data: st.DataObject) -> None:
     path, documented, operation = data.draw(st.sampled_from(operations(schema)))
@@ -92,7 +92,7 @@ def test_no_request_makes_the_server_fail(server: Server, schema: dict[str, Any]
     _no_failure(answer, schema)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(data=st.data())
 def test_no_specification_makes_the_server_fail(server: Server, schema: dict[str, Any], data: st.DataObject) -> None:
     spec = job_body(_UPLOAD.setdefault(server.url, send(server.http)))
@@ -104,6 +104,30 @@ def test_no_specification_makes_the_server_fail(server: Server, schema: dict[str
             break
         place = place[key]
     _no_failure(server.http.post("/v1/jobs", content=json.dumps(spec).encode()), schema)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"name": "\\ud800"}',
+        '{"\\ud800": 1}',
+        '{"input": {"upload": "\\ud800"}}',
+        '{"name": "\\u0000", "input": {"path": "\\u0000"}}',
+        '{"seed": ' + "9" * 5000 + "}",
+        '{"seed": NaN, "input": Infinity}',
+        '{"seed": 1e999}',
+        "[" * 50_000 + "]" * 50_000,
+        '{"a":' * 900 + "1" + "}" * 900,
+        '{"notify": "http://[::1"}',
+        "\ufeff{}",
+        "null",
+    ],
+    ids=range(12),
+)
+def test_strange_json_is_refused(server: Server, schema: dict[str, Any], text: str) -> None:
+    answer = server.http.post("/v1/jobs", content=text.encode())
+    assert answer.status_code == 422, answer.text
+    _no_failure(answer, schema)
 
 
 _UPLOAD: dict[str, str] = {}
