@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # Test volumes for the demonstration, if a folder shared/data lies beside the checkout.
 export RECON_DATA ?= $(firstword $(wildcard $(dir $(CURDIR))shared/data))
 
-.PHONY: demo test test-all check format clean
+.PHONY: demo test test-all test-faults check format clean
 
 demo: $(READY)
 	$(BIN)/recon demo
@@ -16,6 +16,10 @@ test: check
 
 test-all: check
 	$(BIN)/python -m pytest -m ""
+
+# Breaks a deployment of its own in every way, for some minutes, and writes docs/reliability.md and .json.
+test-faults: $(READY)
+	$(BIN)/recon bench faults --out docs
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -11,10 +11,11 @@ from fastapi.responses import JSONResponse
 from redis.exceptions import RedisError
 from starlette.concurrency import run_in_threadpool
 
-from api import events, jobs, metrics, openapi, problems, submission, uploads
+from api import estimates, events, jobs, metrics, openapi, problems, submission, uploads
 from api.representation import represent
 from api.requests import Access, Requests
 from api.service import Service
+from recon.formats import sandbox
 from workers import retention, tasks
 from workers.background import Background
 from workers.reconcile import Reconciler
@@ -40,6 +41,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             Background("webhooks", webhooks.deliver_due, NOTIFY_EVERY_S),
         ]
         async with AsyncExitStack() as stack:
+            sandbox.shared.start()
+            stack.push_async_callback(run_in_threadpool, sandbox.shared.close)
             for work in background:
                 work.start()
                 stack.push_async_callback(run_in_threadpool, work.stop)
@@ -49,7 +52,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings, app.state.store, app.state.service = chosen, service.store, service
     problems.install(app)
     openapi.install(app)
-    for part in (uploads, submission, jobs, events, metrics):
+    for part in (uploads, submission, estimates, jobs, events, metrics):
         app.include_router(part.router)
 
     @app.get("/healthz", tags=["service"])

@@ -11,20 +11,18 @@ from operators.errors import ResourceLimit
 from recon.job import MAX_SPEC_BYTES
 from workers.refusals import Stalled
 
-STALLED_S = 60.0
-"""Without another byte."""
-
 
 async def chunks(request: Request) -> AsyncIterator[bytes]:
-    """The body as it comes; raises `Stalled` when nothing more does."""
+    """The body as it comes; raises `Stalled` when nothing does for the settings' ``idle_s``."""
+    idle_s: int = request.app.state.settings.idle_s
     stream = request.stream()
     while True:
         try:
-            chunk = await asyncio.wait_for(anext(stream), STALLED_S)
+            chunk = await asyncio.wait_for(anext(stream), idle_s)
         except StopAsyncIteration:
             return
         except TimeoutError as error:
-            raise Stalled(f"nothing arrived for {STALLED_S:g} s", field="body", remedy="send it again") from error
+            raise Stalled(f"nothing arrived for {idle_s} s", field="body", remedy="send it again") from error
         yield chunk
 
 

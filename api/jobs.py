@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from api import pages, waiting
+from api import pages, ranges, waiting
 from api.representation import answer, etag, matches, represent
 from api.service import key_of, owns, service
 from operators.errors import Conflict, NotFound
@@ -124,6 +124,9 @@ def result(request: Request, job_id: str, name: str) -> Response:
     file = next((p for p in found.store.output(job_id).iterdir() if p.name == name), None)
     if file is None:
         raise NotFound(f"job {job_id} has no result {name!r}", field="name", remedy="see the manifest")
+    refusal = ranges.refusal(request, file.stat().st_size)
+    if refusal is not None:
+        return refusal
     media = MEDIA_TYPES.get(file.suffix, "application/octet-stream")
     return FileResponse(file, media_type=media, filename=name, headers={"X-Content-Type-Options": "nosniff"})
 

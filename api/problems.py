@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextvars import ContextVar
 from typing import Any
 
@@ -9,10 +10,12 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from operators.errors import ReconError
 from workers.refusals import Refusal
 
+log = logging.getLogger("recon.api")
 TYPE = "https://diffusion-recon.invalid/problems/"
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """Of the request being answered."""
@@ -54,6 +57,11 @@ def install(app: FastAPI) -> None:
         first = error.errors()[0]
         field = ".".join(str(p) for p in first["loc"])
         return problem(422, "invalid_input", first["msg"], field=field, instance=request.url.path)
+
+    @app.exception_handler(ClientDisconnect)
+    async def of_departed(request: Request, error: ClientDisconnect) -> JSONResponse:
+        log.info("%s: the client left (%s)", request.url.path, type(error).__name__)
+        return problem(400, "incomplete", "the client left before the body was whole", instance=request.url.path)
 
     @app.exception_handler(HTTPException)
     async def of_http(request: Request, error: HTTPException) -> JSONResponse:

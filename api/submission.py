@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from kombu.exceptions import OperationalError
 from starlette.concurrency import run_in_threadpool
 
-from api import bodies, waiting
+from api import bodies, strict_json, waiting
 from api.representation import answer
 from api.service import Service, key_of, service
 from operators.errors import BackendUnavailable, InputError, NotFound
-from recon.formats import reader
+from recon import plan
+from recon.formats import sandbox
 from recon.job import JobSpec
 from recon.methods import Diffusion
+from recon.plan import Plan
 from workers import addresses, idempotency, retention, tasks
 from workers.keys import Key
 from workers.store import Record
@@ -69,10 +68,10 @@ def accept(found: Service, key: Key | None, body: bytes, once: str | None) -> Re
 
 
 def _make(found: Service, key: Key | None, body: bytes, job_id: str | None) -> Record:
-    spec = JobSpec.parse(_json(body), "the request")
+    spec = JobSpec.parse(strict_json.parse(body), "the request")
     _check_notify(found, spec)
     with found.usage.one_more_job(key), retention.submitting(found.store):
-        _check_files(found, key, spec)
+        plan.require_fit(checked(found, key, spec))
         record = found.store.create(spec, job_id, key.name if key else None)
     try:
         tasks.enqueue(record.id, record.priority)
@@ -84,14 +83,8 @@ def _make(found: Service, key: Key | None, body: bytes, job_id: str | None) -> R
     return record
 
 
-def _json(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"the body is not JSON: {error}", field="body") from error
-
-
-def _check_files(found: Service, key: Key | None, spec: JobSpec) -> None:
+def checked(found: Service, key: Key | None, spec: JobSpec) -> Plan:
+    """Everything that can be refused at submission is, with the reason; the plan of what remains."""
     for name, file in spec.files().items():
         if file.upload is None:
             raise InputError(
@@ -107,7 +100,7 @@ def _check_files(found: Service, key: Key | None, spec: JobSpec) -> None:
                 field=f"method.{name}",
                 remedy="leave it out or name an installed prior, or run the job with `recon run`",
             )
-    reader.check(spec, found.store.job_files(spec))
+    return plan.make(spec, sandbox.shared.check(spec, found.store.job_files(spec)))
 
 
 def _check_notify(found: Service, spec: JobSpec) -> None:

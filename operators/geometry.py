@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from operators.errors import GeometryError
 
+MATRIX_LIMIT_BYTES = 3 * 2**30
+"""Above this estimate the system matrix is not built and ASTRA projects slice by slice."""
+
 
 @dataclass(frozen=True)
 class ParallelBeam:
@@ -134,3 +137,20 @@ def check_angles(angles_rad: tuple[float, ...]) -> None:
         raise GeometryError(
             f"all {len(angles_rad)} angles are {largest:g} rad", field="angles_rad", remedy="angles must differ"
         )
+
+
+def kernel(g: ParallelBeam) -> str:
+    """ASTRA's name of the projector that a geometry gets."""
+    if not isinstance(g, FanBeam):
+        return "linear"
+    # ASTRA's area-weighted fan kernel has no vector form, which a shifted detector needs.
+    return "strip_fanflat" if g.detector_shift_mm == 0.0 else "line_fanflat"
+
+
+def estimated_matrix_bytes(g: ParallelBeam) -> int:
+    """Bytes of the matrix and its transpose: non-zeros a pixel and view, measured for each kernel, times 16."""
+    finer = max(1.0, g.pixel_mm * g.magnification / g.detector_mm)
+    per_pixel = {"linear": 1.9, "strip_fanflat": 1.5 + finer, "line_fanflat": 1.5}[kernel(g)]
+    if kernel(g) != "strip_fanflat":
+        per_pixel *= finer
+    return int(per_pixel * g.rows * g.cols * len(g.angles_rad) * 16)

@@ -22,13 +22,10 @@ from torch import Tensor
 
 from operators import system_matrix
 from operators.errors import BackendUnavailable
-from operators.geometry import FanBeam, ParallelBeam
+from operators.geometry import MATRIX_LIMIT_BYTES, FanBeam, ParallelBeam, estimated_matrix_bytes, kernel
 from operators.interrupt import checkpoint
 from operators.linear import LinearOperator, Space
 from operators.preconditioner import projection_spectrum
-
-MATRIX_LIMIT_BYTES = 3 * 2**30
-"""Above this estimate the matrix is not built and ASTRA projects slice by slice."""
 
 Backend = Literal["auto", "matrix", "astra", "cuda"]
 
@@ -116,15 +113,8 @@ class Projector:
     def __init__(self, geometry: ParallelBeam) -> None:
         self.volume_geometry = volume_geometry(geometry)
         self.projection_geometry = projection_geometry(geometry)
-        self.id = int(astra.create_projector(_kernel(geometry), self.projection_geometry, self.volume_geometry))
+        self.id = int(astra.create_projector(kernel(geometry), self.projection_geometry, self.volume_geometry))
         weakref.finalize(self, astra.projector.delete, self.id)
-
-
-def _kernel(geometry: ParallelBeam) -> str:
-    if not isinstance(geometry, FanBeam):
-        return "linear"
-    # ASTRA's area-weighted fan kernel has no vector form, which a shifted detector needs.
-    return "strip_fanflat" if geometry.detector_shift_mm == 0.0 else "line_fanflat"
 
 
 def volume_geometry(g: ParallelBeam) -> dict[str, object]:
@@ -162,12 +152,3 @@ def view_vectors(g: ParallelBeam) -> NDArray[np.float64]:
             [toward * g.source_origin_mm, centre - toward * g.origin_detector_mm, along * g.detector_mm], axis=1
         )
     return np.concatenate([toward, centre, along * g.detector_mm], axis=1)
-
-
-def estimated_matrix_bytes(g: ParallelBeam) -> int:
-    """Bytes of the matrix and its transpose: non-zeros a pixel and view, measured for each kernel, times 16."""
-    finer = max(1.0, g.pixel_mm * g.magnification / g.detector_mm)
-    per_pixel = {"linear": 1.9, "strip_fanflat": 1.5 + finer, "line_fanflat": 1.5}[_kernel(g)]
-    if _kernel(g) != "strip_fanflat":
-        per_pixel *= finer
-    return int(per_pixel * g.rows * g.cols * len(g.angles_rad) * 16)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from operators.errors import GeometryError, InputError
 from operators.geometry import FanBeam, ParallelBeam
-from recon.job import CTFan, CTParallel, MRIResolution
+from recon.job import AngleRange, AnyAcquisition, CTFan, CTParallel, MRICartesian, MRIResolution, Simulation
 
 WATER_PER_MM = 0.02
 """Attenuation of water near 60 keV in 1/mm, used for simulation."""
@@ -117,3 +117,49 @@ def finer_affine(
         first = factor * size // 2 - factor * (size // 2)
         finer[:3, 3] -= first * finer[:3, axis]
     return finer
+
+
+def simulated_ct(
+    shape: Sequence[int], affine: NDArray[np.float64], given: CTParallel | CTFan, settings: Simulation
+) -> tuple[CTParallel | CTFan, int]:
+    """The acquisition that measures a CT volume ``(slices, rows, cols)``, completed from it, and its detectors."""
+    _, rows, cols = shape
+    col_mm, _, slice_mm = voxel_size(affine)
+    magnification = 1.0
+    if isinstance(given, CTFan):
+        source = given.source_origin_mm or 4.0 * max(rows, cols) * col_mm
+        behind = given.origin_detector_mm if given.origin_detector_mm is not None else source
+        given = given.model_copy(update={"source_origin_mm": source, "origin_detector_mm": behind})
+        magnification = (source + behind) / source
+    turn = 2 * math.pi if isinstance(given, CTFan) else math.pi
+    detector_mm = given.detector_mm or col_mm * magnification
+    acquisition = given.model_copy(
+        update={
+            "rows": rows,
+            "cols": cols,
+            "pixel_mm": col_mm,
+            "slice_mm": slice_mm,
+            "detector_mm": detector_mm,
+            "mu_water_per_mm": given.mu_water_per_mm or WATER_PER_MM,
+            "angles_rad": given.angles_rad or AngleRange(stop_rad=turn, count=settings.views),
+            "photons": settings.photons,
+        }
+    )
+    # The detector sees the image's corners, and a margin for the fan's widening.
+    reach = 1.15 if isinstance(given, CTFan) else 1.0
+    return acquisition, math.ceil(reach * math.hypot(rows, cols) * col_mm * magnification / detector_mm) + 2
+
+
+def simulated(
+    shape: Sequence[int], affine: NDArray[np.float64], given: AnyAcquisition, settings: Simulation
+) -> tuple[AnyAcquisition, tuple[int, ...]]:
+    """The acquisition that measures a volume ``(slices, rows, cols)``, and the shape of what it measures."""
+    slices, rows, cols = shape
+    if isinstance(given, MRICartesian):
+        return given, (slices, settings.coils, rows, cols)
+    if isinstance(given, MRIResolution):
+        f = given.factor
+        return given, (slices, rows // f, cols // f) if given.direction == "plane" else (slices // f, rows, cols)
+    acquisition, detectors = simulated_ct(shape, affine, given, settings)
+    ct_geometry(acquisition, detectors)
+    return acquisition, (slices, len(acquisition.angles() or ()), detectors)

@@ -5,6 +5,7 @@ Units are in the field names. Importing this module loads neither torch nor ASTR
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -277,6 +278,11 @@ class JobSpec(_Part):
             ) from error
         spec = cls.parse(value, str(path))
         return spec.with_base(path.parent)
+
+    def sha256(self) -> str:
+        """Of the specification as it was written, whatever the order of its fields."""
+        value = self.model_dump(mode="json", exclude_unset=True)
+        return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
     def files(self) -> dict[str, File]:
         """Every file the job needs, by dotted field name."""

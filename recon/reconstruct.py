@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import resource
 import shutil
 import time
 from collections.abc import Callable, Generator, Mapping
@@ -23,7 +22,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from operators.errors import Conflict, Diverged, InputError
-from recon import calibration, defaults, slabs, versions
+from recon import calibration, defaults, peak, plan, slabs, versions
 from recon import model as models
 from recon.disk import sync
 from recon.formats import nifti, reader
@@ -85,8 +84,10 @@ def reconstruct(
     if out.exists():
         raise Conflict(f"{out} exists already", field="output", remedy="choose another folder or remove it")
     started = time.monotonic()
+    peak.reset()
     yield JobProgress(0.0, "reading")
     measurement = reader.read(spec, files)
+    planned = plan.make(spec, reader.outline(measurement, files))
     yield JobProgress(0.02, "modelling")
     model = models.build(measurement)
     shelf = slabs.Shelf(work or beside(out))
@@ -124,6 +125,7 @@ def reconstruct(
     volume, baselines = model.arranged(volume), {k: model.arranged(v) for k, v in baselines.items()}
     report = {
         "name": spec.name,
+        "spec_sha256": spec.sha256(),
         "method": method.model_dump(mode="json"),
         "acquisition": measurement.acquisition.model_dump(mode="json", exclude_none=True),
         "seed": spec.seed,
@@ -143,7 +145,12 @@ def reconstruct(
         "notes": notes,
         "provenance": measurement.provenance,
         "seconds": {"solve": round(solve_s, 3), "total": round(time.monotonic() - started, 3)},
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_memory_bytes": peak.resident_bytes(),
+        "memory": {
+            "peak_bytes": peak.resident_bytes(),
+            "planned_bytes": planned.memory_bytes,
+            "planned": planned.memory,
+        },
         "versions": versions.installed(),
     }
     _publish(spec, model, volume, baselines, report, out)

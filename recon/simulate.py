@@ -6,7 +6,6 @@ The projector that makes the data also reconstructs it, so results are better th
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,8 @@ from torch import Tensor
 from operators.fourier import CartesianMRI
 from operators.linear import random_element
 from operators.tomography import Tomography
-from recon.geometry import WATER_PER_MM, check_divisible, ct_geometry, voxel_size
-from recon.job import AngleRange, AnyAcquisition, CTFan, CTParallel, MRICartesian, MRIResolution, Simulation
+from recon.geometry import WATER_PER_MM, check_divisible, ct_geometry, simulated_ct, voxel_size
+from recon.job import AnyAcquisition, CTFan, CTParallel, MRICartesian, MRIResolution, Simulation
 from recon.measurement import Measurement
 from recon.planes import from_planes, in_planes, resolution_operator
 
@@ -54,32 +53,8 @@ def simulate(volume: Volume, affine: Affine, acquisition: AnyAcquisition, settin
 def _ct(
     volume: Volume, affine: Affine, given: CTParallel | CTFan, settings: Simulation, provenance: dict[str, Any]
 ) -> Measurement:
-    _, rows, cols = volume.shape
-    col_mm, _, slice_mm = voxel_size(affine)
-    magnification = 1.0
-    if isinstance(given, CTFan):
-        source = given.source_origin_mm or 4.0 * max(rows, cols) * col_mm
-        behind = given.origin_detector_mm if given.origin_detector_mm is not None else source
-        given = given.model_copy(update={"source_origin_mm": source, "origin_detector_mm": behind})
-        magnification = (source + behind) / source
-    turn = 2 * math.pi if isinstance(given, CTFan) else math.pi
-    detector_mm = given.detector_mm or col_mm * magnification
-    mu_water = given.mu_water_per_mm or WATER_PER_MM
-    acquisition = given.model_copy(
-        update={
-            "rows": rows,
-            "cols": cols,
-            "pixel_mm": col_mm,
-            "slice_mm": slice_mm,
-            "detector_mm": detector_mm,
-            "mu_water_per_mm": mu_water,
-            "angles_rad": given.angles_rad or AngleRange(stop_rad=turn, count=settings.views),
-            "photons": settings.photons,
-        }
-    )
-    # The detector sees the image's corners, and a margin for the fan's widening.
-    reach = 1.15 if isinstance(given, CTFan) else 1.0
-    detectors = math.ceil(reach * math.hypot(rows, cols) * col_mm * magnification / detector_mm) + 2
+    acquisition, detectors = simulated_ct(volume.shape, affine, given, settings)
+    mu_water = acquisition.mu_water_per_mm or WATER_PER_MM
     attenuation = torch.from_numpy(mu_water * (1 + volume / 1000)).clamp(min=0)
     line_integrals = Tomography(ct_geometry(acquisition, detectors)).forward(attenuation)
     noise_std = 0.0

@@ -15,7 +15,6 @@ from typing import Any
 import httpx
 import pytest
 
-from api import bodies
 from recon import transfer
 from recon.client import Client
 from tests.serving import Server, job_body, refused, send, serving, sinogram
@@ -137,10 +136,10 @@ def test_an_upload_can_be_deleted(server: Server) -> None:
     refused(server.http.delete(f"/v1/uploads/{upload}"), 410)
 
 
-def test_a_body_that_does_not_go_on_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "STALLED_S", 0.3)
-    address = httpx.URL(server.url)
-    with socket.create_connection((address.host, int(address.port or 80)), timeout=20) as line:
-        line.sendall(b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
-        assert b" 408 " in line.recv(65536).splitlines()[0]
-    assert not list(server.store.uploads.glob(".*"))  # nothing half-received stays
+def test_a_body_that_does_not_go_on_is_given_up(tmp_path: Path) -> None:
+    with serving(tmp_path / "store", idle_s=1) as server:
+        address = httpx.URL(server.url)
+        with socket.create_connection((address.host, int(address.port or 80)), timeout=20) as line:
+            line.sendall(b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
+            assert b" 408 " in line.recv(65536).splitlines()[0]
+        assert not list(server.store.uploads.glob(".*"))  # nothing half-received stays

@@ -14,10 +14,10 @@ from operators.coils import calibration_width, espirit_maps
 from operators.differences import gradient, gradient_adjoint
 from operators.errors import BackendUnavailable, GeometryError, InputError
 from operators.fourier import CartesianMRI, fourier, inverse_fourier
-from operators.geometry import FanBeam, ParallelBeam
+from operators.geometry import FanBeam, ParallelBeam, estimated_matrix_bytes
 from operators.linear import LinearOperator, Space, conjugate_gradient, dot_product_error, random_element
 from operators.resolution import Resolution, SlabAverage, Truncation
-from operators.tomography import Tomography, estimated_matrix_bytes
+from operators.tomography import Tomography
 from tests.conftest import disc
 
 

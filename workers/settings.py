@@ -24,6 +24,8 @@ class Settings:
     keys: Path | None = None
     """File of the API keys; without one everybody may do everything."""
     webhook_secret: str | None = field(default=None, repr=False)
+    idle_s: int = 60
+    """A client that sends nothing for so long is cut off."""
     webhook_allow: str = ""
     """Networks, comma-separated, that webhooks may reach although they are not public."""
 
@@ -40,6 +42,7 @@ class Settings:
             upload_days=_integer("RECON_UPLOAD_DAYS", 7, "days"),
             keys=Path(keys).resolve() if keys else None,
             webhook_secret=os.environ.get("RECON_WEBHOOK_SECRET") or None,
+            idle_s=_integer("RECON_IDLE_S", 60, "seconds"),
             webhook_allow=os.environ.get("RECON_WEBHOOK_ALLOW", ""),
         )
 

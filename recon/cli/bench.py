@@ -13,7 +13,7 @@ import typer
 
 from operators.errors import InputError
 from recon.cli.local import slice_range
-from recon.cli.show import console, table
+from recon.cli.show import console, errors, table
 
 Json = Annotated[Path | None, typer.Option("--json", help="Also write the rows to this file.")]
 
@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
     group.command()(familiarity)
     group.command()(boundary)
     group.command()(quality)
+    group.command()(faults)
     app.add_typer(group, name="bench")
 
 
@@ -239,6 +240,46 @@ def familiarity(
     ]
     table(["prior", "images", "trained on such", "slices", "lowest", "median", "highest"], shown, machine())
     _write(json_file, [asdict(r) for r in rows])
+
+
+def faults(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for reliability.md and reliability.json.")],
+    only: Annotated[str | None, typer.Option(help="Scenarios, comma-separated; all when not given.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Jobs of the batch whose workers are killed.")] = 50,
+    kills: Annotated[int, typer.Option(min=0)] = 20,
+    submitters: Annotated[int, typer.Option(min=1)] = 200,
+    queued: Annotated[int, typer.Option(min=1)] = 1000,
+    rate: Annotated[int, typer.Option(min=1, help="Submissions a second.")] = 50,
+    requests: Annotated[int, typer.Option(min=100)] = 10_000,
+    iterations: Annotated[int, typer.Option(min=1, help="Of jobs that take their time.")] = 150,
+    settle_s: Annotated[float, typer.Option(help="Patience with the jobs of one scenario.")] = 400.0,
+    keep: Annotated[Path | None, typer.Option(help="Keep stores and logs in this new folder.")] = None,
+) -> None:
+    """Break a deployment in every way and count what it lost; exit status 1 unless every target is met."""
+    import tempfile
+    import time
+
+    from recon.bench import reliability
+    from recon.bench.faults import Scale
+
+    scale = Scale(jobs, kills, submitters, queued, rate, requests, iterations, settle_s)
+    began, outcomes = time.monotonic(), []
+    wanted = None if only is None else [name.strip().replace("-", "_") for name in only.split(",")]
+    with tempfile.TemporaryDirectory(prefix="recon-faults-") as temporary:
+        for outcome in reliability.scenarios(keep or Path(temporary), scale, wanted):
+            outcomes.append(outcome)
+            console.print(
+                f"{outcome.name}: {outcome.accepted} accepted, {outcome.finished} finished, {outcome.lost} lost,"
+                f" {outcome.duplicated} duplicated, {outcome.corrupted} corrupted, {outcome.faults} faults,"
+                f" {outcome.seconds:.0f} s {outcome.measured or ''}",
+                highlight=False,
+            )
+    reliability.write(out, outcomes, scale, machine(), began)
+    missed = reliability.failures(outcomes)
+    for line in missed:
+        errors.print(f"missed: {line}", highlight=False)
+    if missed:
+        raise typer.Exit(1)
 
 
 def machine() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,11 +9,11 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from operators.errors import Conflict, InputError, ReconError
+from operators.errors import InputError
+from recon.cli.batch import batch
+from recon.cli.plan import plan
 from recon.cli.show import bar, console, detail, errors, summary, table
 from recon.job import JobSpec
-
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -22,6 +21,7 @@ def register(app: typer.Typer) -> None:
     app.command()(run)
     app.command()(batch)
     app.command()(simulate)
+    app.command()(plan)
     app.command()(doctor)
 
 
@@ -35,44 +35,6 @@ def run(
     with bar() as progress:
         report = _reconstruct(job, target, progress, spec.stem)
     console.print(f"{target}: {summary(report)}", highlight=False, soft_wrap=True)
-
-
-def batch(
-    specs: Annotated[list[Path], typer.Argument(help="Job specifications.")],
-    out: Out,
-    resume: Annotated[bool, typer.Option("--resume", help="Skip jobs whose results exist.")] = False,
-) -> None:
-    """Reconstruct many jobs; one that fails does not stop the rest. Exit status 1 if any failed."""
-    doubles = sorted({p.stem for p in specs if [q.stem for q in specs].count(p.stem) > 1})
-    if doubles:
-        raise InputError(f"two specifications are named {doubles[0]!r}", field="specs", remedy="rename one of them")
-    rows, failed = [], 0
-    with bar() as progress:
-        whole = progress.add_task("all jobs", total=len(specs), detail="")
-        for path in specs:
-            try:
-                outcome = _one_of_batch(path, out / path.stem, progress, resume=resume)
-            except ReconError as error:
-                failed += 1
-                outcome = f"failed: {error}"
-            rows.append([path.stem, outcome])
-            progress.advance(whole)
-    table(["job", "outcome"], rows, title=f"{len(specs) - failed} of {len(specs)} jobs done, results in {out}")
-    if failed:
-        raise typer.Exit(1)
-
-
-def _one_of_batch(path: Path, target: Path, progress: Any, *, resume: bool) -> str:
-    job = JobSpec.read(path)
-    if resume and target.exists():
-        if json.loads((target / "job.json").read_text()) != job.model_dump(mode="json", exclude_unset=True):
-            raise Conflict(
-                f"{target} holds results of another specification",
-                field="out",
-                remedy="remove it, or use another --out",
-            )
-        return "done before"
-    return summary(_reconstruct(job, target, progress, path.stem))
 
 
 def _reconstruct(job: JobSpec, target: Path, progress: Any, label: str) -> dict[str, Any]:

@@ -13,7 +13,15 @@ from pydantic import ValidationError
 from operators.errors import GeometryError, InputError, ResourceLimit
 from recon.formats import dxchange, hdf5, htc, nifti, numpy_files
 from recon.formats.safety import check_finite, check_size, real, stack
-from recon.geometry import check_divisible, ct_geometry, finer_affine, finer_shape, shifted_affine, voxel_size
+from recon.geometry import (
+    check_divisible,
+    ct_geometry,
+    finer_affine,
+    finer_shape,
+    shifted_affine,
+    simulated,
+    voxel_size,
+)
 from recon.job import (
     FORMATS,
     AnyAcquisition,
@@ -28,6 +36,7 @@ from recon.job import (
     invalid,
 )
 from recon.measurement import Measurement
+from recon.outline import Outline
 
 _CT_AXES = "(slices, angles, detectors)"
 _MRI_AXES = "(slices, coils, rows, cols)"
@@ -64,14 +73,37 @@ def read(spec: JobSpec, files: Mapping[str, Path]) -> Measurement:
     return _measured(spec, files)
 
 
-def check(spec: JobSpec, files: Mapping[str, Path]) -> None:
-    """Everything `read` would refuse, and an impossible geometry, found without torch: for the API."""
+def check(spec: JobSpec, files: Mapping[str, Path]) -> Outline:
+    """Everything `read` would refuse, and an impossible geometry, found without torch: for the API and for plans."""
     if _is_known_volume(spec, files):
-        _check_methods(spec, _known_volume(files["input"], spec)[2])
-        return
+        volume, affine, acquisition = _known_volume(files["input"], spec)
+        _check_methods(spec, acquisition)
+        acquisition, shape = simulated(volume.shape, affine, acquisition, spec.input.simulate or Simulation())
+        return Outline(
+            acquisition=acquisition,
+            shape=shape,
+            source_bytes=max(_source_bytes(files["input"]), volume.nbytes),
+            known=True,
+        )
     measurement = _measured(spec, files)
     if isinstance(measurement.acquisition, CTParallel | CTFan):
         ct_geometry(measurement.acquisition, measurement.data.shape[2])
+    return outline(measurement, files)
+
+
+def outline(measurement: Measurement, files: Mapping[str, Path]) -> Outline:
+    """The outline of a measurement that was read."""
+    return Outline(
+        acquisition=measurement.acquisition,
+        shape=measurement.data.shape,
+        source_bytes=max(_source_bytes(files["input"]), measurement.data.nbytes),
+        known=measurement.truth is not None,
+        coil_maps=measurement.coil_maps is not None,
+    )
+
+
+def _source_bytes(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
 
 
 SIMULATED = "simulated from a known volume with the operator that reconstructs it: expect less from measured data"

@@ -1,0 +1,52 @@
+"""``recon plan``: what a job will take."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from operators.errors import InputError
+from recon.cli.show import console, table
+from recon.job import JobSpec
+
+
+def plan(
+    spec: Annotated[Path | None, typer.Argument(help="Job specification, YAML or JSON.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    calibrate: Annotated[
+        Path | None, typer.Option(help="Measure this machine and write its table here; RECON_PLAN names it later.")
+    ] = None,
+) -> None:
+    """Memory, time and chunks of a job, without running it; exit status 2 if it does not fit into memory."""
+    from recon import plan as planning
+
+    if calibrate is not None:
+        from recon.calibrate_plan import calibrated
+
+        planning.write_table(calibrate, calibrated())
+        console.print(f"{calibrate}: use it with RECON_PLAN={calibrate}", highlight=False, soft_wrap=True)
+    if spec is None:
+        if calibrate is None:
+            raise InputError("nothing to plan", field="spec", remedy="give a specification, or --calibrate FILE")
+        return
+    from recon.formats import reader
+    from recon.reconstruct import local_files
+
+    job = JobSpec.read(spec)
+    found = planning.make(job, reader.check(job, local_files(job)))
+    if as_json:
+        console.print_json(json.dumps(found.model_dump(mode="json")))
+    else:
+        rows = [[name, f"{size / 1e9:.2f}"] for name, size in found.memory.items()]
+        rows.append(["together", f"{found.memory_bytes / 1e9:.2f}"])
+        table(["memory", "GB"], rows, f"{found.method}, {' x '.join(map(str, found.shape))} voxels")
+        parts = "at once" if found.chunks == 1 else f"in {found.chunks} parts, {found.at_once} at once"
+        console.print(
+            f"{found.slices} slices {parts}; {found.network_evaluations} network evaluations;"
+            f" about {found.seconds:.0f} s",
+            highlight=False,
+        )
+    planning.require_fit(found)

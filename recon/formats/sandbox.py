@@ -1,0 +1,220 @@
+"""Checking untrusted files in processes of their own, with limits on memory and time.
+
+A helper, ``python -m recon.formats.sandbox``, has the readers imported and answers one check after the other, so that
+a check costs milliseconds. A damaged file can crash its helper, or exhaust what the helper may use: the answer is an
+error like any other, the process that asked goes on, and the next check gets a new helper.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import resource
+import select
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from operators.errors import GeometryError, InputError, ReconError, ResourceLimit
+from recon.formats.safety import limit_bytes
+from recon.job import JobSpec
+from recon.outline import Outline
+
+CPU_S = 120
+"""Computing time of a check; decompressing and reading 8 GB takes about half."""
+WALL_S = 300.0
+"""Waiting for the disk included."""
+AT_ONCE = 4
+"""Helpers, at most; further checks wait."""
+CHECKS = 200
+"""Of one helper: then its memory is in pieces, and another takes its place."""
+log = logging.getLogger("recon.sandbox")
+_ERRORS = {kind.code: kind for kind in (InputError, GeometryError, ResourceLimit)}
+
+
+def memory_limit() -> int:
+    """Bytes of address space a check may use: some copies of the largest array, at most half of the machine."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return int(min(2 * 2**30 + 4 * limit_bytes(), max(physical // 2, 2**30)))
+
+
+class Sandbox:
+    """Helpers that check files, started as they are needed. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._slots = threading.BoundedSemaphore(AT_ONCE)
+        self._idle: queue.LifoQueue[_Helper] = queue.LifoQueue()
+
+    def check(self, spec: JobSpec, files: Mapping[str, Path]) -> Outline:
+        """`recon.formats.reader.check`, in another process.
+
+        Raises
+        ------
+        InputError
+            What the check found, or that it crashed or took too long.
+        ResourceLimit
+            Also when reading needs more memory than a check may use.
+        """
+        question = {
+            "spec": spec.model_dump(mode="json", exclude_unset=True),
+            "files": {name: str(path) for name, path in files.items()},
+            "bytes": memory_limit(),
+        }
+        with self._slots:
+            helper = self._take()
+            answer = helper.ask(question)
+            if helper.usable:
+                self._idle.put(helper)
+            else:
+                helper.end()
+        if answer is None:
+            raise InputError(
+                f"a file of the job made its reader crash, or take more than {CPU_S} s",
+                field="input",
+                remedy="the file is damaged, or far too large; read it with `recon run` to see more",
+            )
+        if "outline" in answer:
+            return Outline.model_validate(answer["outline"])
+        raise _ERRORS.get(answer["code"], InputError)(answer["message"], field=answer["field"], remedy=answer["remedy"])
+
+    def start(self) -> None:
+        """Start a helper now, so that the first check need not wait for it."""
+        self._idle.put(self._take())
+
+    def close(self) -> None:
+        """End the helpers that are idle; the others end with this process."""
+        while not self._idle.empty():
+            self._idle.get_nowait().end()
+
+    def _take(self) -> _Helper:
+        """A helper that lives."""
+        while True:
+            try:
+                helper = self._idle.get_nowait()
+            except queue.Empty:
+                return _Helper()
+            if helper.usable:
+                return helper
+            helper.end()
+
+
+class _Helper:
+    """One process; it ends when its input does."""
+
+    def __init__(self) -> None:
+        self._checks = 0
+        self._broken = False
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "recon.formats.sandbox"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+            start_new_session=True,  # a Ctrl-C in the terminal ends it through us
+        )
+
+    @property
+    def usable(self) -> bool:
+        """Whether another check can be asked of it."""
+        return not self._broken and self._checks < CHECKS and self._process.poll() is None
+
+    def ask(self, question: dict[str, Any]) -> dict[str, Any] | None:
+        """The answer; None if the process died or took too long over it, and must not be used again."""
+        self._checks += 1
+        assert self._process.stdin is not None
+        try:
+            _send(self._process.stdin.fileno(), question)
+            line = self._read_line()
+            answer: dict[str, Any] = json.loads(line)
+        except (OSError, ValueError) as error:
+            log.error("a check of files has no answer: %s", error)
+            self._broken = True
+            return None
+        return answer
+
+    def end(self) -> None:
+        """Stop the process, if it still runs."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+
+    def _read_line(self) -> bytes:
+        assert self._process.stdout is not None
+        descriptor, line = self._process.stdout.fileno(), b""
+        poll = select.poll()  # select() itself knows no descriptors beyond 1024
+        poll.register(descriptor, select.POLLIN)
+        while not line.endswith(b"\n"):
+            if not poll.poll(WALL_S * 1e3):
+                raise TimeoutError(f"nothing within {WALL_S:g} s")
+            chunk = os.read(descriptor, 2**16)
+            if not chunk:
+                raise OSError(f"the helper ended with status {self._process.wait()}")
+            line += chunk
+        return line
+
+
+def _send(descriptor: int, value: dict[str, Any]) -> None:
+    left = memoryview(json.dumps(value).encode() + b"\n")
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+shared = Sandbox()
+"""The one of this process."""
+
+
+def main() -> None:
+    """A helper: answers questions, one a line, until there are no more."""
+    import recon.formats.reader  # noqa: F401 - imported before there are limits
+
+    answers = os.dup(1)
+    os.dup2(2, 1)  # what a library prints is no answer
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # a check writes no file
+    for line in sys.stdin.buffer:
+        question = json.loads(line)
+        used = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))
+        for what, value in ((resource.RLIMIT_AS, question["bytes"]), (resource.RLIMIT_CPU, used + CPU_S)):
+            _limit(what, value)
+        answer, sane = _checked(question)
+        _limit(resource.RLIMIT_AS, resource.RLIM_INFINITY)
+        _send(answers, answer)
+        if not sane:
+            return
+
+
+def _limit(what: int, value: int) -> None:
+    """Set the soft limit, as far as the hard one allows."""
+    hard = resource.getrlimit(what)[1]
+    allowed = hard if value == resource.RLIM_INFINITY else value
+    resource.setrlimit(what, (allowed if hard == resource.RLIM_INFINITY else min(allowed, hard), hard))
+
+
+def _checked(question: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """The answer, and whether this process can be trusted with another question."""
+    from recon.formats import reader
+
+    try:
+        spec = JobSpec.parse(question["spec"])
+        outline = reader.check(spec, {name: Path(path) for name, path in question["files"].items()})
+    except ReconError as error:
+        return error.as_dict(), True
+    except MemoryError:
+        message = f"reading the files takes more than {question['bytes'] / 1e9:.1f} GB of memory"
+        return ResourceLimit(message, field="input", remedy="send fewer slices").as_dict(), False
+    except Exception as error:  # a parser of a damaged file can fail in any way: the log has it whole
+        log.exception("an unexpected error while checking %s", question["files"])
+        message = f"the files cannot be read: unexpected {type(error).__name__}"
+        return InputError(message, field="input", remedy="the file is probably damaged").as_dict(), False
+    return {"outline": outline.model_dump(mode="json")}, True
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,277 @@
+"""What a job will take, before it runs: memory by part, network evaluations, seconds. Loads neither torch nor ASTRA."""
+
+from __future__ import annotations
+
+import math
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from operators.errors import InputError, ResourceLimit
+from operators.geometry import MATRIX_LIMIT_BYTES, estimated_matrix_bytes
+from recon.geometry import ct_geometry, finer_shape
+from recon.job import CTFan, CTParallel, JobSpec, MRICartesian, MRIResolution
+from recon.methods import (
+    CGLS,
+    QUICK,
+    SIRT,
+    TV,
+    Boundary,
+    CGSense,
+    Diffusion,
+    DiffusionMBIR,
+    Method,
+    REDDiff,
+)
+from recon.outline import Outline
+
+SLAB, HALO = 16, 16
+"""Slices solved at once, and on both sides of twice as many where a method couples neighbours."""
+NETWORK_BATCH = 8
+TABLE = Path(__file__).parent / "plan.yaml"
+VOLUMES: dict[str, int] = {
+    "fbp": 6,
+    "sirt": 5,
+    "cgls": 6,
+    "tv": 22,
+    "zero-filled": 4,
+    "cg-sense": 8,
+    "interpolation": 4,
+}
+"""Copies of the volume that a method holds at its peak; 24 with a diffusion prior, whose start is by TV."""
+DIFFUSION_VOLUMES = 24
+
+
+class Memory(BaseModel):
+    """Bytes, and bytes a pixel."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    baseline: float
+    network: float
+    per_network_pixel: float
+    montage: float
+    matrix: float
+
+
+class Seconds(BaseModel):
+    """Seconds a unit of work, on the machine that was calibrated."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    startup: float
+    per_network_pixel: float
+    per_matrix_byte: float
+    per_coil_pixel: float
+
+
+class Costs(BaseModel):
+    """The table: ``recon/plan.yaml``, or the one that RECON_PLAN names."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    memory: Memory
+    seconds: Seconds
+
+
+class Plan(BaseModel):
+    """What a job will take.
+
+    Parameters
+    ----------
+    memory
+        Bytes by part, at the peak.
+    memory_bytes
+        Their sum: the resident memory of a process that runs this job only.
+    network_evaluations
+        Slices denoised.
+    seconds
+        From start to results, without waiting in a queue.
+    slices, at_once
+        Of the result, and how many of them are solved at once.
+    """
+
+    model_config = ConfigDict(frozen=True)
+    method: str
+    shape: tuple[int, int, int]
+    memory: dict[str, int]
+    memory_bytes: int
+    network_evaluations: int
+    seconds: float
+    slices: int
+    at_once: int
+    chunks: int
+
+
+def make(spec: JobSpec, outline: Outline) -> Plan:
+    """Plan a job from its specification and the outline of its measurement."""
+    shape = result_shape(outline)
+    slices, rows, cols = shape
+    at_once = slices_at_once(spec.method, outline, slices)
+    chunks = 1 if at_once == slices else math.ceil(slices / (SLAB if at_once == SLAB else 2 * SLAB))
+    evaluations = slices * evaluations_a_slice(spec.method)
+    memory = _memory(spec, outline, shape, at_once)
+    return Plan(
+        method=spec.method.name,
+        shape=shape,
+        memory=memory,
+        memory_bytes=sum(memory.values()),
+        network_evaluations=evaluations,
+        seconds=round(_seconds(spec, outline, rows * cols, slices, evaluations), 1),
+        slices=slices,
+        at_once=at_once,
+        chunks=chunks,
+    )
+
+
+def memory_limit() -> int:
+    """Bytes a job may take: RECON_MAX_JOB_BYTES, or four fifths of the machine's memory."""
+    text = os.environ.get("RECON_MAX_JOB_BYTES", "")
+    if text and not text.isdigit():
+        raise InputError(f"{text!r} is not a number of bytes", field="RECON_MAX_JOB_BYTES")
+    return int(text) if text else int(0.8 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def require_fit(plan: Plan, limit: int | None = None) -> None:
+    """Raise `ResourceLimit`, with the numbers, if a job cannot fit into `limit` bytes (see `memory_limit`)."""
+    allowed = memory_limit() if limit is None else limit
+    if plan.memory_bytes <= allowed:
+        return
+    parts = ", ".join(f"{name} {size / 1e9:.2f}" for name, size in plan.memory.items() if size > 5e6)
+    raise ResourceLimit(
+        f"the job needs about {plan.memory_bytes / 1e9:.2f} GB of memory ({parts}), {allowed / 1e9:.2f} GB are allowed",
+        field="input",
+        remedy="select fewer slices, or raise RECON_MAX_JOB_BYTES on the machine that computes",
+    )
+
+
+def result_shape(outline: Outline) -> tuple[int, int, int]:
+    """Shape ``(slices, rows, cols)`` of a job's result."""
+    match outline.acquisition:
+        case MRICartesian():
+            return outline.shape[0], outline.shape[2], outline.shape[3]
+        case MRIResolution():
+            return finer_shape(outline.shape, outline.acquisition)
+        case CTParallel() | CTFan():
+            geometry = ct_geometry(outline.acquisition, outline.shape[2])
+            return outline.shape[0], geometry.rows, geometry.cols
+
+
+def slices_at_once(method: Method, outline: Outline, slices: int) -> int:
+    """How many slices are solved at once: all up to two slabs, else a slab, with its halo if neighbours are coupled."""
+    if slices <= 2 * SLAB or (isinstance(method, DiffusionMBIR) and method.preset == "paper"):
+        return slices
+    coupled = method.dimensions == 3 if isinstance(method, TV) else getattr(method, "z_weight", 0.0) > 0
+    # The tuned settings of the default method couple the slices of CT.
+    tuned = isinstance(method, REDDiff) and method.preset == "tuned" and outline.acquisition.kind.startswith("ct")
+    return min(slices, 2 * SLAB + 2 * HALO) if coupled or tuned else SLAB
+
+
+def evaluations_a_slice(method: Method) -> int:
+    """Network evaluations of one slice."""
+    if not isinstance(method, Diffusion):
+        return 0
+    steps: int = getattr(method, "steps", 0)
+    twice = isinstance(method, REDDiff) and method.antithetic
+    twice = twice or (isinstance(method, DiffusionMBIR) and method.preset == "paper")
+    return steps * (2 if twice else 1)
+
+
+def products_a_slice(method: Method, kind: str) -> int:
+    """Products of one slice with the operator or its adjoint, roughly."""
+    if isinstance(method, TV):
+        inner = method.cg_iterations or (5 if kind.startswith("ct") else 10)
+        return 2 * method.iterations * (inner + 1)
+    if isinstance(method, SIRT | CGLS | CGSense):
+        return 2 * (method.iterations + 1)
+    if isinstance(method, Boundary) and not method.consistency:
+        return 2
+    if isinstance(method, Diffusion):
+        iterations = getattr(method, "cg_iterations", None) or (3 if kind.startswith("ct") else 8)
+        return int(2 * getattr(method, "steps", 0) * (iterations + 2) + 120)
+    return 2
+
+
+def _memory(spec: JobSpec, outline: Outline, shape: tuple[int, int, int], at_once: int) -> dict[str, int]:
+    costs = table().memory
+    slices, rows, cols = shape
+    pixel = 8 if outline.acquisition.kind.startswith("mri") else 4
+    image = rows * cols * pixel
+    held = len(baselines(spec, outline)) + 2 + int(outline.known)
+    copies = max(_volumes(name) for name in (spec.method.name, *baselines(spec, outline)))
+    share = at_once / slices
+    # Reading holds the array and a copy in its final type; solving holds the data, and as much for its residual.
+    data = outline.source_bytes + int(outline.data_bytes * (2 + share))
+    found = {
+        "baseline": costs.baseline,
+        "data": data,
+        "volumes": image * (slices * held + at_once * copies),
+        "operator": _operator(outline, costs),
+    }
+    if isinstance(spec.method, Diffusion):
+        found["network"] = costs.network + costs.per_network_pixel * rows * cols * min(NETWORK_BATCH, slices)
+    if spec.output.montage:
+        found["montage"] = costs.montage
+    return {name: int(value) for name, value in found.items()}
+
+
+def _operator(outline: Outline, costs: Memory) -> float:
+    """The system matrix while it is built, or coil sensitivities."""
+    if isinstance(outline.acquisition, CTParallel | CTFan):
+        size = estimated_matrix_bytes(ct_geometry(outline.acquisition, outline.shape[2]))
+        return costs.matrix * size if size <= MATRIX_LIMIT_BYTES else 0.0
+    # Sensitivities are as large as k-space; ESPIRiT works on one slice at a time.
+    return float(outline.data_bytes) if isinstance(outline.acquisition, MRICartesian) else 0.0
+
+
+def _volumes(name: str) -> int:
+    return VOLUMES.get(name, DIFFUSION_VOLUMES)
+
+
+def baselines(spec: JobSpec, outline: Outline) -> list[str]:
+    """What is computed beside the result."""
+    wanted = spec.output.baselines
+    return [n for n in ([QUICK[outline.acquisition.kind]] if wanted is None else wanted) if n != spec.method.name]
+
+
+def _seconds(spec: JobSpec, outline: Outline, pixels: int, slices: int, evaluations: int) -> float:
+    costs = table().seconds
+    kind = outline.acquisition.kind
+    if isinstance(outline.acquisition, CTParallel | CTFan):
+        geometry = ct_geometry(outline.acquisition, outline.shape[2])
+        product = costs.per_matrix_byte * estimated_matrix_bytes(geometry) / 2
+    else:
+        product = costs.per_coil_pixel * math.prod(outline.shape[1:])
+    products = products_a_slice(spec.method, kind)
+    # A baseline with the method's own defaults.
+    products += sum(_plain_products(name, kind) for name in baselines(spec, outline))
+    return costs.startup + evaluations * costs.per_network_pixel * pixels + slices * products * product
+
+
+def _plain_products(name: str, kind: str) -> int:
+    plain: dict[str, Any] = {"tv": TV(), "sirt": SIRT(), "cgls": CGLS(), "cg-sense": CGSense()}
+    return products_a_slice(plain[name], kind) if name in plain else 2
+
+
+def write_table(path: Path, costs: Costs) -> None:
+    """Write a table for RECON_PLAN."""
+    path.write_text(yaml.safe_dump(costs.model_dump(), sort_keys=False))
+
+
+def table() -> Costs:
+    """The costs of this machine."""
+    return read_table(Path(os.environ.get("RECON_PLAN") or TABLE))
+
+
+@cache
+def read_table(path: Path) -> Costs:
+    """Read a table that `recon plan --calibrate` wrote; raises `InputError`."""
+    try:
+        return Costs.model_validate(yaml.safe_load(path.read_text()))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+        raise InputError(
+            f"{path.name} is no table of costs: {str(error).splitlines()[0]}",
+            field="RECON_PLAN",
+            remedy="write one with recon plan --calibrate",
+        ) from error

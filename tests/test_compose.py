@@ -1,0 +1,80 @@
+"""compose.yaml says what the deployment needs, in words that the command line and the settings know."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+ROOT = Path(__file__).parent.parent
+SERVICES: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+OURS = ("api", "worker-cpu", "worker-gpu")
+
+
+def test_the_services() -> None:
+    assert set(SERVICES) == {"redis", *OURS}
+    assert SERVICES["worker-gpu"]["profiles"] == ["gpu"]
+    assert not any("profiles" in SERVICES[name] for name in ("redis", "api", "worker-cpu"))
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_is_guarded(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True and service["tmpfs"]
+    assert service["cap_drop"] == ["ALL"] and service["security_opt"] == ["no-new-privileges:true"]
+    assert int(service["user"].split(":")[0]) > 0
+    assert service["restart"] == "unless-stopped" and service["stop_grace_period"]
+    assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL") and service["healthcheck"]["retries"] > 1
+    limits = service["deploy"]["resources"]["limits"]
+    assert limits["memory"] and limits["pids"]
+    assert not service.get("privileged") and "network_mode" not in service
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+
+
+def test_redis_forgets_nothing_and_asks_for_a_password() -> None:
+    command = SERVICES["redis"]["command"]
+    for option, value in (("--appendonly", "yes"), ("--maxmemory-policy", "noeviction")):
+        assert command[command.index(option) + 1] == value
+    assert "RECON_REDIS_PASSWORD:?" in command[command.index("--requirepass") + 1]
+    assert "redis:/data" in SERVICES["redis"]["volumes"] and "ports" not in SERVICES["redis"]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_services_share_store_and_queue(name: str) -> None:
+    service = SERVICES[name]
+    assert "store:/store" in service["volumes"] and service["environment"]["RECON_STORE"] == "/store"
+    assert "@redis:" in service["environment"]["REDIS_URL"]
+    assert service["depends_on"]["redis"]["condition"] == "service_healthy"
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_commands_are_ones_that_we_have(name: str) -> None:
+    from recon.cli.main import app
+
+    program, command, *words = SERVICES[name]["command"]
+    assert program == "recon"
+    group = typer.main.get_command(app)
+    found = group.commands[command]  # type: ignore[attr-defined]
+    found.make_context(command, list(words))  # raises on an option that there is not
+
+
+def test_environment_names_are_ones_that_somebody_reads() -> None:
+    source = "".join(p.read_text() for package in ("workers", "api", "recon") for p in (ROOT / package).rglob("*.py"))
+    known = set(re.findall(r'"(RECON_[A-Z_]+|REDIS_URL)"', source)) | {"HOME"}
+    for name in OURS:
+        unknown = set(SERVICES[name]["environment"]) - known
+        assert not unknown, f"{name}: {unknown}"
+
+
+def test_the_image_has_what_the_services_start() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    user = SERVICES["api"]["user"].split(":")[0]
+    assert f"--uid {user}" in text and "USER recon" in text and "chown recon /store" in text
+    for package in ("operators", "recon", "workers", "api"):
+        assert f"COPY {package} {package}" in text
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    assert ".git" in ignored and not {"operators", "recon", "workers", "api"} & set(ignored)

@@ -1,0 +1,102 @@
+"""Plans: what they promise is what jobs take, and what cannot fit is refused with the numbers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import yaml
+
+from operators.errors import ResourceLimit
+from recon import plan
+from recon.formats import reader
+from recon.job import JobSpec
+from tests.conftest import SAMPLES
+from tests.test_cli import recon
+from tests.test_service import api_alone
+
+CT: dict[str, Any] = {
+    "input": {"path": str(SAMPLES / "ct_body.nii.gz"), "slices": [40, 48], "simulate": {"views": 60}},
+    "acquisition": "ct-parallel",
+    "method": {"name": "red-diff", "steps": 2},
+}
+MRI: dict[str, Any] = {
+    "input": {"path": str(SAMPLES / "mri_brain_8coil.npy"), "format": "numpy"},
+    "acquisition": "mri-cartesian",
+    "method": {"name": "red-diff", "steps": 2},
+    "output": {"baselines": ["cg-sense"]},
+}
+
+
+def planned(value: dict[str, Any]) -> plan.Plan:
+    spec = JobSpec.parse(value)
+    return plan.make(spec, reader.check(spec, {"input": Path(str(spec.input.path))}))
+
+
+@pytest.mark.parametrize("value", [CT, MRI], ids=["CT", "MRI"])
+def test_the_plan_is_what_a_job_takes(tmp_path: Path, value: dict[str, Any]) -> None:
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(value))
+    done = recon("run", "job.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "results" / "job" / "report.json").read_text())
+    found, memory = planned(value), report["memory"]
+    assert found.memory_bytes == pytest.approx(memory["peak_bytes"], rel=0.25)
+    assert memory["planned_bytes"] == pytest.approx(memory["peak_bytes"], rel=0.25)
+    assert found.network_evaluations == report["network_evaluations"]
+    assert list(found.shape) == report["shape"]
+
+
+def test_more_of_anything_costs_more() -> None:
+    small = planned({**CT, "input": {**CT["input"], "slices": [40, 44]}})
+    many = planned({**CT, "input": {**CT["input"], "slices": [0, 112]}})
+    views = planned({**CT, "input": {**CT["input"], "simulate": {"views": 720}}})
+    plain = planned({**CT, "method": "fbp"})
+    base = planned(CT)
+    assert small.memory_bytes < base.memory_bytes < many.memory_bytes
+    assert base.memory["operator"] * 10 < views.memory["operator"]
+    assert small.seconds < base.seconds < many.seconds and base.seconds < views.seconds
+    assert plain.network_evaluations == 0 and plain.memory_bytes < base.memory_bytes
+    assert base.chunks == 1 and many.chunks == 4
+
+
+def test_an_estimate_does_not_import_torch() -> None:
+    code = "import sys, recon.plan; sys.exit(bool({'torch', 'astra'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_what_cannot_fit_is_refused_with_the_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ResourceLimit, match="GB of memory"):
+        plan.require_fit(planned(CT), 10**8)
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(CT))
+    shown = recon("plan", "job.yaml", cwd=tmp_path)
+    assert shown.returncode == 0 and "together" in shown.stdout and "network evaluations" in shown.stdout
+    monkeypatch.setenv("RECON_MAX_JOB_BYTES", str(10**8))
+    refused = recon("plan", "job.yaml", cwd=tmp_path)
+    assert refused.returncode == 2 and "RECON_MAX_JOB_BYTES" in refused.stderr
+
+
+def test_estimates_over_http(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((4, 60, 100), np.float32))
+    acquisition = {"kind": "ct-parallel", "angles_rad": {"count": 60}, "detector_mm": 1.0}
+
+    def body(http: httpx.Client) -> dict[str, Any]:
+        upload = http.post("/v1/uploads", content=(tmp_path / "a.npy").read_bytes()).json()["id"]
+        return {"input": {"upload": upload, "format": "numpy"}, "acquisition": acquisition, "method": "fbp"}
+
+    with api_alone(tmp_path / "store", RECON_MAX_JOB_BYTES=str(10**8)) as http:
+        job = body(http)
+        found = http.post("/v1/estimates", json=job)
+        assert found.status_code == 200
+        estimate = found.json()
+        assert estimate["shape"] == [4, 100, 100] and estimate["memory_bytes"] == sum(estimate["memory"].values())
+        assert estimate["fits"] is False and estimate["limit_bytes"] == 10**8
+        refused = http.post("/v1/jobs", json=job)
+        assert refused.status_code == 413 and "GB" in refused.json()["detail"]
+        wrong = http.post("/v1/estimates", json={**job, "method": "magic"})
+        assert wrong.status_code == 422 and wrong.json()["field"] == "method"
