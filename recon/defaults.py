@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from operators.errors import InputError
 from operators.fourier import CartesianMRI
 from operators.tomography import Tomography
-from recon.methods import Method
+from recon.methods import Method, Splitting
 from recon.solvers.problem import Problem
 
 TABLE = Path(__file__).parent / "defaults.yaml"
@@ -107,7 +107,7 @@ def angular_cover(angles_rad: Sequence[float]) -> float:
 
 
 def resolved(method: Method, kind: str, problem: Problem) -> Method:
-    """The method with what it leaves open set as tuned for the nearest task of the same kind.
+    """The method with what it leaves open set as tuned for the nearest task of the same kind and pattern.
 
     Parameters
     ----------
@@ -121,13 +121,14 @@ def resolved(method: Method, kind: str, problem: Problem) -> Method:
     if getattr(method, "preset", "tuned") == "paper" or getattr(method, "update", "proximal") == "adam":
         return method
     wanted = "ct" if kind.startswith("ct") else kind
-    found = [t for t in _table().tuned if t.kind == wanted and t.method == method.name]
+    spread, noisy = pattern(problem), problem.noise_std > 0
+    found = [t for t in _table().tuned if (t.kind, t.method, t.pattern) == (wanted, method.name, spread)]
+    alike = [t for t in found if t.noisy == noisy]
+    # A data term that knows the noise may take settings found for another; what sets its own weight may not.
+    found = alike or (found if isinstance(method, Splitting) else [])
     if not found:
         return method
     ratio = math.log(undersampling(problem))
-    # Settings of another pattern, or another kind of noise, are better than none.
-    found = [t for t in found if t.pattern == pattern(problem)] or found
-    found = [t for t in found if t.noisy == (problem.noise_std > 0)] or found
     nearest = min(found, key=lambda t: abs(math.log(t.undersampling) - ratio))
     given = {k: getattr(method, k) for k in method.model_fields_set}
     if any(k in nearest.settings and v != nearest.settings[k] for k, v in given.items()):
