@@ -24,13 +24,9 @@ from torch import Tensor
 from recon.disk import sync
 from recon.measurement import Measurement
 from recon.methods import TV, DiffusionMBIR, Method
+from recon.plan import HALO, SLAB
 from recon.solvers.problem import Problem, Progress, Solver
 
-SIZE = 16
-"""Slices of a slab: what the CT projector multiplies at once. Twice as many are not worth cutting."""
-HALO = 16
-"""Slices computed on both sides of a slab where the method couples neighbours. Slabs are then twice as long: the same
-cost as 8 and single length, but seams below 1e-3 of the range, where 8 left up to 2e-3 (red-diff with a z_weight)."""
 log = logging.getLogger("recon.slabs")
 
 
@@ -44,7 +40,7 @@ class Slab:
     end: int
 
 
-def plan(slices: int, halo: int | None, size: int = SIZE) -> list[Slab]:
+def plan(slices: int, halo: int | None, size: int = SLAB) -> list[Slab]:
     """How a volume is cut: not at all up to twice `size`, or without a halo (see `halo_of`).
 
     Slabs have `size` slices, twice as many if there are neighbours to be computed with them.
@@ -119,7 +115,7 @@ class Shelf:
 
 
 def solve(
-    problem: Problem, method: Method, start: Callable[[Problem], Solver], shelf: Shelf, key: str, size: int = SIZE
+    problem: Problem, method: Method, start: Callable[[Problem], Solver], shelf: Shelf, key: str, size: int = SLAB
 ) -> Generator[tuple[str, Progress], None, Tensor]:
     """Solve a problem slab by slab, skipping those on the shelf.
 
