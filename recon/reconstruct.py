@@ -58,7 +58,7 @@ Job = Generator[JobProgress, None, dict[str, Any]]
 
 
 def reconstruct(
-    spec: JobSpec, files: Mapping[str, Path], out: Path, work: Path | None = None, slab: int = slabs.SLAB
+    spec: JobSpec, files: Mapping[str, Path], out: Path, work: Path | None = None, slab: int = plan.SLAB
 ) -> Job:
     """Run a job and write its results to the folder `out`, which must not exist yet.
 

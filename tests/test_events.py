@@ -18,6 +18,7 @@ from recon import event_stream
 from recon.client import Client
 from tests.serving import Server, job_body, refused, send, serving, until
 from workers.event_log import Tail, events
+from workers.events import Event, append
 
 
 @pytest.fixture(scope="module")
@@ -33,25 +34,17 @@ class Writer:
         body = job_body(send(server.http))
         self.server, self.id = server, str(server.http.post("/v1/jobs", json=body).json()["id"])
         self.path = server.store.folder(self.id) / "events.jsonl"
-        self.path.unlink(missing_ok=True)
-        self.count = 0
 
-    def write(self, event: str, **data: Any) -> None:
-        self.count += 1
-        line = {"id": self.count, "event": event, "at": "2030-01-01T00:00:00+00:00", "data": data}
-        with self.path.open("a") as stream:
-            stream.write(json.dumps(line) + "\n")
+    def write(self, event: Event, **data: Any) -> None:
+        append(self.path, event, data)
 
     def finish(self) -> None:
         self.server.store.move(self.id, "running")
         self.server.store.move(self.id, "succeeded")
-        self.path.write_text("".join(line + "\n" for line in self.path.read_text().splitlines()[: self.count]))
-        self.write("state", state="succeeded")
 
 
 def test_events_are_replayed_and_followed_to_the_end(server: Server) -> None:
     job = Writer(server)
-    job.write("state", state="queued")
     job.write("log", level="INFO", message="slice 1 of 2")
 
     def work() -> None:
@@ -67,15 +60,15 @@ def test_events_are_replayed_and_followed_to_the_end(server: Server) -> None:
         assert (first.id, first.kind, first.data["state"]) == (1, "state", "queued")
         thread.start()
         rest = list(stream)
-        assert [e.id for e in rest] == [2, 3, 4, 5, 6] and rest[-1].data["state"] == "succeeded"
-        assert [e.id for e in client.progress(job.id, after=4)] == [5, 6]
-        assert list(client.progress(job.id, after=6)) == []
+        assert [e.id for e in rest] == [2, 3, 4, 5, 6, 7] and rest[-1].data["state"] == "succeeded"
+        assert [e.id for e in client.progress(job.id, after=4)] == [5, 6, 7]
+        assert list(client.progress(job.id, after=7)) == []
     thread.join()
-    raw = server.http.get(f"/v1/jobs/{job.id}/events", headers={"Last-Event-ID": "5"})
+    raw = server.http.get(f"/v1/jobs/{job.id}/events", headers={"Last-Event-ID": "6"})
     assert raw.headers["content-type"].startswith("text/event-stream")
-    assert "id: 6\nevent: state\ndata: {" in raw.text and "id: 5\n" not in raw.text
-    assert server.http.get(f"/v1/jobs/{job.id}/events", headers={"Last-Event-ID": "6"}).status_code == 204
-    assert server.http.get(f"/v1/jobs/{job.id}/logs").text == "2030-01-01T00:00:00+00:00 info slice 1 of 2\n"
+    assert "id: 7\nevent: state\ndata: {" in raw.text and "id: 6\n" not in raw.text
+    assert server.http.get(f"/v1/jobs/{job.id}/events", headers={"Last-Event-ID": "7"}).status_code == 204
+    assert server.http.get(f"/v1/jobs/{job.id}/logs").text.endswith(" info slice 1 of 2\n")
     refused(server.http.get(f"/v1/jobs/{'a' * 26}/events"), 404, "id")
 
 
@@ -96,7 +89,7 @@ def test_a_broken_connection_misses_no_event(server: Server, monkeypatch: pytest
     monkeypatch.setattr(event_stream, "parse", breaks)
     with Client(server.url) as client:
         seen = [e.id for e in client.progress(job.id)]
-    assert seen == list(range(1, 22)) and len(calls) == 3
+    assert seen == list(range(1, 24)) and len(calls) == 3
 
 
 def test_silence_is_filled_with_heartbeats(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from operators.tomography import Tomography
 from recon import slabs
 from recon.job import JobSpec
 from recon.methods import CGLS, DDS, DPS, FBP, TV, Annealed, CGSense, DiffusionMBIR, Method, REDDiff, ZeroFilled
+from recon.plan import HALO
 from recon.reconstruct import JobProgress, local_files, reconstruct, run
 from recon.simulate import birdcage_maps
 from recon.solvers import registry
@@ -215,12 +216,12 @@ def test_progress_is_that_of_the_whole(tmp_path: Path) -> None:
 
 def test_a_volume_is_cut_with_halos_only_where_slices_are_coupled() -> None:
     assert len(slabs.plan(32, 16)) == len(slabs.plan(32, 0)) == len(slabs.plan(100, None)) == 1
-    apart, together = slabs.plan(100, 0), slabs.plan(100, slabs.HALO)
+    apart, together = slabs.plan(100, 0), slabs.plan(100, HALO)
     assert [(s.begin, s.end) for s in apart] == [(s.first, s.last) for s in apart]
     for cut in (apart, together):
         assert [s.first for s in cut[1:]] == [s.last for s in cut[:-1]] and (cut[0].first, cut[-1].last) == (0, 100)
-    assert (together[1].begin, together[1].end) == (32 - slabs.HALO, 64 + slabs.HALO)
-    assert slabs.halo_of(TV()) == slabs.halo_of(DiffusionMBIR()) == slabs.HALO
+    assert (together[1].begin, together[1].end) == (32 - HALO, 64 + HALO)
+    assert slabs.halo_of(TV()) == slabs.halo_of(DiffusionMBIR()) == HALO
     assert slabs.halo_of(DiffusionMBIR(z_weight=0)) == 0 and slabs.halo_of(DiffusionMBIR(preset="paper")) is None
 
 
