@@ -41,7 +41,7 @@ def serving(store: Path, redis_url: str | None = None, **more: Any) -> Iterator[
             yield found
         return
     settings = Settings(store, redis_url, **{"max_upload_bytes": 10**8, "min_free_bytes": 0, **more})
-    with _celery_on(redis_url):
+    with celery_on(redis_url):
         app = create_app(settings)
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=1))
         with socket.socket() as listening:
@@ -59,7 +59,7 @@ def serving(store: Path, redis_url: str | None = None, **more: Any) -> Iterator[
 
 
 @contextmanager
-def _celery_on(url: str) -> Iterator[None]:
+def celery_on(url: str) -> Iterator[None]:
     """Celery reads its broker once, from the environment; here every server has its own."""
     before = celery.conf.broker_url
     _point(url)

@@ -18,6 +18,7 @@ from operators.errors import Cancelled, Conflict
 from operators.interrupt import checkpoint
 from recon.job import JobSpec
 from recon.reconstruct import JobProgress
+from tests.serving import celery_on
 from workers import execute as executing
 from workers import lease, tasks
 from workers.app import app, queues
@@ -34,12 +35,9 @@ from workers.store import ALLOWED, TERMINAL, JobStore, Record, State, manifest
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real Redis of our own, which Celery talks to as well."""
-    before = app.conf.broker_url
-    with private_redis(tmp_path_factory.mktemp("redis") / "data") as found:
-        app.conf.broker_url = found
+    with private_redis(tmp_path_factory.mktemp("redis") / "data") as found, celery_on(found):
         yield found
         app.pool.force_close_all()
-    app.conf.broker_url = before
 
 
 @pytest.fixture
@@ -387,9 +385,11 @@ def test_results_that_come_too_late_for_a_cancellation_are_not_published(store: 
     assert not store.output(job_id).exists()
 
 
-def test_the_token_is_not_shown(store: JobStore) -> None:
-    from api.jobs import represent
+def test_the_token_is_not_shown(store: JobStore, url: str) -> None:
+    from api.representation import represent
+    from api.service import Service
 
     job_id = job(store)
-    assert "token" not in represent(store.move(job_id, "running"))
+    service = Service.of(Settings(store.root, url, 10**8, 0))
+    assert "token" not in represent(service, store.move(job_id, "running"))
     assert json.loads((store.folder(job_id) / "state.json").read_text())["token"]
