@@ -71,7 +71,12 @@ class LinearOperator(ABC):
 
     def normal(self, x: Tensor) -> Tensor:
         """``A^H A x``."""
-        return self.adjoint(self.forward(x))
+        self.domain.check(x, "x")
+        return cast(Tensor, _WithAdjoint.apply(x, self._normal, self._normal))  # type: ignore[no-untyped-call]
+
+    def _normal(self, x: Tensor) -> Tensor:
+        """For operators whose ``A^H A`` is cheaper than its parts."""
+        return self._adjoint(self._forward(x))
 
     __call__ = forward
 
@@ -197,6 +202,9 @@ class Scaled(LinearOperator):
     def balance(self) -> Tensor | None:
         """The operator's: the factor is in the spectrum."""
         return self.operator.balance()
+
+    def _normal(self, x: Tensor) -> Tensor:
+        return self.operator._normal(x) * self.factor**2
 
     def _forward(self, x: Tensor) -> Tensor:
         return self.operator._forward(x) * self.factor

@@ -42,6 +42,12 @@ def mri(slices: int | None = None, rows: int = 24, cols: int = 30, coils: int = 
     return CartesianMRI(torch.rand(rows, cols, generator=generator) < 0.4, maps)
 
 
+def mri_by_lines(axis: int) -> CartesianMRI:
+    mask = torch.zeros(24, 17, dtype=torch.bool)
+    mask.transpose(0, axis)[::3] = True
+    return CartesianMRI(mask, mri(rows=24, cols=17).maps[0])
+
+
 OPERATORS: dict[str, LinearOperator] = {
     **{
         f"{name}, {backend}": Tomography(g, backend)
@@ -51,6 +57,9 @@ OPERATORS: dict[str, LinearOperator] = {
     "mri": mri(),
     "mri, maps a slice": mri(slices=2),
     "mri, odd": mri(rows=23, cols=17),
+    "mri, rows": mri_by_lines(0),
+    "mri, columns": mri_by_lines(1),
+    "mri, everything": CartesianMRI(torch.ones(24, 30, dtype=torch.bool), mri().maps[0]),
     "truncation": Truncation(24, 36, 3),
     "truncation, odd": Truncation(21, 15, 3),
     "slab average, rows": SlabAverage(24, 30, 4),
@@ -66,6 +75,16 @@ OPERATORS: dict[str, LinearOperator] = {
 def test_adjoint_belongs_to_forward(name: str) -> None:
     for seed in range(3):
         assert dot_product_error(OPERATORS[name], seed=seed) < 1e-5
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_the_normal_operator_is_forward_then_adjoint(name: str) -> None:
+    operator = OPERATORS[name]
+    x = random_element(operator.domain, operator.slices or 2, torch.Generator().manual_seed(6)).requires_grad_()
+    expected = operator.adjoint(operator.forward(x))
+    assert (operator.normal(x) - expected).abs().max() <= 1e-5 * expected.abs().max()
+    (slope,) = torch.autograd.grad((operator.normal(x) * x.detach().conj()).real.sum(), x)
+    assert (slope - expected).abs().max() <= 1e-5 * expected.abs().max()  # it is its own adjoint
 
 
 def test_dot_product_test_notices_a_wrong_adjoint() -> None:
