@@ -58,17 +58,18 @@ class Report:
         return replace(task, methods=[given for given in task.methods if label(given) not in known])
 
     def add(self, row: Row, volume: Volume, measurement: Measurement) -> None:
-        """Take a row, and its volume if the picture shows it."""
+        """Take and write a row, and keep its volume if the picture shows it."""
         self.rows = [r for r in self.rows if (r.task, r.method) != (row.task, row.method)] + [row]
         self._measurement = measurement
         name = row.method.split(" ")[0]
         if name in BASELINES + OURS:
             self._shown.setdefault(name, volume)
 
-    def finish(self, task: Task) -> None:
-        """Write everything, once a task's methods are through."""
         content = {"machine": self.machine, "slices": self.slices, "rows": [asdict(row) for row in self.rows]}
         self._json.write_text(json.dumps(content, indent=1) + "\n")
+
+    def finish(self, task: Task) -> None:
+        """Draw the picture and write the tables, once a task's methods are through."""
         pick = [next((n for n in names if n in self._shown), None) for names in (BASELINES, OURS)]
         shown = {name: self._shown[name] for name in pick if name is not None}
         # A run that only added a method to a known task leaves the picture as it is.
