@@ -37,6 +37,7 @@ def make_app(settings: Settings) -> Celery:
         worker_hijack_root_logger=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,  # a Redis that is away for a day ends no worker
         broker_transport_options={
             "visibility_timeout": VISIBILITY_S,
             "global_keyprefix": "recon:",
