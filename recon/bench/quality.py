@@ -123,7 +123,7 @@ def _measured(data: Path) -> list[Task]:
     tooth = {"path": str(data / "raw/ct_tooth_aps.h5"), "format": "dxchange", "slices": [0, 1]}
     disc = {"path": str(data / "raw/ct_htc2022_limited_angle.npz"), "format": "htc", "scan": DISC}
     brain = {"path": str(data / "raw/mri_brain_8coil_poisson.npy"), "format": "numpy"}
-    parallel = {"kind": "ct-parallel", "rotation_center_column": TOOTH_CENTRE}
+    parallel = {"kind": "ct-parallel", "detector_mm": TOOTH_MM, "rotation_center_column": TOOTH_CENTRE}
     return [
         Task("Measured tooth, 61 of 181 views", {"input": tooth, "acquisition": parallel}, ct, withheld=-3),
         Task("Measured disc, 30 degrees", {"input": disc, "acquisition": "ct-fan"}, ct),
@@ -132,6 +132,8 @@ def _measured(data: Path) -> list[Task]:
 
 
 DISC, TOOTH_CENTRE = "ta_subsample73", 296.0
+TOOTH_MM = 0.01
+"""The file does not carry the pitch of its detector; only the unit of the result depends on it."""
 
 
 def _ct_cases() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
