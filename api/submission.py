@@ -74,7 +74,7 @@ def _make(found: Service, key: Key | None, body: bytes, job_id: str | None) -> R
         plan.require_fit(checked(found, key, spec))
         record = found.store.create(spec, job_id, key.name if key else None)
     try:
-        tasks.enqueue(record.id, record.priority)
+        tasks.enqueue(record.id, record.priority, record.device)
     except OperationalError as error:
         found.store.discard(record.id)
         raise BackendUnavailable(

@@ -22,13 +22,13 @@ from recon.job import AnyAcquisition, JobSpec, MRIResolution, Simulation
 from recon.measurement import Measurement
 from recon.methods import DDS, Boundary, DiffusionMBIR, Method, REDDiff
 from recon.planes import from_planes, in_planes
+from recon.prepare import chosen_prior
 from recon.priors import registry
 from recon.priors.network import as_channels, noise_features
 from recon.priors.prior import NetworkPrior
 from recon.priors.recipe import Recipe
 from recon.priors.slices import SliceSet
 from recon.quality import metrics
-from recon.reconstruct import chosen_prior
 from recon.simulate import simulate
 from recon.solvers import registry as solvers
 from recon.solvers.problem import run

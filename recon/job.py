@@ -231,6 +231,8 @@ class JobSpec(_Part):
     """For finding jobs again; a server filters by them."""
     priority: Literal["high", "normal", "low"] = "normal"
     """Of a server's queues: a job waits for those of a higher one only."""
+    device: Literal["cpu", "gpu"] = "cpu"
+    """Which of a server's workers compute it; a worker uses whatever its machine has."""
     notify: str | None = Field(None, max_length=500, pattern=r"^https?://")
     """Address that a server tells of every change of state, signed; see docs/deployment.md."""
 

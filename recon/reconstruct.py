@@ -12,53 +12,40 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter
 from torch import Tensor
 
 from operators.errors import Conflict, Diverged, InputError
-from recon import calibration, defaults, peak, plan, slabs, versions
 from recon import model as models
+from recon import peak, plan, slabs, versions
 from recon.disk import sync
-from recon.formats import nifti, reader
-from recon.job import JobSpec, MRIResolution
+from recon.formats import nifti
+from recon.job import JobSpec
 from recon.measurement import Measurement
-from recon.methods import DEFAULT_PRIOR, QUICK, Boundary, Diffusion, Method
-from recon.priors import registry as priors
+from recon.prepare import JobProgress, prepare, staged
 from recon.priors.prior import NetworkPrior
 from recon.quality import metrics
-from recon.solvers import registry as solvers
-from recon.solvers.problem import Axis, Progress
+from recon.solvers.problem import Axis
 
-_METHODS: TypeAdapter[Method] = TypeAdapter(Method)
 JUDGED_SLICES = 16
 """At least so many slices of the result, evenly spaced, are judged for familiarity."""
 UNFAMILIAR = 1.0
 """Percentile below which the report warns."""
-
-
-@dataclass(frozen=True)
-class JobProgress:
-    """How far a job is: a fraction of the whole, and the stage it is in."""
-
-    fraction: float
-    stage: str
-    step: int = 0
-    steps: int = 0
-    data_misfit: float | None = None
-
 
 Job = Generator[JobProgress, None, dict[str, Any]]
 """A running job yields `JobProgress` and returns its report."""
 
 
 def reconstruct(
-    spec: JobSpec, files: Mapping[str, Path], out: Path, work: Path | None = None, slab: int = plan.SLAB
+    spec: JobSpec,
+    files: Mapping[str, Path],
+    out: Path,
+    work: Path | None = None,
+    slab: int = plan.SLAB,
+    invite: Callable[[int], None] | None = None,
 ) -> Job:
     """Run a job and write its results to the folder `out`, which must not exist yet.
 
@@ -75,6 +62,8 @@ def reconstruct(
         hidden one beside `out`.
     slab
         Slices that are solved at once in volumes of more than twice as many.
+    invite
+        Called with the number of slabs that other processes could compute with `recon.prepare.assist`.
 
     Raises
     ------
@@ -85,32 +74,19 @@ def reconstruct(
         raise Conflict(f"{out} exists already", field="output", remedy="choose another folder or remove it")
     started = time.monotonic()
     peak.reset()
-    yield JobProgress(0.0, "reading")
-    measurement = reader.read(spec, files)
-    planned = plan.make(spec, reader.outline(measurement, files))
-    yield JobProgress(0.02, "modelling")
-    model = models.build(measurement)
-    shelf = slabs.Shelf(work or beside(out))
-    measured = {"measurement": slabs.digest_of(measurement), "versions": versions.installed(), "seed": spec.seed}
-    prior, axis = chosen_prior(spec.method, model)
-    baselines: dict[str, Tensor] = {}
-    wanted = _baselines(spec, measurement)
-    for index, name in enumerate(wanted):
-        span = (0.05 + 0.25 * index / len(wanted), 0.05 + 0.25 * (index + 1) / len(wanted))
-        plain = _METHODS.validate_python({"name": name})
-        settings = defaults.resolved(plain, measurement.acquisition.kind, model.problem)
-        solver = partial(solvers.start, settings=settings)
-        key = slabs.digest({**measured, "method": settings.model_dump(mode="json")})
-        parts = slabs.solve(model.problem, settings, solver, shelf, key, slab)
-        baselines[name] = yield from _stage(parts, f"baseline {name}", span)
-    method = defaults.resolved(spec.method, measurement.acquisition.kind, model.problem)
-    solving = time.monotonic()
-    solver = partial(solvers.start, settings=method, prior=prior, axis=axis, seed=spec.seed)
-    noise = _starting_noise(method, prior, model, spec.seed)
-    weights = None if prior is None else prior.card.sha256
-    key = slabs.digest({**measured, "method": method.model_dump(mode="json"), "prior": weights, "noise": noise})
-    volume = yield from _stage(slabs.solve(model.problem, method, solver, shelf, key, slab), method.name, (0.3, 0.95))
-    solve_s = time.monotonic() - solving
+    job = yield from prepare(spec, files)
+    measurement, model, prior, axis = job.measurement, job.model, job.prior, job.axis
+    shelf = slabs.Shelf(work or beside(out), invite)
+    volumes: dict[str, Tensor] = {}
+    each = 0.25 / max(len(job.stages) - 1, 1)
+    for index, stage in enumerate(job.stages):
+        span = (0.05 + each * index, 0.05 + each * (index + 1)) if stage is not job.stages[-1] else (0.3, 0.95)
+        solving = time.monotonic()
+        parts = slabs.solve(model.problem, stage.settings, stage.start, shelf, stage.key, slab)
+        volumes[stage.name] = yield from staged(parts, stage.label, span)
+        solve_s = time.monotonic() - solving
+    method, baselines = job.stages[-1].settings, volumes
+    volume = volumes.pop(spec.method.name)
     evaluations = 0 if prior is None else prior.evaluations
     yield JobProgress(0.96, "judging")
     familiarity = _familiarity(prior, axis, volume)
@@ -139,17 +115,18 @@ def reconstruct(
         "prior": None if prior is None else prior.card.model_dump(mode="json", exclude={"familiarity"}),
         "prior_axis": None if axis is None else {"scale": axis.scale, "offset": axis.offset},
         "familiarity": familiarity,
-        "starting_noise": noise,
+        "starting_noise": job.noise,
         "network_evaluations": evaluations,
         "slabs_resumed": shelf.reused,
+        "slabs_by_other_workers": shelf.given,
         "notes": notes,
         "provenance": measurement.provenance,
         "seconds": {"solve": round(solve_s, 3), "total": round(time.monotonic() - started, 3)},
         "peak_memory_bytes": peak.resident_bytes(),
         "memory": {
             "peak_bytes": peak.resident_bytes(),
-            "planned_bytes": planned.memory_bytes,
-            "planned": planned.memory,
+            "planned_bytes": job.planned.memory_bytes,
+            "planned": job.planned.memory,
         },
         "versions": versions.installed(),
     }
@@ -165,9 +142,10 @@ def run(
     out: Path,
     on_progress: Callable[[JobProgress], None] | None = None,
     work: Path | None = None,
+    invite: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """Drive `reconstruct` to its end and return the report; an exception in `on_progress` stops the job."""
-    job = reconstruct(spec, files, out, work)
+    job = reconstruct(spec, files, out, work, invite=invite)
     try:
         while True:
             progress = next(job)
@@ -186,88 +164,6 @@ def run(
 def beside(out: Path) -> Path:
     """Where the finished slabs of a job that writes to `out` are kept, unless somebody says otherwise."""
     return out.with_name(f".{out.name}.slabs")
-
-
-def local_files(spec: JobSpec) -> dict[str, Path]:
-    """The files of a job that runs on this machine; uploads exist on a server only."""
-    found = {}
-    for field, file in spec.files().items():
-        if file.path is None:
-            raise InputError("an upload id means nothing without a server", field=field, remedy="give a path")
-        found[field] = Path(file.path)
-    return found
-
-
-def _baselines(spec: JobSpec, measurement: Measurement) -> list[str]:
-    """What to compute beside the result; a method is no baseline of itself."""
-    default = [QUICK[measurement.acquisition.kind]]
-    wanted = default if spec.output.baselines is None else spec.output.baselines
-    return [name for name in wanted if name != spec.method.name]
-
-
-def _stage(
-    parts: Generator[tuple[str, Progress], None, Tensor], stage: str, span: tuple[float, float]
-) -> Generator[JobProgress, None, Tensor]:
-    """Drive a solver, mapping its steps onto a span of the job's fraction."""
-    try:
-        while True:
-            label, p = next(parts)
-            fraction = span[0] + (span[1] - span[0]) * p.step / p.steps
-            yield JobProgress(fraction, f"{stage}, {label}" if label else stage, p.step, p.steps, p.data_misfit)
-    except StopIteration as end:
-        volume: Tensor = end.value
-        return volume
-    finally:
-        parts.close()
-
-
-def chosen_prior(method: Method, model: models.Model) -> tuple[NetworkPrior | None, Axis | None]:
-    """The prior that a method uses on a problem and the map to its axis; none for a method without.
-
-    Raises
-    ------
-    InputError
-        If the prior that is named is for other data.
-    """
-    if not isinstance(method, Diffusion):
-        return None, None
-    modality = "mri" if model.problem.operator.domain.complex else "ct"
-    prior = priors.load(method.prior or _default_prior(method, modality, model.refined))
-    if prior.card.modality != modality:
-        raise InputError(
-            f"prior {prior.card.name!r} is for {prior.card.modality}, the data are {modality}", field="method.prior"
-        )
-    if isinstance(method, Boundary):
-        factor = None if model.refined is None else model.refined.factor
-        if prior.card.super_resolution != factor:
-            known = prior.card.super_resolution
-            raise InputError(
-                f"prior {prior.card.name!r} is for {'none' if known is None else f'x{known}'}, the data need x{factor}",
-                field="method.prior",
-                remedy="use a conditional prior of this factor, or another method",
-            )
-    elif prior.conditional:
-        raise InputError(
-            f"prior {prior.card.name!r} is conditional: it needs a low-resolution image of the same slice",
-            field="method.prior",
-            remedy=f"use one that is not, as {DEFAULT_PRIOR[modality]}",
-        )
-    return prior, model.prior_axis(prior.card)
-
-
-def _default_prior(method: Diffusion, modality: str, refined: MRIResolution | None) -> str:
-    name = DEFAULT_PRIOR[modality]
-    return f"{name}-x{refined.factor}" if isinstance(method, Boundary) and refined is not None else name
-
-
-def _starting_noise(
-    method: Method, prior: NetworkPrior | None, model: models.Model, seed: int
-) -> dict[str, Any] | None:
-    """Which starting noise `boundary` used: its seed, and the calibration that chose it."""
-    if not isinstance(method, Boundary) or prior is None or model.refined is None:
-        return None
-    used = calibration.seed_of(method, prior.card, model.refined.direction, seed)
-    return {"seed": used, "calibration": method.calibration or "shipped"}
 
 
 def _familiarity(prior: NetworkPrior | None, axis: Axis | None, volume: Tensor) -> dict[str, float] | None:

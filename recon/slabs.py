@@ -1,7 +1,8 @@
 """A volume in slabs of slices: memory and solver steps stay small, and what is finished need not be computed again.
 
 Where slices are independent the slabs give what the whole volume would. Methods that couple neighbours get halo
-slices on both sides, which are computed and thrown away.
+slices on both sides, which are computed and thrown away. Idle workers may take slabs of a job that another one runs:
+who takes which is settled by locks, and what is finished by files, so that nothing else has to live or be remembered.
 """
 
 from __future__ import annotations
@@ -12,21 +13,26 @@ import logging
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from recon.disk import sync
+from recon.disk import sync, try_lock
 from recon.measurement import Measurement
 from recon.methods import TV, DiffusionMBIR, Method
 from recon.plan import HALO, SLAB
 from recon.solvers.problem import Problem, Progress, Solver
 
+POLL_S = 0.2
+"""Between two looks whether another process has finished a slab."""
+T = TypeVar("T")
 log = logging.getLogger("recon.slabs")
 
 
@@ -67,18 +73,32 @@ def halo_of(method: Method) -> int | None:
 
 
 class Shelf:
-    """Finished slabs on disk. Stale ones are never found: their key, of all that they depend on, is another.
+    """Finished slabs on disk, which several processes may fill at once.
+
+    Stale slabs are never found: their key, of all that they depend on, is another.
 
     Parameters
     ----------
     folder
-        Made when the first slab is put there.
+        Made when the first slab is begun.
+    invite
+        Called with the number of slabs that others could compute, so that they come and `assist`.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, invite: Callable[[int], None] | None = None) -> None:
+        self.folder, self.invite = folder, invite
         self.reused = 0
         """Slabs that had been computed before."""
+        self.given = 0
+        """Slabs that others computed meanwhile."""
+
+    def claim(self, key: str, slab: Slab) -> AbstractContextManager[bool]:
+        """Whether this process may compute a slab now; until the block ends, or the process dies.
+
+        Where locks do not reach another host, both compute the slab, to the same bytes.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return try_lock(self._path(key, slab).with_suffix(".lock"))
 
     def get(self, key: str, slab: Slab) -> Tensor | None:
         """A finished slab, or None; one that cannot be read is logged and computed again."""
@@ -90,7 +110,6 @@ class Shelf:
         except (OSError, ValueError) as error:
             log.warning("the finished slab %s cannot be read, computing it again: %s", path.name, error)
             return None
-        self.reused += 1
         return found
 
     def put(self, key: str, slab: Slab, volume: Tensor) -> None:
@@ -106,18 +125,24 @@ class Shelf:
         sync(self.folder)
 
     def clear(self) -> None:
-        """Remove all slabs: the result is published."""
+        """Remove all slabs: the result is published. Whoever still comes to help finds nothing."""
+        doomed = self.folder.with_name(f".{self.folder.name}.{secrets.token_hex(4)}")
         if self.folder.exists():
-            shutil.rmtree(self.folder)
+            os.replace(self.folder, doomed)
+            shutil.rmtree(doomed)
 
     def _path(self, key: str, slab: Slab) -> Path:
         return self.folder / f"slab-{slab.first:05d}-{slab.last:05d}-{key[:16]}.npy"
 
 
+Steps = Generator[tuple[str, Progress], None, T]
+"""Which slices (empty for a volume in one piece), and the state of the whole: its `volume` is the slab's."""
+
+
 def solve(
     problem: Problem, method: Method, start: Callable[[Problem], Solver], shelf: Shelf, key: str, size: int = SLAB
-) -> Generator[tuple[str, Progress], None, Tensor]:
-    """Solve a problem slab by slab, skipping those on the shelf.
+) -> Steps[Tensor]:
+    """Solve a problem slab by slab, skipping those on the shelf and those that others are computing.
 
     Parameters
     ----------
@@ -125,33 +150,82 @@ def solve(
         The solver of a part of the problem.
     key
         Of all that the result depends on but `size`, see `digest`.
-
-    Yields
-    ------
-    tuple of str and Progress
-        Which slices (empty for a volume in one piece), and the state of the whole: its `volume` is the slab's.
     """
+    cut = _Cut(problem, start, shelf, digest({"key": key, "size": size, "halo": HALO}))
     slabs = plan(problem.slices, halo_of(method), size)
-    key = digest({"key": key, "size": size, "halo": HALO})
-    volume = problem.zeros()
-    for index, slab in enumerate(slabs):
-        label = "" if len(slabs) == 1 else f"slices {slab.first}:{slab.last} of {problem.slices}"
-        found = shelf.get(key, slab)
+    volume, pending = problem.zeros(), []
+    for slab in slabs:
+        found = shelf.get(cut.key, slab)
         if found is None:
-            part = problem if len(slabs) == 1 else problem.part(slab.begin, slab.end)
-            computed = yield from _one(start(part), label, index, len(slabs))
-            found = computed[slab.first - slab.begin : slab.last - slab.begin]
-            shelf.put(key, slab, found)
-        volume[slab.first : slab.last] = found
+            pending.append(slab)
+        else:
+            volume[slab.first : slab.last] = found
+            shelf.reused += 1
+    if len(pending) > 1 and shelf.invite is not None:
+        shelf.invite(len(pending) - 1)
+    while pending:
+        before = len(pending)
+        for slab in tuple(pending):
+            found = yield from cut.compute(slab, len(slabs) - len(pending), len(slabs))
+            if found is not None:
+                volume[slab.first : slab.last] = found
+                pending.remove(slab)
+        if len(pending) == before:
+            done = Progress(len(slabs) - before, len(slabs), problem.misfit(volume), volume)
+            while not any(cut.ended(slab) for slab in pending):
+                yield f"{before} slabs with other workers", done
+                time.sleep(POLL_S)
     return volume
 
 
-def _one(solver: Solver, label: str, index: int, count: int) -> Generator[tuple[str, Progress], None, Tensor]:
-    """Drive the solver of one slab of `count`; its steps become steps of the whole."""
+def assist(
+    problem: Problem, method: Method, start: Callable[[Problem], Solver], shelf: Shelf, key: str, size: int = SLAB
+) -> Steps[None]:
+    """Compute the slabs of `solve` that nobody has computed or is computing, for whoever put up the shelf."""
+    cut = _Cut(problem, start, shelf, digest({"key": key, "size": size, "halo": HALO}))
+    slabs = plan(problem.slices, halo_of(method), size)
+    for index, slab in enumerate(slabs):
+        yield from cut.compute(slab, index, len(slabs))
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A problem to be solved in slabs."""
+
+    problem: Problem
+    start: Callable[[Problem], Solver]
+    shelf: Shelf
+    key: str
+
+    def compute(self, slab: Slab, done: int, count: int) -> Steps[Tensor | None]:
+        """A slab from the shelf, or computed and put there; None if another process is at it."""
+        problem = self.problem
+        with nullcontext(True) if count == 1 else self.shelf.claim(self.key, slab) as mine:
+            if not mine:
+                return None
+            found = self.shelf.get(self.key, slab)
+            if found is not None:
+                self.shelf.given += 1
+                return found
+            label = "" if count == 1 else f"slices {slab.first}:{slab.last} of {problem.slices}"
+            part = problem if count == 1 else problem.part(slab.begin, slab.end)
+            computed = yield from _one(self.start(part), label, done, count)
+            found = computed[slab.first - slab.begin : slab.last - slab.begin]
+            self.shelf.put(self.key, slab, found)
+            return found
+
+    def ended(self, slab: Slab) -> bool:
+        """Whether whoever was computing a slab no longer is."""
+        with self.shelf.claim(self.key, slab) as mine:
+            return mine
+
+
+def _one(solver: Solver, label: str, done: int, count: int) -> Steps[Tensor]:
+    """Drive the solver of one slab, `done` of `count` being finished; its steps become steps of the whole."""
     try:
         while True:
             p = next(solver)
-            yield label, Progress(index * p.steps + p.step, count * p.steps, p.data_misfit, p.volume, p.stage)
+            yield label, Progress(done * p.steps + p.step, count * p.steps, p.data_misfit, p.volume, p.stage)
     except StopIteration as end:
         volume: Tensor = end.value
         return volume

@@ -13,7 +13,8 @@ from recon.job import JobSpec
 
 
 def test_an_array_goes_in_and_a_volume_comes_out(service: tuple[str, Path], tmp_path: Path) -> None:
-    from recon.reconstruct import local_files, run
+    from recon.prepare import local_files
+    from recon.reconstruct import run
 
     image = np.zeros((2, 24, 24), np.float32)
     image[:, 8:16, 6:14] = 0.02

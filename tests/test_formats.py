@@ -16,7 +16,7 @@ from operators.errors import GeometryError, InputError, ReconError, ResourceLimi
 from recon.formats import dxchange, hdf5, htc, nifti, numpy_files, reader
 from recon.job import CTFan, CTParallel, JobSpec
 from recon.measurement import Measurement
-from recon.reconstruct import local_files
+from recon.prepare import local_files
 from tests.conftest import SAMPLES
 
 

@@ -17,7 +17,7 @@ import redis
 from operators.errors import Cancelled, Conflict
 from operators.interrupt import checkpoint
 from recon.job import JobSpec
-from recon.reconstruct import JobProgress
+from recon.prepare import JobProgress
 from tests.serving import celery_on
 from workers import execute as executing
 from workers import lease, tasks
@@ -64,7 +64,7 @@ def reconciler(store: JobStore, url: str) -> Reconciler:
 def computing(monkeypatch: pytest.MonkeyPatch, does: Callable[[Path], None]) -> None:
     """Replace the reconstruction by `does`, which gets the folder to fill."""
 
-    def run(_spec: JobSpec, _files: Any, out: Path, report: Callable[[JobProgress], None], work: Path) -> None:
+    def run(_s: JobSpec, _f: Any, out: Path, report: Callable[[JobProgress], None], work: Path, _i: Any) -> None:
         report(JobProgress(0.5, "half"))
         work.mkdir(exist_ok=True)
         out.mkdir()
@@ -273,6 +273,12 @@ def test_a_wiped_redis_loses_no_queued_job(
     assert client.llen("recon:cpu") == len(ids)
     client.flushall()
     assert sorted(reconciler(store, url).reconcile(starting=True)) == sorted(ids)
+
+
+def test_a_lost_job_goes_back_to_the_queue_of_its_device(store: JobStore, url: str, client: redis.Redis) -> None:
+    job_id = job(store, device="gpu", priority="high")
+    assert reconciler(store, url).reconcile(starting=True) == [job_id]
+    assert tasks.waiting(url, "gpu") == [job_id] and client.llen("recon:gpu.high") == 1
 
 
 def test_priorities_are_queues_served_in_order(url: str, client: redis.Redis) -> None:

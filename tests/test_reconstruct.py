@@ -17,9 +17,10 @@ from recon import model as models
 from recon import noise_level
 from recon.formats import hdf5, reader
 from recon.job import JobSpec
+from recon.prepare import local_files
 from recon.priors.export import export
 from recon.quality import metrics, montage
-from recon.reconstruct import local_files, reconstruct, run
+from recon.reconstruct import reconstruct, run
 from recon.solvers import classical
 from tests.conftest import SAMPLES, disc
 from tests.test_training import tiny, trained

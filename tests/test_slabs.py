@@ -20,7 +20,8 @@ from recon import slabs
 from recon.job import JobSpec
 from recon.methods import CGLS, DDS, DPS, FBP, TV, Annealed, CGSense, DiffusionMBIR, Method, REDDiff, ZeroFilled
 from recon.plan import HALO
-from recon.reconstruct import JobProgress, local_files, reconstruct, run
+from recon.prepare import JobProgress, local_files
+from recon.reconstruct import reconstruct, run
 from recon.simulate import birdcage_maps
 from recon.solvers import registry
 from recon.solvers.problem import Axis, Problem, Progress
@@ -164,13 +165,13 @@ def test_a_stopped_job_goes_on_where_it_was(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         run(spec, local_files(spec), tmp_path / "out", stop_after_two)
-    kept = {p.name: p.stat().st_mtime_ns for p in (tmp_path / ".out.slabs").iterdir()}
+    kept = {p.name: p.stat().st_mtime_ns for p in (tmp_path / ".out.slabs").glob("*.npy")}
     assert sum("slab-00016-" in name for name in kept) == 2  # of the baseline and of the method
     stages: list[str] = []
 
     def note(progress: JobProgress) -> None:
         stages.append(progress.stage)
-        for path in (tmp_path / ".out.slabs").glob("slab-*"):  # gone at the end
+        for path in (tmp_path / ".out.slabs").glob("slab-*.npy"):  # gone at the end
             assert kept.setdefault(path.name, path.stat().st_mtime_ns) == path.stat().st_mtime_ns
 
     report = run(spec, local_files(spec), tmp_path / "out", note)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 
 from operators.errors import Cancelled, Conflict, NotFound, ReconError
 from operators.interrupt import interruptible
-from recon.reconstruct import JobProgress, run
+from recon.prepare import JobProgress
+from recon.reconstruct import run
+from workers import tasks
 from workers.attempts import MAX_ATTEMPTS, cancel_lost, fail_lost
 from workers.background import every
 from workers.events import log_kept
@@ -58,30 +61,31 @@ def execute(store: JobStore, job_id: str, redis_url: str | None = None) -> None:
                 log.info("job %s was cancelled before it started", job_id)
                 return
             try:
-                _attempt(store, record)
+                _attempt(store, record, redis_url)
             except NotFound:
                 log.warning("job %s was removed while it was computed", job_id)
 
 
-def _attempt(store: JobStore, record: Record) -> None:
+def _attempt(store: JobStore, record: Record, redis_url: str | None) -> None:
     token = str(record.token)
     store.clear(record.id, work=False)  # of attempts that died
     reporter = _Reporter(store, record.id, token)
+    invite = partial(tasks.invite, record.id, token, device=record.device) if redis_url else None
     with log_kept(partial(store.note, record.id, token)):
         try:
             with every(ASK_EVERY_S, reporter.watch, "cancellation watch"), interruptible(reporter.ask):
-                _compute(store, record, reporter)
+                _compute(store, record, reporter, invite)
         except Conflict as error:  # somebody else has recorded the end, or begun another attempt
             log.info("%s", error)
     if store.record(record.id).token == token:
         store.clear(record.id)
 
 
-def _compute(store: JobStore, record: Record, reporter: _Reporter) -> None:
+def _compute(store: JobStore, record: Record, reporter: _Reporter, invite: Callable[[int], None] | None) -> None:
     job_id, end = record.id, partial(store.move, record.id, holder=record.token)
     try:
         spec, finished = store.spec(job_id), store.attempt(record)
-        run(spec, store.job_files(spec), finished, reporter, store.work(job_id))
+        run(spec, store.job_files(spec), finished, reporter, store.work(job_id), invite)
         store.publish(job_id, str(record.token), finished)
     except Cancelled:
         end("cancelled")

@@ -1,4 +1,4 @@
-"""Small files that must never be seen half-written, and locks that die with their process."""
+"""Small files that must never be seen half-written."""
 
 from __future__ import annotations
 
@@ -31,15 +31,3 @@ def locked(path: Path) -> Iterator[None]:
     with path.open("a") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
-
-
-@contextmanager
-def try_lock(path: Path) -> Iterator[bool]:
-    """Whether the lock file could be taken at once; the kernel releases it if the process dies."""
-    with path.open("a") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True

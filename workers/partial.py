@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from operators.errors import Conflict, InputError, NotFound
+from recon.disk import try_lock
 from recon.job import UPLOAD_ID
 from workers import files
 from workers.refusals import InProgress
@@ -75,7 +76,7 @@ def appending(store: JobStore, partial: Partial, at: int) -> Iterator[IO[bytes]]
         If another piece is arriving.
     """
     place = folder(store, partial.id)
-    with files.try_lock(place / "lock") as free:
+    with try_lock(place / "lock") as free:
         if not free:
             raise InProgress("another piece of this upload is arriving", field="Upload-Offset")
         present = offset(store, partial)

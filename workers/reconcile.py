@@ -110,7 +110,7 @@ class Reconciler:
             if record.attempt >= MAX_ATTEMPTS:
                 fail_lost(self.store, record)
                 return False
-        tasks.enqueue(record.id, record.priority)
+        tasks.enqueue(record.id, record.priority, record.device)
         return True
 
     def _loop(self) -> None:

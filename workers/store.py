@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from operators.errors import Cancelled, Conflict, NotFound
-from recon.disk import sync
+from recon.disk import sync, try_lock
 from recon.job import UPLOAD_ID, JobSpec
 from workers import events, files, results
 from workers.results import manifest as manifest
@@ -71,6 +71,7 @@ class Record:
     error: dict[str, Any] | None = None
     tags: list[str] = field(default_factory=list)
     priority: str = "normal"
+    device: str = "cpu"
     owner: str | None = None
     """Name of the API key that submitted the job; None without keys."""
     token: str | None = None
@@ -110,6 +111,7 @@ class JobStore:
             method=spec.method.name,
             tags=spec.tags,
             priority=spec.priority,
+            device=spec.device,
             owner=owner,
         )
         hidden = self.jobs / f".{job_id}"
@@ -301,7 +303,7 @@ class JobStore:
 
     def running_lock(self, job_id: str) -> AbstractContextManager[bool]:
         """Whether this process may compute the job; held until the block ends or the process dies."""
-        return files.try_lock(self.folder(job_id) / "run.lock")
+        return try_lock(self.folder(job_id) / "run.lock")
 
     def attempt(self, record: Record) -> Path:
         """Where the record's attempt writes its results."""

@@ -1,13 +1,21 @@
-"""The one task: compute a job. Everything heavy is imported inside, in the child process."""
+"""The tasks: compute a job, or help with one. Everything heavy is imported inside, in the child process."""
 
 from __future__ import annotations
 
 import json
+import logging
 from typing import cast
+
+from kombu.exceptions import OperationalError
 
 from workers.app import app, queue, queues
 from workers.settings import Settings
 from workers.store import JobStore
+
+MAX_HELPERS = 16
+INVITED_S = 24 * 3600
+"""An invitation that nobody had time for until then is forgotten."""
+log = logging.getLogger("recon.tasks")
 
 
 @app.task(name="recon.reconstruct")  # type: ignore[untyped-decorator]
@@ -19,9 +27,26 @@ def reconstruct_job(job_id: str) -> None:
     execute(JobStore(settings.store), job_id, settings.redis_url)
 
 
+@app.task(name="recon.assist")  # type: ignore[untyped-decorator]
+def assist_job(job_id: str, token: str) -> None:
+    """Help with an attempt at a job that another worker makes."""
+    from workers.assist import assist
+
+    assist(JobStore(Settings.from_environment().store), job_id, token)
+
+
 def enqueue(job_id: str, priority: str = "normal", device: str = "cpu") -> None:
     """Put a job into a queue; raises `kombu.exceptions.OperationalError` when Redis is away."""
     reconstruct_job.apply_async(args=[job_id], task_id=job_id, queue=queue(device, priority), retry=False)
+
+
+def invite(job_id: str, token: str, helpers: int, device: str = "cpu") -> None:
+    """Ask workers that have nothing better to do to help with an attempt; without Redis it goes on alone."""
+    try:
+        for _ in range(min(helpers, MAX_HELPERS)):
+            assist_job.apply_async(args=[job_id, token], queue=queue(device, "low"), retry=False, expires=INVITED_S)
+    except OperationalError as error:
+        log.warning("no helpers for job %s: %s", job_id, error)
 
 
 def waiting(redis_url: str, device: str | None = None) -> list[str]:
@@ -35,8 +60,8 @@ def waiting(redis_url: str, device: str | None = None) -> list[str]:
     with connect(redis_url) as client:
         found = [cast(list[bytes], client.lrange(f"recon:{name}", 0, -1)) for name in names]
     # Workers take from the end of a list.
-    ids = [str(json.loads(message)["headers"]["id"]) for messages in found for message in reversed(messages)]
-    return list(dict.fromkeys(ids))
+    headers = [json.loads(message)["headers"] for messages in found for message in reversed(messages)]
+    return list(dict.fromkeys(str(h["id"]) for h in headers if h["task"] == reconstruct_job.name))
 
 
 def positions(redis_url: str) -> dict[str, int]:

@@ -115,7 +115,8 @@ def overhead(bench: Bench, scale: Scale, folder: Path, repeats: int = 3) -> Outc
     import torch
 
     from recon.job import JobSpec
-    from recon.reconstruct import local_files, run
+    from recon.prepare import local_files
+    from recon.reconstruct import run
 
     torch.set_num_threads(1)  # as the workers here
     ledger = Ledger(bench, "overhead")

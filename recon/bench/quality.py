@@ -23,8 +23,8 @@ from recon.formats import reader
 from recon.job import JobSpec
 from recon.measurement import Measurement
 from recon.methods import Method
+from recon.prepare import chosen_prior, local_files
 from recon.quality import metrics
-from recon.reconstruct import chosen_prior, local_files
 from recon.solvers import registry as solvers
 from recon.solvers.problem import run
 

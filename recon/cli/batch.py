@@ -97,7 +97,8 @@ def _settled(entry: batches.Entry, out: Path, finished: Any, *, resume: bool) ->
 
 def _here(entry: batches.Entry, out: Path, progress: Any) -> batches.Row:
     """Compute in this process, which keeps system matrices and networks from job to job."""
-    from recon.reconstruct import local_files, run
+    from recon.prepare import local_files
+    from recon.reconstruct import run
 
     assert entry.spec is not None
     task = progress.add_task(entry.name, total=1.0, detail="")

@@ -38,7 +38,7 @@ def run(
 
 
 def _reconstruct(job: JobSpec, target: Path, progress: Any, label: str) -> dict[str, Any]:
-    from recon.reconstruct import local_files
+    from recon.prepare import local_files
     from recon.reconstruct import run as reconstruct
 
     task = progress.add_task(label, total=1.0, detail="")
@@ -83,7 +83,7 @@ def simulate(
         value["input"]["slices"] = slice_range(slices)
     job = JobSpec.parse(value, "the options")
     from recon.formats import hdf5, reader
-    from recon.reconstruct import local_files
+    from recon.prepare import local_files
 
     measurement = reader.read(job, local_files(job))
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -33,7 +33,7 @@ def plan(
             raise InputError("nothing to plan", field="spec", remedy="give a specification, or --calibrate FILE")
         return
     from recon.formats import reader
-    from recon.reconstruct import local_files
+    from recon.prepare import local_files
 
     job = JobSpec.read(spec)
     found = planning.make(job, reader.check(job, local_files(job)))

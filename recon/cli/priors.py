@@ -108,7 +108,7 @@ def calibrate(
     from recon import calibrate as calibrating
     from recon.job import JobSpec
     from recon.methods import Boundary
-    from recon.reconstruct import local_files
+    from recon.prepare import local_files
 
     if out.suffix not in CARD_ENDINGS:
         raise InputError(f"{out.name} does not end in .yaml", field="out", remedy="a job names it as *.yaml")

@@ -1,0 +1,194 @@
+"""What a job is made of once its files are read: the model, and the stages to be solved one after the other.
+
+A worker that runs a job and one that only helps with its slabs prepare it alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+from operators.errors import InputError
+from recon import calibration, defaults, plan, slabs, versions
+from recon import model as models
+from recon.formats import reader
+from recon.job import JobSpec, MRIResolution
+from recon.measurement import Measurement
+from recon.methods import DEFAULT_PRIOR, QUICK, Boundary, Diffusion, Method
+from recon.priors import registry as priors
+from recon.priors.prior import NetworkPrior
+from recon.solvers import registry as solvers
+from recon.solvers.problem import Axis, Problem, Solver
+
+_METHODS: TypeAdapter[Method] = TypeAdapter(Method)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class JobProgress:
+    """How far a job is: a fraction of the whole, and the stage it is in."""
+
+    fraction: float
+    stage: str
+    step: int = 0
+    steps: int = 0
+    data_misfit: float | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One reconstruction of a job: a baseline or the result.
+
+    Parameters
+    ----------
+    name
+        Of the method.
+    label
+        For people who follow the progress.
+    settings
+        Of the method, complete.
+    start
+        The method on a part of the problem.
+    key
+        Of all that the result depends on, see `recon.slabs.digest`.
+    """
+
+    name: str
+    label: str
+    settings: Method
+    start: Callable[[Problem], Solver]
+    key: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job ready to be solved; its last stage is the result."""
+
+    measurement: Measurement
+    planned: plan.Plan
+    model: models.Model
+    prior: NetworkPrior | None
+    axis: Axis | None
+    noise: dict[str, Any] | None
+    """Starting noise of `boundary`: its seed, and the calibration that chose it."""
+    stages: list[Stage]
+
+
+def prepare(spec: JobSpec, files: Mapping[str, Path]) -> Generator[JobProgress, None, Prepared]:
+    """Read a job's files and model the measurement; raises `ReconError`."""
+    yield JobProgress(0.0, "reading")
+    measurement = reader.read(spec, files)
+    planned = plan.make(spec, reader.outline(measurement, files))
+    yield JobProgress(0.02, "modelling")
+    model = models.build(measurement)
+    prior, axis = chosen_prior(spec.method, model)
+    kind = measurement.acquisition.kind
+    measured = {"measurement": slabs.digest_of(measurement), "versions": versions.installed(), "seed": spec.seed}
+
+    def stage(label: str, method: Method, *, prior: NetworkPrior | None = None, **more: Any) -> Stage:
+        settings = defaults.resolved(method, kind, model.problem)
+        start = partial(solvers.start, settings=settings, prior=prior, axis=axis, seed=spec.seed)
+        key = slabs.digest({**measured, "method": settings.model_dump(mode="json"), **more})
+        return Stage(method.name, label, settings, start, key)
+
+    stages = [
+        stage(f"baseline {name}", _METHODS.validate_python({"name": name})) for name in _baselines(spec, measurement)
+    ]
+    noise = _starting_noise(spec.method, prior, model, spec.seed)
+    weights = None if prior is None else prior.card.sha256
+    stages.append(stage(spec.method.name, spec.method, prior=prior, noise=noise, weights=weights))
+    return Prepared(measurement, planned, model, prior, axis, noise, stages)
+
+
+def assist(spec: JobSpec, files: Mapping[str, Path], work: Path) -> Generator[JobProgress, None, None]:
+    """Compute what can be of a job that another process runs: slabs nobody is at, onto the shelf in `work`."""
+    job = yield from prepare(spec, files)
+    shelf = slabs.Shelf(work)
+    for stage in job.stages:
+        parts = slabs.assist(job.model.problem, stage.settings, stage.start, shelf, stage.key)
+        yield from staged(parts, stage.label, (0.0, 1.0))
+
+
+def staged(parts: slabs.Steps[T], stage: str, span: tuple[float, float]) -> Generator[JobProgress, None, T]:
+    """Drive a solver, mapping its steps onto a span of the job's fraction."""
+    try:
+        while True:
+            label, p = next(parts)
+            fraction = span[0] + (span[1] - span[0]) * p.step / p.steps
+            yield JobProgress(fraction, f"{stage}, {label}" if label else stage, p.step, p.steps, p.data_misfit)
+    except StopIteration as end:
+        found: T = end.value
+        return found
+    finally:
+        parts.close()
+
+
+def local_files(spec: JobSpec) -> dict[str, Path]:
+    """The files of a job that runs on this machine; uploads exist on a server only."""
+    found = {}
+    for field, file in spec.files().items():
+        if file.path is None:
+            raise InputError("an upload id means nothing without a server", field=field, remedy="give a path")
+        found[field] = Path(file.path)
+    return found
+
+
+def _baselines(spec: JobSpec, measurement: Measurement) -> list[str]:
+    """What to compute beside the result; a method is no baseline of itself."""
+    default = [QUICK[measurement.acquisition.kind]]
+    wanted = default if spec.output.baselines is None else spec.output.baselines
+    return [name for name in wanted if name != spec.method.name]
+
+
+def chosen_prior(method: Method, model: models.Model) -> tuple[NetworkPrior | None, Axis | None]:
+    """The prior that a method uses on a problem and the map to its axis; none for a method without.
+
+    Raises
+    ------
+    InputError
+        If the prior that is named is for other data.
+    """
+    if not isinstance(method, Diffusion):
+        return None, None
+    modality = "mri" if model.problem.operator.domain.complex else "ct"
+    prior = priors.load(method.prior or _default_prior(method, modality, model.refined))
+    if prior.card.modality != modality:
+        raise InputError(
+            f"prior {prior.card.name!r} is for {prior.card.modality}, the data are {modality}", field="method.prior"
+        )
+    if isinstance(method, Boundary):
+        factor = None if model.refined is None else model.refined.factor
+        if prior.card.super_resolution != factor:
+            known = prior.card.super_resolution
+            raise InputError(
+                f"prior {prior.card.name!r} is for {'none' if known is None else f'x{known}'}, the data need x{factor}",
+                field="method.prior",
+                remedy="use a conditional prior of this factor, or another method",
+            )
+    elif prior.conditional:
+        raise InputError(
+            f"prior {prior.card.name!r} is conditional: it needs a low-resolution image of the same slice",
+            field="method.prior",
+            remedy=f"use one that is not, as {DEFAULT_PRIOR[modality]}",
+        )
+    return prior, model.prior_axis(prior.card)
+
+
+def _default_prior(method: Diffusion, modality: str, refined: MRIResolution | None) -> str:
+    name = DEFAULT_PRIOR[modality]
+    return f"{name}-x{refined.factor}" if isinstance(method, Boundary) and refined is not None else name
+
+
+def _starting_noise(
+    method: Method, prior: NetworkPrior | None, model: models.Model, seed: int
+) -> dict[str, Any] | None:
+    """Which starting noise `boundary` used: its seed, and the calibration that chose it."""
+    if not isinstance(method, Boundary) or prior is None or model.refined is None:
+        return None
+    used = calibration.seed_of(method, prior.card, model.refined.direction, seed)
+    return {"seed": used, "calibration": method.calibration or "shipped"}
