@@ -16,7 +16,7 @@ from api.representation import represent
 from api.requests import Access, Requests
 from api.service import Service
 from recon.formats import sandbox
-from workers import retention, tasks
+from workers import reconcile, retention, tasks
 from workers.background import Background
 from workers.reconcile import Reconciler
 from workers.settings import Settings
@@ -35,8 +35,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        background: list[Reconciler | Background] = [
-            Reconciler(chosen, service.store),
+        background = [
+            Background("reconciling", Reconciler(chosen, service.index).work, reconcile.EVERY_S),
             Background("sweeping", lambda: retention.sweep(service.index, chosen), SWEEP_EVERY_S),
             Background("webhooks", webhooks.deliver_due, NOTIFY_EVERY_S),
         ]

@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api.service import Service, key_of, service
 from operators.errors import NotFound
-from workers.event_log import Tail
+from workers.events import Tail
 from workers.refusals import Busy
 from workers.store import TERMINAL
 
@@ -47,7 +47,7 @@ async def events(
     found, key = service(request), key_of(request)
     after = int(last_event_id) if last_event_id and re.fullmatch(r"\d{1,15}", last_event_id) else 0
     record = await run_in_threadpool(found.job, key, job_id)
-    tail = Tail(found.store.folder(job_id) / "events.jsonl", after)
+    tail = await run_in_threadpool(found.store.tail, job_id, after)
     if record.terminal and after and not Tail(tail.path, after).read():
         return Response(status_code=204)  # tells browsers not to connect again
     if _open >= MAX_STREAMS:
@@ -100,7 +100,10 @@ def _data(event: dict[str, Any]) -> dict[str, Any]:
 
 def _ended(found: Service, job_id: str) -> bool:
     try:
-        return found.store.record(job_id).terminal
+        over = found.store.record(job_id).terminal
+        if over:
+            found.store.tell_the_end(job_id)
+        return over
     except (NotFound, FileNotFoundError):
         return True  # deleted
 
@@ -110,7 +113,7 @@ def logs(request: Request, job_id: str) -> Response:
     """What the job logged so far, a line an entry."""
     found = service(request)
     found.job(key_of(request), job_id)
-    tail = Tail(found.store.folder(job_id) / "events.jsonl")
+    tail = found.store.tail(job_id)
     return StreamingResponse(_lines(tail), media_type="text/plain; charset=utf-8")
 
 

@@ -20,6 +20,8 @@ LEARN_FROM = 50
 """Latest finished jobs of a method."""
 FRESH_S = 1.0
 """The queue is looked at as often, however many ask."""
+STALE_S = 5.0
+"""What was seen so long ago is not told any more."""
 
 
 def seconds(record: Record) -> float | None:
@@ -57,12 +59,12 @@ class Outlook:
         """``queue_position`` (jobs before it) and ``estimate`` (seconds) of an unfinished job."""
         if record.terminal:
             return {"queue_position": None, "estimate": None}
-        # One asks Redis, which may take its time; the others go by what was known before.
-        if time.monotonic() - self._view.at > FRESH_S and self._lock.acquire(blocking=False):
-            try:
-                self._view = self._look()
-            finally:
-                self._lock.release()
+        age = time.monotonic() - self._view.at
+        if age > FRESH_S and self._lock.acquire(blocking=False):
+            if age > STALE_S:
+                self._refresh()
+            else:  # many ask: nobody waits for the look, which may take its time
+                threading.Thread(target=self._refresh, name="outlook", daemon=True).start()
         view = self._view
         start, duration = view.starts.get(record.id), view.typical.get(record.method)
         if record.state != "queued":
@@ -70,6 +72,12 @@ class Outlook:
         known = start is not None or duration is not None
         estimate = {"start_s": _rounded(start), "duration_s": _rounded(duration)} if known else None
         return {"queue_position": view.ahead.get(record.id), "estimate": estimate}
+
+    def _refresh(self) -> None:
+        try:
+            self._view = self._look()
+        finally:
+            self._lock.release()
 
     def _look(self) -> _View:
         records = self.index.records()

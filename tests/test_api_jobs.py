@@ -14,7 +14,7 @@ import pytest
 
 from recon.client import Client
 from recon.job import JobSpec
-from tests.serving import Server, job_body, refused, send, serving
+from tests.serving import Server, job_body, refused, send, serving, until
 from workers import files, idempotency, retention
 from workers.store import JobStore, Record, new_id
 
@@ -166,9 +166,10 @@ def test_queue_position_and_estimate(tmp_path: Any) -> None:
         files.write_json(path, {**asdict(record), "started": long_ago.isoformat()})
         server.service.index._seen.clear()  # finished jobs do not change elsewhere
         jobs = [submit(server, upload)["id"] for _ in range(2)]
-        time.sleep(1.1)  # the queue is looked at once a second
-        last = server.http.get(f"/v1/jobs/{jobs[1]}").json()
-        assert last["queue_position"] == 2  # the finished one's message is still there, no worker took it
+        path = f"/v1/jobs/{jobs[1]}"
+        # The queue is looked at once a second. The finished one's message is still there, no worker took it.
+        until(lambda: server.http.get(path).json()["queue_position"] == 2, 5)
+        last = server.http.get(path).json()
         assert last["estimate"] == {"start_s": 40.0, "duration_s": 40.0}
         done = server.http.get(f"/v1/jobs/{first['id']}").json()
         assert done["queue_position"] is None and done["estimate"] is None and done["expires"]

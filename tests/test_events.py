@@ -17,8 +17,7 @@ from api import events as api_events
 from recon import event_stream
 from recon.client import Client
 from tests.serving import Server, job_body, refused, send, serving, until
-from workers.event_log import Tail, events
-from workers.events import Event, append
+from workers.events import Event, Tail, append
 
 
 @pytest.fixture(scope="module")
@@ -102,14 +101,24 @@ def test_silence_is_filled_with_heartbeats(server: Server, monkeypatch: pytest.M
         assert [line for line in lines if line.startswith("data")]
 
 
-def test_a_job_that_ends_without_an_event_ends_the_stream(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api_events, "LAST_WORD_S", 0.5)
+def test_an_end_that_nobody_lived_to_tell_is_told(server: Server) -> None:
     job = Writer(server)
     job.write("progress", step=1)
     server.store.request_cancel(job.id)
     job.path.write_text("".join(line + "\n" for line in job.path.read_text().splitlines()[:1]))
     with Client(server.url) as client:
-        assert [e.id for e in client.progress(job.id)] == [1]
+        assert [(e.id, e.data["state"]) for e in client.progress(job.id)] == [(1, "queued"), (2, "cancelled")]
+
+
+def test_the_stream_of_a_job_that_is_deleted_ends(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_events, "LAST_WORD_S", 0.5)
+    job = Writer(server)
+    job.write("progress", step=1)
+    with server.http.stream("GET", f"/v1/jobs/{job.id}/events") as answer:
+        lines = answer.iter_lines()
+        assert next(line for line in lines if "step" in line)
+        server.store.discard(job.id)
+        assert [line for line in lines if line.startswith("data")] == []
 
 
 def test_a_client_that_never_reads_hurts_nobody(server: Server) -> None:
@@ -158,4 +167,4 @@ def test_a_log_cut_short_is_read_to_its_last_whole_line(tmp_path: Path) -> None:
     with path.open("a") as stream:
         stream.write(lines[2][5:] + "\n")
     assert [e["id"] for e in tail.read()] == [3]
-    assert [e["id"] for e in events(tmp_path, after=2)] == [3] and events(tmp_path / "none") == []
+    assert [e["id"] for e in Tail(path, after=2).read()] == [3] and Tail(tmp_path / "none").read() == []

@@ -127,6 +127,8 @@ def test_an_idle_worker_helps(tmp_path: Path, url: str, *, killed: bool) -> None
     logs = [tmp_path / "one.log", tmp_path / "two.log"]
     with running(worker_command(), env, logs[0]) as one, running(worker_command(), env, logs[1]) as two:
         until(lambda: all(log.exists() and " ready." in log.read_text() for log in logs), 60)
+        (child,) = Path(f"/proc/{one.pid}/task/{one.pid}/children").read_text().split()
+        assert os.getpriority(os.PRIO_PROCESS, int(child)) > os.getpriority(os.PRIO_PROCESS, one.pid)
         job_id = store.create(given).id
         tasks.enqueue(job_id)
         helps = "helping with job"

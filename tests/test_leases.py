@@ -25,6 +25,7 @@ from workers.app import app, queues
 from workers.attempts import MAX_ATTEMPTS
 from workers.embedded import private_redis, worker_command
 from workers.execute import execute
+from workers.index import JobIndex
 from workers.lease import Lease
 from workers.reconcile import GRACE_S, PATIENCE_S, Reconciler
 from workers.results import damaged
@@ -58,7 +59,7 @@ def job(store: JobStore, **more: Any) -> str:
 
 
 def reconciler(store: JobStore, url: str) -> Reconciler:
-    return Reconciler(Settings(store.root, url, 0, 0), store)
+    return Reconciler(Settings(store.root, url, 0, 0), JobIndex(store))
 
 
 def computing(monkeypatch: pytest.MonkeyPatch, does: Callable[[Path], None]) -> None:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+import os
+from pathlib import Path
+
 from celery import Celery
+from celery.signals import worker_process_init
 
 from workers.settings import Settings
 
+log = logging.getLogger("recon.worker")
 VISIBILITY_S = 24 * 3600
 """Redis hands an unacknowledged job to another worker after this; the run lock drops such duplicates."""
+
+GIVE_WAY = 10
+"""Niceness of a computation."""
+AUTOGROUP = Path("/proc/self/autogroup")
 
 PRIORITIES = {"high": ".high", "normal": "", "low": ".low"}
 
@@ -52,3 +62,15 @@ def make_app(settings: Settings) -> Celery:
 
 
 app = make_app(Settings.from_environment())
+
+
+@worker_process_init.connect  # type: ignore[untyped-decorator]
+def give_way(**_: object) -> None:
+    """A computation takes what is left over: the API of the same machine answers first."""
+    os.nice(GIVE_WAY)
+    # Linux may share the processor between sessions first; then theirs counts. Only a session that is the worker's own.
+    if AUTOGROUP.exists() and os.getsid(0) == os.getppid():
+        try:
+            AUTOGROUP.write_text(str(GIVE_WAY))
+        except OSError as error:
+            log.info("the computation's session stays as it is: %s", error)

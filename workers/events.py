@@ -21,6 +21,8 @@ Event = Literal["state", "progress", "log"]
 FIELDS = ("state", "progress", "stage", "step", "steps", "data_misfit", "error")
 """Of a record, that events tell of."""
 TAIL = 2**16
+PIECE = 2**16
+"""Bytes read at a time, so that a long log is never in memory as a whole."""
 LONGEST_MESSAGE = 2000
 
 
@@ -32,14 +34,6 @@ def append(path: Path, event: Event, data: dict[str, Any]) -> None:
         number = 1 if before is None else before["id"] + 1
         at = datetime.now(UTC).isoformat()
         stream.write(json.dumps({"id": number, "event": event, "at": at, "data": data}).encode() + b"\n")
-
-
-def read(path: Path, after: int = 0) -> list[dict[str, Any]]:
-    """The events with a higher number than `after`."""
-    if not path.exists():
-        return []
-    lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last newline is not finished
-    return [json.loads(line) for line in lines[after:]]
 
 
 def last(path: Path) -> dict[str, Any] | None:
@@ -61,6 +55,43 @@ def _last(stream: Any) -> tuple[dict[str, Any] | None, int]:
     start = tail.rfind(b"\n", 0, end) + 1
     found: dict[str, Any] = json.loads(tail[start:end])
     return found, size - len(tail) + end + 1
+
+
+class Tail:
+    """The events after one already seen, as they come.
+
+    Parameters
+    ----------
+    path
+        The file, which need not exist yet.
+    after
+        Id of the last event already seen.
+    """
+
+    def __init__(self, path: Path, after: int = 0) -> None:
+        self.path, self.after = path, after
+        self._position = 0
+
+    def read(self) -> list[dict[str, Any]]:
+        """The next few events; empty when there are none now. A line being written is left for later."""
+        found: list[dict[str, Any]] = []
+        try:
+            stream = self.path.open("rb")
+        except FileNotFoundError:
+            return found
+        with stream:
+            stream.seek(self._position)
+            size = 0
+            while size < PIECE and (line := stream.readline()).endswith(b"\n"):
+                self._position += len(line)
+                try:
+                    event = json.loads(line)
+                except ValueError:
+                    continue  # cut short by a crash, and ended by the next writer
+                if event["id"] > self.after:
+                    found.append(event)
+                    size += len(line)
+        return found
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 
 import redis
@@ -12,8 +11,9 @@ from redis.exceptions import RedisError
 
 from workers import lease, tasks
 from workers.attempts import MAX_ATTEMPTS, cancel_lost, fail_lost
+from workers.index import JobIndex
 from workers.settings import Settings
-from workers.store import JobStore, Record
+from workers.store import Record
 
 EVERY_S = 5.0
 PATIENCE_S = 10.0
@@ -25,27 +25,24 @@ log = logging.getLogger("recon.reconcile")
 
 
 class Reconciler:
-    """Requeues lost jobs, in a background thread of every API process; a lock in Redis lets one do so at a time.
+    """Requeues lost jobs, in the background of every API process; a lock in Redis lets one do so at a time.
 
     Whatever is queued twice all the same is dropped by the worker that gets it second.
     """
 
-    def __init__(self, settings: Settings, store: JobStore) -> None:
-        self.settings, self.store = settings, store
+    def __init__(self, settings: Settings, index: JobIndex) -> None:
+        self.settings, self.index, self.store = settings, index, index.store
         self._missing: dict[str, float] = {}
         """When a job was first seen with nobody computing it."""
-        self._ended: set[str] = set()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="reconciler", daemon=True)
+        self._starting = True
 
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop the thread and wait for it."""
-        self._stop.set()
-        self._thread.join(timeout=15)
+    def work(self) -> None:
+        """One round; the first one, after a start of the service, does not wait for jobs to turn up."""
+        try:
+            self.reconcile(starting=self._starting)
+            self._starting = False
+        except (OperationalError, RedisError) as error:
+            log.warning("Redis is away, trying again: %s", error)
 
     def reconcile(self, *, starting: bool = False) -> list[str]:
         """Requeue what is lost now and return the ids; when the service is `starting`, queued jobs without waiting.
@@ -64,11 +61,8 @@ class Reconciler:
         waiting = set(tasks.waiting(self.settings.redis_url))
         missing, self._missing = self._missing, {}
         requeued = []
-        for record in self.store.records(skip=self._ended):
-            if record.terminal:
-                self._ended.add(record.id)
-                continue
-            if record.id in waiting:
+        for record in self.index.records():
+            if record.terminal or record.id in waiting:
                 continue
             patience = self._patience(client, record, starting=starting)
             if patience is None:
@@ -112,15 +106,3 @@ class Reconciler:
                 return False
         tasks.enqueue(record.id, record.priority, record.device)
         return True
-
-    def _loop(self) -> None:
-        starting = True
-        while not self._stop.is_set():
-            try:
-                self.reconcile(starting=starting)
-                starting = False
-            except (OperationalError, RedisError) as error:
-                log.warning("Redis is away, trying again: %s", error)
-            except Exception:
-                log.exception("reconciling failed, trying again")
-            self._stop.wait(EVERY_S)

@@ -23,7 +23,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -34,6 +34,7 @@ from operators.errors import Cancelled, Conflict, NotFound
 from recon.disk import sync, try_lock
 from recon.job import UPLOAD_ID, JobSpec
 from workers import events, files, results
+from workers.events import Tail
 from workers.results import manifest as manifest
 
 log = logging.getLogger("recon.store")
@@ -116,9 +117,10 @@ class JobStore:
         )
         hidden = self.jobs / f".{job_id}"
         hidden.mkdir(exist_ok=True)  # one that a crash left is written anew
-        files.write_json(hidden / "job.json", spec.model_dump(mode="json", exclude_unset=True))
-        files.write_json(hidden / "state.json", asdict(record))
+        files.write_json(hidden / "job.json", spec.model_dump(mode="json", exclude_unset=True), durable=False)
+        files.write_json(hidden / "state.json", asdict(record), durable=False)
         events.append(hidden / "events.jsonl", "state", {"state": "queued"})
+        sync(hidden)
         hidden.rename(self.jobs / job_id)
         sync(self.jobs)
         return record
@@ -144,11 +146,11 @@ class JobStore:
         """The job's state."""
         return Record(**json.loads((self.folder(job_id) / "state.json").read_text()))
 
-    def records(self, skip: Container[str] = ()) -> list[Record]:
-        """All jobs but those to `skip`, newest first; a folder that cannot be read is logged and left out."""
+    def records(self) -> list[Record]:
+        """All jobs, newest first; a folder that cannot be read is logged and left out."""
         found = []
         for path in self.jobs.iterdir():
-            if path.name.startswith(".") or path.name in skip:
+            if path.name.startswith("."):
                 continue
             try:
                 found.append(self.record(path.name))
@@ -205,13 +207,21 @@ class JobStore:
 
     def events(self, job_id: str, after: int = 0) -> list[dict[str, Any]]:
         """What happened to a job, after the event of that number; see `workers.events`."""
-        path, record = self.folder(job_id) / "events.jsonl", self.record(job_id)
-        if record.terminal:
-            self._tell_the_end(job_id, record, path)
-        return events.read(path, after)
+        tail, found = self.tail(job_id, after), []
+        while some := tail.read():
+            found += some
+        return found
 
-    def _tell_the_end(self, job_id: str, record: Record, path: Path) -> None:
-        """Add the last event if the process died between writing the state and telling."""
+    def tail(self, job_id: str, after: int = 0) -> Tail:
+        """The same, to be followed as it goes on; of a job that has ended, with its end."""
+        self.tell_the_end(job_id)
+        return Tail(self.folder(job_id) / "events.jsonl", after)
+
+    def tell_the_end(self, job_id: str) -> None:
+        """Add the last event of a job that has ended, if the process died between writing the state and telling."""
+        path, record = self.folder(job_id) / "events.jsonl", self.record(job_id)
+        if not record.terminal:
+            return
         newest = events.last(path)
         if newest is None or newest["data"].get("state") != record.state:
             with self._locked(job_id):

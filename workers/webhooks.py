@@ -18,7 +18,7 @@ import httpx
 
 from operators.errors import NotFound, ReconError
 from recon import signature
-from workers import addresses, event_log, files
+from workers import addresses, files
 from workers.index import JobIndex
 from workers.settings import Settings
 from workers.store import TERMINAL, Record
@@ -91,7 +91,7 @@ class Webhooks:
         if state.next_at > time.time():
             return
         if not state.done:
-            for event in event_log.events(folder, state.last):
+            for event in self.index.store.events(record.id, state.last):
                 if event["event"] == "state":
                     state = self._one(record, url, event, state)
                     files.write_json(state_file, asdict(state), durable=False)

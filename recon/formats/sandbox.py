@@ -16,6 +16,7 @@ import select
 import subprocess
 import sys
 import threading
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,12 @@ AT_ONCE = 4
 """Helpers, at most; further checks wait."""
 CHECKS = 200
 """Of one helper: then its memory is in pieces, and another takes its place."""
+PATIENCE_S = 0.5
+"""Waiting for a helper that is busy, before another is started."""
+REMEMBERED = 1024
+"""Outlines of the latest files that passed: whoever sends many jobs of one file need not wait for each check."""
+NOT_READ = {"name", "tags", "priority", "device", "notify", "seed"}
+"""Of a specification: a check does not depend on them."""
 log = logging.getLogger("recon.sandbox")
 _ERRORS = {kind.code: kind for kind in (InputError, GeometryError, ResourceLimit)}
 
@@ -49,6 +56,9 @@ class Sandbox:
     def __init__(self) -> None:
         self._slots = threading.BoundedSemaphore(AT_ONCE)
         self._idle: queue.LifoQueue[_Helper] = queue.LifoQueue()
+        self._known: OrderedDict[str, Outline] = OrderedDict()
+        self._lock = threading.Lock()
+        self._alive = 0
 
     def check(self, spec: JobSpec, files: Mapping[str, Path]) -> Outline:
         """`recon.formats.reader.check`, in another process.
@@ -61,17 +71,16 @@ class Sandbox:
             Also when reading needs more memory than a check may use.
         """
         question = {
-            "spec": spec.model_dump(mode="json", exclude_unset=True),
+            "spec": spec.model_dump(mode="json", exclude_unset=True, exclude=NOT_READ),
             "files": {name: str(path) for name, path in files.items()},
             "bytes": memory_limit(),
         }
-        with self._slots:
-            helper = self._take()
-            answer = helper.ask(question)
-            if helper.usable:
-                self._idle.put(helper)
-            else:
-                helper.end()
+        key = json.dumps([question, [_stamp(path) for path in files.values()]])
+        with self._lock:
+            if key in self._known:
+                self._known.move_to_end(key)
+                return self._known[key]
+        answer = self._ask(question)
         if answer is None:
             raise InputError(
                 f"a file of the job made its reader crash, or take more than {CPU_S} s",
@@ -79,28 +88,64 @@ class Sandbox:
                 remedy="the file is damaged, or far too large; read it with `recon run` to see more",
             )
         if "outline" in answer:
-            return Outline.model_validate(answer["outline"])
+            found = Outline.model_validate(answer["outline"])
+            with self._lock:
+                self._known[key] = found
+                while len(self._known) > REMEMBERED:
+                    self._known.popitem(last=False)
+            return found
         raise _ERRORS.get(answer["code"], InputError)(answer["message"], field=answer["field"], remedy=answer["remedy"])
+
+    def _ask(self, question: dict[str, Any]) -> dict[str, Any] | None:
+        with self._slots:
+            helper = self._take()
+            answer = helper.ask(question)
+            if not helper.usable:
+                self._end(helper)
+                return answer
+            if helper.worn and not helper.followed:
+                helper.followed = True
+                threading.Thread(target=self._follow, args=(helper,), name="new helper", daemon=True).start()
+            self._idle.put(helper)
+        return answer
+
+    def _follow(self, worn: _Helper) -> None:
+        """Start another helper in the place of one, which answers until that is ready."""
+        self._idle.put(self._new())
+        worn.retired = True
+
+    def _new(self) -> _Helper:
+        with self._lock:
+            self._alive += 1
+        helper = _Helper()
+        helper.ask(None)
+        return helper
+
+    def _end(self, helper: _Helper) -> None:
+        with self._lock:
+            self._alive -= 1
+        helper.end()
 
     def start(self) -> None:
         """Start a helper now, so that the first check need not wait for it."""
-        self._idle.put(self._take())
+        threading.Thread(target=lambda: self._idle.put(self._new()), name="first helper", daemon=True).start()
 
     def close(self) -> None:
         """End the helpers that are idle; the others end with this process."""
         while not self._idle.empty():
-            self._idle.get_nowait().end()
+            self._end(self._idle.get_nowait())
 
     def _take(self) -> _Helper:
         """A helper that lives."""
         while True:
             try:
-                helper = self._idle.get_nowait()
+                # To wait a moment for one that is busy is faster than to start another.
+                helper = self._idle.get(timeout=PATIENCE_S if self._alive else 0.001)
             except queue.Empty:
-                return _Helper()
+                return self._new()
             if helper.usable:
                 return helper
-            helper.end()
+            self._end(helper)
 
 
 class _Helper:
@@ -109,6 +154,7 @@ class _Helper:
     def __init__(self) -> None:
         self._checks = 0
         self._broken = False
+        self.followed = self.retired = False
         self._process = subprocess.Popen(
             [sys.executable, "-m", "recon.formats.sandbox"],
             stdin=subprocess.PIPE,
@@ -121,10 +167,15 @@ class _Helper:
     @property
     def usable(self) -> bool:
         """Whether another check can be asked of it."""
-        return not self._broken and self._checks < CHECKS and self._process.poll() is None
+        return not self._broken and not self.retired and self._process.poll() is None
 
-    def ask(self, question: dict[str, Any]) -> dict[str, Any] | None:
-        """The answer; None if the process died or took too long over it, and must not be used again."""
+    @property
+    def worn(self) -> bool:
+        """Whether another should take its place."""
+        return self._checks >= CHECKS
+
+    def ask(self, question: dict[str, Any] | None) -> dict[str, Any] | None:
+        """The answer, empty to no question; None if the process died or took too long, and must not be used again."""
         self._checks += 1
         assert self._process.stdin is not None
         try:
@@ -160,7 +211,16 @@ class _Helper:
         return line
 
 
-def _send(descriptor: int, value: dict[str, Any]) -> None:
+def _stamp(path: Path) -> list[int]:
+    """Changes with a file; empty where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return []  # the check will say so
+    return [status.st_ino, status.st_size, status.st_mtime_ns]
+
+
+def _send(descriptor: int, value: dict[str, Any] | None) -> None:
     left = memoryview(json.dumps(value).encode() + b"\n")
     while left:
         left = left[os.write(descriptor, left) :]
@@ -180,6 +240,9 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # a check writes no file
     for line in sys.stdin.buffer:
         question = json.loads(line)
+        if question is None:
+            _send(answers, {})
+            continue
         used = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))
         for what, value in ((resource.RLIMIT_AS, question["bytes"]), (resource.RLIMIT_CPU, used + CPU_S)):
             _limit(what, value)
