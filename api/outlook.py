@@ -34,7 +34,7 @@ def seconds(record: Record) -> float | None:
 @dataclass
 class _View:
     at: float = -1e9
-    typical: dict[str, float] = field(default_factory=dict)
+    rates: dict[str, float] = field(default_factory=dict)
     ahead: dict[str, int] = field(default_factory=dict)
     starts: dict[str, float | None] = field(default_factory=dict)
 
@@ -66,7 +66,7 @@ class Outlook:
             else:  # many ask: nobody waits for the look, which may take its time
                 threading.Thread(target=self._refresh, name="outlook", daemon=True).start()
         view = self._view
-        start, duration = view.starts.get(record.id), view.typical.get(record.method)
+        start, duration = view.starts.get(record.id), _expected(record, view.rates)
         if record.state != "queued":
             start = 0.0
         known = start is not None or duration is not None
@@ -81,24 +81,24 @@ class Outlook:
 
     def _look(self) -> _View:
         records = self.index.records()
-        typical = _typical(records)
+        rates = _rates(records)
         try:
             ahead = {job_id: place - 1 for job_id, place in tasks.positions(self.redis_url).items()}
         except RedisError:
             ahead = {}  # nothing is known of the queue, which is said so
         running = [r for r in records if r.state in ("running", "cancelling")]
         now = datetime.now(UTC)
-        methods = {r.id: r.method for r in records if r.state == "queued"}
-        left = [_remaining(r, typical.get(r.method), now) for r in running]
+        queued = {r.id: _expected(r, rates) for r in records if r.state == "queued"}
+        left = [_remaining(r, _expected(r, rates), now) for r in running]
         busy = None if None in left else sum(s for s in left if s is not None)
         starts: dict[str, float | None] = {}
         at_once = max(1, len(running))  # as many as are computed now
         for job_id in sorted(ahead, key=ahead.__getitem__):
             starts[job_id] = None if busy is None else busy / at_once
-            if job_id in methods:  # a cancelled one takes no time
-                expected = typical.get(methods[job_id])
+            if job_id in queued:  # a cancelled one takes no time
+                expected = queued[job_id]
                 busy = None if busy is None or expected is None else busy + expected
-        return _View(time.monotonic(), typical, ahead, starts)
+        return _View(time.monotonic(), rates, ahead, starts)
 
 
 def _remaining(record: Record, expected: float | None, now: datetime) -> float | None:
@@ -108,15 +108,21 @@ def _remaining(record: Record, expected: float | None, now: datetime) -> float |
     return max(0.0, expected - (now - datetime.fromisoformat(record.started)).total_seconds())
 
 
-def _typical(records: list[Record]) -> dict[str, float]:
-    """Median seconds of the latest jobs of each method."""
+def _rates(records: list[Record]) -> dict[str, float]:
+    """How many times as long as planned the latest jobs of each method took: the median."""
     found: defaultdict[str, list[float]] = defaultdict(list)
     for record in records:
-        if record.state == "succeeded" and len(found[record.method]) < LEARN_FROM:
+        if record.state == "succeeded" and record.planned_s and len(found[record.method]) < LEARN_FROM:
             took = seconds(record)
             if took is not None:
-                found[record.method].append(took)
+                found[record.method].append(took / record.planned_s)
     return {method: statistics.median(values) for method, values in found.items() if values}
+
+
+def _expected(record: Record, rates: dict[str, float]) -> float | None:
+    """Seconds that a job will be computed, if jobs of its method have been."""
+    rate = rates.get(record.method)
+    return None if rate is None or record.planned_s is None else rate * record.planned_s
 
 
 def _rounded(value: float | None) -> float | None:

@@ -71,8 +71,9 @@ def _make(found: Service, key: Key | None, body: bytes, job_id: str | None) -> R
     spec = JobSpec.parse(strict_json.parse(body), "the request")
     _check_notify(found, spec)
     with found.usage.one_more_job(key), retention.submitting(found.store):
-        plan.require_fit(checked(found, key, spec))
-        record = found.store.create(spec, job_id, key.name if key else None)
+        planned = checked(found, key, spec)
+        plan.require_fit(planned)
+        record = found.store.create(spec, job_id, key.name if key else None, planned.seconds)
     try:
         tasks.enqueue(record.id, record.priority, record.device)
     except OperationalError as error:

@@ -111,8 +111,10 @@ class _Levels(Diffusion):
     def _falling(self) -> Self:
         if self.schedule == "geometric" and self.steps > 1 and not self.sigma_last < self.sigma_first:
             raise ValueError(f"sigma_last {self.sigma_last:g} must be below sigma_first {self.sigma_first:g}")
-        if self.schedule == "ddpm" and self.steps > schedules.DDPM_TIMES:
-            raise ValueError(f"steps: {self.steps}, the ddpm schedule has {schedules.DDPM_TIMES} times")
+        if self.schedule == "ddpm":
+            if self.steps > schedules.DDPM_TIMES:
+                raise ValueError(f"steps: {self.steps}, the ddpm schedule has {schedules.DDPM_TIMES} times")
+            _refuse(self, {"sigma_first", "sigma_last"}, "schedule: ddpm")
         return self
 
     def sigmas(self) -> list[float]:

@@ -112,4 +112,5 @@ def refused(answer: httpx.Response, status: int, field: str | None = None) -> di
     problem: dict[str, Any] = answer.json()
     assert problem["status"] == status and problem["request_id"] == answer.headers["X-Request-ID"]
     assert field is None or problem["field"] == field, problem
+    assert problem["detail"] and "Traceback" not in answer.text and "/tmp" not in answer.text
     return problem

@@ -175,6 +175,20 @@ def test_queue_position_and_estimate(tmp_path: Any) -> None:
         assert done["queue_position"] is None and done["estimate"] is None and done["expires"]
 
 
+def test_estimates_follow_the_size_of_a_job(tmp_path: Any) -> None:
+    with serving(tmp_path / "store") as server:
+        upload = send(server.http)
+        job = submit(server, upload)
+        record = finish(server.store, job["id"])
+        assert record.planned_s
+        long_ago = datetime.fromisoformat(str(record.finished)) - timedelta(seconds=10)
+        path = server.store.folder(record.id) / "state.json"
+        files.write_json(path, {**asdict(record), "started": long_ago.isoformat(), "planned_s": record.planned_s / 4})
+        server.service.index._seen.clear()
+        other = submit(server, upload)["id"]
+        until(lambda: (server.http.get(f"/v1/jobs/{other}").json()["estimate"] or {}).get("duration_s") == 40.0, 8)
+
+
 def test_a_purged_job_is_gone_and_others_stay(server: Server, upload: str) -> None:
     job, other = submit(server, upload), submit(server, upload)
     refused(server.http.delete(f"/v1/jobs/{job['id']}?purge=1"), 409, "state")

@@ -19,7 +19,7 @@ from recon.formats import reader
 from recon.job import JobSpec
 from tests.conftest import SAMPLES
 from tests.test_cli import recon
-from tests.test_service import api_alone
+from tests.whole_service import api_alone
 
 CT: dict[str, Any] = {
     "input": {"path": str(SAMPLES / "ct_body.nii.gz"), "slices": [40, 48], "simulate": {"views": 60}},

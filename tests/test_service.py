@@ -5,15 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +18,11 @@ import pytest
 
 from operators.errors import BackendUnavailable, ReconError
 from recon.client import Client, ServerError
-from recon.demo import server
 from recon.formats import nifti
 from recon.job import JobSpec
-from workers.store import ALLOWED, TERMINAL, JobStore
+from tests.serving import refused
+from tests.whole_service import computing_child, processes, quick, slow, wait_for
+from workers.store import TERMINAL, JobStore
 
 
 @pytest.fixture
@@ -39,26 +35,6 @@ def http(service: tuple[str, Path]) -> Iterator[httpx.Client]:
 def client(service: tuple[str, Path]) -> Iterator[Client]:
     with Client(service[0]) as found:
         yield found
-
-
-def quick(path: Path, **more: Any) -> JobSpec:
-    value = {"input": {"path": str(path), "format": "nifti"}, "acquisition": "ct-parallel", "method": "fbp", **more}
-    return JobSpec.parse(value)
-
-
-def slow(path: Path) -> JobSpec:
-    """Half a minute or more of small steps."""
-    return quick(path, method={"name": "tv", "iterations": 5000, "cg_iterations": 20})
-
-
-def wait_for(client: Client, job_id: str, *states: str, seconds: float = 60) -> dict[str, Any]:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        job = client.job(job_id)
-        if job["state"] in states:
-            return job
-        time.sleep(0.1)
-    raise AssertionError(f"still {job['state']} after {seconds} s, expected {states}")
 
 
 def test_submit_poll_fetch(client: Client, http: httpx.Client, ct_file: Path, tmp_path: Path) -> None:
@@ -128,16 +104,6 @@ def test_a_202_says_where_and_when_to_look(http: httpx.Client, ct_file: Path, se
     assert http.get("/v1/jobs", params={"limit": 1}).json()["truncated"] is True
     put = http.put("/v1/uploads", content=ct_file.read_bytes())
     assert put.status_code == 201 and put.json()["sha256"] == hashlib.sha256(ct_file.read_bytes()).hexdigest()
-
-
-def refused(answer: httpx.Response, status: int, field: str) -> dict[str, Any]:
-    """A problem document that names the field."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    problem: dict[str, Any] = answer.json()
-    assert problem["status"] == status and problem["field"] == field
-    assert problem["detail"] and "Traceback" not in answer.text and "/tmp" not in answer.text
-    return problem
 
 
 def test_bad_input_is_refused_at_submission(http: httpx.Client, ct_file: Path, tmp_path: Path) -> None:
@@ -228,14 +194,14 @@ def test_a_killed_worker_loses_no_job(client: Client, ct_file: Path, service: tu
     job = client.submit(quick(ct_file, method={"name": "tv", "iterations": 400, "cg_iterations": 20}))
     wait_for(client, job["id"], "running")
     time.sleep(0.5)
-    os.kill(_computing_child(service[1]), signal.SIGKILL)
+    os.kill(computing_child(service[1]), signal.SIGKILL)
     done = wait_for(client, job["id"], *TERMINAL, seconds=90)
     assert done["state"] == "succeeded" and done["attempt"] == 2
 
 
 def test_a_worker_that_dies_is_started_again(client: Client, ct_file: Path, service: tuple[str, Path]) -> None:
-    child = _computing_child(service[1])
-    main = _processes(service[1])[child]
+    child = computing_child(service[1])
+    main = processes(service[1])[child]
     job = client.submit(slow(ct_file))
     wait_for(client, job["id"], "running")
     os.killpg(main, signal.SIGKILL)  # the worker and its children, as an out-of-memory killer might
@@ -243,26 +209,6 @@ def test_a_worker_that_dies_is_started_again(client: Client, ct_file: Path, serv
     assert wait_for(client, job["id"], *TERMINAL)["state"] == "cancelled"
     after = client.submit(quick(ct_file))
     assert client.wait(after["id"])["state"] == "succeeded"
-
-
-def _processes(store: Path) -> dict[int, int]:
-    """Process ids of the service on `store`, with their parents."""
-    mine = f"RECON_STORE={store}\0".encode()
-    found = {}
-    for folder in Path("/proc").iterdir():
-        try:
-            if folder.name.isdigit() and mine in (folder / "environ").read_bytes() + b"\0":
-                found[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
-        except OSError:
-            continue  # it has ended meanwhile, or is not ours to look at
-    return found
-
-
-def _computing_child(store: Path) -> int:
-    """The forked child of the worker: the process whose parent is a celery process of this service."""
-    processes = _processes(store)
-    celery = {p for p in processes if b"workers.app" in Path(f"/proc/{p}/cmdline").read_bytes()}
-    return next(p for p in celery if processes[p] in celery)
 
 
 def test_many_submitters_at_once(client: Client, service: tuple[str, Path], ct_file: Path) -> None:
@@ -292,120 +238,6 @@ def test_a_duplicate_delivery_is_dropped(client: Client, service: tuple[str, Pat
     wait_for(client, job["id"], "cancelled", seconds=20)
     execute(store, job["id"])
     assert store.record(job["id"]).state == "cancelled"
-
-
-def test_accepted_jobs_survive_a_restart_and_a_lost_queue(tmp_path: Path, ct_file: Path) -> None:
-    store = tmp_path / "store"
-    with server(store) as url, Client(url) as client:
-        running, queued = client.submit(slow(ct_file)), client.submit(quick(ct_file))
-        wait_for(client, running["id"], "running")
-        client.cancel(running["id"])
-        waiting = client.submit(quick(ct_file, name="waiting"))
-    assert not _processes(store)
-    for path in (store / "redis").glob("appendonly*"):  # Redis forgets everything
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    with server(store) as url, Client(url) as client:
-        assert _processes(store)
-        for job in (queued, waiting):
-            assert wait_for(client, job["id"], *TERMINAL)["state"] == "succeeded"
-        assert wait_for(client, running["id"], *TERMINAL)["state"] == "cancelled"
-        second = subprocess.run(
-            [sys.executable, "-m", "recon.cli.main", "serve", "--embedded", "--port", "0", "--store", str(store)],
-            capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
-        assert second.returncode == 2 and "another service uses" in second.stderr
-    assert not _processes(store)
-
-
-@contextmanager
-def api_alone(store: Path, **env: str) -> Iterator[httpx.Client]:
-    """``recon serve`` with a Redis URL where nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "recon.cli.main", "serve", "--port", str(port), "--store", str(store)]
-    environment = {**os.environ, "REDIS_URL": "redis://127.0.0.1:1/0", **env}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
-            deadline = time.monotonic() + 60
-            while time.monotonic() < deadline and process.poll() is None:
-                try:
-                    http.get("/healthz")
-                    break
-                except httpx.TransportError:
-                    time.sleep(0.1)
-            yield http
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def test_uploads_are_limited(tmp_path: Path) -> None:
-    with api_alone(tmp_path / "store", RECON_MAX_UPLOAD_BYTES="1000", RECON_MIN_FREE_BYTES="0") as http:
-        refused(http.post("/v1/uploads", content=b"x" * 1001), 413, "body")
-        refused(http.post("/v1/uploads", content=iter([b"x" * 600, b"x" * 600])), 413, "body")
-        assert list((tmp_path / "store" / "uploads").iterdir()) == []  # nothing half-received stays
-        assert http.post("/v1/uploads", content=b"x" * 1000).status_code == 201
-    with api_alone(tmp_path / "store", RECON_MIN_FREE_BYTES=str(10**18)) as http:
-        refused(http.post("/v1/uploads", content=b"x"), 507, "body")
-
-
-def test_without_redis_nothing_is_accepted(tmp_path: Path, ct_file: Path) -> None:
-    with api_alone(tmp_path / "store") as http:
-        assert http.get("/healthz").status_code == 200
-        assert http.get("/readyz").status_code == 503
-        upload = http.post("/v1/uploads", content=ct_file.read_bytes()).json()["id"]
-        body = {"input": {"upload": upload}, "acquisition": "ct-parallel", "method": "fbp"}
-        answer = http.post("/v1/jobs", json=body)
-        assert answer.status_code == 503 and answer.headers["Retry-After"]
-        assert answer.json()["code"] == "backend_unavailable"
-        assert http.get("/v1/jobs").json()["total"] == 0
-
-
-def test_a_job_that_kills_its_worker_is_given_up(tmp_path: Path, ct_file: Path) -> None:
-    from workers.execute import MAX_ATTEMPTS, execute
-
-    store = JobStore(tmp_path / "store")
-    job = store.create(quick(ct_file))
-    for _ in range(MAX_ATTEMPTS):
-        store.move(job.id, "running")  # and then the process died
-    execute(store, job.id)
-    record = store.record(job.id)
-    assert record.state == "failed" and record.error is not None and record.error["code"] == "worker_lost"
-
-
-def test_an_orderly_stop_is_no_failed_attempt(tmp_path: Path, ct_file: Path) -> None:
-    store = JobStore(tmp_path / "store")
-    job = store.create(quick(ct_file))
-    store.move(job.id, "running")
-    with store.running_lock(job.id):
-        store.forgive_attempts()
-        assert store.record(job.id).attempt == 1  # still computed elsewhere
-    store.forgive_attempts()
-    assert store.record(job.id).attempt == 0 and store.record(job.id).state == "running"
-
-
-def test_a_damaged_job_folder_does_not_hide_the_others(tmp_path: Path, ct_file: Path) -> None:
-    store = JobStore(tmp_path / "store")
-    job, broken = store.create(quick(ct_file)), store.create(quick(ct_file))
-    (store.folder(broken.id) / "state.json").write_text("")
-    (store.jobs / "stray").write_text("")
-    assert [r.id for r in store.records()] == [job.id]
-
-
-def test_states_only_move_forward(tmp_path: Path, ct_file: Path) -> None:
-    store = JobStore(tmp_path / "store")
-    for state in TERMINAL:
-        assert ALLOWED[state] == ()
-    job = store.create(quick(ct_file))
-    store.move(job.id, "running")
-    store.report_progress(job.id, progress=0.5)
-    store.move(job.id, "succeeded", progress=1.0)
-    with pytest.raises(ReconError, match="cannot become"):
-        store.move(job.id, "running")
-    store.report_progress(job.id, progress=0.1)
-    assert store.record(job.id).progress == 1.0
 
 
 def test_openapi_describes_the_specification(http: httpx.Client) -> None:

@@ -152,6 +152,7 @@ def test_training_starts_from_a_prior(tmp_path: Path) -> None:
     export(tmp_path / "run", tmp_path, "recon train tiny", tmp_path)
     start = str(tmp_path / "tiny.yaml")
     child = Trainer(tiny(tmp_path, start=start, super_resolution=2), tmp_path, tmp_path / "child")
+    assert child.start_sha256 == registry.load(start).card.sha256
     x, given = torch.randn(1, 2, 16, 16), torch.randn(1, 2, 16, 16)
     parent = registry.load(start).network.float()
     with torch.inference_mode():

@@ -73,6 +73,8 @@ class Record:
     tags: list[str] = field(default_factory=list)
     priority: str = "normal"
     device: str = "cpu"
+    planned_s: float | None = None
+    """Seconds that the plan gives the job, on the machine it was made for: how large it is beside others."""
     owner: str | None = None
     """Name of the API key that submitted the job; None without keys."""
     token: str | None = None
@@ -99,7 +101,9 @@ class JobStore:
         for folder in (self.jobs, self.uploads):
             folder.mkdir(parents=True, exist_ok=True)
 
-    def create(self, spec: JobSpec, job_id: str | None = None, owner: str | None = None) -> Record:
+    def create(
+        self, spec: JobSpec, job_id: str | None = None, owner: str | None = None, planned_s: float | None = None
+    ) -> Record:
         """Store a job; when this returns, specification and state are on the disk."""
         job_id = job_id or new_id()
         now = timestamp()
@@ -113,6 +117,7 @@ class JobStore:
             tags=spec.tags,
             priority=spec.priority,
             device=spec.device,
+            planned_s=planned_s,
             owner=owner,
         )
         hidden = self.jobs / f".{job_id}"

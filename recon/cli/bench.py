@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
     group.command()(priors)
     group.command()(familiarity)
     group.command()(boundary)
+    group.command()(evaluations)
     group.command()(quality)
     group.command()(faults)
     app.add_typer(group, name="bench")
@@ -144,6 +145,23 @@ def boundary(
             highlight=False,
         )
     _write(json_file, [asdict(r) for r in rows] + [asdict(g) for g in gains])
+
+
+def evaluations(
+    data: Annotated[Path, typer.Option(help="Folder with tune/.")],
+    json_file: Json = None,
+) -> None:
+    """What skipping, starts, fewer steps, stopping early and second-order steps save and cost."""
+    from recon.bench.evaluations import compare
+
+    rows = []
+    for row in compare(data):
+        rows.append(row)
+        console.print(f"{row.task}, {row.method}, {row.variant}: {row.psnr:.2f} dB, {row.nfe:g}", highlight=False)
+    shown = [[r.task, r.method, r.variant, f"{r.psnr:.2f}", f"{r.nfe:g}", f"{r.seconds:.1f}"] for r in rows]
+    title = f"Three slices of the tuning set; {machine()}"
+    table(["task", "method", "variant", "PSNR, dB", "evaluations a slice", "seconds"], shown, title)
+    _write(json_file, [asdict(r) for r in rows])
 
 
 def quality(

@@ -68,6 +68,8 @@ class Card(_Part):
     data: list[Data]
     start: str | None
     """Prior whose weights training started from; its hours are not in `hours`."""
+    start_sha256: str | None = None
+    """Of those weights; None where it was not kept."""
     command: str
     seed: int
     steps: int

@@ -95,6 +95,7 @@ def _card(recipe: Recipe, state: dict[str, Any], sources: list[SliceSet], weight
         parameters=sum(value.numel() for value in state["average"].values()),
         data=[Data(file=s.source.file, licence=s.source.licence, sha256=s.sha256) for s in sources],
         start=recipe.start,
+        start_sha256=state.get("start_sha256"),
         command=command,
         seed=state["seed"],
         steps=state["step"],

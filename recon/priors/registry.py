@@ -128,9 +128,13 @@ def new_network(shape: Card | Recipe) -> Denoiser:
     return network
 
 
-def start_from(network: Denoiser, name: str) -> None:
-    """Give `network` the weights of prior `name`; a condition that the prior does not know begins without effect."""
-    weights = {k: v.float() for k, v in load(name, field="start").network.state_dict().items()}
+def start_from(network: Denoiser, name: str) -> str:
+    """Give `network` the weights of prior `name`, whose sha256 is returned.
+
+    A condition that the prior does not know begins without effect.
+    """
+    prior = load(name, field="start")
+    weights = {k: v.float() for k, v in prior.network.state_dict().items()}
     stem = weights["stem.weight"]
     missing = network.stem.in_channels - stem.shape[1]
     if missing > 0:
@@ -143,6 +147,7 @@ def start_from(network: Denoiser, name: str) -> None:
             field="start",
             remedy="use the same channels, blocks and kind of image",
         ) from error
+    return prior.card.sha256
 
 
 def data_hash(sets: list[SliceSet]) -> str:

@@ -69,8 +69,7 @@ class Trainer:
         self.validation = tuning_images(data, recipe)
         torch.manual_seed(seed)
         self.model = registry.new_network(recipe)
-        if recipe.start is not None:
-            registry.start_from(self.model, recipe.start)
+        self.start_sha256 = None if recipe.start is None else registry.start_from(self.model, recipe.start)
         self.optimizer = Optimizer(self.model, recipe.training.learning_rate, muon=recipe.training.optimizer == "muon")
         self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.step, self.seconds = 0, 0.0
@@ -130,6 +129,7 @@ class Trainer:
                 "seconds": self.seconds,
                 "seed": self.seed,
                 "data_hash": self.data_hash,
+                "start_sha256": self.start_sha256,
                 "recipe": self.recipe.model_dump(),
             },
             temporary,
@@ -177,6 +177,7 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average, self.step, self.seconds = state["average"], state["step"], state["seconds"]
+        self.start_sha256 = state.get("start_sha256")  # of the weights there were then
 
     def _log(self, progress: TrainingProgress) -> None:
         with (self.out / "log.jsonl").open("a") as log:
