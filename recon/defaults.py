@@ -106,6 +106,18 @@ def angular_cover(angles_rad: Sequence[float]) -> float:
     return 1 - (max(gaps) - statistics.median(gaps)) / math.pi
 
 
+def tuned(method: Method, kind: str, problem: Problem) -> Tuned | None:
+    """What was found for the nearest task of the same kind and pattern; arguments as of `resolved`."""
+    wanted = "ct" if kind.startswith("ct") else kind
+    spread, noisy = pattern(problem), problem.noise_std > 0
+    found = [t for t in _table().tuned if (t.kind, t.method, t.pattern) == (wanted, method.name, spread)]
+    alike = [t for t in found if t.noisy == noisy]
+    # A data term that knows the noise may take settings found for another; what sets its own weight may not.
+    found = alike or (found if isinstance(method, Splitting) else [])
+    ratio = math.log(undersampling(problem))
+    return min(found, key=lambda t: abs(math.log(t.undersampling) - ratio), default=None)
+
+
 def resolved(method: Method, kind: str, problem: Problem) -> Method:
     """The method with what it leaves open set as tuned for the nearest task of the same kind and pattern.
 
@@ -120,16 +132,9 @@ def resolved(method: Method, kind: str, problem: Problem) -> Method:
     """
     if getattr(method, "preset", "tuned") == "paper" or getattr(method, "update", "proximal") == "adam":
         return method
-    wanted = "ct" if kind.startswith("ct") else kind
-    spread, noisy = pattern(problem), problem.noise_std > 0
-    found = [t for t in _table().tuned if (t.kind, t.method, t.pattern) == (wanted, method.name, spread)]
-    alike = [t for t in found if t.noisy == noisy]
-    # A data term that knows the noise may take settings found for another; what sets its own weight may not.
-    found = alike or (found if isinstance(method, Splitting) else [])
-    if not found:
+    nearest = tuned(method, kind, problem)
+    if nearest is None:
         return method
-    ratio = math.log(undersampling(problem))
-    nearest = min(found, key=lambda t: abs(math.log(t.undersampling) - ratio))
     given = {k: getattr(method, k) for k in method.model_fields_set}
     if any(k in nearest.settings and v != nearest.settings[k] for k, v in given.items()):
         # Tuned values belong together: whoever sets one of them otherwise starts from the method's own defaults.

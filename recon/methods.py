@@ -135,14 +135,15 @@ class Splitting(_Levels):
     """Of each data step; as many as the operator needs when not given: 3 with a preconditioner (CT), 8 without."""
     z_weight: float = Field(0.0, ge=0, le=100)
     """Of total variation between slices, in units of each step's noise level; 0 leaves slices independent."""
-    start: Literal["tv", "classical", "zero"] = "tv"
+    start: Literal["tv", "classical", "zero"] = "classical"
+    """Where it begins: the quick classical image, a short TV reconstruction, or nothing."""
 
 
 class Annealed(Splitting):
     """Annealed half-quadratic splitting with a diffusion prior (DiffPIR without fresh noise)."""
 
     name: Literal["annealed"] = "annealed"
-    skip: float = Field(0.6, ge=0, le=10)
+    skip: float = Field(0.0, ge=0, le=10)
     """Relative change between two evaluations below which the next one is extrapolated instead; 0 evaluates always."""
 
 

@@ -27,7 +27,8 @@ from recon.solvers.problem import run
 
 _METHODS: TypeAdapter[Method] = TypeAdapter(Method)
 
-_SPLITTING: dict[str, list[float]] = {
+_SPLITTING: dict[str, list[Any]] = {
+    "start": ["classical", "tv"],
     "sigma_last": [0.0015, 0.003, 0.005, 0.01, 0.02, 0.04, 0.08],
     # Not below 0.2: the best on three slices, by 0.1 dB, starts lower, and loses 2 dB where the start is worse.
     "sigma_first": [0.2, 0.4, 0.8, 1.6],
@@ -35,7 +36,7 @@ _SPLITTING: dict[str, list[float]] = {
     "noise_share": [0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0],
     "z_weight": [0.0, 0.5, 1.0, 2.0, 4.0, 8.0],
 }
-GRIDS: dict[str, dict[str, list[float]]] = {
+GRIDS: dict[str, dict[str, list[Any]]] = {
     "tv": {"weight": [1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3]},
     "annealed": _SPLITTING,
     "red-diff": _SPLITTING | {"weight": [0.85, 1.0, 1.15, 1.3, 1.5, 1.75, 2.0, 2.5, 3.0]},
@@ -43,6 +44,8 @@ GRIDS: dict[str, dict[str, list[float]]] = {
     "diffusion-mbir": _SPLITTING | {"z_weight": [0.1, 0.3, 1.0, 2.0, 4.0], "eta": [0.3, 0.5, 0.8, 0.95]},
 }
 """Values of each setting in rising order; settings are searched in this order."""
+MIN_GAIN_DB = 0.05
+"""A setting that gains less keeps its default."""
 
 
 @dataclass(frozen=True)
@@ -96,35 +99,43 @@ def problem(task: Task, data: Path) -> tuple[models.Model, np.ndarray]:
     return models.build(measurement), measurement.truth
 
 
-def tune(task: Task, methods: Sequence[str], data: Path) -> Iterator[Tuned]:
-    """The best settings of each method on one task."""
+def tune(task: Task, methods: Sequence[str], data: Path, refine: Sequence[str] = ()) -> Iterator[Tuned]:
+    """The best settings of each method on one task; with `refine`, these only, beside those of the table."""
     model, truth = problem(task, data)
     kind = "ct" if task.modality == "ct" else task.acquisition.kind
     noisy = model.problem.noise_std > 0
     ratio = round(defaults.undersampling(model.problem), 3)
     for name in methods:
-        judged = _judge(model, truth, name)
         grid = GRIDS[name]
         if task.slice_mm > 1e3:
             grid = {k: v for k, v in grid.items() if k != "z_weight"}
         # The floor counts without noise, the share with it.
         unused = "noise_share" if model.problem.noise_std == 0 else "data_sigma"
         grid = {k: v for k, v in grid.items() if k != unused}
-        preset = _METHODS.validate_python({"name": name}).model_dump()
-        settings, psnr, before = climb(judged, grid, preset)
+        plain = _METHODS.validate_python({"name": name})
+        known = defaults.tuned(plain, kind, model.problem) if refine else None
+        base = {} if known is None else {k: v for k, v in known.settings.items() if k not in refine}
+        grid = {k: v for k, v in grid.items() if not refine or k in refine}
+        found, psnr, before = climb(_judge(model, truth, name, base), grid, plain.model_dump())
+        settings = {**base, **found}
+        if known is not None:
+            same = known.task == task.name
+            before = known.psnr_before if same else _judge(model, truth, name, {})({})
         yield Tuned(
             kind=kind, task=task.name, pattern=defaults.pattern(model.problem), undersampling=ratio, noisy=noisy,
             method=name, settings=settings, psnr=round(psnr, 2), psnr_before=round(before, 2),
         )  # fmt: skip
 
 
-def _judge(model: models.Model, truth: np.ndarray, name: str) -> Callable[[Mapping[str, Any]], float]:
-    """PSNR of a method with given settings."""
+def _judge(
+    model: models.Model, truth: np.ndarray, name: str, base: Mapping[str, Any]
+) -> Callable[[Mapping[str, Any]], float]:
+    """PSNR of a method with given settings, beside those of `base`."""
     modality = "mri" if model.problem.operator.domain.complex else "ct"
     _ = model.problem.operator.norm
 
     def judged(settings: Mapping[str, Any]) -> float:
-        method = _METHODS.validate_python({"name": name, **settings})
+        method = _METHODS.validate_python({"name": name, **base, **settings})
         prior = registry.load(method.prior or DEFAULT_PRIOR[modality]) if isinstance(method, Diffusion) else None
         axis = None if prior is None else model.prior_axis(prior.card)
         volume: Tensor = run(solvers.start(model.problem, method, prior=prior, axis=axis))
@@ -156,7 +167,7 @@ def climb(
             improved = False
             for value in ahead:
                 score = judged({**chosen, name: value})
-                if score <= best:
+                if score < best + MIN_GAIN_DB:
                     break
                 best, chosen, improved = score, {**chosen, name: value}, True
             if improved:

@@ -24,9 +24,11 @@ TASKS = ("60 views", "8 views", "23 views with 1e5 photons", "uniform x4")
 STOPPED = "stopped at the noise"
 VARIANTS: dict[str, dict[str, Any]] = {
     "as it is": {},
+    "stable ones skipped": {"skip": 0.6},
     "nothing skipped": {"skip": 0.0},
     "half the steps": {"steps": 15},
-    "quick classical start": {"start": "classical"},
+    "classical start": {"start": "classical"},
+    "TV start": {"start": "tv"},
     "no start": {"start": "zero"},
     STOPPED: {},
 }
@@ -72,6 +74,8 @@ def _variants(task: tune.Task, method: str, variants: dict[str, dict[str, Any]],
             continue  # there is no level to stop at
         more = NO_START if changed.get("start") == "zero" else {}
         settings = _METHODS.validate_python({**tuned.model_dump(), **changed, **more})
+        if changed and settings == tuned:
+            continue  # that is how it is
         prior, axis = chosen_prior(settings, model)
         assert prior is not None
         before, started = prior.evaluations, time.perf_counter()

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from operators.errors import InputError
 from recon import defaults
 from recon import model as models
 from recon.formats import nifti
@@ -47,6 +48,8 @@ def ct_measurement(volume: Path, slices: tuple[int, int], views: int, photons: f
     """
     values, affine = _tuning_slices(volume) if volume.suffix == ".npz" else nifti.read(volume)
     chosen = values[slices[0] : slices[1]]
+    if not len(chosen):
+        raise InputError(f"{volume.name} has no slices {slices[0]}:{slices[1]}", field="slices")
     return simulate(chosen, shifted_affine(affine, slices[0]), CTParallel(), Simulation(views=views, photons=photons))
 
 

@@ -21,6 +21,7 @@ def tune(
     out: Annotated[Path, typer.Option("--out", "-o", help="Table to write, as recon/defaults.yaml.")],
     methods: Annotated[str, typer.Option(help="Comma-separated.")] = "tv,annealed,red-diff,dds,diffusion-mbir",
     only: Annotated[str | None, typer.Option(help="Tasks, comma-separated; all when not given.")] = None,
+    refine: Annotated[str, typer.Option(help="Search these settings only, beside what is installed as tuned.")] = "",
 ) -> None:
     """Search each method's settings on the tuning slices, task by task; a table that exists is added to."""
     from recon import tune as tuning
@@ -33,11 +34,18 @@ def tune(
         for name in given:
             if name not in allowed:
                 raise InputError(f"{name!r} is not one of {', '.join(allowed)}", field=field)
+    settings = [name.strip() for name in refine.split(",") if name.strip()]
+    searched = {setting for name in names for setting in tuning.GRIDS[name]}
+    for setting in settings:
+        if setting not in searched:
+            raise InputError(f"{setting!r} is not one of {', '.join(sorted(searched))}", field="refine")
     table = Table.read(out) if out.is_file() else Table(command="", tuned=[])
     command = f"recon tune --data DATA --out recon/defaults.yaml --methods {methods}"
+    if settings and table.command:
+        command = f"{table.command}; the same with --methods {methods} --refine {','.join(settings)}"
     out.parent.mkdir(parents=True, exist_ok=True)
     for task in wanted:
-        for found in tuning.tune(known[task], names, data):
+        for found in tuning.tune(known[task], names, data, settings):
             rest = [t for t in table.tuned if (t.kind, t.task, t.method) != (found.kind, found.task, found.method)]
             table = Table(command=command, tuned=[*rest, found])
             table.write(out)
