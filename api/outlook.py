@@ -64,14 +64,23 @@ class Outlook:
             if age > STALE_S:
                 self._refresh()
             else:  # many ask: nobody waits for the look, which may take its time
-                threading.Thread(target=self._refresh, name="outlook", daemon=True).start()
+                self._refresh_soon()
         view = self._view
+        if time.monotonic() - view.at > STALE_S:
+            view = _View()  # somebody else is looking
         start, duration = view.starts.get(record.id), _expected(record, view.rates)
         if record.state != "queued":
             start = 0.0
         known = start is not None or duration is not None
         estimate = {"start_s": _rounded(start), "duration_s": _rounded(duration)} if known else None
         return {"queue_position": view.ahead.get(record.id), "estimate": estimate}
+
+    def _refresh_soon(self) -> None:
+        try:
+            threading.Thread(target=self._refresh, name="outlook", daemon=True).start()
+        except RuntimeError:  # no more threads now
+            self._lock.release()
+            raise
 
     def _refresh(self) -> None:
         try:

@@ -86,6 +86,12 @@ def _make(found: Service, key: Key | None, body: bytes, job_id: str | None) -> R
 
 def checked(found: Service, key: Key | None, spec: JobSpec) -> Plan:
     """Everything that can be refused at submission is, with the reason; the plan of what remains."""
+    if spec.device not in found.settings.devices:
+        raise InputError(
+            f"this server has no workers for {spec.device}",
+            field="device",
+            remedy=f"choose {' or '.join(found.settings.devices)}, or have the operator set RECON_DEVICES",
+        )
     for name, file in spec.files().items():
         if file.upload is None:
             raise InputError(

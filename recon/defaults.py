@@ -130,7 +130,8 @@ def resolved(method: Method, kind: str, problem: Problem) -> Method:
     problem
         What is to be solved.
     """
-    if getattr(method, "preset", "tuned") == "paper" or getattr(method, "update", "proximal") == "adam":
+    own = {"preset": "paper", "update": "adam", "schedule": "ddpm"}
+    if any(getattr(method, name, None) == value for name, value in own.items()):
         return method
     nearest = tuned(method, kind, problem)
     if nearest is None:

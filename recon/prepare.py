@@ -105,12 +105,17 @@ def prepare(spec: JobSpec, files: Mapping[str, Path]) -> Generator[JobProgress, 
     return Prepared(measurement, planned, model, prior, axis, noise, stages)
 
 
-def assist(spec: JobSpec, files: Mapping[str, Path], work: Path) -> Generator[JobProgress, None, None]:
-    """Compute what can be of a job that another process runs: slabs nobody is at, onto the shelf in `work`."""
+def assist(
+    spec: JobSpec, files: Mapping[str, Path], work: Path, stop: Callable[[], bool] = lambda: False
+) -> Generator[JobProgress, None, None]:
+    """Compute what can be of a job that another process runs: slabs nobody is at, onto the shelf in `work`.
+
+    `stop` is asked before each slab. Raises `FileNotFoundError` if the shelf was cleared meanwhile.
+    """
     job = yield from prepare(spec, files)
     shelf = slabs.Shelf(work)
     for stage in job.stages:
-        parts = slabs.assist(job.model.problem, stage.settings, stage.start, shelf, stage.key)
+        parts = slabs.assist(job.model.problem, stage.settings, stage.start, shelf, stage.key, stop)
         yield from staged(parts, stage.label, (0.0, 1.0))
 
 

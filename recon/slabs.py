@@ -7,6 +7,7 @@ who takes which is settled by locks, and what is finished by files, so that noth
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -14,8 +15,8 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +33,10 @@ from recon.solvers.problem import Problem, Progress, Solver
 
 POLL_S = 0.2
 """Between two looks whether another process has finished a slab."""
+LEAST_PATIENCE_S = 60.0
+"""A slab of another process is computed again after so long without any, or three times the longest of one's own."""
+NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
+"""A file system without locks: then nobody helps either."""
 T = TypeVar("T")
 log = logging.getLogger("recon.slabs")
 
@@ -80,7 +85,7 @@ class Shelf:
     Parameters
     ----------
     folder
-        Made when the first slab is begun.
+        Made by whoever solves; a helper that does not find it is not needed.
     invite
         Called with the number of slabs that others could compute, so that they come and `assist`.
     """
@@ -92,13 +97,34 @@ class Shelf:
         self.given = 0
         """Slabs that others computed meanwhile."""
 
-    def claim(self, key: str, slab: Slab) -> AbstractContextManager[bool]:
+    def open(self, key: str, slabs: Sequence[Slab]) -> None:
+        """Put up what others may help with."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / f"{key[:16]}.open").write_text(json.dumps([[s.first, s.last, s.begin, s.end] for s in slabs]))
+
+    def wanted(self, key: str | None = None) -> bool:
+        """Whether a slab, of all stages or of one, is neither finished nor being computed."""
+        for path in self.folder.glob("*.open" if key is None else f"{key[:16]}.open"):
+            for slab in (Slab(*numbers) for numbers in json.loads(path.read_text())):
+                with self.claim(path.stem, slab) as free:
+                    if free and not self._path(path.stem, slab).exists():
+                        return True
+        return False
+
+    @contextmanager
+    def claim(self, key: str, slab: Slab) -> Iterator[bool]:
         """Whether this process may compute a slab now; until the block ends, or the process dies.
 
-        Where locks do not reach another host, both compute the slab, to the same bytes.
+        Where locks do not reach another host, both compute the slab, one as well as the other.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return try_lock(self._path(key, slab).with_suffix(".lock"))
+        with ExitStack() as stack:
+            try:
+                mine = stack.enter_context(try_lock(self._path(key, slab).with_suffix(".lock")))
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+                mine = True
+            yield mine
 
     def get(self, key: str, slab: Slab) -> Tensor | None:
         """A finished slab, or None; one that cannot be read is logged and computed again."""
@@ -114,7 +140,6 @@ class Shelf:
 
     def put(self, key: str, slab: Slab, volume: Tensor) -> None:
         """Keep a slab; it is there whole or not at all, even if the machine stops."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self._path(key, slab)
         temporary = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
         with temporary.open("wb") as stream:
@@ -161,30 +186,55 @@ def solve(
         else:
             volume[slab.first : slab.last] = found
             shelf.reused += 1
+    if len(slabs) > 1:
+        shelf.open(cut.key, slabs)
     if len(pending) > 1 and shelf.invite is not None:
         shelf.invite(len(pending) - 1)
+    longest = LEAST_PATIENCE_S / 3
     while pending:
         before = len(pending)
         for slab in tuple(pending):
+            begun = time.monotonic()
             found = yield from cut.compute(slab, len(slabs) - len(pending), len(slabs))
             if found is not None:
+                longest = max(longest, time.monotonic() - begun)
                 volume[slab.first : slab.last] = found
                 pending.remove(slab)
         if len(pending) == before:
-            done = Progress(len(slabs) - before, len(slabs), problem.misfit(volume), volume)
-            while not any(cut.ended(slab) for slab in pending):
-                yield f"{before} slabs with other workers", done
-                time.sleep(POLL_S)
+            found = yield from cut.waited(pending, len(slabs), volume, 3 * longest)
+            if found is not None:
+                volume[pending[0].first : pending[0].last] = found
+                del pending[0]
     return volume
 
 
 def assist(
-    problem: Problem, method: Method, start: Callable[[Problem], Solver], shelf: Shelf, key: str, size: int = SLAB
+    problem: Problem,
+    method: Method,
+    start: Callable[[Problem], Solver],
+    shelf: Shelf,
+    key: str,
+    stop: Callable[[], bool] = lambda: False,
+    size: int = SLAB,
 ) -> Steps[None]:
-    """Compute the slabs of `solve` that nobody has computed or is computing, for whoever put up the shelf."""
+    """Compute the slabs of `solve` that nobody has computed or is computing, for whoever put up the shelf.
+
+    Parameters
+    ----------
+    stop
+        Asked before each slab.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the shelf was cleared meanwhile: nobody needs the slab any more.
+    """
     cut = _Cut(problem, start, shelf, digest({"key": key, "size": size, "halo": HALO}))
     slabs = plan(problem.slices, halo_of(method), size)
     for index, slab in enumerate(slabs):
+        # What is not open is in one piece, or finished, or another host's, whose numbers differ.
+        if stop() or not shelf.wanted(cut.key):
+            return
         yield from cut.compute(slab, index, len(slabs))
 
 
@@ -197,10 +247,11 @@ class _Cut:
     shelf: Shelf
     key: str
 
-    def compute(self, slab: Slab, done: int, count: int) -> Steps[Tensor | None]:
+    def compute(self, slab: Slab, done: int, count: int, *, claim: bool = True) -> Steps[Tensor | None]:
         """A slab from the shelf, or computed and put there; None if another process is at it."""
         problem = self.problem
-        with nullcontext(True) if count == 1 else self.shelf.claim(self.key, slab) as mine:
+        alone = count == 1 or not claim
+        with nullcontext(True) if alone else self.shelf.claim(self.key, slab) as mine:
             if not mine:
                 return None
             found = self.shelf.get(self.key, slab)
@@ -211,8 +262,22 @@ class _Cut:
             part = problem if count == 1 else problem.part(slab.begin, slab.end)
             computed = yield from _one(self.start(part), label, done, count)
             found = computed[slab.first - slab.begin : slab.last - slab.begin]
+            if count == 1:
+                self.shelf.folder.mkdir(parents=True, exist_ok=True)
             self.shelf.put(self.key, slab, found)
             return found
+
+    def waited(self, pending: list[Slab], count: int, volume: Tensor, patience_s: float) -> Steps[Tensor | None]:
+        """Wait for other processes; the first slab of theirs, computed here too if they take too long."""
+        since, done = time.monotonic(), count - len(pending)
+        state = Progress(done, count, self.problem.misfit(volume), volume)
+        while not any(self.ended(slab) for slab in pending):
+            yield f"{len(pending)} slabs with other workers", state
+            if time.monotonic() - since > patience_s:
+                log.warning("no slab from other workers for %.0f s, computing one of theirs", patience_s)
+                return (yield from self.compute(pending[0], done, count, claim=False))
+            time.sleep(POLL_S)
+        return None
 
     def ended(self, slab: Slab) -> bool:
         """Whether whoever was computing a slab no longer is."""

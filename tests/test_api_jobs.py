@@ -175,6 +175,15 @@ def test_queue_position_and_estimate(tmp_path: Any) -> None:
         assert done["queue_position"] is None and done["estimate"] is None and done["expires"]
 
 
+def test_a_device_without_workers_is_refused(server: Server, upload: str, tmp_path: Any) -> None:
+    body = {**job_body(upload), "device": "gpu"}
+    refused(server.http.post("/v1/jobs", json=body), 422, "device")
+    with serving(tmp_path / "store", devices=("cpu", "gpu")) as both:
+        body = {**job_body(send(both.http)), "device": "gpu"}
+        job = both.http.post("/v1/jobs", json=body).json()
+        assert job["device"] == "gpu" and job["queue_position"] == 0
+
+
 def test_estimates_follow_the_size_of_a_job(tmp_path: Any) -> None:
     with serving(tmp_path / "store") as server:
         upload = send(server.http)

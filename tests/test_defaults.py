@@ -83,6 +83,7 @@ def test_the_nearest_task_decides_and_the_user_wins() -> None:
     for method, kind in (
         (REDDiff(preset="paper"), "ct-parallel"),
         (REDDiff(update="adam"), "ct-parallel"),
+        (REDDiff(schedule="ddpm"), "ct-parallel"),
         (Annealed(), "ct-parallel"),
         (FBP(), "ct-fan"),
         (REDDiff(), "mri-cartesian"),

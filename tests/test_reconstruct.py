@@ -92,7 +92,7 @@ def test_the_diffusion_solver_beats_its_baselines_on_unseen_ct(tmp_path: Path) -
     fractions = [p.fraction for p in seen]
     assert fractions == sorted(fractions) and fractions[0] == 0.0 and fractions[-1] == 1.0
     assert report["prior"]["name"] == "ct"
-    assert 30 < report["network_evaluations"] < 60  # two slices, thirty steps, some skipped
+    assert report["network_evaluations"] == 60  # two slices, thirty steps
     assert report["seconds"]["total"] >= report["seconds"]["solve"] > 0
     assert report["peak_memory_bytes"] > 1e8
     assert report["versions"]["torch"].startswith("2.")

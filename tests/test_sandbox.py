@@ -61,7 +61,7 @@ def test_a_worn_helper_answers_until_another_is_ready(
     np.save(path, np.zeros((2, 6, 20), np.float32))
     monkeypatch.setattr(sandbox, "CHECKS", 3)
     first = box._take()
-    box._idle.put(first)
+    box._give_back(first)
     deadline = time.monotonic() + 60
     while not first.retired:
         box._known.clear()
@@ -71,6 +71,7 @@ def test_a_worn_helper_answers_until_another_is_ready(
     before = first._checks
     box._known.clear()
     assert box.check(*job(path)).shape == (2, 6, 20) and first._checks == before
+    assert first._process.poll() is not None and (box._alive, len(box._idle)) == (1, 1)
 
 
 def test_a_reader_that_crashes_or_eats_memory_is_a_problem_of_the_file(
@@ -94,7 +95,7 @@ def test_a_reader_that_crashes_or_eats_memory_is_a_problem_of_the_file(
     helper = box._take()
     helper._process.kill()
     helper._process.wait()
-    box._idle.put(helper)
+    box._idle.append(helper)
     box._known.clear()
     assert box.check(spec, files).shape == (8, 600, 2000)
     with pytest.raises(InputError, match="there is no file"):

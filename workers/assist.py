@@ -7,41 +7,54 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 from operators.errors import Cancelled, NotFound, ReconError
 from operators.interrupt import interruptible
-from recon import prepare
+from recon import prepare, slabs
 from workers.store import JobStore
 
 ASK_EVERY_S = 0.2
 log = logging.getLogger("recon.assist")
 
 
-def assist(store: JobStore, job_id: str, token: str) -> None:
-    """Compute slabs of an attempt at a job until none is left, or the attempt is over.
+def assist(store: JobStore, job_id: str, token: str, others_wait: Callable[[], bool] = lambda: False) -> bool:
+    """Compute slabs of an attempt at a job until none is left, the attempt is over, or other jobs wait for a worker.
 
     Parameters
     ----------
     token
         Of the attempt.
+    others_wait
+        Asked before each slab.
+
+    Returns
+    -------
+    bool
+        Whether help would still be welcome.
     """
     attempt = _Attempt(store, job_id, token)
     try:
+        shelf = slabs.Shelf(store.work(job_id))
         attempt.ask()
+        if not shelf.wanted():
+            return False
+        if others_wait():
+            return True
         log.info("helping with job %s", job_id)
         with interruptible(attempt.ask):
             spec = store.spec(job_id)
-            for _ in prepare.assist(spec, store.job_files(spec), store.work(job_id)):
+            for _ in prepare.assist(spec, store.job_files(spec), store.work(job_id), others_wait):
                 attempt.ask()
+        return shelf.wanted()
     except (Cancelled, NotFound):
         log.info("job %s needs no help any more", job_id)
     except (ReconError, MemoryError) as error:
         # Whoever runs the job meets the same and records it, or gets along without help.
         log.warning("helping with job %s failed: %s", job_id, error)
-    except FileNotFoundError:
-        if attempt.lasts():
-            raise
+    except FileNotFoundError:  # the shelf, which goes before the job's state says that it is done
         log.info("job %s ended meanwhile", job_id)
+    return False
 
 
 class _Attempt:

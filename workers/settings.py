@@ -26,6 +26,8 @@ class Settings:
     webhook_secret: str | None = field(default=None, repr=False)
     idle_s: int = 60
     """A client that sends nothing for so long is cut off."""
+    devices: tuple[str, ...] = ("cpu",)
+    """What there are workers for; jobs for others are refused."""
     webhook_allow: str = ""
     """Networks, comma-separated, that webhooks may reach although they are not public."""
 
@@ -43,8 +45,16 @@ class Settings:
             keys=Path(keys).resolve() if keys else None,
             webhook_secret=os.environ.get("RECON_WEBHOOK_SECRET") or None,
             idle_s=_integer("RECON_IDLE_S", 60, "seconds"),
+            devices=_devices(os.environ.get("RECON_DEVICES", "cpu")),
             webhook_allow=os.environ.get("RECON_WEBHOOK_ALLOW", ""),
         )
+
+
+def _devices(text: str) -> tuple[str, ...]:
+    found = tuple(name.strip() for name in text.split(","))
+    if not set(found) <= {"cpu", "gpu"}:
+        raise InputError(f"{text!r} names no devices", field="RECON_DEVICES", remedy="say cpu, gpu or cpu,gpu")
+    return found
 
 
 def _integer(name: str, default: int, unit: str) -> int:

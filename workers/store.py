@@ -25,7 +25,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -84,6 +84,9 @@ class Record:
     def terminal(self) -> bool:
         """Whether the state is final."""
         return self.state in TERMINAL
+
+
+_FIELDS = {f.name for f in fields(Record)}
 
 
 class JobStore:
@@ -149,7 +152,9 @@ class JobStore:
 
     def record(self, job_id: str) -> Record:
         """The job's state."""
-        return Record(**json.loads((self.folder(job_id) / "state.json").read_text()))
+        found = json.loads((self.folder(job_id) / "state.json").read_text())
+        # A newer version may have written more than this one knows.
+        return Record(**{k: v for k, v in found.items() if k in _FIELDS})
 
     def records(self) -> list[Record]:
         """All jobs, newest first; a folder that cannot be read is logged and left out."""
@@ -331,7 +336,7 @@ class JobStore:
     def clear(self, job_id: str, *, work: bool = True) -> None:
         """Remove what attempts left, and with `work` the finished slabs too."""
         folder = self.folder(job_id)
-        for path in (*folder.glob("*attempt-*"), *([folder / "work"] if work else [])):
+        for path in (*folder.glob("*attempt-*"), *folder.glob(".work.*"), *([folder / "work"] if work else [])):
             shutil.rmtree(path, ignore_errors=True)
 
     def output(self, job_id: str) -> Path:

@@ -7,6 +7,7 @@ import logging
 from typing import cast
 
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from workers.app import app, queue, queues
 from workers.settings import Settings
@@ -32,7 +33,18 @@ def assist_job(job_id: str, token: str) -> None:
     """Help with an attempt at a job that another worker makes."""
     from workers.assist import assist
 
-    assist(JobStore(Settings.from_environment().store), job_id, token)
+    settings = Settings.from_environment()
+    store = JobStore(settings.store)
+
+    def others_wait() -> bool:
+        try:
+            return bool(waiting(settings.redis_url, store.record(job_id).device))
+        except RedisError as error:
+            log.warning("helping on, the queue cannot be asked: %s", error)
+            return False
+
+    if assist(store, job_id, token, others_wait):
+        invite(job_id, token, 1, store.record(job_id).device)  # after those that wait
 
 
 def enqueue(job_id: str, priority: str = "normal", device: str = "cpu") -> None:

@@ -7,15 +7,16 @@ error like any other, the process that asked goes on, and the next check gets a 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
-import queue
 import resource
 import select
 import subprocess
 import sys
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,7 +37,7 @@ CHECKS = 200
 """Of one helper: then its memory is in pieces, and another takes its place."""
 PATIENCE_S = 0.5
 """Waiting for a helper that is busy, before another is started."""
-REMEMBERED = 1024
+REMEMBERED = 256
 """Outlines of the latest files that passed: whoever sends many jobs of one file need not wait for each check."""
 NOT_READ = {"name", "tags", "priority", "device", "notify", "seed"}
 """Of a specification: a check does not depend on them."""
@@ -55,7 +56,8 @@ class Sandbox:
 
     def __init__(self) -> None:
         self._slots = threading.BoundedSemaphore(AT_ONCE)
-        self._idle: queue.LifoQueue[_Helper] = queue.LifoQueue()
+        self._idle: list[_Helper] = []
+        self._returned = threading.Condition()
         self._known: OrderedDict[str, Outline] = OrderedDict()
         self._lock = threading.Lock()
         self._alive = 0
@@ -75,7 +77,8 @@ class Sandbox:
             "files": {name: str(path) for name, path in files.items()},
             "bytes": memory_limit(),
         }
-        key = json.dumps([question, [_stamp(path) for path in files.values()]])
+        asked = json.dumps([question, [_stamp(path) for path in files.values()]])
+        key = hashlib.sha256(asked.encode()).hexdigest()
         with self._lock:
             if key in self._known:
                 self._known.move_to_end(key)
@@ -99,53 +102,74 @@ class Sandbox:
     def _ask(self, question: dict[str, Any]) -> dict[str, Any] | None:
         with self._slots:
             helper = self._take()
-            answer = helper.ask(question)
+            try:
+                return helper.ask(question)
+            finally:
+                self._give_back(helper)
+
+    def _take(self) -> _Helper:
+        """A helper that lives: an idle one, or a new one if none is soon."""
+        until = time.monotonic() + PATIENCE_S
+        with self._returned:
+            while True:
+                while self._idle:
+                    helper = self._idle.pop()
+                    if helper.usable:
+                        return helper
+                    self._drop(helper)
+                # To wait a moment for one that is busy is faster than to start another.
+                left = until - time.monotonic()
+                if not self._alive or left <= 0:
+                    break
+                self._returned.wait(left)
+        return self._new()
+
+    def _give_back(self, helper: _Helper) -> None:
+        with self._returned:
             if not helper.usable:
-                self._end(helper)
-                return answer
+                self._drop(helper)
+                return
+            self._idle.append(helper)
+            self._returned.notify()
             if helper.worn and not helper.followed:
                 helper.followed = True
                 threading.Thread(target=self._follow, args=(helper,), name="new helper", daemon=True).start()
-            self._idle.put(helper)
-        return answer
 
     def _follow(self, worn: _Helper) -> None:
         """Start another helper in the place of one, which answers until that is ready."""
-        self._idle.put(self._new())
-        worn.retired = True
+        try:
+            fresh = self._new()
+        except OSError:
+            log.exception("no helper could be started, going on with a worn one")
+            worn.followed = False
+            return
+        with self._returned:
+            worn.retired = True
+            if worn in self._idle:
+                self._idle.remove(worn)
+                self._drop(worn)
+        self._give_back(fresh)
 
     def _new(self) -> _Helper:
-        with self._lock:
-            self._alive += 1
         helper = _Helper()
+        with self._returned:
+            self._alive += 1
         helper.ask(None)
         return helper
 
-    def _end(self, helper: _Helper) -> None:
-        with self._lock:
-            self._alive -= 1
+    def _drop(self, helper: _Helper) -> None:
+        self._alive -= 1
         helper.end()
 
     def start(self) -> None:
         """Start a helper now, so that the first check need not wait for it."""
-        threading.Thread(target=lambda: self._idle.put(self._new()), name="first helper", daemon=True).start()
+        threading.Thread(target=lambda: self._give_back(self._new()), name="first helper", daemon=True).start()
 
     def close(self) -> None:
         """End the helpers that are idle; the others end with this process."""
-        while not self._idle.empty():
-            self._end(self._idle.get_nowait())
-
-    def _take(self) -> _Helper:
-        """A helper that lives."""
-        while True:
-            try:
-                # To wait a moment for one that is busy is faster than to start another.
-                helper = self._idle.get(timeout=PATIENCE_S if self._alive else 0.001)
-            except queue.Empty:
-                return self._new()
-            if helper.usable:
-                return helper
-            self._end(helper)
+        with self._returned:
+            while self._idle:
+                self._drop(self._idle.pop())
 
 
 class _Helper:
