@@ -45,6 +45,8 @@ class Outcome:
     """
 
     name: str
+    at: str = ""
+    """When it ended."""
     accepted: int = 0
     refused: int = 0
     finished: int = 0

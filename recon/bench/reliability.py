@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -62,6 +61,20 @@ def scenarios(folder: Path, scale: Scale, only: list[str] | None = None) -> Iter
         yield full_disk(place, scale)
 
 
+def merged(out: Path, outcomes: list[Outcome], scale: Scale) -> list[Outcome]:
+    """These outcomes in the places of those that the report in `out` has of the same scenarios, if of the same scale."""
+    path = out / "reliability.json"
+    if not path.exists():
+        return outcomes
+    earlier = json.loads(path.read_text())
+    if earlier["scale"] != asdict(scale):
+        return outcomes
+    known = {"at": earlier["at"]}
+    found = {o["name"]: Outcome(**{**known, **o}) for o in earlier["scenarios"]}
+    found.update({o.name: o for o in outcomes})
+    return list(found.values())
+
+
 def totals(outcomes: list[Outcome]) -> dict[str, Any]:
     """Sums of the counts, and the two figures that have a target."""
     found: dict[str, Any] = {name: sum(getattr(o, name) for o in outcomes) for name in COUNTS}
@@ -81,7 +94,7 @@ def failures(outcomes: list[Outcome]) -> list[str]:
     return found
 
 
-def write(out: Path, outcomes: list[Outcome], scale: Scale, machine: str, began: float) -> None:
+def write(out: Path, outcomes: list[Outcome], scale: Scale, machine: str) -> None:
     """``reliability.json`` and ``reliability.md`` in the folder `out`."""
     out.mkdir(parents=True, exist_ok=True)
     missed = failures(outcomes)
@@ -89,7 +102,7 @@ def write(out: Path, outcomes: list[Outcome], scale: Scale, machine: str, began:
         **totals(outcomes),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine,
-        "seconds": round(time.monotonic() - began, 1),
+        "seconds": round(sum(o.seconds for o in outcomes), 1),
         "scale": asdict(scale),
         "missed": missed,
         "scenarios": [asdict(o) for o in outcomes],
@@ -99,7 +112,7 @@ def write(out: Path, outcomes: list[Outcome], scale: Scale, machine: str, began:
 
 
 def _document(outcomes: list[Outcome], value: dict[str, Any], missed: list[str]) -> str:
-    columns = ("scenario", *COUNTS, "seconds")
+    columns = ("scenario", *COUNTS, "seconds", "at")
     lines = [
         "# Reliability",
         "",
@@ -111,9 +124,9 @@ def _document(outcomes: list[Outcome], value: dict[str, Any], missed: list[str])
         "|---" * len(columns) + "|",
     ]
     for o in outcomes:
-        cells = [o.name, *(str(getattr(o, name)) for name in COUNTS), f"{o.seconds:g}"]
+        cells = [o.name, *(str(getattr(o, name)) for name in COUNTS), f"{o.seconds:g}", o.at]
         lines.append("| " + " | ".join(cells) + " |")
-    lines.append("| **all** | " + " | ".join(str(value[name]) for name in COUNTS) + f" | {value['seconds']:.0f} |")
+    lines.append("| **all** | " + " | ".join(str(value[name]) for name in COUNTS) + f" | {value['seconds']:.0f} | |")
     lines += [
         "",
         "*accepted*: answered by a 202. *refused*: answered by an error, as when Redis was away. *finished*: in a final"

@@ -273,18 +273,22 @@ def faults(
     settle_s: Annotated[float, typer.Option(help="Patience with the jobs of one scenario.")] = 400.0,
     keep: Annotated[Path | None, typer.Option(help="Keep stores and logs in this new folder.")] = None,
 ) -> None:
-    """Break a deployment in every way and count what it lost; exit status 1 unless every target is met."""
+    """Break a deployment in every way and count what it lost; exit status 1 unless every target is met.
+
+    With --only, the other scenarios of a report that exists are kept, if it is of the same scale.
+    """
     import tempfile
-    import time
+    from datetime import UTC, datetime
 
     from recon.bench import reliability
     from recon.bench.faults import Scale
 
     scale = Scale(jobs, kills, submitters, queued, rate, requests, iterations, settle_s)
-    began, outcomes = time.monotonic(), []
+    outcomes = []
     wanted = None if only is None else [name.strip().replace("-", "_") for name in only.split(",")]
     with tempfile.TemporaryDirectory(prefix="recon-faults-") as temporary:
         for outcome in reliability.scenarios(keep or Path(temporary), scale, wanted):
+            outcome.at = datetime.now(UTC).isoformat(timespec="minutes")
             outcomes.append(outcome)
             console.print(
                 f"{outcome.name}: {outcome.accepted} accepted, {outcome.finished} finished, {outcome.lost} lost,"
@@ -292,7 +296,9 @@ def faults(
                 f" {outcome.seconds:.0f} s {outcome.measured or ''}",
                 highlight=False,
             )
-    reliability.write(out, outcomes, scale, machine(), began)
+    if wanted is not None:
+        outcomes = reliability.merged(out, outcomes, scale)
+    reliability.write(out, outcomes, scale, machine())
     missed = reliability.failures(outcomes)
     for line in missed:
         errors.print(f"missed: {line}", highlight=False)
