@@ -62,7 +62,7 @@ def scenarios(folder: Path, scale: Scale, only: list[str] | None = None) -> Iter
 
 
 def merged(out: Path, outcomes: list[Outcome], scale: Scale) -> list[Outcome]:
-    """These outcomes in the places of those that the report in `out` has of the same scenarios, if of the same scale."""
+    """These outcomes in the places of the same scenarios in the report that `out` has, if that is of the same scale."""
     path = out / "reliability.json"
     if not path.exists():
         return outcomes
