@@ -31,3 +31,14 @@ def locked(path: Path) -> Iterator[None]:
     with path.open("a") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
+
+
+def ending(path: Path) -> str:
+    """File name ending by content, so that readers need not trust a client's name."""
+    with path.open("rb") as stream:
+        magic = stream.read(8)
+    known = ((b"\x1f\x8b", ".nii.gz"), (b"\x93NUMPY", ".npy"), (b"\x89HDF", ".h5"), (b"PK\x03\x04", ".npz"))
+    for start, ending in known:
+        if magic.startswith(start):
+            return ending
+    return ".nii" if magic[:4] in (b"\x5c\x01\x00\x00", b"\x00\x00\x01\x5c") else ".bin"

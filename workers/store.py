@@ -357,7 +357,7 @@ class JobStore:
     def publish_upload(self, upload_id: str, received: Path, sha256: str, owner: str | None = None) -> dict[str, Any]:
         """Give a received file its ending by its content and make the upload visible."""
         sync(received)
-        data = received.rename(received.with_name("data" + _ending(received)))
+        data = received.rename(received.with_name("data" + files.ending(received)))
         meta = {"id": upload_id, "bytes": data.stat().st_size, "sha256": sha256, "created": timestamp()}
         meta["owner"] = owner
         files.write_json(data.parent / "meta.json", meta)
@@ -378,17 +378,6 @@ class JobStore:
             name: self.upload(file.upload) if file.upload else Path(str(file.path))
             for name, file in spec.files().items()
         }
-
-
-def _ending(path: Path) -> str:
-    """File name ending by content, so that readers need not trust a client's name."""
-    with path.open("rb") as stream:
-        magic = stream.read(8)
-    known = ((b"\x1f\x8b", ".nii.gz"), (b"\x93NUMPY", ".npy"), (b"\x89HDF", ".h5"), (b"PK\x03\x04", ".npz"))
-    for start, ending in known:
-        if magic.startswith(start):
-            return ending
-    return ".nii" if magic[:4] in (b"\x5c\x01\x00\x00", b"\x00\x00\x01\x5c") else ".bin"
 
 
 def new_id() -> str:
