@@ -45,7 +45,7 @@ VOLUMES: dict[str, int] = {
     "cg-sense": 8,
     "interpolation": 4,
 }
-"""Copies of the volume that a method holds at its peak; 24 with a diffusion prior, whose start is by TV."""
+"""Copies of the volume that a method holds at its peak; 24 with a diffusion prior, which may start by TV."""
 DIFFUSION_VOLUMES = 24
 
 

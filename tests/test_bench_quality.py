@@ -47,3 +47,16 @@ def test_a_benchmark_is_written_drawn_and_taken_up_again(tmp_path: Path, ct_file
         Report(tmp_path, "a machine", 8)
     assert (tmp_path / "ct-20-views.png").stat().st_size > 5000
     assert "| tv 20 |" in (tmp_path / "quality.md").read_text()
+
+
+def test_stopping_at_the_noise_returns_the_first_iterate_that_meets_it() -> None:
+    from recon.bench.evaluations import driven, meets_noise
+    from recon.methods import CGLS
+    from recon.solvers import registry
+    from tests.test_slabs import ct
+
+    problem, method = ct(), CGLS(iterations=40)
+    assert not meets_noise(problem, problem.zeros())
+    stopped = driven(registry.start(problem, method), problem, stop=True)
+    whole = driven(registry.start(problem, method), problem, stop=False)
+    assert meets_noise(problem, stopped) and problem.misfit(stopped) > problem.misfit(whole)

@@ -17,7 +17,7 @@ from recon.methods import Method
 from recon.prepare import chosen_prior
 from recon.quality import metrics
 from recon.solvers import registry as solvers
-from recon.solvers.problem import Problem, Solver
+from recon.solvers.problem import Problem, Progress, Solver, run
 
 _METHODS: TypeAdapter[Method] = TypeAdapter(Method)
 TASKS = ("60 views", "8 views", "23 views with 1e5 photons", "uniform x4")
@@ -91,18 +91,22 @@ def _variants(task: tune.Task, method: str, variants: dict[str, dict[str, Any]],
         )
 
 
+class _Met(Exception):
+    def __init__(self, volume: Tensor) -> None:
+        self.volume = volume
+
+
 def driven(solver: Solver, problem: Problem, *, stop: bool) -> Tensor:
     """A solver's result; with `stop`, the first iterate after its start that meets the data within their noise."""
+
+    def look(progress: Progress) -> None:
+        if stop and progress.stage != "start" and meets_noise(problem, progress.volume):
+            raise _Met(progress.volume)
+
     try:
-        while True:
-            progress = next(solver)
-            if stop and progress.stage != "start" and meets_noise(problem, progress.volume):
-                return progress.volume
-    except StopIteration as end:
-        volume: Tensor = end.value
-        return volume
-    finally:
-        solver.close()
+        return run(solver, look)
+    except _Met as met:
+        return met.volume
 
 
 def meets_noise(problem: Problem, volume: Tensor) -> bool:
