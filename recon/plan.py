@@ -31,10 +31,13 @@ from recon.outline import Outline
 
 SLAB = 16
 """Slices solved at once: what the CT projector multiplies at once. Twice as many are not worth cutting."""
+SMALLER = (8, 4, 2, 1)
+"""Slices solved at once where memory is short: slower, the projector still multiplies as many."""
 HALO = 16
 """Slices computed on both sides of a slab where the method couples neighbours. Slabs are then twice as long: the same
 cost as 8 and single length, but seams below 1e-3 of the range, where 8 left up to 2e-3 (red-diff with a z_weight)."""
 NETWORK_BATCH = 8
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 TABLE = Path(__file__).parent / "plan.yaml"
 VOLUMES: dict[str, int] = {
     "fbp": 6,
@@ -93,6 +96,8 @@ class Plan(BaseModel):
         From start to results, without waiting in a queue.
     slices, at_once
         Of the result, and how many of them are solved at once.
+    slab
+        Slices of a slab: `SLAB`, or fewer where memory is short.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -105,14 +110,28 @@ class Plan(BaseModel):
     slices: int
     at_once: int
     chunks: int
+    slab: int
 
 
-def make(spec: JobSpec, outline: Outline) -> Plan:
-    """Plan a job from its specification and the outline of its measurement."""
+def make(spec: JobSpec, outline: Outline, limit: int | None = None) -> Plan:
+    """Plan a job from its specification and the outline of its measurement.
+
+    The largest slabs that fit into `limit` bytes (see `memory_limit`) are chosen, the smallest if none do:
+    `require_fit` then says so.
+    """
+    allowed = memory_limit() if limit is None else limit
+    for slab in (SLAB, *SMALLER):
+        plan = _with_slabs(spec, outline, slab)
+        if plan.memory_bytes <= allowed:
+            break
+    return plan
+
+
+def _with_slabs(spec: JobSpec, outline: Outline, slab: int) -> Plan:
     shape = result_shape(outline)
     slices, rows, cols = shape
-    at_once = slices_at_once(spec.method, outline, slices)
-    chunks = 1 if at_once == slices else math.ceil(slices / (SLAB if at_once == SLAB else 2 * SLAB))
+    at_once = slices_at_once(spec.method, outline, slices, slab)
+    chunks = 1 if at_once == slices else math.ceil(slices / (slab if at_once == slab else 2 * slab))
     evaluations = slices * evaluations_a_slice(spec.method)
     memory = _memory(spec, outline, shape, at_once)
     return Plan(
@@ -125,15 +144,23 @@ def make(spec: JobSpec, outline: Outline) -> Plan:
         slices=slices,
         at_once=at_once,
         chunks=chunks,
+        slab=slab,
     )
 
 
 def memory_limit() -> int:
-    """Bytes a job may take: RECON_MAX_JOB_BYTES, or four fifths of the machine's memory."""
+    """Bytes a job may take: RECON_MAX_JOB_BYTES, or four fifths of the machine's memory, or of its container's."""
     text = os.environ.get("RECON_MAX_JOB_BYTES", "")
     if text and not text.isdigit():
         raise InputError(f"{text!r} is not a number of bytes", field="RECON_MAX_JOB_BYTES")
-    return int(text) if text else int(0.8 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return int(text) if text else int(0.8 * _memory_bytes())
+
+
+def _memory_bytes() -> int:
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    # In a container this file is there and says its limit, or "max".
+    text = CONTAINER_LIMIT.read_text().strip() if CONTAINER_LIMIT.exists() else "max"
+    return min(machine, int(text)) if text.isdigit() else machine
 
 
 def require_fit(plan: Plan, limit: int | None = None) -> None:
@@ -145,7 +172,7 @@ def require_fit(plan: Plan, limit: int | None = None) -> None:
     raise ResourceLimit(
         f"the job needs about {plan.memory_bytes / 1e9:.2f} GB of memory ({parts}), {allowed / 1e9:.2f} GB are allowed",
         field="input",
-        remedy="select fewer slices, or raise RECON_MAX_JOB_BYTES on the machine that computes",
+        remedy="select fewer slices; or raise RECON_MAX_JOB_BYTES on the machine that computes",
     )
 
 
@@ -161,14 +188,14 @@ def result_shape(outline: Outline) -> tuple[int, int, int]:
             return outline.shape[0], geometry.rows, geometry.cols
 
 
-def slices_at_once(method: Method, outline: Outline, slices: int) -> int:
+def slices_at_once(method: Method, outline: Outline, slices: int, slab: int = SLAB) -> int:
     """How many slices are solved at once: all up to two slabs, else a slab, with its halo if neighbours are coupled."""
-    if slices <= 2 * SLAB or (isinstance(method, DiffusionMBIR) and method.preset == "paper"):
+    if slices <= 2 * slab or (isinstance(method, DiffusionMBIR) and method.preset == "paper"):
         return slices
     coupled = method.dimensions == 3 if isinstance(method, TV) else getattr(method, "z_weight", 0.0) > 0
     # The tuned settings of the default method couple the slices of CT.
     tuned = isinstance(method, REDDiff) and method.preset == "tuned" and outline.acquisition.kind.startswith("ct")
-    return min(slices, 2 * SLAB + 2 * HALO) if coupled or tuned else SLAB
+    return min(slices, 2 * slab + 2 * HALO) if coupled or tuned else slab
 
 
 def evaluations_a_slice(method: Method) -> int:
@@ -213,7 +240,7 @@ def _memory(spec: JobSpec, outline: Outline, shape: tuple[int, int, int], at_onc
         "operator": _operator(outline, costs),
     }
     if isinstance(spec.method, Diffusion):
-        found["network"] = costs.network + costs.per_network_pixel * rows * cols * min(NETWORK_BATCH, slices)
+        found["network"] = costs.network + costs.per_network_pixel * rows * cols * min(NETWORK_BATCH, at_once)
     if spec.output.montage:
         found["montage"] = costs.montage
     return {name: int(value) for name, value in found.items()}

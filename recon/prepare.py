@@ -115,7 +115,7 @@ def assist(
     job = yield from prepare(spec, files)
     shelf = slabs.Shelf(work)
     for stage in job.stages:
-        parts = slabs.assist(job.model.problem, stage.settings, stage.start, shelf, stage.key, stop)
+        parts = slabs.assist(job.model.problem, stage.settings, stage.start, shelf, stage.key, stop, job.planned.slab)
         yield from staged(parts, stage.label, (0.0, 1.0))
 
 

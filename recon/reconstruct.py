@@ -20,7 +20,7 @@ from torch import Tensor
 
 from operators.errors import Conflict, Diverged, InputError
 from recon import model as models
-from recon import peak, plan, slabs, versions
+from recon import peak, slabs, versions
 from recon.disk import sync
 from recon.formats import nifti
 from recon.job import JobSpec
@@ -44,7 +44,7 @@ def reconstruct(
     files: Mapping[str, Path],
     out: Path,
     work: Path | None = None,
-    slab: int = plan.SLAB,
+    slab: int | None = None,
     invite: Callable[[int], None] | None = None,
 ) -> Job:
     """Run a job and write its results to the folder `out`, which must not exist yet.
@@ -61,7 +61,7 @@ def reconstruct(
         Folder where finished slabs are kept until then, so that a job that was stopped can go on; by default a
         hidden one beside `out`.
     slab
-        Slices that are solved at once in volumes of more than twice as many.
+        Slices that are solved at once in volumes of more than twice as many; as planned when None.
     invite
         Called with the number of slabs that other processes could compute with `recon.prepare.assist`.
 
@@ -82,7 +82,7 @@ def reconstruct(
     for index, stage in enumerate(job.stages):
         span = (0.05 + each * index, 0.05 + each * (index + 1)) if stage is not job.stages[-1] else (0.3, 0.95)
         solving = time.monotonic()
-        parts = slabs.solve(model.problem, stage.settings, stage.start, shelf, stage.key, slab)
+        parts = slabs.solve(model.problem, stage.settings, stage.start, shelf, stage.key, slab or job.planned.slab)
         volumes[stage.name] = yield from staged(parts, stage.label, span)
         solve_s = time.monotonic() - solving
     method, baselines = job.stages[-1].settings, volumes

@@ -17,6 +17,8 @@ from operators.errors import ResourceLimit
 from recon import plan
 from recon.formats import reader
 from recon.job import JobSpec
+from recon.prepare import local_files
+from recon.reconstruct import run
 from tests.conftest import SAMPLES
 from tests.test_cli import recon
 from tests.whole_service import api_alone
@@ -63,6 +65,46 @@ def test_more_of_anything_costs_more() -> None:
     assert small.seconds < base.seconds < many.seconds and base.seconds < views.seconds
     assert plain.network_evaluations == 0 and plain.memory_bytes < base.memory_bytes
     assert base.chunks == 1 and many.chunks == 4
+
+
+def test_where_memory_is_short_fewer_slices_are_solved_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    value = {
+        "input": {"path": str(SAMPLES / "ct_body.nii.gz"), "slices": [30, 70], "simulate": {"views": 8}},
+        "acquisition": "ct-parallel",
+        "method": {"name": "sirt", "iterations": 2},
+        "output": {"format": "numpy", "montage": False},
+    }
+    roomy = planned(value)
+    assert (roomy.slab, roomy.at_once, roomy.chunks) == (16, 16, 3)
+    limit = roomy.memory_bytes - 1_000_000  # half of what eight slices less save
+    monkeypatch.setenv("RECON_MAX_JOB_BYTES", str(limit))
+    short = planned(value)
+    assert short.slab == 8 and short.chunks == 5 and short.memory_bytes <= limit
+    monkeypatch.setenv("RECON_MAX_JOB_BYTES", "1")
+    with pytest.raises(ResourceLimit, match="GB of memory"):
+        plan.require_fit(planned(value))
+
+    # The result does not depend on it.
+    volumes = []
+    for name, bytes_ in (("roomy", roomy.memory_bytes), ("short", limit)):
+        monkeypatch.setenv("RECON_MAX_JOB_BYTES", str(bytes_))
+        seen: set[str] = set()
+        spec = JobSpec.parse(value)
+        run(spec, local_files(spec), tmp_path / name, lambda p, seen=seen: seen.add(p.stage))  # type: ignore[misc]
+        assert any("slices 0:16" in s for s in seen) == (name == "roomy"), seen
+        assert any("slices 8:16" in s for s in seen) == (name == "short"), seen
+        volumes.append(np.load(tmp_path / name / "volume.npy"))
+    assert np.array_equal(*volumes)
+
+
+def test_a_container_has_the_memory_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RECON_MAX_JOB_BYTES", raising=False)
+    monkeypatch.setattr(plan, "CONTAINER_LIMIT", tmp_path / "memory.max")
+    whole = plan.memory_limit()
+    (tmp_path / "memory.max").write_text("max\n")
+    assert plan.memory_limit() == whole
+    (tmp_path / "memory.max").write_text("1000000000\n")
+    assert plan.memory_limit() == 800_000_000
 
 
 def test_an_estimate_does_not_import_torch() -> None:
