@@ -20,15 +20,18 @@ COLUMNS = 16
 """Slices multiplied at once. Always exactly this many (the last block is padded with zeros): the sparse
 kernel chooses its summation order by the width, so a fixed width gives a slice the same bits in any batch."""
 
+BLOCK = 16_384
+"""Columns of a part of the matrix: what they multiply, 1 MiB, stays in a core's cache. Twice as fast as the whole."""
+
 CACHE_BYTES = 4 * 2**30
 
 
 @dataclass(frozen=True)
 class SystemMatrix:
-    """``A`` and its transpose in CSR form, float32."""
+    """``A`` and its transpose, each cut into parts of `BLOCK` columns in CSR form, float32."""
 
-    matrix: Tensor
-    transpose: Tensor
+    matrix: tuple[Tensor, ...]
+    transpose: tuple[Tensor, ...]
     nbytes: int
 
     def forward(self, x: Tensor) -> Tensor:
@@ -40,15 +43,20 @@ class SystemMatrix:
         return _multiply(self.transpose, y)
 
 
-def _multiply(matrix: Tensor, x: Tensor) -> Tensor:
-    out = torch.empty((len(x), matrix.shape[0]), dtype=torch.float32)
-    block = torch.zeros((matrix.shape[1], COLUMNS), dtype=torch.float32)
+def _multiply(parts: tuple[Tensor, ...], x: Tensor) -> Tensor:
+    rows, columns = parts[0].shape[0], sum(part.shape[1] for part in parts)
+    out = torch.empty((len(x), rows), dtype=torch.float32)
+    block = torch.zeros((columns, COLUMNS), dtype=torch.float32)
+    product = torch.empty((rows, COLUMNS), dtype=torch.float32)
     for first in range(0, len(x), COLUMNS):
         checkpoint()
-        part = x[first : first + COLUMNS]
-        block[:, : len(part)] = part.T
-        block[:, len(part) :] = 0.0
-        out[first : first + COLUMNS] = (matrix @ block)[:, : len(part)].T
+        some = x[first : first + COLUMNS]
+        block[:, : len(some)] = some.T
+        block[:, len(some) :] = 0.0
+        product.zero_()
+        for part, given in zip(parts, block.split(BLOCK), strict=True):
+            product.addmm_(part, given)
+        out[first : first + COLUMNS] = product[:, : len(some)].T
     return out
 
 
@@ -64,9 +72,15 @@ def build(projector_id: int) -> SystemMatrix:
     )
     del stored
     forward.sort_indices()
-    transpose = forward.T.tocsr()
-    nbytes = sum(m.data.nbytes + m.indices.nbytes + m.indptr.nbytes for m in (forward, transpose))
-    return SystemMatrix(_to_torch(forward), _to_torch(transpose), nbytes)
+    transpose = _cut(forward.T.tocsr())
+    parts = _cut(forward)
+    del forward
+    nbytes = sum(m.data.nbytes + m.indices.nbytes + m.indptr.nbytes for m in (*parts, *transpose))
+    return SystemMatrix(tuple(map(_to_torch, parts)), tuple(map(_to_torch, transpose)), nbytes)
+
+
+def _cut(matrix: scipy.sparse.csr_matrix) -> list[scipy.sparse.csr_matrix]:
+    return [matrix[:, first : first + BLOCK] for first in range(0, matrix.shape[1], BLOCK)]
 
 
 def _to_torch(matrix: scipy.sparse.csr_matrix) -> Tensor:

@@ -121,7 +121,7 @@ class Ledger:
 
     def __init__(self, bench: Bench, name: str) -> None:
         self.bench, self.outcome = bench, Outcome(name)
-        self.client = Client(bench.deployment.url)
+        self.client = Client(bench.deployment.url, patience_s=15.0)  # a refusal is part of what is measured
         self.connection = Connection(bench.deployment.url, None, 60.0)
         self.names: dict[str, str] = {}
         self.states: dict[str, str] = {}

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
-from torch import Tensor
 
 from operators.errors import InputError
-from operators.fourier import CartesianMRI
-from recon import defaults
 from recon import model as models
+from recon.bench.solving import label, solved
 from recon.bench.withheld import withhold
 from recon.formats import nifti, numpy_files
 from recon.geometry import shifted_affine
 from recon.job import MRICartesian, Simulation
 from recon.measurement import Measurement
-from recon.methods import DEFAULT_PRIOR, Diffusion, Method
-from recon.priors import registry as priors
 from recon.priors.recipe import Recipe
 from recon.priors.slices import tuning_images
 from recon.quality import metrics
 from recon.simulate import simulate
-from recon.solvers import registry as solvers
-from recon.solvers.problem import Problem, run
-
-WAVELET = "l1-wavelet"
 
 
 @dataclass(frozen=True)
@@ -84,7 +74,7 @@ def sampling(case: str, noise: float) -> Simulation:
         ) from error
 
 
-def compare(measurement: Measurement, name: str, methods: list[dict[str, object]], seed: int = 0) -> Iterator[Row]:
+def compare(measurement: Measurement, name: str, methods: list[dict[str, Any]], seed: int = 0) -> Iterator[Row]:
     """Run each method, given as its settings with a name; ``l1-wavelet`` (sigpy) takes `weight` and `iterations`."""
     judge = None
     if measurement.truth is None:
@@ -93,40 +83,9 @@ def compare(measurement: Measurement, name: str, methods: list[dict[str, object]
     problem = model.problem
     _ = problem.operator.norm  # outside the clock
     for given in methods:
-        label = " ".join(str(v) for v in given.values())
-        solve = wavelet(problem, given) if given["name"] == WAVELET else _ours(model, given)
-        started = time.perf_counter()
-        volume = solve()
-        seconds = time.perf_counter() - started
+        found = solved(given, model, "mri-cartesian")
         psnr = None
         if measurement.truth is not None:
-            psnr = metrics.psnr(model.display(volume), measurement.truth)
-        misfit = None if judge is None else judge(problem, volume)
-        yield Row(name, label, psnr, misfit, seconds)
-
-
-def _ours(model: models.Model, given: dict[str, object]) -> Callable[[], Tensor]:
-    settings: Method = defaults.resolved(TypeAdapter(Method).validate_python(given), "mri-cartesian", model.problem)
-    prior = None
-    if isinstance(settings, Diffusion):
-        prior = priors.load(settings.prior or DEFAULT_PRIOR["mri"])
-    axis = None if prior is None else model.prior_axis(prior.card)
-    return lambda: run(solvers.start(model.problem, settings, prior=prior, axis=axis))
-
-
-def wavelet(problem: Problem, given: dict[str, object]) -> Callable[[], Tensor]:
-    """L1-wavelet regularised SENSE of sigpy (Lustig et al. 2007), on data scaled to an image maximum of one."""
-    from sigpy.mri.app import L1WaveletRecon
-
-    assert isinstance(problem.operator, CartesianMRI)
-    operator = problem.operator
-    scale = problem.scale
-    weight, iterations = float(str(given.get("weight", 1e-3))), int(str(given.get("iterations", 100)))
-
-    def one(index: int) -> Tensor:
-        maps, mask = (v[index % len(v)].numpy() for v in (operator.maps, operator.mask))
-        data, weights = problem.data[index].numpy() / scale, mask.astype(np.float32)
-        app = L1WaveletRecon(data, maps, weight, weights=weights, max_iter=iterations, show_pbar=False)
-        return torch.from_numpy(np.asarray(app.run(), dtype=np.complex64)) * scale
-
-    return lambda: torch.stack([one(index) for index in range(problem.slices)])
+            psnr = metrics.psnr(model.display(found.volume), measurement.truth)
+        misfit = None if judge is None else judge(problem, found.volume)
+        yield Row(name, label(given), psnr, misfit, found.seconds)

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
-from torch import Tensor
 
-from recon import defaults
 from recon import model as models
 from recon.bench import peers
-from recon.bench.mri import WAVELET, wavelet
+from recon.bench.solving import label, solved
+from recon.bench.wavelet import WAVELET
 from recon.bench.withheld import withhold
 from recon.formats import reader
 from recon.job import JobSpec
 from recon.measurement import Measurement
 from recon.methods import Method
-from recon.prepare import chosen_prior, local_files
+from recon.prepare import local_files
 from recon.quality import metrics
-from recon.solvers import registry as solvers
-from recon.solvers.problem import run
 
 Volume = NDArray[np.float32]
 _METHODS: TypeAdapter[Method] = TypeAdapter(Method)
@@ -156,24 +152,19 @@ def compare(task: Task) -> Iterator[tuple[Row, Volume, Measurement]]:
     model = models.build(measurement)
     _ = model.problem.operator.norm, model.problem.whitened.operator.norm  # outside the clock: a second job has them
     for given in task.methods:
-        solved = _solved(given, model, measurement)
-        shown = model.display(model.arranged(solved.volume))
+        found = solved(given, model, measurement.acquisition.kind)
+        shown = model.display(model.arranged(found.volume))
         row = Row(
             task=task.name,
             method=label(given),
             **_quality(shown, measurement.truth),
-            data_misfit=round(solved.misfit, 6),
-            withheld_misfit=None if judge is None else round(judge(model.problem, solved.volume), 6),
-            nfe=round(solved.nfe, 2),
-            network_seconds=round(solved.network_seconds, 2),
-            seconds=round(solved.seconds, 2),
+            data_misfit=round(found.misfit, 6),
+            withheld_misfit=None if judge is None else round(judge(model.problem, found.volume), 6),
+            nfe=round(found.nfe, 2),
+            network_seconds=round(found.network_seconds, 2),
+            seconds=round(found.seconds, 2),
         )
         yield row, shown, measurement
-
-
-def label(given: dict[str, Any]) -> str:
-    """A method as the tables call it."""
-    return " ".join(str(v) for v in given.values())
 
 
 def _quality(shown: Volume, truth: Volume | None) -> dict[str, float | None]:
@@ -188,45 +179,6 @@ def _quality(shown: Volume, truth: Volume | None) -> dict[str, float | None]:
         "psnr_coronal": round(coronal, 3),
         "psnr_sagittal": round(sagittal, 3),
     }
-
-
-@dataclass(frozen=True)
-class _Solved:
-    volume: Tensor
-    misfit: float
-    seconds: float
-    nfe: float = 0.0
-    network_seconds: float = 0.0
-
-
-def _solved(given: dict[str, Any], model: models.Model, measurement: Measurement) -> _Solved:
-    kind = measurement.acquisition.kind
-    prior, before, busy = None, 0, 0.0
-    if given["name"] == WAVELET:
-        solve = wavelet(model.problem, given)
-    else:
-        peer = given["name"] in peers.NAMES
-        method = {"name": "red-diff"} if peer else given
-        settings = defaults.resolved(_METHODS.validate_python(method), kind, model.problem)
-        prior, axis = chosen_prior(settings, model)
-        before, busy = (prior.evaluations, prior.seconds) if prior is not None else (0, 0.0)
-        if peer:
-            assert prior is not None and axis is not None
-            solve = peers.solver(model, given, prior, axis)
-        else:
-            running = solvers.start(model.problem, settings, prior=prior, axis=axis)
-
-            def solve() -> Tensor:
-                return run(running)
-
-    started = time.perf_counter()
-    volume = solve()
-    seconds = time.perf_counter() - started
-    found = _Solved(volume, model.problem.misfit(volume), seconds)
-    if prior is None:
-        return found
-    used = (prior.evaluations - before) / model.problem.slices
-    return replace(found, nfe=used, network_seconds=prior.seconds - busy)
 
 
 def by_plane(volume: Volume, truth: Volume) -> tuple[float, float, float]:

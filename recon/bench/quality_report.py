@@ -8,7 +8,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from operators.errors import InputError
-from recon.bench.quality import Row, Task, Volume, label
+from recon.bench.quality import Row, Task, Volume
+from recon.bench.solving import label
 from recon.measurement import Measurement
 from recon.quality import montage
 

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 
 from operators.errors import InputError
-from recon import defaults
 from recon import model as models
+from recon.bench.solving import solved
 from recon.formats import nifti
 from recon.geometry import shifted_affine
 from recon.job import CTParallel, Simulation
 from recon.measurement import Measurement
-from recon.methods import DEFAULT_PRIOR, Diffusion, Method
-from recon.priors import registry as priors
 from recon.priors.recipe import Recipe
 from recon.priors.slices import SliceSet
 from recon.quality import metrics
 from recon.simulate import simulate
-from recon.solvers import registry as solvers
-from recon.solvers.problem import run
 
 
 @dataclass(frozen=True)
@@ -38,6 +33,8 @@ class Row:
     psnr: float
     data_misfit: float
     seconds: float
+    network_seconds: float
+    """Of `seconds`, those spent in the network."""
 
 
 def ct_measurement(volume: Path, slices: tuple[int, int], views: int, photons: float | None) -> Measurement:
@@ -64,20 +61,15 @@ EVERY = 16
 """Of the tuning slices, every so many are used: neighbours show the same anatomy."""
 
 
-def compare(measurement: Measurement, views: int, methods: list[dict[str, object]]) -> Iterator[Row]:
+def compare(measurement: Measurement, views: int, methods: list[dict[str, Any]]) -> Iterator[Row]:
     """Run each method, given as its settings with a name, and judge it against the truth."""
     model = models.build(measurement)
     assert measurement.truth is not None
     model.problem.operator.forward(torch.zeros_like(model.problem.zeros()))  # build the matrix outside the clock
     _ = model.problem.operator.norm
-    adapter: TypeAdapter[Method] = TypeAdapter(Method)
     for given in methods:
-        settings = defaults.resolved(adapter.validate_python(given), measurement.acquisition.kind, model.problem)
-        prior = priors.load(settings.prior or DEFAULT_PRIOR["ct"]) if isinstance(settings, Diffusion) else None
-        axis = model.prior_axis(prior.card) if prior is not None else None
-        started = time.perf_counter()
-        volume = run(solvers.start(model.problem, settings, prior=prior, axis=axis))
-        seconds = time.perf_counter() - started
-        quality = metrics.psnr(model.display(volume), measurement.truth)
-        label = " ".join(f"{k}={v}" for k, v in given.items() if k != "name")
-        yield Row(views, f"{given['name']} {label}".strip(), quality, model.problem.misfit(volume), seconds)
+        found = solved(given, model, measurement.acquisition.kind)
+        quality = metrics.psnr(model.display(found.volume), measurement.truth)
+        settings = " ".join(f"{k}={v}" for k, v in given.items() if k != "name")
+        name = f"{given['name']} {settings}".strip()
+        yield Row(views, name, quality, found.misfit, found.seconds, found.network_seconds)

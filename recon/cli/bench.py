@@ -67,9 +67,17 @@ def solvers(
         for row in compare(measurement, count, wanted):
             rows.append(row)
             console.print(f"{row.views} views  {row.method}: {row.psnr:.2f} dB, {row.seconds:.1f} s", highlight=False)
-    shown = [[str(r.views), r.method, f"{r.psnr:.2f}", f"{r.data_misfit:.5f}", f"{r.seconds:.1f}"] for r in rows]
+    shown = [
+        [str(r.views), r.method, f"{r.psnr:.2f}", f"{r.data_misfit:.5f}"]
+        + [f"{seconds:.1f}" for seconds in (r.seconds, r.network_seconds)]
+        for r in rows
+    ]
     noise = "noiseless" if photons is None else f"{photons:g} photons a ray"
-    table(["views", "method", "PSNR, dB", "misfit", "seconds"], shown, f"{volume.name} {slices}, {noise}; {machine()}")
+    table(
+        ["views", "method", "PSNR, dB", "misfit", "seconds", "in the network"],
+        shown,
+        f"{volume.name} {slices}, {noise}; {machine()}",
+    )
     _write(json_file, [asdict(r) for r in rows])
 
 

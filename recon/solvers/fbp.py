@@ -60,7 +60,9 @@ def filtered_back_projection(sinogram: Tensor, geometry: ParallelBeam, window: s
     x = (torch.arange(g.cols) - (g.cols - 1) / 2) * g.pixel_mm
     y = ((g.rows - 1) / 2 - torch.arange(g.rows)) * g.pixel_mm
     y, x = torch.meshgrid(y, x, indexing="ij")
-    volume = torch.zeros((len(sinogram), g.rows * g.cols))
+    # Slices last: what a pixel needs of all of them lies side by side.
+    columns = filtered.permute(1, 2, 0).contiguous()
+    volume = torch.zeros((g.rows * g.cols, len(sinogram)))
     for view, angle in enumerate(g.angles_rad):
         checkpoint()
         along, toward = x * math.cos(angle) + y * math.sin(angle), x * math.sin(angle) - y * math.cos(angle)
@@ -69,8 +71,10 @@ def filtered_back_projection(sinogram: Tensor, geometry: ParallelBeam, window: s
             # The source sits at +toward; a pixel nearer to it is magnified more.
             depth = (g.source_origin_mm - toward) / g.source_origin_mm
         index = ((along / depth - float(position[0])) / pitch).flatten()
-        volume += _interpolate(filtered[:, view], index) / depth.flatten().square()
-    return volume.reshape(len(sinogram), g.rows, g.cols)
+        for nearest, share in _linear(index, g.detectors):
+            weight = share / depth.flatten().square()
+            volume.addcmul_(columns[view].index_select(0, nearest), weight[:, None])
+    return volume.T.reshape(len(sinogram), g.rows, g.cols)
 
 
 def ramp_filter(sinogram: Tensor, pitch_mm: float, window: str) -> Tensor:
@@ -114,12 +118,13 @@ def view_weights(g: ParallelBeam) -> Tensor:
     return (weights / redundancy).to(torch.float32)
 
 
-def _interpolate(rows: Tensor, index: Tensor) -> Tensor:
-    """Linear interpolation of ``(slices, detectors)`` at fractional `index`; zero outside the detector."""
-    last = rows.shape[1] - 1
+def _linear(index: Tensor, count: int) -> list[tuple[Tensor, Tensor]]:
+    """Both neighbours of a fractional `index` among `count` samples and their shares; none outside."""
     low = index.floor()
     fraction = index - low
-    inside = (index >= 0) & (index <= last)
-    low = low.clamp(0, max(last - 1, 0)).long()
-    high = (low + 1).clamp(max=last)
-    return torch.where(inside, rows[:, low] * (1 - fraction) + rows[:, high] * fraction, 0.0)
+    inside = (index >= 0) & (index <= count - 1)
+    low = low.clamp(0, max(count - 2, 0)).long()
+    return [
+        (low, torch.where(inside, 1 - fraction, 0.0)),
+        ((low + 1).clamp(max=count - 1), torch.where(inside, fraction, 0.0)),
+    ]

@@ -1,0 +1,75 @@
+"""Running one method on one problem, under a clock: what all benchmarks of methods share."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from recon import defaults
+from recon import model as models
+from recon.bench import peers
+from recon.bench.wavelet import WAVELET, wavelet
+from recon.methods import Method
+from recon.prepare import chosen_prior
+from recon.solvers import registry as solvers
+from recon.solvers.problem import run
+
+_METHODS: TypeAdapter[Method] = TypeAdapter(Method)
+
+
+@dataclass(frozen=True)
+class Solved:
+    """A method's volume in physical units, its misfit, and what it took."""
+
+    volume: Tensor
+    misfit: float
+    seconds: float
+    nfe: float = 0.0
+    """Network evaluations a slice."""
+    network_seconds: float = 0.0
+    """Of `seconds`, those spent in the network."""
+
+
+def solved(given: dict[str, Any], model: models.Model, kind: str) -> Solved:
+    """Run a method, given as its settings with a name: ours with the defaults a user gets, ``l1-wavelet``, or a peer.
+
+    Parameters
+    ----------
+    kind
+        Of the acquisition: defaults depend on it.
+    """
+    prior, before, busy = None, 0, 0.0
+    if given["name"] == WAVELET:
+        solve = wavelet(model.problem, given)
+    else:
+        peer = given["name"] in peers.NAMES
+        method = {"name": "red-diff"} if peer else given
+        settings = defaults.resolved(_METHODS.validate_python(method), kind, model.problem)
+        prior, axis = chosen_prior(settings, model)
+        before, busy = (prior.evaluations, prior.seconds) if prior is not None else (0, 0.0)
+        if peer:
+            assert prior is not None and axis is not None
+            solve = peers.solver(model, given, prior, axis)
+        else:
+            running = solvers.start(model.problem, settings, prior=prior, axis=axis)
+
+            def solve() -> Tensor:
+                return run(running)
+
+    started = time.perf_counter()
+    volume = solve()
+    seconds = time.perf_counter() - started
+    found = Solved(volume, model.problem.misfit(volume), seconds)
+    if prior is None:
+        return found
+    used = (prior.evaluations - before) / model.problem.slices
+    return replace(found, nfe=used, network_seconds=prior.seconds - busy)
+
+
+def label(given: dict[str, Any]) -> str:
+    """A method as the tables call it."""
+    return " ".join(str(v) for v in given.values())

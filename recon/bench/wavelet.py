@@ -1,0 +1,32 @@
+"""L1-wavelet regularised SENSE as sigpy has it: what every MRI method has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from operators.fourier import CartesianMRI
+from recon.solvers.problem import Problem
+
+WAVELET = "l1-wavelet"
+
+
+def wavelet(problem: Problem, given: dict[str, object]) -> Callable[[], Tensor]:
+    """L1-wavelet regularised SENSE of sigpy (Lustig et al. 2007), on data scaled to an image maximum of one."""
+    from sigpy.mri.app import L1WaveletRecon
+
+    assert isinstance(problem.operator, CartesianMRI)
+    operator = problem.operator
+    scale = problem.scale
+    weight, iterations = float(str(given.get("weight", 1e-3))), int(str(given.get("iterations", 100)))
+
+    def one(index: int) -> Tensor:
+        maps, mask = (v[index % len(v)].numpy() for v in (operator.maps, operator.mask))
+        data, weights = problem.data[index].numpy() / scale, mask.astype(np.float32)
+        app = L1WaveletRecon(data, maps, weight, weights=weights, max_iter=iterations, show_pbar=False)
+        return torch.from_numpy(np.asarray(app.run(), dtype=np.complex64)) * scale
+
+    return lambda: torch.stack([one(index) for index in range(problem.slices)])
