@@ -21,6 +21,8 @@ from workers.store import TERMINAL
 
 router = APIRouter(tags=["jobs"])
 LOOK_EVERY_S = 0.3
+LOOKS_PER_S = 200
+"""Of all streams together: the more there are, the more seldom each one looks."""
 HEARTBEAT_S = 15.0
 LAST_WORD_S = 3.0
 """How long the event of the final state may come after the state."""
@@ -48,7 +50,7 @@ async def events(
     after = int(last_event_id) if last_event_id and re.fullmatch(r"\d{1,15}", last_event_id) else 0
     record = await run_in_threadpool(found.job, key, job_id)
     tail = await run_in_threadpool(found.store.tail, job_id, after)
-    if record.terminal and after and not Tail(tail.path, after).read():
+    if record.terminal and after and not await run_in_threadpool(Tail(tail.path, after).read):
         return Response(status_code=204)  # tells browsers not to connect again
     if _open >= MAX_STREAMS:
         raise Busy(f"{MAX_STREAMS} event streams are open", field="events", remedy="poll the job instead")
@@ -71,11 +73,13 @@ async def _counted(stream: AsyncIterator[str]) -> AsyncIterator[str]:
 
 
 async def _stream(tail: Tail, ended: Callable[[], bool]) -> AsyncIterator[str]:
+    def look() -> tuple[bool, list[dict[str, Any]]]:
+        return ended(), tail.read()  # asked before reading: what came before the end is then read
+
     yield "retry: 1000\n\n"
     spoken, over_since = time.monotonic(), None
     while True:
-        over = await run_in_threadpool(ended)  # asked before reading: what came before the end is then read
-        some = await run_in_threadpool(tail.read)
+        over, some = await run_in_threadpool(look)
         for event in some:
             yield f"id: {event['id']}\nevent: {event['event']}\ndata: {json.dumps(_data(event))}\n\n"
             if event["event"] == "state" and event["data"].get("state") in TERMINAL:
@@ -91,7 +95,7 @@ async def _stream(tail: Tail, ended: Callable[[], bool]) -> AsyncIterator[str]:
         if now - spoken > HEARTBEAT_S:
             spoken = now
             yield ": still here\n\n"
-        await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.sleep(max(LOOK_EVERY_S, _open / LOOKS_PER_S))
 
 
 def _data(event: dict[str, Any]) -> dict[str, Any]:

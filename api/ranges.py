@@ -1,4 +1,4 @@
-"""Range headers that cannot be served, as problem documents; Starlette serves the others."""
+"""Range headers as RFC 9110 (section 14) has them; Starlette, which serves them, knows only ranges inside the file."""
 
 from __future__ import annotations
 
@@ -10,35 +10,61 @@ from fastapi.responses import JSONResponse
 from api.problems import problem
 
 MOST = 100
-"""Ranges of one request; with more, Starlette sends the whole file."""
-_RANGE = re.compile(r"(\d{1,18})-(\d{0,18})|-(\d{1,18})")
+"""Ranges of one request; with more, the whole file is sent."""
+_RANGE = re.compile(r"([0-9]+)-([0-9]*)|-([0-9]+)")
+_HUGE = 10**18
+"""Larger than any file; what is larger still means the same."""
 
 
 def refusal(request: Request, size: int) -> JSONResponse | None:
-    """A 416 unless every range lies in a file of `size` bytes; None if the request can be served.
+    """A 416 if no range lies in a file of `size` bytes, or one is none; None if the request can be served.
 
-    Units other than bytes, and very many ranges, are ignored as RFC 9110 allows: the whole file is sent.
+    Of several ranges those that lie in the file are left in the header. Where ranges have to be ignored, or may be
+    because there are very many, the header is removed: the whole file is sent.
     """
     header = request.headers.get("range")
     if header is None:
         return None
     unit, _, text = header.partition("=")
-    ranges = text.split(",")
-    if unit.strip().lower() != "bytes" or len(ranges) > MOST:
-        request.scope["headers"] = [(k, v) for k, v in request.scope["headers"] if k.lower() != b"range"]
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if request.method != "GET" or unit.strip().lower() != "bytes" or len(parts) > MOST:
+        _replace(request, None)
         return None
-    if all(_inside(part.strip(), size) for part in ranges):
+    ranges = [_meant(part, size) for part in parts]
+    inside = [found for found in ranges if found]
+    if inside and None not in ranges:
+        _replace(request, "bytes=" + ",".join(inside))
+        return None
+    if "if-range" in request.headers:  # a client that is ready for the whole file
+        _replace(request, None)
         return None
     detail = f"the range {header[:100]!r} is not in the file's {size} bytes"
     headers = {"Content-Range": f"bytes */{size}"}
     return problem(416, "range_not_satisfiable", detail, headers, field="Range", instance=request.url.path)
 
 
-def _inside(text: str, size: int) -> bool:
+def _meant(text: str, size: int) -> str | None:
+    """A range cut to the file; empty if it lies outside, None if it is no range."""
     found = _RANGE.fullmatch(text)
     if found is None:
-        return False
-    first, last, suffix = found.groups()
+        return None
+    first, last, suffix = (None if digits is None else _number(digits) for digits in found.groups())
     if suffix is not None:
-        return int(suffix) > 0 and size > 0
-    return int(first) < size and (not last or int(last) >= int(first))
+        return f"{max(size - suffix, 0)}-{size - 1}" if suffix and size else ""
+    assert first is not None and last is not None
+    end = last if found[2] else _HUGE
+    if end < first:
+        return None
+    return f"{first}-{min(end, size - 1)}" if first < size else ""
+
+
+def _number(digits: str) -> int:
+    """Of a text that may have more digits than Python converts; 0 of none."""
+    significant = digits.lstrip("0")
+    return _HUGE if len(significant) > 18 else int(significant or 0)
+
+
+def _replace(request: Request, value: str | None) -> None:
+    """Change or remove the header that Starlette will read."""
+    kept = [(k, v) for k, v in request.scope["headers"] if k.lower() != b"range"]
+    request.scope["headers"] = kept if value is None else [*kept, (b"range", value.encode())]

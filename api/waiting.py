@@ -10,14 +10,22 @@ from collections.abc import Callable
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
+from operators.errors import BackendUnavailable
 from workers.store import Record
 
 MAX_WAIT_S = 60
+MAX_WAITERS = 500
+"""Requests that wait at a time; the next ones are answered at once, as the preference allows."""
 LOOK_EVERY_S = 0.2
+LOOKS_PER_S = 200
+"""Of all waiting requests together: the more there are, the more seldom each one looks."""
+_waiting = 0
 
 
 def preferred(request: Request) -> int:
-    """Seconds that the client would wait; 0 when it did not say."""
+    """Seconds to wait: what the client would, at most a minute; 0 when it did not say, or too many wait already."""
+    if _waiting >= MAX_WAITERS:
+        return 0
     for preference in request.headers.get("prefer", "").split(","):
         found = re.fullmatch(r"wait=(\d{1,6})", preference.strip())
         if found:
@@ -31,15 +39,29 @@ def applied(seconds: int) -> dict[str, str]:
 
 
 async def until(request: Request, look: Callable[[], Record], enough: Callable[[Record], bool], seconds: int) -> Record:
-    """Look at a job until `enough`, the time is over, or the client has gone."""
+    """Look at a job until `enough`, the time is over, or the client has gone.
+
+    Raises
+    ------
+    BackendUnavailable
+        If the server is stopped meanwhile.
+    """
+    global _waiting
     deadline = time.monotonic() + seconds
 
     def both() -> tuple[Record, bool]:
         record = look()
         return record, enough(record)
 
-    record, done = await run_in_threadpool(both)
-    while not done and time.monotonic() < deadline and not await request.is_disconnected():
-        await asyncio.sleep(min(LOOK_EVERY_S, max(0.0, deadline - time.monotonic())))
+    _waiting += seconds > 0
+    try:
         record, done = await run_in_threadpool(both)
+        while not done and time.monotonic() < deadline and not await request.is_disconnected():
+            pause_s = max(LOOK_EVERY_S, _waiting / LOOKS_PER_S)
+            await asyncio.sleep(min(pause_s, max(0.0, deadline - time.monotonic())))
+            record, done = await run_in_threadpool(both)
+    except asyncio.CancelledError as error:  # without an answer of ours, it would be a bare 500
+        raise BackendUnavailable("the server is being stopped", remedy="ask again in a moment") from error
+    finally:
+        _waiting -= seconds > 0
     return record

@@ -13,16 +13,19 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from operators.errors import Conflict, InputError, ReconError
-from recon.client import Client
+from recon.client import Client, ServerError
 from recon.job import JobSpec
 
 SUBMITTERS = 4
@@ -157,13 +160,14 @@ def done_before(entry: Entry, out: Path) -> Row | None:
         known = json.loads((target / "report.json").read_text()).get("spec_sha256")
         mark = target / "batch.json"
         known = json.loads(mark.read_text())["spec_sha256"] if mark.exists() else known
+        row = row_of(entry, target)
     except (OSError, ValueError, KeyError) as error:
         raise Conflict(f"{target} holds no results that can be read", field="out", remedy="remove it") from error
     if known != entry.spec.sha256():
         raise Conflict(
             f"{target} holds results of another specification", field="out", remedy="remove it, or use another --out"
         )
-    return replace(row_of(entry, target), state="skipped")
+    return replace(row, state="skipped")
 
 
 def row_of(entry: Entry, target: Path) -> Row:
@@ -180,12 +184,28 @@ def row_of(entry: Entry, target: Path) -> Row:
     )
 
 
+def guarded(entry: Entry, out: Path, compute: Callable[[], Row]) -> Row:
+    """The row that `compute` gives; whatever goes wrong in it is this entry's failure, and stops no other.
+
+    What nobody expected leaves its traceback in ``NAME.log`` of `out`.
+    """
+    log = _log(entry, out)
+    log.unlink(missing_ok=True)
+    try:
+        return compute()
+    except ReconError as error:
+        return failed(entry, str(error))
+    except Exception as error:  # noqa: BLE001 - it is told, and the batch goes on
+        log.write_text("".join(traceback.format_exception(error)))
+        return failed(entry, f"{type(error).__name__}: {error} (see {log})")
+
+
 def in_processes(entries: Iterable[Entry], out: Path, workers: int, finished: Finished) -> None:
     """Compute on this machine, `workers` jobs at once, each in a process of its own with its share of the cores."""
     threads = str(max((os.cpu_count() or 1) // workers, 1))
     env = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
 
-    def compute(entry: Entry) -> None:
+    def compute(entry: Entry) -> Row:
         assert entry.spec is not None
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / f"{entry.name}.json"
@@ -193,65 +213,108 @@ def in_processes(entries: Iterable[Entry], out: Path, workers: int, finished: Fi
             command = [sys.executable, "-m", "recon.cli.main", "run", str(file), "--out", str(out / entry.name)]
             done = subprocess.run(command, env=env, capture_output=True, text=True)  # noqa: S603 - our own command
         if done.returncode == 0:
-            finished(row_of(entry, out / entry.name))
-            return
+            return row_of(entry, out / entry.name)
         lines = done.stderr.strip().splitlines()
         said = lines[-1].removeprefix("error: ") if lines else f"the process ended with status {done.returncode}"
-        finished(failed(entry, said))
+        if len(lines) > 1:  # more than one of our errors: a traceback
+            _log(entry, out).write_text(done.stderr)
+            said += f" (see {_log(entry, out)})"
+        return failed(entry, said)
 
     with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(compute, entries))
+        list(pool.map(lambda entry: finished(guarded(entry, out, lambda: compute(entry))), entries))
+
+
+def _log(entry: Entry, out: Path) -> Path:
+    return out / f"{entry.name}.log"
+
+
+# --- on a server -----------------------------------------------------------------------------------------------------
 
 
 def on_server(entries: Sequence[Entry], out: Path, client: Client, finished: Finished) -> None:
-    """Submit everything, then fetch what comes; a job submitted before, by a batch that was stopped, is not again."""
-    with ThreadPoolExecutor(SUBMITTERS) as pool:
-        submitted = pool.map(lambda entry: _submitted(entry, out, client), entries)
-        for entry, found in zip(entries, submitted, strict=True):
-            if isinstance(found, ReconError):
-                finished(failed(entry, str(found)))
-                continue
-            finished(_fetched(entry, out, client, found))
+    """Submit everything, then fetch what comes; a job submitted before, by a batch that was stopped, is not again.
 
-
-def _submitted(entry: Entry, out: Path, client: Client) -> str | ReconError:
-    """The id of the entry's job, or why there is none."""
-    assert entry.spec is not None
-    note = out / f".{entry.name}.submitted.json"
-    digest = entry.spec.sha256()
+    Raises
+    ------
+    BackendUnavailable, ServerError
+        Before anything is submitted, if the server cannot be reached or does not let us in.
+    """
+    if entries:
+        client.jobs(limit=1)
+    pool = ThreadPoolExecutor(SUBMITTERS)
     try:
-        if note.exists():
-            known = json.loads(note.read_text())
-            if known["spec_sha256"] == digest and client.job(known["id"])["state"] not in ("failed", "cancelled"):
-                return str(known["id"])
-        job_id = str(client.submit(entry.spec)["id"])
-    except ReconError as error:
-        return error
-    note.write_text(json.dumps({"id": job_id, "spec_sha256": digest}))
+        submitted = [pool.submit(_submitted, entry, out, client) for entry in entries]
+        for entry, job in zip(entries, submitted, strict=True):
+            finished(guarded(entry, out, partial(_fetched, entry, out, client, job)))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # who interrupts a batch wants no more jobs submitted
+
+
+def _submitted(entry: Entry, out: Path, client: Client) -> str:
+    """The id of the entry's job."""
+    assert entry.spec is not None
+    note, digest = _note(entry, out), entry.spec.sha256()
+    known = _known_job(note, digest, client)
+    if known is not None:
+        return known
+    # Noted before it is sent: after a crash the same request under the same key is the same job.
+    sent, once = client.with_uploads(entry.spec), str(uuid.uuid4())
+    said = {"spec_sha256": digest, "once": once, "sent": sent.model_dump(mode="json", exclude_unset=True)}
+    _write(note, said)
+    job_id = str(client.submit(sent, once)["id"])
+    _write(note, {**said, "id": job_id})
     return job_id
 
 
-def _fetched(entry: Entry, out: Path, client: Client, job_id: str) -> Row:
-    assert entry.spec is not None
-    partial, target = out / f".{entry.name}.partial", out / entry.name
+def _known_job(note: Path, digest: str, client: Client) -> str | None:
+    """The job that an earlier batch submitted, or was about to; None if there is none whose results may come."""
+    if not note.exists():
+        return None
     try:
-        client.wait(job_id)
-        client.fetch(job_id, partial)
-    except ReconError as error:
-        return failed(entry, str(error))
+        known = json.loads(note.read_text())
+        if known["spec_sha256"] != digest:
+            return None
+        job = client.job(known["id"]) if "id" in known else client.submit(JobSpec.parse(known["sent"]), known["once"])
+    except ServerError as error:
+        if error.status in (404, 410):  # the job, or what was uploaded for it, has been deleted
+            return None
+        raise
+    except (OSError, ValueError, KeyError) as error:
+        raise Conflict(f"{note} cannot be read: {error}", field="out", remedy="remove it") from error
+    return None if job["state"] in ("failed", "cancelled") else str(job["id"])
+
+
+def _fetched(entry: Entry, out: Path, client: Client, submitted: Future[str]) -> Row:
+    assert entry.spec is not None
+    job_id = submitted.result()
+    arriving, target = out / f".{entry.name}.partial", out / entry.name
+    client.wait(job_id)
+    client.fetch(job_id, arriving)
     # The server's specification names uploads: what was asked for here is noted beside the results.
-    (partial / "batch.json").write_text(json.dumps({"id": job_id, "spec_sha256": entry.spec.sha256()}))
-    partial.replace(target)
-    (out / f".{entry.name}.submitted.json").unlink()
+    _write(arriving / "batch.json", {"id": job_id, "spec_sha256": entry.spec.sha256()})
+    arriving.replace(target)
+    _note(entry, out).unlink()
     return row_of(entry, target)
+
+
+def _note(entry: Entry, out: Path) -> Path:
+    return out / f".{entry.name}.submitted.json"
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    """Write a note that is never there by half."""
+    temporary = path.with_name(f"{path.name}.new")
+    temporary.write_text(json.dumps(value))
+    temporary.replace(path)
+
+
+# --- what became of it -----------------------------------------------------------------------------------------------
 
 
 def failed(entry: Entry, error: str) -> Row:
     """The row of a job without results."""
     return Row(entry.name, entry.input, "failed", error=error)
-
-
-# --- the summary -----------------------------------------------------------------------------------------------------
 
 
 def summarize(rows: Sequence[Row], out: Path, began: float) -> dict[str, Any]:

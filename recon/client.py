@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from operators.errors import Cancelled, InputError, ReconError
 from recon import event_stream, transfer
-from recon.connection import Connection, ServerError, retry_after
+from recon.connection import PATIENCE_S, Connection, ServerError, retry_after
 from recon.event_stream import TERMINAL, Event
 from recon.job import JobSpec
 
@@ -45,10 +45,15 @@ class Client:
         API key; None for a server without keys.
     timeout_s
         Of one request.
+    patience_s
+        How long the server may be away, being restarted for example, before what waits for it fails. One that never
+        answered is given up after two seconds.
     """
 
-    def __init__(self, url: str, key: str | None = None, timeout_s: float = 60.0) -> None:
-        self._connection = Connection(url, key, timeout_s)
+    def __init__(
+        self, url: str, key: str | None = None, timeout_s: float = 60.0, patience_s: float = PATIENCE_S
+    ) -> None:
+        self._connection = Connection(url, key, timeout_s, patience_s)
 
     def __enter__(self) -> Client:
         return self
@@ -93,12 +98,8 @@ class Client:
         """Send a file, verified by its sha256, and return its upload id."""
         return transfer.upload(self._connection, path)
 
-    def submit(self, spec: JobSpec, once: str | None = None) -> dict[str, Any]:
-        """Upload the job's local files and submit it; returns the job.
-
-        However often the request has to be sent, it makes one job. `once` is the key under which the server knows
-        that, a new one unless given.
-        """
+    def with_uploads(self, spec: JobSpec) -> JobSpec:
+        """The same job with its local files sent, as the server reads it."""
         data = spec.model_dump(mode="json", exclude_unset=True)
         for name, file in spec.files().items():
             if file.path is None:
@@ -111,6 +112,16 @@ class Client:
                 part["format"] = spec.input.resolved_format()
             del part["path"]
             part["upload"] = self.upload(Path(file.path))
+        return JobSpec.parse(data)
+
+    def submit(self, spec: JobSpec, once: str | None = None) -> dict[str, Any]:
+        """Upload the job's local files and submit it; returns the job.
+
+        However often the request has to be sent, it makes one job. `once` is the key under which the server knows
+        that, a new one unless given. Sent again later under the same key, the job is one only if it is the same
+        in every respect: keep what `with_uploads` gives, whose files are not sent again.
+        """
+        data = self.with_uploads(spec).model_dump(mode="json", exclude_unset=True)
         headers = {"Idempotency-Key": once or str(uuid.uuid4())}
         answer = self._connection.request("POST", "/v1/jobs", json=data, headers=headers, again=True)
         job: dict[str, Any] = answer.json()
@@ -153,13 +164,16 @@ class Client:
         """Wait for the end; raises `ReconError` with the job's error unless it succeeded."""
         while True:
             headers = {"Prefer": f"wait={WAIT_S}"}
-            job: dict[str, Any] = self._connection.request("GET", f"/v1/jobs/{job_id}", headers=headers).json()
+            answer = self._connection.request("GET", f"/v1/jobs/{job_id}", headers=headers)
+            job: dict[str, Any] = answer.json()
             if job["state"] == "cancelled":
                 raise Cancelled(f"job {job_id} was cancelled")
             if job["state"] == "failed":
                 raise JobFailed(job["error"])
             if job["state"] in TERMINAL:
                 return job
+            if "Preference-Applied" not in answer.headers:  # the server is too busy to wait: we do
+                time.sleep(retry_after(answer, default=1.0))
 
     def cancel(self, job_id: str) -> dict[str, Any]:
         """Ask for cancellation."""

@@ -15,8 +15,8 @@ from recon.connection import Connection, ServerError
 TERMINAL = ("succeeded", "failed", "cancelled")
 SILENCE_S = 45.0
 """The server says something every 15 seconds; after so long without a word the connection is dead."""
-PATIENCE_S = 60.0
-"""How long a server may be away before it is given up."""
+PAUSE_S = 0.5
+"""Before connecting again after a stream that ended before its job."""
 
 
 @dataclass(frozen=True)
@@ -38,37 +38,32 @@ def follow(connection: Connection, job_id: str, after: int = 0) -> Iterator[Even
     Raises
     ------
     BackendUnavailable
-        If the server stays away for a minute.
+        If the server stays away for longer than the connection's patience.
     ServerError
         If it refuses.
     """
-    last, away_since, pause = after, None, 0.5
+    last, patience = after, connection.patience()
     while True:
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": str(last)} if last else {})}
         timeout = httpx.Timeout(10.0, read=SILENCE_S)
         try:
             with connection.stream(f"/v1/jobs/{job_id}/events", headers=headers, timeout=timeout) as answer:
+                patience = connection.patience()  # the server is there, however long nothing happens
                 if answer.status_code == 204:
                     return
                 for event in parse(answer.iter_lines()):
-                    away_since, pause, last = None, 0.5, event.id
+                    last = event.id
                     yield event
                     if event.kind == "state" and event.data.get("state") in TERMINAL:
                         return
             if connection.request("GET", f"/v1/jobs/{job_id}").json()["state"] in TERMINAL:
                 return  # the final event was never written
         except httpx.TransportError as error:
-            away_since = away_since or time.monotonic()
-            if time.monotonic() - away_since > PATIENCE_S:
-                raise connection.unreachable(error) from error
+            patience.spend(connection.unreachable(error))
         except ServerError as error:
-            if error.status != 503:
-                raise
-            away_since = away_since or time.monotonic()
-            if time.monotonic() - away_since > PATIENCE_S:
-                raise
-        time.sleep(pause)
-        pause = min(2 * pause, 5.0)
+            patience.spend(error)
+        else:
+            time.sleep(PAUSE_S)
 
 
 def parse(lines: Iterable[str]) -> Iterator[Event]:

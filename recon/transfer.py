@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -11,13 +10,11 @@ from typing import IO
 import httpx
 
 from operators.errors import BackendUnavailable, InputError
-from recon.connection import Connection, ServerError
+from recon.connection import Connection, Patience, ServerError
 
 CHUNK = 2**20
 PIECE = 2**25
 """Larger files are sent in pieces of so many bytes."""
-PATIENCE = 8
-"""Broken pieces in a row after which an upload is given up."""
 
 
 def upload(connection: Connection, path: Path) -> str:
@@ -45,10 +42,10 @@ def upload(connection: Connection, path: Path) -> str:
 
 
 def _in_pieces(connection: Connection, where: str, stream: IO[bytes], size: int) -> None:
-    offset, failures = 0, 0
+    offset, broken, patience = 0, False, connection.patience()
     while True:
         try:
-            if failures:
+            if broken:
                 here = connection.request("HEAD", where).headers
                 offset = int(here["Upload-Offset"])
                 if here["Upload-Complete"] == "?1":
@@ -57,40 +54,54 @@ def _in_pieces(connection: Connection, where: str, stream: IO[bytes], size: int)
             headers = {"Upload-Offset": str(offset), "Content-Type": "application/offset+octet-stream"}
             answer = connection.request("PATCH", where, content=_chunks(stream, PIECE), headers=headers, again=False)
         except (BackendUnavailable, ServerError) as error:
-            failures += 1
-            passing = isinstance(error, BackendUnavailable) or error.status in (409, 503)
-            if not passing or failures > PATIENCE:
-                raise
-            time.sleep(0.5 * failures)
+            # A conflict means that the server has more or less of the file than we think: HEAD tells.
+            if isinstance(error, ServerError) and error.status == 409:
+                error.passing = True
+            broken = True
+            patience.spend(error)
             continue
         if answer.status_code == 200:
             return
-        offset, failures = int(answer.headers["Upload-Offset"]), 0
+        offset, broken = int(answer.headers["Upload-Offset"]), False
+        patience.renew()
         if offset >= size:  # the server would have said that it is complete
             raise BackendUnavailable("the upload has all its bytes and does not end", field="input.path")
 
 
 def download(connection: Connection, path: str, target: Path, expected: str) -> None:
-    """Fetch a file; what is at `target` afterwards is whole.
+    """Fetch a file, from its beginning again if the connection breaks; what is at `target` afterwards is whole.
 
     Raises
     ------
     BackendUnavailable
         If the server cannot be reached, or what arrived has another sha256.
+    ServerError
+        If it refuses.
     """
-    part = target.with_name(f".{target.name}.partial")
+    part, patience = target.with_name(f".{target.name}.partial"), connection.patience()
     try:
-        try:
-            with connection.stream(path) as answer, part.open("wb") as stream:
-                for chunk in answer.iter_bytes(CHUNK):
-                    stream.write(chunk)
-        except httpx.TransportError as error:
-            raise connection.unreachable(error) from error
+        while not _received(connection, path, part, patience):
+            pass
         if sha256(part) != expected:
             raise BackendUnavailable(f"{target.name} arrived damaged", field="results", remedy="fetch again")
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _received(connection: Connection, path: str, part: Path, patience: Patience) -> bool:
+    """Whether a file came as a whole; False after a pause, when it is worth another attempt."""
+    try:
+        with connection.stream(path) as answer, part.open("wb") as stream:
+            for chunk in answer.iter_bytes(CHUNK):
+                stream.write(chunk)
+    except httpx.TransportError as error:
+        patience.spend(connection.unreachable(error))
+    except ServerError as error:
+        patience.spend(error)
+    else:
+        return True
+    return False
 
 
 def sha256(path: Path) -> str:

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import csv
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
 
 from operators.errors import InputError
-from recon import batch
-from tests.test_cli import recon
+from recon import batch, reconstruct
+from recon.cli.batch import batch as batch_command
+from recon.client import Client
+from recon.job import JobSpec
+from tests.serving import Server, serving
+from tests.test_cli import recon, spec_file
+from workers import keys, retention
+from workers.execute import execute
 
 TEMPLATE = {"acquisition": "ct-parallel", "method": "fbp", "output": {"montage": False}}
 
@@ -100,3 +110,114 @@ def test_a_glob_on_a_server_resumes_too(tmp_path: Path, ct_file: Path, service: 
     (tmp_path / "scans" / "c.nii.gz").unlink()
     again = recon(*command, service[0], "--resume", cwd=tmp_path)
     assert again.returncode == 0 and again.stdout.count("done before") == 2
+
+
+@contextmanager
+def computing(server: Server) -> Iterator[None]:
+    """Jobs are computed, in this process, as soon as they are submitted."""
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.wait(0.05):
+            for record in server.store.records():
+                if record.state == "queued":
+                    execute(server.store, record.id)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    yield
+    over.set()
+    thread.join()
+
+
+def test_a_batch_on_a_server_with_keys(tmp_path: Path, ct_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secret, key = keys.make("anna")
+    (tmp_path / "keys.yaml").write_text(f"- {keys.entry(key)}\n")
+    job = spec_file(tmp_path, "job", input=ct_file.name)
+    with serving(tmp_path / "store", keys=tmp_path / "keys.yaml") as server, computing(server):
+        command = ["batch", job, "--out", "out", "--server", server.url]
+        refused = recon(*command, cwd=tmp_path)
+        assert refused.returncode == 2 and "Authorization" in refused.stderr and "Traceback" not in refused.stderr
+        monkeypatch.setenv("RECON_API_KEY", secret)
+        done = recon(*command, cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert (tmp_path / "out" / "job" / "volume.nii.gz").is_file()
+        assert [r.owner for r in server.store.records()] == ["anna"]
+
+
+def test_a_batch_whose_server_is_not_there_says_so_once(tmp_path: Path, ct_file: Path) -> None:
+    jobs = [spec_file(tmp_path, f"job{i}", input=ct_file.name) for i in range(3)]
+    done = recon("batch", *jobs, "--out", "out", "--server", "http://127.0.0.1:9", cwd=tmp_path)
+    assert done.returncode == 3 and done.stderr.count("recon serve") == 1
+
+
+def run_on(server: Server, entry: batch.Entry, out: Path) -> batch.Row:
+    rows: list[batch.Row] = []
+    with Client(server.url) as client:
+        batch.on_server([entry], out, client, rows.append)
+    return rows[0]
+
+
+def test_a_batch_that_stopped_goes_on_with_its_jobs_where_there_are_any(
+    tmp_path: Path, ct_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = JobSpec.read(spec_file(tmp_path, "job", input=ct_file.name, output={"montage": False}))
+    entry, out = batch.Entry("job", spec), tmp_path / "out"
+    out.mkdir()
+    note, whole = out / ".job.submitted.json", Client.submit
+
+    def died_afterwards(client: Client, spec: JobSpec, once: str | None = None) -> dict[str, Any]:
+        whole(client, spec, once)
+        raise KeyboardInterrupt
+
+    with serving(tmp_path / "store") as server:
+        # It dies after the server has the job, before it knows its id: the next one finds the same job.
+        monkeypatch.setattr(Client, "submit", died_afterwards)
+        with pytest.raises(KeyboardInterrupt):
+            run_on(server, entry, out)
+        monkeypatch.setattr(Client, "submit", whole)
+        assert "id" not in json.loads(note.read_text())
+        with computing(server):
+            assert run_on(server, entry, out).state == "succeeded"
+        (job,) = server.store.records()
+        assert json.loads((out / "job" / "batch.json").read_text())["id"] == job.id and not note.exists()
+        # What is noted has been deleted, or never was: it is submitted again.
+        retention.purge_job(server.store, job, "for a test")
+        for gone in (job.id, "a" * 26):
+            again = tmp_path / gone
+            again.mkdir()
+            (again / note.name).write_text(json.dumps({"spec_sha256": spec.sha256(), "id": gone}))
+            with computing(server):
+                assert run_on(server, entry, again).state == "succeeded"
+        assert len(server.store.records()) == 2
+        # A note that says nothing is this entry's failure only.
+        damaged = tmp_path / "damaged"
+        damaged.mkdir()
+        (damaged / note.name).write_text("{")
+        row = run_on(server, entry, damaged)
+        assert row.state == "failed" and "remove it" in (row.error or "")
+
+
+def test_what_nobody_expected_is_one_jobs_failure(
+    tmp_path: Path, ct_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [spec_file(tmp_path, name, input=ct_file.name, output={"montage": False}) for name in ("bad", "good")]
+    whole, out = reconstruct.run, tmp_path / "out"
+    error: BaseException = MemoryError("no room for the volume")
+
+    def runs(spec: JobSpec, files: Any, target: Path, *more: Any) -> Any:
+        if target.name == "bad":
+            raise error
+        return whole(spec, files, target, *more)
+
+    monkeypatch.setattr(reconstruct, "run", runs)
+    with pytest.raises(typer.Exit):
+        batch_command(out, jobs)
+    bad, good = json.loads((out / "summary.json").read_text())["jobs"]
+    assert (bad["state"], good["state"]) == ("failed", "succeeded")
+    assert "MemoryError: no room" in bad["error"] and "bad.log" in bad["error"]
+    log = (out / "bad.log").read_text()
+    assert log.startswith("Traceback") and "in runs" in log
+    error = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        batch_command(out, jobs, resume=True)

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,26 @@ def test_streams_are_limited(server: Server, monkeypatch: pytest.MonkeyPatch) ->
     answer = server.http.get(f"/v1/jobs/{Writer(server).id}/events")
     refused(answer, 503, "events")
     assert answer.headers["Retry-After"]
+
+
+def test_many_idle_streams_cost_what_few_do(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_events, "LOOKS_PER_S", 15)
+    looks, read = [], Tail.read
+
+    def counted(tail: Tail) -> list[dict[str, Any]]:
+        looks.append(tail)
+        return read(tail)
+
+    job, streams = Writer(server), 30
+    with ExitStack() as stack:
+        for _ in range(streams):
+            stack.enter_context(server.http.stream("GET", f"/v1/jobs/{job.id}/events"))
+        until(lambda: api_events._open == streams)
+        time.sleep(1.0)  # until the pauses that began before the last one came are over
+        monkeypatch.setattr(Tail, "read", counted)
+        time.sleep(2.0)
+        assert 20 <= len(looks) <= 45  # each every two seconds; they would be 200 otherwise
+    until(lambda: api_events._open == 0)
 
 
 def test_a_log_cut_short_is_read_to_its_last_whole_line(tmp_path: Path) -> None:

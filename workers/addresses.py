@@ -13,6 +13,19 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
 """IPv6 addresses in which a gateway finds an IPv4 one."""
+GLOBAL = ipaddress.ip_network("2000::/3")
+"""What of IPv6 the internet uses: no other block holds hosts for everybody, whatever Python knows of it."""
+SPECIAL = [
+    ipaddress.ip_network(block)
+    for block in (
+        "192.0.0.0/24",  # protocols
+        "192.88.99.0/24",  # relays of 6to4
+        "2001::/23",  # protocols: Teredo, which holds an IPv4 address, ORCHID
+        "2002::/16",  # 6to4, which holds another
+        "3fff::/20",  # documentation
+    )
+]
+"""Blocks within the public ones that are not; Python's own list differs from version to version."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +100,9 @@ def _public(address: Address) -> bool:
             return _public(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
         if address.ipv4_mapped is not None:
             return _public(address.ipv4_mapped)
-        if address.sixtofour is not None or address.teredo is not None:
+        if address not in GLOBAL:
             return False
-    return address.is_global and not address.is_multicast
+    return address.is_global and not address.is_multicast and not any(address in block for block in SPECIAL)
 
 
 def _bracketed(host: str) -> str:

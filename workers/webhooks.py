@@ -2,10 +2,14 @@
 
 How far each job's deliveries are stands in ``jobs/ID/webhook.json``, so that a restarted server goes on where the
 last one was. An event is delivered at least once, in order; after too many attempts the next one is tried.
+
+Each receiver has a thread of a pool while something is due to it, and gives it back at the first delivery that fails:
+a slow or broken one holds up its own deliveries, not those of others.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import time
@@ -13,12 +17,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
 from operators.errors import NotFound, ReconError
 from recon import signature
 from workers import addresses, files
+from workers.events import Tail
 from workers.index import JobIndex
 from workers.settings import Settings
 from workers.store import TERMINAL, Record
@@ -26,6 +32,9 @@ from workers.store import TERMINAL, Record
 log = logging.getLogger("recon.webhooks")
 ATTEMPTS = 8
 TIMEOUT_S = 10.0
+"""Of one delivery as a whole, however its answer drips, once the name is resolved."""
+RECEIVERS = 16
+"""Told at the same time."""
 FIRST_DELAY_S = 2.0
 """Before the second attempt; each further one waits four times as long, so that the last is after about three hours."""
 
@@ -42,6 +51,22 @@ class Delivery:
     given_up: list[int] = field(default_factory=list)
     done: bool = False
     """The final state has been dealt with."""
+
+
+@dataclass
+class _Job:
+    """A job with a webhook; while its receiver has a thread, that thread's."""
+
+    url: str
+    tail: Tail
+    state: Delivery
+    due: list[dict[str, Any]] = field(default_factory=list)
+    """Changes of state that were read and not dealt with."""
+
+    @property
+    def receiver(self) -> str:
+        """Whom a broken webhook may hold up."""
+        return urlsplit(self.url).netloc
 
 
 class Webhooks:
@@ -61,49 +86,101 @@ class Webhooks:
         self.index, self.secret, self.represent = index, settings.webhook_secret, represent
         self.allow = addresses.allowed_networks(settings.webhook_allow)
         self._over: set[str] = set()  # jobs without a webhook, or dealt with
+        self._jobs: dict[str, _Job] = {}
+        self._busy: set[str] = set()  # receivers that have a thread, or wait for one
+        self._pool = ThreadPoolExecutor(RECEIVERS, thread_name_prefix="webhook")
+        self._closed = False
+        self._tls = httpx.create_ssl_context(trust_env=False)
+
+    def close(self) -> None:
+        """End after the deliveries that are on their way."""
+        self._closed = True
+        self._pool.shutdown(cancel_futures=True)
 
     def deliver_due(self) -> None:
-        """One round over all jobs."""
+        """Look over all jobs and give what is due to the pool; waits for no receiver."""
         if self.secret is None:
             return
-        due = [r for r in self.index.records() if r.id not in self._over]
-        with ThreadPoolExecutor(8, thread_name_prefix="webhook") as pool:
-            for _ in pool.map(self._safely, due):
-                pass
+        records = self.index.records()
+        for gone in self._jobs.keys() - {r.id for r in records}:
+            self._jobs.pop(gone, None)
+        turns: dict[str, list[tuple[Record, _Job]]] = {}
+        for record in records:
+            if record.id not in self._over:
+                job = self._due(record)
+                if job is not None:
+                    turns.setdefault(job.receiver, []).append((record, job))
+        for receiver, jobs in turns.items():
+            self._busy.add(receiver)
+            self._pool.submit(self._turn, receiver, jobs)
 
-    def _safely(self, record: Record) -> None:
-        """One broken job must not keep the others from being told."""
+    def _due(self, record: Record) -> _Job | None:
+        """The job if something is due of it now; one broken job must not keep the others from being told."""
         try:
-            self._job(record)
+            job = self._jobs.get(record.id) or self._opened(record)
+            if job is None or job.receiver in self._busy or job.state.next_at > time.time():
+                return None
+            if not job.due:
+                self._read(record, job)
+            return job if job.due else None
         except NotFound:
             self._over.add(record.id)  # deleted meanwhile
         except Exception:
             log.exception("webhook of job %s failed, trying again", record.id)
+        return None
 
-    def _job(self, record: Record) -> None:
+    def _opened(self, record: Record) -> _Job | None:
         url = self.index.facts(record.id).notify
-        if url is None:
-            self._over.add(record.id)
-            return
-        folder = self.index.store.folder(record.id)
-        state_file = folder / "webhook.json"
+        state_file = self.index.store.folder(record.id) / "webhook.json"
         state = Delivery(**json.loads(state_file.read_text())) if state_file.exists() else Delivery()
-        if state.next_at > time.time():
-            return
-        if not state.done:
-            for event in self.index.store.events(record.id, state.last):
-                if event["event"] == "state":
-                    state = self._one(record, url, event, state)
-                    files.write_json(state_file, asdict(state), durable=False)
-                    if state.attempts:
-                        return
-        if state.done:
+        if url is None or state.done:
             self._over.add(record.id)
+            return None
+        job = self._jobs[record.id] = _Job(url, self.index.store.tail(record.id, state.last), state)
+        return job
 
-    def _one(self, record: Record, url: str, event: dict[str, Any], state: Delivery) -> Delivery:
+    def _read(self, record: Record, job: _Job) -> None:
+        """What has been written since the last look."""
+        if record.terminal:
+            self.index.store.tell_the_end(record.id)
+        while some := job.tail.read():
+            job.due += [event for event in some if event["event"] == "state"]
+
+    def _turn(self, receiver: str, jobs: list[tuple[Record, _Job]]) -> None:
+        """Tell one receiver what is due until something fails; what remains has another turn, behind the others."""
+        try:
+            for record, job in jobs:
+                if self._closed or not self._told(record, job):
+                    return
+        finally:
+            self._busy.discard(receiver)
+
+    def _told(self, record: Record, job: _Job) -> bool:
+        """Whether everything due of a job was delivered."""
+        try:
+            state_file = self.index.store.folder(record.id) / "webhook.json"
+            while job.due:
+                job.state = self._one(record, job, job.due[0])
+                if not job.state.attempts:
+                    job.due.pop(0)
+                files.write_json(state_file, asdict(job.state), durable=False)
+                if job.state.attempts:
+                    return False
+            if job.state.done:
+                self._over.add(record.id)
+                self._jobs.pop(record.id, None)
+        except NotFound:
+            self._over.add(record.id)  # deleted meanwhile
+        except Exception:
+            log.exception("webhook of job %s failed, trying again", record.id)
+            return False
+        return True
+
+    def _one(self, record: Record, job: _Job, event: dict[str, Any]) -> Delivery:
+        state = job.state
         over = replace(state, last=event["id"], attempts=0, next_at=0.0, done=event["data"].get("state") in TERMINAL)
         body = json.dumps({**self.represent(record), **event["data"]}, allow_nan=False).encode()
-        reason = self._post(url, body, event["id"])
+        reason = self._post(job.url, body, event["id"])
         if reason is None:
             return over
         attempts = state.attempts + 1
@@ -126,9 +203,19 @@ class Webhooks:
             signature.HEADER: signature.sign(str(self.secret), body, int(time.time())),
         }
         try:
-            with httpx.Client(trust_env=False, timeout=TIMEOUT_S, follow_redirects=False) as http:
-                extensions = {"sni_hostname": target.host}
-                with http.stream("POST", target.url, content=body, headers=headers, extensions=extensions) as answer:
-                    return None if answer.is_success else f"it answered {answer.status_code}"
+            return asyncio.run(self._sent(target, body, headers))
+        except TimeoutError:
+            return f"it did not answer within {TIMEOUT_S:g} s"
         except httpx.HTTPError as error:
             return f"{type(error).__name__}: {error}"
+
+    async def _sent(self, target: addresses.Target, body: bytes, headers: dict[str, str]) -> str | None:
+        # httpx's own timeouts are of single reads and writes, which a receiver can make as many as it likes.
+        async with (
+            asyncio.timeout(TIMEOUT_S),
+            httpx.AsyncClient(trust_env=False, verify=self._tls, timeout=TIMEOUT_S, follow_redirects=False) as http,
+            http.stream(
+                "POST", target.url, content=body, headers=headers, extensions={"sni_hostname": target.host}
+            ) as answer,
+        ):
+            return None if answer.is_success else f"it answered {answer.status_code}"

@@ -12,6 +12,7 @@ import typer
 
 from operators.errors import Conflict, InputError, ReconError
 from recon import batch as batches
+from recon.cli.remote import connect
 from recon.cli.show import bar, detail, table
 
 
@@ -24,7 +25,9 @@ def batch(
     pattern: Annotated[str | None, typer.Option("--glob", help="A job for each matching file.")] = None,
     template: Annotated[Path | None, typer.Option(help="Specification that manifest or glob fill in.")] = None,
     workers: Annotated[int, typer.Option(min=1, max=256, help="Jobs computed at once, on this machine.")] = 1,
-    server: Annotated[str | None, typer.Option(help="URL of a server that computes instead.")] = None,
+    server: Annotated[
+        str | None, typer.Option(help="URL of a server that computes instead; its key is in RECON_API_KEY.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Skip jobs whose results exist.")] = False,
 ) -> None:
     """Reconstruct many jobs; one that fails does not stop the rest. Exit status 1 if any failed."""
@@ -47,15 +50,13 @@ def batch(
 
         todo = [entry for entry in entries if not _settled(entry, out, finished, resume=resume)]
         if server is not None:
-            from recon.client import Client
-
-            with Client(server) as client:
+            with connect(server) as client:
                 batches.on_server(todo, out, client, finished)
         elif workers > 1:
             batches.in_processes(todo, out, workers, finished)
         else:
             for entry in todo:
-                finished(_here(entry, out, progress))
+                finished(batches.guarded(entry, out, partial(_here, entry, out, progress)))
     shown = list(batches.ordered(rows, entries))
     counts = batches.summarize(shown, out, began)
     title = f"{len(rows) - counts['failed']} of {len(rows)} jobs done, results and summary in {out}"
@@ -103,15 +104,12 @@ def _here(entry: batches.Entry, out: Path, progress: Any) -> batches.Row:
     assert entry.spec is not None
     task = progress.add_task(entry.name, total=1.0, detail="")
     show = partial(progress.update, task)
-    try:
-        run(
-            entry.spec,
-            local_files(entry.spec),
-            out / entry.name,
-            lambda p: show(completed=p.fraction, detail=detail(p.stage, p.step, p.steps, p.data_misfit)),
-        )
-    except ReconError as error:
-        return batches.failed(entry, str(error))
+    run(
+        entry.spec,
+        local_files(entry.spec),
+        out / entry.name,
+        lambda p: show(completed=p.fraction, detail=detail(p.stage, p.step, p.steps, p.data_misfit)),
+    )
     return batches.row_of(entry, out / entry.name)
 
 

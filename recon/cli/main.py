@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import entry_points
+from typing import NoReturn
 
 import typer
 
-from operators.errors import ReconError
+from operators.errors import ReconError, StorageFull
 from recon.cli.show import errors
 
 COMMANDS = "recon.commands"
@@ -25,13 +26,22 @@ for entry in sorted(entry_points(group=COMMANDS), key=lambda e: e.name):
     entry.load()(app)
 
 
+def _end(error: ReconError) -> NoReturn:
+    errors.print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
+    sys.exit(error.exit_code)
+
+
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 2 bad input, 3 unavailable, 4 cancelled, 5 diverged, 1 other."""
     try:
         app()
     except ReconError as error:
-        errors.print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
-        sys.exit(error.exit_code)
+        _end(error)
+    except OSError as error:
+        full = StorageFull.of(error)
+        if full is None:
+            raise
+        _end(full)
     except KeyboardInterrupt:
         errors.print("interrupted", highlight=False)
         sys.exit(130)

@@ -37,7 +37,7 @@ def submit(
 ) -> None:
     """Upload a job's files and submit it; prints the job's id."""
     job = JobSpec.read(spec)
-    with _client(url) as client:
+    with connect(url) as client:
         job_id = str(client.submit(job)["id"])
         console.print(job_id, highlight=False)
         if wait:
@@ -52,7 +52,7 @@ def list_jobs(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List jobs, newest first."""
-    with _client(url) as client:
+    with connect(url) as client:
         jobs = client.jobs(state, limit, tag)
     if as_json:
         console.print_json(json.dumps(jobs))
@@ -65,7 +65,7 @@ def list_jobs(
 
 def watch(job_id: Id, url: Url = DEFAULT_URL) -> None:
     """Show a live progress bar until the job has ended; exit status 1 unless it succeeded."""
-    with _client(url) as client:
+    with connect(url) as client:
         _follow(client, job_id)
 
 
@@ -76,18 +76,19 @@ def fetch(
 ) -> None:
     """Download a job's results, verified by their sha256."""
     target = out or Path("results") / job_id
-    with _client(url) as client:
+    with connect(url) as client:
         for path in client.fetch(job_id, target):
             console.print(str(path), highlight=False, soft_wrap=True)
 
 
 def cancel(job_id: Id, url: Url = DEFAULT_URL) -> None:
     """Cancel a job."""
-    with _client(url) as client:
+    with connect(url) as client:
         console.print(client.cancel(job_id)["state"])
 
 
-def _client(url: str) -> Client:
+def connect(url: str) -> Client:
+    """A client with the key of the environment."""
     return Client(url, os.environ.get(KEY) or None)
 
 
