@@ -193,9 +193,9 @@ def slices_at_once(method: Method, outline: Outline, slices: int, slab: int = SL
     if slices <= 2 * slab or (isinstance(method, DiffusionMBIR) and method.preset == "paper"):
         return slices
     coupled = method.dimensions == 3 if isinstance(method, TV) else getattr(method, "z_weight", 0.0) > 0
-    # The tuned settings of the default method couple the slices of CT.
-    tuned = isinstance(method, REDDiff) and method.preset == "tuned" and outline.acquisition.kind.startswith("ct")
-    return min(slices, 2 * slab + 2 * HALO) if coupled or tuned else slab
+    # Priors for CT may see neighbours, and the tuned settings of the default method couple slices.
+    diffusion = isinstance(method, Diffusion) and outline.acquisition.kind.startswith("ct")
+    return min(slices, 2 * slab + 2 * HALO) if coupled or diffusion else slab
 
 
 def evaluations_a_slice(method: Method) -> int:

@@ -19,7 +19,7 @@ from recon import model as models
 from recon.formats import reader
 from recon.job import JobSpec, MRIResolution
 from recon.measurement import Measurement
-from recon.methods import DEFAULT_PRIOR, QUICK, Boundary, Diffusion, Method
+from recon.methods import DEFAULT_PRIOR, DPS, QUICK, Boundary, Diffusion, Method
 from recon.priors import registry as priors
 from recon.priors.prior import NetworkPrior
 from recon.solvers import registry as solvers
@@ -27,6 +27,8 @@ from recon.solvers.problem import Axis, Problem, Solver
 
 _METHODS: TypeAdapter[Method] = TypeAdapter(Method)
 T = TypeVar("T")
+FAR_MM = 12.0
+"""Slices that lie farther apart are no neighbours to a prior."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class Stage:
     settings: Method
     start: Callable[[Problem], Solver]
     key: str
+    neighbours: int
+    """Slices on each side that its prior sees."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def prepare(spec: JobSpec, files: Mapping[str, Path]) -> Generator[JobProgress, 
         settings = defaults.resolved(method, kind, model.problem)
         start = partial(solvers.start, settings=settings, prior=prior, axis=axis, seed=spec.seed)
         key = slabs.digest({**measured, "method": settings.model_dump(mode="json"), **more})
-        return Stage(method.name, label, settings, start, key)
+        return Stage(method.name, label, settings, start, key, 0 if prior is None else prior.neighbours)
 
     stages = [
         stage(f"baseline {name}", _METHODS.validate_python({"name": name})) for name in _baselines(spec, measurement)
@@ -115,7 +119,8 @@ def assist(
     job = yield from prepare(spec, files)
     shelf = slabs.Shelf(work)
     for stage in job.stages:
-        parts = slabs.assist(job.model.problem, stage.settings, stage.start, shelf, stage.key, stop, job.planned.slab)
+        size, neighbours = job.planned.slab, stage.neighbours
+        parts = slabs.assist(job.model.problem, stage.settings, stage.start, shelf, stage.key, stop, size, neighbours)
         yield from staged(parts, stage.label, (0.0, 1.0))
 
 
@@ -181,6 +186,8 @@ def chosen_prior(method: Method, model: models.Model) -> tuple[NetworkPrior | No
             field="method.prior",
             remedy=f"use one that is not, as {DEFAULT_PRIOR[modality]}",
         )
+    if isinstance(method, DPS) or model.problem.slice_mm > FAR_MM:
+        prior = prior.apart()  # DPS takes a few slices at a time, whatever lies beside them
     return prior, model.prior_axis(prior.card)
 
 

@@ -58,8 +58,8 @@ def reconstruct(
     out
         Receives the volume, baselines, ``montage.png`` and ``report.json``, all at once.
     work
-        Folder where finished slabs are kept until then, so that a job that was stopped can go on; by default a
-        hidden one beside `out`.
+        Folder where finished slabs are kept, so that a job that was stopped can go on; whoever names it removes it,
+        once the results are safe. By default a hidden one beside `out`, which goes when they are there.
     slab
         Slices that are solved at once in volumes of more than twice as many; as planned when None.
     invite
@@ -82,7 +82,10 @@ def reconstruct(
     for index, stage in enumerate(job.stages):
         span = (0.05 + each * index, 0.05 + each * (index + 1)) if stage is not job.stages[-1] else (0.3, 0.95)
         solving = time.monotonic()
-        parts = slabs.solve(model.problem, stage.settings, stage.start, shelf, stage.key, slab or job.planned.slab)
+        size = slab or job.planned.slab
+        parts = slabs.solve(
+            model.problem, stage.settings, stage.start, shelf, stage.key, size, neighbours=stage.neighbours
+        )
         volumes[stage.name] = yield from staged(parts, stage.label, span)
         solve_s = time.monotonic() - solving
     method, baselines = job.stages[-1].settings, volumes
@@ -131,7 +134,8 @@ def reconstruct(
         "versions": versions.installed(),
     }
     _publish(spec, model, volume, baselines, report, out)
-    shelf.clear()
+    if work is None:
+        shelf.clear()
     yield JobProgress(1.0, "done", data_misfit=misfits[spec.method.name])
     return report
 

@@ -65,8 +65,10 @@ def plan(slices: int, halo: int | None, size: int = SLAB) -> list[Slab]:
     ]
 
 
-def halo_of(method: Method) -> int | None:
+def halo_of(method: Method, neighbours: int = 0) -> int | None:
     """Slices beside a slab that a method needs: 0 where slices are independent, None if it cannot be cut.
+
+    They are not independent either for a prior that sees `neighbours`.
 
     Published DiffusionMBIR makes one conjugate gradient step at a time, whose length depends on the whole volume:
     slabs of it differ by 5e-3 of the range.
@@ -74,7 +76,7 @@ def halo_of(method: Method) -> int | None:
     if isinstance(method, DiffusionMBIR) and method.preset == "paper":
         return None
     coupled = method.dimensions == 3 if isinstance(method, TV) else getattr(method, "z_weight", 0.0) > 0
-    return HALO if coupled else 0
+    return HALO if coupled or neighbours else 0
 
 
 class Shelf:
@@ -165,7 +167,13 @@ Steps = Generator[tuple[str, Progress], None, T]
 
 
 def solve(
-    problem: Problem, method: Method, start: Callable[[Problem], Solver], shelf: Shelf, key: str, size: int = SLAB
+    problem: Problem,
+    method: Method,
+    start: Callable[[Problem], Solver],
+    shelf: Shelf,
+    key: str,
+    size: int = SLAB,
+    neighbours: int = 0,
 ) -> Steps[Tensor]:
     """Solve a problem slab by slab, skipping those on the shelf and those that others are computing.
 
@@ -175,9 +183,11 @@ def solve(
         The solver of a part of the problem.
     key
         Of all that the result depends on but `size`, see `digest`.
+    neighbours
+        Slices on each side that the prior sees.
     """
     cut = _Cut(problem, start, shelf, digest({"key": key, "size": size, "halo": HALO}))
-    slabs = plan(problem.slices, halo_of(method), size)
+    slabs = plan(problem.slices, halo_of(method, neighbours), size)
     volume, pending = problem.zeros(), []
     for slab in slabs:
         found = shelf.get(cut.key, slab)
@@ -216,6 +226,7 @@ def assist(
     key: str,
     stop: Callable[[], bool] = lambda: False,
     size: int = SLAB,
+    neighbours: int = 0,
 ) -> Steps[None]:
     """Compute the slabs of `solve` that nobody has computed or is computing, for whoever put up the shelf.
 
@@ -230,7 +241,7 @@ def assist(
         If the shelf was cleared meanwhile: nobody needs the slab any more.
     """
     cut = _Cut(problem, start, shelf, digest({"key": key, "size": size, "halo": HALO}))
-    slabs = plan(problem.slices, halo_of(method), size)
+    slabs = plan(problem.slices, halo_of(method, neighbours), size)
     for index, slab in enumerate(slabs):
         # What is not open is in one piece, or finished, or another host's, whose numbers differ.
         if stop() or not shelf.wanted(cut.key):

@@ -19,7 +19,7 @@ from recon.priors.evaluate import SIGMAS, axis_sigma, denoising_psnr, peak_psnr
 from recon.priors.noise import SliceNoise
 from recon.priors.prior import NetworkPrior
 from recon.priors.recipe import Recipe
-from recon.priors.slices import tuning_images
+from recon.priors.slices import tuning_images, tuning_neighbours
 from recon.samples import SAMPLES
 
 SIZE, BATCH = 256, 8
@@ -61,6 +61,7 @@ def denoising(names: list[str], data: Path = SAMPLES, *, with_bm3d: bool = True)
         # A user's own prior has no shipped recipe: its modality's tuning slices are what there is to compare on.
         recipe = Recipe.named({"ct": "ct", "mri": "brain-mri"}[card.modality])
         images = tuning_images(data, recipe)
+        seeing = recipe.model_copy(update={"neighbours": card.neighbours})
         for sigma in SIGMAS:
             level = axis_sigma(sigma, is_complex=card.complex)
             noisy = images + level * SliceNoise(1, len(images)).draw(images)
@@ -68,7 +69,12 @@ def denoising(names: list[str], data: Path = SAMPLES, *, with_bm3d: bool = True)
             if key not in reference:
                 reference[key] = _bm3d(noisy, images, level, is_complex=card.complex) if with_bm3d else None
             psnr = denoising_psnr(
-                prior.denoise, images, sigma, is_complex=card.complex, super_resolution=card.super_resolution
+                prior.denoise,
+                images,
+                sigma,
+                is_complex=card.complex,
+                super_resolution=card.super_resolution,
+                beside=tuning_neighbours(data, seeing),
             )
             psnr_noisy = peak_psnr(noisy, images, is_complex=card.complex)
             yield Row(name, sigma, round(psnr_noisy, 2), reference[key], round(psnr, 2))

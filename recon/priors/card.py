@@ -61,6 +61,8 @@ class Card(_Part):
     unshuffle: int = Field(2, ge=1, le=4)
     super_resolution: int | None
     """Conditional: needs the same slice with this factor less resolution in plane."""
+    neighbours: int = Field(0, ge=0, le=1)
+    """Slices on each side that the network sees beside the one it denoises."""
     weights: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors$")
     """A file beside the card."""
     sha256: str

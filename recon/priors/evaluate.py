@@ -15,7 +15,8 @@ from recon.priors.noise import SliceNoise
 SIGMAS = (0.05, 0.1, 0.25, 0.5)
 """Noise levels of the denoising table, for images that fill [-1, 1]."""
 
-Denoise = Callable[[Tensor, float, Tensor | None], Tensor]
+Denoise = Callable[[Tensor, float, Tensor | None, Tensor | None], Tensor]
+"""Of noisy slices, the noise level on the prior's axis, the condition and the slices beside each, or None."""
 
 
 def axis_sigma(sigma: float, *, is_complex: bool) -> float:
@@ -37,20 +38,28 @@ def peak_psnr(found: Tensor, truth: Tensor, *, is_complex: bool) -> float:
 
 
 def denoising_psnr(
-    denoise: Denoise, images: Tensor, sigma: float, *, is_complex: bool, super_resolution: int | None = None
+    denoise: Denoise,
+    images: Tensor,
+    sigma: float,
+    *,
+    is_complex: bool,
+    super_resolution: int | None = None,
+    beside: Tensor | None = None,
 ) -> float:
     """PSNR in dB of the denoised images; of their magnitude for a complex prior.
 
     Parameters
     ----------
     denoise
-        Takes noisy slices, the noise level on the prior's axis, and the condition or None.
+        See `Denoise`.
     images
         ``(slices, rows, cols)`` on the prior's axis: CT in [-1, 1], MRI magnitudes in [0, 1].
     sigma
         For images that fill [-1, 1] (see `axis_sigma`).
     super_resolution
         For a conditional prior: the factor by which k-space is truncated for the condition.
+    beside
+        For a prior that sees them: the slices on both sides, ``(slices, 2, rows, cols)``, NaN where there is none.
     """
     level = axis_sigma(sigma, is_complex=is_complex)
     clean = with_phase(images) if is_complex else images
@@ -58,5 +67,9 @@ def denoising_psnr(
     if super_resolution is not None:
         lower = Truncation(images.shape[1], images.shape[2], super_resolution)
         condition = lower.upsample(lower(clean))
-    found = denoise(clean + level * SliceNoise(1, len(clean)).draw(clean), level, condition)
+    noisy = clean + level * SliceNoise(1, len(clean)).draw(clean)
+    if beside is not None:
+        added = SliceNoise(5, 2 * len(clean)).draw(beside.flatten(0, 1)).unflatten(0, (-1, 2))
+        beside = torch.where(beside.isnan(), noisy[:, None], beside + level * added)
+    found = denoise(noisy, level, condition, beside)
     return peak_psnr(found.abs() if is_complex else found, images, is_complex=is_complex)

@@ -21,7 +21,7 @@ from recon.priors.evaluate import SIGMAS, axis_sigma, denoising_psnr, with_phase
 from recon.priors.network import Denoiser
 from recon.priors.prior import NetworkPrior
 from recon.priors.recipe import Recipe
-from recon.priors.slices import SliceSet, tuning_images
+from recon.priors.slices import SliceSet, tuning_images, tuning_neighbours
 
 MAX_BYTES = 20_000_000
 FAMILIAR_SLICES = 12
@@ -90,6 +90,7 @@ def _card(recipe: Recipe, state: dict[str, Any], sources: list[SliceSet], weight
         blocks=recipe.blocks,
         unshuffle=recipe.unshuffle,
         super_resolution=recipe.super_resolution,
+        neighbours=recipe.neighbours,
         weights=weights.name,
         sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
         parameters=sum(value.numel() for value in state["average"].values()),
@@ -108,11 +109,16 @@ def _card(recipe: Recipe, state: dict[str, Any], sources: list[SliceSet], weight
 
 
 def _measured(prior: NetworkPrior, recipe: Recipe, data: Path, sources: list[SliceSet]) -> dict[str, Any]:
-    images = tuning_images(data, recipe)
+    images, beside = tuning_images(data, recipe), tuning_neighbours(data, recipe)
     table = {
         sigma: round(
             denoising_psnr(
-                prior.denoise, images, sigma, is_complex=recipe.complex, super_resolution=recipe.super_resolution
+                prior.denoise,
+                images,
+                sigma,
+                is_complex=recipe.complex,
+                super_resolution=recipe.super_resolution,
+                beside=beside,
             ),
             2,
         )
@@ -151,6 +157,8 @@ def _familiarity(prior: NetworkPrior, recipe: Recipe, data: Path, sources: list[
         for label, indices in one.subjects().items():
             places = np.linspace(0, len(indices) - 1, min(FAMILIAR_SLICES, len(indices))).round().astype(int)
             chosen = [indices[place] for place in places]
-            features.append(torch.cat([diagnose.residuals(prior.denoise, one.whole(i, recipe)) for i in chosen]))
+            features.append(
+                torch.cat([diagnose.residuals(prior.apart().denoise, one.whole(i, recipe)) for i in chosen])
+            )
             names.append(f"{one.source.file} {label}".strip())
     return diagnose.familiarity(features, names)

@@ -32,6 +32,25 @@ class Prior(Protocol):
 
 
 @runtime_checkable
+class NeighbourlyPrior(Protocol):
+    """A prior that sees the slices beside the one it denoises."""
+
+    @property
+    def neighbours(self) -> int:
+        """How many on each side; 0 if it does not."""
+
+    def denoise(self, x: Tensor, sigma: float, *, index: Tensor | None = None) -> Tensor:
+        """``E[x0 | x = x0 + sigma n]`` for the slices of `index`; the others are neighbours only."""
+
+
+def denoise_some(prior: Prior, x: Tensor, sigma: float, index: Tensor) -> Tensor:
+    """``E[x0 | x = x0 + sigma n]`` for the slices of `index` out of ``(slices, rows, cols)``."""
+    if isinstance(prior, NeighbourlyPrior) and prior.neighbours:
+        return prior.denoise(x, sigma, index=index)
+    return prior.denoise(x[index], sigma)
+
+
+@runtime_checkable
 class ConditionalPrior(Protocol):
     """A prior of images given something else of the same size, as the same slice at low resolution."""
 
@@ -54,10 +73,12 @@ class NetworkPrior:
         The denoiser, in evaluation mode.
     card
         What it was trained on, its axis and its limits.
+    apart
+        Every slice as if it had no neighbours, though the network could see them.
     """
 
-    def __init__(self, network: Denoiser, card: Card) -> None:
-        self.network, self.card = network, card
+    def __init__(self, network: Denoiser, card: Card, *, apart: bool = False) -> None:
+        self.network, self.card, self._apart = network, card, apart
         self.evaluations = 0
         """Slices denoised so far, the usual measure of a solver's cost."""
         self.seconds = 0.0
@@ -73,8 +94,25 @@ class NetworkPrior:
         """Whether `denoise` needs a condition."""
         return self.card.super_resolution is not None
 
-    def denoise(self, x: Tensor, sigma: float, condition: Tensor | None = None) -> Tensor:
-        """``E[x0 | x = x0 + sigma n]``, slice by slice; differentiable, slowly, if `x` requires a gradient.
+    @property
+    def neighbours(self) -> int:
+        """How many slices on each side the estimate of a slice depends on."""
+        return 0 if self._apart else self.card.neighbours
+
+    def apart(self) -> NetworkPrior:
+        """The same prior for slices that are no neighbours, with counters of its own."""
+        return NetworkPrior(self.network, self.card, apart=True)
+
+    def denoise(
+        self,
+        x: Tensor,
+        sigma: float,
+        condition: Tensor | None = None,
+        beside: Tensor | None = None,
+        *,
+        index: Tensor | None = None,
+    ) -> Tensor:
+        """``E[x0 | x = x0 + sigma n]`` of every slice; differentiable, slowly, if `x` requires a gradient.
 
         Parameters
         ----------
@@ -85,11 +123,17 @@ class NetworkPrior:
             Noise level, positive.
         condition
             For a conditional prior: what the estimate is conditioned on, like `x`.
+        beside
+            For a prior that sees `neighbours`: the slices on both sides of each, ``(slices, 2, rows, cols)``, as noisy
+            as `x`. By default its neighbours in `x`; at the ends the slice itself stands for the one that is missing.
+        index
+            Which slices are wanted; all by default. The others are neighbours only.
 
         Returns
         -------
         Tensor
-            Same shape and dtype. On a CPU a slice's result does not depend on the others, to the bit.
+            Same dtype, and the shape of what is wanted. On a CPU a slice's result does not depend on others than its
+            neighbours, to the bit.
 
         Raises
         ------
@@ -108,14 +152,20 @@ class NetworkPrior:
             self._check(condition, "condition")
             if condition.shape != x.shape:
                 raise InputError(f"shape {tuple(condition.shape)}, x has {tuple(x.shape)}", field="condition")
-        self.evaluations += len(x)
         # Beyond the range trained on (metal) the network would be guessing: that part passes by it unchanged.
         limit = self.card.largest + 4 * sigma
         inside = _limited(x, limit)
         given = inside if x.is_complex() else inside.clamp(min=-1.0 - 4 * sigma)
         condition = None if condition is None else _limited(condition, limit)
+        rest = (x - inside).detach()
+        if self.neighbours:
+            beside = pairs(given) if beside is None else _limited(beside, limit).clamp(min=-1.0 - 4 * sigma)
+        if index is not None:
+            given, rest = given[index], rest[index]
+            condition, beside = (None if v is None else v[index] for v in (condition, beside))
+        self.evaluations += len(given)
         started = time.perf_counter()
-        clean = apply(self.network, given, sigma, condition) + (x - inside).detach()
+        clean = apply(self.network, given, sigma, condition, beside) + rest
         self.seconds += time.perf_counter() - started
         return clean
 
@@ -150,7 +200,7 @@ class NetworkPrior:
                 remedy="conditional priors have none; write the card of another again with recon export",
             )
         known = self.card.familiarity
-        return diagnose.percentile(known, diagnose.residuals(self.denoise, x, known.sigmas))
+        return diagnose.percentile(known, diagnose.residuals(self.apart().denoise, x, known.sigmas))
 
     def _check(self, x: Tensor, field: str) -> None:
         dtype = torch.complex64 if self.complex else torch.float32
@@ -164,6 +214,13 @@ class NetworkPrior:
             raise InputError("some values are not finite", field=field, remedy="mend or leave out these slices")
 
 
+def pairs(x: Tensor) -> Tensor:
+    """The slices before and after each of ``(slices, rows, cols)``, itself at the ends: ``(slices, 2, rows, cols)``."""
+    last = len(x) - 1
+    index = torch.arange(len(x))
+    return torch.stack([x[(index - 1).clamp(min=0)], x[(index + 1).clamp(max=last)]], 1)
+
+
 def _limited(x: Tensor, limit: float) -> Tensor:
     return x * (limit / x.abs().clamp(min=limit)) if x.is_complex() else x.clamp(max=limit)
 
@@ -172,28 +229,38 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def apply(network: Denoiser, x: Tensor, sigma: float, condition: Tensor | None = None) -> Tensor:
+def apply(
+    network: Denoiser, x: Tensor, sigma: float, condition: Tensor | None = None, beside: Tensor | None = None
+) -> Tensor:
     """A network on slices ``(slices, rows, cols)`` of any size, float32 or complex64, in blocks.
 
-    Sizes that the network cannot take are padded by repeating the edge, and cropped again.
+    Sizes that the network cannot take are padded by repeating the edge, and cropped again. `beside` are the slices on
+    both sides of each, ``(slices, 2, rows, cols)``, for a network that sees them.
     """
-    given = [x] if condition is None else [x, condition]
     if not len(x):
         return x
+    found = []
     with torch.inference_mode(not x.requires_grad), torch.autocast("cpu", torch.bfloat16, enabled=x.requires_grad):
-        blocks = zip(*(g.split(BATCH) for g in given), strict=True)
-        found = []
-        for block in blocks:
+        for first in range(0, len(x), BATCH):
             checkpoint()
-            found.append(_block(network, list(block), sigma))
+            some = slice(first, first + BATCH)
+            given = as_channels(x[some])
+            more = None if condition is None else as_channels(condition[some])
+            found.append(from_channels(_block(network, given, sigma, more, None if beside is None else beside[some])))
         return torch.cat(found)
 
 
-def _block(network: Denoiser, given: list[Tensor], sigma: float) -> Tensor:
-    rows, cols = given[0].shape[1:]
+def _block(network: Denoiser, x: Tensor, sigma: float, condition: Tensor | None, beside: Tensor | None) -> Tensor:
+    """All of them ``(batch, channels, rows, cols)`` of any size."""
+    rows, cols = x.shape[2:]
     below, right = -rows % network.multiple, -cols % network.multiple
     device = next(network.parameters()).device
-    padded = [functional.pad(as_channels(g), (0, right, 0, below), mode="replicate").to(device) for g in given]
+
+    def fitted(given: Tensor | None) -> Tensor | None:
+        if given is None:
+            return None
+        return functional.pad(given, (0, right, 0, below), mode="replicate").to(device)
+
     level = torch.full((1,), sigma, dtype=torch.float32, device=device)
-    denoised = network(padded[0], level, *padded[1:])[..., :rows, :cols].to(given[0].device)
-    return from_channels(denoised)
+    found: Tensor = network(fitted(x), level, fitted(condition), fitted(beside))[..., :rows, :cols]
+    return found.to(x.device)

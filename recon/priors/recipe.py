@@ -79,6 +79,8 @@ class Recipe(_Strict):
     """Pixels each way that the stem folds into channels."""
     super_resolution: int | None = Field(None, ge=2, le=8)
     """Condition on the same slice with this factor less resolution in plane (complex priors)."""
+    neighbours: int = Field(0, ge=0, le=1)
+    """Slices on each side that are seen beside the one that is denoised (real priors)."""
     start: str | None = None
     """Prior whose weights training starts from."""
     sources: list[Source] = Field(min_length=1)
@@ -90,6 +92,8 @@ class Recipe(_Strict):
     def _consistent(self) -> Recipe:
         if self.super_resolution is not None and not self.complex:
             raise ValueError("super_resolution: only complex priors are conditioned; set complex: true")
+        if self.neighbours and self.complex:
+            raise ValueError("neighbours: only real priors see them; their phases would have to be learnt too")
         if self.super_resolution is not None and self.training.crop % self.super_resolution:
             raise ValueError(
                 f"training.crop: {self.training.crop} is no multiple of the factor {self.super_resolution}"

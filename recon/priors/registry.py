@@ -122,7 +122,13 @@ def new_network(shape: Card | Recipe) -> Denoiser:
     image_channels = 2 if shape.complex else 1
     condition_channels = 0 if shape.super_resolution is None else image_channels
     network = Denoiser(
-        image_channels, shape.channels, shape.sigma_data, shape.blocks, condition_channels, shape.unshuffle
+        image_channels,
+        shape.channels,
+        shape.sigma_data,
+        shape.blocks,
+        condition_channels,
+        shape.unshuffle,
+        shape.neighbours,
     )
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
@@ -131,7 +137,7 @@ def new_network(shape: Card | Recipe) -> Denoiser:
 def start_from(network: Denoiser, name: str) -> str:
     """Give `network` the weights of prior `name`, whose sha256 is returned.
 
-    A condition that the prior does not know begins without effect.
+    A condition, or neighbours, that the prior does not know begin without effect.
     """
     prior = load(name, field="start")
     weights = {k: v.float() for k, v in prior.network.state_dict().items()}

@@ -18,7 +18,7 @@ from recon.priors import prior, registry
 from recon.priors.evaluate import SIGMAS, denoising_psnr
 from recon.priors.optimizer import Optimizer
 from recon.priors.recipe import Recipe
-from recon.priors.slices import Crops, SliceSet, tuning_images
+from recon.priors.slices import Crops, SliceSet, tuning_images, tuning_neighbours
 
 WARM_UP = 200
 COOL_DOWN = 0.8
@@ -66,7 +66,7 @@ class Trainer:
         sets = [SliceSet.read(data, source) for source in recipe.sources]
         self.data_hash = registry.data_hash(sets)
         self.crops = Crops(sets, recipe, seed)
-        self.validation = tuning_images(data, recipe)
+        self.validation, self.beside = tuning_images(data, recipe), tuning_neighbours(data, recipe)
         torch.manual_seed(seed)
         self.model = registry.new_network(recipe)
         self.start_sha256 = None if recipe.start is None else registry.start_from(self.model, recipe.start)
@@ -113,6 +113,7 @@ class Trainer:
                 sigma,
                 is_complex=self.recipe.complex,
                 super_resolution=self.recipe.super_resolution,
+                beside=self.beside,
             )
             for sigma in SIGMAS
         }
@@ -144,8 +145,12 @@ class Trainer:
         log_sigma = torch.randn(len(clean), generator=generator) * settings.log_sigma_std + settings.log_sigma_mean
         sigma = log_sigma.exp().reshape(-1, 1, 1, 1)
         noisy = clean + sigma * torch.randn(clean.shape, generator=generator)
+        beside = batch.beside
+        if beside is not None:
+            among = beside + sigma * torch.randn(beside.shape, generator=generator)
+            beside = torch.where(beside.isnan(), noisy, among)
         with torch.autocast("cpu", torch.bfloat16):
-            estimate = self.model(noisy, sigma.flatten(), batch.condition)
+            estimate = self.model(noisy, sigma.flatten(), batch.condition, beside)
         variance = self.recipe.sigma_data**2
         edm = (sigma.square() + variance) / (sigma.square() * variance)
         loss = (edm * weight * (estimate - clean).square()).sum() / weight.sum().clamp(min=1)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from recon.methods import Annealed
 from recon.priors.noise import noise_prediction
-from recon.priors.prior import Prior
+from recon.priors.prior import Prior, denoise_some
 from recon.solvers.data_step import START_STEPS, DataStep, warm_start
 from recon.solvers.problem import Axis, Problem, Progress, Solver, check_finite
 from recon.solvers.skipping import Skipping
@@ -49,4 +49,4 @@ def solve(problem: Problem, settings: Annealed, prior: Prior, axis: Axis) -> Sol
 
 def _noise(prior: Prior, x: Tensor, sigma: float, index: Tensor) -> Tensor:
     """What the prior takes for noise of size one, in the slices of `index`."""
-    return noise_prediction(x[index], prior.denoise(x[index], sigma), sigma)
+    return noise_prediction(x[index], denoise_some(prior, x, sigma, index), sigma)

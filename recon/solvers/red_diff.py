@@ -10,7 +10,7 @@ from torch import Tensor
 
 from recon.methods import REDDiff
 from recon.priors.noise import SliceNoise, noise_prediction
-from recon.priors.prior import Prior
+from recon.priors.prior import Prior, denoise_some
 from recon.solvers.data_step import START_STEPS, DataStep, warm_start
 from recon.solvers.problem import Axis, Problem, Progress, Solver, check_finite
 from recon.solvers.skipping import Skipping
@@ -99,9 +99,8 @@ def _gradient(prior: Prior, x0: Tensor, sigma: float, n: Tensor, signs: tuple[fl
     """Of the regulariser in the slices of `index`: the noise that the prior sees less the noise there is."""
     total = torch.zeros_like(x0[index])
     for sign in signs:
-        added = sign * n[index]
-        x = x0[index] + sigma * added
-        total += noise_prediction(x, prior.denoise(x, sigma), sigma) - added
+        x = x0 + sign * sigma * n
+        total += noise_prediction(x[index], denoise_some(prior, x, sigma, index), sigma) - sign * n[index]
     return total / len(signs)
 
 
