@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from redis.exceptions import RedisError
 from starlette.concurrency import run_in_threadpool
 
-from api import estimates, events, jobs, metrics, openapi, problems, submission, uploads
+from api import estimates, events, jobs, methods, metrics, openapi, problems, submission, uploads
 from api.representation import represent
 from api.requests import Access, Requests
 from api.service import Service
@@ -43,6 +43,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         async with AsyncExitStack() as stack:
             sandbox.shared.start()
             stack.push_async_callback(run_in_threadpool, sandbox.shared.close)
+            stack.push_async_callback(run_in_threadpool, webhooks.close)
             for work in background:
                 work.start()
                 stack.push_async_callback(run_in_threadpool, work.stop)
@@ -52,8 +53,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings, app.state.store, app.state.service = chosen, service.store, service
     problems.install(app)
     openapi.install(app)
-    for part in (uploads, submission, estimates, jobs, events, metrics):
-        app.include_router(part.router)
+    parts = [part.router for part in (uploads, submission, estimates, jobs, events, metrics)]
+    for part in parts:
+        app.include_router(part)
+    methods.install(app, parts)
 
     @app.get("/healthz", tags=["service"])
     async def healthz() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ import typer
 from operators.errors import BackendUnavailable, InputError
 from recon.cli.show import console, errors
 
+log = logging.getLogger("recon.api")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -33,8 +35,10 @@ def serve(
     insecure: Annotated[bool, typer.Option("--insecure", help="Listen beyond this machine without keys.")] = False,
 ) -> None:
     """Serve the HTTP API. Without --embedded, REDIS_URL says where Redis is and `recon worker` computes."""
+    from workers import logs
     from workers.settings import Settings
 
+    logs.install()
     if store is not None:
         os.environ["RECON_STORE"] = str(store.resolve())
     _check_exposure(host, Settings.from_environment().keys, insecure)
@@ -68,10 +72,7 @@ def _check_exposure(host: str, keys: Path | None, insecure: bool) -> None:
             remedy="make a key with `recon key NAME`, put its entry into a file and name that in RECON_KEYS; "
             "or pass --insecure behind a proxy that authenticates",
         )
-    errors.print(
-        f"warning: listening on {host} without keys; anyone who reaches it can submit jobs and read results",
-        highlight=False,
-    )
+    log.warning("listening on %s without keys: anyone who reaches it can submit jobs and read results", host)
 
 
 def key(

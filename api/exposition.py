@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from api.durations import BOUNDS_S, Tally
+
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 Labels = Mapping[str, str]
 
@@ -14,16 +16,15 @@ def family(name: str, kind: str, text: str, samples: Iterable[tuple[Labels, floa
     return "\n".join(lines + [_sample(name, labels, value) for labels, value in samples]) + "\n"
 
 
-def histogram(name: str, text: str, bounds: list[float], groups: Iterable[tuple[Labels, list[float]]]) -> str:
-    """Values of each group counted into buckets up to each bound."""
+def histogram(name: str, text: str, groups: Iterable[tuple[Labels, Tally]]) -> str:
+    """Values of each group, counted into buckets up to each bound."""
     lines = [f"# HELP {name} {text}", f"# TYPE {name} histogram"]
-    for labels, values in groups:
-        for bound in bounds:
-            below = sum(1 for v in values if v <= bound)
+    for labels, tally in groups:
+        for bound, below in zip(BOUNDS_S, tally.below, strict=True):
             lines.append(_sample(f"{name}_bucket", {**labels, "le": f"{bound:g}"}, below))
-        lines.append(_sample(f"{name}_bucket", {**labels, "le": "+Inf"}, len(values)))
-        lines.append(_sample(f"{name}_sum", labels, sum(values)))
-        lines.append(_sample(f"{name}_count", labels, len(values)))
+        lines.append(_sample(f"{name}_bucket", {**labels, "le": "+Inf"}, tally.count))
+        lines.append(_sample(f"{name}_sum", labels, tally.total))
+        lines.append(_sample(f"{name}_count", labels, tally.count))
     return "\n".join(lines) + "\n"
 
 

@@ -10,12 +10,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse
 
 from api import exposition
-from api.outlook import seconds
 from api.service import service
 from workers.store import Record, State
 
 router = APIRouter(tags=["service"])
-BOUNDS_S = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0]
 PRIORITIES = ("high", "normal", "low")
 
 
@@ -26,12 +24,11 @@ def metrics(request: Request) -> PlainTextResponse:
     records = found.index.records()
     uploads = found.usage.uploads()
     states, now = Counter(r.state for r in records), datetime.now(UTC)
-    queued = {p: [r for r in records if r.state == "queued" and r.priority == p] for p in PRIORITIES}
-    durations: defaultdict[str, list[float]] = defaultdict(list)
+    queues: dict[tuple[str, str], list[Record]] = {(d, p): [] for d in found.settings.devices for p in PRIORITIES}
     for record in records:
-        took = seconds(record)
-        if record.state == "succeeded" and took is not None:
-            durations[record.method].append(took)
+        if record.state == "queued":  # also for a device that the settings no longer name
+            queues.setdefault((record.device, record.priority), []).append(record)
+    found.durations.count(records)
     memory: defaultdict[str, int] = defaultdict(int)
     for record in records:
         memory[record.method] = max(memory[record.method], found.index.peak_bytes(record))
@@ -39,23 +36,25 @@ def metrics(request: Request) -> PlainTextResponse:
         exposition.family(
             "recon_queue_length",
             "gauge",
-            "Jobs waiting, by priority.",
-            [({"priority": p}, len(jobs)) for p, jobs in queued.items()],
+            "Jobs waiting, by device and priority.",
+            [({"device": d, "priority": p}, len(jobs)) for (d, p), jobs in queues.items()],
         ),
         exposition.family(
             "recon_queue_oldest_seconds",
             "gauge",
-            "Age of the oldest job waiting, by priority.",
-            [({"priority": p}, max((_age(r, now) for r in jobs), default=0.0)) for p, jobs in queued.items()],
+            "Age of the oldest job waiting, by device and priority.",
+            [
+                ({"device": d, "priority": p}, max((_age(r, now) for r in jobs), default=0.0))
+                for (d, p), jobs in queues.items()
+            ],
         ),
         exposition.family(
             "recon_jobs", "gauge", "Jobs in the store, by state.", [({"state": s}, states[s]) for s in get_args(State)]
         ),
         exposition.histogram(
             "recon_job_seconds",
-            "Computing time of the succeeded jobs in the store, by method.",
-            BOUNDS_S,
-            [({"method": m}, values) for m, values in sorted(durations.items())],
+            "Computing time of the jobs that succeeded since the API started, by method and device.",
+            found.durations.tallies(),
         ),
         exposition.family(
             "recon_job_peak_memory_bytes",

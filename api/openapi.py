@@ -1,4 +1,4 @@
-"""The OpenAPI document: every route with the problems it may answer with, and the job specification."""
+"""The OpenAPI document: every route with what it answers, the problems among that, and the job specification."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from recon.job import JobSpec
+from api import answers
+from recon.job import UPLOAD_ID, JobSpec
 
 PROBLEM: dict[str, Any] = {
     "type": "object",
@@ -31,11 +32,19 @@ MEANINGS = {
     409: "Its state forbids this now.",
     410: "It was here, and has been deleted.",
     413: "Larger than is accepted.",
+    416: "There is no such range.",
     422: "The request is wrong; `field` and `remedy` say what to mend.",
     429: "The key has as many unfinished jobs as it may have.",
     503: "Try again after `Retry-After` seconds.",
     507: "The disk, or the key's share of it, is full.",
 }
+WAIT = ("Prefer", "`wait=SECONDS`: answer when the job has ended, or after so long.")
+ASKED: dict[tuple[str, str], list[tuple[str, str]]] = {
+    ("post", "/v1/jobs"): [WAIT],
+    ("get", "/v1/jobs/{job_id}"): [WAIT, ("If-None-Match", "The `ETag` that the client has; 304 if it still holds.")],
+    ("get", "/v1/jobs/{job_id}/results/{name}"): [("Range", "`bytes=FIRST-LAST`: this part only.")],
+}
+"""Headers that routes look at besides their parameters."""
 CHANGING = ("post", "put", "patch", "delete")
 
 
@@ -56,22 +65,43 @@ def _document(app: FastAPI) -> dict[str, Any]:
     schemas = components.setdefault("schemas", {})
     spec = JobSpec.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas.update(spec.pop("$defs", {}))
+    schemas.update(answers.SCHEMAS)
     schemas["JobSpec"], schemas["Problem"] = spec, PROBLEM
+    for name in ("HTTPValidationError", "ValidationError"):  # problems take their place
+        schemas.pop(name, None)
+    _say_that_servers_read_uploads(schemas)
     components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     for path, operations in schema["paths"].items():
         for method, operation in operations.items():
+            for name, text in ASKED.get((method, path), []):
+                header = {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
+                operation.setdefault("parameters", []).append(header)
+            answers.describe(method, path, operation["responses"])
             for status in _expected(path, method):
                 operation["responses"][str(status)] = _problem(MEANINGS[status])
             operation["responses"]["default"] = _problem("A problem.")
-            if path.startswith("/v1/"):
-                operation["security"] = [{"key": []}, {}]
+            if path.startswith("/v1/") and app.state.settings.keys is not None:
+                operation["security"] = [{"key": []}]
     return schema
+
+
+def _say_that_servers_read_uploads(schemas: dict[str, Any]) -> None:
+    """A file is a path or an upload; over HTTP only the second."""
+    for name in ("File", "Input"):
+        file = schemas[name]["properties"]
+        file["path"] = {"type": "null", "description": "For the command line; a server reads uploads only."}
+        file["upload"] = {"type": "string", "pattern": UPLOAD_ID, "description": "Id of an upload."}
+        schemas[name]["required"] = ["upload"]
 
 
 def _expected(path: str, method: str) -> list[int]:
     if not path.startswith("/v1/"):
         return [503] if path == "/readyz" else []
     found = [401, 422]
+    if path.endswith("{name}"):
+        found.append(416)
+    if path.endswith("/events"):
+        found.append(503)
     if "{" in path:
         found += [404, 410]
     if method in CHANGING or path.endswith("/results") or path.endswith("{name}"):

@@ -22,6 +22,7 @@ FRESH_S = 1.0
 """The queue is looked at as often, however many ask."""
 STALE_S = 5.0
 """What was seen so long ago is not told any more."""
+DEVICES = ("cpu", "gpu")
 
 
 def seconds(record: Record) -> float | None:
@@ -37,6 +38,21 @@ class _View:
     rates: dict[str, float] = field(default_factory=dict)
     ahead: dict[str, int] = field(default_factory=dict)
     starts: dict[str, float | None] = field(default_factory=dict)
+
+    def add(self, records: list[Record], waiting: list[str]) -> None:
+        """Work out the queue of one device, `waiting` being the messages in it, the next one first."""
+        queued = {r.id: r for r in records if r.state == "queued"}
+        running = [r for r in records if r.state in ("running", "cancelling")]
+        now = datetime.now(UTC)
+        left = [_remaining(r, _expected(r, self.rates), now) for r in running]
+        busy = None if None in left else sum(s for s in left if s is not None)
+        at_once = max(1, len(running))  # as many as are computed now
+        # What was cancelled, or came twice, is dropped when its turn comes, and takes no time.
+        for place, record in enumerate(queued[job_id] for job_id in waiting if job_id in queued):
+            self.ahead[record.id] = place
+            self.starts[record.id] = None if busy is None else busy / at_once
+            expected = _expected(record, self.rates)
+            busy = None if busy is None or expected is None else busy + expected
 
 
 class Outlook:
@@ -59,21 +75,22 @@ class Outlook:
         """``queue_position`` (jobs before it) and ``estimate`` (seconds) of an unfinished job."""
         if record.terminal:
             return {"queue_position": None, "estimate": None}
-        age = time.monotonic() - self._view.at
-        if age > FRESH_S and self._lock.acquire(blocking=False):
-            if age > STALE_S:
-                self._refresh()
-            else:  # many ask: nobody waits for the look, which may take its time
-                self._refresh_soon()
+        if self._age() > STALE_S:
+            with self._lock:  # one looks, and the others see what it saw
+                if self._age() > STALE_S:
+                    self._view = self._look()
+        elif self._age() > FRESH_S and self._lock.acquire(blocking=False):
+            self._refresh_soon()  # many ask: nobody waits for the look, which may take its time
         view = self._view
-        if time.monotonic() - view.at > STALE_S:
-            view = _View()  # somebody else is looking
         start, duration = view.starts.get(record.id), _expected(record, view.rates)
         if record.state != "queued":
             start = 0.0
         known = start is not None or duration is not None
         estimate = {"start_s": _rounded(start), "duration_s": _rounded(duration)} if known else None
         return {"queue_position": view.ahead.get(record.id), "estimate": estimate}
+
+    def _age(self) -> float:
+        return time.monotonic() - self._view.at
 
     def _refresh_soon(self) -> None:
         try:
@@ -89,25 +106,15 @@ class Outlook:
             self._lock.release()
 
     def _look(self) -> _View:
-        records = self.index.records()
-        rates = _rates(records)
         try:
-            ahead = {job_id: place - 1 for job_id, place in tasks.positions(self.redis_url).items()}
+            waiting = {device: tasks.waiting(self.redis_url, device) for device in DEVICES}
         except RedisError:
-            ahead = {}  # nothing is known of the queue, which is said so
-        running = [r for r in records if r.state in ("running", "cancelling")]
-        now = datetime.now(UTC)
-        queued = {r.id: _expected(r, rates) for r in records if r.state == "queued"}
-        left = [_remaining(r, _expected(r, rates), now) for r in running]
-        busy = None if None in left else sum(s for s in left if s is not None)
-        starts: dict[str, float | None] = {}
-        at_once = max(1, len(running))  # as many as are computed now
-        for job_id in sorted(ahead, key=ahead.__getitem__):
-            starts[job_id] = None if busy is None else busy / at_once
-            if job_id in queued:  # a cancelled one takes no time
-                expected = queued[job_id]
-                busy = None if busy is None or expected is None else busy + expected
-        return _View(time.monotonic(), rates, ahead, starts)
+            waiting = {}  # nothing is known of the queue, which is said so
+        records = self.index.records()
+        view = _View(time.monotonic(), _rates(records))
+        for device, ids in waiting.items():
+            view.add([r for r in records if r.device == device], ids)
+        return view
 
 
 def _remaining(record: Record, expected: float | None, now: datetime) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from contextvars import ContextVar
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -12,13 +11,12 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from operators.errors import ReconError
+from operators.errors import ReconError, StorageFull
+from workers.logs import request_id
 from workers.refusals import Refusal
 
 log = logging.getLogger("recon.api")
 TYPE = "https://diffusion-recon.invalid/problems/"
-request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""Of the request being answered."""
 
 
 def problem(status: int, code: str, detail: str, headers: dict[str, str] | None = None, **more: Any) -> JSONResponse:
@@ -51,6 +49,14 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(ReconError)
     async def of_ours(request: Request, error: ReconError) -> JSONResponse:
         return of(request, error)
+
+    @app.exception_handler(OSError)
+    async def of_the_disk(request: Request, error: OSError) -> JSONResponse:
+        full = StorageFull.of(error)
+        if full is None:
+            raise error
+        log.error("%s: %s", request.url.path, error)
+        return of(request, full)
 
     @app.exception_handler(RequestValidationError)
     async def of_request(request: Request, error: RequestValidationError) -> JSONResponse:

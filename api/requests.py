@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import secrets
 import time
-from datetime import UTC, datetime
 
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
@@ -17,16 +15,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import problems
 from api.service import Service
+from recon.job import UPLOAD_ID
+from workers import logs
 from workers.refusals import Unauthorized
 
 access = logging.getLogger("recon.access")
 log = logging.getLogger("recon.api")
 OPEN = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc")
 """Paths that need no key; a new one needs one unless it is listed here."""
+_JOB = re.compile(rf"/v1/jobs/({UPLOAD_ID.strip('^$')})(?:/.*)?")
 
 
 class Requests:
-    """Gives each request an id, answers what nothing else answered, and writes one JSON line to the log."""
+    """Gives each request an id, answers what nothing else answered, and writes one line to the log."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self.app, self.service = app, service
@@ -38,14 +39,19 @@ class Requests:
             return
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", given) else secrets.token_hex(8)
-        problems.request_id.set(request_id)
+        logs.request_id.set(request_id)
+        logs.job_id.set(_job(scope["path"]))
         begun, status = time.monotonic(), 0
 
         async def tagged(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                made = _job(headers.get("location", ""))
+                if made is not None:
+                    logs.job_id.set(made)
             await send(message)
 
         try:
@@ -53,20 +59,18 @@ class Requests:
         except ClientDisconnect:
             status = status or 499  # nobody is there to be answered
         except Exception:
-            log.exception("unexpected error on %s, request %s", scope["path"], request_id)
+            log.exception("unexpected error on %s", scope["path"])
             if status:
                 raise
             answer = problems.problem(500, "internal", "unexpected error; the server's log has the details")
             await answer(scope, receive, tagged)
         finally:
-            self._record(scope, request_id, status, begun)
+            self._record(scope, status, begun)
 
-    def _record(self, scope: Scope, request_id: str, status: int, begun: float) -> None:
+    def _record(self, scope: Scope, status: int, begun: float) -> None:
         self.service.answers[status] += 1
         key = scope.get("state", {}).get("key")
-        line = {
-            "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "request_id": request_id,
+        fields = {
             "method": scope["method"],
             "path": scope["path"],
             "status": status,
@@ -74,7 +78,13 @@ class Requests:
             "client": scope["client"][0] if scope.get("client") else None,
             "key": key.name if key else None,
         }
-        access.info("%s", json.dumps(line))
+        access.info("%s %s %s", scope["method"], scope["path"], status, extra={"fields": fields})
+
+
+def _job(path: str) -> str | None:
+    """Id of the job that an address is of."""
+    found = _JOB.fullmatch(path)
+    return found[1] if found else None
 
 
 class Access:

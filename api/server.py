@@ -1,8 +1,7 @@
-"""Running the application: sockets, logs, and connections whose other end stopped reading."""
+"""Running the application: sockets, and connections whose other end stopped reading."""
 
 from __future__ import annotations
 
-import logging
 import socket
 
 import uvicorn
@@ -14,8 +13,14 @@ STALLED_MS = 120_000
 
 def run(app: FastAPI, host: str, port: int) -> None:
     """Serve until interrupted; raises SystemExit if the address cannot be had."""
-    _log_requests()
-    config = uvicorn.Config(app, host=host, port=port, log_level="info", access_log=False, timeout_graceful_shutdown=10)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_config=None,  # what uvicorn has to say goes where everything else goes
+        access_log=False,
+        timeout_graceful_shutdown=10,
+    )
     listening = config.bind_socket()
     # asyncio sets this only on sockets that name their protocol. Without it the body of a short answer waits some
     # 40 ms for the client to acknowledge the header.
@@ -23,13 +28,3 @@ def run(app: FastAPI, host: str, port: int) -> None:
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # accepted connections inherit it
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_MS)
     uvicorn.Server(config).run(sockets=[listening])
-
-
-def _log_requests() -> None:
-    """One JSON line a request on standard error, beside the warnings of everything else."""
-    lines = logging.StreamHandler()
-    lines.setFormatter(logging.Formatter("%(message)s"))
-    access = logging.getLogger("recon.access")
-    access.addHandler(lines)
-    access.setLevel(logging.INFO)
-    access.propagate = False

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from fastapi import Request
 
+from api.durations import Durations
 from api.outlook import Outlook
 from operators.errors import NotFound
 from workers import retention
@@ -30,6 +31,7 @@ class Service:
     keys: KeyRing | None
     answers: Counter[int] = field(default_factory=Counter)
     """Requests by status."""
+    durations: Durations = field(default_factory=Durations)
 
     @classmethod
     def of(cls, settings: Settings) -> Service:

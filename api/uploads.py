@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import re
 import shutil
+from typing import IO
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -13,10 +14,9 @@ from starlette.concurrency import run_in_threadpool
 
 from api.bodies import chunks
 from api.service import Service, key_of, owns, service
-from operators.errors import InputError, NotFound, ResourceLimit
-from workers import partial, retention
+from operators.errors import InputError, NotFound, ResourceLimit, StorageFull
+from workers import arrival, partial, retention
 from workers.keys import Key
-from workers.refusals import StorageFull
 from workers.settings import Settings
 
 router = APIRouter(tags=["uploads"])
@@ -24,8 +24,19 @@ SHA256, LENGTH, OFFSET = "X-Checksum-SHA256", "Upload-Length", "Upload-Offset"
 BODY = {"required": True, "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
 
 
-def _header(name: str, description: str) -> dict[str, object]:
-    return {"name": name, "in": "header", "description": description, "schema": {"type": "string"}}
+def _header(name: str, pattern: str, description: str) -> dict[str, object]:
+    schema = {"type": "string", "pattern": pattern}
+    return {"name": name, "in": "header", "description": description, "schema": schema}
+
+
+BEGINNING = [
+    _header(SHA256, "^[0-9a-fA-F]{64}$", "Of the file; it is verified."),
+    _header(
+        LENGTH,
+        "^0{0,16}[1-9][0-9]{0,17}$",
+        "Bytes of a file that will be sent in pieces, with PATCH; the body is then empty.",
+    ),
+]
 
 
 @router.post(
@@ -33,13 +44,12 @@ def _header(name: str, description: str) -> dict[str, object]:
     status_code=201,
     openapi_extra={
         "requestBody": {**BODY, "required": False},
-        "parameters": [
-            _header(SHA256, "Of the file; it is verified."),
-            _header(LENGTH, "Bytes of a file that will be sent in pieces, with PATCH; the body is then empty."),
-        ],
+        "parameters": BEGINNING,
     },
 )
-@router.put("/v1/uploads", status_code=201, openapi_extra={"requestBody": BODY})
+@router.put(
+    "/v1/uploads", status_code=201, openapi_extra={"requestBody": {**BODY, "required": False}, "parameters": BEGINNING}
+)
 async def upload(request: Request) -> JSONResponse:
     """Store the request's body; or, with ``Upload-Length``, begin an upload that arrives in pieces."""
     found, key = service(request), key_of(request)
@@ -47,21 +57,19 @@ async def upload(request: Request) -> JSONResponse:
     if LENGTH in request.headers:
         return await run_in_threadpool(_begin, found, key, request.headers[LENGTH], expected)
     announced = request.headers.get("content-length", "")
-    if announced.isdigit():
-        await run_in_threadpool(found.usage.check, key, int(announced))
-    room = await run_in_threadpool(found.usage.room, key)
     digest, size = hashlib.sha256(), 0
-    if announced.isdigit():
-        check_room(found.settings, int(announced), int(announced))
-    with found.store.new_upload() as (upload_id, path):
+    with found.usage.one_more_upload(key) as arriving, arrival.receiving(found.store) as (upload_id, path):
+        if announced.isdigit():
+            await run_in_threadpool(arriving.keep, int(announced), whole=True)
+            check_room(found.settings, int(announced), int(announced))
         with path.open("wb") as stream:
             async for chunk in chunks(request):
                 size += len(chunk)
                 check_room(found.settings, size, len(chunk))
-                if room is not None and size > room:
-                    await run_in_threadpool(found.usage.check, key, size)
+                if size > arriving.kept:
+                    await run_in_threadpool(arriving.keep, size, whole=False)
                 digest.update(chunk)
-                await asyncio.to_thread(stream.write, chunk)
+                await asyncio.to_thread(_write, stream, chunk)
         if size == 0:
             raise InputError("the body is empty", field="body", remedy="send the file as the request's body")
         if announced.isdigit() and int(announced) != size:
@@ -69,7 +77,7 @@ async def upload(request: Request) -> JSONResponse:
         if expected not in (None, digest.hexdigest()):
             raise InputError(f"sha256 {digest.hexdigest()} arrived, {expected} was announced", field=SHA256)
         owner = key.name if key else None
-        meta = await asyncio.to_thread(found.store.publish_upload, upload_id, path, digest.hexdigest(), owner)
+        meta = await asyncio.to_thread(arrival.publish, found.store, upload_id, path, digest.hexdigest(), owner)
     return JSONResponse(meta, 201, headers={"Location": f"/v1/uploads/{upload_id}"})
 
 
@@ -78,8 +86,9 @@ def _begin(found: Service, key: Key | None, announced: str, expected: str | None
     if length == 0:
         raise InputError("an upload has at least one byte", field=LENGTH)
     check_room(found.settings, length, length)
-    found.usage.check(key, length)
-    begun = partial.create(found.store, length, expected, key.name if key else None)
+    with found.usage.one_more_upload(key) as arriving:
+        arriving.keep(length, whole=True)
+        begun = partial.create(found.store, length, expected, key.name if key else None)
     headers = {"Location": f"/v1/uploads/{begun.id}", OFFSET: "0", LENGTH: str(length)}
     return JSONResponse({"id": begun.id, "bytes": length, "complete": False}, 201, headers=headers)
 
@@ -91,7 +100,7 @@ def progress(request: Request, upload_id: str) -> Response:
     try:
         here = _unfinished(found, key, upload_id)
         offset, length, whole = partial.offset(found.store, here), here.length, "?0"
-    except (NotFound, FileNotFoundError):
+    except NotFound:
         offset = length = int(str(found.upload(key, upload_id)["bytes"]))
         whole = "?1"
     headers = {OFFSET: str(offset), LENGTH: str(length), "Upload-Complete": whole, "Cache-Control": "no-store"}
@@ -100,8 +109,13 @@ def progress(request: Request, upload_id: str) -> Response:
 
 @router.get("/v1/uploads/{upload_id}")
 def describe(request: Request, upload_id: str) -> dict[str, object]:
-    """Bytes, sha256 and time of a complete upload."""
-    return service(request).upload(key_of(request), upload_id)
+    """Bytes, sha256 and time of a complete upload; of one whose pieces are still coming, that it is not complete."""
+    found, key = service(request), key_of(request)
+    try:
+        here = _unfinished(found, key, upload_id)
+    except NotFound:
+        return found.upload(key, upload_id)
+    return {"id": here.id, "bytes": here.length, "complete": False}
 
 
 @router.patch(
@@ -109,7 +123,9 @@ def describe(request: Request, upload_id: str) -> dict[str, object]:
     responses={204: {"description": "The piece is stored, more are to come."}},
     openapi_extra={
         "requestBody": BODY,
-        "parameters": [{**_header(OFFSET, "Where the piece begins; what HEAD says."), "required": True}],
+        "parameters": [
+            {**_header(OFFSET, "^[0-9]{1,18}$", "Where the piece begins; what HEAD says."), "required": True}
+        ],
     },
 )
 async def append(request: Request, upload_id: str) -> Response:
@@ -123,8 +139,7 @@ async def append(request: Request, upload_id: str) -> Response:
             if at > here.length:
                 raise ResourceLimit(f"{at} bytes, {here.length} were announced", field="body")
             check_room(found.settings, at, len(chunk))
-            await asyncio.to_thread(stream.write, chunk)
-        stream.flush()
+            await asyncio.to_thread(_write, stream, chunk)
         if at == here.length:
             return JSONResponse(await asyncio.to_thread(partial.complete, found.store, here))
     return Response(status_code=204, headers={OFFSET: str(at), LENGTH: str(here.length)})
@@ -143,6 +158,12 @@ def delete(request: Request, upload_id: str) -> Response:
     else:
         retention.delete(found.store, "uploads", partial.folder(found.store, here.id), owner, reason)
     return Response(status_code=204)
+
+
+def _write(stream: IO[bytes], chunk: bytes) -> None:
+    """At once, so that the file's time tells whether somebody is sending."""
+    stream.write(chunk)
+    stream.flush()
 
 
 def _unfinished(found: Service, key: Key | None, upload_id: str) -> partial.Partial:

@@ -7,6 +7,7 @@
     |   +-- GeometryError     the acquisition geometry contradicts the data or itself
     +-- ResourceLimit         larger than this installation accepts
     +-- BackendUnavailable    a GPU, Redis or a package is missing
+    +-- StorageFull           the disk, or a key's share of it, takes no more
     +-- NotFound              no such job, upload or result
     +-- Conflict              the job's state forbids the request
     +-- Cancelled             somebody asked for it
@@ -15,6 +16,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 
@@ -71,6 +73,23 @@ class BackendUnavailable(ReconError):
     """A GPU, Redis or a package is missing."""
 
     code, status, exit_code = "backend_unavailable", 503, 3
+
+
+class StorageFull(ReconError):
+    """The disk, or a key's share of it, is too full to take more."""
+
+    code, status, exit_code = "storage_full", 507, 3
+
+    @classmethod
+    def of(cls, error: Exception) -> StorageFull | None:
+        """What an error of the operating system means, if that is a full disk; None otherwise."""
+        if not isinstance(error, OSError):
+            return None
+        # NumPy says how much it has written, and not why it stopped.
+        cut_short = error.errno is None and "requested and" in str(error)
+        if not cut_short and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return None
+        return cls("the disk is full", field="disk", remedy="delete what is no longer needed, then try again")
 
 
 class NotFound(ReconError):

@@ -34,10 +34,10 @@ class Server:
 
 
 @contextmanager
-def serving(store: Path, redis_url: str | None = None, **more: Any) -> Iterator[Server]:
-    """Serve on a free port; settings as given, a Redis of its own unless its URL is."""
+def serving(store: Path, redis_url: str | None = None, *, port: int = 0, **more: Any) -> Iterator[Server]:
+    """Serve on a free port unless one is given; settings as given, a Redis of its own unless its URL is."""
     if redis_url is None:
-        with private_redis(store / "redis") as url, serving(store, url, **more) as found:
+        with private_redis(store / "redis") as url, serving(store, url, port=port, **more) as found:
             yield found
         return
     settings = Settings(store, redis_url, **{"max_upload_bytes": 10**8, "min_free_bytes": 0, **more})
@@ -45,7 +45,8 @@ def serving(store: Path, redis_url: str | None = None, **more: Any) -> Iterator[
         app = create_app(settings)
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=1))
         with socket.socket() as listening:
-            listening.bind(("127.0.0.1", 0))
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(("127.0.0.1", port))
             url = f"http://127.0.0.1:{listening.getsockname()[1]}"
             thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
             thread.start()

@@ -7,9 +7,11 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import httpx
@@ -18,7 +20,7 @@ import pytest
 from recon import transfer
 from recon.client import Client
 from tests.serving import Server, job_body, refused, send, serving, sinogram
-from workers import retention
+from workers import keys, retention
 
 
 @pytest.fixture(scope="module")
@@ -143,3 +145,29 @@ def test_a_body_that_does_not_go_on_is_given_up(tmp_path: Path) -> None:
             line.sendall(b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
             assert b" 408 " in line.recv(65536).splitlines()[0]
         assert not list(server.store.uploads.glob(".*"))  # nothing half-received stays
+
+
+@pytest.mark.parametrize("way", ["announced", "unannounced", "pieces"])
+def test_uploads_at_the_same_time_share_a_quota(tmp_path: Path, way: str) -> None:
+    secret, key = keys.make("anna")
+    (tmp_path / "keys.yaml").write_text(f"- {keys.entry(key.model_copy(update={'max_bytes': 5000}))}\n")
+    begun = Barrier(6, timeout=20)
+    sent: dict[str, str] = {"announced": {"Content-Length": "2000"}, "pieces": {"Upload-Length": "2000"}}.get(way, {})
+
+    def halves() -> Iterator[bytes]:
+        yield b"x" * 1000
+        begun.wait()  # all are on their way
+        yield b"x" * 1000
+
+    with serving(tmp_path / "store", keys=tmp_path / "keys.yaml") as server:
+
+        def upload(_: int) -> int:
+            headers = {"Authorization": f"Bearer {secret}", **sent}
+            content = None if way == "pieces" else halves()
+            return server.http.post("/v1/uploads", content=content, headers=headers).status_code
+
+        with ThreadPoolExecutor(6) as pool:
+            found = list(pool.map(upload, range(6)))
+        assert set(found) == {201, 507} and found.count(201) <= 2
+        usage, anna = server.service.usage, key.model_copy(update={"max_bytes": 5000})
+        assert usage.room(anna) == 5000 - 2000 * found.count(201)  # and what was kept for them is free again

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +13,33 @@ import pytest
 import typer
 import yaml
 
+from workers.settings import Settings
+
 ROOT = Path(__file__).parent.parent
 SERVICES: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
 OURS = ("api", "worker-cpu", "worker-gpu")
+
+
+@pytest.fixture
+def check(tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
+    """Hold a text against the schema of the Compose specification."""
+
+    def checked(text: str) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "compose.yaml").write_text(text)
+        command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+        return subprocess.run([*command, str(tmp_path / "compose.yaml")], capture_output=True, text=True)
+
+    return checked
+
+
+def test_the_file_is_what_the_compose_specification_says(
+    check: Callable[[str], subprocess.CompletedProcess[str]],
+) -> None:
+    text = (ROOT / "compose.yaml").read_text()
+    done = check(text)
+    assert done.returncode == 0, done.stdout
+    for right, wrong in (("stop_grace_period:", "grace:"), ("cap_drop:", "cap_dorp:"), (": true", ": [1]")):
+        assert right in text and check(text.replace(right, wrong)).returncode == 1
 
 
 def test_the_services() -> None:
@@ -30,7 +57,7 @@ def test_every_service_is_guarded(name: str) -> None:
     assert service["restart"] == "unless-stopped" and service["stop_grace_period"]
     assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL") and service["healthcheck"]["retries"] > 1
     limits = service["deploy"]["resources"]["limits"]
-    assert limits["memory"] and limits["pids"]
+    assert limits["memory"] and limits["pids"] and limits["cpus"]
     assert not service.get("privileged") and "network_mode" not in service
     assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
 
@@ -52,6 +79,30 @@ def test_our_services_share_store_and_queue(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
+def test_settings_can_be_given_and_default_to_those_of_the_code(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: dict[str, str] = SERVICES[name]["environment"]
+    for variable, value in written.items():
+        choice = re.fullmatch(r"\$\{(\w+):-(.*)\}", value)
+        if choice:
+            assert choice[1] == variable or variable.endswith("_NUM_THREADS")  # the host's has the same name
+            monkeypatch.setenv(variable, choice[2])
+    found = Settings.from_environment()
+    plain = Settings(found.store, found.redis_url, 8 * 2**30, 2**30)
+    assert found == plain
+    if name == "api":
+        for setting in ("RETENTION_DAYS", "UPLOAD_DAYS", "WEBHOOK_SECRET", "WEBHOOK_ALLOW", "IDLE_S", "DEVICES"):
+            assert f"RECON_{setting}" in written
+
+
+def test_a_gpu_worker_gets_a_torch_that_can_use_it() -> None:
+    index = SERVICES["worker-gpu"]["build"]["args"]["TORCH_INDEX"]
+    assert re.search(r"/whl/cu\d+\}$", index)
+    assert SERVICES["worker-gpu"]["image"] != SERVICES["worker-cpu"]["image"]
+    text = (ROOT / "Dockerfile").read_text()
+    assert "ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu" in text and "--extra-index-url ${TORCH_INDEX}" in text
+
+
+@pytest.mark.parametrize("name", OURS)
 def test_commands_are_ones_that_we_have(name: str) -> None:
     from recon.cli.main import app
 
@@ -64,7 +115,7 @@ def test_commands_are_ones_that_we_have(name: str) -> None:
 
 def test_environment_names_are_ones_that_somebody_reads() -> None:
     source = "".join(p.read_text() for package in ("workers", "api", "recon") for p in (ROOT / package).rglob("*.py"))
-    known = set(re.findall(r'"(RECON_[A-Z_]+|REDIS_URL)"', source)) | {"HOME"}
+    known = set(re.findall(r'"(RECON_[A-Z_]+|REDIS_URL)"', source)) | {"HOME", "OMP_NUM_THREADS", "MKL_NUM_THREADS"}
     for name in OURS:
         unknown = set(SERVICES[name]["environment"]) - known
         assert not unknown, f"{name}: {unknown}"

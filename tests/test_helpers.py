@@ -154,6 +154,34 @@ def test_an_idle_worker_helps(tmp_path: Path, url: str, *, killed: bool) -> None
         assert 1 <= report["slabs_by_other_workers"] <= 7
 
 
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
+def test_what_a_worker_had_finished_is_not_computed_again(tmp_path: Path, url: str, how: signal.Signals) -> None:
+    given = spec(tmp_path, 60)
+    run(given, local_files(given), tmp_path / "offline")
+    store = JobStore(tmp_path / "store")
+    job_id = store.create(given).id
+    tasks.enqueue(job_id)
+    env = {"REDIS_URL": url, "RECON_STORE": str(store.root), "OMP_NUM_THREADS": "1"}
+    with running(worker_command(), env, tmp_path / "one.log") as one:
+        until(lambda: len(list(store.work(job_id).glob("slab-*.npy"))) >= 2, 60)
+        if how == signal.SIGTERM:
+            one.terminate()
+            one.wait(20)  # long before the job would be done
+            # Given back: in the queue, and no attempt is counted.
+            assert tasks.waiting(url) == [job_id] and store.record(job_id).attempt == 0
+        else:
+            os.killpg(one.pid, signal.SIGKILL)
+            one.wait(20)
+            tasks.enqueue(job_id)  # as the reconciler does
+        assert store.record(job_id).state == "running"
+    with running(worker_command(), env, tmp_path / "two.log"):
+        until(lambda: store.record(job_id).terminal, 120)
+    record = store.record(job_id)
+    assert record.state == "succeeded" and record.attempt == (1 if how == signal.SIGTERM else 2)
+    assert json.loads((store.output(job_id) / "report.json").read_text())["slabs_resumed"] >= 2
+    assert (store.output(job_id) / "volume.nii.gz").read_bytes() == (tmp_path / "offline/volume.nii.gz").read_bytes()
+
+
 def test_a_helper_that_comes_too_late_does_nothing(tmp_path: Path) -> None:
     store = JobStore(tmp_path / "store")
     job_id = store.create(spec(tmp_path, 3)).id
@@ -222,7 +250,7 @@ def test_a_helper_makes_way_for_jobs_that_wait(tmp_path: Path) -> None:
 
 def test_invitations_are_no_waiting_jobs(url: str) -> None:
     tasks.invite("some-job", "token", 3)
-    assert tasks.waiting(url) == [] and tasks.positions(url) == {}
+    assert tasks.waiting(url) == []
 
 
 def test_without_redis_nobody_is_invited_and_the_job_goes_on(caplog: pytest.LogCaptureFixture) -> None:

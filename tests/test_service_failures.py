@@ -74,17 +74,6 @@ def test_a_job_that_kills_its_worker_is_given_up(tmp_path: Path, ct_file: Path) 
     assert record.state == "failed" and record.error is not None and record.error["code"] == "worker_lost"
 
 
-def test_an_orderly_stop_is_no_failed_attempt(tmp_path: Path, ct_file: Path) -> None:
-    store = JobStore(tmp_path / "store")
-    job = store.create(quick(ct_file))
-    store.move(job.id, "running")
-    with store.running_lock(job.id):
-        store.forgive_attempts()
-        assert store.record(job.id).attempt == 1  # still computed elsewhere
-    store.forgive_attempts()
-    assert store.record(job.id).attempt == 0 and store.record(job.id).state == "running"
-
-
 def test_a_damaged_job_folder_does_not_hide_the_others(tmp_path: Path, ct_file: Path) -> None:
     store = JobStore(tmp_path / "store")
     job, broken = store.create(quick(ct_file)), store.create(quick(ct_file))

@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 
 from celery import Celery
-from celery.signals import worker_process_init
+from celery.signals import celeryd_init, setup_logging, task_postrun, task_prerun, worker_process_init
 
+from workers import logs
 from workers.settings import Settings
 
 log = logging.getLogger("recon.worker")
@@ -44,7 +45,6 @@ def make_app(settings: Settings) -> Celery:
         task_reject_on_worker_lost=False,  # the reconciler requeues, and counts the attempts
         worker_prefetch_multiplier=1,
         worker_concurrency=1,
-        worker_hijack_root_logger=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # a Redis that is away for a day ends no worker
@@ -56,12 +56,34 @@ def make_app(settings: Settings) -> Celery:
             "socket_connect_timeout": 5,
             "socket_keepalive": not settings.redis_url.startswith("redis+socket"),
             "health_check_interval": 25,
+            # A submission is refused soon when Redis is away; a worker's own loop has broker_connection_max_retries.
+            "max_retries": 1,
+            "interval_start": 0.2,
         },
     )
     return app
 
 
 app = make_app(Settings.from_environment())
+
+
+@celeryd_init.connect  # type: ignore[untyped-decorator]
+@setup_logging.connect  # type: ignore[untyped-decorator]
+def log_as_the_api_does(**_: object) -> None:
+    """Before Celery has anything to say; it leaves logging alone where the second signal is heard."""
+    logs.install()
+
+
+@task_prerun.connect  # type: ignore[untyped-decorator]
+def name_the_job(args: list[str], **_: object) -> None:
+    """Lines that a computation logs say which job it is of: the first argument of every task."""
+    logs.job_id.set(args[0])
+
+
+@task_postrun.connect  # type: ignore[untyped-decorator]
+def forget_the_job(**_: object) -> None:
+    """What is logged between two jobs is of neither."""
+    logs.job_id.set(None)
 
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from operators.errors import Cancelled, NotFound, ReconError
 from operators.interrupt import interruptible
 from recon import prepare, slabs
+from workers import stopping
 from workers.store import JobStore
 
 ASK_EVERY_S = 0.2
@@ -49,10 +50,13 @@ def assist(store: JobStore, job_id: str, token: str, others_wait: Callable[[], b
         return shelf.wanted()
     except (Cancelled, NotFound):
         log.info("job %s needs no help any more", job_id)
+    except stopping.GivenBack:
+        log.info("helping with job %s ends, this worker is stopping", job_id)
+        return True
     except (ReconError, MemoryError) as error:
         # Whoever runs the job meets the same and records it, or gets along without help.
         log.warning("helping with job %s failed: %s", job_id, error)
-    except FileNotFoundError:  # the shelf, which goes before the job's state says that it is done
+    except FileNotFoundError:  # the shelf, which may go before we have asked for the job's state
         log.info("job %s ended meanwhile", job_id)
     return False
 
@@ -74,5 +78,6 @@ class _Attempt:
         now = time.monotonic()
         if now - self._asked >= ASK_EVERY_S:
             self._asked = now
+            stopping.ask()
             if not self.lasts():
                 raise Cancelled("the attempt is over")

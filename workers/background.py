@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 
 log = logging.getLogger("recon.background")
 
@@ -29,7 +30,8 @@ class Background:
         self.name, self.work, self.every_s = name, work, every_s
         self._at_once = at_once
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
+        # In the context of whoever makes it, so that its log lines name the same job.
+        self._thread = threading.Thread(target=copy_context().run, args=(self._loop,), name=name, daemon=True)
 
     def start(self) -> None:
         """Start the thread."""

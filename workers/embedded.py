@@ -19,7 +19,6 @@ import redis
 
 from operators.errors import BackendUnavailable, Conflict
 from recon.backends import redis_server
-from workers.store import JobStore
 
 STARTUP_S = 20.0
 STOP_S = 20.0
@@ -138,7 +137,7 @@ def kept_running(command: list[str], env: dict[str, str], log: Path) -> Iterator
 def worker_command(concurrency: int = 1, device: str = "cpu") -> list[str]:
     """Command line of a worker of this installation, for the queues of ``cpu`` or ``gpu``."""
     return [
-        sys.executable, "-m", "celery", "-A", "workers.app", "worker", "--pool", "prefork",
+        sys.executable, "-m", "celery", "--quiet", "-A", "workers.app", "worker", "--pool", "prefork",
         "--concurrency", str(concurrency), "--loglevel", "INFO", "--without-gossip", "--without-mingle",
         "--queues", ",".join(f"{device}{ending}" for ending in (".high", "", ".low")),
     ]  # fmt: skip
@@ -151,8 +150,5 @@ def redis_and_worker(store: Path) -> Iterator[str]:
     with private_redis(store / "redis") as url:
         env = {"REDIS_URL": url, "RECON_STORE": str(store)}
         os.environ.update(env)
-        try:
-            with kept_running(worker_command(), env, store / "worker.log"):
-                yield url
-        finally:
-            JobStore(store).forgive_attempts()
+        with kept_running(worker_command(), env, store / "worker.log"):
+            yield url

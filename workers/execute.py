@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 
-from operators.errors import Cancelled, Conflict, NotFound, ReconError
+from operators.errors import Cancelled, Conflict, NotFound, ReconError, StorageFull
 from operators.interrupt import interruptible
 from recon.prepare import JobProgress
 from recon.reconstruct import run
-from workers import tasks
+from workers import stopping, tasks
 from workers.attempts import MAX_ATTEMPTS, cancel_lost, fail_lost
 from workers.background import every
 from workers.events import log_kept
@@ -23,11 +25,13 @@ REPORT_EVERY_S = 0.5
 ASK_EVERY_S = 0.2
 CANCEL_S = 1.2
 """A computation that has not heard of a cancellation after this is cancelled without it; what it then does is lost."""
+DEAF_S = 60.0
+"""A computation that has not come back after so much longer is taken to hang, and its process ended."""
 log = logging.getLogger("recon.worker")
 
 
 def execute(store: JobStore, job_id: str, redis_url: str | None = None) -> None:
-    """Compute one job. Whatever happens short of the process dying ends in a final state.
+    """Compute one job. Whatever happens short of the process dying or the worker stopping ends in a final state.
 
     Delivered twice, the second finds the run lock or the lease taken, or the job finished, and does nothing.
 
@@ -35,6 +39,11 @@ def execute(store: JobStore, job_id: str, redis_url: str | None = None) -> None:
     ----------
     redis_url
         Where the lease is kept; None goes without.
+
+    Raises
+    ------
+    workers.stopping.GivenBack
+        If the worker is stopping: the attempt does not count, and the job is to be queued again.
     """
     with store.running_lock(job_id) as mine:
         if not mine:
@@ -89,6 +98,9 @@ def _compute(store: JobStore, record: Record, reporter: _Reporter, invite: Calla
         store.publish(job_id, str(record.token), finished)
     except Cancelled:
         end("cancelled")
+    except stopping.GivenBack:
+        store.report_progress(job_id, holder=record.token, attempt=record.attempt - 1, stage="given back")
+        raise
     except (Conflict, NotFound) as error:
         if store.record(job_id).token != record.token:
             raise
@@ -100,6 +112,12 @@ def _compute(store: JobStore, record: Record, reporter: _Reporter, invite: Calla
     except MemoryError:
         end("failed", error={"code": "out_of_memory", "message": "the job needs more memory"})
     except Exception as error:
+        full = StorageFull.of(error)
+        if full is not None:
+            log.warning("job %s failed: %s", job_id, error)
+            shutil.rmtree(store.attempt(record), ignore_errors=True)  # makes room for saying so
+            end("failed", error=full.as_dict())
+            return
         log.exception("job %s failed unexpectedly", job_id)
         message = f"unexpected {type(error).__name__}; the worker's log has the details"
         end("failed", error={"code": "internal", "message": message})
@@ -135,6 +153,7 @@ class _Reporter:
             self.asked = now
             if self.store.cancel_requested(self.job_id):
                 raise Cancelled("cancelled by request")
+            stopping.ask()
 
     def watch(self) -> None:
         """Called in a thread: cancel the job even while the computation is deaf, as in one long read or write."""
@@ -144,6 +163,9 @@ class _Reporter:
         self.cancelled_at = self.cancelled_at or now
         if now - self.cancelled_at < CANCEL_S:
             return
+        if now - self.cancelled_at > CANCEL_S + DEAF_S:
+            log.error("job %s was cancelled and its computation hangs, ending the process", self.job_id)
+            os._exit(1)  # the worker starts another
         try:
             self.store.move(self.job_id, "cancelled", holder=self.token)
         except (Conflict, NotFound):

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,12 +20,13 @@ from typing import IO, Any
 from operators.errors import Conflict, InputError, NotFound
 from recon.disk import try_lock
 from recon.job import UPLOAD_ID
-from workers import files
+from workers import arrival, files, leftovers
 from workers.refusals import InProgress
 from workers.store import JobStore, new_id, timestamp
 
 KEPT_H = 24.0
 """Hours without a new piece after which an unfinished upload is deleted."""
+log = logging.getLogger("recon.store")
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,15 @@ def find(store: JobStore, upload_id: str) -> Partial:
             raise FileNotFoundError
         return Partial(**json.loads((folder(store, upload_id) / "partial.json").read_text()))
     except FileNotFoundError as error:
-        raise NotFound(f"there is no upload {upload_id!r}", field="id", remedy="begin a new one") from error
+        raise _absent(upload_id) from error
 
 
 def offset(store: JobStore, partial: Partial) -> int:
-    """Bytes that have arrived."""
-    return (folder(store, partial.id) / "data").stat().st_size
+    """Bytes that have arrived; raises `NotFound` if the upload was completed or deleted meanwhile."""
+    try:
+        return _data(folder(store, partial.id)).stat().st_size
+    except FileNotFoundError as error:
+        raise _absent(partial.id) from error
 
 
 @contextmanager
@@ -74,9 +79,15 @@ def appending(store: JobStore, partial: Partial, at: int) -> Iterator[IO[bytes]]
         If `at` is not where the upload is.
     InProgress
         If another piece is arriving.
+    NotFound
+        If the upload was completed or deleted meanwhile.
     """
     place = folder(store, partial.id)
-    with try_lock(place / "lock") as free:
+    with ExitStack() as held:
+        try:
+            free = held.enter_context(try_lock(place / "lock"))
+        except FileNotFoundError as error:
+            raise _absent(partial.id) from error
         if not free:
             raise InProgress("another piece of this upload is arriving", field="Upload-Offset")
         present = offset(store, partial)
@@ -86,7 +97,7 @@ def appending(store: JobStore, partial: Partial, at: int) -> Iterator[IO[bytes]]
                 field="Upload-Offset",
                 remedy="ask with HEAD where to go on",
             )
-        with (place / "data").open("ab") as stream:
+        with _data(place).open("ab") as stream:
             yield stream
 
 
@@ -99,33 +110,48 @@ def complete(store: JobStore, partial: Partial) -> dict[str, Any]:
         If its sha256 is not the one announced.
     """
     place = folder(store, partial.id)
-    with (place / "data").open("rb") as stream:
+    received = _data(place)
+    with received.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if partial.sha256 not in (None, digest):
-        shutil.rmtree(place)
+        hidden = place.rename(place.with_name(leftovers.GONE + place.name))
+        shutil.rmtree(hidden, ignore_errors=True)
         raise InputError(
             f"sha256 {digest} arrived, {partial.sha256} was announced",
             field="X-Checksum-SHA256",
             remedy="upload the file again from its start",
         )
-    return store.publish_upload(partial.id, place / "data", digest, owner=partial.owner)
+    return arrival.publish(store, partial.id, received, digest, owner=partial.owner)
 
 
 def reserved(store: JobStore) -> list[Partial]:
-    """All unfinished uploads."""
+    """All unfinished uploads; a folder that cannot be read is logged and left out."""
     found = []
     for path in _root(store).glob("[!.]*"):
         try:
             found.append(find(store, path.name))
         except NotFound:
             continue  # completed meanwhile
+        except (OSError, ValueError, TypeError) as error:
+            log.error("%s is no readable upload: %s", path, error)
     return found
 
 
-def expired(store: JobStore, now: datetime) -> list[Partial]:
-    """Unfinished uploads whose last piece is old."""
-    old = now - timedelta(hours=KEPT_H)
-    return [p for p in reserved(store) if (folder(store, p.id) / "data").stat().st_mtime < old.timestamp()]
+def expired(store: JobStore, now: datetime) -> list[tuple[str, str | None]]:
+    """Ids of unfinished uploads whose last piece is old, each with its owner, unknown where it cannot be read."""
+    old = (now - timedelta(hours=KEPT_H)).timestamp()
+    owners = {p.id: p.owner for p in reserved(store)}
+    aged = [path.name for path in _root(store).glob("[!.]*") if leftovers.newest(path) < old]
+    return [(upload_id, owners.get(upload_id)) for upload_id in aged]
+
+
+def _data(place: Path) -> Path:
+    """The file that grows; it has its ending already if the process died while it published the upload."""
+    return next(iter(place.glob("data*")), place / "data")
+
+
+def _absent(upload_id: str) -> NotFound:
+    return NotFound(f"there is no upload {upload_id!r}", field="id", remedy="begin a new one")
 
 
 def _root(store: JobStore) -> Path:

@@ -9,6 +9,7 @@ import redis
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from recon.disk import try_lock
 from workers import lease, tasks
 from workers.attempts import MAX_ATTEMPTS, cancel_lost, fail_lost
 from workers.index import JobIndex
@@ -20,12 +21,11 @@ PATIENCE_S = 10.0
 """A queued job that has been out of the queue for so long is lost: by Redis, or by a worker that died early."""
 GRACE_S = 2 * lease.BEAT_S
 """A running job without a lease for so long has no worker: one that lives would have made the lease again."""
-LOCK, LOCK_S = "recon:reconciling", 60
 log = logging.getLogger("recon.reconcile")
 
 
 class Reconciler:
-    """Requeues lost jobs, in the background of every API process; a lock in Redis lets one do so at a time.
+    """Requeues lost jobs, in the background of every API process; a lock file lets one do so at a time.
 
     Whatever is queued twice all the same is dropped by the worker that gets it second.
     """
@@ -40,7 +40,6 @@ class Reconciler:
         """One round; the first one, after a start of the service, does not wait for jobs to turn up."""
         try:
             self.reconcile(starting=self._starting)
-            self._starting = False
         except (OperationalError, RedisError) as error:
             log.warning("Redis is away, trying again: %s", error)
 
@@ -49,13 +48,14 @@ class Reconciler:
 
         Raises `redis.exceptions.RedisError` or `kombu.exceptions.OperationalError` when Redis is away.
         """
-        with lease.connect(self.settings.redis_url) as client:
-            if not client.set(LOCK, lease.HERE, nx=True, ex=LOCK_S):
+        # Not a lock in Redis, which would outlive a process that was killed.
+        with try_lock(self.store.root / "reconcile.lock") as mine:
+            if not mine:
                 return []  # another process is at it
-            try:
-                return self._pass(client, starting=starting)
-            finally:
-                client.delete(LOCK)
+            with lease.connect(self.settings.redis_url) as client:
+                requeued = self._pass(client, starting=starting)
+            self._starting = False
+            return requeued
 
     def _pass(self, client: redis.Redis, *, starting: bool) -> list[str]:
         waiting = set(tasks.waiting(self.settings.redis_url))

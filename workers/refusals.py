@@ -39,12 +39,6 @@ class TooManyJobs(Refusal):
     headers = {"Retry-After": "30"}  # noqa: RUF012
 
 
-class StorageFull(Refusal):
-    """The disk, or a key's share of it, is too full to take more."""
-
-    code, status = "storage_full", 507
-
-
 class Stalled(Refusal):
     """The request did not go on."""
 

@@ -19,11 +19,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from operators.errors import Conflict, NotFound
+from operators.errors import Conflict, NotFound, StorageFull
 from recon.disk import sync
 from recon.job import UPLOAD_ID
-from workers import files, idempotency, partial
+from workers import files, idempotency, leftovers, partial
 from workers.index import JobIndex
+from workers.leftovers import goes_on
 from workers.settings import Settings
 from workers.store import JobStore, Record, timestamp
 
@@ -63,7 +64,7 @@ def purge_job(store: JobStore, record: Record, reason: str) -> None:
     """
     if not record.terminal:
         raise Conflict(f"job {record.id} is {record.state}", field="state", remedy="cancel it first, purge it then")
-    delete(store, "jobs", store.folder(record.id), record.owner, reason)
+    delete(store, "jobs", store.jobs / record.id, record.owner, reason)
 
 
 def delete_upload(index: JobIndex, upload_id: str, owner: str | None, reason: str) -> None:
@@ -75,14 +76,33 @@ def delete_upload(index: JobIndex, upload_id: str, owner: str | None, reason: st
 
 
 def delete(store: JobStore, kind: Kind, folder: Path, owner: str | None, reason: str) -> None:
-    """Delete a job's or an upload's folder: first the note, then out of sight at once, then the bytes."""
-    notes = store.root / "gone" / kind
-    notes.mkdir(parents=True, exist_ok=True)
-    files.write_json(notes / f"{folder.name}.json", vars(Note(folder.name, owner, timestamp(), reason)))
-    hidden = folder.with_name(f".gone-{folder.name}")
-    folder.rename(hidden)
+    """Delete a job's or an upload's folder: first the note, then out of sight at once, then the bytes.
+
+    Nothing is done where somebody else has been faster. On a full disk the note comes last: deleting makes room.
+    """
+    left, hidden = Note(folder.name, owner, timestamp(), reason), folder.with_name(leftovers.GONE + folder.name)
+    with files.locked(store.root / "deleting.lock"):
+        if not folder.is_dir():
+            return
+        try:
+            _leave(store, kind, left)
+            told = True
+        except OSError as error:
+            if StorageFull.of(error) is None:
+                raise
+            told = False
+        folder.rename(hidden)
     sync(folder.parent)
     shutil.rmtree(hidden, ignore_errors=True)
+    if not told:
+        with files.locked(store.root / "deleting.lock"):
+            _leave(store, kind, left)
+
+
+def _leave(store: JobStore, kind: Kind, left: Note) -> None:
+    notes = store.root / "gone" / kind
+    notes.mkdir(parents=True, exist_ok=True)
+    files.write_json(notes / f"{left.id}.json", vars(left))
 
 
 @contextmanager
@@ -102,6 +122,8 @@ def used(index: JobIndex, *, unfinished_only: bool) -> set[str]:
                 found |= index.facts(record.id).uploads
             except (NotFound, FileNotFoundError):
                 continue  # deleted meanwhile
+            except (ValueError, KeyError, TypeError) as error:  # damaged: nobody can run it
+                log.error("job %s has no readable specification: %s", record.id, error)
     return found
 
 
@@ -113,48 +135,58 @@ def expires(record: Record, settings: Settings) -> str | None:
 
 
 def sweep(index: JobIndex, settings: Settings, now: datetime | None = None) -> None:
-    """Delete what has expired: finished jobs, uploads without a job, unfinished uploads, old keys and notes."""
+    """Delete what has expired: finished jobs, uploads without a job, unfinished uploads, old keys and notes.
+
+    And what processes that died have left. Whatever cannot be swept is logged and stops nothing else.
+    """
     now, store = now or datetime.now(UTC), index.store
-    for record in index.records():
-        until = expires(record, settings)
-        if until is not None and record.terminal and datetime.fromisoformat(until) <= now:
-            purge_job(store, record, f"it expired {settings.retention_days} days after its end")
-            log.info("job %s has expired", record.id)
-    if settings.upload_days:
-        _sweep_uploads(index, settings, now)
-    for upload in partial.expired(store, now):
-        delete(store, "uploads", partial.folder(store, upload.id), upload.owner, "it was not finished within a day")
-        log.info("unfinished upload %s has expired", upload.id)
-    idempotency.sweep(store.root / "idempotency")
-    _finish_interrupted(store)
+    _sweep_jobs(index, settings, now)
+    with goes_on("uploads"):
+        if settings.upload_days:
+            _sweep_uploads(index, settings, now)
+    with goes_on("unfinished uploads"):
+        _sweep_unfinished(store, now)
+    with goes_on("idempotency keys"):
+        idempotency.sweep(store.root / "idempotency")
+    leftovers.sweep(index, now)
     for path in (store.root / "gone").glob("*/*.json"):
         if time.time() - path.stat().st_mtime > NOTE_DAYS * 86400:
             path.unlink()
 
 
+def _sweep_jobs(index: JobIndex, settings: Settings, now: datetime) -> None:
+    for record in index.records():
+        with goes_on(f"job {record.id}"):
+            until = expires(record, settings)
+            if until is not None and record.terminal and datetime.fromisoformat(until) <= now:
+                purge_job(index.store, record, f"it expired {settings.retention_days} days after its end")
+                log.info("job %s has expired", record.id)
+
+
 def _sweep_uploads(index: JobIndex, settings: Settings, now: datetime) -> None:
     index_used = used(index, unfinished_only=False)  # fills the cache, so that the lock is held shortly
-    old = [
-        (path.name, meta["owner"])
-        for path in index.store.uploads.iterdir()
-        if not path.name.startswith(".") and path.name not in index_used
-        for meta in [upload_meta(index.store, path.name)]
-        if datetime.fromisoformat(meta["created"]) + timedelta(days=settings.upload_days) <= now
-    ]
+    old = []
+    for path in index.store.uploads.glob("[!.]*"):
+        if path.name not in index_used:
+            with goes_on(f"upload {path.name}"):
+                meta = upload_meta(index.store, path.name)
+                if datetime.fromisoformat(meta["created"]) + timedelta(days=settings.upload_days) <= now:
+                    old.append((path.name, meta["owner"]))
     with submitting(index.store, exclusive=True):
         still_used = used(index, unfinished_only=False)
         for upload_id, owner in old:
             if upload_id not in still_used:
-                reason = f"no job used it for {settings.upload_days} days"
-                delete(index.store, "uploads", index.store.uploads / upload_id, owner, reason)
-                log.info("upload %s has expired", upload_id)
+                with goes_on(f"upload {upload_id}"):
+                    reason = f"no job used it for {settings.upload_days} days"
+                    delete(index.store, "uploads", index.store.uploads / upload_id, owner, reason)
+                    log.info("upload %s has expired", upload_id)
 
 
-def _finish_interrupted(store: JobStore) -> None:
-    """Remove what a deletion left when the process died in it."""
-    for folder in (store.jobs, store.uploads, store.root / "partial"):
-        for path in folder.glob(".gone-*"):
-            shutil.rmtree(path, ignore_errors=True)
+def _sweep_unfinished(store: JobStore, now: datetime) -> None:
+    for upload_id, owner in partial.expired(store, now):
+        with goes_on(f"unfinished upload {upload_id}"):
+            delete(store, "uploads", partial.folder(store, upload_id), owner, "it was not finished within a day")
+            log.info("unfinished upload %s has expired", upload_id)
 
 
 def upload_meta(store: JobStore, upload_id: str) -> dict[str, Any]:

@@ -23,8 +23,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -125,11 +124,15 @@ class JobStore:
         )
         hidden = self.jobs / f".{job_id}"
         hidden.mkdir(exist_ok=True)  # one that a crash left is written anew
-        files.write_json(hidden / "job.json", spec.model_dump(mode="json", exclude_unset=True), durable=False)
-        files.write_json(hidden / "state.json", asdict(record), durable=False)
-        events.append(hidden / "events.jsonl", "state", {"state": "queued"})
-        sync(hidden)
-        hidden.rename(self.jobs / job_id)
+        try:
+            files.write_json(hidden / "job.json", spec.model_dump(mode="json", exclude_unset=True), durable=False)
+            files.write_json(hidden / "state.json", asdict(record), durable=False)
+            events.append(hidden / "events.jsonl", "state", {"state": "queued"})
+            sync(hidden)
+            hidden.rename(self.jobs / job_id)
+        except BaseException:
+            shutil.rmtree(hidden, ignore_errors=True)
+            raise
         sync(self.jobs)
         return record
 
@@ -185,10 +188,12 @@ class JobStore:
         Raises
         ------
         Conflict
-            If `ALLOWED`, `only_from` or `holder` forbids it.
+            If `ALLOWED`, `only_from` or `holder` forbids it, or results are there already.
         """
         with self._locked(job_id):
             record = self._held(job_id, holder)
+            if state != "succeeded":
+                record = self._settled(record)
             if state not in ALLOWED[record.state] or only_from not in (None, record.state):
                 raise Conflict(f"job {job_id} is {record.state} and cannot become {state}", field="state")
             if state == "running":
@@ -259,16 +264,26 @@ class JobStore:
             files.write_json(folder / "manifest.json", entries)
             os.replace(finished, self.output(job_id))
             sync(folder)
-            return self._write(record, "state", {"state": "succeeded", "progress": 1.0, "stage": "done"})
+            return self._succeeded(record)
 
     def recover(self, job_id: str) -> Record:
         """The job's record, after success is recorded of results whose publisher died before it could."""
         with self._locked(job_id):
-            record = self.record(job_id)
-            # Under the lock, results of an unfinished job mean that: see `publish`.
-            if not record.terminal and self.output(job_id).exists():
-                return self._write(record, "state", {"state": "succeeded", "progress": 1.0, "stage": "done"})
+            before = self.record(job_id)
+            record = self._settled(before)
+        if record.state != before.state:
+            self.clear(job_id)
         return record
+
+    def _settled(self, record: Record) -> Record:
+        """The record; of a job whose results are there, with its success. With the state lock held."""
+        # Under the lock, results of an unfinished job mean that whoever published them could not say so.
+        if record.terminal or not self.output(record.id).exists():
+            return record
+        return self._succeeded(record)
+
+    def _succeeded(self, record: Record) -> Record:
+        return self._write(record, "state", {"state": "succeeded", "progress": 1.0, "stage": "done"})
 
     def _locked(self, job_id: str) -> AbstractContextManager[None]:
         return files.locked(self.folder(job_id) / "state.lock")
@@ -303,19 +318,14 @@ class JobStore:
             with self.running_lock(job_id) as nobody:
                 try:
                     if nobody or record.state == "queued":
-                        return self.move(job_id, "cancelled", only_from=record.state)
+                        record = self.move(job_id, "cancelled", only_from=record.state)
+                        if nobody:  # of attempts that died
+                            self.clear(job_id)
+                        return record
                     return record if record.state == "cancelling" else self.move(job_id, "cancelling")
                 except Conflict:
                     continue
         return self.record(job_id)
-
-    def forgive_attempts(self) -> None:
-        """After an orderly stop: the attempt it ended does not count against jobs that were running."""
-        for record in self.records():
-            if record.state == "running" and record.attempt > 0:
-                with self.running_lock(record.id) as free:
-                    if free:
-                        self.report_progress(record.id, attempt=record.attempt - 1)
 
     def cancel_requested(self, job_id: str) -> bool:
         """Whether somebody asked for cancellation."""
@@ -335,42 +345,30 @@ class JobStore:
 
     def clear(self, job_id: str, *, work: bool = True) -> None:
         """Remove what attempts left, and with `work` the finished slabs too."""
-        folder = self.folder(job_id)
-        for path in (*folder.glob("*attempt-*"), *folder.glob(".work.*"), *([folder / "work"] if work else [])):
-            shutil.rmtree(path, ignore_errors=True)
+        place = self.work(job_id)
+        if work:
+            with suppress(FileNotFoundError):  # nothing was finished, or somebody else clears
+                place.rename(place.with_name(f".work.{secrets.token_hex(4)}"))  # helpers may be putting slabs there
+        for path in self.left(job_id):
+            if path != place:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def left(self, job_id: str) -> list[Path]:
+        """Folders of attempts and of finished slabs; nobody needs them once the job has ended."""
+        return [path for name in ("*attempt-*", ".work.*", "work") for path in self.folder(job_id).glob(name)]
 
     def output(self, job_id: str) -> Path:
         """Where the job's results are published."""
         return self.folder(job_id) / "output"
 
-    @contextmanager
-    def new_upload(self) -> Iterator[tuple[str, Path]]:
-        """A hidden folder to receive an upload into; it disappears unless `publish_upload` was called."""
-        upload_id = new_id()
-        hidden = self.uploads / f".{upload_id}"
-        hidden.mkdir()
-        try:
-            yield upload_id, hidden / "data"
-        finally:
-            shutil.rmtree(hidden, ignore_errors=True)
-
-    def publish_upload(self, upload_id: str, received: Path, sha256: str, owner: str | None = None) -> dict[str, Any]:
-        """Give a received file its ending by its content and make the upload visible."""
-        sync(received)
-        data = received.rename(received.with_name("data" + files.ending(received)))
-        meta = {"id": upload_id, "bytes": data.stat().st_size, "sha256": sha256, "created": timestamp()}
-        meta["owner"] = owner
-        files.write_json(data.parent / "meta.json", meta)
-        data.parent.rename(self.uploads / upload_id)
-        sync(self.uploads)
-        return meta
-
     def upload(self, upload_id: str) -> Path:
         """The file of an upload; raises `NotFound`."""
         folder = self.uploads / upload_id
-        if not re.fullmatch(UPLOAD_ID, upload_id) or not folder.is_dir():
-            raise NotFound(f"there is no upload {upload_id!r}", field="input.upload", remedy="upload the file first")
-        return next(p for p in folder.iterdir() if p.name.startswith("data"))
+        if re.fullmatch(UPLOAD_ID, upload_id) and folder.is_dir():
+            for path in folder.iterdir():
+                if path.name.startswith("data"):
+                    return path
+        raise NotFound(f"there is no upload {upload_id!r}", field="input.upload", remedy="upload the file first")
 
     def job_files(self, spec: JobSpec) -> dict[str, Path]:
         """Local path of every file of a job: uploads here, paths as they stand."""

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from workers.app import app, queue, queues
 from workers.settings import Settings
+from workers.stopping import GivenBack
 from workers.store import JobStore
 
 MAX_HELPERS = 16
@@ -25,7 +26,16 @@ def reconstruct_job(job_id: str) -> None:
     from workers.execute import execute
 
     settings = Settings.from_environment()
-    execute(JobStore(settings.store), job_id, settings.redis_url)
+    store = JobStore(settings.store)
+    try:
+        execute(store, job_id, settings.redis_url)
+    except GivenBack:
+        log.info("job %s is given back", job_id)
+        record = store.record(job_id)
+        try:
+            enqueue(job_id, record.priority, record.device)
+        except OperationalError as error:
+            log.warning("job %s waits for Redis: %s", job_id, error)  # the reconciler will find it
 
 
 @app.task(name="recon.assist")  # type: ignore[untyped-decorator]
@@ -74,8 +84,3 @@ def waiting(redis_url: str, device: str | None = None) -> list[str]:
     # Workers take from the end of a list.
     headers = [json.loads(message)["headers"] for messages in found for message in reversed(messages)]
     return list(dict.fromkeys(str(h["id"]) for h in headers if h["task"] == reconstruct_job.name))
-
-
-def positions(redis_url: str) -> dict[str, int]:
-    """Place of every waiting job in its device's queues: 1 is the next. Raises like `waiting`."""
-    return {job_id: n for device in ("cpu", "gpu") for n, job_id in enumerate(waiting(redis_url, device), 1)}

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from operators.errors import NotFound, ResourceLimit
+from operators.errors import NotFound, ResourceLimit, StorageFull
 from workers import partial, retention
 from workers.index import JobIndex
 from workers.keys import Key
-from workers.refusals import StorageFull, TooManyJobs
+from workers.refusals import TooManyJobs
+
+log = logging.getLogger("recon.store")
 
 
 class Usage:
@@ -27,6 +31,8 @@ class Usage:
         self.index = index
         self._uploads: dict[str, tuple[str | None, int]] = {}
         self._submitting: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._keeping: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._arriving: dict[Arriving, None] = {}
 
     @contextmanager
     def one_more_job(self, key: Key | None) -> Iterator[None]:
@@ -47,25 +53,42 @@ class Usage:
                 raise _full(key)
             yield
 
-    def check(self, key: Key | None, size: int) -> None:
-        """Raise `ResourceLimit` or `StorageFull` if a key cannot store `size` bytes more."""
-        if key is None or key.max_bytes is None:
+    @contextmanager
+    def one_more_upload(self, key: Key | None) -> Iterator[Arriving]:
+        """Receive an upload in the block; what it is kept room for counts until then."""
+        arriving = Arriving(self, key)
+        self._arriving[arriving] = None
+        try:
+            yield arriving
+        finally:
+            del self._arriving[arriving]
+
+    def keep(self, arriving: Arriving, size: int, *, whole: bool) -> None:
+        """See `Arriving.keep`."""
+        key = arriving.key
+        if key is None or key.max_bytes is None or size <= arriving.kept:
             return
         if size > key.max_bytes:
             raise ResourceLimit(
                 f"{size} bytes, key {key.name!r} stores at most max_bytes = {key.max_bytes}", field="max_bytes"
             )
-        if size > (self.room(key) or 0):
-            raise _full(key)
+        with self._keeping[key.name]:
+            most = arriving.kept + (self.room(key) or 0)
+            if size > most:
+                raise _full(key)
+            # Counting takes a while: who cannot say how much will come gets twice of what has.
+            arriving.kept = size if whole else min(2 * size, most)
 
     def room(self, key: Key | None) -> int | None:
         """Bytes that a key may still store; None without a limit."""
         if key is None or key.max_bytes is None:
             return None
-        jobs = sum(self.index.stored_bytes(r) for r in self.index.records() if r.owner == key.name)
+        # Before what is stored: an upload that becomes complete meanwhile counts twice rather than not at all.
+        arriving = sum(a.kept for a in list(self._arriving) if a.key is not None and a.key.name == key.name)
         coming = sum(p.length for p in partial.reserved(self.index.store) if p.owner == key.name)
+        jobs = sum(self.index.stored_bytes(r) for r in self.index.records() if r.owner == key.name)
         stored = sum(size for owner, size in self.uploads() if owner == key.name)
-        return max(0, key.max_bytes - jobs - coming - stored)
+        return max(0, key.max_bytes - arriving - coming - jobs - stored)
 
     def uploads(self) -> list[tuple[str | None, int]]:
         """Owner and bytes of every upload."""
@@ -78,8 +101,39 @@ class Usage:
                 meta = retention.upload_meta(store, name)
             except (NotFound, FileNotFoundError):
                 continue  # deleted meanwhile
+            except (OSError, ValueError, TypeError) as error:
+                log.error("%s is no readable upload: %s", store.uploads / name, error)
+                continue
             self._uploads[name] = (meta["owner"], int(meta["bytes"]))
         return list(self._uploads.values())
+
+
+class Arriving:
+    """An upload on its way, and the bytes that are kept for it, so that others on theirs do not get the same.
+
+    Parameters
+    ----------
+    usage
+        Of all keys.
+    key
+        Whose upload it is.
+    """
+
+    def __init__(self, usage: Usage, key: Key | None) -> None:
+        self._usage, self.key = usage, key
+        self.kept = sys.maxsize if key is None or key.max_bytes is None else 0
+
+    def keep(self, size: int, *, whole: bool) -> None:
+        """Keep room for `size` bytes in all, of an upload of so many, or, unless that is the `whole`, of more.
+
+        Raises
+        ------
+        ResourceLimit
+            If the key may never store so much.
+        StorageFull
+            If it may not now.
+        """
+        self._usage.keep(self, size, whole=whole)
 
 
 def _full(key: Key) -> StorageFull:

@@ -1,0 +1,40 @@
+"""A file on its way into ``uploads/ID``: hidden until it is whole."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from recon.disk import sync
+from workers import files
+from workers.store import JobStore, new_id, timestamp
+
+
+@contextmanager
+def receiving(store: JobStore) -> Iterator[tuple[str, Path]]:
+    """A hidden folder to receive an upload into; it disappears unless `publish` was called."""
+    upload_id = new_id()
+    hidden = store.uploads / f".{upload_id}"
+    hidden.mkdir()
+    try:
+        yield upload_id, hidden / "data"
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def publish(store: JobStore, upload_id: str, received: Path, sha256: str, owner: str | None = None) -> dict[str, Any]:
+    """Give a received file its ending by its content and make the upload visible.
+
+    Whoever dies in here may come again with what `received` was renamed to.
+    """
+    sync(received)
+    data = received.rename(received.with_name("data" + files.ending(received)))
+    meta = {"id": upload_id, "bytes": data.stat().st_size, "sha256": sha256, "created": timestamp()}
+    meta["owner"] = owner
+    files.write_json(data.parent / "meta.json", meta)
+    data.parent.rename(store.uploads / upload_id)
+    sync(store.uploads)
+    return meta

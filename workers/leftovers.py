@@ -1,0 +1,54 @@
+"""What processes that died have left in the store, and nobody will ask for again."""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from workers.index import JobIndex
+
+LEFT_H = 24.0
+"""A hidden folder in which nothing was written for so long has nobody who writes; long past `Settings.idle_s`."""
+GONE = ".gone-"
+"""Begins the name of a folder that is being deleted."""
+log = logging.getLogger("recon.retention")
+
+
+def sweep(index: JobIndex, now: datetime) -> None:
+    """Remove deletions cut short, uploads and jobs that never became visible, and slabs of jobs that have ended."""
+    store, old = index.store, (now - timedelta(hours=LEFT_H)).timestamp()
+    for folder in (store.jobs, store.uploads, store.root / "partial"):
+        for path in folder.glob(".*"):
+            with goes_on(str(path)):
+                if path.name.startswith(GONE) or newest(path) < old:
+                    shutil.rmtree(path, ignore_errors=True)
+    for record in index.records():
+        if record.terminal:
+            with goes_on(f"job {record.id}"):
+                # An attempt that was cancelled without hearing of it may still be writing.
+                if store.left(record.id):
+                    with store.running_lock(record.id) as nobody:
+                        if nobody:
+                            store.clear(record.id)
+
+
+def newest(folder: Path) -> float:
+    """When something in a folder was last written, in seconds since the epoch; for ever if it disappears meanwhile."""
+    try:
+        return max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
+    except FileNotFoundError:
+        return math.inf
+
+
+@contextmanager
+def goes_on(what: str) -> Iterator[None]:
+    """One thing that cannot be swept is logged, and keeps no other from being swept."""
+    try:
+        yield
+    except Exception:
+        log.exception("%s cannot be swept", what)
