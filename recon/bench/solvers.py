@@ -37,28 +37,29 @@ class Row:
     """Of `seconds`, those spent in the network."""
 
 
-def ct_measurement(volume: Path, slices: tuple[int, int], views: int, photons: float | None) -> Measurement:
+def ct_measurement(
+    volume: Path, slices: tuple[int, int], views: int, photons: float | None, every: int = 1
+) -> Measurement:
     """A parallel-beam measurement of slices ``[first, last)`` of a known volume.
 
-    `volume` is NIfTI in HU, or the ``.npz`` of slices that the ``ct`` recipe validates on, for tuning. Those
-    are far apart, so that no method may couple them.
+    `volume` is NIfTI in HU, or the ``.npz`` of slices that the ``ct`` recipe validates on, for tuning. Of these
+    only `every` so-manyth is taken: neighbours show the same anatomy, but some methods want them.
     """
-    values, affine = _tuning_slices(volume) if volume.suffix == ".npz" else nifti.read(volume)
+    values, affine = _tuning_slices(volume, every) if volume.suffix == ".npz" else nifti.read(volume)
     chosen = values[slices[0] : slices[1]]
     if not len(chosen):
         raise InputError(f"{volume.name} has no slices {slices[0]}:{slices[1]}", field="slices")
     return simulate(chosen, shifted_affine(affine, slices[0]), CTParallel(), Simulation(views=views, photons=photons))
 
 
-def _tuning_slices(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+def _tuning_slices(path: Path, every: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     source = Recipe.named("ct").validation[0]
     stored = SliceSet.read(path.parent, source.model_copy(update={"file": path.name})).stored
-    volume = np.stack(stored[::EVERY]).astype(np.float32) * source.slope + source.intercept
-    return volume.astype(np.float32), np.diag([1.4, 1.4, 1e9, 1.0])
+    volume = np.stack(stored[::every]).astype(np.float32) * source.slope + source.intercept
+    return volume.astype(np.float32), np.diag([1.4, 1.4, TUNING_SLICE_MM * every, 1.0])
 
 
-EVERY = 16
-"""Of the tuning slices, every so many are used: neighbours show the same anatomy."""
+TUNING_SLICE_MM = 3.0
 
 
 def compare(measurement: Measurement, views: int, methods: list[dict[str, Any]]) -> Iterator[Row]:

@@ -52,6 +52,7 @@ def solvers(
     slices: Annotated[str, typer.Option(help="FIRST:LAST")],
     views: Annotated[str, typer.Option(help="Numbers of views, comma-separated.")] = "60",
     photons: Annotated[float | None, typer.Option(help="Photons a ray; noiseless when not given.")] = None,
+    every: Annotated[int, typer.Option(min=1, help="Of the tuning slices (.npz), take one in so many.")] = 16,
     methods: Annotated[
         str, typer.Option(help="JSON list of method settings, each with a name; names alone may be comma-separated.")
     ] = "fbp,tv,red-diff",
@@ -63,7 +64,7 @@ def solvers(
     wanted = _methods(methods)
     rows = []
     for count in (int(v) for v in views.split(",")):
-        measurement = ct_measurement(volume, slice_range(slices), count, photons)
+        measurement = ct_measurement(volume, slice_range(slices), count, photons, every)
         for row in compare(measurement, count, wanted):
             rows.append(row)
             console.print(f"{row.views} views  {row.method}: {row.psnr:.2f} dB, {row.seconds:.1f} s", highlight=False)
