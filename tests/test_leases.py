@@ -1,4 +1,4 @@
-"""Never lost, never twice: leases, fencing, publication, the reconciler, events, cancelling in every state."""
+"""Never lost, never twice: leases, fencing, publication, the reconciler, events."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 import redis
 
-from operators.errors import Cancelled, Conflict
-from operators.interrupt import checkpoint
+from operators.errors import Conflict
 from recon.job import JobSpec
 from recon.prepare import JobProgress
 from tests.serving import celery_on
@@ -30,7 +29,7 @@ from workers.lease import Lease
 from workers.reconcile import GRACE_S, PATIENCE_S, Reconciler
 from workers.results import damaged
 from workers.settings import Settings
-from workers.store import ALLOWED, TERMINAL, JobStore, Record, State, manifest
+from workers.store import JobStore, Record, manifest
 
 
 @pytest.fixture(scope="module")
@@ -329,67 +328,6 @@ def test_events_survive_a_process_that_died_while_telling(store: JobStore) -> No
         found = store.events(job_id)
         assert [e["data"]["state"] for e in found] == ["queued", "running", "failed"] and found[-1]["id"] == 3
     assert found[-1]["data"]["error"]["code"] == "internal"
-
-
-@pytest.mark.parametrize("state", list(ALLOWED))
-def test_cancelling_in_every_state(store: JobStore, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    job_id = job(store)
-    path: dict[str, list[State]] = {"queued": [], "cancelled": ["cancelled"], "cancelling": ["running", "cancelling"]}
-    for step in path.get(state, ["running", state] if state != "running" else ["running"]):
-        store.move(job_id, step)
-    with store.running_lock(job_id):  # somebody computes
-        found = store.request_cancel(job_id).state
-    wanted = {"queued": "cancelled", "running": "cancelling"}
-    assert found == wanted.get(state, state)
-    assert store.request_cancel(job_id).state in TERMINAL  # nobody does: at once
-    computing(monkeypatch, lambda _: pytest.fail("computed all the same"))
-    before = store.record(job_id)
-    execute(store, job_id)
-    assert store.record(job_id) == before and before.state in (state, "cancelled")
-
-
-def test_a_computation_hears_of_its_cancellation_within_two_seconds(
-    store: JobStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job_id = job(store)
-    asked: list[float] = []
-
-    def deep_in_a_loop(_: Path) -> None:
-        assert store.request_cancel(job_id).state == "cancelling"
-        asked.append(time.monotonic())
-        while time.monotonic() < asked[0] + 60:
-            time.sleep(0.01)
-            checkpoint()
-
-    computing(monkeypatch, deep_in_a_loop)
-    execute(store, job_id)
-    assert time.monotonic() - asked[0] < 2
-    assert store.record(job_id).state == "cancelled" and not {"output", "work", "attempt-1"} & names(store, job_id)
-
-
-def test_a_deaf_computation_is_cancelled_without_it(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    job_id = job(store)
-    seen: list[str] = []
-
-    def one_long_read(_: Path) -> None:
-        store.request_cancel(job_id)
-        time.sleep(2.0)
-        seen.append(store.record(job_id).state)
-
-    computing(monkeypatch, one_long_read)
-    execute(store, job_id)  # and what it publishes in the end is refused
-    assert seen == ["cancelled"] and store.record(job_id).state == "cancelled"
-    assert not {"output", "work", "attempt-1"} & names(store, job_id)
-
-
-def test_results_that_come_too_late_for_a_cancellation_are_not_published(store: JobStore) -> None:
-    job_id = job(store)
-    record = store.move(job_id, "running")
-    store.attempt(record).mkdir()
-    store.move(job_id, "cancelling")
-    with pytest.raises(Cancelled):
-        store.publish(job_id, str(record.token), store.attempt(record))
-    assert not store.output(job_id).exists()
 
 
 def test_the_token_is_not_shown(store: JobStore, url: str) -> None:

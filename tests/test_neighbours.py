@@ -13,6 +13,7 @@ from torch import Tensor
 from operators.errors import InputError
 from recon import slabs
 from recon.methods import Annealed, REDDiff
+from recon.plan import HALO
 from recon.priors import registry
 from recon.priors.evaluate import denoising_psnr
 from recon.priors.export import export
@@ -163,7 +164,7 @@ def test_slabs_get_halo_slices_for_their_neighbours(tmp_path: Path) -> None:
         (REDDiff(steps=8, skip=0.3), lambda p: red_diff.solve(p, methods[1][0], Blur(), AXIS, 0)),
     ]
     for method, start in methods:
-        assert slabs.halo_of(method) == 0 and slabs.halo_of(method, 1) == slabs.HALO
+        assert slabs.halo_of(method) == 0 and slabs.halo_of(method, 1) == HALO
         whole = run(start(problem))
         shelf = slabs.Shelf(tmp_path / method.name)
         steps = slabs.solve(problem, method, start, shelf, "key", 8, neighbours=1)
