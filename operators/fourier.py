@@ -61,43 +61,68 @@ class CartesianMRI(LinearOperator):
         rows, cols = mask.shape[-2:]
         super().__init__(Space((rows, cols), complex=True), Space((maps.shape[-3], rows, cols), complex=True))
         self.mask = mask if mask.ndim == 3 else mask[None]
-        self.maps = maps if maps.ndim == 4 else maps[None]
-        counts = {n for n in (len(self.mask), len(self.maps)) if n > 1}
+        # Shifted once for all transforms: the centre of image and k-space comes first there.
+        self._maps = torch.fft.ifftshift(maps if maps.ndim == 4 else maps[None], dim=(-2, -1))
+        self._kept = torch.fft.ifftshift(self.mask, dim=(-2, -1))
+        counts = {n for n in (len(self.mask), len(self._maps)) if n > 1}
         if len(counts) > 1:
-            raise GeometryError(f"{len(self.maps)} slices of coil maps, {len(self.mask)} of masks", field="coil_maps")
+            raise GeometryError(f"{len(self._maps)} slices of coil maps, {len(self.mask)} of masks", field="coil_maps")
         self.slices = counts.pop() if counts else None
+
+    @property
+    def maps(self) -> Tensor:
+        """Coil sensitivities ``(slices or 1, coils, rows, cols)``."""
+        maps: Tensor = torch.fft.fftshift(self._maps, dim=(-2, -1))
+        return maps
 
     def _part(self, first: int, last: int) -> CartesianMRI:
         # Not by the constructor: a slab without a sampled point is no mistake, and one slice of many stays one.
         found = copy(self)
         found.__dict__.pop("norm", None)
-        found.mask = self.mask[first:last] if len(self.mask) > 1 else self.mask
-        found.maps = self.maps[first:last] if len(self.maps) > 1 else self.maps
+        for name in ("mask", "_kept", "_maps"):
+            values = getattr(self, name)
+            setattr(found, name, values[first:last] if len(values) > 1 else values)
         found.slices = last - first
         return found
 
+    # One slice at a time below: the coils of one fit into a core's cache, those of a volume do not.
+
     def _forward(self, x: Tensor) -> Tensor:
         self._check_slices(x)
-        return self.mask[:, None] * fourier(self.maps.to(x.dtype) * x[:, None])
+        out = x.new_empty((len(x), *self.range.shape))
+        for index, image in enumerate(torch.fft.ifftshift(x, dim=(-2, -1))):
+            maps, kept = self._slice(index, x.dtype)
+            coils = kept * torch.fft.fft2(maps * image, norm="ortho")
+            out[index] = torch.fft.fftshift(coils, dim=(-2, -1))
+        return out
 
     def _adjoint(self, y: Tensor) -> Tensor:
         self._check_slices(y)
-        return (self.maps.to(y.dtype).conj() * inverse_fourier(self.mask[:, None] * y)).sum(1)
+        out = y.new_empty((len(y), *self.domain.shape))
+        for index, samples in enumerate(y):
+            maps, kept = self._slice(index, y.dtype)
+            coils = torch.fft.ifft2(kept * torch.fft.ifftshift(samples, dim=(-2, -1)), norm="ortho")
+            out[index] = (maps.conj() * coils).sum(0)
+        shifted: Tensor = torch.fft.fftshift(out, dim=(-2, -1))
+        return shifted
 
     def _normal(self, x: Tensor) -> Tensor:
-        # The shifts around the transforms cancel but for those of the image, and so do transforms along lines that are
-        # sampled as a whole.
+        # Transforms along lines that are sampled as a whole cancel.
         self._check_slices(x)
-        mask = torch.fft.ifftshift(self.mask, dim=(-2, -1))[:, None]
-        maps = torch.fft.ifftshift(self.maps, dim=(-2, -1)).to(x.dtype)
-        axes = [axis for axis in (-2, -1) if not bool((mask == mask.narrow(axis, 0, 1)).all())]
-        coils = maps * torch.fft.ifftshift(x, dim=(-2, -1))[:, None]
-        if axes:
-            coils = torch.fft.ifftn(mask * torch.fft.fftn(coils, dim=axes), dim=axes)
-        elif not bool(mask.flatten()[0]):
-            coils = torch.zeros_like(coils)
-        image: Tensor = torch.fft.fftshift((maps.conj() * coils).sum(1), dim=(-2, -1))
-        return image
+        axes = [axis for axis in (-2, -1) if not bool((self._kept == self._kept.narrow(axis, 0, 1)).all())]
+        out = torch.empty_like(x)
+        for index, image in enumerate(torch.fft.ifftshift(x, dim=(-2, -1))):
+            maps, kept = self._slice(index, x.dtype)
+            coils = maps * image
+            coils = torch.fft.ifftn(kept * torch.fft.fftn(coils, dim=axes), dim=axes) if axes else kept * coils
+            out[index] = (maps.conj() * coils).sum(0)
+        shifted: Tensor = torch.fft.fftshift(out, dim=(-2, -1))
+        return shifted
+
+    def _slice(self, index: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Coil sensitivities and mask of one slice, shifted, numbers in the precision of `dtype`."""
+        maps, kept = (values[index if len(values) > 1 else 0] for values in (self._maps, self._kept))
+        return maps.to(dtype), kept.to(torch.empty((), dtype=dtype).real.dtype)
 
     def _check_slices(self, x: Tensor) -> None:
         if self.slices is not None and len(x) != self.slices:
