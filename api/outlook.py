@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
 import threading
 import time
@@ -23,6 +24,7 @@ FRESH_S = 1.0
 STALE_S = 5.0
 """What was seen so long ago is not told any more."""
 DEVICES = ("cpu", "gpu")
+log = logging.getLogger("recon.outlook")
 
 
 def seconds(record: Record) -> float | None:
@@ -41,8 +43,10 @@ class _View:
 
     def add(self, records: list[Record], waiting: list[str]) -> None:
         """Work out the queue of one device, `waiting` being the messages in it, the next one first."""
-        queued = {r.id: r for r in records if r.state == "queued"}
-        running = [r for r in records if r.state in ("running", "cancelling")]
+        among = set(waiting)
+        # A job that a stopping worker gave back is running, and waits.
+        queued = {r.id: r for r in records if r.state == "queued" or (r.state == "running" and r.id in among)}
+        running = [r for r in records if r.state in ("running", "cancelling") and r.id not in queued]
         now = datetime.now(UTC)
         left = [_remaining(r, _expected(r, self.rates), now) for r in running]
         busy = None if None in left else sum(s for s in left if s is not None)
@@ -83,7 +87,7 @@ class Outlook:
             self._refresh_soon()  # many ask: nobody waits for the look, which may take its time
         view = self._view
         start, duration = view.starts.get(record.id), _expected(record, view.rates)
-        if record.state != "queued":
+        if record.state != "queued" and start is None:
             start = 0.0
         known = start is not None or duration is not None
         estimate = {"start_s": _rounded(start), "duration_s": _rounded(duration)} if known else None
@@ -95,9 +99,9 @@ class Outlook:
     def _refresh_soon(self) -> None:
         try:
             threading.Thread(target=self._refresh, name="outlook", daemon=True).start()
-        except RuntimeError:  # no more threads now
+        except RuntimeError as error:  # no more threads now: what was seen last is told again
             self._lock.release()
-            raise
+            log.warning("the queue cannot be looked at: %s", error)
 
     def _refresh(self) -> None:
         try:

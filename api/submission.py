@@ -50,7 +50,11 @@ async def submit(request: Request) -> JSONResponse:
     seconds = waiting.preferred(request)
     if not seconds:
         return await run_in_threadpool(answer, found, record, 202)
-    record = await waiting.until(request, lambda: found.job(key, record.id), lambda r: r.terminal, seconds)
+    try:
+        record = await waiting.until(request, lambda: found.job(key, record.id), lambda r: r.terminal, seconds)
+    except BackendUnavailable:
+        # The server is being stopped. The job was accepted, and that is what the client must know.
+        return await run_in_threadpool(answer, found, record, 202)
     status = 200 if record.terminal else 202
     return await run_in_threadpool(answer, found, record, status, waiting.applied(seconds))
 

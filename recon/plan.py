@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from operators.errors import InputError, ResourceLimit
 from operators.geometry import MATRIX_LIMIT_BYTES, estimated_matrix_bytes
 from recon.geometry import ct_geometry, finer_shape
 from recon.job import CTFan, CTParallel, JobSpec, MRICartesian, MRIResolution
 from recon.methods import (
+    CARD_ENDINGS,
     CGLS,
+    DEFAULT_PRIOR,
+    DPS,
     QUICK,
     SIRT,
     TV,
@@ -50,6 +53,7 @@ VOLUMES: dict[str, int] = {
 }
 """Copies of the volume that a method holds at its peak; 24 with a diffusion prior, which may start by TV."""
 DIFFUSION_VOLUMES = 24
+_METHODS: TypeAdapter[Method] = TypeAdapter(Method)
 
 
 class Memory(BaseModel):
@@ -130,9 +134,10 @@ def make(spec: JobSpec, outline: Outline, limit: int | None = None) -> Plan:
 def _with_slabs(spec: JobSpec, outline: Outline, slab: int) -> Plan:
     shape = result_shape(outline)
     slices, rows, cols = shape
-    at_once = slices_at_once(spec.method, outline, slices, slab)
-    chunks = 1 if at_once == slices else math.ceil(slices / (slab if at_once == slab else 2 * slab))
-    evaluations = slices * evaluations_a_slice(spec.method)
+    plain: list[Method] = [_METHODS.validate_python({"name": name}) for name in baselines(spec, outline)]
+    at_once = max(slices_at_once(method, outline, slices, slab) for method in (spec.method, *plain))
+    computed, chunks = computed_slices(spec.method, outline, slices, slab)
+    evaluations = computed * evaluations_a_slice(spec.method)
     memory = _memory(spec, outline, shape, at_once)
     return Plan(
         method=spec.method.name,
@@ -140,7 +145,7 @@ def _with_slabs(spec: JobSpec, outline: Outline, slab: int) -> Plan:
         memory=memory,
         memory_bytes=sum(memory.values()),
         network_evaluations=evaluations,
-        seconds=round(_seconds(spec, outline, rows * cols, slices, evaluations), 1),
+        seconds=round(_seconds(spec, outline, rows * cols, slices, computed, chunks), 1),
         slices=slices,
         at_once=at_once,
         chunks=chunks,
@@ -192,10 +197,37 @@ def slices_at_once(method: Method, outline: Outline, slices: int, slab: int = SL
     """How many slices are solved at once: all up to two slabs, else a slab, with its halo if neighbours are coupled."""
     if slices <= 2 * slab or (isinstance(method, DiffusionMBIR) and method.preset == "paper"):
         return slices
-    coupled = method.dimensions == 3 if isinstance(method, TV) else getattr(method, "z_weight", 0.0) > 0
-    # Priors for CT may see neighbours, and the tuned settings of the default method couple slices.
-    diffusion = isinstance(method, Diffusion) and outline.acquisition.kind.startswith("ct")
-    return min(slices, 2 * slab + 2 * HALO) if coupled or diffusion else slab
+    return min(slices, 2 * slab + 2 * HALO) if coupled(method, outline) else slab
+
+
+def computed_slices(method: Method, outline: Outline, slices: int, slab: int) -> tuple[int, int]:
+    """How many slices are computed in all, halos included, and in how many parts."""
+    if slices <= 2 * slab or (isinstance(method, DiffusionMBIR) and method.preset == "paper"):
+        return slices, 1
+    if not coupled(method, outline):
+        return slices, math.ceil(slices / slab)
+    firsts = range(0, slices, 2 * slab)
+    return sum(min(slices, first + 2 * slab + HALO) - max(0, first - HALO) for first in firsts), len(firsts)
+
+
+def coupled(method: Method, outline: Outline) -> bool:
+    """Whether slices depend on their neighbours: by total variation between them, or by a prior that sees them."""
+    if isinstance(method, TV):
+        return method.dimensions == 3
+    if getattr(method, "z_weight", 0.0) > 0:
+        return True
+    ct = outline.acquisition.kind.startswith("ct")
+    # The tuned settings of the default method couple the slices of CT.
+    tuned = isinstance(method, REDDiff) and method.preset == "tuned" and ct
+    return tuned or (isinstance(method, Diffusion) and not isinstance(method, DPS) and ct and _sees(method.prior))
+
+
+@cache
+def _sees(prior: str | None) -> bool:
+    """Whether a CT prior sees neighbours, as its card says; the job's own check is the one that counts."""
+    name = prior or DEFAULT_PRIOR["ct"]
+    path = Path(name) if name.endswith(CARD_ENDINGS) else TABLE.parent / "priors" / "weights" / f"{name}.yaml"
+    return path.is_file() and bool((yaml.safe_load(path.read_text()) or {}).get("neighbours"))
 
 
 def evaluations_a_slice(method: Method) -> int:
@@ -265,18 +297,22 @@ def baselines(spec: JobSpec, outline: Outline) -> list[str]:
     return [n for n in ([QUICK[outline.acquisition.kind]] if wanted is None else wanted) if n != spec.method.name]
 
 
-def _seconds(spec: JobSpec, outline: Outline, pixels: int, slices: int, evaluations: int) -> float:
+def _seconds(spec: JobSpec, outline: Outline, pixels: int, slices: int, computed: int, chunks: int) -> float:
     costs = table().seconds
+    evaluations = computed * evaluations_a_slice(spec.method)
     kind = outline.acquisition.kind
     if isinstance(outline.acquisition, CTParallel | CTFan):
         geometry = ct_geometry(outline.acquisition, outline.shape[2])
-        product = costs.per_matrix_byte * estimated_matrix_bytes(geometry) / 2
+        # The projector multiplies as many slices as a slab usually has, however few there are.
+        full = max(1.0, SLAB * chunks / computed)
+        product = full * costs.per_matrix_byte * estimated_matrix_bytes(geometry) / 2
     else:
         product = costs.per_coil_pixel * math.prod(outline.shape[1:])
     products = products_a_slice(spec.method, kind)
     # A baseline with the method's own defaults.
-    products += sum(_plain_products(name, kind) for name in baselines(spec, outline))
-    return costs.startup + evaluations * costs.per_network_pixel * pixels + slices * products * product
+    others = sum(_plain_products(name, kind) for name in baselines(spec, outline))
+    work = (computed * products + slices * others) * product
+    return costs.startup + evaluations * costs.per_network_pixel * pixels + work
 
 
 def _plain_products(name: str, kind: str) -> int:

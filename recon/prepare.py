@@ -88,6 +88,7 @@ def prepare(spec: JobSpec, files: Mapping[str, Path]) -> Generator[JobProgress, 
     yield JobProgress(0.0, "reading")
     measurement = reader.read(spec, files)
     planned = plan.make(spec, reader.outline(measurement, files))
+    plan.require_fit(planned)  # whoever accepted the job may have more memory
     yield JobProgress(0.02, "modelling")
     model = models.build(measurement)
     prior, axis = chosen_prior(spec.method, model)
@@ -111,17 +112,19 @@ def prepare(spec: JobSpec, files: Mapping[str, Path]) -> Generator[JobProgress, 
 
 def assist(
     spec: JobSpec, files: Mapping[str, Path], work: Path, stop: Callable[[], bool] = lambda: False
-) -> Generator[JobProgress, None, None]:
+) -> Generator[JobProgress, None, bool]:
     """Compute what can be of a job that another process runs: slabs nobody is at, onto the shelf in `work`.
 
-    `stop` is asked before each slab. Raises `FileNotFoundError` if the shelf was cleared meanwhile.
+    `stop` is asked before each slab. Returns whether more help would be welcome. Raises `FileNotFoundError` if the
+    shelf was cleared meanwhile.
     """
     job = yield from prepare(spec, files)
-    shelf = slabs.Shelf(work)
+    shelf, welcome = slabs.Shelf(work), False
     for stage in job.stages:
         size, neighbours = job.planned.slab, stage.neighbours
         parts = slabs.assist(job.model.problem, stage.settings, stage.start, shelf, stage.key, stop, size, neighbours)
-        yield from staged(parts, stage.label, (0.0, 1.0))
+        welcome |= yield from staged(parts, stage.label, (0.0, 1.0))
+    return welcome
 
 
 def staged(parts: slabs.Steps[T], stage: str, span: tuple[float, float]) -> Generator[JobProgress, None, T]:

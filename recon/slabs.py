@@ -227,13 +227,19 @@ def assist(
     stop: Callable[[], bool] = lambda: False,
     size: int = SLAB,
     neighbours: int = 0,
-) -> Steps[None]:
+) -> Steps[bool]:
     """Compute the slabs of `solve` that nobody has computed or is computing, for whoever put up the shelf.
 
     Parameters
     ----------
     stop
         Asked before each slab.
+
+    Returns
+    -------
+    bool
+        Whether more help like this would be welcome. Slabs of another size, as a process with more memory cuts them,
+        or an earlier attempt with less, are nothing that it could help with.
 
     Raises
     ------
@@ -245,8 +251,9 @@ def assist(
     for index, slab in enumerate(slabs):
         # What is not open is in one piece, or finished, or another host's, whose numbers differ.
         if stop() or not shelf.wanted(cut.key):
-            return
+            break
         yield from cut.compute(slab, index, len(slabs))
+    return shelf.wanted(cut.key)
 
 
 @dataclass(frozen=True)

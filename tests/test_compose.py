@@ -87,8 +87,11 @@ def test_settings_can_be_given_and_default_to_those_of_the_code(name: str, monke
             assert choice[1] == variable or variable.endswith("_NUM_THREADS")  # the host's has the same name
             monkeypatch.setenv(variable, choice[2])
     found = Settings.from_environment()
-    plain = Settings(found.store, found.redis_url, 8 * 2**30, 2**30)
+    # A container is given ten minutes to stop, of which a worker may use most.
+    stop_s = 540 if "worker" in name else 0
+    plain = Settings(found.store, found.redis_url, 8 * 2**30, 2**30, stop_s=stop_s)
     assert found == plain
+    assert not stop_s or SERVICES[name]["stop_grace_period"] == "10m"
     if name == "api":
         for setting in ("RETENTION_DAYS", "UPLOAD_DAYS", "WEBHOOK_SECRET", "WEBHOOK_ALLOW", "IDLE_S", "DEVICES"):
             assert f"RECON_{setting}" in written

@@ -76,6 +76,8 @@ def test_two_processes_share_slabs_and_neither_computes_twice(tmp_path: Path) ->
     solving = slabs.solve(problem(), method, start, mine, "k")
     by_me = {next(solving)[0]}  # it has begun the first slab
     assert list(slabs.assist(problem(), method, start, theirs, "k", lambda: True)) == []  # others wait
+    # Who cuts other slabs, having other memory, is no help, and is not asked again.
+    assert driven(slabs.assist(problem(), method, start, theirs, "k", size=8), lambda _: None) is False
     helper = slabs.assist(problem(), method, start, theirs, "k")
     by_them: set[str] = set()
 

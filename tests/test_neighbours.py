@@ -108,16 +108,12 @@ def test_neighbours_begin_without_effect_and_need_a_real_prior(tmp_path: Path) -
     with pytest.raises(InputError, match="neighbours"):
         Recipe.named("brain-mri").with_settings(["neighbours=1"])
     made = recipe(tmp_path)
-    plain = registry.new_network(made.model_copy(update={"neighbours": 0}))
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for value in plain.parameters():
-            value.add_(0.1 * torch.randn(value.shape, generator=generator))
+    stir(trained(made.model_copy(update={"neighbours": 0}), tmp_path, tmp_path / "run"))
+    export(tmp_path / "run", tmp_path, "recon train tiny", tmp_path)
+    plain = registry.load(str(tmp_path / "tiny.yaml")).network
+    plain.engine = None  # in float32
     seeing = registry.new_network(made)
-    weights = plain.state_dict()
-    stem = weights["stem.weight"]
-    weights["stem.weight"] = torch.cat([stem, torch.zeros_like(stem).repeat(1, 2, 1, 1)], 1)
-    seeing.load_state_dict(weights)
+    registry.start_from(seeing, str(tmp_path / "tiny.yaml"))
     x, beside = stack(2)[:, None], torch.randn(2, 2, 32, 32)
     level = torch.tensor([0.2])
     with torch.inference_mode():

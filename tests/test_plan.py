@@ -142,3 +142,23 @@ def test_estimates_over_http(tmp_path: Path) -> None:
         assert refused.status_code == 413 and "GB" in refused.json()["detail"]
         wrong = http.post("/v1/estimates", json={**job, "method": "magic"})
         assert wrong.status_code == 422 and wrong.json()["field"] == "method"
+
+
+def test_a_plan_counts_halos_and_small_slabs() -> None:
+    """Coupled slices are computed more than once, and the more often the smaller the slabs are."""
+    value = {**CT, "input": {**CT["input"], "slices": [0, 112]}}
+    spec = JobSpec.parse(value)
+    outline = reader.check(spec, {"input": Path(str(spec.input.path))})
+    roomy = plan.make(spec, outline, 10**12)
+    tight = plan.make(spec, outline, 1)
+    each = plan.evaluations_a_slice(spec.method)
+    # Four slabs of 32 slices, with 16 more on each side that there are.
+    assert (roomy.slab, roomy.chunks) == (16, 4) and roomy.network_evaluations == each * (48 + 64 + 64 + 32)
+    assert (tight.slab, tight.chunks, tight.at_once) == (1, 56, 34)
+    assert tight.network_evaluations > 10 * each * 112 and tight.seconds > 5 * roomy.seconds
+    alone = {**value, "method": {"name": "annealed", "steps": 2}}
+    spec = JobSpec.parse(alone)
+    assert plan.make(spec, outline, 10**12).network_evaluations == 2 * 112
+    # Products with the matrix are of sixteen slices, however few there are.
+    spec = JobSpec.parse({**value, "method": {"name": "sirt", "iterations": 20}})
+    assert plan.make(spec, outline, 1).seconds > 4 * plan.make(spec, outline, 10**12).seconds

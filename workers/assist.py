@@ -45,9 +45,12 @@ def assist(store: JobStore, job_id: str, token: str, others_wait: Callable[[], b
         log.info("helping with job %s", job_id)
         with interruptible(attempt.ask):
             spec = store.spec(job_id)
-            for _ in prepare.assist(spec, store.job_files(spec), store.work(job_id), others_wait):
+            steps = prepare.assist(spec, store.job_files(spec), store.work(job_id), others_wait)
+            while True:
+                next(steps)
                 attempt.ask()
-        return shelf.wanted()
+    except StopIteration as end:
+        return bool(end.value)
     except (Cancelled, NotFound):
         log.info("job %s needs no help any more", job_id)
     except stopping.GivenBack:

@@ -99,7 +99,8 @@ def _compute(store: JobStore, record: Record, reporter: _Reporter, invite: Calla
     except Cancelled:
         end("cancelled")
     except stopping.GivenBack:
-        store.report_progress(job_id, holder=record.token, attempt=record.attempt - 1, stage="given back")
+        back = {"attempt": record.attempt - 1, "stage": "given back", "started": None}
+        store.report_progress(job_id, holder=record.token, **back)
         raise
     except (Conflict, NotFound) as error:
         if store.record(job_id).token != record.token:
@@ -157,7 +158,8 @@ class _Reporter:
 
     def watch(self) -> None:
         """Called in a thread: cancel the job even while the computation is deaf, as in one long read or write."""
-        if not self.store.cancel_requested(self.job_id):
+        # Who was cancelled stays so, even if the job has been deleted since.
+        if self.cancelled_at is None and not self.store.cancel_requested(self.job_id):
             return
         now = time.monotonic()
         self.cancelled_at = self.cancelled_at or now

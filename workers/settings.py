@@ -26,6 +26,8 @@ class Settings:
     webhook_secret: str | None = field(default=None, repr=False)
     idle_s: int = 60
     """A client that sends nothing for so long is cut off."""
+    stop_s: int = 0
+    """A worker that is told to stop goes on with its job for so long before it gives it back."""
     devices: tuple[str, ...] = ("cpu",)
     """What there are workers for; jobs for others are refused."""
     webhook_allow: str = ""
@@ -45,6 +47,7 @@ class Settings:
             keys=Path(keys).resolve() if keys else None,
             webhook_secret=os.environ.get("RECON_WEBHOOK_SECRET") or None,
             idle_s=_integer("RECON_IDLE_S", 60, "seconds"),
+            stop_s=_integer("RECON_STOP_S", 0, "seconds"),
             devices=_devices(os.environ.get("RECON_DEVICES", "cpu")),
             webhook_allow=os.environ.get("RECON_WEBHOOK_ALLOW", ""),
         )

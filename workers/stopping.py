@@ -1,13 +1,22 @@
-"""A worker that is told to stop gives its job back instead of finishing it: the next one goes on with its slabs."""
+"""A worker that is told to stop gives its job back instead of finishing it: the next one goes on with its slabs.
+
+A job in one piece has no slabs that could be gone on with: RECON_STOP_S gives it time to finish.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
+import time
 
 from celery.signals import worker_shutting_down
 
-_told = multiprocessing.Value("b", 0, lock=False)
-"""Shared with the children that the worker forks, which compute; no lock, which a killed child would keep."""
+from workers.settings import Settings
+
+_until = multiprocessing.Value("d", 0.0, lock=False)
+"""Until when a worker that was told to stop goes on, on the monotonic clock; 0 before that.
+
+Shared with the children that the worker forks, which compute; without a lock, which a killed child would keep.
+"""
 
 
 class GivenBack(Exception):
@@ -17,10 +26,10 @@ class GivenBack(Exception):
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]
 def tell(**_: object) -> None:
     """Tell the computations of this worker."""
-    _told.value = 1
+    _until.value = time.monotonic() + Settings.from_environment().stop_s
 
 
 def ask() -> None:
-    """Raise `GivenBack` if this worker is to stop."""
-    if _told.value:
+    """Raise `GivenBack` if this worker is to stop, and the time for finishing is over."""
+    if 0 < _until.value <= time.monotonic():
         raise GivenBack("the worker is stopping")

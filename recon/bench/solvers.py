@@ -56,10 +56,13 @@ def _tuning_slices(path: Path, every: int) -> tuple[NDArray[np.float32], NDArray
     source = Recipe.named("ct").validation[0]
     stored = SliceSet.read(path.parent, source.model_copy(update={"file": path.name})).stored
     volume = np.stack(stored[::every]).astype(np.float32) * source.slope + source.intercept
-    return volume.astype(np.float32), np.diag([1.4, 1.4, TUNING_SLICE_MM * every, 1.0])
+    apart = TUNING_SLICE_MM * every if every < FAR else 1e9
+    return volume.astype(np.float32), np.diag([1.4, 1.4, apart, 1.0])
 
 
 TUNING_SLICE_MM = 3.0
+FAR = 4
+"""Slices so many apart are coupled by no method."""
 
 
 def compare(measurement: Measurement, views: int, methods: list[dict[str, Any]]) -> Iterator[Row]:
