@@ -158,7 +158,7 @@ def test_an_idle_worker_helps(tmp_path: Path, url: str, *, killed: bool) -> None
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
 def test_what_a_worker_had_finished_is_not_computed_again(tmp_path: Path, url: str, how: signal.Signals) -> None:
-    given = spec(tmp_path, 60)
+    given = spec(tmp_path, 30)
     run(given, local_files(given), tmp_path / "offline")
     store = JobStore(tmp_path / "store")
     job_id = store.create(given).id

@@ -73,7 +73,8 @@ def filtered_back_projection(sinogram: Tensor, geometry: ParallelBeam, window: s
         index = ((along / depth - float(position[0])) / pitch).flatten()
         for nearest, share in _linear(index, g.detectors):
             weight = share / depth.flatten().square()
-            volume.addcmul_(columns[view].index_select(0, nearest), weight[:, None])
+            # Product and sum apart: fused, their rounding would depend on how many slices there are.
+            volume += columns[view].index_select(0, nearest).mul_(weight[:, None])
     return volume.T.reshape(len(sinogram), g.rows, g.cols)
 
 
