@@ -156,7 +156,13 @@ def test_an_idle_worker_helps(tmp_path: Path, url: str, *, killed: bool) -> None
         assert 1 <= report["slabs_by_other_workers"] <= 7
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(signal.SIGTERM, id="stopped"),
+        pytest.param(signal.SIGKILL, id="killed", marks=pytest.mark.slow),  # the fault benchmark kills twenty more
+    ],
+)
 def test_what_a_worker_had_finished_is_not_computed_again(tmp_path: Path, url: str, how: signal.Signals) -> None:
     given = spec(tmp_path, 30)
     run(given, local_files(given), tmp_path / "offline")
