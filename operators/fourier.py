@@ -64,6 +64,8 @@ class CartesianMRI(LinearOperator):
         # Shifted once for all transforms: the centre of image and k-space comes first there.
         self._maps = torch.fft.ifftshift(maps if maps.ndim == 4 else maps[None], dim=(-2, -1))
         self._kept = torch.fft.ifftshift(self.mask, dim=(-2, -1))
+        # Transforms along lines that are sampled as a whole cancel in the normal operator.
+        self._axes = [axis for axis in (-2, -1) if not bool((self.mask == self.mask.narrow(axis, 0, 1)).all())]
         counts = {n for n in (len(self.mask), len(self._maps)) if n > 1}
         if len(counts) > 1:
             raise GeometryError(f"{len(self._maps)} slices of coil maps, {len(self.mask)} of masks", field="coil_maps")
@@ -107,9 +109,8 @@ class CartesianMRI(LinearOperator):
         return shifted
 
     def _normal(self, x: Tensor) -> Tensor:
-        # Transforms along lines that are sampled as a whole cancel.
         self._check_slices(x)
-        axes = [axis for axis in (-2, -1) if not bool((self._kept == self._kept.narrow(axis, 0, 1)).all())]
+        axes = self._axes
         out = torch.empty_like(x)
         for index, image in enumerate(torch.fft.ifftshift(x, dim=(-2, -1))):
             maps, kept = self._slice(index, x.dtype)

@@ -31,6 +31,7 @@ from recon.methods import (
     REDDiff,
 )
 from recon.outline import Outline
+from recon.priors.card import Card
 
 SLAB = 16
 """Slices solved at once: what the CT projector multiplies at once. Twice as many are not worth cutting."""
@@ -227,7 +228,7 @@ def _sees(prior: str | None) -> bool:
     """Whether a CT prior sees neighbours, as its card says; the job's own check is the one that counts."""
     name = prior or DEFAULT_PRIOR["ct"]
     path = Path(name) if name.endswith(CARD_ENDINGS) else TABLE.parent / "priors" / "weights" / f"{name}.yaml"
-    return path.is_file() and bool((yaml.safe_load(path.read_text()) or {}).get("neighbours"))
+    return path.is_file() and Card.read(path, "method.prior").neighbours > 0
 
 
 def evaluations_a_slice(method: Method) -> int:

@@ -75,7 +75,8 @@ def filtered_back_projection(sinogram: Tensor, geometry: ParallelBeam, window: s
             weight = share / depth.flatten().square()
             # Product and sum apart: fused, their rounding would depend on how many slices there are.
             volume += columns[view].index_select(0, nearest).mul_(weight[:, None])
-    return volume.T.reshape(len(sinogram), g.rows, g.cols)
+    # Back to slices first in memory too: what starts from here keeps its layout.
+    return volume.T.contiguous().reshape(len(sinogram), g.rows, g.cols)
 
 
 def ramp_filter(sinogram: Tensor, pitch_mm: float, window: str) -> Tensor:
