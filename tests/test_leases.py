@@ -281,6 +281,16 @@ def test_a_lost_job_goes_back_to_the_queue_of_its_device(store: JobStore, url: s
     assert tasks.waiting(url, "gpu") == [job_id] and client.llen("recon:gpu.high") == 1
 
 
+def test_a_job_that_had_begun_goes_on_before_others(store: JobStore, url: str, client: redis.Redis) -> None:
+    """A worker that is stopped, or dies, must not send a night's work to the end of a long queue."""
+    begun, fresh = job(store), [job(store) for _ in range(3)]
+    for job_id in fresh:
+        tasks.enqueue(job_id)
+    died(store, begun)
+    tasks.enqueue_again(store.record(begun))
+    assert tasks.waiting(url) == [begun, *fresh]
+
+
 def test_priorities_are_queues_served_in_order(url: str, client: redis.Redis) -> None:
     for job_id, priority in (("n1", "normal"), ("l1", "low"), ("h1", "high"), ("n2", "normal"), ("h2", "high")):
         tasks.enqueue(job_id, priority)

@@ -138,6 +138,14 @@ def test_an_upload_whose_publisher_died_can_be_finished(tmp_path: Path, monkeypa
         assert server.http.head(where).headers["Upload-Complete"] == "?1"
 
 
+def test_an_upload_whose_description_is_damaged_is_begun_again(tmp_path: Path) -> None:
+    with serving(tmp_path / "store") as server:
+        where = server.http.post("/v1/uploads", headers={"Upload-Length": "5"}).headers["Location"]
+        (partial.folder(server.store, Path(where).name) / "partial.json").write_text("{")
+        answer = server.http.patch(where, headers={"Upload-Offset": "0"}, content=b"12345")
+        assert answer.status_code == 404 and answer.json()["remedy"] == "upload the file first"
+
+
 def test_one_damaged_folder_stops_no_sweep(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
     damaged = [store.jobs / new_id(), store.uploads / new_id(), store.root / "partial" / new_id()]
     for folder in damaged:

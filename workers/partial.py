@@ -52,12 +52,15 @@ def create(store: JobStore, length: int, sha256: str | None, owner: str | None) 
 
 
 def find(store: JobStore, upload_id: str) -> Partial:
-    """An unfinished upload; raises `NotFound`."""
+    """An unfinished upload; raises `NotFound`, also for one whose description is damaged, which is logged."""
     try:
         if not re.fullmatch(UPLOAD_ID, upload_id):
             raise FileNotFoundError
         return Partial(**json.loads((folder(store, upload_id) / "partial.json").read_text()))
     except FileNotFoundError as error:
+        raise _absent(upload_id) from error
+    except (ValueError, TypeError) as error:
+        log.error("upload %s is damaged: %s", upload_id, error)
         raise _absent(upload_id) from error
 
 
@@ -131,8 +134,8 @@ def reserved(store: JobStore) -> list[Partial]:
         try:
             found.append(find(store, path.name))
         except NotFound:
-            continue  # completed meanwhile
-        except (OSError, ValueError, TypeError) as error:
+            continue  # completed meanwhile, or damaged
+        except OSError as error:
             log.error("%s is no readable upload: %s", path, error)
     return found
 

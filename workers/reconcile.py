@@ -104,5 +104,5 @@ class Reconciler:
             if record.attempt >= MAX_ATTEMPTS:
                 fail_lost(self.store, record)
                 return False
-        tasks.enqueue(record.id, record.priority, record.device)
+        tasks.enqueue_again(record)
         return True

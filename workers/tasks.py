@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from workers.app import app, queue, queues
 from workers.settings import Settings
 from workers.stopping import GivenBack
-from workers.store import JobStore
+from workers.store import JobStore, Record
 
 MAX_HELPERS = 16
 INVITED_S = 24 * 3600
@@ -31,9 +31,8 @@ def reconstruct_job(job_id: str) -> None:
         execute(store, job_id, settings.redis_url)
     except GivenBack:
         log.info("job %s is given back", job_id)
-        record = store.record(job_id)
         try:
-            enqueue(job_id, record.priority, record.device)
+            enqueue_again(store.record(job_id))
         except OperationalError as error:
             log.warning("job %s waits for Redis: %s", job_id, error)  # the reconciler will find it
 
@@ -60,6 +59,11 @@ def assist_job(job_id: str, token: str) -> None:
 def enqueue(job_id: str, priority: str = "normal", device: str = "cpu") -> None:
     """Put a job into a queue; raises `kombu.exceptions.OperationalError` when Redis is away."""
     reconstruct_job.apply_async(args=[job_id], task_id=job_id, queue=queue(device, priority), retry=False)
+
+
+def enqueue_again(record: Record) -> None:
+    """Put back a job that lost its worker; one that had begun goes on before those that have not."""
+    enqueue(record.id, record.priority if record.state == "queued" else "high", record.device)
 
 
 def invite(job_id: str, token: str, helpers: int, device: str = "cpu") -> None:
