@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from operators.errors import Conflict, InputError
+from operators.tomography import Tomography
 from recon import model as models
 from recon import noise_level
 from recon.formats import hdf5, reader
@@ -229,6 +231,9 @@ def test_the_measured_tooth_is_sharp_at_its_rotation_centre_and_in_per_mm() -> N
     for column in (291, 296, 301):
         spec = tooth(rotation_center_column=column, rows=560)
         problem = models.build(reader.read(spec, local_files(spec))).problem
+        assert isinstance(problem.operator, Tomography)
+        # For one projection the matrix, which takes a while to build, does not pay.
+        problem = replace(problem, operator=Tomography(problem.operator.geometry, "astra"))
         volume = classical.start(problem)
         misfits[column] = problem.misfit(volume)
         if column == 296:

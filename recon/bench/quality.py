@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from recon import model as models
 from recon.bench import peers
+from recon.bench.qggmrf import QGGMRF
 from recon.bench.solving import label, solved
 from recon.bench.wavelet import WAVELET
 from recon.bench.withheld import withhold
@@ -84,6 +85,8 @@ def tasks(data: Path, slices: int, *, slow: bool = False, others: bool = False) 
     for name, acquisition, settings in _ct_cases():
         known = {"path": str(data / CT), "slices": [30, 30 + slices], "simulate": settings}
         extra = PAPER + more if name == "CT, 60 views" else []
+        if others and acquisition["kind"] == "ct-parallel":
+            extra = [{"name": QGGMRF}, *extra]
         found.append(Task(name, {"input": known, "acquisition": acquisition}, ct_methods + extra))
     mri_methods = [{"name": n} for n in ("zero-filled", "cg-sense", WAVELET, "tv")] + OURS
     for volume, contrast, first in ((T1, "T1", 90), (T2, "T2", 12)):
