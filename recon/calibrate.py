@@ -95,7 +95,9 @@ def task_of_prior(
     prior = registry.load(name, field="prior")
     factor = prior.card.super_resolution
     if factor is None:
-        raise InputError(f"prior {name!r} is not conditional", field="prior", remedy="give a job specification")
+        raise InputError(
+            f"prior {name!r} is not for super-resolution", field="prior", remedy="give a job specification"
+        )
     recipe = Recipe.named(name)
     source = (recipe.validation if held_out else recipe.sources)[0]
     chosen = SliceSet.read(data, source)

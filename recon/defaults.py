@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from operators.errors import InputError
 from operators.fourier import CartesianMRI
 from operators.tomography import Tomography
-from recon.methods import Method, Splitting
+from recon.methods import Diffusion, Method, Splitting
 from recon.solvers.problem import Problem
 
 TABLE = Path(__file__).parent / "defaults.yaml"
@@ -38,7 +38,7 @@ class Tuned(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: str
-    """Of acquisition: ``ct``, ``mri-cartesian`` or ``mri-resolution``."""
+    """Of acquisition; ``ct`` for all kinds of CT."""
     task: str
     pattern: Pattern
     """How the samples are spread: CT over all angles or not, MRI along lines or in points."""
@@ -107,15 +107,22 @@ def angular_cover(angles_rad: Sequence[float]) -> float:
 
 
 def tuned(method: Method, kind: str, problem: Problem) -> Tuned | None:
-    """What was found for the nearest task of the same kind and pattern; arguments as of `resolved`."""
-    wanted = "ct" if kind.startswith("ct") else kind
+    """What was found for the nearest task of the same kind and pattern, with the better prior unless one is named.
+
+    Arguments as of `resolved`.
+    """
+    wanted = {kind, "ct"} if kind.startswith("ct") else {kind}
     spread, noisy = pattern(problem), problem.noise_std > 0
-    found = [t for t in _table().tuned if (t.kind, t.method, t.pattern) == (wanted, method.name, spread)]
+    found = [t for t in _table().tuned if t.kind in wanted and (t.method, t.pattern) == (method.name, spread)]
+    if isinstance(method, Diffusion) and method.prior is not None:
+        # What was found with this very prior, or else with the usual one.
+        own = [t for t in found if t.settings.get("prior") == method.prior]
+        found = own or [t for t in found if "prior" not in t.settings]
     alike = [t for t in found if t.noisy == noisy]
     # A data term that knows the noise may take settings found for another; what sets its own weight may not.
     found = alike or (found if isinstance(method, Splitting) else [])
     ratio = math.log(undersampling(problem))
-    return min(found, key=lambda t: abs(math.log(t.undersampling) - ratio), default=None)
+    return min(found, key=lambda t: (abs(math.log(t.undersampling) - ratio), -t.psnr), default=None)
 
 
 def resolved(method: Method, kind: str, problem: Problem) -> Method:

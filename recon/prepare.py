@@ -21,6 +21,7 @@ from recon.job import JobSpec, MRIResolution
 from recon.measurement import Measurement
 from recon.methods import DEFAULT_PRIOR, DPS, QUICK, Boundary, Diffusion, Method
 from recon.priors import registry as priors
+from recon.priors.card import Card
 from recon.priors.prior import NetworkPrior
 from recon.solvers import registry as solvers
 from recon.solvers.problem import Axis, Problem, Solver
@@ -78,6 +79,8 @@ class Prepared:
     model: models.Model
     prior: NetworkPrior | None
     axis: Axis | None
+    judge: NetworkPrior | None
+    """Who tells how familiar the result is."""
     noise: dict[str, Any] | None
     """Starting noise of `boundary`: its seed, and the calibration that chose it."""
     stages: list[Stage]
@@ -91,23 +94,24 @@ def prepare(spec: JobSpec, files: Mapping[str, Path]) -> Generator[JobProgress, 
     plan.require_fit(planned)  # whoever accepted the job may have more memory
     yield JobProgress(0.02, "modelling")
     model = models.build(measurement)
-    prior, axis = chosen_prior(spec.method, model)
     kind = measurement.acquisition.kind
+    method = defaults.resolved(spec.method, kind, model.problem)
+    prior, axis = chosen_prior(method, model)
     measured = {"measurement": slabs.digest_of(measurement), "versions": versions.installed(), "seed": spec.seed}
 
-    def stage(label: str, method: Method, *, prior: NetworkPrior | None = None, **more: Any) -> Stage:
-        settings = defaults.resolved(method, kind, model.problem)
+    def stage(label: str, settings: Method, *, prior: NetworkPrior | None = None, **more: Any) -> Stage:
         start = partial(solvers.start, settings=settings, prior=prior, axis=axis, seed=spec.seed)
         key = slabs.digest({**measured, "method": settings.model_dump(mode="json"), **more})
-        return Stage(method.name, label, settings, start, key, 0 if prior is None else prior.neighbours)
+        return Stage(settings.name, label, settings, start, key, 0 if prior is None else prior.neighbours)
 
     stages = [
-        stage(f"baseline {name}", _METHODS.validate_python({"name": name})) for name in _baselines(spec, measurement)
+        stage(f"baseline {name}", defaults.resolved(_METHODS.validate_python({"name": name}), kind, model.problem))
+        for name in _baselines(spec, measurement)
     ]
-    noise = _starting_noise(spec.method, prior, model, spec.seed)
+    noise = _starting_noise(method, prior, model, spec.seed)
     weights = None if prior is None else prior.card.sha256
-    stages.append(stage(spec.method.name, spec.method, prior=prior, noise=noise, weights=weights))
-    return Prepared(measurement, planned, model, prior, axis, noise, stages)
+    stages.append(stage(method.name, method, prior=prior, noise=noise, weights=weights))
+    return Prepared(measurement, planned, model, prior, axis, _judge(prior), noise, stages)
 
 
 def assist(
@@ -174,24 +178,42 @@ def chosen_prior(method: Method, model: models.Model) -> tuple[NetworkPrior | No
         raise InputError(
             f"prior {prior.card.name!r} is for {prior.card.modality}, the data are {modality}", field="method.prior"
         )
-    if isinstance(method, Boundary):
-        factor = None if model.refined is None else model.refined.factor
-        if prior.card.super_resolution != factor:
-            known = prior.card.super_resolution
-            raise InputError(
-                f"prior {prior.card.name!r} is for {'none' if known is None else f'x{known}'}, the data need x{factor}",
-                field="method.prior",
-                remedy="use a conditional prior of this factor, or another method",
-            )
-    elif prior.conditional:
-        raise InputError(
-            f"prior {prior.card.name!r} is conditional: it needs a low-resolution image of the same slice",
-            field="method.prior",
-            remedy=f"use one that is not, as {DEFAULT_PRIOR[modality]}",
-        )
+    _check_condition(method, model, prior.card)
     if isinstance(method, DPS) or model.problem.slice_mm > FAR_MM:
         prior = prior.apart()  # DPS takes a few slices at a time, whatever lies beside them
     return prior, model.prior_axis(prior.card)
+
+
+def _judge(prior: NetworkPrior | None) -> NetworkPrior | None:
+    """Who tells how familiar the result is: the prior itself, for a conditional one the usual one of its modality."""
+    if prior is not None and prior.conditional:
+        prior = priors.load(DEFAULT_PRIOR[prior.card.modality])
+    return None if prior is None or prior.card.familiarity is None else prior
+
+
+def _check_condition(method: Diffusion, model: models.Model, card: Card) -> None:
+    """Refuse a conditional prior whose condition the data do not give, or that the method cannot use."""
+    factor = None if model.refined is None else model.refined.factor
+    if isinstance(method, Boundary) and card.super_resolution is None:
+        raise InputError(
+            f"prior {card.name!r} is given {card.condition}, {method.name} needs one of x{factor}",
+            field="method.prior",
+            remedy="leave it out, or use another method",
+        )
+    if card.super_resolution not in (None, factor):
+        raise InputError(
+            f"prior {card.name!r} needs {card.condition}, the data are {'not' if factor is None else f'x{factor}'}",
+            field="method.prior",
+            remedy="leave it out"
+            if isinstance(method, Boundary)
+            else f"use one that is not conditional, as {DEFAULT_PRIOR[card.modality]}",
+        )
+    if card.conditional and isinstance(method, DPS):
+        raise InputError(
+            f"prior {card.name!r} is conditional, dps takes none that is",
+            field="method.prior",
+            remedy=f"use {DEFAULT_PRIOR[card.modality]}",
+        )
 
 
 def _default_prior(method: Diffusion, modality: str, refined: MRIResolution | None) -> str:

@@ -28,7 +28,6 @@ from recon.measurement import Measurement
 from recon.prepare import JobProgress, prepare, staged
 from recon.priors.prior import NetworkPrior
 from recon.quality import metrics
-from recon.solvers.problem import Axis
 
 JUDGED_SLICES = 16
 """At least so many slices of the result, evenly spaced, are judged for familiarity."""
@@ -92,11 +91,12 @@ def reconstruct(
     volume = volumes.pop(spec.method.name)
     evaluations = 0 if prior is None else prior.evaluations
     yield JobProgress(0.96, "judging")
-    familiarity = _familiarity(prior, axis, volume)
+    familiarity = _familiarity(job.judge, model, volume)
     notes = list(model.notes)
     if familiarity is not None and familiarity["median"] < UNFAMILIAR:
         notes.append(
-            f"the prior does not know such images (familiarity {familiarity['median']} of 100, median of the slices):"
+            f"prior {familiarity['judge']} does not know such images (familiarity {familiarity['median']} of 100,"
+            " median of the slices):"
             " what the data leave open may be filled in wrongly; compare with the baselines"
         )
     yield JobProgress(0.97, "writing")
@@ -170,16 +170,20 @@ def beside(out: Path) -> Path:
     return out.with_name(f".{out.name}.slabs")
 
 
-def _familiarity(prior: NetworkPrior | None, axis: Axis | None, volume: Tensor) -> dict[str, float] | None:
-    """How usual the result's slices look to the prior, as percentiles of slices of the kind it was trained on."""
-    if prior is None or axis is None or prior.card.familiarity is None:
+def _familiarity(judge: NetworkPrior | None, model: models.Model, volume: Tensor) -> dict[str, Any] | None:
+    """How usual the result's slices look, as percentiles of slices of the kind that the judge was trained on."""
+    if judge is None:
         return None
     chosen = volume[:: max(len(volume) // JUDGED_SLICES, 1)]
-    found = prior.familiarity(axis.to_prior(chosen))
+    found = judge.familiarity(model.prior_axis(judge.card).to_prior(chosen))
     found = found[found.isfinite()]
     if not len(found):
         return None
-    return {"median": round(float(found.median()), 1), "lowest": round(float(found.min()), 1)}
+    return {
+        "median": round(float(found.median()), 1),
+        "lowest": round(float(found.min()), 1),
+        "judge": judge.card.name,
+    }
 
 
 def _expected_misfit(model: models.Model) -> float | None:

@@ -59,7 +59,8 @@ def _ct(
     line_integrals = Tomography(ct_geometry(acquisition, detectors)).forward(attenuation)
     noise_std = 0.0
     if settings.photons is not None:
-        line_integrals, noise_std = _poisson(line_integrals, settings.photons, settings.seed)
+        generator = torch.Generator().manual_seed(settings.seed)
+        line_integrals, noise_std = photon_noise(line_integrals, settings.photons, generator)
     return Measurement(
         data=line_integrals.numpy(),
         acquisition=acquisition,
@@ -70,10 +71,10 @@ def _ct(
     )
 
 
-def _poisson(line_integrals: Tensor, photons: float, seed: int) -> tuple[Tensor, float]:
-    """Photon noise, and its root mean square over the rays."""
+def photon_noise(line_integrals: Tensor, photons: float, generator: torch.Generator) -> tuple[Tensor, float]:
+    """Line integrals with photon noise, and the root mean square of that over the rays."""
     expected = photons * torch.exp(-line_integrals.double())
-    counts = torch.poisson(expected, generator=torch.Generator().manual_seed(seed)).clamp(min=1.0)
+    counts = torch.poisson(expected, generator=generator).clamp(min=1.0)
     noisy = -torch.log(counts / photons)
     return noisy.float(), float((1 / expected.clamp(min=1.0)).mean().sqrt())
 

@@ -28,7 +28,7 @@ from recon.solvers.problem import run
 _METHODS: TypeAdapter[Method] = TypeAdapter(Method)
 
 _SPLITTING: dict[str, list[Any]] = {
-    "start": ["classical", "tv"],
+    "start": ["tv", "classical", "least-squares"],
     "sigma_last": [0.0015, 0.003, 0.005, 0.01, 0.02, 0.04, 0.08],
     # Not below 0.2: the best on three slices, by 0.1 dB, starts lower, and loses 2 dB where the start is worse.
     "sigma_first": [0.2, 0.4, 0.8, 1.6],
@@ -99,10 +99,16 @@ def problem(task: Task, data: Path) -> tuple[models.Model, np.ndarray]:
     return models.build(measurement), measurement.truth
 
 
-def tune(task: Task, methods: Sequence[str], data: Path, refine: Sequence[str] = ()) -> Iterator[Tuned]:
-    """The best settings of each method on one task; with `refine`, these only, beside those of the table."""
+def tune(
+    task: Task, methods: Sequence[str], data: Path, refine: Sequence[str] = (), prior: str | None = None
+) -> Iterator[Tuned]:
+    """The best settings of each method on one task, with the usual prior or another.
+
+    With `refine`, these settings only, beside those of the table.
+    """
     model, truth = problem(task, data)
-    kind = "ct" if task.modality == "ct" else task.acquisition.kind
+    # A prior that is given projections knows those it was trained on: other beams have not been tried.
+    kind = "ct" if task.modality == "ct" and prior is None else task.acquisition.kind
     noisy = model.problem.noise_std > 0
     ratio = round(defaults.undersampling(model.problem), 3)
     for name in methods:
@@ -112,15 +118,18 @@ def tune(task: Task, methods: Sequence[str], data: Path, refine: Sequence[str] =
         # The floor counts without noise, the share with it.
         unused = "noise_share" if model.problem.noise_std == 0 else "data_sigma"
         grid = {k: v for k, v in grid.items() if k != unused}
-        plain = _METHODS.validate_python({"name": name})
-        known = defaults.tuned(plain, kind, model.problem) if refine else None
-        base = {} if known is None else {k: v for k, v in known.settings.items() if k not in refine}
+        own = {} if prior is None else {"prior": prior}
+        plain = _METHODS.validate_python({"name": name, **own})
+        usual = {"prior": prior or DEFAULT_PRIOR[task.modality]} if isinstance(plain, Diffusion) else {}
+        like = _METHODS.validate_python({"name": name, **usual})
+        known = defaults.tuned(like, kind, model.problem) if refine else None
+        base = own if known is None else own | {k: v for k, v in known.settings.items() if k not in refine}
         grid = {k: v for k, v in grid.items() if not refine or k in refine}
         found, psnr, before = climb(_judge(model, truth, name, base), grid, plain.model_dump())
         settings = {**base, **found}
         if known is not None:
-            same = known.task == task.name
-            before = known.psnr_before if same else _judge(model, truth, name, {})({})
+            same = known.task == task.name and known.settings.get("prior") == prior
+            before = known.psnr_before if same else _judge(model, truth, name, own)({})
         yield Tuned(
             kind=kind, task=task.name, pattern=defaults.pattern(model.problem), undersampling=ratio, noisy=noisy,
             method=name, settings=settings, psnr=round(psnr, 2), psnr_before=round(before, 2),

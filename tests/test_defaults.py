@@ -17,6 +17,7 @@ from operators.tomography import Tomography
 from recon import defaults, tune
 from recon.defaults import Pattern, Table, Tuned, angular_cover, pattern, resolved, undersampling
 from recon.methods import FBP, METHODS, TV, Annealed, REDDiff
+from recon.priors import registry
 from recon.solvers.problem import Problem
 
 
@@ -91,6 +92,34 @@ def test_the_nearest_task_decides_and_the_user_wins() -> None:
         assert resolved(method, kind, few) == method
 
 
+def test_the_better_prior_is_taken_unless_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def entry(psnr: float, **settings: Any) -> Tuned:
+        return Tuned(
+            kind="ct", task="-", pattern="full", noisy=False, undersampling=8.0, method="red-diff",
+            settings=settings, psnr=psnr, psnr_before=0,
+        )  # fmt: skip
+
+    usual, other = entry(30.0, sigma_last=0.01), entry(31.0, prior="ct-sparse", sigma_last=0.02)
+    for entries in ([usual, other], [other, usual]):
+        monkeypatch.setattr(defaults, "_table", lambda entries=entries: Table(command="-", tuned=entries))
+
+        def settings(**given: Any) -> tuple[str | None, float]:
+            found = resolved(REDDiff(**given), "ct-parallel", problem(3))
+            assert isinstance(found, REDDiff)
+            return found.prior, found.sigma_last
+
+        assert settings() == ("ct-sparse", 0.02)
+        assert settings(prior="ct-sparse") == ("ct-sparse", 0.02)
+        assert settings(prior="ct") == ("ct", 0.01) and settings(prior="mine.yaml") == ("mine.yaml", 0.01)
+        assert settings(sigma_last=0.05) == (None, 0.05)
+    # What was found for one kind of beam is for that kind.
+    monkeypatch.setattr(
+        defaults, "_table", lambda: Table(command="-", tuned=[usual, other.model_copy(update={"kind": "ct-parallel"})])
+    )
+    assert settings() == ("ct-sparse", 0.02)
+    assert resolved(REDDiff(), "ct-fan", problem(3)).model_dump()["prior"] is None
+
+
 def test_the_search_climbs_from_the_default() -> None:
     tried: list[dict[str, Any]] = []
 
@@ -120,7 +149,8 @@ def test_the_shipped_table_fits_the_methods() -> None:
     known = {name for names in METHODS.values() for name in names}
     for entry in table.tuned:
         assert entry.method in known and entry.psnr >= entry.psnr_before
-        assert set(entry.settings) <= set(tune.GRIDS[entry.method])
+        assert set(entry.settings) - {"prior"} <= set(tune.GRIDS[entry.method])
+        assert entry.settings.get("prior") in (None, *registry.names())
         tune._METHODS.validate_python({"name": entry.method, **entry.settings})
 
 

@@ -145,7 +145,7 @@ class Blur:
     """A prior that takes the mean of a slice and its neighbours for the truth, more so at high levels."""
 
     complex = False
-    neighbours = 1
+    joint = True
 
     def denoise(self, x: Tensor, sigma: float, *, index: Tensor | None = None) -> Tensor:
         mean = (x + pairs(x).sum(1)) / 3

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from operators.errors import BackendUnavailable
 from recon.priors import registry
-from recon.priors.evaluate import SIGMAS, axis_sigma, denoising_psnr, peak_psnr
+from recon.priors.evaluate import SIGMAS, axis_sigma, conditioning, denoising_psnr, peak_psnr
 from recon.priors.noise import SliceNoise
 from recon.priors.prior import NetworkPrior
 from recon.priors.recipe import Recipe
@@ -73,7 +73,7 @@ def denoising(names: list[str], data: Path = SAMPLES, *, with_bm3d: bool = True)
                 images,
                 sigma,
                 is_complex=card.complex,
-                super_resolution=card.super_resolution,
+                condition_of=conditioning(card),
                 beside=tuning_neighbours(data, seeing),
             )
             psnr_noisy = peak_psnr(noisy, images, is_complex=card.complex)

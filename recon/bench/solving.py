@@ -12,8 +12,9 @@ from torch import Tensor
 from recon import defaults
 from recon import model as models
 from recon.bench import peers
+from recon.bench.qggmrf import QGGMRF, qggmrf
 from recon.bench.wavelet import WAVELET, wavelet
-from recon.methods import Method
+from recon.methods import Method, REDDiff
 from recon.prepare import chosen_prior
 from recon.solvers import registry as solvers
 from recon.solvers.problem import run
@@ -35,7 +36,7 @@ class Solved:
 
 
 def solved(given: dict[str, Any], model: models.Model, kind: str) -> Solved:
-    """Run a method, given as its settings with a name: ours with the defaults a user gets, ``l1-wavelet``, or a peer.
+    """Run a method, given as its settings with a name: ours with a user's defaults, a classical rival, or a peer.
 
     Parameters
     ----------
@@ -45,10 +46,14 @@ def solved(given: dict[str, Any], model: models.Model, kind: str) -> Solved:
     prior, before, busy = None, 0, 0.0
     if given["name"] == WAVELET:
         solve = wavelet(model.problem, given)
+    elif given["name"] == QGGMRF:
+        solve = qggmrf(model.problem, given)
     else:
         peer = given["name"] in peers.NAMES
-        method = {"name": "red-diff"} if peer else given
-        settings = defaults.resolved(_METHODS.validate_python(method), kind, model.problem)
+        # A peer has settings of its own, and the usual prior.
+        settings: Method = (
+            REDDiff() if peer else defaults.resolved(_METHODS.validate_python(given), kind, model.problem)
+        )
         prior, axis = chosen_prior(settings, model)
         before, busy = (prior.evaluations, prior.seconds) if prior is not None else (0, 0.0)
         if peer:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from operators.errors import InputError
 from recon.cli.show import console
+
+if TYPE_CHECKING:
+    from recon.defaults import Tuned
 
 
 def register(app: typer.Typer) -> None:
@@ -22,6 +25,7 @@ def tune(
     methods: Annotated[str, typer.Option(help="Comma-separated.")] = "tv,annealed,red-diff,dds,diffusion-mbir",
     only: Annotated[str | None, typer.Option(help="Tasks, comma-separated; all when not given.")] = None,
     refine: Annotated[str, typer.Option(help="Search these settings only, beside what is installed as tuned.")] = "",
+    prior: Annotated[str | None, typer.Option(help="Search with this prior; of methods that have one.")] = None,
 ) -> None:
     """Search each method's settings on the tuning slices, task by task; a table that exists is added to."""
     from recon import tune as tuning
@@ -39,14 +43,17 @@ def tune(
     for setting in settings:
         if setting not in searched:
             raise InputError(f"{setting!r} is not one of {', '.join(sorted(searched))}", field="refine")
+    if prior is not None and "tv" in names:
+        raise InputError("tv has no prior", field="methods", remedy="give methods that have one, as red-diff")
     table = Table.read(out) if out.is_file() else Table(command="", tuned=[])
-    command = f"recon tune --data DATA --out recon/defaults.yaml --methods {methods}"
-    if settings and table.command:
-        command = f"{table.command}; the same with --methods {methods} --refine {','.join(settings)}"
+    more = (f" --prior {prior}" if prior else "") + (f" --refine {','.join(settings)}" if settings else "")
+    command = f"recon tune --data DATA --out recon/defaults.yaml --methods {methods}{more}"
+    if more and table.command:
+        command = f"{table.command}; the same with --methods {methods}{more}"
     out.parent.mkdir(parents=True, exist_ok=True)
     for task in wanted:
-        for found in tuning.tune(known[task], names, data, settings):
-            rest = [t for t in table.tuned if (t.kind, t.task, t.method) != (found.kind, found.task, found.method)]
+        for found in tuning.tune(known[task], names, data, settings, prior):
+            rest = [t for t in table.tuned if _what(t) != _what(found)]
             table = Table(command=command, tuned=[*rest, found])
             table.write(out)
             console.print(
@@ -54,3 +61,8 @@ def tune(
                 f" with {found.settings}",
                 highlight=False,
             )
+
+
+def _what(found: Tuned) -> tuple[object, ...]:
+    """What an entry of the table is about; there is one of each."""
+    return found.kind, found.task, found.method, found.settings.get("prior")

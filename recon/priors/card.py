@@ -61,6 +61,8 @@ class Card(_Part):
     unshuffle: int = Field(2, ge=1, le=4)
     super_resolution: int | None
     """Conditional: needs the same slice with this factor less resolution in plane."""
+    projections: bool = False
+    """Conditional: needs the least-squares image of the projections."""
     neighbours: int = Field(0, ge=0, le=1)
     """Slices on each side that the network sees beside the one it denoises."""
     weights: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors$")
@@ -82,6 +84,18 @@ class Card(_Part):
     """Sigma (as above) to ``|v^T J w - w^T J v| / (|v^T J w| + |w^T J v|)``; 0 for an exact posterior mean."""
     familiarity: Familiarity | None
     limits: list[str]
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the prior is given something beside the noisy image."""
+        return self.projections or self.super_resolution is not None
+
+    @property
+    def condition(self) -> str:
+        """What it is given beside the noisy image, in words."""
+        if self.projections:
+            return "the least-squares image of the projections"
+        return "nothing" if self.super_resolution is None else f"an image of x{self.super_resolution} less resolution"
 
     @classmethod
     def read(cls, path: Path, field: str = "prior") -> Card:

@@ -4,19 +4,40 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from operators.resolution import Truncation
+from recon.priors import projected
 from recon.priors.augment import smooth_phase
+from recon.priors.card import Card
 from recon.priors.noise import SliceNoise
+from recon.priors.recipe import Recipe
 
 SIGMAS = (0.05, 0.1, 0.25, 0.5)
 """Noise levels of the denoising table, for images that fill [-1, 1]."""
 
 Denoise = Callable[[Tensor, float, Tensor | None, Tensor | None], Tensor]
 """Of noisy slices, the noise level on the prior's axis, the condition and the slices beside each, or None."""
+
+
+def conditioning(shape: Card | Recipe) -> Callable[[Tensor], Tensor] | None:
+    """What a prior is judged with: the condition of images ``(slices, rows, cols)`` on its axis; None if it needs none.
+
+    Truncated k-space for super-resolution, 8 views without noise for projections.
+    """
+    factor = shape.super_resolution
+
+    def truncated(images: Tensor) -> Tensor:
+        assert factor is not None
+        lower = Truncation(images.shape[1], images.shape[2], factor)
+        return lower.upsample(lower(images))
+
+    if shape.projections:
+        return partial(projected.few_views, intensity=shape.axis)
+    return None if factor is None else truncated
 
 
 def axis_sigma(sigma: float, *, is_complex: bool) -> float:
@@ -43,7 +64,7 @@ def denoising_psnr(
     sigma: float,
     *,
     is_complex: bool,
-    super_resolution: int | None = None,
+    condition_of: Callable[[Tensor], Tensor] | None = None,
     beside: Tensor | None = None,
 ) -> float:
     """PSNR in dB of the denoised images; of their magnitude for a complex prior.
@@ -56,17 +77,14 @@ def denoising_psnr(
         ``(slices, rows, cols)`` on the prior's axis: CT in [-1, 1], MRI magnitudes in [0, 1].
     sigma
         For images that fill [-1, 1] (see `axis_sigma`).
-    super_resolution
-        For a conditional prior: the factor by which k-space is truncated for the condition.
+    condition_of
+        For a conditional prior: the condition of images without noise, see `conditioning`.
     beside
         For a prior that sees them: the slices on both sides, ``(slices, 2, rows, cols)``, NaN where there is none.
     """
     level = axis_sigma(sigma, is_complex=is_complex)
     clean = with_phase(images) if is_complex else images
-    condition = None
-    if super_resolution is not None:
-        lower = Truncation(images.shape[1], images.shape[2], super_resolution)
-        condition = lower.upsample(lower(clean))
+    condition = None if condition_of is None else condition_of(clean)
     noisy = clean + level * SliceNoise(1, len(clean)).draw(clean)
     if beside is not None:
         added = SliceNoise(5, 2 * len(clean)).draw(beside.flatten(0, 1)).unflatten(0, (-1, 2))

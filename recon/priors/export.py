@@ -14,10 +14,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from operators.errors import Diverged, InputError
-from operators.resolution import Truncation
 from recon.priors import diagnose, registry
 from recon.priors.card import Card, Data, Familiarity
-from recon.priors.evaluate import SIGMAS, axis_sigma, denoising_psnr, with_phase
+from recon.priors.evaluate import SIGMAS, axis_sigma, conditioning, denoising_psnr, with_phase
 from recon.priors.network import Denoiser
 from recon.priors.prior import NetworkPrior
 from recon.priors.recipe import Recipe
@@ -90,6 +89,7 @@ def _card(recipe: Recipe, state: dict[str, Any], sources: list[SliceSet], weight
         blocks=recipe.blocks,
         unshuffle=recipe.unshuffle,
         super_resolution=recipe.super_resolution,
+        projections=recipe.projections,
         neighbours=recipe.neighbours,
         weights=weights.name,
         sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
@@ -117,7 +117,7 @@ def _measured(prior: NetworkPrior, recipe: Recipe, data: Path, sources: list[Sli
                 images,
                 sigma,
                 is_complex=recipe.complex,
-                super_resolution=recipe.super_resolution,
+                condition_of=conditioning(recipe),
                 beside=beside,
             ),
             2,
@@ -125,7 +125,7 @@ def _measured(prior: NetworkPrior, recipe: Recipe, data: Path, sources: list[Sli
         for sigma in SIGMAS
     }
     found: dict[str, Any] = {"denoising_psnr": table, "jacobian_asymmetry": _asymmetry(prior.network, recipe, images)}
-    if recipe.super_resolution is None:
+    if not recipe.conditional:
         found["familiarity"] = _familiarity(prior, recipe, data, sources)
     return found
 
@@ -137,10 +137,8 @@ def _asymmetry(network: Denoiser, recipe: Recipe, images: Tensor) -> dict[float,
     few = images[:: max(len(images) // 4, 1)][:4]
     rows, cols = (n // exact.multiple * exact.multiple for n in few.shape[1:])
     few = with_phase(few[:, :rows, :cols]) if recipe.complex else few[:, :rows, :cols]
-    condition = None
-    if recipe.super_resolution is not None:
-        lower = Truncation(few.shape[1], few.shape[2], recipe.super_resolution)
-        condition = lower.upsample(lower(few))
+    condition_of = conditioning(recipe)
+    condition = None if condition_of is None else condition_of(few)
     found = {}
     for sigma in diagnose.ASYMMETRY_SIGMAS:
         level = axis_sigma(sigma, is_complex=recipe.complex)

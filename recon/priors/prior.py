@@ -32,20 +32,20 @@ class Prior(Protocol):
 
 
 @runtime_checkable
-class NeighbourlyPrior(Protocol):
-    """A prior that sees the slices beside the one it denoises."""
+class JointPrior(Protocol):
+    """A prior whose estimate of a slice may depend on more than that noisy slice."""
 
     @property
-    def neighbours(self) -> int:
-        """How many on each side; 0 if it does not."""
+    def joint(self) -> bool:
+        """Whether it does."""
 
     def denoise(self, x: Tensor, sigma: float, *, index: Tensor | None = None) -> Tensor:
-        """``E[x0 | x = x0 + sigma n]`` for the slices of `index`; the others are neighbours only."""
+        """``E[x0 | x = x0 + sigma n]`` for the slices of `index`; `x` are all slices of the problem."""
 
 
 def denoise_some(prior: Prior, x: Tensor, sigma: float, index: Tensor) -> Tensor:
     """``E[x0 | x = x0 + sigma n]`` for the slices of `index` out of ``(slices, rows, cols)``."""
-    if isinstance(prior, NeighbourlyPrior) and prior.neighbours:
+    if isinstance(prior, JointPrior) and prior.joint:
         return prior.denoise(x, sigma, index=index)
     return prior.denoise(x[index], sigma)
 
@@ -60,8 +60,36 @@ class ConditionalPrior(Protocol):
     def conditional(self) -> bool:
         """Whether `denoise` needs a condition."""
 
-    def denoise(self, x: Tensor, sigma: float, condition: Tensor | None = None) -> Tensor:
+    def denoise(
+        self, x: Tensor, sigma: float, condition: Tensor | None = None, *, index: Tensor | None = None
+    ) -> Tensor:
         """``E[x0 | x = x0 + sigma n, condition]`` for each slice of ``(slices, rows, cols)``."""
+
+
+class Given:
+    """A conditional prior together with its condition: for solvers, a prior like any other.
+
+    Parameters
+    ----------
+    prior
+        The conditional prior.
+    condition
+        For every slice of the problem, ``(slices, rows, cols)`` on the prior's axis.
+    """
+
+    joint = True
+
+    def __init__(self, prior: ConditionalPrior, condition: Tensor) -> None:
+        self._prior, self._condition = prior, condition
+
+    @property
+    def complex(self) -> bool:
+        """Whether images are complex64 or float32."""
+        return self._condition.is_complex()
+
+    def denoise(self, x: Tensor, sigma: float, *, index: Tensor | None = None) -> Tensor:
+        """``E[x0 | x = x0 + sigma n, condition]`` for the slices of `index`; `x` are all slices of the problem."""
+        return self._prior.denoise(x, sigma, self._condition, index=index)
 
 
 class NetworkPrior:
@@ -92,12 +120,17 @@ class NetworkPrior:
     @property
     def conditional(self) -> bool:
         """Whether `denoise` needs a condition."""
-        return self.card.super_resolution is not None
+        return self.card.conditional
 
     @property
     def neighbours(self) -> int:
         """How many slices on each side the estimate of a slice depends on."""
         return 0 if self._apart else self.card.neighbours
+
+    @property
+    def joint(self) -> bool:
+        """Whether a slice's estimate depends on other slices."""
+        return self.neighbours > 0
 
     def apart(self) -> NetworkPrior:
         """The same prior for slices that are no neighbours, with counters of its own."""
@@ -144,9 +177,15 @@ class NetworkPrior:
         if not (sigma > 0 and math.isfinite(sigma)):
             raise InputError(f"{sigma} is not a positive noise level", field="sigma")
         if (condition is not None) != self.conditional:
-            says = f"needs the low-resolution slices: it is conditional (x{self.card.super_resolution})"
+            says = (
+                f"is conditional, it needs {self.card.condition} of each slice"
+                if self.conditional
+                else "is not conditional"
+            )
             raise InputError(
-                f"prior {self.card.name!r} {says if self.conditional else 'is not conditional'}", field="condition"
+                f"prior {self.card.name!r} {says}",
+                field="condition",
+                remedy="start the solver by recon.solvers.registry.start, which finds it" if self.conditional else None,
             )
         if condition is not None:
             self._check(condition, "condition")

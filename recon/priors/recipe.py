@@ -79,6 +79,8 @@ class Recipe(_Strict):
     """Pixels each way that the stem folds into channels."""
     super_resolution: int | None = Field(None, ge=2, le=8)
     """Condition on the same slice with this factor less resolution in plane (complex priors)."""
+    projections: bool = False
+    """Condition on the least-squares image of few projections of the slice (CT)."""
     neighbours: int = Field(0, ge=0, le=1)
     """Slices on each side that are seen beside the one that is denoised (real priors)."""
     start: str | None = None
@@ -92,6 +94,8 @@ class Recipe(_Strict):
     def _consistent(self) -> Recipe:
         if self.super_resolution is not None and not self.complex:
             raise ValueError("super_resolution: only complex priors are conditioned; set complex: true")
+        if self.projections and (self.modality != "ct" or self.complex or self.neighbours):
+            raise ValueError("projections: only real CT priors are given them, and none that sees neighbours")
         if self.neighbours and self.complex:
             raise ValueError("neighbours: only real priors see them; their phases would have to be learnt too")
         if self.super_resolution is not None and self.training.crop % self.super_resolution:
@@ -105,6 +109,11 @@ class Recipe(_Strict):
                 f" and {len(self.channels)} levels need"
             )
         return self
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the prior is given something beside the noisy image."""
+        return self.projections or self.super_resolution is not None
 
     @classmethod
     def read(cls, path: Path) -> Recipe:

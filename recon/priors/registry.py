@@ -120,7 +120,7 @@ def _read(card: Card, path: Path) -> dict[str, torch.Tensor]:
 def new_network(shape: Card | Recipe) -> Denoiser:
     """A network of the shape that a recipe or a card says, untrained, in channels-last layout."""
     image_channels = 2 if shape.complex else 1
-    condition_channels = 0 if shape.super_resolution is None else image_channels
+    condition_channels = image_channels if shape.conditional else 0
     network = Denoiser(
         image_channels,
         shape.channels,

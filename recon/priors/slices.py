@@ -17,7 +17,7 @@ from torch.nn import functional
 from operators.errors import InputError
 from recon.formats import nifti
 from recon.formats.safety import check_finite, real
-from recon.priors import augment
+from recon.priors import augment, projected
 from recon.priors.recipe import Recipe, Source
 
 UNKNOWN_MARGIN = 3
@@ -130,6 +130,10 @@ class Batch:
     condition: Tensor | None
     beside: Tensor | None = None
     """The slices before and after each image, ``(batch, 2, crop, crop)``; NaN where there is none."""
+    iterates: Tensor | None = None
+    """What a solver has made of each image so far, and is to be denoised in its place."""
+    sigma: float = 0.0
+    """Noise level of the solver's next step."""
 
 
 GAPS = (0.06, 0.64, 0.18, 0.06, 0.06)
@@ -138,15 +142,24 @@ ALONE = 0.15
 """Share of images whose neighbours are missing."""
 
 
+REUSED = 6
+"""Steps that cut their crops out of the same scanned slices: a scan takes as long as three steps."""
+
+
 class Crops:
     """Random training crops; those of step `s` depend on ``(seed, s)`` alone, so a resumed run repeats them."""
 
-    def __init__(self, sets: list[SliceSet], recipe: Recipe, seed: int) -> None:
-        self.sets, self.recipe, self.seed = sets, recipe, seed
+    def __init__(
+        self, sets: list[SliceSet], recipe: Recipe, seed: int, denoise: projected.Denoise | None = None
+    ) -> None:
+        self.sets, self.recipe, self.seed, self.denoise = sets, recipe, seed, denoise
         self.shares = torch.tensor([s.source.share for s in sets])
+        self._scanned: tuple[int, Tensor, float] | None = None
 
     def batch(self, step: int) -> Batch:
         """What one step trains on, ``(batch, channels, crop, crop)`` float32 each."""
+        if self.recipe.projections:
+            return self._projected(step)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         channels = 2 if self.recipe.complex else 1
         planes = torch.stack([self._crop(generator) for _ in range(self.recipe.training.batch)])
@@ -184,9 +197,38 @@ class Crops:
             return torch.stack([(image + 1) * gain - 1, known, *others])
         return torch.cat(self._complex(image, known, generator))
 
-    def _padded(self, planes: Tensor) -> Tensor:
+    def _projected(self, step: int) -> Batch:
+        """Crops out of slices of twice their size, each with the same crop of what few projections of it show."""
+        used = step // REUSED
+        if self._scanned is None or self._scanned[0] != used:
+            self._scanned = used, *self._scan(torch.Generator().manual_seed(self.seed * 1_000_003 + used))
+        _, scanned, sigma = self._scanned
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step + 250_000_000)
+        crop = self.recipe.training.crop
+        planes = torch.stack([augment.dihedral(augment.window(one, crop, generator), generator) for one in scanned])
+        image, known, condition, iterate = (planes[:, i : i + 1].contiguous() for i in range(4))
+        return Batch(image, (known > 0.999).float(), condition, iterates=iterate, sigma=sigma)
+
+    def _scan(self, generator: torch.Generator) -> tuple[Tensor, float]:
+        """Slices, where they are known, conditions and iterates, ``(batch, 4, size, size)``, and the noise level."""
+        assert self.denoise is not None
+        settings = self.recipe.training
+        halved = augment.uniform(generator) < settings.halve
+        drawn = []
+        for _ in range(settings.batch):
+            chosen = self.sets[int(torch.multinomial(self.shares, 1, generator=generator))]
+            planes = chosen.planes(augment.integer(generator, len(chosen)), self.recipe)
+            cut = augment.turned_window if augment.uniform(generator) < settings.rotate else augment.window
+            field = 2 * settings.crop
+            planes = augment.dihedral(cut(self._padded(planes, field), field, generator), generator)
+            drawn.append(functional.avg_pool2d(planes, 2) if halved else planes)
+        whole = torch.stack(drawn)
+        found = projected.scanned(whole[:, 0].contiguous(), self.recipe.axis, generator, self.denoise)
+        return torch.cat([whole, found.condition[:, None], found.iterate[:, None]], 1), found.sigma
+
+    def _padded(self, planes: Tensor, size: int | None = None) -> Tensor:
         """Slices smaller than a crop get their edge repeated, without weight in the loss."""
-        below, right = (max(self.recipe.training.crop - n, 0) for n in planes.shape[1:])
+        below, right = (max((size or self.recipe.training.crop) - n, 0) for n in planes.shape[1:])
         if not below and not right:
             return planes
         images = functional.pad(planes[None, :-1], (0, right, 0, below), mode="replicate")[0]

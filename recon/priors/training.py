@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -12,15 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from operators.errors import Diverged, InputError
 from recon.priors import prior, registry
-from recon.priors.evaluate import SIGMAS, denoising_psnr
+from recon.priors.evaluate import SIGMAS, conditioning, denoising_psnr
 from recon.priors.optimizer import Optimizer
 from recon.priors.recipe import Recipe
-from recon.priors.slices import Crops, SliceSet, tuning_images, tuning_neighbours
+from recon.priors.slices import REUSED, Crops, SliceSet, tuning_images, tuning_neighbours
 
 WARM_UP = 200
+SPREAD = 0.4
+"""Of the logarithm of the noise level around that of a solver's next step."""
 COOL_DOWN = 0.8
 """Share of the run over which the learning rate falls linearly to zero."""
 
@@ -65,7 +69,7 @@ class Trainer:
         self.steps = steps or recipe.training.steps
         sets = [SliceSet.read(data, source) for source in recipe.sources]
         self.data_hash = registry.data_hash(sets)
-        self.crops = Crops(sets, recipe, seed)
+        self.crops = Crops(sets, recipe, seed, self._denoise)
         self.validation, self.beside = tuning_images(data, recipe), tuning_neighbours(data, recipe)
         torch.manual_seed(seed)
         self.model = registry.new_network(recipe)
@@ -96,7 +100,8 @@ class Trainer:
             )
             if validate or self.step % 20 == 0:
                 self._log(progress)
-            if time.monotonic() - saved > save_every_s or self.step == self.steps:
+            # Between two scans of slices, which the next steps would need, and which depend on the weights.
+            if self.step == self.steps or (time.monotonic() - saved > save_every_s and self.step % REUSED == 0):
                 self.save()
                 saved = time.monotonic()
             yield progress
@@ -112,7 +117,7 @@ class Trainer:
                 self.validation,
                 sigma,
                 is_complex=self.recipe.complex,
-                super_resolution=self.recipe.super_resolution,
+                condition_of=conditioning(self.recipe),
                 beside=self.beside,
             )
             for sigma in SIGMAS
@@ -143,8 +148,14 @@ class Trainer:
         clean, weight = batch.images, batch.weights
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step + 500_000_000)
         log_sigma = torch.randn(len(clean), generator=generator) * settings.log_sigma_std + settings.log_sigma_mean
+        start = clean
+        if batch.iterates is not None:
+            # Half of the images are the solver's; the others keep the network a denoiser.
+            own = len(clean) // 2
+            log_sigma[:own] = math.log(batch.sigma) + SPREAD * torch.randn(own, generator=generator)
+            start = torch.cat([batch.iterates[:own], clean[own:]])
         sigma = log_sigma.exp().reshape(-1, 1, 1, 1)
-        noisy = clean + sigma * torch.randn(clean.shape, generator=generator)
+        noisy = start + sigma * torch.randn(clean.shape, generator=generator)
         beside = batch.beside
         if beside is not None:
             among = beside + sigma * torch.randn(beside.shape, generator=generator)
@@ -152,7 +163,9 @@ class Trainer:
         with torch.autocast("cpu", torch.bfloat16):
             estimate = self.model(noisy, sigma.flatten(), batch.condition, beside)
         variance = self.recipe.sigma_data**2
-        edm = (sigma.square() + variance) / (sigma.square() * variance)
+        # What is to be taken out of a solver's image is more than the noise.
+        power = sigma.square() + (weight * (start - clean).square()).mean((1, 2, 3), keepdim=True)
+        edm = (power + variance) / (power * variance)
         loss = (edm * weight * (estimate - clean).square()).sum() / weight.sum().clamp(min=1)
         if not bool(loss.isfinite()):
             raise Diverged(f"the loss is {float(loss)} at step {self.step}", remedy="lower training.learning_rate")
@@ -163,6 +176,12 @@ class Trainer:
             for name, value in self.model.state_dict().items():
                 self.average[name].lerp_(value, 1 - decay)
         return float(loss.detach())
+
+    def _denoise(self, x: Tensor, sigma: float, condition: Tensor) -> Tensor:
+        """Slices ``(slices, rows, cols)`` by the network as it is."""
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            found: Tensor = self.model(x[:, None], torch.tensor([sigma]), condition[:, None])[:, 0]
+        return found
 
     def _resume(self) -> None:
         # Our own file, written by `save`; weights_only refuses anything but tensors and plain containers.

@@ -9,9 +9,10 @@ from torch import Tensor
 from recon.methods import Annealed
 from recon.priors.noise import noise_prediction
 from recon.priors.prior import Prior, denoise_some
-from recon.solvers.data_step import START_STEPS, DataStep, warm_start
+from recon.solvers.data_step import DataStep
 from recon.solvers.problem import Axis, Problem, Progress, Solver, check_finite
 from recon.solvers.skipping import Skipping
+from recon.solvers.warm_start import START_STEPS, warm_start
 
 
 def solve(problem: Problem, settings: Annealed, prior: Prior, axis: Axis) -> Solver:
@@ -36,7 +37,7 @@ def solve(problem: Problem, settings: Annealed, prior: Prior, axis: Axis) -> Sol
     algorithm 1 with zeta = 0, and the data step solved by conjugate gradients instead of in closed form).
     """
     total = START_STEPS + settings.steps
-    x = axis.to_prior((yield from warm_start(problem, settings.start, settings.steps)))
+    x = axis.to_prior((yield from warm_start(problem, axis, settings.start, settings.steps)))
     fit = DataStep.of(problem, axis, settings)
     skipping = Skipping(settings.skip, problem.slices)
     for step, sigma in enumerate(settings.sigmas(), 1):

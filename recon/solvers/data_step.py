@@ -1,4 +1,4 @@
-"""The data term on the prior's axis: proximal step by conjugate gradients, and the warm start."""
+"""The data term on the prior's axis: proximal step by conjugate gradients."""
 
 from __future__ import annotations
 
@@ -10,15 +10,12 @@ from torch import Tensor
 
 from operators.linear import conjugate_gradient
 from operators.preconditioner import normal_inverse
-from recon.methods import TV, Splitting
-from recon.solvers import classical, tv
+from recon.methods import Splitting
 from recon.solvers.along_z import AlongZ
-from recon.solvers.problem import Axis, Problem, Progress, Solver
+from recon.solvers.problem import Axis, Problem
 
 PRECONDITIONED, PLAIN = 3, 8
 """Conjugate gradient iterations of a data step: more change the result by less than 0.1 dB."""
-START_STEPS = 10
-"""Steps a warm start counts for in the progress of a diffusion solver."""
 
 
 class DataStep:
@@ -118,25 +115,3 @@ class DataStep:
         u: Tensor = v + conjugate_gradient(system, right[None], None, self.iterations, precondition=inverse)[0]
         along_z.update(u, self.z_weight * sigma)
         return u
-
-
-def warm_start(problem: Problem, kind: str, steps: int) -> Solver:
-    """The classical image a diffusion solver starts from, reporting as the first steps of `steps` more."""
-    if kind == "zero":
-        return problem.zeros()
-    if kind == "classical":
-        volume = classical.start(problem)
-        yield Progress(START_STEPS, START_STEPS + steps, problem.misfit(volume), volume, "start")
-        return volume
-    solver = tv.solve(problem, TV(iterations=START_ITERATIONS, cg_iterations=START_CG, dimensions=2))
-    while True:
-        try:
-            p = next(solver)
-        except StopIteration as end:
-            result: Tensor = end.value
-            return result
-        yield Progress(p.step * START_STEPS // p.steps, START_STEPS + steps, p.data_misfit, p.volume, "start")
-
-
-START_ITERATIONS, START_CG = 12, 4
-"""ADMM and conjugate gradient iterations of a TV start: enough to remove streaks, far from converged."""

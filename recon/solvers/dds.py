@@ -5,8 +5,9 @@ from __future__ import annotations
 from recon.methods import DDS
 from recon.priors.noise import SliceNoise, noise_prediction
 from recon.priors.prior import Prior
-from recon.solvers.data_step import START_STEPS, DataStep, warm_start
+from recon.solvers.data_step import DataStep
 from recon.solvers.problem import Axis, Problem, Progress, Solver, check_finite
+from recon.solvers.warm_start import START_STEPS, warm_start
 
 
 def solve(problem: Problem, settings: DDS, prior: Prior, axis: Axis, seed: int) -> Solver:
@@ -31,7 +32,7 @@ def solve(problem: Problem, settings: DDS, prior: Prior, axis: Axis, seed: int) 
     total = START_STEPS + settings.steps
     noise = SliceNoise(seed, problem.slices, problem.first)
     sigmas = settings.sigmas()
-    start = axis.to_prior((yield from warm_start(problem, settings.start, settings.steps)))
+    start = axis.to_prior((yield from warm_start(problem, axis, settings.start, settings.steps)))
     fit = DataStep.of(problem, axis, settings, gamma=settings.gamma, precondition=settings.preset != "paper")
     x = start + sigmas[0] * noise.draw(start)
     for step, (sigma, following) in enumerate(zip(sigmas, [*sigmas[1:], 0.0], strict=True), 1):

@@ -11,9 +11,10 @@ from torch import Tensor
 from recon.methods import REDDiff
 from recon.priors.noise import SliceNoise, noise_prediction
 from recon.priors.prior import Prior, denoise_some
-from recon.solvers.data_step import START_STEPS, DataStep, warm_start
+from recon.solvers.data_step import DataStep
 from recon.solvers.problem import Axis, Problem, Progress, Solver, check_finite
 from recon.solvers.skipping import Skipping
+from recon.solvers.warm_start import START_STEPS, warm_start
 
 BETAS = (0.9, 0.99)
 """Of Adam, as published: 0.99 and not the usual 0.999."""
@@ -42,7 +43,7 @@ def solve(problem: Problem, settings: REDDiff, prior: Prior, axis: Axis, seed: i
     """
     total = START_STEPS + settings.steps
     noise = SliceNoise(seed, problem.slices, problem.first)
-    start = yield from warm_start(problem, settings.start, settings.steps)
+    start = yield from warm_start(problem, axis, settings.start, settings.steps)
     mu = axis.to_prior(start)
     fit = DataStep.of(problem, axis, settings)
     adam = _Adam(problem, axis, fit, settings)

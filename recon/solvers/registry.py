@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from operators.errors import InputError
+from recon import conditions
 from recon.methods import (
     CGLS,
     DDS,
@@ -20,7 +21,7 @@ from recon.methods import (
     REDDiff,
     ZeroFilled,
 )
-from recon.priors.prior import Prior
+from recon.priors.prior import ConditionalPrior, Given, Prior
 from recon.solvers import (
     annealed,
     astra_iterative,
@@ -67,7 +68,15 @@ def start(
                 raise InputError(f"{settings.name} needs a prior and its axis", field="method.prior")
             if prior.complex != problem.operator.domain.complex:
                 raise InputError("the prior and the acquisition are of different modalities", field="method.prior")
+            if isinstance(prior, ConditionalPrior) and prior.conditional and not isinstance(settings, Boundary):
+                return _conditioned(problem, settings, prior, axis, seed)
             return _diffusion(problem, settings, prior, axis, seed)
+
+
+def _conditioned(problem: Problem, settings: Diffusion, prior: ConditionalPrior, axis: Axis, seed: int) -> Solver:
+    """Once it is iterated: finding the condition takes its time."""
+    given = Given(prior, conditions.of(problem, axis))
+    return (yield from _diffusion(problem, settings, given, axis, seed))
 
 
 def _diffusion(problem: Problem, settings: Diffusion, prior: Prior, axis: Axis, seed: int) -> Solver:

@@ -1,0 +1,281 @@
+"""Priors that are given what the measurement determines by itself: the condition, training on it, solving with it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from operators.errors import InputError
+from operators.fourier import CartesianMRI
+from operators.geometry import ParallelBeam
+from operators.tomography import Tomography
+from recon import conditions, slabs
+from recon.methods import Annealed, REDDiff
+from recon.prepare import local_files
+from recon.priors import projected, registry, slices, training
+from recon.priors.export import export
+from recon.priors.prior import Given, NetworkPrior
+from recon.priors.recipe import Recipe
+from recon.priors.slices import REUSED, Crops, SliceSet
+from recon.priors.training import Trainer
+from recon.reconstruct import run as run_job
+from recon.solvers import registry as solvers
+from recon.solvers.problem import Axis, Problem, run
+from tests.test_reconstruct import job
+from tests.test_training import stir, tiny, trained
+
+AXIS = Axis(0.025, 0.025)
+
+
+def recipe(folder: Path, **changes: Any) -> Recipe:
+    """A tiny one, of discs in HU."""
+    axis = {"unit": "HU", "low": -1000.0, "high": 1500.0}
+    source = {"file": "train.npz", "slope": 5.0, "intercept": -1000.0}
+    changes = {
+        "modality": "ct",
+        "projections": True,
+        "axis": axis,
+        "sources": [source],
+        "validation": [source],
+        **changes,
+    }
+    found = tiny(folder, complex=False, **changes)
+    rows, cols = np.mgrid[-1:1:40j, -1:1:40j]
+    discs = [np.where((rows - a) ** 2 + (cols - b) ** 2 < 0.3, 200, 20) for a in (-0.3, 0.3) for b in (-0.3, 0, 0.3)]
+    np.savez(folder / "train.npz", images=np.stack(discs).astype(np.uint8), subject=np.array(list("aabbcc")))
+    return found
+
+
+@pytest.fixture(scope="module")
+def card(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("conditions")
+    stir(trained(recipe(folder), folder, folder / "run"))
+    export(folder / "run", folder, "recon train tiny", folder)
+    return folder / "tiny.yaml"
+
+
+@pytest.fixture
+def prior(card: Path) -> NetworkPrior:
+    return registry.load(str(card))
+
+
+def scanned(views: int, slices: int = 3, size: int = 32, noise: float = 0.0) -> tuple[Problem, Tensor]:
+    """A problem and its truth on the prior's axis: smooth blobs in air."""
+    generator = torch.Generator().manual_seed(0)
+    grid = torch.arange(size) - (size - 1) / 2
+    centres = 4 * torch.randn(slices, 2, generator=generator)
+    distance = (grid[:, None] - centres[:, :1, None]).square() + (grid - centres[:, 1:, None].mT).square()
+    truth = 0.8 * torch.exp(-distance / 30) - 1
+    angles = tuple(math.pi * k / views for k in range(views))
+    operator = Tomography(ParallelBeam(size, size, 1.0, angles, 48, 1.0))
+    clean = operator.forward(AXIS.to_physical(truth))
+    return Problem(operator, clean + noise * torch.randn(clean.shape, generator=generator), noise), truth
+
+
+def test_the_condition_fits_what_was_measured_and_is_empty_elsewhere() -> None:
+    problem, truth = scanned(views=6)
+    found = conditions.of(problem, AXIS)
+    assert problem.misfit(AXIS.to_physical(found)) < 0.01
+    assert 0.05 < float((found - truth).norm() / (truth + 1).norm()) < 0.6  # six views leave streaks
+    # Nearest to empty: of all images that fit, the truth is one and lies farther away.
+    assert float((found + 1).norm()) < float((truth + 1).norm())
+    nothing = Problem(problem.operator, problem.operator.forward(AXIS.to_physical(torch.full_like(truth, -1.0))))
+    assert float((conditions.of(nothing, AXIS) + 1).abs().max()) < 1e-4
+
+
+def test_the_condition_scales_with_the_data_and_each_slice_is_its_own() -> None:
+    problem, _ = scanned(views=9)
+    whole = conditions.of(problem, AXIS)
+    assert torch.equal(conditions.of(problem.part(1, 3), AXIS), whole[1:])
+    empty = problem.operator.forward(AXIS.to_physical(torch.full_like(whole, -1.0)))
+    halved = Problem(problem.operator, (problem.data + empty) / 2)
+    assert torch.allclose(conditions.of(halved, AXIS), (whole - 1) / 2, atol=1e-4)
+
+
+def test_noise_asks_for_a_smoother_condition() -> None:
+    noisy, truth = scanned(views=30, noise=0.02)
+    believed = Problem(noisy.operator, noisy.data, 0.0)
+    error, naive = ((conditions.of(p, AXIS) - truth).norm() for p in (noisy, believed))
+    assert float(error) < 0.9 * float(naive)
+
+
+def test_an_acquisition_without_a_condition_is_refused() -> None:
+    operator = CartesianMRI(torch.ones(8, 8, dtype=torch.bool), torch.ones(1, 8, 8, dtype=torch.complex64))
+    with pytest.raises(InputError, match="no conditional prior is made for"):
+        conditions.of(Problem(operator, torch.zeros(1, 1, 8, 8, dtype=torch.complex64)), Axis(1.0, 0.0))
+
+
+def test_training_scans_slices_and_repeats_itself(tmp_path: Path) -> None:
+    settings = recipe(tmp_path)
+    sets = [SliceSet.read(tmp_path, source) for source in settings.sources]
+    straight, resumed = (Crops(sets, settings, 4, lambda x, sigma, condition: 0.5 * (x + condition)) for _ in range(2))
+    batches = [straight.batch(step) for step in range(2 * REUSED)]
+    for step in (REUSED + 1, 1):  # in any order, as after a restart
+        again = resumed.batch(step)
+        assert again.condition is not None and batches[step].condition is not None
+        assert torch.equal(again.images, batches[step].images)
+        assert torch.equal(again.condition, batches[step].condition)
+        assert again.iterates is not None and batches[step].iterates is not None
+        assert torch.equal(again.iterates, batches[step].iterates) and again.sigma == batches[step].sigma
+    for batch in batches:
+        assert batch.condition is not None and batch.images.shape == batch.condition.shape == (2, 1, 16, 16)
+    assert not torch.equal(batches[0].images, batches[1].images)
+    shown, true = (torch.cat([v.flatten() for v in some]) for some in zip(*_pairs(batches), strict=True))
+    assert float(torch.corrcoef(torch.stack([shown, true]))[0, 1]) > 0.3  # the same crop, turned alike
+
+
+def _pairs(batches: list[Any]) -> list[tuple[Tensor, Tensor]]:
+    return [
+        (b.condition - b.condition.mean((2, 3), keepdim=True), b.images - b.images.mean((2, 3), keepdim=True))
+        for b in batches
+    ]
+
+
+def test_saturated_pixels_do_not_count_on_scans_either(tmp_path: Path) -> None:
+    settings = recipe(tmp_path)
+    saturated = settings.sources[0].model_copy(update={"unknown_from": 200.0})  # the discs
+    sets = [SliceSet.read(tmp_path, saturated)]
+    crops = Crops(sets, settings, 0, lambda x, sigma, condition: x)
+    batches = [crops.batch(step) for step in range(8)]
+    known = torch.cat([b.weights for b in batches]) > 0
+    values = torch.cat([b.images for b in batches])
+    assert 0.05 < float(known.float().mean()) < 0.95
+    assert float((values[known] - values.min()).abs().max()) < 1e-3 < float(values.max() - values.min())
+
+
+def test_training_on_scans_resumes_bit_by_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scans are solved with the network as it is, so a checkpoint is written between two of them only."""
+    for module in (slices, training):
+        monkeypatch.setattr(module, "REUSED", 2)
+    settings = recipe(tmp_path)
+    straight = Trainer(settings, tmp_path, tmp_path / "straight", seed=3)
+    losses = [p.loss for p in straight.run()]
+    broken = Trainer(settings, tmp_path, tmp_path / "broken", seed=3)
+    for progress in broken.run(save_every_s=0.0):
+        if progress.step == 5:
+            break
+    resumed = Trainer(settings, tmp_path, tmp_path / "broken", seed=3)
+    assert resumed.step == 4
+    assert [p.loss for p in resumed.run()] == losses[4:]
+    assert all(torch.equal(value, resumed.average[name]) for name, value in straight.average.items())
+
+
+def test_a_scan_is_solved_with_the_network_for_some_steps(tmp_path: Path) -> None:
+    """With a denoiser that knows the truth the images of later steps are right, and no step is skipped."""
+    grid = torch.arange(32) - 15.5
+    truth = 0.8 * torch.exp(-(grid[:, None].square() + grid.square()) / 60).repeat(2, 1, 1) - 1
+    intensity, seen = recipe(tmp_path).axis, {}
+    for seed in range(12):
+        generator, sigmas = torch.Generator().manual_seed(seed), []
+
+        def knows(x: Tensor, sigma: float, condition: Tensor, sigmas: list[float] = sigmas) -> Tensor:
+            sigmas.append(sigma)
+            return truth
+
+        found = projected.scanned(truth, intensity, generator, knows)
+        assert (*sigmas, found.sigma) == projected.LEVELS[: len(sigmas) + 1]
+        if sigmas:
+            assert float((found.iterate - truth).abs().max()) < 0.05
+        else:
+            assert torch.equal(found.iterate, found.condition)
+        seen[len(sigmas)] = True
+    assert len(seen) > 3
+
+
+def test_scans_of_training_vary() -> None:
+    made = [projected.scan(number, 32).geometry for number in range(12)]
+    assert len({g.angles_rad[0] for g in made}) == 12
+    views = [len(g.angles_rad) for g in made]
+    assert min(views) >= projected.FEWEST and max(views) <= projected.MOST and len(set(views)) > 6
+
+
+@pytest.mark.parametrize("method", [Annealed(steps=4, start="classical"), REDDiff(steps=4)])
+def test_a_solver_gives_every_slice_its_own_condition(prior: NetworkPrior, method: Annealed | REDDiff) -> None:
+    problem, _ = scanned(views=12, slices=5)
+    whole = run(solvers.start(problem, method, prior=prior, axis=AXIS))
+    part = run(solvers.start(problem.part(3, 5), method, prior=prior, axis=AXIS))
+    assert torch.allclose(part, whole[3:], atol=1e-6)
+    # The condition has a say: that of other slices gives another image.
+    condition = conditions.of(problem, AXIS)
+    x = torch.zeros_like(condition)
+    mine, other = (Given(prior, c).denoise(x, 0.3) for c in (condition, condition.flip(0)))
+    assert float((mine - other).abs().max()) > 1e-3
+    index = torch.tensor([4, 1])
+    assert torch.equal(Given(prior, condition).denoise(x, 0.3, index=index), mine[index])
+
+
+def test_slabs_have_the_conditions_of_their_slices(prior: NetworkPrior, tmp_path: Path) -> None:
+    """Also where rays are weighted by their noise, and where evaluations are skipped."""
+    problem, _ = scanned(views=12, slices=20, noise=0.01)
+    weights = torch.rand(problem.data.shape, generator=torch.Generator().manual_seed(1)) + 0.5
+    problem = replace(problem, weights=weights)
+    method = REDDiff(steps=6, skip=10.0)
+    before = prior.evaluations
+    start = partial(solvers.start, settings=method, prior=prior, axis=AXIS)
+    whole = run(start(problem))
+    assert prior.evaluations - before < 20 * 2 * 6
+    cut = finished(slabs.solve(problem, method, start, slabs.Shelf(tmp_path / "shelf"), "key", 6))
+    assert len(list((tmp_path / "shelf").glob("*.npy"))) == 4
+    assert float((cut - whole).abs().max()) < 1e-5 * float(whole.max() - whole.min())
+
+
+def finished(steps: slabs.Steps[Tensor]) -> Tensor:
+    try:
+        while True:
+            next(steps)
+    except StopIteration as end:
+        volume: Tensor = end.value
+        return volume
+
+
+def test_a_job_with_a_prior_that_is_given_the_projections(card: Path, tmp_path: Path) -> None:
+    rows, cols, _ = np.mgrid[-1:1:32j, -1:1:32j, 0:2]
+    water = np.where(rows**2 + cols**2 < 0.6, 0.0, -1000.0).astype(np.float32)
+    nib.save(nib.Nifti1Image(water, np.eye(4)), tmp_path / "water.nii.gz")
+    known = {"path": str(tmp_path / "water.nii.gz"), "simulate": {"views": 10}}
+
+    def spec(name: str, **more: Any) -> Any:
+        method = {"name": name, "prior": str(card), "steps": 2, **more}
+        return job(input=known, acquisition="ct-parallel", method=method, output={"baselines": []})
+
+    for name in ("annealed", "red-diff", "dds", "diffusion-mbir"):
+        report = run_job(spec(name), local_files(spec(name)), tmp_path / name)
+        assert report["prior"]["projections"] is True and report["network_evaluations"] > 0
+        # Which cannot tell what it has not seen: the usual prior is asked.
+        assert report["familiarity"]["judge"] == "ct"
+    with pytest.raises(InputError, match=r"method\.prior: .*dps takes none"):
+        run_job(spec("dps"), local_files(spec("dps")), tmp_path / "dps")
+
+
+def test_a_prior_for_super_resolution_serves_other_solvers_too(tmp_path: Path) -> None:
+    stir(trained(tiny(tmp_path, super_resolution=2), tmp_path, tmp_path / "run"))
+    export(tmp_path / "run", tmp_path, "recon train tiny", tmp_path)
+    image = np.random.default_rng(0).random((32, 32, 2)).astype(np.float32)
+    nib.save(nib.Nifti1Image(image, np.eye(4)), tmp_path / "brain.nii.gz")
+
+    def spec(factor: int) -> Any:
+        known = {"path": str(tmp_path / "brain.nii.gz"), "simulate": {}}
+        method = {"name": "red-diff", "prior": str(tmp_path / "tiny.yaml"), "steps": 2}
+        acquisition = {"kind": "mri-resolution", "factor": factor}
+        return job(input=known, acquisition=acquisition, method=method, output={"baselines": []})
+
+    report = run_job(spec(2), local_files(spec(2)), tmp_path / "x2")
+    assert report["prior"]["super_resolution"] == 2
+    with pytest.raises(InputError, match=r"method\.prior: .*x2 less resolution, the data are x4"):
+        run_job(spec(4), local_files(spec(4)), tmp_path / "x4")
+
+
+def test_recipes_that_cannot_be_are_refused(tmp_path: Path) -> None:
+    for changes in ({"modality": "mri"}, {"neighbours": 1}):
+        with pytest.raises(ValidationError, match="projections"):
+            recipe(tmp_path, **changes)
