@@ -135,9 +135,8 @@ class Splitting(_Levels):
     """Of each data step; as many as the operator needs when not given: 3 with a preconditioner (CT), 8 without."""
     z_weight: float = Field(0.0, ge=0, le=100)
     """Of total variation between slices, in units of each step's noise level; 0 leaves slices independent."""
-    start: Literal["tv", "classical", "least-squares", "zero"] = "classical"
-    """Where it begins: the quick classical image, a short TV reconstruction, the image nearest to nothing that fits the
-    data, or nothing."""
+    start: Literal["tv", "classical", "zero"] = "classical"
+    """Where it begins: the quick classical image, a short TV reconstruction, or nothing."""
 
 
 class Annealed(Splitting):

@@ -28,7 +28,7 @@ from recon.solvers.problem import run
 _METHODS: TypeAdapter[Method] = TypeAdapter(Method)
 
 _SPLITTING: dict[str, list[Any]] = {
-    "start": ["tv", "classical", "least-squares"],
+    "start": ["classical", "tv"],
     "sigma_last": [0.0015, 0.003, 0.005, 0.01, 0.02, 0.04, 0.08],
     # Not below 0.2: the best on three slices, by 0.1 dB, starts lower, and loses 2 dB where the start is worse.
     "sigma_first": [0.2, 0.4, 0.8, 1.6],

@@ -19,7 +19,8 @@ from operators.errors import InputError
 from operators.fourier import CartesianMRI
 from operators.geometry import ParallelBeam
 from operators.tomography import Tomography
-from recon import conditions, slabs
+from recon import conditions, defaults, slabs
+from recon.defaults import Table, Tuned
 from recon.methods import Annealed, REDDiff
 from recon.prepare import local_files
 from recon.priors import projected, registry, slices, training
@@ -255,6 +256,26 @@ def test_a_job_with_a_prior_that_is_given_the_projections(card: Path, tmp_path: 
         assert report["familiarity"]["judge"] == "ct"
     with pytest.raises(InputError, match=r"method\.prior: .*dps takes none"):
         run_job(spec("dps"), local_files(spec("dps")), tmp_path / "dps")
+
+
+def test_a_prior_that_was_tuned_for_is_the_one_that_is_used(
+    card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The table may name a prior: job and report must agree with it, and the user's own choice wins."""
+    entry = Tuned(
+        kind="ct-parallel", task="-", pattern="full", noisy=False, undersampling=3.0, method="red-diff",
+        settings={"prior": str(card), "steps": 2}, psnr=1, psnr_before=0,
+    )  # fmt: skip
+    monkeypatch.setattr(defaults, "_table", lambda: Table(command="-", tuned=[entry]))
+    rows, cols, _ = np.mgrid[-1:1:32j, -1:1:32j, 0:2]
+    water = np.where(rows**2 + cols**2 < 0.6, 0.0, -1000.0).astype(np.float32)
+    nib.save(nib.Nifti1Image(water, np.eye(4)), tmp_path / "water.nii.gz")
+    known = {"path": str(tmp_path / "water.nii.gz"), "simulate": {"views": 10}}
+    for method, expected in (("red-diff", "tiny"), ({"name": "red-diff", "prior": "ct", "steps": 2}, "ct")):
+        spec = job(input=known, acquisition="ct-parallel", method=method, output={"baselines": []})
+        report = run_job(spec, local_files(spec), tmp_path / expected)
+        assert report["prior"]["name"] == expected
+        assert Path(report["method"]["prior"]).stem == expected and report["method"]["steps"] == 2
 
 
 def test_a_prior_for_super_resolution_serves_other_solvers_too(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def solve(problem: Problem, settings: Annealed, prior: Prior, axis: Axis) -> Sol
     algorithm 1 with zeta = 0, and the data step solved by conjugate gradients instead of in closed form).
     """
     total = START_STEPS + settings.steps
-    x = axis.to_prior((yield from warm_start(problem, axis, settings.start, settings.steps)))
+    x = axis.to_prior((yield from warm_start(problem, settings.start, settings.steps)))
     fit = DataStep.of(problem, axis, settings)
     skipping = Skipping(settings.skip, problem.slices)
     for step, sigma in enumerate(settings.sigmas(), 1):

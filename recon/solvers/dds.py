@@ -32,7 +32,7 @@ def solve(problem: Problem, settings: DDS, prior: Prior, axis: Axis, seed: int) 
     total = START_STEPS + settings.steps
     noise = SliceNoise(seed, problem.slices, problem.first)
     sigmas = settings.sigmas()
-    start = axis.to_prior((yield from warm_start(problem, axis, settings.start, settings.steps)))
+    start = axis.to_prior((yield from warm_start(problem, settings.start, settings.steps)))
     fit = DataStep.of(problem, axis, settings, gamma=settings.gamma, precondition=settings.preset != "paper")
     x = start + sigmas[0] * noise.draw(start)
     for step, (sigma, following) in enumerate(zip(sigmas, [*sigmas[1:], 0.0], strict=True), 1):

@@ -43,7 +43,7 @@ def solve(problem: Problem, settings: REDDiff, prior: Prior, axis: Axis, seed: i
     """
     total = START_STEPS + settings.steps
     noise = SliceNoise(seed, problem.slices, problem.first)
-    start = yield from warm_start(problem, axis, settings.start, settings.steps)
+    start = yield from warm_start(problem, settings.start, settings.steps)
     mu = axis.to_prior(start)
     fit = DataStep.of(problem, axis, settings)
     adam = _Adam(problem, axis, fit, settings)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from recon import conditions
 from recon.methods import TV
 from recon.solvers import classical, tv
-from recon.solvers.problem import Axis, Problem, Progress, Solver
+from recon.solvers.problem import Problem, Progress, Solver
 
 START_STEPS = 10
 """Steps a warm start counts for in the progress of a diffusion solver."""
@@ -15,13 +14,12 @@ START_ITERATIONS, START_CG = 12, 4
 """ADMM and conjugate gradient iterations of a TV start: enough to remove streaks, far from converged."""
 
 
-def warm_start(problem: Problem, axis: Axis, kind: str, steps: int) -> Solver:
+def warm_start(problem: Problem, kind: str, steps: int) -> Solver:
     """The image a diffusion solver starts from, in physical units, reporting as the first steps of `steps` more."""
     if kind == "zero":
         return problem.zeros()
-    if kind in ("classical", "least-squares"):
-        quick = kind == "classical"
-        volume = classical.start(problem) if quick else axis.to_physical(conditions.least_squares(problem, axis))
+    if kind == "classical":
+        volume = classical.start(problem)
         yield Progress(START_STEPS, START_STEPS + steps, problem.misfit(volume), volume, "start")
         return volume
     solver = tv.solve(problem, TV(iterations=START_ITERATIONS, cg_iterations=START_CG, dimensions=2))
