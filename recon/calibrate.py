@@ -16,11 +16,11 @@ from torch import Tensor
 from operators.errors import InputError
 from recon import calibration, defaults
 from recon import model as models
-from recon.calibration import Calibration, Metric
+from recon.calibration import Calibrated, Calibration, Metric
 from recon.formats import reader
 from recon.job import AnyAcquisition, JobSpec, MRIResolution, Simulation
 from recon.measurement import Measurement
-from recon.methods import DDS, Boundary, DiffusionMBIR, Method, REDDiff
+from recon.methods import Boundary, Method
 from recon.planes import from_planes, in_planes
 from recon.prepare import chosen_prior
 from recon.priors import registry
@@ -55,21 +55,14 @@ def task_of_job(spec: JobSpec, files: dict[str, Path]) -> Task:
     Raises
     ------
     InputError
-        If the job's method draws fresh noise at every step or has no prior, or there is no truth.
+        If the job's method draws no noise, or there is no truth.
     """
     method = spec.method
-    published = isinstance(method, DiffusionMBIR) and method.preset == "paper"
-    if published or not isinstance(method, Boundary | DDS | DiffusionMBIR | REDDiff):
+    if not isinstance(method, Calibrated):
         raise InputError(
-            f"{method.name} has no starting noise that decides its result",
+            f"{method.name} has no noise that decides its result",
             field="method.name",
-            remedy="use boundary, dds or red-diff",
-        )
-    if isinstance(method, DDS | DiffusionMBIR) and method.eta > 0:
-        raise InputError(
-            f"eta {method.eta}: fresh noise in every step leaves nothing to freeze but the seed",
-            field="method.eta",
-            remedy="set eta: 0",
+            remedy="use boundary, dds, red-diff or diffusion-mbir",
         )
     measurement = reader.read(spec, files)
     if measurement.truth is None:
@@ -138,7 +131,8 @@ def errors_of(task: Task, metric: Metric) -> Callable[[int], list[float]]:
     truth = task.measurement.truth
     assert truth is not None
     method, prior, acquisition = task.method, task.prior, task.measurement.acquisition
-    if isinstance(method, Boundary):
+    # One noise for all slices, which is what can be frozen.
+    if isinstance(method, Calibrated):
         method = method.model_copy(update={"calibration": "random"})
 
     def planes(volume: Tensor) -> NDArray[np.float32]:

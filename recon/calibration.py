@@ -18,14 +18,18 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from operators.errors import InputError
-from recon.methods import Boundary
+from operators.linear import LinearOperator
+from operators.resolution import Resolution, Truncation
+from recon.methods import DDS, Boundary, DiffusionMBIR, REDDiff
 from recon.priors.card import Card
 
 FOLDER = Path(__file__).parent / "priors" / "calibrations"
+Calibrated = Boundary | DDS | REDDiff | DiffusionMBIR
+"""Methods whose noise can be frozen."""
 METRICS = ("nrmse", "ssim", "features")
 Metric = Literal["nrmse", "ssim", "features"]
 IGNORED = {"calibration", "prior", "name"}
-"""Settings of the solver that may differ from those calibrated with."""
+"""Settings of the solver that may differ from those calibrated with; the name is looked at by itself."""
 
 
 class Analysis(BaseModel):
@@ -81,17 +85,28 @@ class Calibration(BaseModel):
         path.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=120))
 
 
-def seed_of(settings: Boundary, card: Card, direction: str, seed: int) -> int:
-    """The seed of the starting noise: the job's, or that of the calibration, if it was made for this solver.
+def seed_of(settings: Calibrated, card: Card, direction: str | None, seed: int) -> int:
+    """The seed of the noise: the job's, or that of the calibration, if it was made for this solver.
+
+    Parameters
+    ----------
+    settings
+        Of the method, complete.
+    card
+        Of the prior.
+    direction
+        In which super-resolution refines; None for other acquisitions.
+    seed
+        The job's.
 
     Raises
     ------
     InputError
         If there is no calibration for this prior, or it belongs to other weights or settings.
     """
-    if settings.calibration == "random":
+    if settings.calibration == "random" or (settings.calibration is None and not isinstance(settings, Boundary)):
         return seed
-    path = settings.paths().get("calibration", shipped(card.name, direction))
+    path = settings.paths().get("calibration", shipped(card.name, str(direction)))
     if settings.calibration is None and not path.is_file():
         raise InputError(
             f"no calibration was shipped for prior {card.name!r}, direction {direction}",
@@ -99,29 +114,32 @@ def seed_of(settings: Boundary, card: Card, direction: str, seed: int) -> int:
             remedy="make one with recon calibrate, or set calibration: random",
         )
     found = Calibration.read(path)
-    if found.prior_sha256 != card.sha256:
-        raise InputError(
-            f"the calibration {path.name} was made for other weights of {found.prior!r}",
-            field="method.calibration",
-            remedy="calibrate again with recon calibrate, or set calibration: random",
-        )
     mine = settings.model_dump(mode="json", exclude=IGNORED)
-    theirs = {k: v for k, v in found.method.items() if k not in IGNORED}
-    different = sorted(k for k in mine if mine[k] != theirs.get(k))
-    if different:
-        raise InputError(
-            f"the calibration {path.name} was made with another {', '.join(different)}",
-            field="method.calibration",
-            remedy="use its settings, calibrate again, or set calibration: random",
-        )
+    different = sorted(k for k in mine if mine[k] != found.method.get(k))
     made_for = found.task.get("acquisition", {}).get("direction")
-    if made_for != direction:
+    wrong = None
+    if found.method.get("name") != settings.name:
+        wrong = f"for {found.method.get('name')}"
+    elif found.prior_sha256 != card.sha256:
+        wrong = f"for other weights of {found.prior!r}"
+    elif different:
+        wrong = f"with another {', '.join(different)}"
+    elif made_for != direction:
+        wrong = f"for direction {made_for}, the data are of {direction}"
+    if wrong is not None:
         raise InputError(
-            f"the calibration {path.name} was made for direction {made_for}, the data are of {direction}",
+            f"the calibration {path.name} was made {wrong}",
             field="method.calibration",
-            remedy="calibrate again with recon calibrate, or set calibration: random",
+            remedy="use its settings, calibrate again with recon calibrate, or set calibration: random",
         )
     return found.seed
+
+
+def direction_of(operator: LinearOperator) -> str | None:
+    """In which super-resolution refines: ``plane`` or ``slices``; None for other operators."""
+    if not isinstance(operator, Resolution):
+        return None
+    return "plane" if isinstance(operator, Truncation) else "slices"
 
 
 def shipped(prior: str, direction: str) -> Path:

@@ -147,7 +147,22 @@ class Annealed(Splitting):
     """Relative change between two evaluations below which the next one is extrapolated instead; 0 evaluates always."""
 
 
-class _Preset(Splitting):
+class _Frozen(BaseModel):
+    """Methods whose noise can be chosen once and frozen."""
+
+    calibration: str | None = Field(None, max_length=1_000)
+    """Noise that is the same in every slice: that of a file which ``recon calibrate`` wrote (``.yaml``), or ``random``
+    for the job's seed. When not given every slice has its own, or for `boundary` what was shipped for the prior."""
+
+    @field_validator("calibration")
+    @classmethod
+    def _random_or_file(cls, value: str | None) -> str | None:
+        if value is not None and value != "random" and not value.endswith(CARD_ENDINGS):
+            raise ValueError("a calibration is a file that ends in .yaml, or the word random")
+        return value
+
+
+class _Preset(_Frozen, Splitting):
     """A method with published constants: `preset` sets every default, what is given beside it wins."""
 
     PRESETS: ClassVar[dict[str, dict[str, object]]] = {}
@@ -169,21 +184,41 @@ def _refuse(settings: MethodSettings, unused: set[str], mode: str) -> None:
             raise ValueError(f"{name} has no effect with {mode}; leave it out")
 
 
+ADMM_PENALTY, ADMM_THRESHOLD = 0.025, 0.008
+"""Published for DiffusionMBIR and DDS in 3D: beside the squared operator of norm one, for images in [-1, 1]."""
+_DDS_PAPER = {"steps": 50, "schedule": "ddpm", "eta": 0.5, "gamma": 1.0, "cg_iterations": 5, "start": "zero"}
+
+
 class DDS(_Preset):
     """Decomposed diffusion sampling with the proximal data step; in 3D with a `z_weight`."""
 
     PRESETS: ClassVar[dict[str, dict[str, object]]] = {
         "tuned": {},
-        "paper": {"steps": 50, "schedule": "ddpm", "eta": 0.85, "gamma": 1.0, "cg_iterations": 5, "start": "zero"},
+        "paper": _DDS_PAPER,
+        "paper-3d": {k: v for k, v in _DDS_PAPER.items() if k != "gamma"},
     }
 
     name: Literal["dds"] = "dds"
-    preset: Literal["tuned", "paper"] = "tuned"
+    preset: Literal["tuned", "paper", "paper-3d"] = "tuned"
+    """`paper` holds on to the estimate only where there is noise, `paper-3d` has the published total variation."""
     sigma_first: float = Field(0.5, gt=0, le=1_000)
-    eta: float = Field(0.8, ge=0, le=1)
-    """Share of fresh noise in each step's noise; 0 is deterministic."""
+    eta: float = Field(1.0, ge=0, le=1)
+    """Share of fresh noise in each step's noise; 0 is deterministic. With less than 1 some of what the prior took for
+    noise stays, and with it what was wrong in the image; 1 leads to its mean rather than to a sample of it."""
     gamma: float | None = Field(None, gt=0, le=1e9)
-    """Fixed weight of the data in each step, as published; from the noise and sigma when not given."""
+    """Fixed weight of the data in each step, as published (`paper`: where there is noise); from the noise and sigma
+    when not given."""
+
+    UNUSED: ClassVar[dict[str, set[str]]] = {
+        "tuned": set(),
+        "paper": {"z_weight", "data_sigma", "noise_share"},
+        "paper-3d": {"z_weight", "data_sigma", "noise_share", "gamma"},
+    }
+
+    @model_validator(mode="after")
+    def _one_data_step(self) -> Self:
+        _refuse(self, self.UNUSED[self.preset], f"preset: {self.preset}")
+        return self
 
 
 class REDDiff(_Preset):
@@ -251,14 +286,14 @@ class DiffusionMBIR(_Preset):
     preset: Literal["fast", "paper"] = "fast"
     """`fast`: the sweep acts on the denoised volume (DDS in 3D). `paper`: predictor and corrector as published."""
     sigma_first: float = Field(0.5, gt=0, le=1_000)
-    eta: float = Field(0.8, ge=0, le=1)
+    eta: float = Field(1.0, ge=0, le=1)
     """Share of fresh noise in each step's noise (fast)."""
     z_weight: float = Field(0.3, ge=0, le=100)
     snr: float = Field(0.16, gt=0, le=1)
     """Length of the Langevin step (paper)."""
-    penalty: float = Field(0.025, gt=0, le=1e3)
+    penalty: float = Field(ADMM_PENALTY, gt=0, le=1e3)
     """ADMM's, beside the squared operator of norm one (paper)."""
-    threshold: float = Field(0.008, ge=0, le=10)
+    threshold: float = Field(ADMM_THRESHOLD, ge=0, le=10)
     """Soft threshold of differences between slices (paper)."""
     consistency: bool = True
     """CT: end with one step of algebraic reconstruction (paper)."""
@@ -274,7 +309,7 @@ class DiffusionMBIR(_Preset):
         return self
 
 
-class Boundary(_Levels):
+class Boundary(_Frozen, _Levels):
     """Super-resolution by the ODE of a conditional prior from one starting noise x_T, searched for and then frozen."""
 
     name: Literal["boundary"] = "boundary"
@@ -286,20 +321,10 @@ class Boundary(_Levels):
     nothing, as published."""
     order: Literal[1, 2] = 2
     """Of the ODE solver: DDIM, or second-order multistep."""
-    calibration: str | None = Field(None, max_length=1_000)
-    """Where x_T comes from: the calibration shipped for the prior, the path of one's own (``.yaml``, written by
-    ``recon calibrate``), or ``random`` for the job's seed."""
     consistency: bool = True
     """Fit the data in every step; without it the network alone answers for them."""
     data_sigma: float = Field(5e-3, gt=0, le=1)
     cg_iterations: int = Field(10, ge=1, le=200)
-
-    @field_validator("calibration")
-    @classmethod
-    def _random_or_file(cls, value: str | None) -> str | None:
-        if value is not None and value != "random" and not value.endswith(CARD_ENDINGS):
-            raise ValueError("a calibration is a file that ends in .yaml, or the word random")
-        return value
 
 
 class DPS(_Levels):
@@ -329,6 +354,13 @@ Method = Annotated[
     | Boundary,
     Field(discriminator="name"),
 ]
+
+
+def in_one_piece(method: Method) -> bool:
+    """Whether a method has to see the whole volume at once; others may be cut into slabs, with halos if need be."""
+    published = {DiffusionMBIR: "paper", DDS: "paper-3d"}
+    return any(isinstance(method, kind) and method.preset == preset for kind, preset in published.items())
+
 
 DIFFUSION_METHODS = ("annealed", "dds", "red-diff", "diffusion-mbir", "dps")
 CT_METHODS = ("fbp", "sirt", "cgls", "tv", *DIFFUSION_METHODS)

@@ -18,6 +18,7 @@ from recon.job import CTFan, CTParallel, JobSpec, MRICartesian, MRIResolution
 from recon.methods import (
     CARD_ENDINGS,
     CGLS,
+    DDS,
     DEFAULT_PRIOR,
     DPS,
     QUICK,
@@ -29,6 +30,7 @@ from recon.methods import (
     DiffusionMBIR,
     Method,
     REDDiff,
+    in_one_piece,
 )
 from recon.outline import Outline
 from recon.priors.card import Card
@@ -196,14 +198,14 @@ def result_shape(outline: Outline) -> tuple[int, int, int]:
 
 def slices_at_once(method: Method, outline: Outline, slices: int, slab: int = SLAB) -> int:
     """How many slices are solved at once: all up to two slabs, else a slab, with its halo if neighbours are coupled."""
-    if slices <= 2 * slab or (isinstance(method, DiffusionMBIR) and method.preset == "paper"):
+    if slices <= 2 * slab or in_one_piece(method):
         return slices
     return min(slices, 2 * slab + 2 * HALO) if coupled(method, outline) else slab
 
 
 def computed_slices(method: Method, outline: Outline, slices: int, slab: int) -> tuple[int, int]:
     """How many slices are computed in all, halos included, and in how many parts."""
-    if slices <= 2 * slab or (isinstance(method, DiffusionMBIR) and method.preset == "paper"):
+    if slices <= 2 * slab or in_one_piece(method):
         return slices, 1
     if not coupled(method, outline):
         return slices, math.ceil(slices / slab)
@@ -218,8 +220,8 @@ def coupled(method: Method, outline: Outline) -> bool:
     if getattr(method, "z_weight", 0.0) > 0:
         return True
     ct = outline.acquisition.kind.startswith("ct")
-    # The tuned settings of the default method couple the slices of CT.
-    tuned = isinstance(method, REDDiff) and method.preset == "tuned" and ct
+    # Tuned settings couple the slices of CT.
+    tuned = isinstance(method, REDDiff | DDS) and method.preset == "tuned" and ct
     return tuned or (isinstance(method, Diffusion) and not isinstance(method, DPS) and ct and _sees(method.prior))
 
 

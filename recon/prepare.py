@@ -82,7 +82,7 @@ class Prepared:
     judge: NetworkPrior | None
     """Who tells how familiar the result is."""
     noise: dict[str, Any] | None
-    """Starting noise of `boundary`: its seed, and the calibration that chose it."""
+    """Noise that is the same in every slice: its seed, and the calibration that chose it."""
     stages: list[Stage]
 
 
@@ -224,8 +224,10 @@ def _default_prior(method: Diffusion, modality: str, refined: MRIResolution | No
 def _starting_noise(
     method: Method, prior: NetworkPrior | None, model: models.Model, seed: int
 ) -> dict[str, Any] | None:
-    """Which starting noise `boundary` used: its seed, and the calibration that chose it."""
-    if not isinstance(method, Boundary) or prior is None or model.refined is None:
+    """The frozen noise a method used: its seed, and the calibration that chose it; None if it froze none."""
+    if prior is None or not isinstance(method, calibration.Calibrated):
         return None
-    used = calibration.seed_of(method, prior.card, model.refined.direction, seed)
+    if method.calibration is None and not isinstance(method, Boundary):
+        return None
+    used = calibration.seed_of(method, prior.card, calibration.direction_of(model.problem.operator), seed)
     return {"seed": used, "calibration": method.calibration or "shipped"}

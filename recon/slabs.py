@@ -27,7 +27,7 @@ from torch import Tensor
 
 from recon.disk import sync, try_lock
 from recon.measurement import Measurement
-from recon.methods import TV, DiffusionMBIR, Method
+from recon.methods import TV, Method, in_one_piece
 from recon.plan import HALO, SLAB
 from recon.solvers.problem import Problem, Progress, Solver
 
@@ -70,10 +70,10 @@ def halo_of(method: Method, neighbours: int = 0) -> int | None:
 
     They are not independent either for a prior that sees `neighbours`.
 
-    Published DiffusionMBIR makes one conjugate gradient step at a time, whose length depends on the whole volume:
-    slabs of it differ by 5e-3 of the range.
+    DiffusionMBIR and DDS in 3D as published make few conjugate gradient steps, whose length depends on the whole
+    volume: slabs of it differ by 5e-3 of the range.
     """
-    if isinstance(method, DiffusionMBIR) and method.preset == "paper":
+    if in_one_piece(method):
         return None
     coupled = method.dimensions == 3 if isinstance(method, TV) else getattr(method, "z_weight", 0.0) > 0
     return HALO if coupled or neighbours else 0

@@ -25,6 +25,7 @@ from recon.methods import (
     Annealed,
     CGSense,
     Diffusion,
+    DiffusionMBIR,
     REDDiff,
     ZeroFilled,
 )
@@ -225,27 +226,22 @@ def test_a_slice_does_not_depend_on_its_batch(settings: Diffusion | TV | FBP | S
     assert torch.equal(solve(data[:2]), whole[:2])
 
 
-def test_seeds() -> None:
-    operator = Tomography(ParallelBeam(24, 24, 1.0, angles(6), 40, 1.0))
-    data = operator(0.02 * disc(24, 1.0, 8.0))
-
-    def solve(seed: int) -> Tensor:
-        settings = DDS(steps=4, eta=0.8, start="classical")
-        return run(
-            registry.start(Problem(operator, data), settings, prior=_Blur(0, 1), axis=Axis(0.025, 0.025), seed=seed)
-        )
-
-    assert torch.equal(solve(1), solve(1))
-    assert not torch.equal(solve(1), solve(2))
-
-
 @pytest.mark.parametrize("factor", [2**-10, 64.0])  # powers of two: exact in floating point
 @pytest.mark.parametrize(
     "settings",
-    [TV(weight=1e-2, iterations=10), Annealed(steps=4, start="classical", data_sigma=5e-3)],
-    ids=lambda s: s.name,
+    [
+        TV(weight=1e-2, iterations=10),
+        Annealed(steps=4, data_sigma=5e-3),
+        REDDiff(steps=4, data_sigma=5e-3),
+        REDDiff(preset="paper", steps=4),
+        DDS(steps=4, data_sigma=5e-3),
+        DDS(preset="paper", steps=4),
+        DiffusionMBIR(steps=4, data_sigma=5e-3),
+        DPS(steps=4),
+    ],
+    ids=lambda s: f"{s.name} {getattr(s, 'preset', '')}",
 )
-def test_units_do_not_matter(settings: TV | Annealed, factor: float) -> None:
+def test_units_do_not_matter(settings: TV | Diffusion, factor: float) -> None:
     operator = Tomography(ParallelBeam(24, 24, 1.0, angles(9), 40, 1.0))
     data = operator(0.02 * disc(24, 1.0, 8.0))
 

@@ -41,15 +41,19 @@ def noise_prediction(x: Tensor, denoised: Tensor, sigma: float) -> Tensor:
 
 
 class SliceNoise:
-    """Standard normal noise keyed by (seed, slice): the same for a slice in whatever batch or slab it is."""
+    """Standard normal noise keyed by (seed, slice): the same for a slice in whatever batch or slab it is.
 
-    def __init__(self, seed: int, slices: int, first_slice: int = 0) -> None:
-        self._generators = [torch.Generator().manual_seed(key(seed, first_slice + index)) for index in range(slices)]
+    With `shared` it is keyed by the seed alone, and every slice gets the same.
+    """
+
+    def __init__(self, seed: int, slices: int, first_slice: int = 0, *, shared: bool = False) -> None:
+        indices = [-1] if shared else range(first_slice, first_slice + slices)
+        self._generators = [torch.Generator().manual_seed(key(seed, index)) for index in indices]
 
     def draw(self, like: Tensor) -> Tensor:
         """Noise of the shape ``(slices, rows, cols)`` and dtype of `like`; unit variance a real channel."""
         drawn = [self._one(like[0], generator) for generator in self._generators]
-        return torch.stack(drawn)
+        return torch.stack(drawn).expand_as(like)
 
     @staticmethod
     def _one(like: Tensor, generator: torch.Generator) -> Tensor:

@@ -32,6 +32,15 @@ class Prior(Protocol):
 
 
 @runtime_checkable
+class CardedPrior(Protocol):
+    """A prior that says where it comes from."""
+
+    @property
+    def card(self) -> Card:
+        """What it was trained on, its axis and its limits."""
+
+
+@runtime_checkable
 class JointPrior(Protocol):
     """A prior whose estimate of a slice may depend on more than that noisy slice."""
 
@@ -81,6 +90,11 @@ class Given:
 
     def __init__(self, prior: ConditionalPrior, condition: Tensor) -> None:
         self._prior, self._condition = prior, condition
+
+    @property
+    def card(self) -> Card:
+        """The prior's."""
+        return self._prior.card
 
     @property
     def complex(self) -> bool:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from operators.errors import InputError
-from operators.resolution import Resolution, Truncation
+from operators.resolution import Resolution
 from recon import calibration
 from recon.methods import Boundary
 from recon.priors.noise import key
@@ -49,8 +49,7 @@ def solve(problem: Problem, settings: Boundary, prior: Prior, axis: Axis, seed: 
         raise InputError("boundary needs a low-resolution acquisition and a conditional prior", field="method.name")
     condition = axis.to_prior(problem.operator.upsample(problem.data))
     fit = DataStep(problem, axis, settings.data_sigma, settings.cg_iterations) if settings.consistency else None
-    direction = "plane" if isinstance(problem.operator, Truncation) else "slices"
-    chosen = calibration.seed_of(settings, prior.card, direction, seed)
+    chosen = calibration.seed_of(settings, prior.card, calibration.direction_of(problem.operator), seed)
     sigmas = settings.sigmas()
     x = sigmas[0] * starting_noise(chosen, condition)
     if settings.start == "interpolation":

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from recon.methods import DDS
+from collections.abc import Callable
+
+from torch import Tensor
+
+from recon.methods import ADMM_PENALTY, ADMM_THRESHOLD, DDS
 from recon.priors.noise import SliceNoise, noise_prediction
 from recon.priors.prior import Prior
 from recon.solvers.data_step import DataStep
 from recon.solvers.problem import Axis, Problem, Progress, Solver, check_finite
+from recon.solvers.published import UnanchoredStep
 from recon.solvers.warm_start import START_STEPS, warm_start
 
 
-def solve(problem: Problem, settings: DDS, prior: Prior, axis: Axis, seed: int) -> Solver:
+def solve(problem: Problem, settings: DDS, prior: Prior, axis: Axis, noise: SliceNoise) -> Solver:
     """Sample along falling sigma, in the variance-exploding view of the paper's DDIM step.
 
     Each step estimates the clean image ``D(x, sigma)``, moves it towards the data, and adds noise of the
@@ -20,8 +25,8 @@ def solve(problem: Problem, settings: DDS, prior: Prior, axis: Axis, seed: int) 
     ----------
     problem, settings, prior, axis
         As in `recon.solvers.annealed.solve`.
-    seed
-        Noise is keyed by (seed, slice): a slice gets the same noise in any batch.
+    noise
+        Drawn from at every step.
 
     References
     ----------
@@ -30,10 +35,9 @@ def solve(problem: Problem, settings: DDS, prior: Prior, axis: Axis, seed: int) 
     (Chung et al. 2022, arXiv 2112.05146).
     """
     total = START_STEPS + settings.steps
-    noise = SliceNoise(seed, problem.slices, problem.first)
     sigmas = settings.sigmas()
     start = axis.to_prior((yield from warm_start(problem, settings.start, settings.steps)))
-    fit = DataStep.of(problem, axis, settings, gamma=settings.gamma, precondition=settings.preset != "paper")
+    fit = _data_step(problem, axis, settings)
     x = start + sigmas[0] * noise.draw(start)
     for step, (sigma, following) in enumerate(zip(sigmas, [*sigmas[1:], 0.0], strict=True), 1):
         denoised = prior.denoise(x, sigma)
@@ -44,3 +48,13 @@ def solve(problem: Problem, settings: DDS, prior: Prior, axis: Axis, seed: int) 
         volume = check_finite(axis.to_physical(fitted), "dds")
         yield Progress(START_STEPS + step, total, problem.misfit(volume), volume)
     return axis.to_physical(x)
+
+
+def _data_step(problem: Problem, axis: Axis, settings: DDS) -> Callable[[Tensor, float], Tensor]:
+    """Ours, or as published: anchored by `gamma` where there is noise, and in 2D only."""
+    if settings.preset == "tuned":
+        return DataStep.of(problem, axis, settings, gamma=settings.gamma)
+    if settings.preset == "paper" and problem.noise_std > 0:
+        return DataStep.of(problem, axis, settings, gamma=settings.gamma, precondition=False)
+    term = DataStep.of(problem, axis, settings, precondition=False)
+    return UnanchoredStep(term) if settings.preset == "paper" else UnanchoredStep(term, ADMM_PENALTY, ADMM_THRESHOLD)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import torch
 
-from operators.linear import conjugate_gradient
 from recon.methods import DDS, DiffusionMBIR
 from recon.priors.noise import SliceNoise
 from recon.priors.prior import Prior
 from recon.solvers import dds
-from recon.solvers.along_z import AlongZ
 from recon.solvers.data_step import DataStep
 from recon.solvers.problem import Axis, Problem, Progress, Solver, check_finite
+from recon.solvers.published import UnanchoredStep
 
 
-def solve(problem: Problem, settings: DiffusionMBIR, prior: Prior, axis: Axis, seed: int) -> Solver:
+def solve(problem: Problem, settings: DiffusionMBIR, prior: Prior, axis: Axis, noise: SliceNoise) -> Solver:
     """Sample the volume along falling sigma, with one ADMM sweep of the data term and TV along z a step.
 
     ``fast`` is DDS in 3D: the sweep acts on the Tweedie estimate and keeps close to it. ``paper`` is the published
@@ -26,8 +25,8 @@ def solve(problem: Problem, settings: DiffusionMBIR, prior: Prior, axis: Axis, s
     ----------
     problem, settings, prior, axis
         As in `recon.solvers.annealed.solve`.
-    seed
-        Noise is keyed by (seed, slice).
+    noise
+        Drawn from at every step.
 
     References
     ----------
@@ -36,16 +35,14 @@ def solve(problem: Problem, settings: DiffusionMBIR, prior: Prior, axis: Axis, s
     """
     if settings.preset == "fast":
         shared = settings.model_dump(include=set(DDS.model_fields) - {"name", "preset"})
-        return (yield from dds.solve(problem, DDS(**shared), prior, axis, seed))
-    return (yield from _paper(problem, settings, prior, axis, seed))
+        return (yield from dds.solve(problem, DDS(**shared), prior, axis, noise))
+    return (yield from _paper(problem, settings, prior, axis, noise))
 
 
-def _paper(problem: Problem, settings: DiffusionMBIR, prior: Prior, axis: Axis, seed: int) -> Solver:
-    noise = SliceNoise(seed, problem.slices, problem.first)
+def _paper(problem: Problem, settings: DiffusionMBIR, prior: Prior, axis: Axis, noise: SliceNoise) -> Solver:
     sigmas = settings.sigmas()
     term = DataStep(problem, axis, settings.data_sigma, settings.cg_iterations, precondition=False)
-    along_z = AlongZ(problem.zeros(), 1.0)
-    back = term.operator.adjoint(term.data)
+    fit = UnanchoredStep(term, settings.penalty, settings.threshold)
     x = sigmas[0] * noise.draw(problem.zeros())
     for step, (sigma, following) in enumerate(zip(sigmas, [*sigmas[1:], 0.0], strict=True), 1):
         # Predictor: the score is (D(x) - x) / sigma^2.
@@ -57,14 +54,7 @@ def _paper(problem: Problem, settings: DiffusionMBIR, prior: Prior, axis: Axis, 
         ratio = _norms(fresh) / _norms(score).clamp(min=1e-38)
         length = 2 * (settings.snr * ratio) ** 2
         x = x + length * score + (2 * length).sqrt() * fresh
-
-        right = back + along_z.pull(torch.zeros_like(x), settings.penalty)
-
-        def system(v: torch.Tensor) -> torch.Tensor:
-            return (term.operator.normal(v[0]) + along_z.stiffness(v[0], settings.penalty))[None]
-
-        x = conjugate_gradient(system, right[None], x[None], term.iterations)[0]
-        along_z.update(x, settings.threshold)
+        x = fit(x)
         volume = check_finite(axis.to_physical(x), "diffusion-mbir")
         yield Progress(step, settings.steps, problem.misfit(volume), volume)
     if settings.consistency and not x.is_complex():

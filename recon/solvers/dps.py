@@ -12,7 +12,7 @@ from recon.solvers.data_step import DataStep
 from recon.solvers.problem import Axis, Problem, Progress, Solver, check_finite
 
 
-def solve(problem: Problem, settings: DPS, prior: Prior, axis: Axis, seed: int) -> Solver:
+def solve(problem: Problem, settings: DPS, prior: Prior, axis: Axis, noise: SliceNoise) -> Solver:
     """Step down the noise levels by ancestral sampling, moved against ``grad_x |B D(x) - d|``.
 
     A point of reference for the other solvers: a thousand evaluations, each with a backward pass through the
@@ -22,14 +22,13 @@ def solve(problem: Problem, settings: DPS, prior: Prior, axis: Axis, seed: int) 
     ----------
     problem, settings, prior, axis
         As in `recon.solvers.annealed.solve`.
-    seed
-        Noise is keyed by (seed, slice).
+    noise
+        Drawn from at every step.
 
     References
     ----------
     Chung et al. 2023, DPS (arXiv 2209.14687), algorithm 1, in the variance-exploding view.
     """
-    noise = SliceNoise(seed, problem.slices, problem.first)
     term = DataStep(problem, axis, data_sigma=1.0, iterations=1)
     sigmas = settings.sigmas()
     x = sigmas[0] * noise.draw(problem.zeros())

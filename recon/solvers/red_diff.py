@@ -21,7 +21,7 @@ BETAS = (0.9, 0.99)
 EPSILON = 1e-8
 
 
-def solve(problem: Problem, settings: REDDiff, prior: Prior, axis: Axis, seed: int) -> Solver:
+def solve(problem: Problem, settings: REDDiff, prior: Prior, axis: Axis, noise: SliceNoise) -> Solver:
     """Descend on ``|B mu - d|^2 / 2 + sum_t lambda_t <stopgrad(e_t - n), mu>`` while the noise level falls.
 
     At each step ``x = mu + sigma n`` is denoised; ``e`` is the noise that the prior sees in it, ``n`` the noise
@@ -34,15 +34,14 @@ def solve(problem: Problem, settings: REDDiff, prior: Prior, axis: Axis, seed: i
     ----------
     problem, settings, prior, axis
         As in `recon.solvers.annealed.solve`.
-    seed
-        Noise is keyed by (seed, slice).
+    noise
+        Drawn from at every step.
 
     References
     ----------
     Mardani et al. 2024, RED-Diff (arXiv 2305.04391), algorithm 1 and its appendix on weightings.
     """
     total = START_STEPS + settings.steps
-    noise = SliceNoise(seed, problem.slices, problem.first)
     start = yield from warm_start(problem, settings.start, settings.steps)
     mu = axis.to_prior(start)
     fit = DataStep.of(problem, axis, settings)

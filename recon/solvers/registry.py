@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from operators.errors import InputError
-from recon import conditions
+from recon import calibration, conditions
+from recon.calibration import Calibrated
 from recon.methods import (
     CGLS,
     DDS,
@@ -21,7 +22,8 @@ from recon.methods import (
     REDDiff,
     ZeroFilled,
 )
-from recon.priors.prior import ConditionalPrior, Given, Prior
+from recon.priors.noise import SliceNoise
+from recon.priors.prior import CardedPrior, ConditionalPrior, Given, Prior
 from recon.solvers import (
     annealed,
     astra_iterative,
@@ -80,18 +82,31 @@ def _conditioned(problem: Problem, settings: Diffusion, prior: ConditionalPrior,
 
 
 def _diffusion(problem: Problem, settings: Diffusion, prior: Prior, axis: Axis, seed: int) -> Solver:
+    noise = _noise(problem, settings, prior, seed)
     match settings:
         case Annealed():
             return annealed.solve(problem, settings, prior, axis)
         case DDS():
-            return dds.solve(problem, settings, prior, axis, seed)
+            return dds.solve(problem, settings, prior, axis, noise)
         case REDDiff():
-            return red_diff.solve(problem, settings, prior, axis, seed)
+            return red_diff.solve(problem, settings, prior, axis, noise)
         case DiffusionMBIR():
-            return diffusion_mbir.solve(problem, settings, prior, axis, seed)
+            return diffusion_mbir.solve(problem, settings, prior, axis, noise)
         case Boundary():
             return boundary.solve(problem, settings, prior, axis, seed)
         case DPS():
-            return dps.solve(problem, settings, prior, axis, seed)
+            return dps.solve(problem, settings, prior, axis, noise)
         case _:
             raise AssertionError(settings)
+
+
+def _noise(problem: Problem, settings: Diffusion, prior: Prior, seed: int) -> SliceNoise:
+    """What a solver draws from: of every slice by itself, or frozen and the same for all."""
+    if isinstance(settings, Boundary) or getattr(settings, "calibration", None) is None:
+        return SliceNoise(seed, problem.slices, problem.first)
+    assert isinstance(settings, Calibrated)
+    if settings.calibration != "random":
+        if not isinstance(prior, CardedPrior):
+            raise InputError("the prior has no card, so that nothing tells its weights", field="method.calibration")
+        seed = calibration.seed_of(settings, prior.card, calibration.direction_of(problem.operator), seed)
+    return SliceNoise(seed, problem.slices, shared=True)

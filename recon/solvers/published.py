@@ -1,0 +1,50 @@
+"""The data step of DDS and DiffusionMBIR as published: only its start and few iterations hold on to the estimate."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from operators.linear import conjugate_gradient
+from recon.solvers.along_z import AlongZ
+from recon.solvers.data_step import DataStep
+
+
+class UnanchoredStep:
+    """A few conjugate gradient iterations on ``1/2 |B u - d|^2``, which stay near where they begin.
+
+    In 3D one ADMM sweep of it with ``threshold penalty |D_z u|_1`` besides.
+
+    Parameters
+    ----------
+    term
+        Operator of norm one and data on the prior's axis, and how many iterations to make.
+    penalty, threshold
+        Of ADMM, whose variables persist from step to step; 2D without a `penalty`.
+
+    References
+    ----------
+    Chung, Lee and Ye 2024, DDS (arXiv 2303.05754), algorithm 1 without noise, and section 3.3; Chung et al. 2023,
+    DiffusionMBIR (arXiv 2211.10655), equations 12 to 15.
+    """
+
+    def __init__(self, term: DataStep, penalty: float | None = None, threshold: float = 0.0) -> None:
+        self._term, self._threshold = term, threshold
+        self._penalty = penalty or 0.0
+        self._along_z = None if penalty is None else AlongZ(term.operator.adjoint(term.data), 1.0)
+
+    def __call__(self, v: Tensor, sigma: float | None = None) -> Tensor:
+        """The step from `v`, ``(slices, rows, cols)``, whatever its error `sigma`."""
+        del sigma
+        term, along_z, penalty = self._term, self._along_z, self._penalty
+        # For the change of `v`, so that what the data do not see stays as it is.
+        right = term.operator.adjoint(term.data - term.operator.forward(v))
+        if along_z is None:
+            return v + conjugate_gradient(term.operator.normal, right, None, term.iterations)
+        right = right + along_z.pull(v, penalty)
+
+        def system(change: Tensor) -> Tensor:
+            return (term.operator.normal(change[0]) + along_z.stiffness(change[0], penalty))[None]
+
+        u: Tensor = v + conjugate_gradient(system, right[None], None, term.iterations)[0]
+        along_z.update(u, self._threshold)
+        return u
