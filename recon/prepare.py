@@ -176,7 +176,9 @@ def chosen_prior(method: Method, model: models.Model) -> tuple[NetworkPrior | No
     prior = priors.load(method.prior or _default_prior(method, modality, model.refined))
     if prior.card.modality != modality:
         raise InputError(
-            f"prior {prior.card.name!r} is for {prior.card.modality}, the data are {modality}", field="method.prior"
+            f"prior {prior.card.name!r} is for {prior.card.modality}, the data are {modality}",
+            field="method.prior",
+            remedy=f"use one for {modality}, as {DEFAULT_PRIOR[modality]}",
         )
     _check_condition(method, model, prior.card)
     if isinstance(method, DPS) or model.problem.slice_mm > FAR_MM:

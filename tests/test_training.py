@@ -299,3 +299,47 @@ def test_unusable_volumes_and_recipes_are_named(tmp_path: Path) -> None:
         Recipe.named(str(tmp_path / "bad.yaml"))
     with pytest.raises(InputError, match=r"no checkpoint\.pt"):
         export(tmp_path / "nowhere", tmp_path, "recon train", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("modality", "slope", "intercept", "says"),
+    [("ct", 1.0, 0.0, "not CT in HU"), ("mri", 1.0, -100.0, "no magnitudes")],
+)
+def test_the_wrong_modality_is_refused(
+    tmp_path: Path, modality: str, slope: float, intercept: float, says: str
+) -> None:
+    recipe = tiny(tmp_path)
+    source = recipe.sources[1].model_copy(update={"slope": slope, "intercept": intercept})
+    wrong = recipe.model_copy(update={"modality": modality, "sources": [source]})
+    with pytest.raises(InputError, match=says):
+        Trainer(wrong, tmp_path, tmp_path / "run")
+
+
+def test_a_network_too_large_to_ship_is_refused_before_it_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"channels: the weights take .* MB"):
+        Trainer(tiny(tmp_path, channels=[256, 512], blocks=2), tmp_path, tmp_path / "run")
+
+
+@pytest.mark.parametrize("damage", ["cut", "old", "other"])
+def test_a_damaged_checkpoint_is_a_clear_error(tmp_path: Path, damage: str) -> None:
+    recipe, out = tiny(tmp_path), tmp_path / "run"
+    trained(recipe, tmp_path, out)
+    path = out / "checkpoint.pt"
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:5000])
+    elif damage == "old":
+        torch.save({"model": {}, "step": 3}, path)
+    else:
+        path.write_text("no checkpoint at all")
+    for use in (lambda: Trainer(recipe, tmp_path, out), lambda: export(out, tmp_path, "recon train", tmp_path)):
+        with pytest.raises(InputError, match=r"out: the checkpoint .* cannot be read"):
+            use()
+
+
+def test_recipes_that_make_no_sense_are_refused(tmp_path: Path) -> None:
+    recipe = tiny(tmp_path)
+    for setting, says in (("axis.low=2", "must be below high"), ("sources.0.share=-1", "greater than or equal to 0")):
+        with pytest.raises(InputError, match=says):
+            recipe.with_settings([setting])
+    with pytest.raises(InputError, match="every share is 0"):
+        recipe.with_settings(["sources.0.share=0", "sources.1.share=0"])

@@ -11,10 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from operators.errors import InputError
+from recon import defaults
 from recon import model as models
 from recon.formats import nifti, reader
 from recon.job import JobSpec
-from recon.methods import CGLS, CGSense
+from recon.methods import CGLS, CGSense, Method, REDDiff
+from recon.prepare import chosen_prior
 from recon.priors import registry
 from recon.priors.card import Card
 from recon.priors.recipe import Recipe
@@ -50,6 +53,8 @@ def familiarity(volumes: list[Path]) -> Iterator[Row]:
             chosen = images[np.linspace(0, len(images) - 1, min(AT_MOST, len(images))).round().astype(int)]
             found = prior.familiarity(chosen.to(torch.complex64) if prior.complex else chosen.float())
             found = found[found.isfinite()]
+            if not len(found):
+                raise InputError(f"{label} holds empty slices only", field="volumes", remedy="give another")
             low, middle, high = (round(float(v), 1) for v in (found.min(), found.median(), found.max()))
             yield Row(name, label, known, len(found), low, middle, high)
 
@@ -61,7 +66,8 @@ def _samples(modality: str, card: Card) -> list[tuple[str, bool | None, Tensor]]
         scan = {"input": str(SAMPLES / "mri_brain_8coil.npy"), "acquisition": "mri-cartesian", "method": "cg-sense"}
         return [
             ("brain, tuning slices", True, brain),
-            ("measured brain, CG-SENSE", None, _reconstructed(scan, card)),
+            ("measured brain, CG-SENSE", None, reconstructed(scan, card, CGSense())),
+            ("measured brain, RED-Diff", True, reconstructed(scan, card, REDDiff())),
             ("chest CT as a magnitude", False, (chest + 1) / 2),
             ("body CT as a magnitude", False, (_hounsfield(body) + 1) / 2),
         ]
@@ -79,8 +85,8 @@ def _samples(modality: str, card: Card) -> list[tuple[str, bool | None, Tensor]]
         ("chest CT, tuning slices", True, chest),
         ("body CT", True, _hounsfield(body)),
         ("brain MRI", False, 2 * brain - 1),
-        ("measured tooth, CGLS", False, _reconstructed(tooth, card)),
-        ("measured acrylic disc, CGLS", False, _reconstructed(disc, card)),
+        ("measured tooth, CGLS", False, reconstructed(tooth, card, CGLS())),
+        ("measured acrylic disc, CGLS", False, reconstructed(disc, card, CGLS())),
     ]
 
 
@@ -97,10 +103,13 @@ def _volume(path: Path, modality: str) -> Tensor:
     return torch.from_numpy(values / (np.percentile(values, BRIGHT_PERCENTILE) or 1.0))
 
 
-def _reconstructed(value: dict[str, Any], card: Card) -> Tensor:
-    """A measured sample by a classical method, on the prior's axis."""
+def reconstructed(value: dict[str, Any], card: Card, method: Method) -> Tensor:
+    """A measured sample by a method with its defaults, on the prior's axis."""
     spec = JobSpec.parse(value)
     files = {field: Path(str(file.path)) for field, file in spec.files().items()}
-    model = models.build(reader.read(spec, files))
-    settings = CGSense() if card.complex else CGLS()
-    return model.prior_axis(card).to_prior(run(solvers.start(model.problem, settings)))
+    measurement = reader.read(spec, files)
+    model = models.build(measurement)
+    settings = defaults.resolved(method, measurement.acquisition.kind, model.problem)
+    prior, axis = chosen_prior(settings, model)
+    volume = run(solvers.start(model.problem, settings, prior=prior, axis=axis))
+    return model.prior_axis(card).to_prior(volume)

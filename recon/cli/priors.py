@@ -34,15 +34,22 @@ def show(
     if name is not None:
         _print(registry.card_of(name, field="name"))
         return
-    rows = []
+    rows, damaged = [], None
     for known in registry.names():
-        card = registry.card_of(known, field="name")
-        registry.check(card, registry.WEIGHTS / card.weights)
+        try:
+            card = registry.card_of(known, field="name")
+            registry.check(card, registry.WEIGHTS / card.weights)
+        except InputError as error:
+            damaged = damaged or error
+            rows.append([known, "", "", "", "", str(error)])
+            continue
         psnr = ", ".join(f"{v:.1f} at {s:g}" for s, v in card.denoising_psnr.items())
         rows.append(
             [known, card.modality, f"{card.parameters / 1e6:.1f} M", f"{card.hours:.1f} h", psnr, card.limits[0]]
         )
     table(["prior", "modality", "parameters", "trained", "denoising PSNR in dB at sigma", "limit"], rows)
+    if damaged is not None:
+        raise damaged
 
 
 def train(
@@ -68,6 +75,8 @@ def train(
     recipe = Recipe.named(name) if modality is None else Recipe.for_volumes(name, modality, data)
     recipe = recipe.with_settings(settings or [])
     trainer = Trainer(recipe, data, out or Path("runs") / recipe.name, seed, steps)
+    if trainer.step >= trainer.steps:
+        console.print(f"{trainer.step} steps are done already; export the run, or give more --steps", highlight=False)
     with bar() as progress:
         task = progress.add_task(f"train {recipe.name}", total=trainer.steps, completed=trainer.step, detail="")
         for p in trainer.run():

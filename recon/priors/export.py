@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from operators.errors import Diverged, InputError
+from recon.priors import checkpoint as checkpoints
 from recon.priors import diagnose, registry
 from recon.priors.card import Card, Data, Familiarity
 from recon.priors.evaluate import SIGMAS, axis_sigma, conditioning, denoising_psnr, with_phase
@@ -22,7 +24,6 @@ from recon.priors.prior import NetworkPrior
 from recon.priors.recipe import Recipe
 from recon.priors.slices import SliceSet, tuning_images, tuning_neighbours
 
-MAX_BYTES = 20_000_000
 FAMILIAR_SLICES = 12
 """Slices of each subject or file that familiarity is measured against, evenly spaced."""
 
@@ -51,15 +52,17 @@ def export(run: Path, data: Path, command: str, folder: Path) -> Card:
         raise InputError(
             f"there is no checkpoint.pt in {run}", field="run", remedy="give the --out folder of recon train"
         )
-    state: dict[str, Any] = torch.load(checkpoint, weights_only=True)
+    state = checkpoints.read(checkpoint)
     recipe = Recipe.model_validate(state["recipe"])
     sources = [SliceSet.read(data, source) for source in recipe.sources]
     if registry.data_hash(sources) != state["data_hash"]:
-        raise InputError(f"the files in {data} are not those that the run was trained on", field="data")
+        raise InputError(
+            f"the files in {data} are not those that the run was trained on",
+            field="data",
+            remedy="give the --data folder of recon train, unchanged",
+        )
     tensors = {name: value.to(torch.float16).contiguous() for name, value in state["average"].items()}
-    size = sum(t.numel() * 2 for t in tensors.values())
-    if size > MAX_BYTES:
-        raise InputError(f"the weights take {size / 1e6:.1f} MB, at most 20 MB are allowed", field="channels")
+    registry.require_small(sum(t.numel() for t in tensors.values()))
     if not all(bool(t.isfinite().all()) for t in tensors.values()):
         raise Diverged("the weights are not finite", remedy="train again with a lower training.learning_rate")
     folder.mkdir(parents=True, exist_ok=True)
@@ -135,7 +138,8 @@ def _asymmetry(network: Denoiser, recipe: Recipe, images: Tensor) -> dict[float,
     exact = registry.new_network(recipe)
     exact.load_state_dict(network.state_dict())
     few = images[:: max(len(images) // 4, 1)][:4]
-    rows, cols = (n // exact.multiple * exact.multiple for n in few.shape[1:])
+    multiple = math.lcm(exact.multiple, recipe.super_resolution or 1)
+    rows, cols = (n // multiple * multiple for n in few.shape[1:])
     few = with_phase(few[:, :rows, :cols]) if recipe.complex else few[:, :rows, :cols]
     condition_of = conditioning(recipe)
     condition = None if condition_of is None else condition_of(few)

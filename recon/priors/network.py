@@ -220,9 +220,15 @@ def smooth_phase_factor(x: Tensor) -> Tensor:
     kernel = (kernel[:, None] * kernel).expand(2, 1, 5, 5)
     blocks = functional.conv2d(functional.avg_pool2d(x, PHASE_BLOCK), kernel, padding=2, groups=2)
     smooth = functional.interpolate(blocks, scale_factor=PHASE_BLOCK, mode="bilinear", align_corners=False)
-    power = smooth.square().sum(dim=1, keepdim=True)
     one = torch.tensor([1.0, 0.0], device=x.device).reshape(1, 2, 1, 1)
-    return torch.where(power > 1e-30, smooth * power.clamp(min=1e-30).rsqrt(), one)
+    # Where coil maps have cut the background off there is no phase: that of the whole image turns with it too.
+    return _unit(smooth, _unit(x.mean(dim=(2, 3), keepdim=True), one))
+
+
+def _unit(x: Tensor, otherwise: Tensor) -> Tensor:
+    """Complex numbers ``(batch, 2, rows, cols)`` divided by their magnitude; `otherwise` where that is 0."""
+    power = x.square().sum(dim=1, keepdim=True)
+    return torch.where(power > 1e-30, x * power.clamp(min=1e-30).rsqrt(), otherwise)
 
 
 def conjugate(factor: Tensor) -> Tensor:

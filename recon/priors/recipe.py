@@ -28,6 +28,12 @@ class Axis(_Strict):
     low: float
     high: float
 
+    @model_validator(mode="after")
+    def _rising(self) -> Axis:
+        if not self.low < self.high:
+            raise ValueError(f"low {self.low:g} must be below high {self.high:g}")
+        return self
+
 
 class Source(_Strict):
     """One ``.npz`` of slices or one NIfTI volume: physical value = ``slope * stored + intercept``."""
@@ -38,7 +44,7 @@ class Source(_Strict):
     scaled: bool = False
     """Divide a NIfTI volume by its 99.8th percentile first (MRI, whose numbers mean nothing)."""
     licence: str = "not stated"
-    share: float = 1.0
+    share: float = Field(1.0, ge=0)
     unknown_from: float | None = None
     """Stored values from here on are saturated and do not count in the loss."""
 
@@ -102,6 +108,8 @@ class Recipe(_Strict):
             raise ValueError(
                 f"training.crop: {self.training.crop} is no multiple of the factor {self.super_resolution}"
             )
+        if not any(source.share for source in self.sources):
+            raise ValueError("sources: every share is 0, so that nothing would be drawn")
         multiple = self.unshuffle * 2 ** (len(self.channels) - 1)
         if self.training.crop % multiple:
             raise ValueError(

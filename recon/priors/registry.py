@@ -20,6 +20,11 @@ from recon.priors.recipe import Recipe
 from recon.priors.slices import SliceSet
 
 WEIGHTS = Path(__file__).parent / "weights"
+MAX_BYTES = 20_000_000
+"""Of a weights file, in half precision."""
+REMEDY = "reinstall the package, or export weights of one's own again"
+KEPT = 8
+"""Networks that a process keeps compiled: more than are shipped."""
 
 
 def names() -> list[str]:
@@ -74,7 +79,7 @@ def network(card: Card, path: Path) -> Denoiser:
     return _network(card.model_dump_json(), path)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=KEPT)
 def _network(card_json: str, path: Path) -> Denoiser:
     card = Card.model_validate_json(card_json)
     found = new_network(card)
@@ -84,6 +89,7 @@ def _network(card_json: str, path: Path) -> Denoiser:
         raise InputError(
             f"the weights {path.name} do not fit the network of the card: {str(error).splitlines()[1].strip()}",
             field="method.prior",
+            remedy="export the weights again, which writes their card too",
         ) from error
     found.eval().requires_grad_(False)
     if torch.cuda.is_available():
@@ -97,14 +103,14 @@ def _network(card_json: str, path: Path) -> Denoiser:
 def check(card: Card, path: Path) -> bytes:
     """The content of a weights file, if it is the one that the card was written for."""
     if not path.is_file():
-        raise InputError(f"the weights {path.name} are missing", field="method.prior", remedy="reinstall the package")
+        raise InputError(f"the weights {path.name} are missing", field="method.prior", remedy=REMEDY)
     content = path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != card.sha256:
         raise InputError(
             f"the weights {path.name} are damaged: sha256 {found[:12]}, the card says {card.sha256[:12]}",
             field="method.prior",
-            remedy="reinstall the package or export the weights again",
+            remedy=REMEDY,
         )
     return content
 
@@ -114,7 +120,9 @@ def _read(card: Card, path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_weights(content)
     except SafetensorError as error:
-        raise InputError(f"the weights {path.name} are not safetensors: {error}", field="method.prior") from error
+        raise InputError(
+            f"the weights {path.name} are not safetensors: {error}", field="method.prior", remedy=REMEDY
+        ) from error
 
 
 def new_network(shape: Card | Recipe) -> Denoiser:
@@ -132,6 +140,17 @@ def new_network(shape: Card | Recipe) -> Denoiser:
     )
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
+
+
+def require_small(parameters: int) -> None:
+    """Raise `InputError` if a network of so many parameters makes a weights file that is not allowed."""
+    size = 2 * parameters
+    if size > MAX_BYTES:
+        raise InputError(
+            f"the weights take {size / 1e6:.1f} MB, at most {MAX_BYTES / 1e6:g} MB are allowed",
+            field="channels",
+            remedy="give the recipe fewer channels, levels or blocks",
+        )
 
 
 def start_from(network: Denoiser, name: str) -> str:

@@ -22,6 +22,10 @@ from recon.priors.recipe import Recipe, Source
 
 UNKNOWN_MARGIN = 3
 """Pixels around an unknown one that are left out of the loss too: resampling has mixed them."""
+AIR_HU = -200.0
+"""Every body scan has something below: the air around it, or fat and gas inside."""
+NEGATIVE_SHARE = 0.05
+"""Of its largest value; so much below zero interpolation leaves in a magnitude volume, and no more."""
 BRIGHT_PERCENTILE = 99.8
 """Of a magnitude volume; becomes 1 on the prior's axis."""
 
@@ -70,6 +74,25 @@ class SliceSet:
 
     def __len__(self) -> int:
         return len(self.stored)
+
+    def require(self, modality: str) -> None:
+        """Raise `InputError` unless the values can be of a modality: HU with air somewhere, or magnitudes."""
+        scaled = [
+            (float(v.min()) * self.source.slope + self.source.intercept, float(v.max()) * self.source.slope)
+            for v in self.stored
+        ]
+        lowest, highest = min(low for low, _ in scaled), max(high for _, high in scaled)
+        if modality == "ct" and lowest > AIR_HU:
+            reason = f"no value is below {AIR_HU:g} HU, the lowest is {lowest:g}: these are not CT in HU"
+        elif modality == "mri" and lowest < -NEGATIVE_SHARE * abs(highest):
+            reason = f"values down to {lowest:g} are no magnitudes"
+        else:
+            return
+        raise InputError(
+            f"{self.source.file}: {reason}",
+            field="sources.file",
+            remedy="give volumes of the modality, or set the source's slope and intercept",
+        )
 
     def subjects(self) -> dict[str, list[int]]:
         """Indices of each subject's slices."""

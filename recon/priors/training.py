@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from operators.errors import Diverged, InputError
+from recon.priors import checkpoint as checkpoints
 from recon.priors import prior, registry
 from recon.priors.evaluate import SIGMAS, conditioning, denoising_psnr
 from recon.priors.optimizer import Optimizer
@@ -68,11 +67,14 @@ class Trainer:
         self.recipe, self.out, self.seed = recipe, out, seed
         self.steps = steps or recipe.training.steps
         sets = [SliceSet.read(data, source) for source in recipe.sources]
+        for one in sets:
+            one.require(recipe.modality)
         self.data_hash = registry.data_hash(sets)
         self.crops = Crops(sets, recipe, seed, self._denoise)
         self.validation, self.beside = tuning_images(data, recipe), tuning_neighbours(data, recipe)
         torch.manual_seed(seed)
         self.model = registry.new_network(recipe)
+        registry.require_small(sum(value.numel() for value in self.model.state_dict().values()))
         self.start_sha256 = None if recipe.start is None else registry.start_from(self.model, recipe.start)
         self.optimizer = Optimizer(self.model, recipe.training.learning_rate, muon=recipe.training.optimizer == "muon")
         self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
@@ -124,9 +126,9 @@ class Trainer:
         }
 
     def save(self) -> None:
-        """Write the checkpoint beside the old one, then replace it: a crash leaves one whole file."""
-        temporary = self.checkpoint.with_suffix(".tmp")
-        torch.save(
+        """Replace the checkpoint."""
+        checkpoints.write(
+            self.checkpoint,
             {
                 "model": self.model.state_dict(),
                 "average": self.average,
@@ -138,9 +140,7 @@ class Trainer:
                 "start_sha256": self.start_sha256,
                 "recipe": self.recipe.model_dump(),
             },
-            temporary,
         )
-        os.replace(temporary, self.checkpoint)
 
     def _update(self) -> float:
         settings = self.recipe.training
@@ -184,8 +184,7 @@ class Trainer:
         return found
 
     def _resume(self) -> None:
-        # Our own file, written by `save`; weights_only refuses anything but tensors and plain containers.
-        state: dict[str, Any] = torch.load(self.checkpoint, weights_only=True)
+        state = checkpoints.read(self.checkpoint)
         mine_and_theirs = {
             "seed": (self.seed, state["seed"]),
             "data_hash": (self.data_hash, state["data_hash"]),
