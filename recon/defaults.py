@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from operators.errors import InputError
 from operators.fourier import CartesianMRI
 from operators.tomography import Tomography
-from recon.methods import Diffusion, Method, Splitting
+from recon.methods import Diffusion, Method
 from recon.solvers.problem import Problem
 
 TABLE = Path(__file__).parent / "defaults.yaml"
@@ -119,8 +119,7 @@ def tuned(method: Method, kind: str, problem: Problem) -> Tuned | None:
         own = [t for t in found if t.settings.get("prior") == method.prior]
         found = own or [t for t in found if "prior" not in t.settings]
     alike = [t for t in found if t.noisy == noisy]
-    # A data term that knows the noise may take settings found for another; what sets its own weight may not.
-    found = alike or (found if isinstance(method, Splitting) else [])
+    found = alike or found  # all of them know the noise, and may take settings found for another
     ratio = math.log(undersampling(problem))
     return min(found, key=lambda t: (abs(math.log(t.undersampling) - ratio), -t.psnr), default=None)
 

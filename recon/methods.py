@@ -51,7 +51,12 @@ class TV(MethodSettings):
     name: Literal["tv"] = "tv"
     weight: float | None = Field(None, gt=0, le=10)
     """Of the TV term, for an image scaled to its robust maximum and the operator to norm one; from the noise
-    of the data when not given."""
+    of the data when not given, as the next two say."""
+    least_weight: float = Field(3e-5, gt=0, le=10)
+    """The least that is chosen: the fewer data, the more they leave to smoothness, with noise or without."""
+    noise_share: float | None = Field(None, gt=0, le=100)
+    """The weight over the noise of the data, scaled as the weight is. A projector of norm one damps fine detail, a
+    coil-combined Fourier transform does not, hence 0.03 for CT and 0.3 for MRI when not given."""
     iterations: int = Field(100, ge=1, le=5_000)
     cg_iterations: int | None = Field(None, ge=1, le=200)
     """Of each ADMM iteration; 5 with a preconditioner (CT), 10 without, when not given."""

@@ -37,7 +37,10 @@ _SPLITTING: dict[str, list[Any]] = {
     "z_weight": [0.0, 0.5, 1.0, 2.0, 4.0, 8.0],
 }
 GRIDS: dict[str, dict[str, list[Any]]] = {
-    "tv": {"weight": [1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3]},
+    "tv": {
+        "noise_share": [0.01, 0.03, 0.1, 0.3, 1.0],
+        "least_weight": [3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3],
+    },
     "annealed": _SPLITTING,
     "red-diff": _SPLITTING | {"weight": [0.85, 1.0, 1.15, 1.3, 1.5, 1.75, 2.0, 2.5, 3.0]},
     "dds": _SPLITTING | {"eta": [0.3, 0.5, 0.8, 0.95, 1.0]},

@@ -160,7 +160,7 @@ def test_a_method_is_tuned_on_the_sample_slices(tmp_path: Path, monkeypatch: pyt
 
     (tmp_path / "tune").symlink_to(SAMPLES / "tune")
     task = tune.Task("12 views", "ct", tune.CTParallel(), tune.Simulation(views=12), (7, 8), 1e6)
-    monkeypatch.setitem(tune.GRIDS, "tv", {"weight": [1e-4, 1e-2]})
+    monkeypatch.setitem(tune.GRIDS, "tv", {"least_weight": [1e-4, 1e-2]})
     (found,) = tune.tune(task, ["tv"], tmp_path)
     assert found.kind == "ct" and found.undersampling > 5
     assert found.psnr >= found.psnr_before > 20

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from recon import defaults, tune
+from recon.bench.discrepancy import discrepancy
 from recon.job import MRIResolution, Simulation
 from recon.methods import Method
 from recon.prepare import chosen_prior
@@ -111,7 +112,4 @@ def driven(solver: Solver, problem: Problem, *, stop: bool) -> Tensor:
 
 def meets_noise(problem: Problem, volume: Tensor) -> bool:
     """Whether the misfit is not above what noise alone leaves (the discrepancy principle)."""
-    white = problem.whitened
-    residual = white.operator.forward(volume) - white.data
-    measured = int((white.data != 0).sum()) * (2 if white.data.is_complex() else 1)
-    return float(residual.abs().square().sum()) <= measured * white.noise_std**2
+    return discrepancy(problem, volume) <= 1

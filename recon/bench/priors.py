@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from operators.errors import BackendUnavailable
 from recon.priors import registry
 from recon.priors.evaluate import SIGMAS, axis_sigma, conditioning, denoising_psnr, peak_psnr
+from recon.priors.network import noise_features
 from recon.priors.noise import SliceNoise
 from recon.priors.prior import NetworkPrior
 from recon.priors.recipe import Recipe
@@ -120,6 +122,26 @@ def speed(name: str, repeats: int = 10) -> Speed:
                 best_product = max(best_product, 2e-9 * n**3 / seconds)
     gflop = counter.get_total_flops() / BATCH / 1e9
     return Speed(name, best_network * 1e3 / BATCH, gflop, gflop * BATCH / best_network, best_product)
+
+
+def engines(name: str, repeats: int = 10) -> dict[str, float]:
+    """Milliseconds a slice of the network's body by what computes it, taken in turn; all in bfloat16."""
+    prior = registry.load(name, field="name")
+    found = registry.new_network(prior.card).eval()
+    found.load_state_dict(prior.network.state_dict())
+    eager = found.to(torch.bfloat16).body
+    body = prior.network.engine or prior.network.body
+    generator = torch.Generator().manual_seed(0)
+    side = SIZE // found.unshuffle
+    x = torch.randn(BATCH, found.stem.in_channels, side, side, generator=generator)
+    features = noise_features(torch.tensor([0.1]))
+    ways = {"torch": eager, "torch.compile": torch.compile(eager), "OpenVINO": body}
+    best = dict.fromkeys(ways, math.inf)
+    with torch.inference_mode():
+        for _ in range(repeats):
+            for way, run in ways.items():
+                best[way] = min(best[way], _seconds(partial(run, x, features)))
+    return {way: seconds * 1e3 / BATCH for way, seconds in best.items()}
 
 
 def _denoise(prior: NetworkPrior, x: Tensor, condition: Tensor | None) -> Tensor:

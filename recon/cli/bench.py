@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
     group.command()(familiarity)
     group.command()(boundary)
     group.command()(evaluations)
+    group.command()(discrepancy)
     group.command()(quality)
     group.command()(faults)
     app.add_typer(group, name="bench")
@@ -173,6 +174,23 @@ def evaluations(
     _write(json_file, [asdict(r) for r in rows])
 
 
+def discrepancy(
+    data: Annotated[Path, typer.Option(help="Folder with tune/.")],
+    json_file: Json = None,
+) -> None:
+    """How the tuned share of the noise compares with what the discrepancy principle would choose."""
+    from recon.bench.discrepancy import compare
+
+    rows = list(compare(data))
+    shown = [
+        [r.task, f"{r.noise_share:g}{', tuned' if r.tuned else ''}", f"{r.discrepancy:.2f}", f"{r.psnr:.2f}"]
+        for r in rows
+    ]
+    title = f"RED-Diff on three slices of the tuning set; {machine()}"
+    table(["task", "noise share", "residual over noise", "PSNR, dB"], shown, title)
+    _write(json_file, [asdict(r) for r in rows])
+
+
 def quality(
     data: Annotated[Path, typer.Option(help="Folder with the test volumes, as test/ in it.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for quality.json, quality.md and pictures.")],
@@ -216,6 +234,7 @@ def priors(
     names: Annotated[list[str] | None, typer.Argument(help="Priors; all that are installed when not given.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of tuning files; without it the slices shipped.")] = None,
     bm3d: Annotated[bool, typer.Option(help="Compare with BM3D (2 s a slice; package bm3d).")] = True,
+    engines: Annotated[bool, typer.Option(help="Only what computes the network, one against the other.")] = False,
     json_file: Json = None,
 ) -> None:
     """Denoising PSNR on the tuning slices, never trained on, and the networks' speed."""
@@ -223,9 +242,15 @@ def priors(
     from recon.priors import registry
     from recon.samples import SAMPLES
 
+    wanted = names or registry.names()
+    if engines:
+        measured = {name: bench.engines(name) for name in wanted}
+        shown = [[name, way, f"{ms:.1f}"] for name, ways in measured.items() for way, ms in ways.items()]
+        table(["prior", "computed by", "ms a slice"], shown, f"Batches of {bench.BATCH}, bfloat16; {machine()}")
+        _write(json_file, [{"prior": name, "ms_per_slice": ways} for name, ways in measured.items()])
+        return
     if bm3d:
         bench.require_bm3d()
-    wanted = names or registry.names()
     speeds = [bench.speed(name) for name in wanted]  # first, while nothing has warmed the machine
     rows = []
     for row in bench.denoising(wanted, data or SAMPLES, with_bm3d=bm3d):

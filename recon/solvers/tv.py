@@ -17,11 +17,7 @@ PENALTY = 20.0
 PRECONDITIONED, PLAIN = 5, 10
 """Conjugate gradient iterations of each of ADMM's."""
 REPORT_EVERY = 5
-NOISELESS_WEIGHT = 3e-5
-NOISE_SHARE_CT = 0.03
-NOISE_SHARE_MRI = 0.3
-"""Default weight: this share of the noise of the scaled data, at least the noiseless one. A projector of norm
-one damps fine detail, a coil-combined Fourier transform does not, hence the two."""
+NOISE_SHARE_CT, NOISE_SHARE_MRI = 0.03, 0.3
 
 
 def solve(problem: Problem, settings: TV) -> Solver:
@@ -45,7 +41,7 @@ def solve(problem: Problem, settings: TV) -> Solver:
     data_side = operator.adjoint(weighted.data) / (norm**2 * scale)
     along_z = problem.pixel_mm / problem.slice_mm if coupled else 0.0
     weights = torch.tensor([along_z, 1.0, 1.0]).reshape(3, 1, 1, 1)
-    share = NOISE_SHARE_MRI if operator.domain.complex else NOISE_SHARE_CT
+    share = settings.noise_share or (NOISE_SHARE_MRI if operator.domain.complex else NOISE_SHARE_CT)
     weight = _weight(settings, share * problem.noise_std / (norm * scale))
     rho = PENALTY * weight
     split = torch.zeros((3, *x.shape), dtype=x.dtype)
@@ -87,7 +83,7 @@ def _weight(settings: TV, proposed: Tensor) -> Tensor:
     """Weight of the TV term, one for each scale: the user's, else the proposed one within reason."""
     if settings.weight is not None:
         return torch.full_like(proposed, settings.weight)
-    return proposed.clamp(min=NOISELESS_WEIGHT)
+    return proposed.clamp(min=settings.least_weight)
 
 
 def shrink(vectors: Tensor, threshold: float) -> Tensor:
