@@ -48,8 +48,11 @@ def tune(
     table = Table.read(out) if out.is_file() else Table(command="", tuned=[])
     more = (f" --prior {prior}" if prior else "") + (f" --refine {','.join(settings)}" if settings else "")
     command = f"recon tune --data DATA --out recon/defaults.yaml --methods {methods}{more}"
-    if more and table.command:
-        command = f"{table.command}; the same with --methods {methods}{more}"
+    same = f"the same with --methods {methods}{more}"
+    if same in table.command:
+        command = table.command
+    elif table.command:
+        command = f"{table.command}; {same}"
     out.parent.mkdir(parents=True, exist_ok=True)
     for task in wanted:
         for found in tuning.tune(known[task], names, data, settings, prior):
