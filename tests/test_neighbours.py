@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from recon.priors.export import export
 from recon.priors.prior import NetworkPrior, denoise_some, pairs
 from recon.priors.recipe import Recipe
 from recon.priors.slices import Crops, SliceSet, tuning_images, tuning_neighbours
-from recon.solvers import annealed, red_diff
+from recon.solvers import registry as solvers
 from recon.solvers.problem import run
 from tests.test_slabs import AXIS, ct
 from tests.test_training import stir, tiny, trained
@@ -155,11 +156,8 @@ class Blur:
 
 def test_slabs_get_halo_slices_for_their_neighbours(tmp_path: Path) -> None:
     problem = ct()
-    methods: list[tuple[Any, Any]] = [
-        (Annealed(steps=8, skip=0.0), lambda p: annealed.solve(p, methods[0][0], Blur(), AXIS)),
-        (REDDiff(steps=8, skip=0.3), lambda p: red_diff.solve(p, methods[1][0], Blur(), AXIS, 0)),
-    ]
-    for method, start in methods:
+    for method in (Annealed(steps=8, skip=0.0), REDDiff(steps=8, skip=0.3)):
+        start = partial(solvers.start, settings=method, prior=Blur(), axis=AXIS)
         assert slabs.halo_of(method) == 0 and slabs.halo_of(method, 1) == HALO
         whole = run(start(problem))
         shelf = slabs.Shelf(tmp_path / method.name)

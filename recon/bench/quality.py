@@ -30,7 +30,7 @@ _METHODS: TypeAdapter[Method] = TypeAdapter(Method)
 
 CT = "test/ct_chest_nsclc_r01-001.nii.gz"
 T1, T2 = "test/mri_t1_fnndsc_adi.nii.gz", "test/mri_t2_fnndsc_adi.nii.gz"
-PAPER = [{"name": "red-diff", "preset": "paper"}, {"name": "dds", "preset": "paper"}]
+PAPER = [{"name": "red-diff", "preset": "paper"}, *({"name": "dds", "preset": p} for p in ("paper", "paper-3d"))]
 SLOW = [{"name": "diffusion-mbir", "preset": "paper"}, {"name": "dps"}]
 """Thousands of evaluations a slice: only when asked for."""
 PEERS = [{"name": peers.DIFFPIR}]
