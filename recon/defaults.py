@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from operators.errors import InputError
 from operators.fourier import CartesianMRI
 from operators.tomography import Tomography
-from recon.methods import Diffusion, Method
+from recon.methods import TV, Diffusion, Method
 from recon.solvers.problem import Problem
 
 TABLE = Path(__file__).parent / "defaults.yaml"
@@ -136,8 +136,12 @@ def resolved(method: Method, kind: str, problem: Problem) -> Method:
     problem
         What is to be solved.
     """
-    own = {"preset": "paper", "update": "adam", "schedule": "ddpm"}
-    if any(getattr(method, name, None) == value for name, value in own.items()):
+    own = {"update": "adam", "schedule": "ddpm"}
+    if getattr(method, "preset", "tuned") not in ("tuned", "fast") or any(
+        getattr(method, name, None) == value for name, value in own.items()
+    ):
+        return method
+    if isinstance(method, TV) and method.weight is not None:
         return method
     nearest = tuned(method, kind, problem)
     if nearest is None:

@@ -220,9 +220,14 @@ def coupled(method: Method, outline: Outline) -> bool:
     if getattr(method, "z_weight", 0.0) > 0:
         return True
     ct = outline.acquisition.kind.startswith("ct")
-    # Tuned settings couple the slices of CT.
-    tuned = isinstance(method, REDDiff | DDS) and method.preset == "tuned" and ct
-    return tuned or (isinstance(method, Diffusion) and not isinstance(method, DPS) and ct and _sees(method.prior))
+    if (
+        ct
+        and isinstance(method, REDDiff | DDS)
+        and method.preset == "tuned"
+        and "z_weight" not in method.model_fields_set
+    ):
+        return True  # tuned settings may couple slices; which ones a job gets shows when its data are there
+    return isinstance(method, Diffusion) and not isinstance(method, DPS) and ct and _sees(method.prior)
 
 
 @cache

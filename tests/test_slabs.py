@@ -224,6 +224,7 @@ def test_a_volume_is_cut_with_halos_only_where_slices_are_coupled() -> None:
     assert (together[1].begin, together[1].end) == (32 - HALO, 64 + HALO)
     assert slabs.halo_of(TV()) == slabs.halo_of(DiffusionMBIR()) == HALO
     assert slabs.halo_of(DiffusionMBIR(z_weight=0)) == 0 and slabs.halo_of(DiffusionMBIR(preset="paper")) is None
+    assert slabs.halo_of(DDS(preset="paper-3d")) is None and slabs.halo_of(DDS(preset="paper")) == 0
 
 
 def test_a_part_keeps_what_belongs_to_the_whole_volume() -> None:

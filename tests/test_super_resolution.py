@@ -22,6 +22,7 @@ from recon.formats import nifti
 from recon.methods import Boundary
 from recon.priors.card import Card
 from recon.priors.export import export
+from recon.priors.noise import SliceNoise
 from recon.samples import SAMPLES
 from recon.solvers import boundary
 from recon.solvers.problem import Axis, Problem, run
@@ -120,7 +121,7 @@ def refined(**settings: Any) -> tuple[Tensor, Tensor, Tensor]:
     problem = Problem(operator, operator(truth))
     method = Boundary(calibration="random", **settings)
     found = run(boundary.solve(problem, method, ConditionalGaussian(), Axis(2.0, 0.0), seed=3))
-    return found / 2, operator.upsample(problem.data) / 2, boundary.starting_noise(3, truth)
+    return found / 2, operator.upsample(problem.data) / 2, SliceNoise(3, len(truth), shared=True).draw(truth)
 
 
 def test_the_ode_carries_the_noise_to_the_image() -> None:
@@ -157,11 +158,15 @@ def test_a_slice_does_not_depend_on_its_batch() -> None:
 
 
 def test_every_slice_starts_from_the_same_noise_and_large_ones_repeat_it() -> None:
-    noise = boundary.starting_noise(1, torch.zeros(3, 300, 280))
+    def drawn(seed: int, *shape: int) -> Tensor:
+        return SliceNoise(seed, shape[0], shared=True).draw(torch.zeros(shape))
+
+    noise = drawn(1, 3, 300, 280)
     assert torch.equal(noise[0], noise[2])
     assert torch.equal(noise[0, 256:], noise[0, : 300 - 256])
-    assert not torch.equal(noise, boundary.starting_noise(2, torch.zeros(3, 300, 280)))
-    assert float(boundary.starting_noise(1, torch.zeros(1, 256, 256)).std()) == pytest.approx(1.0, rel=0.02)
+    assert torch.equal(drawn(1, 2, 40, 50)[0], noise[0, :40, :50])  # a seed means the same at every size
+    assert not torch.equal(noise, drawn(2, 3, 300, 280))
+    assert float(drawn(1, 1, 256, 256).std()) == pytest.approx(1.0, rel=0.02)
 
 
 def test_the_analysis_finds_the_variances_and_predicts_the_gain() -> None:

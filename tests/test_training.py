@@ -320,7 +320,7 @@ def test_a_network_too_large_to_ship_is_refused_before_it_is_trained(tmp_path: P
         Trainer(tiny(tmp_path, channels=[256, 512], blocks=2), tmp_path, tmp_path / "run")
 
 
-@pytest.mark.parametrize("damage", ["cut", "old", "other"])
+@pytest.mark.parametrize("damage", ["cut", "old", "other", "recipe"])
 def test_a_damaged_checkpoint_is_a_clear_error(tmp_path: Path, damage: str) -> None:
     recipe, out = tiny(tmp_path), tmp_path / "run"
     trained(recipe, tmp_path, out)
@@ -329,11 +329,14 @@ def test_a_damaged_checkpoint_is_a_clear_error(tmp_path: Path, damage: str) -> N
         path.write_bytes(path.read_bytes()[:5000])
     elif damage == "old":
         torch.save({"model": {}, "step": 3}, path)
+    elif damage == "recipe":
+        torch.save(torch.load(path, weights_only=True) | {"recipe": {"name": "tiny"}}, path)
     else:
         path.write_text("no checkpoint at all")
-    for use in (lambda: Trainer(recipe, tmp_path, out), lambda: export(out, tmp_path, "recon train", tmp_path)):
-        with pytest.raises(InputError, match=r"out: the checkpoint .* cannot be read"):
-            use()
+    with pytest.raises(InputError, match=r"out: the checkpoint .* cannot be read"):
+        Trainer(recipe, tmp_path, out)
+    with pytest.raises(InputError, match=r"run: the checkpoint .* cannot be read"):
+        export(out, tmp_path, "recon train", tmp_path)
 
 
 def test_recipes_that_make_no_sense_are_refused(tmp_path: Path) -> None:

@@ -130,7 +130,9 @@ def engines(name: str, repeats: int = 10) -> dict[str, float]:
     found = registry.new_network(prior.card).eval()
     found.load_state_dict(prior.network.state_dict())
     eager = found.to(torch.bfloat16).body
-    body = prior.network.engine or prior.network.body
+    if prior.network.engine is None:
+        raise BackendUnavailable("the network is not on a CPU", remedy="hide the GPU with CUDA_VISIBLE_DEVICES=")
+    body = prior.network.engine
     generator = torch.Generator().manual_seed(0)
     side = SIZE // found.unshuffle
     x = torch.randn(BATCH, found.stem.in_channels, side, side, generator=generator)

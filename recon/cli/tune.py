@@ -49,7 +49,7 @@ def tune(
     more = (f" --prior {prior}" if prior else "") + (f" --refine {','.join(settings)}" if settings else "")
     command = f"recon tune --data DATA --out recon/defaults.yaml --methods {methods}{more}"
     same = f"the same with --methods {methods}{more}"
-    if same in table.command:
+    if {command, same} & set(table.command.split("; ")):
         command = table.command
     elif table.command:
         command = f"{table.command}; {same}"

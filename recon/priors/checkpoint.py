@@ -10,6 +10,10 @@ from typing import Any
 import torch
 
 from operators.errors import InputError
+from recon.priors.recipe import Recipe
+
+STATE = {"model", "average", "optimizer", "step", "seconds", "seed", "data_hash", "recipe"}
+"""What a checkpoint has at least."""
 
 
 def write(path: Path, state: dict[str, Any]) -> None:
@@ -22,8 +26,8 @@ def write(path: Path, state: dict[str, Any]) -> None:
     os.replace(temporary, path)
 
 
-def read(path: Path) -> dict[str, Any]:
-    """The state of a run.
+def read(path: Path, field: str) -> tuple[dict[str, Any], Recipe]:
+    """The state of a run, and its recipe; `field` is what its folder was given as.
 
     Raises
     ------
@@ -33,17 +37,14 @@ def read(path: Path) -> dict[str, Any]:
     try:
         # Our own file; weights_only refuses anything but tensors and plain containers.
         state: dict[str, Any] = torch.load(path, weights_only=True)
-        missing = {"model", "average", "optimizer", "step", "seconds", "seed", "data_hash", "recipe"} - set(state)
+        missing = STATE - set(state)
+        if missing:
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+        return state, Recipe.model_validate(state["recipe"])
     except (OSError, RuntimeError, EOFError, ValueError, TypeError, pickle.UnpicklingError) as error:
-        raise _unreadable(path, str(error).splitlines()[0] if str(error) else type(error).__name__) from error
-    if missing:
-        raise _unreadable(path, f"it lacks {', '.join(sorted(missing))}")
-    return state
-
-
-def _unreadable(path: Path, reason: str) -> InputError:
-    return InputError(
-        f"the checkpoint {path} cannot be read: {reason}",
-        field="out",
-        remedy="remove it to start again, or use another --out folder",
-    )
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"the checkpoint {path} cannot be read: {reason}",
+            field=field,
+            remedy="train again in another folder, or remove the file to start again in this one",
+        ) from error

@@ -52,8 +52,7 @@ def export(run: Path, data: Path, command: str, folder: Path) -> Card:
         raise InputError(
             f"there is no checkpoint.pt in {run}", field="run", remedy="give the --out folder of recon train"
         )
-    state = checkpoints.read(checkpoint)
-    recipe = Recipe.model_validate(state["recipe"])
+    state, recipe = checkpoints.read(checkpoint, "run")
     sources = [SliceSet.read(data, source) for source in recipe.sources]
     if registry.data_hash(sources) != state["data_hash"]:
         raise InputError(

@@ -40,25 +40,35 @@ def noise_prediction(x: Tensor, denoised: Tensor, sigma: float) -> Tensor:
     return (x - denoised) / sigma
 
 
+TILE = 256
+"""Rows and columns of noise that all slices share."""
+
+
 class SliceNoise:
     """Standard normal noise keyed by (seed, slice): the same for a slice in whatever batch or slab it is.
 
-    With `shared` it is keyed by the seed alone, and every slice gets the same.
+    With `shared` it is keyed by the seed alone, and every slice gets the same: part of a field of `TILE` rows and
+    columns, which larger images repeat, so that a seed means the same noise at every size.
     """
 
     def __init__(self, seed: int, slices: int, first_slice: int = 0, *, shared: bool = False) -> None:
+        self._shared = shared
         indices = [-1] if shared else range(first_slice, first_slice + slices)
         self._generators = [torch.Generator().manual_seed(key(seed, index)) for index in indices]
 
     def draw(self, like: Tensor) -> Tensor:
         """Noise of the shape ``(slices, rows, cols)`` and dtype of `like`; unit variance a real channel."""
-        drawn = [self._one(like[0], generator) for generator in self._generators]
-        return torch.stack(drawn).expand_as(like)
+        rows, cols = like.shape[1:]
+        side = (TILE, TILE) if self._shared else (rows, cols)
+        drawn = torch.stack([self._one(side, generator, like) for generator in self._generators])
+        if self._shared:
+            drawn = drawn.repeat(1, -(-rows // TILE), -(-cols // TILE))[:, :rows, :cols]
+        return drawn.expand_as(like)
 
     @staticmethod
-    def _one(like: Tensor, generator: torch.Generator) -> Tensor:
-        real = torch.randn(like.shape, generator=generator)
-        return torch.complex(real, torch.randn(like.shape, generator=generator)) if like.is_complex() else real
+    def _one(shape: tuple[int, int], generator: torch.Generator, like: Tensor) -> Tensor:
+        real = torch.randn(shape, generator=generator)
+        return torch.complex(real, torch.randn(shape, generator=generator)) if like.is_complex() else real
 
 
 def key(seed: int, index: int) -> int:

@@ -77,11 +77,9 @@ class SliceSet:
 
     def require(self, modality: str) -> None:
         """Raise `InputError` unless the values can be of a modality: HU with air somewhere, or magnitudes."""
-        scaled = [
-            (float(v.min()) * self.source.slope + self.source.intercept, float(v.max()) * self.source.slope)
-            for v in self.stored
-        ]
-        lowest, highest = min(low for low, _ in scaled), max(high for _, high in scaled)
+        stored = [float(value) for image in self.stored for value in (image.min(), image.max())]
+        ends = [value * self.source.slope + self.source.intercept for value in (min(stored), max(stored))]
+        lowest, highest = min(ends), max(ends)
         if modality == "ct" and lowest > AIR_HU:
             reason = f"no value is below {AIR_HU:g} HU, the lowest is {lowest:g}: these are not CT in HU"
         elif modality == "mri" and lowest < -NEGATIVE_SHARE * abs(highest):

@@ -184,11 +184,11 @@ class Trainer:
         return found
 
     def _resume(self) -> None:
-        state = checkpoints.read(self.checkpoint)
+        state, recipe = checkpoints.read(self.checkpoint, "out")
         mine_and_theirs = {
             "seed": (self.seed, state["seed"]),
             "data_hash": (self.data_hash, state["data_hash"]),
-            **_changed(self.recipe, Recipe.model_validate(state["recipe"])),
+            **_changed(self.recipe, recipe),
         }
         for key, (mine, theirs) in mine_and_theirs.items():
             if mine != theirs:

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
 from operators.errors import InputError
 from operators.resolution import Resolution
 from recon import calibration
 from recon.methods import Boundary
-from recon.priors.noise import key
+from recon.priors.noise import SliceNoise
 from recon.priors.prior import ConditionalPrior, Prior
 from recon.solvers.data_step import DataStep
 from recon.solvers.problem import Axis, Problem, Progress, Solver, check_finite
-
-TILE = 256
-"""Rows and columns of the starting noise; larger images get it repeated."""
 
 
 def solve(problem: Problem, settings: Boundary, prior: Prior, axis: Axis, seed: int) -> Solver:
@@ -51,7 +47,7 @@ def solve(problem: Problem, settings: Boundary, prior: Prior, axis: Axis, seed: 
     fit = DataStep(problem, axis, settings.data_sigma, settings.cg_iterations) if settings.consistency else None
     chosen = calibration.seed_of(settings, prior.card, calibration.direction_of(problem.operator), seed)
     sigmas = settings.sigmas()
-    x = sigmas[0] * starting_noise(chosen, condition)
+    x = sigmas[0] * SliceNoise(chosen, problem.slices, shared=True).draw(condition)
     if settings.start == "interpolation":
         x = x + condition
     last: Tensor | None = None
@@ -68,14 +64,3 @@ def solve(problem: Problem, settings: Boundary, prior: Prior, axis: Axis, seed: 
         volume = check_finite(axis.to_physical(clean), "boundary")
         yield Progress(step, settings.steps, problem.misfit(volume), volume)
     return axis.to_physical(x)
-
-
-def starting_noise(seed: int, like: Tensor) -> Tensor:
-    """The noise x_T / sigma of a seed for every slice of `like` ``(slices, rows, cols)``, complex or real."""
-    generator = torch.Generator().manual_seed(key(seed, -1))
-    tile = torch.randn(TILE, TILE, generator=generator)
-    if like.is_complex():
-        tile = torch.complex(tile, torch.randn(TILE, TILE, generator=generator))
-    rows, cols = like.shape[1:]
-    whole = tile.repeat(-(-rows // TILE), -(-cols // TILE))[:rows, :cols]
-    return whole.expand(len(like), -1, -1)

@@ -107,6 +107,10 @@ def _noise(problem: Problem, settings: Diffusion, prior: Prior, seed: int) -> Sl
     assert isinstance(settings, Calibrated)
     if settings.calibration != "random":
         if not isinstance(prior, CardedPrior):
-            raise InputError("the prior has no card, so that nothing tells its weights", field="method.calibration")
+            raise InputError(
+                "the prior has no card, so that nothing tells its weights",
+                field="method.calibration",
+                remedy="set calibration: random",
+            )
         seed = calibration.seed_of(settings, prior.card, calibration.direction_of(problem.operator), seed)
     return SliceNoise(seed, problem.slices, shared=True)
