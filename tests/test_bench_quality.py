@@ -79,11 +79,12 @@ def row(task: str, method: str, psnr: float | None, unseen: float | None = None)
 
 
 def test_ours_is_compared_with_the_best_rival(tmp_path: Path) -> None:
-    """Presets of published constants are rivals too; on measured data a smaller unseen misfit is better."""
+    """Our methods with published constants do not count; on measured data a smaller unseen misfit is better."""
     report = Report(tmp_path, "a machine", 4)
     report.rows = [
         row("CT, 60 views", "fbp", 30.0), row("CT, 60 views", "tv", 35.0), row("CT, 60 views", "red-diff", 39.0),
-        row("CT, 60 views", "annealed", 39.5), row("A tooth", "tv", None, 0.02), row("A tooth", "red-diff", None, 0.04),
+        row("CT, 60 views", "annealed", 39.5), row("CT, 60 views", "dds paper", 50.0),
+        row("A tooth", "tv", None, 0.02), row("A tooth", "red-diff", None, 0.04),
         row("A tooth", "fbp", None, 0.5), row("Rivals only", "tv", 30.0),
     ]  # fmt: skip
     lines = report._summary()

@@ -18,7 +18,7 @@ BASELINES = ("l1-wavelet", "tv", "interpolation")
 """Which method a picture shows beside ours: the first of these that was run."""
 OURS = ("boundary", "red-diff")
 DEFAULTS = ("red-diff", "annealed", "dds", "diffusion-mbir", "boundary")
-"""Ours, with a user's defaults; all other rows without a preset are rivals."""
+"""Ours, with a user's defaults. Their published presets are neither ours nor rivals; all else is a rival."""
 AIMS = {
     "CT, 60 views": 5.0, "CT, 23 views": 4.5, "CT, 8 views": 2.0, "CT, 90 of 180 degrees": 2.0,
     "CT, 60 views, 1e5 photons": 3.0, "CT, 23 views, 1e5 photons": 3.0, "CT, 8 views, 1e5 photons": 1.5,
@@ -106,8 +106,9 @@ class Report:
             f"{self.machine}.",
             "Defaults of every method as a user gets them; PSNR in dB with the volume's range, nothing rescaled; by",
             "plane: mean over the planes. `nfe`: network evaluations a slice. Simulated tasks are measured with the",
-            "operator that reconstructs, so that measured data will give less; those have no truth, but samples no",
-            "method was given (`unseen`: relative misfit there, noise included).",
+            "operator that reconstructs (MRI: with smooth random phases as the priors were trained on), so that",
+            "measured data will give less; those have no truth, but samples no method was given (`unseen`: relative",
+            "misfit there, noise included).",
         ]
         lines += self._summary()
         for task in dict.fromkeys(row.task for row in self.rows):
