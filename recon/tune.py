@@ -34,7 +34,7 @@ _SPLITTING: dict[str, list[Any]] = {
     "sigma_first": [0.2, 0.4, 0.8, 1.6],
     "data_sigma": [2.5e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2],
     "noise_share": [0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0],
-    "z_weight": [0.0, 0.5, 1.0, 2.0, 4.0, 8.0],
+    "z_weight": [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0],
 }
 GRIDS: dict[str, dict[str, list[Any]]] = {
     "tv": {
@@ -42,7 +42,7 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
         "least_weight": [3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3],
     },
     "annealed": _SPLITTING,
-    "red-diff": _SPLITTING | {"weight": [0.85, 1.0, 1.15, 1.3, 1.5, 1.75, 2.0, 2.5, 3.0]},
+    "red-diff": _SPLITTING | {"steps": [30, 60], "weight": [0.85, 1.0, 1.15, 1.3, 1.5, 1.75, 2.0, 2.5, 3.0]},
     "dds": _SPLITTING | {"eta": [0.3, 0.5, 0.8, 0.95, 1.0]},
     "diffusion-mbir": _SPLITTING | {"z_weight": [0.1, 0.3, 1.0, 2.0, 4.0], "eta": [0.3, 0.5, 0.8, 0.95, 1.0]},
 }
