@@ -106,3 +106,10 @@ def _low_shape(rows: int, cols: int, row_factor: int, col_factor: int) -> tuple[
                 f"{size} is no multiple of the factor {factor}", field=field, remedy="pad or crop the image"
             )
     return rows // row_factor, cols // col_factor
+
+
+def direction_of(operator: LinearOperator) -> str | None:
+    """In which a loss of resolution is to be made good, ``plane`` or ``slices``; None for other operators."""
+    if not isinstance(operator, Resolution):
+        return None
+    return "plane" if isinstance(operator, Truncation) else "slices"

@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from operators.errors import InputError
-from operators.linear import LinearOperator
-from operators.resolution import Resolution, Truncation
 from recon.methods import DDS, Boundary, DiffusionMBIR, REDDiff
 from recon.priors.card import Card
 
@@ -133,13 +131,6 @@ def seed_of(settings: Calibrated, card: Card, direction: str | None, seed: int) 
             remedy="use its settings, calibrate again with recon calibrate, or set calibration: random",
         )
     return found.seed
-
-
-def direction_of(operator: LinearOperator) -> str | None:
-    """In which super-resolution refines: ``plane`` or ``slices``; None for other operators."""
-    if not isinstance(operator, Resolution):
-        return None
-    return "plane" if isinstance(operator, Truncation) else "slices"
 
 
 def shipped(prior: str, direction: str) -> Path:

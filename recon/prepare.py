@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter
 
 from operators.errors import InputError
+from operators.resolution import direction_of
 from recon import calibration, defaults, plan, slabs, versions
 from recon import model as models
 from recon.formats import reader
@@ -231,5 +232,5 @@ def _starting_noise(
         return None
     if method.calibration is None and not isinstance(method, Boundary):
         return None
-    used = calibration.seed_of(method, prior.card, calibration.direction_of(model.problem.operator), seed)
+    used = calibration.seed_of(method, prior.card, direction_of(model.problem.operator), seed)
     return {"seed": used, "calibration": method.calibration or "shipped"}

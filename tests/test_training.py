@@ -310,7 +310,8 @@ def test_the_wrong_modality_is_refused(
 ) -> None:
     recipe = tiny(tmp_path)
     source = recipe.sources[1].model_copy(update={"slope": slope, "intercept": intercept})
-    wrong = recipe.model_copy(update={"modality": modality, "sources": [source]})
+    axis = recipe.axis.model_copy(update={"unit": "HU" if modality == "ct" else "-"})
+    wrong = recipe.model_copy(update={"modality": modality, "sources": [source], "axis": axis})
     with pytest.raises(InputError, match=says):
         Trainer(wrong, tmp_path, tmp_path / "run")
 

@@ -75,14 +75,14 @@ class SliceSet:
     def __len__(self) -> int:
         return len(self.stored)
 
-    def require(self, modality: str) -> None:
-        """Raise `InputError` unless the values can be of a modality: HU with air somewhere, or magnitudes."""
+    def require(self, recipe: Recipe) -> None:
+        """Raise `InputError` unless the values can be what a recipe is for: HU with air somewhere, or magnitudes."""
         stored = [float(value) for image in self.stored for value in (image.min(), image.max())]
         ends = [value * self.source.slope + self.source.intercept for value in (min(stored), max(stored))]
         lowest, highest = min(ends), max(ends)
-        if modality == "ct" and lowest > AIR_HU:
+        if recipe.axis.unit == "HU" and lowest > AIR_HU:
             reason = f"no value is below {AIR_HU:g} HU, the lowest is {lowest:g}: these are not CT in HU"
-        elif modality == "mri" and lowest < -NEGATIVE_SHARE * abs(highest):
+        elif recipe.modality == "mri" and lowest < -NEGATIVE_SHARE * abs(highest):
             reason = f"values down to {lowest:g} are no magnitudes"
         else:
             return

@@ -68,7 +68,7 @@ class Trainer:
         self.steps = steps or recipe.training.steps
         sets = [SliceSet.read(data, source) for source in recipe.sources]
         for one in sets:
-            one.require(recipe.modality)
+            one.require(recipe)
         self.data_hash = registry.data_hash(sets)
         self.crops = Crops(sets, recipe, seed, self._denoise)
         self.validation, self.beside = tuning_images(data, recipe), tuning_neighbours(data, recipe)
