@@ -5,8 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from operators.errors import InputError
+from operators.fourier import CartesianMRI
 from operators.resolution import Resolution
 from operators.tomography import Tomography
+from recon.priors.card import Card
 from recon.solvers.data_step import DataStep
 from recon.solvers.problem import Axis, Problem
 
@@ -16,30 +18,31 @@ DATA_SIGMA, SPREAD = 1e-3, 0.5
 """On the prior's axis: the noise that the data are credited with at least, and how far images lie from empty."""
 
 
-def of(problem: Problem, axis: Axis) -> Tensor:
-    """The condition of every slice of a problem, ``(slices, rows, cols)`` on the prior's axis.
+def of(problem: Problem, axis: Axis, card: Card) -> Tensor:
+    """What a conditional prior is given of every slice, ``(slices, rows, cols)`` on its axis.
 
     Raises
     ------
     InputError
-        If the measurement has none.
+        If the measurement does not give it.
     """
-    if isinstance(problem.operator, Resolution):
+    if card.super_resolution is not None and isinstance(problem.operator, Resolution):
         return axis.to_prior(problem.operator.upsample(problem.data))
-    if isinstance(problem.operator, Tomography):
+    if card.least_squares and isinstance(problem.operator, Tomography | CartesianMRI):
         return least_squares(problem, axis)
     raise InputError(
-        "no conditional prior is made for this acquisition",
+        f"prior {card.name!r} needs {card.condition}, which this acquisition does not give",
         field="method.prior",
         remedy="use one that is not conditional",
     )
 
 
 def least_squares(problem: Problem, axis: Axis) -> Tensor:
-    """The image nearest to an empty one among those that fit the projections as well as their noise asks for.
+    """The image nearest to an empty one among those that fit the data as well as their noise asks for.
 
     It scales with the data: ``argmin_u |B u - d|^2 / s^2 + |u - empty|^2 / SPREAD^2`` by conjugate gradients,
-    stopped early. What few views leave open shows as the usual streaks, which a prior can learn to see through.
+    stopped early. What few samples leave open shows as the usual streaks or ghosts, which a prior can learn to see
+    through.
 
     Parameters
     ----------

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from operators.errors import InputError
 from operators.fourier import CartesianMRI
 from operators.linear import random_element
 from operators.tomography import Tomography
@@ -21,6 +22,8 @@ from recon.job import AnyAcquisition, CTFan, CTParallel, MRICartesian, MRIResolu
 from recon.measurement import Measurement
 from recon.planes import from_planes, in_planes, resolution_operator
 
+ATTEMPTS = 8
+"""To draw a Poisson disc."""
 Volume = NDArray[np.float32]
 Affine = NDArray[np.float64]
 
@@ -145,7 +148,13 @@ def birdcage_maps(coils: int, rows: int, cols: int) -> Tensor:
 
 
 def sampling_mask(rows: int, cols: int, settings: Simulation) -> Tensor:
-    """Sampled points ``(rows, cols)``: every R-th row or a Poisson disc, with a fully sampled centre."""
+    """Sampled points ``(rows, cols)``: every R-th row or a Poisson disc, with a fully sampled centre.
+
+    Raises
+    ------
+    InputError
+        If no Poisson disc of that acceleration is found.
+    """
     if settings.pattern == "uniform":
         mask = torch.zeros(rows, dtype=torch.bool)
         mask[:: round(settings.acceleration)] = True
@@ -155,5 +164,15 @@ def sampling_mask(rows: int, cols: int, settings: Simulation) -> Tensor:
     from sigpy.mri import poisson
 
     width = max(round(settings.center_fraction * min(rows, cols)), 16)
-    drawn = poisson((rows, cols), settings.acceleration, calib=(width, width), seed=settings.seed)
-    return torch.from_numpy(np.abs(drawn) > 0)
+    for attempt in range(ATTEMPTS):
+        seed = settings.seed + attempt * 1_000_003
+        try:
+            drawn = poisson((rows, cols), settings.acceleration, calib=(width, width), seed=seed % 2**32)
+        except ValueError:
+            continue  # with some seeds sigpy's sampling ends with its first point
+        return torch.from_numpy(np.abs(drawn) > 0)
+    raise InputError(
+        f"no Poisson disc of {rows} x {cols} points was found that is undersampled {settings.acceleration:g} times",
+        field="input.simulate.acceleration",
+        remedy="take another acceleration, or the uniform pattern",
+    )

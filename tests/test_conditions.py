@@ -18,12 +18,13 @@ from torch import Tensor
 from operators.errors import InputError
 from operators.fourier import CartesianMRI
 from operators.geometry import ParallelBeam
+from operators.resolution import Truncation
 from operators.tomography import Tomography
 from recon import conditions, defaults, slabs
 from recon.defaults import Table, Tuned
 from recon.methods import Annealed, REDDiff
 from recon.prepare import local_files
-from recon.priors import projected, registry, slices, training
+from recon.priors import few_samples, few_views, registry, slices, solved, training
 from recon.priors.export import export
 from recon.priors.prior import Given, NetworkPrior
 from recon.priors.recipe import Recipe
@@ -38,31 +39,44 @@ from tests.test_training import stir, tiny, trained
 AXIS = Axis(0.025, 0.025)
 
 
-def recipe(folder: Path, **changes: Any) -> Recipe:
-    """A tiny one, of discs in HU."""
-    axis = {"unit": "HU", "low": -1000.0, "high": 1500.0}
-    source = {"file": "train.npz", "slope": 5.0, "intercept": -1000.0}
+def recipe(folder: Path, modality: str = "ct", **changes: Any) -> Recipe:
+    """A tiny one, of discs in HU or as magnitudes."""
+    source: dict[str, Any] = {"file": "train.npz", "slope": 1 / 200}
+    axis = {"unit": "-", "low": -1.0, "high": 1.0}
+    if modality == "ct":
+        source = {"file": "train.npz", "slope": 5.0, "intercept": -1000.0}
+        axis = {"unit": "HU", "low": -1000.0, "high": 1500.0}
     changes = {
-        "modality": "ct",
-        "projections": True,
+        "modality": modality,
+        "complex": modality == "mri",
+        "least_squares": True,
         "axis": axis,
         "sources": [source],
         "validation": [source],
         **changes,
     }
-    found = tiny(folder, complex=False, **changes)
+    found = tiny(folder, **changes)
     rows, cols = np.mgrid[-1:1:40j, -1:1:40j]
     discs = [np.where((rows - a) ** 2 + (cols - b) ** 2 < 0.3, 200, 20) for a in (-0.3, 0.3) for b in (-0.3, 0, 0.3)]
     np.savez(folder / "train.npz", images=np.stack(discs).astype(np.uint8), subject=np.array(list("aabbcc")))
     return found
 
 
-@pytest.fixture(scope="module")
-def card(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("conditions")
-    stir(trained(recipe(folder), folder, folder / "run"))
+def made(folder: Path, modality: str) -> Path:
+    """The card of a tiny prior."""
+    stir(trained(recipe(folder, modality), folder, folder / "run"))
     export(folder / "run", folder, "recon train tiny", folder)
     return folder / "tiny.yaml"
+
+
+@pytest.fixture(scope="module")
+def card(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made(tmp_path_factory.mktemp("conditions"), "ct")
+
+
+@pytest.fixture(scope="module")
+def complex_card(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made(tmp_path_factory.mktemp("conditions"), "mri")
 
 
 @pytest.fixture
@@ -85,39 +99,70 @@ def scanned(views: int, slices: int = 3, size: int = 32, noise: float = 0.0) -> 
 
 def test_the_condition_fits_what_was_measured_and_is_empty_elsewhere() -> None:
     problem, truth = scanned(views=6)
-    found = conditions.of(problem, AXIS)
+    found = conditions.least_squares(problem, AXIS)
     assert problem.misfit(AXIS.to_physical(found)) < 0.01
     assert 0.05 < float((found - truth).norm() / (truth + 1).norm()) < 0.6  # six views leave streaks
     # Nearest to empty: of all images that fit, the truth is one and lies farther away.
     assert float((found + 1).norm()) < float((truth + 1).norm())
     nothing = Problem(problem.operator, problem.operator.forward(AXIS.to_physical(torch.full_like(truth, -1.0))))
-    assert float((conditions.of(nothing, AXIS) + 1).abs().max()) < 1e-4
+    assert float((conditions.least_squares(nothing, AXIS) + 1).abs().max()) < 1e-4
 
 
 def test_the_condition_scales_with_the_data_and_each_slice_is_its_own() -> None:
     problem, _ = scanned(views=9)
-    whole = conditions.of(problem, AXIS)
-    assert torch.equal(conditions.of(problem.part(1, 3), AXIS), whole[1:])
+    whole = conditions.least_squares(problem, AXIS)
+    assert torch.equal(conditions.least_squares(problem.part(1, 3), AXIS), whole[1:])
     empty = problem.operator.forward(AXIS.to_physical(torch.full_like(whole, -1.0)))
     halved = Problem(problem.operator, (problem.data + empty) / 2)
-    assert torch.allclose(conditions.of(halved, AXIS), (whole - 1) / 2, atol=1e-4)
+    assert torch.allclose(conditions.least_squares(halved, AXIS), (whole - 1) / 2, atol=1e-4)
 
 
 def test_noise_asks_for_a_smoother_condition() -> None:
     noisy, truth = scanned(views=30, noise=0.02)
     believed = Problem(noisy.operator, noisy.data, 0.0)
-    error, naive = ((conditions.of(p, AXIS) - truth).norm() for p in (noisy, believed))
+    error, naive = ((conditions.least_squares(p, AXIS) - truth).norm() for p in (noisy, believed))
     assert float(error) < 0.9 * float(naive)
 
 
-def test_an_acquisition_without_a_condition_is_refused() -> None:
-    operator = CartesianMRI(torch.ones(8, 8, dtype=torch.bool), torch.ones(1, 8, 8, dtype=torch.complex64))
-    with pytest.raises(InputError, match="no conditional prior is made for"):
-        conditions.of(Problem(operator, torch.zeros(1, 1, 8, 8, dtype=torch.complex64)), Axis(1.0, 0.0))
+def test_the_condition_of_k_space_is_that_of_the_samples_alone() -> None:
+    """The ghosts of what is missing stay: nothing of the truth leaks in, and a slice is not told from its ghost."""
+    image = discs()
+    problem, axis = few_samples.evenly(image, factor=4)
+    found = conditions.least_squares(problem, axis)
+    assert problem.misfit(found) < 0.02
+    assert 0.01 < float((found - image).norm() / image.norm()) < 0.5
+    turned = Problem(problem.operator, problem.data * complex(0, 1))
+    assert torch.allclose(conditions.least_squares(turned, axis), found * complex(0, 1), atol=1e-5)
+    assert torch.equal(conditions.least_squares(problem.part(1, 2), axis), found[1:2])
 
 
-def test_training_scans_slices_and_repeats_itself(tmp_path: Path) -> None:
-    settings = recipe(tmp_path)
+def discs(size: int = 48) -> Tensor:
+    grid = torch.linspace(-1, 1, size)
+    inside = [((grid[:, None] - a).square() + (grid - b).square() < 0.3) * 1.0 for a, b in ((0, 0), (0.2, -0.3))]
+    return torch.polar(torch.stack(inside), torch.sin(3 * grid)[:, None] + grid).to(torch.complex64)
+
+
+def test_a_prior_is_given_only_what_it_was_trained_with(card: Path, complex_card: Path, tmp_path: Path) -> None:
+    stir(trained(tiny(tmp_path, super_resolution=2), tmp_path, tmp_path / "run"))
+    finer = export(tmp_path / "run", tmp_path, "recon train tiny", tmp_path)
+    scan = few_samples.evenly(discs())
+    low = Truncation(48, 48, 2)
+    stack = Problem(low, low.forward(discs())), Axis(1.0, 0.0)
+    for seen, other, needs in (
+        (scan, finer, "x2 less resolution"),
+        (stack, registry.load(str(complex_card)).card, "the least-squares image of k-space"),
+        (stack, registry.load(str(card)).card, "the least-squares image of the projections"),
+    ):
+        with pytest.raises(
+            InputError, match=rf"method\.prior: .*needs .*{needs}, which this acquisition does not give"
+        ):
+            conditions.of(*seen, other)
+
+
+@pytest.mark.parametrize("modality", ["ct", "mri"])
+def test_training_scans_slices_and_repeats_itself(modality: str, tmp_path: Path) -> None:
+    settings = recipe(tmp_path, modality)
+    channels = 2 if modality == "mri" else 1
     sets = [SliceSet.read(tmp_path, source) for source in settings.sources]
     straight, resumed = (Crops(sets, settings, 4, lambda x, sigma, condition: 0.5 * (x + condition)) for _ in range(2))
     batches = [straight.batch(step) for step in range(2 * REUSED)]
@@ -129,7 +174,8 @@ def test_training_scans_slices_and_repeats_itself(tmp_path: Path) -> None:
         assert again.iterates is not None and batches[step].iterates is not None
         assert torch.equal(again.iterates, batches[step].iterates) and again.sigma == batches[step].sigma
     for batch in batches:
-        assert batch.condition is not None and batch.images.shape == batch.condition.shape == (2, 1, 16, 16)
+        assert batch.condition is not None and batch.images.shape == batch.condition.shape == (2, channels, 16, 16)
+        assert batch.weights.shape == batch.images.shape
     assert not torch.equal(batches[0].images, batches[1].images)
     shown, true = (torch.cat([v.flatten() for v in some]) for some in zip(*_pairs(batches), strict=True))
     assert float(torch.corrcoef(torch.stack([shown, true]))[0, 1]) > 0.3  # the same crop, turned alike
@@ -154,11 +200,12 @@ def test_saturated_pixels_do_not_count_on_scans_either(tmp_path: Path) -> None:
     assert float((values[known] - values.min()).abs().max()) < 1e-3 < float(values.max() - values.min())
 
 
-def test_training_on_scans_resumes_bit_by_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("modality", ["ct", "mri"])
+def test_training_on_scans_resumes_bit_by_bit(modality: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The scans are solved with the network as it is, so a checkpoint is written between two of them only."""
     for module in (slices, training):
         monkeypatch.setattr(module, "REUSED", 2)
-    settings = recipe(tmp_path)
+    settings = recipe(tmp_path, modality)
     straight = Trainer(settings, tmp_path, tmp_path / "straight", seed=3)
     losses = [p.loss for p in straight.run()]
     broken = Trainer(settings, tmp_path, tmp_path / "broken", seed=3)
@@ -183,8 +230,8 @@ def test_a_scan_is_solved_with_the_network_for_some_steps(tmp_path: Path) -> Non
             sigmas.append(sigma)
             return truth
 
-        found = projected.scanned(truth, intensity, generator, knows)
-        assert (*sigmas, found.sigma) == projected.LEVELS[: len(sigmas) + 1]
+        found = solved.solved(*few_views.scanned(truth, intensity, generator), generator, knows)
+        assert (*sigmas, found.sigma) == solved.LEVELS[: len(sigmas) + 1]
         if sigmas:
             assert float((found.iterate - truth).abs().max()) < 0.05
         else:
@@ -194,10 +241,40 @@ def test_a_scan_is_solved_with_the_network_for_some_steps(tmp_path: Path) -> Non
 
 
 def test_scans_of_training_vary() -> None:
-    made = [projected.scan(number, 32).geometry for number in range(12)]
+    made = [few_views.scan(number, 32).geometry for number in range(12)]
     assert len({g.angles_rad[0] for g in made}) == 12
     views = [len(g.angles_rad) for g in made]
-    assert min(views) >= projected.FEWEST and max(views) <= projected.MOST and len(set(views)) > 6
+    assert min(views) >= few_views.FEWEST and max(views) <= few_views.MOST and len(set(views)) > 6
+
+
+def test_samplings_and_coils_of_training_vary() -> None:
+    made = [few_samples.scan(number, 64) for number in range(24)]
+    factors = [1 / float(one.mask.float().mean()) for one in made]
+    assert 2 < min(factors) < 4 and 7 < max(factors) < 13
+    along = [[bool((m == m.select(axis, 0).unsqueeze(axis)).all()) for axis in (0, 1)] for m in (s.mask for s in made)]
+    assert all(kind in along for kind in ([False, False], [True, False], [False, True]))  # points, lines either way
+    assert all(bool(one.mask[29:36, 29:36].all()) for one in made)  # the centre, from which coils are found
+    assert len({len(one.maps) for one in made}) > 3
+    for one in made:
+        for maps in (one.maps, one.believed):
+            assert torch.allclose(torch.linalg.vector_norm(maps, dim=0), torch.ones(64, 64), atol=1e-5)
+        error = float((one.believed - one.maps).norm() / one.maps.norm())
+        assert error < 3 * few_samples.MAP_ERROR
+
+
+def test_a_scan_of_training_measures_what_it_says() -> None:
+    """Its noise is what the problem credits it with, on sampled points alone."""
+    for seed in range(6):
+        image = discs(64)
+        problem, axis = few_samples.scanned(image, torch.Generator().manual_seed(seed))
+        empty, _ = few_samples.scanned(torch.zeros_like(image), torch.Generator().manual_seed(seed))
+        assert isinstance(problem.operator, CartesianMRI) and axis == Axis(1.0, 0.0)
+        mask = problem.operator.mask[0]
+        noise = torch.view_as_real(empty.data[..., mask])
+        assert float(noise.std()) == pytest.approx(problem.noise_std, rel=0.05)
+        assert not bool(problem.data[..., ~mask].any())
+        # Beyond the noise only the sensitivities, which are estimates, differ.
+        assert Problem(problem.operator, problem.data - empty.data).misfit(image) < 2 * few_samples.MAP_ERROR
 
 
 @pytest.mark.parametrize("method", [Annealed(steps=4, start="classical"), REDDiff(steps=4)])
@@ -207,7 +284,7 @@ def test_a_solver_gives_every_slice_its_own_condition(prior: NetworkPrior, metho
     part = run(solvers.start(problem.part(3, 5), method, prior=prior, axis=AXIS))
     assert torch.allclose(part, whole[3:], atol=1e-6)
     # The condition has a say: that of other slices gives another image.
-    condition = conditions.of(problem, AXIS)
+    condition = conditions.least_squares(problem, AXIS)
     x = torch.zeros_like(condition)
     mine, other = (Given(prior, c).denoise(x, 0.3) for c in (condition, condition.flip(0)))
     assert float((mine - other).abs().max()) > 1e-3
@@ -251,7 +328,7 @@ def test_a_job_with_a_prior_that_is_given_the_projections(card: Path, tmp_path: 
 
     for name in ("annealed", "red-diff", "dds", "diffusion-mbir"):
         report = run_job(spec(name), local_files(spec(name)), tmp_path / name)
-        assert report["prior"]["projections"] is True and report["network_evaluations"] > 0
+        assert report["prior"]["least_squares"] is True and report["network_evaluations"] > 0
         # Which cannot tell what it has not seen: the usual prior is asked.
         assert report["familiarity"]["judge"] == "ct"
     with pytest.raises(InputError, match=r"method\.prior: .*dps takes none"):
@@ -296,7 +373,27 @@ def test_a_prior_for_super_resolution_serves_other_solvers_too(tmp_path: Path) -
         run_job(spec(4), local_files(spec(4)), tmp_path / "x4")
 
 
+def test_a_job_with_a_prior_that_is_given_k_space(complex_card: Path, tmp_path: Path) -> None:
+    image = np.random.default_rng(0).random((48, 48, 2)).astype(np.float32)
+    nib.save(nib.Nifti1Image(image, np.eye(4)), tmp_path / "brain.nii.gz")
+
+    def spec(acquisition: Any, **simulate: Any) -> Any:
+        known = {"path": str(tmp_path / "brain.nii.gz"), "simulate": simulate}
+        method = {"name": "red-diff", "prior": str(complex_card), "steps": 2}
+        return job(input=known, acquisition=acquisition, method=method, output={"baselines": []})
+
+    scan = spec("mri-cartesian", acceleration=2, center_fraction=0.5)
+    report = run_job(scan, local_files(scan), tmp_path / "scan")
+    assert report["prior"]["least_squares"] is True and report["network_evaluations"] > 0
+    assert report["familiarity"]["judge"] == "brain-mri"
+    stack = spec({"kind": "mri-resolution", "factor": 2})
+    with pytest.raises(InputError, match=r"method\.prior: .*needs the least-squares image of k-space"):
+        run_job(stack, local_files(stack), tmp_path / "stack")
+
+
 def test_recipes_that_cannot_be_are_refused(tmp_path: Path) -> None:
-    for changes in ({"modality": "mri"}, {"neighbours": 1}):
-        with pytest.raises(ValidationError, match="projections"):
+    for changes in ({"complex": True}, {"neighbours": 1}):
+        with pytest.raises(ValidationError, match="least_squares"):
             recipe(tmp_path, **changes)
+    with pytest.raises(ValidationError, match="least_squares"):
+        recipe(tmp_path, "mri", super_resolution=2)

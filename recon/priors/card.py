@@ -61,8 +61,8 @@ class Card(_Part):
     unshuffle: int = Field(2, ge=1, le=4)
     super_resolution: int | None
     """Conditional: needs the same slice with this factor less resolution in plane."""
-    projections: bool = False
-    """Conditional: needs the least-squares image of the projections."""
+    least_squares: bool = False
+    """Conditional: needs the least-squares image of the scan."""
     neighbours: int = Field(0, ge=0, le=1)
     """Slices on each side that the network sees beside the one it denoises."""
     weights: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors$")
@@ -88,13 +88,13 @@ class Card(_Part):
     @property
     def conditional(self) -> bool:
         """Whether the prior is given something beside the noisy image."""
-        return self.projections or self.super_resolution is not None
+        return self.least_squares or self.super_resolution is not None
 
     @property
     def condition(self) -> str:
         """What it is given beside the noisy image, in words."""
-        if self.projections:
-            return "the least-squares image of the projections"
+        if self.least_squares:
+            return "the least-squares image of " + ("k-space" if self.complex else "the projections")
         return "nothing" if self.super_resolution is None else f"an image of x{self.super_resolution} less resolution"
 
     @classmethod

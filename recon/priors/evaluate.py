@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from operators.resolution import Truncation
-from recon.priors import projected
+from recon import conditions
+from recon.priors import few_samples, few_views
 from recon.priors.augment import smooth_phase
 from recon.priors.card import Card
 from recon.priors.noise import SliceNoise
@@ -26,7 +26,8 @@ Denoise = Callable[[Tensor, float, Tensor | None, Tensor | None], Tensor]
 def conditioning(shape: Card | Recipe) -> Callable[[Tensor], Tensor] | None:
     """What a prior is judged with: the condition of images ``(slices, rows, cols)`` on its axis; None if it needs none.
 
-    Truncated k-space for super-resolution, 8 views without noise for projections.
+    Truncated k-space for super-resolution; else the least-squares image of 8 views, or every 8th line of k-space,
+    without noise.
     """
     factor = shape.super_resolution
 
@@ -35,8 +36,12 @@ def conditioning(shape: Card | Recipe) -> Callable[[Tensor], Tensor] | None:
         lower = Truncation(images.shape[1], images.shape[2], factor)
         return lower.upsample(lower(images))
 
-    if shape.projections:
-        return partial(projected.few_views, intensity=shape.axis)
+    def scanned(images: Tensor) -> Tensor:
+        seen = few_samples.evenly(images) if shape.complex else few_views.evenly(images, shape.axis)
+        return conditions.least_squares(*seen)
+
+    if shape.least_squares:
+        return scanned
     return None if factor is None else truncated
 
 

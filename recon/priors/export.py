@@ -91,7 +91,7 @@ def _card(recipe: Recipe, state: dict[str, Any], sources: list[SliceSet], weight
         blocks=recipe.blocks,
         unshuffle=recipe.unshuffle,
         super_resolution=recipe.super_resolution,
-        projections=recipe.projections,
+        least_squares=recipe.least_squares,
         neighbours=recipe.neighbours,
         weights=weights.name,
         sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),

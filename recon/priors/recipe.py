@@ -85,8 +85,8 @@ class Recipe(_Strict):
     """Pixels each way that the stem folds into channels."""
     super_resolution: int | None = Field(None, ge=2, le=8)
     """Condition on the same slice with this factor less resolution in plane (complex priors)."""
-    projections: bool = False
-    """Condition on the least-squares image of few projections of the slice (CT)."""
+    least_squares: bool = False
+    """Condition on the least-squares image of a scan of the slice: few projections, or undersampled k-space."""
     neighbours: int = Field(0, ge=0, le=1)
     """Slices on each side that are seen beside the one that is denoised (real priors)."""
     start: str | None = None
@@ -100,8 +100,10 @@ class Recipe(_Strict):
     def _consistent(self) -> Recipe:
         if self.super_resolution is not None and not self.complex:
             raise ValueError("super_resolution: only complex priors are conditioned; set complex: true")
-        if self.projections and (self.modality != "ct" or self.complex or self.neighbours):
-            raise ValueError("projections: only real CT priors are given them, and none that sees neighbours")
+        if self.least_squares and (self.complex != (self.modality == "mri") or self.neighbours):
+            raise ValueError("least_squares: for real CT and complex MRI priors, and none that sees neighbours")
+        if self.least_squares and self.super_resolution is not None:
+            raise ValueError("least_squares: a prior is given one thing beside the noise, not super_resolution too")
         if self.neighbours and self.complex:
             raise ValueError("neighbours: only real priors see them; their phases would have to be learnt too")
         if self.super_resolution is not None and self.training.crop % self.super_resolution:
@@ -121,7 +123,7 @@ class Recipe(_Strict):
     @property
     def conditional(self) -> bool:
         """Whether the prior is given something beside the noisy image."""
-        return self.projections or self.super_resolution is not None
+        return self.least_squares or self.super_resolution is not None
 
     @classmethod
     def read(cls, path: Path) -> Recipe:

@@ -17,8 +17,10 @@ from torch.nn import functional
 from operators.errors import InputError
 from recon.formats import nifti
 from recon.formats.safety import check_finite, real
-from recon.priors import augment, projected
+from recon.priors import augment, few_samples, few_views, solved
+from recon.priors.network import as_channels
 from recon.priors.recipe import Recipe, Source
+from recon.solvers.problem import Axis, Problem
 
 UNKNOWN_MARGIN = 3
 """Pixels around an unknown one that are left out of the loss too: resampling has mixed them."""
@@ -170,17 +172,15 @@ REUSED = 6
 class Crops:
     """Random training crops; those of step `s` depend on ``(seed, s)`` alone, so a resumed run repeats them."""
 
-    def __init__(
-        self, sets: list[SliceSet], recipe: Recipe, seed: int, denoise: projected.Denoise | None = None
-    ) -> None:
+    def __init__(self, sets: list[SliceSet], recipe: Recipe, seed: int, denoise: solved.Denoise | None = None) -> None:
         self.sets, self.recipe, self.seed, self.denoise = sets, recipe, seed, denoise
         self.shares = torch.tensor([s.source.share for s in sets])
         self._scanned: tuple[int, Tensor, float] | None = None
 
     def batch(self, step: int) -> Batch:
         """What one step trains on, ``(batch, channels, crop, crop)`` float32 each."""
-        if self.recipe.projections:
-            return self._projected(step)
+        if self.recipe.least_squares:
+            return self._scanned_batch(step)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         channels = 2 if self.recipe.complex else 1
         planes = torch.stack([self._crop(generator) for _ in range(self.recipe.training.batch)])
@@ -218,8 +218,8 @@ class Crops:
             return torch.stack([(image + 1) * gain - 1, known, *others])
         return torch.cat(self._complex(image, known, generator))
 
-    def _projected(self, step: int) -> Batch:
-        """Crops out of slices of twice their size, each with the same crop of what few projections of it show."""
+    def _scanned_batch(self, step: int) -> Batch:
+        """Crops out of slices of twice their size, each with the same crop of what a scan of it shows."""
         used = step // REUSED
         if self._scanned is None or self._scanned[0] != used:
             self._scanned = used, *self._scan(torch.Generator().manual_seed(self.seed * 1_000_003 + used))
@@ -227,11 +227,12 @@ class Crops:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step + 250_000_000)
         crop = self.recipe.training.crop
         planes = torch.stack([augment.dihedral(augment.window(one, crop, generator), generator) for one in scanned])
-        image, known, condition, iterate = (planes[:, i : i + 1].contiguous() for i in range(4))
-        return Batch(image, (known > 0.999).float(), condition, iterates=iterate, sigma=sigma)
+        channels = 2 if self.recipe.complex else 1
+        image, condition, iterate, known = (part.contiguous() for part in planes.split([channels] * 3 + [1], 1))
+        return Batch(image, (known > 0.999).float().expand_as(image), condition, iterates=iterate, sigma=sigma)
 
     def _scan(self, generator: torch.Generator) -> tuple[Tensor, float]:
-        """Slices, where they are known, conditions and iterates, ``(batch, 4, size, size)``, and the noise level."""
+        """Images, conditions, iterates and where they are known, ``(batch, planes, size, size)``; the noise level."""
         assert self.denoise is not None
         settings = self.recipe.training
         halved = augment.uniform(generator) < settings.halve
@@ -240,12 +241,17 @@ class Crops:
             chosen = self.sets[int(torch.multinomial(self.shares, 1, generator=generator))]
             planes = chosen.planes(augment.integer(generator, len(chosen)), self.recipe)
             cut = augment.turned_window if augment.uniform(generator) < settings.rotate else augment.window
-            field = 2 * settings.crop
+            # A slice that is small already fills the field of a halved one as it is.
+            pooled = halved and min(planes.shape[1:]) > settings.crop
+            field = settings.crop if halved and not pooled else 2 * settings.crop
             planes = augment.dihedral(cut(self._padded(planes, field), field, generator), generator)
-            drawn.append(functional.avg_pool2d(planes, 2) if halved else planes)
+            drawn.append(functional.avg_pool2d(planes, 2) if pooled else planes)
         whole = torch.stack(drawn)
-        found = projected.scanned(whole[:, 0].contiguous(), self.recipe.axis, generator, self.denoise)
-        return torch.cat([whole, found.condition[:, None], found.iterate[:, None]], 1), found.sigma
+        images, known = whole[:, 0].contiguous(), whole[:, 1:]
+        if self.recipe.complex:
+            images = torch.stack([augment.measured_like(image, generator) for image in images])
+        found = solved.solved(*scan_of(images, self.recipe, generator), generator, self.denoise)
+        return torch.cat([*map(as_channels, (images, found.condition, found.iterate)), known], 1), found.sigma
 
     def _padded(self, planes: Tensor, size: int | None = None) -> Tensor:
         """Slices smaller than a crop get their edge repeated, without weight in the loss."""
@@ -275,6 +281,13 @@ class Crops:
             low = low + max(0.0, augment.uniform(generator, -0.01, 0.02)) * noise
             planes.append(_parts(lower.upsample(low)[0]))
         return planes
+
+
+def scan_of(images: Tensor, recipe: Recipe, generator: torch.Generator) -> tuple[Problem, Axis]:
+    """A random scan of slices ``(slices, size, size)`` on the prior's axis, as the recipe's modality has them."""
+    if recipe.complex:
+        return few_samples.scanned(images, generator)
+    return few_views.scanned(images, recipe.axis, generator)
 
 
 def _parts(image: Tensor) -> Tensor:

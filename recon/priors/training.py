@@ -17,6 +17,7 @@ from operators.errors import Diverged, InputError
 from recon.priors import checkpoint as checkpoints
 from recon.priors import prior, registry
 from recon.priors.evaluate import SIGMAS, conditioning, denoising_psnr
+from recon.priors.network import as_channels, from_channels
 from recon.priors.optimizer import Optimizer
 from recon.priors.recipe import Recipe
 from recon.priors.slices import REUSED, Crops, SliceSet, tuning_images, tuning_neighbours
@@ -180,8 +181,7 @@ class Trainer:
     def _denoise(self, x: Tensor, sigma: float, condition: Tensor) -> Tensor:
         """Slices ``(slices, rows, cols)`` by the network as it is."""
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            found: Tensor = self.model(x[:, None], torch.tensor([sigma]), condition[:, None])[:, 0]
-        return found
+            return from_channels(self.model(as_channels(x), torch.tensor([sigma]), as_channels(condition)))
 
     def _resume(self) -> None:
         state, recipe = checkpoints.read(self.checkpoint, "out")

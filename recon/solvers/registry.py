@@ -78,7 +78,7 @@ def start(
 
 def _conditioned(problem: Problem, settings: Diffusion, prior: ConditionalPrior, axis: Axis, seed: int) -> Solver:
     """Once it is iterated: finding the condition takes its time."""
-    given = Given(prior, conditions.of(problem, axis))
+    given = Given(prior, conditions.of(problem, axis, prior.card))
     return (yield from _diffusion(problem, settings, given, axis, seed))
 
 
