@@ -253,6 +253,7 @@ def conjugate_gradient(
     *,
     tolerance: float = 1e-6,
     precondition: Callable[[Tensor], Tensor] | None = None,
+    energy: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Solve ``system(x) = right`` for a Hermitian positive semi-definite `system`, each slice on its own.
 
@@ -273,6 +274,8 @@ def conjugate_gradient(
         Relative residual at which a slice counts as solved, in the preconditioner's norm if there is one.
     precondition
         Approximate inverse of `system`, Hermitian and positive definite.
+    energy
+        ``<x, system(x)>`` a slice, where that takes less than `system`: all that the last iteration needs.
 
     References
     ----------
@@ -283,16 +286,25 @@ def conjugate_gradient(
     residual = right if start is None else right - system(x)
     direction = residual if precondition is None else precondition(residual)
     rho = slice_dot(residual, direction)
-    target = tolerance**2 * slice_dot(right, right if precondition is None else precondition(right))
-    for _ in range(iterations):
+    size = rho
+    if start is not None:
+        size = slice_dot(right, right if precondition is None else precondition(right))
+    target = tolerance**2 * size
+    for iteration in range(1, iterations + 1):
         checkpoint()
         active = rho > target
         if not bool(active.any()):
             break
-        image = system(direction)
-        curvature = slice_dot(direction, image)
+        last = iteration == iterations
+        if last and energy is not None:
+            curvature = energy(direction)
+        else:
+            image = system(direction)
+            curvature = slice_dot(direction, image)
         step = torch.where(active & (curvature > 0), rho / curvature.clamp(min=1e-38), 0.0).reshape(shape)
         x = x + step * direction
+        if last:
+            break
         residual = residual - step * image
         steepest = residual if precondition is None else precondition(residual)
         updated = slice_dot(residual, steepest)

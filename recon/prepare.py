@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,7 +41,13 @@ class JobProgress:
     stage: str
     step: int = 0
     steps: int = 0
-    data_misfit: float | None = None
+    measure: Callable[[], float] | None = None
+    """The data misfit: takes a projection, so it is for those who show it to call."""
+
+    @cached_property
+    def data_misfit(self) -> float | None:
+        """Relative misfit of the volume so far, if there is one."""
+        return None if self.measure is None else self.measure()
 
 
 @dataclass(frozen=True)
@@ -138,7 +144,8 @@ def staged(parts: slabs.Steps[T], stage: str, span: tuple[float, float]) -> Gene
         while True:
             label, p = next(parts)
             fraction = span[0] + (span[1] - span[0]) * p.step / p.steps
-            yield JobProgress(fraction, f"{stage}, {label}" if label else stage, p.step, p.steps, p.data_misfit)
+            measure = partial(getattr, p, "data_misfit")
+            yield JobProgress(fraction, f"{stage}, {label}" if label else stage, p.step, p.steps, measure)
     except StopIteration as end:
         found: T = end.value
         return found

@@ -12,6 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Generator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,7 @@ def reconstruct(
     _publish(spec, model, volume, baselines, report, out)
     if work is None:
         shelf.clear()
-    yield JobProgress(1.0, "done", data_misfit=misfits[spec.method.name])
+    yield JobProgress(1.0, "done", measure=partial(misfits.__getitem__, spec.method.name))
     return report
 
 

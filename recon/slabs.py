@@ -17,7 +17,7 @@ import shutil
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -288,7 +288,7 @@ class _Cut:
     def waited(self, pending: list[Slab], count: int, volume: Tensor, patience_s: float) -> Steps[Tensor | None]:
         """Wait for other processes; the first slab of theirs, computed here too if they take too long."""
         since, done = time.monotonic(), count - len(pending)
-        state = Progress(done, count, self.problem.misfit(volume), volume)
+        state = Progress(done, count, volume, self.problem)
         while not any(self.ended(slab) for slab in pending):
             yield f"{len(pending)} slabs with other workers", state
             if time.monotonic() - since > patience_s:
@@ -308,7 +308,7 @@ def _one(solver: Solver, label: str, done: int, count: int) -> Steps[Tensor]:
     try:
         while True:
             p = next(solver)
-            yield label, Progress(done * p.steps + p.step, count * p.steps, p.data_misfit, p.volume, p.stage)
+            yield label, replace(p, step=done * p.steps + p.step, steps=count * p.steps)
     except StopIteration as end:
         volume: Tensor = end.value
         return volume

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from operators.differences import gradient_z, gradient_z_adjoint
 from operators.errors import InputError
@@ -32,6 +33,33 @@ from tests.test_solvers import Identity, _Blur, angles, half_measured, nrmse_com
 
 RED = REDDiff(steps=100, sigma_first=2.0, sigma_last=0.02, start="classical", average=0.1)
 FAST = DiffusionMBIR(steps=200, sigma_first=5.0, sigma_last=0.01, eta=0.15, start="classical", z_weight=1e-6)
+
+
+def test_a_step_projects_no_more_than_it_must(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven projections a step for three iterations; the misfit takes one more, if somebody looks at it."""
+    operator = Tomography(ParallelBeam(32, 32, 1.0, angles(20), 50, 1.0))
+    truth = 0.02 * disc(32, 1.0, 10.0)
+    problem = Problem(operator, operator(truth))
+    prior, axis = GaussianPrior(-1.0, 0.1), Axis(0.02, 0.02)
+    _ = operator.norm, operator.spectrum(), problem.scale
+    applied: list[str] = []
+    project = Tomography._apply
+
+    def counted(self: Tomography, x: Tensor, shape: tuple[int, ...], *, adjoint: bool) -> Tensor:
+        applied.append("back" if adjoint else "forward")
+        return project(self, x, shape, adjoint=adjoint)
+
+    monkeypatch.setattr(Tomography, "_apply", counted)
+
+    def projections(steps: int, *, looked_at: bool, z_weight: float = 0.0) -> int:
+        applied.clear()
+        solver = registry.start(problem, Annealed(steps=steps, z_weight=z_weight), prior=prior, axis=axis)
+        run(solver, (lambda p: p.data_misfit) if looked_at else None)
+        return len(applied)
+
+    for z_weight in (0.0, 0.1):
+        assert projections(9, looked_at=False, z_weight=z_weight) - projections(4, looked_at=False) == 5 * 7
+    assert projections(4, looked_at=True) - projections(4, looked_at=False) == 4 + 1  # and the start
 
 
 def test_red_diff_with_a_gaussian_prior_finds_the_posterior_mean() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from operators.coils import calibration_width, espirit_maps
 from operators.differences import gradient, gradient_adjoint
@@ -283,6 +284,17 @@ def test_conjugate_gradients_solve_like_a_dense_solver(is_complex: bool) -> None
             lambda v: torch.einsum("bij,bj->bi", system, v), right, torch.zeros_like(right), 5
         )
         assert torch.allclose(alone[0], together[i], rtol=1e-9)
+    applied = []
+
+    def counted(v: Tensor) -> Tensor:
+        applied.append(1)
+        return torch.einsum("bij,bj->bi", system, v)
+
+    def energy(v: Tensor) -> Tensor:
+        return torch.einsum("bi,bij,bj->b", v.conj(), system, v).real
+
+    cheap = conjugate_gradient(counted, right, None, 5, energy=energy)
+    assert len(applied) == 4 and torch.allclose(cheap, conjugate_gradient(counted, right, None, 5), rtol=1e-9)
 
 
 @settings(max_examples=20, deadline=None)

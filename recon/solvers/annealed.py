@@ -44,7 +44,7 @@ def solve(problem: Problem, settings: Annealed, prior: Prior, axis: Axis) -> Sol
         noise = skipping(sigma, partial(_noise, prior, x, sigma))
         x = fit(x - sigma * noise, sigma)
         volume = check_finite(axis.to_physical(x), "annealed")
-        yield Progress(START_STEPS + step, total, problem.misfit(volume), volume)
+        yield Progress(START_STEPS + step, total, volume, problem)
     return axis.to_physical(x)
 
 

@@ -62,5 +62,5 @@ def solve(problem: Problem, settings: Boundary, prior: Prior, axis: Axis, seed: 
         x = target + following / sigma * (x - target)
         last = clean
         volume = check_finite(axis.to_physical(clean), "boundary")
-        yield Progress(step, settings.steps, problem.misfit(volume), volume)
+        yield Progress(step, settings.steps, volume, problem)
     return axis.to_physical(x)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from operators.linear import conjugate_gradient
+from operators.linear import conjugate_gradient, slice_dot
 from operators.preconditioner import normal_inverse
 from recon.methods import Splitting
 from recon.solvers.along_z import AlongZ
@@ -96,7 +97,13 @@ class DataStep:
             None,
             self.iterations,
             precondition=self._inverse(anchor),
+            energy=partial(self._energy, anchor) if self._preconditioned else None,
         )
+
+    def _energy(self, anchor: float, change: Tensor) -> Tensor:
+        """``<x, (B^H B + anchor) x>`` a slice: one projection instead of the two that ``B^H B`` takes."""
+        projected = self.operator.forward(change)
+        return slice_dot(projected, projected) + anchor * slice_dot(change, change)
 
     def _inverse(self, anchor: float) -> Callable[[Tensor], Tensor] | None:
         return normal_inverse(self.operator, anchor) if self._preconditioned else None
@@ -112,6 +119,15 @@ class DataStep:
 
         # Between slices `D_z^T D_z` has eigenvalues up to 4; 2 on average.
         inverse = self._inverse(anchor * (1 + 2 * along_z.weight**2))
-        u: Tensor = v + conjugate_gradient(system, right[None], None, self.iterations, precondition=inverse)[0]
+
+        def energy(change: Tensor) -> Tensor:
+            inner = change[0]
+            between = slice_dot(inner, along_z.stiffness(inner, anchor))
+            return (self._energy(anchor, inner) + between).sum()[None]
+
+        energies = energy if self._preconditioned else None
+        u: Tensor = (
+            v + conjugate_gradient(system, right[None], None, self.iterations, precondition=inverse, energy=energies)[0]
+        )
         along_z.update(u, self.z_weight * sigma)
         return u

@@ -46,7 +46,7 @@ def solve(problem: Problem, settings: DDS, prior: Prior, axis: Axis, noise: Slic
         fresh = noise.draw(x)
         x = fitted + following * (settings.eta * fresh + (1 - settings.eta**2) ** 0.5 * kept)
         volume = check_finite(axis.to_physical(fitted), "dds")
-        yield Progress(START_STEPS + step, total, problem.misfit(volume), volume)
+        yield Progress(START_STEPS + step, total, volume, problem)
     return axis.to_physical(x)
 
 

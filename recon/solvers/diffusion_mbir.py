@@ -56,7 +56,7 @@ def _paper(problem: Problem, settings: DiffusionMBIR, prior: Prior, axis: Axis, 
         x = x + length * score + (2 * length).sqrt() * fresh
         x = fit(x)
         volume = check_finite(axis.to_physical(x), "diffusion-mbir")
-        yield Progress(step, settings.steps, problem.misfit(volume), volume)
+        yield Progress(step, settings.steps, volume, problem)
     if settings.consistency and not x.is_complex():
         # One step of simultaneous algebraic reconstruction; pixels that no ray sees stay as they are.
         seen = term.operator.normal(torch.ones_like(x))

@@ -56,5 +56,5 @@ def solve(problem: Problem, settings: DPS, prior: Prior, axis: Axis, noise: Slic
         rate = settings.scale * ((1 + sigma**2) * (1 + following**2)) ** 0.5
         x = check_finite(denoised + share * (x - denoised) + spread * noise.draw(x) - rate * gradient, "dps")
         volume = axis.to_physical(denoised)
-        yield Progress(step, settings.steps, problem.misfit(volume), volume)
+        yield Progress(step, settings.steps, volume, problem)
     return axis.to_physical(x)

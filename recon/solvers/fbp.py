@@ -24,7 +24,7 @@ def solve(problem: Problem, settings: FBP) -> Solver:
     if not isinstance(problem.operator, Tomography):
         raise InputError("filtered back-projection needs a CT acquisition", field="method.name")
     volume = filtered_back_projection(problem.data, problem.operator.geometry, settings.window)
-    yield Progress(1, 1, problem.misfit(volume), volume)
+    yield Progress(1, 1, volume, problem)
     return volume
 
 

@@ -12,5 +12,5 @@ def solve(problem: Problem) -> Solver:
     if not isinstance(problem.operator, Resolution):
         raise InputError("interpolation needs a low-resolution acquisition", field="method.name")
     volume = problem.operator.upsample(problem.data)
-    yield Progress(1, 1, problem.misfit(volume), volume)
+    yield Progress(1, 1, volume, problem)
     return volume

@@ -117,13 +117,18 @@ class Problem:
 
 @dataclass(frozen=True)
 class Progress:
-    """State of a running solver: `step` of `steps` done, the relative misfit, the current volume."""
+    """State of a running solver: `step` of `steps` done, the current volume, and what it is to solve."""
 
     step: int
     steps: int
-    data_misfit: float
     volume: Tensor
+    problem: Problem
     stage: str = "solve"
+
+    @cached_property
+    def data_misfit(self) -> float:
+        """Relative misfit of the volume; takes a projection, so it is for those who show it to compute."""
+        return self.problem.misfit(self.volume)
 
 
 Solver = Generator[Progress, None, Tensor]

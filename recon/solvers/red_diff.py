@@ -63,7 +63,7 @@ def solve(problem: Problem, settings: REDDiff, prior: Prior, axis: Axis, noise: 
             target = fit(mu - settings.weight * sigma * gradient, sigma)
             mu = mu + settings.rate * (target - mu)
         shown = check_finite(axis.to_physical(mu), "red-diff")
-        yield Progress(START_STEPS + step + 1, total, problem.misfit(shown), shown)
+        yield Progress(START_STEPS + step + 1, total, shown, problem)
     if settings.update == "proximal":
         kept = fit(kept, settings.sigmas()[-1])
     return axis.to_physical(kept)

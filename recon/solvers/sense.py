@@ -21,9 +21,9 @@ def solve(problem: Problem, settings: ZeroFilled | CGSense) -> Solver:
     operator = problem.operator
     right = operator.adjoint(problem.data)
     if isinstance(settings, ZeroFilled):
-        yield Progress(1, 1, problem.misfit(right), right)
+        yield Progress(1, 1, right, problem)
         return right
     damping = settings.weight * operator.norm**2
     volume = conjugate_gradient(lambda v: operator.normal(v) + damping * v, right, None, settings.iterations)
-    yield Progress(settings.iterations, settings.iterations, problem.misfit(volume), volume)
+    yield Progress(settings.iterations, settings.iterations, volume, problem)
     return check_finite(volume, settings.name)

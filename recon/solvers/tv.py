@@ -68,7 +68,7 @@ def solve(problem: Problem, settings: TV) -> Solver:
         split = shrink(slope + dual, 1 / PENALTY)
         dual += slope - split
         if step % REPORT_EVERY == 0 or step == settings.iterations:
-            yield Progress(step, settings.iterations, problem.misfit(x * scale), x * scale, "tv")
+            yield Progress(step, settings.iterations, x * scale, problem, "tv")
     return check_finite(x * scale, "tv")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from recon.methods import TV
@@ -20,7 +22,7 @@ def warm_start(problem: Problem, kind: str, steps: int) -> Solver:
         return problem.zeros()
     if kind == "classical":
         volume = classical.start(problem)
-        yield Progress(START_STEPS, START_STEPS + steps, problem.misfit(volume), volume, "start")
+        yield Progress(START_STEPS, START_STEPS + steps, volume, problem, "start")
         return volume
     solver = tv.solve(problem, TV(iterations=START_ITERATIONS, cg_iterations=START_CG, dimensions=2))
     while True:
@@ -29,4 +31,4 @@ def warm_start(problem: Problem, kind: str, steps: int) -> Solver:
         except StopIteration as end:
             result: Tensor = end.value
             return result
-        yield Progress(p.step * START_STEPS // p.steps, START_STEPS + steps, p.data_misfit, p.volume, "start")
+        yield replace(p, step=p.step * START_STEPS // p.steps, steps=START_STEPS + steps, stage="start")
