@@ -26,6 +26,7 @@ from recon.disk import sync
 from recon.formats import nifti
 from recon.job import JobSpec
 from recon.measurement import Measurement
+from recon.methods import Diffusion, Method
 from recon.prepare import JobProgress, prepare, staged
 from recon.priors.prior import NetworkPrior
 from recon.quality import metrics
@@ -34,6 +35,9 @@ JUDGED_SLICES = 16
 """At least so many slices of the result, evenly spaced, are judged for familiarity."""
 UNFAMILIAR = 1.0
 """Percentile below which the report warns."""
+
+NOTABLE_MISFIT, NOTABLE_TIMES = 0.1, 3.0
+"""Relative data misfit, and times that which noise alone would leave, from which the report warns."""
 
 Job = Generator[JobProgress, None, dict[str, Any]]
 """A running job yields `JobProgress` and returns its report."""
@@ -100,8 +104,11 @@ def reconstruct(
             " median of the slices):"
             " what the data leave open may be filled in wrongly; compare with the baselines"
         )
-    yield JobProgress(0.97, "writing")
     misfits = {k: model.problem.misfit(v) for k, v in {spec.method.name: volume, **baselines}.items()}
+    expected = _expected_misfit(model)
+    doubt = _doubt(method, model, misfits[spec.method.name], expected)
+    notes += [] if doubt is None else [doubt]
+    yield JobProgress(0.97, "writing")
     volume, baselines = model.arranged(volume), {k: model.arranged(v) for k, v in baselines.items()}
     report = {
         "name": spec.name,
@@ -114,7 +121,7 @@ def reconstruct(
         "axes": ["slices", "rows", "cols"],
         "data_misfit": misfits,
         "noise_std": model.problem.noise_std,
-        "expected_misfit": _expected_misfit(model),
+        "expected_misfit": expected,
         "against_truth": _against_truth(measurement, model, {spec.method.name: volume, **baselines}),
         "prior": None if prior is None else prior.card.model_dump(mode="json", exclude={"familiarity"}),
         "prior_axis": None if axis is None else {"scale": axis.scale, "offset": axis.offset},
@@ -198,6 +205,31 @@ def _expected_misfit(model: models.Model) -> float | None:
     parts = 2 if problem.data.is_complex() and model.refined is None else 1
     per_sample = problem.noise_std**2 * parts
     return float((measured * per_sample / size) ** 0.5)
+
+
+def _doubt(method: Method, model: models.Model, misfit: float, expected: float | None) -> str | None:
+    """What there is to say of a result of a prior that does not fit the data.
+
+    Raises
+    ------
+    Diverged
+        If an empty image would fit better.
+    """
+    if not isinstance(method, Diffusion) or not bool(model.problem.data.any()):
+        return None
+    if misfit > 1:
+        raise Diverged(
+            f"the result of {method.name} fits the data worse than an empty image: relative misfit {misfit:.3g}",
+            field="method",
+            remedy="leave its settings to their defaults, or lower the weight and the learning rate",
+        )
+    if misfit < NOTABLE_MISFIT or (expected is not None and misfit < NOTABLE_TIMES * expected):
+        return None
+    usual = "" if expected is None else f", noise alone would leave {expected:.2g}"
+    return (
+        f"the result misses the data by {misfit:.2g} of their size{usual}: geometry, rotation centre, coil maps or"
+        " units may be wrong, or the prior overrules the data; compare with the baselines"
+    )
 
 
 def _against_truth(

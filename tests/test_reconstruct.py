@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from operators.errors import Conflict, InputError
+from operators.errors import Conflict, Diverged, InputError
 from operators.tomography import Tomography
 from recon import model as models
 from recon import noise_level
@@ -314,3 +314,28 @@ def test_a_measurement_without_its_truth_gives_the_same_result(
     assert np.array_equal(one, two)
     assert first["noise_std"] == second["noise_std"] > 0
     assert first["expected_misfit"] == pytest.approx(second["expected_misfit"])
+
+
+def test_a_result_that_does_not_fit_the_data_is_said_to_be_doubtful(tmp_path: Path, ct_file: Path) -> None:
+    """A wrong rotation centre is no error that a solver sees: its image is smooth, and wrong."""
+    known = {"path": str(ct_file), "simulate": {"views": 30}}
+    measurement = reader.read(spec := job(input=known, acquisition="ct-parallel"), local_files(spec))
+    method = {"name": "annealed", "steps": 6, "start": "classical"}
+    doubts = {}
+    for shift_mm in (0.0, 12.0):
+        acquisition = measurement.acquisition.model_copy(update={"detector_shift_mm": shift_mm})
+        path = tmp_path / f"{shift_mm}.h5"
+        hdf5.write_measurement(path, replace(measurement, truth=None, acquisition=acquisition))
+        stored = job(input={"path": str(path), "format": "hdf5"}, method=method, output={"baselines": []})
+        _, _, report = reconstructed(stored, tmp_path / str(shift_mm))
+        doubts[shift_mm] = [note for note in report["notes"] if "misses the data" in note]
+    assert not doubts[0.0] and len(doubts[12.0]) == 1 and "rotation centre" in doubts[12.0][0]
+
+
+def test_a_result_worse_than_nothing_is_no_result(tmp_path: Path, ct_file: Path) -> None:
+    """Values that grow beyond all bounds, and yet stay finite."""
+    method = {"name": "red-diff", "update": "adam", "steps": 12, "learning_rate": 10.0, "weight": 100.0}
+    spec = job(input={"path": str(ct_file), "simulate": {"views": 30}}, acquisition="ct-parallel", method=method)
+    with pytest.raises(Diverged, match=r"method: .*worse than an empty image.*lower the weight"):
+        run(spec, local_files(spec), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
