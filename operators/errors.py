@@ -11,13 +11,13 @@
     +-- NotFound              no such job, upload or result
     +-- Conflict              the job's state forbids the request
     +-- Cancelled             somebody asked for it
-    +-- Diverged              a solver produced NaN or a growing misfit
+    +-- Diverged              a solver produced NaN, or a result that fits worse than nothing
 """
 
 from __future__ import annotations
 
 import errno
-from typing import Any
+from typing import Any, Self
 
 
 class ReconError(Exception):
@@ -45,6 +45,10 @@ class ReconError(Exception):
         where = f"{self.field}: " if self.field else ""
         mend = f" ({self.remedy})" if self.remedy else ""
         return f"{where}{self.message}{mend}"
+
+    def at(self, field: str) -> Self:
+        """The same error, said of the field under which its caller knows what is wrong."""
+        return type(self)(self.message, field=field, remedy=self.remedy)
 
     def as_dict(self) -> dict[str, Any]:
         """The error as stored in a job's state and sent over HTTP."""
@@ -111,6 +115,6 @@ class Cancelled(ReconError):
 
 
 class Diverged(ReconError):
-    """A solver produced NaN or a growing misfit."""
+    """A solver produced NaN, or a result that fits worse than nothing."""
 
     code, exit_code = "diverged", 5

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from operators.errors import InputError
 from recon.methods import DDS, Boundary, DiffusionMBIR, REDDiff
 from recon.priors.card import Card
+from recon.reasons import reason
 
 FOLDER = Path(__file__).parent / "priors" / "calibrations"
 Calibrated = Boundary | DDS | REDDiff | DiffusionMBIR
@@ -73,7 +74,7 @@ class Calibration(BaseModel):
             return cls.model_validate(yaml.safe_load(path.read_text()))
         except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
             raise InputError(
-                f"{path.name} is not a calibration: {str(error).splitlines()[0]}",
+                f"{path.name} is not a calibration: {reason(error)}",
                 field="method.calibration",
                 remedy="give a file that `recon calibrate` wrote",
             ) from error

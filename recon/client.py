@@ -111,7 +111,7 @@ class Client:
             if name == "input" and spec.input.resolved_format() is not None:
                 part["format"] = spec.input.resolved_format()
             del part["path"]
-            part["upload"] = self.upload(Path(file.path))
+            part["upload"] = transfer.upload(self._connection, Path(file.path), f"{name}.path")
         return JobSpec.parse(data)
 
     def submit(self, spec: JobSpec, once: str | None = None) -> dict[str, Any]:

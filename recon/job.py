@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from operators.errors import InputError
 from recon.methods import METHODS, Diffusion, Method, REDDiff
+from recon.reasons import reason
 
 UPLOAD_ID = r"^[a-z2-7]{26}$"
 MAX_SPEC_BYTES = 1_000_000
@@ -270,13 +271,15 @@ class JobSpec(_Part):
             raise InputError(f"there is no file {path}", field="spec", remedy="give the path of a job specification")
         if path.stat().st_size > MAX_SPEC_BYTES:
             raise InputError(f"{path} has {path.stat().st_size} bytes, a specification has at most 1 MB", field="spec")
-        text = path.read_text()
         try:
+            text = path.read_text()
             value = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-        except (yaml.YAMLError, json.JSONDecodeError) as error:
-            line = str(error).splitlines()[0]
+        except (UnicodeDecodeError, yaml.YAMLError, json.JSONDecodeError) as error:
+            kind = "JSON" if path.suffix == ".json" else "YAML"
             raise InputError(
-                f"{path} is not valid {path.suffix.lstrip('.') or 'YAML'}: {line}", field="spec"
+                f"{path} is not valid {kind}: {reason(error)}",
+                field="spec",
+                remedy="give a job specification, as in docs/specification.md",
             ) from error
         spec = cls.parse(value, str(path))
         return spec.with_base(path.parent)

@@ -34,6 +34,8 @@ from recon.methods import (
 )
 from recon.outline import Outline
 from recon.priors.card import Card
+from recon.reasons import reason
+from recon.table import FULL_CIRCLE, Pattern, angular_cover, completed, installed, nearest
 
 SLAB = 16
 """Slices solved at once: what the CT projector multiplies at once. Twice as many are not worth cutting."""
@@ -140,7 +142,7 @@ def _with_slabs(spec: JobSpec, outline: Outline, slab: int) -> Plan:
     plain: list[Method] = [_METHODS.validate_python({"name": name}) for name in baselines(spec, outline)]
     at_once = max(slices_at_once(method, outline, slices, slab) for method in (spec.method, *plain))
     computed, chunks = computed_slices(spec.method, outline, slices, slab)
-    evaluations = computed * evaluations_a_slice(spec.method)
+    evaluations = computed * max(evaluations_a_slice(method) for method in tuned(spec.method, outline))
     memory = _memory(spec, outline, shape, at_once)
     return Plan(
         method=spec.method.name,
@@ -238,6 +240,20 @@ def _sees(prior: str | None) -> bool:
     return path.is_file() and Card.read(path, "method.prior").neighbours > 0
 
 
+def tuned(method: Method, outline: Outline) -> list[Method]:
+    """What a method's settings may turn out to be once the data are there, which tell noise from none."""
+    acquisition = outline.acquisition
+    if isinstance(acquisition, CTParallel | CTFan):
+        geometry = ct_geometry(acquisition, outline.shape[2])
+        spread: Pattern = "full" if angular_cover(geometry.angles_rad) > FULL_CIRCLE else "limited"
+        ratio = geometry.rows * geometry.cols / (len(geometry.angles_rad) * geometry.detectors)
+        found = [nearest(method, acquisition.kind, spread, ratio, noisy=noisy) for noisy in (False, True)]
+    else:
+        # How k-space was sampled is not in the outline.
+        found = [t for t in installed().tuned if (t.kind, t.method) == (acquisition.kind, method.name)] or [None]
+    return [completed(method, one) for one in found]
+
+
 def evaluations_a_slice(method: Method) -> int:
     """Network evaluations of one slice."""
     if not isinstance(method, Diffusion):
@@ -307,7 +323,8 @@ def baselines(spec: JobSpec, outline: Outline) -> list[str]:
 
 def _seconds(spec: JobSpec, outline: Outline, pixels: int, slices: int, computed: int, chunks: int) -> float:
     costs = table().seconds
-    evaluations = computed * evaluations_a_slice(spec.method)
+    methods = tuned(spec.method, outline)
+    evaluations = computed * max(evaluations_a_slice(method) for method in methods)
     kind = outline.acquisition.kind
     if isinstance(outline.acquisition, CTParallel | CTFan):
         geometry = ct_geometry(outline.acquisition, outline.shape[2])
@@ -316,7 +333,7 @@ def _seconds(spec: JobSpec, outline: Outline, pixels: int, slices: int, computed
         product = full * costs.per_matrix_byte * estimated_matrix_bytes(geometry) / 2
     else:
         product = costs.per_coil_pixel * math.prod(outline.shape[1:])
-    products = products_a_slice(spec.method, kind)
+    products = max(products_a_slice(method, kind) for method in methods)
     # A baseline with the method's own defaults.
     others = sum(_plain_products(name, kind) for name in baselines(spec, outline))
     work = (computed * products + slices * others) * product
@@ -345,7 +362,7 @@ def read_table(path: Path) -> Costs:
         return Costs.model_validate(yaml.safe_load(path.read_text()))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
         raise InputError(
-            f"{path.name} is no table of costs: {str(error).splitlines()[0]}",
+            f"{path.name} is no table of costs: {reason(error)}",
             field="RECON_PLAN",
             remedy="write one with recon plan --calibrate",
         ) from error

@@ -17,8 +17,8 @@ PIECE = 2**25
 """Larger files are sent in pieces of so many bytes."""
 
 
-def upload(connection: Connection, path: Path) -> str:
-    """Send a file and return its upload id.
+def upload(connection: Connection, path: Path, field: str = "input.path") -> str:
+    """Send a file, given as `field`, and return its upload id.
 
     Raises
     ------
@@ -28,7 +28,7 @@ def upload(connection: Connection, path: Path) -> str:
         If the server refuses it, or cannot be reached.
     """
     if not path.is_file():
-        raise InputError(f"there is no file {path}", field="input.path")
+        raise InputError(f"there is no file {path}", field=field, remedy="check the path")
     headers = {"X-Checksum-SHA256": sha256(path)}
     size = path.stat().st_size
     if size <= PIECE:

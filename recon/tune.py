@@ -9,21 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
+from operators.errors import InputError
 from recon import defaults
 from recon import model as models
-from recon.defaults import Tuned
 from recon.job import AngleRange, AnyAcquisition, CTParallel, MRICartesian, Simulation
 from recon.methods import DEFAULT_PRIOR, Diffusion, Method
 from recon.priors import registry
 from recon.priors.recipe import Recipe
 from recon.priors.slices import SliceSet
 from recon.quality import metrics
+from recon.reasons import reason
 from recon.simulate import simulate
 from recon.solvers import registry as solvers
 from recon.solvers.problem import run
+from recon.table import Tuned
 
 _METHODS: TypeAdapter[Method] = TypeAdapter(Method)
 
@@ -42,7 +44,8 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
         "least_weight": [3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3],
     },
     "annealed": _SPLITTING,
-    "red-diff": _SPLITTING | {"steps": [30, 60], "weight": [0.85, 1.0, 1.15, 1.3, 1.5, 1.75, 2.0, 2.5, 3.0]},
+    "red-diff": _SPLITTING
+    | {"steps": [30, 60], "cg_iterations": [2, 3, 8], "weight": [0.85, 1.0, 1.15, 1.3, 1.5, 1.75, 2.0, 2.5, 3.0]},
     "dds": _SPLITTING | {"eta": [0.3, 0.5, 0.8, 0.95, 1.0]},
     "diffusion-mbir": _SPLITTING | {"z_weight": [0.1, 0.3, 1.0, 2.0, 4.0], "eta": [0.3, 0.5, 0.8, 0.95, 1.0]},
 }
@@ -122,7 +125,10 @@ def tune(
         unused = "noise_share" if model.problem.noise_std == 0 else "data_sigma"
         grid = {k: v for k, v in grid.items() if k != unused}
         own = {} if prior is None else {"prior": prior}
-        plain = _METHODS.validate_python({"name": name, **own})
+        try:
+            plain = _METHODS.validate_python({"name": name, **own})
+        except ValidationError as error:
+            raise InputError(f"{prior!r}: {reason(error)}", field="prior") from error
         usual = {"prior": prior or DEFAULT_PRIOR[task.modality]} if isinstance(plain, Diffusion) else {}
         like = _METHODS.validate_python({"name": name, **usual})
         known = defaults.tuned(like, kind, model.problem) if refine else None
@@ -148,7 +154,9 @@ def _judge(
 
     def judged(settings: Mapping[str, Any]) -> float:
         method = _METHODS.validate_python({"name": name, **base, **settings})
-        prior = registry.load(method.prior or DEFAULT_PRIOR[modality]) if isinstance(method, Diffusion) else None
+        prior = None
+        if isinstance(method, Diffusion):
+            prior = registry.load(method.prior or DEFAULT_PRIOR[modality], field="prior")
         axis = None if prior is None else model.prior_axis(prior.card)
         volume: Tensor = run(solvers.start(model.problem, method, prior=prior, axis=axis))
         return metrics.psnr(model.display(volume), truth)

@@ -20,8 +20,7 @@ from operators.fourier import CartesianMRI
 from operators.geometry import ParallelBeam
 from operators.resolution import Truncation
 from operators.tomography import Tomography
-from recon import conditions, defaults, slabs
-from recon.defaults import Table, Tuned
+from recon import conditions, slabs, table
 from recon.methods import Annealed, REDDiff
 from recon.prepare import local_files
 from recon.priors import few_samples, few_views, registry, slices, solved, training
@@ -33,6 +32,7 @@ from recon.priors.training import Trainer
 from recon.reconstruct import run as run_job
 from recon.solvers import registry as solvers
 from recon.solvers.problem import Axis, Problem, run
+from recon.table import Table, Tuned
 from tests.test_reconstruct import job
 from tests.test_training import stir, tiny, trained
 
@@ -343,7 +343,7 @@ def test_a_prior_that_was_tuned_for_is_the_one_that_is_used(
         kind="ct-parallel", task="-", pattern="full", noisy=False, undersampling=3.0, method="red-diff",
         settings={"prior": str(card), "steps": 2}, psnr=1, psnr_before=0,
     )  # fmt: skip
-    monkeypatch.setattr(defaults, "_table", lambda: Table(command="-", tuned=[entry]))
+    monkeypatch.setattr(table, "installed", lambda: Table(command="-", tuned=[entry]))
     rows, cols, _ = np.mgrid[-1:1:32j, -1:1:32j, 0:2]
     water = np.where(rows**2 + cols**2 < 0.6, 0.0, -1000.0).astype(np.float32)
     nib.save(nib.Nifti1Image(water, np.eye(4)), tmp_path / "water.nii.gz")

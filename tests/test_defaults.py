@@ -14,11 +14,13 @@ from operators.fourier import CartesianMRI
 from operators.geometry import ParallelBeam
 from operators.resolution import Truncation
 from operators.tomography import Tomography
-from recon import defaults, tune
-from recon.defaults import Pattern, Table, Tuned, angular_cover, pattern, resolved, undersampling
+from recon import table as shipped
+from recon import tune
+from recon.defaults import pattern, resolved, undersampling
 from recon.methods import FBP, METHODS, TV, Annealed, REDDiff
 from recon.priors import registry
 from recon.solvers.problem import Problem
+from recon.table import Pattern, Table, Tuned, angular_cover
 
 
 def problem(views: int, span: float = math.pi) -> Problem:
@@ -44,7 +46,7 @@ def table(monkeypatch: pytest.MonkeyPatch) -> None:
 
     limited = entry(1.0, "limited", sigma_last=0.05)
     found = Table(command="-", tuned=[limited, entry(1.0, sigma_last=0.003), entry(8.0, sigma_last=0.02, z_weight=1.0)])
-    monkeypatch.setattr(defaults, "_table", lambda: found)
+    monkeypatch.setattr(shipped, "installed", lambda: found)
 
 
 def test_undersampling_counts_what_a_slice_lacks() -> None:
@@ -101,7 +103,7 @@ def test_the_better_prior_is_taken_unless_one_is_named(monkeypatch: pytest.Monke
 
     usual, other = entry(30.0, sigma_last=0.01), entry(31.0, prior="ct-sparse", sigma_last=0.02)
     for entries in ([usual, other], [other, usual]):
-        monkeypatch.setattr(defaults, "_table", lambda entries=entries: Table(command="-", tuned=entries))
+        monkeypatch.setattr(shipped, "installed", lambda entries=entries: Table(command="-", tuned=entries))
 
         def settings(**given: Any) -> tuple[str | None, float]:
             found = resolved(REDDiff(**given), "ct-parallel", problem(3))
@@ -114,7 +116,9 @@ def test_the_better_prior_is_taken_unless_one_is_named(monkeypatch: pytest.Monke
         assert settings(sigma_last=0.05) == (None, 0.05)
     # What was found for one kind of beam is for that kind.
     monkeypatch.setattr(
-        defaults, "_table", lambda: Table(command="-", tuned=[usual, other.model_copy(update={"kind": "ct-parallel"})])
+        shipped,
+        "installed",
+        lambda: Table(command="-", tuned=[usual, other.model_copy(update={"kind": "ct-parallel"})]),
     )
     assert settings() == ("ct-sparse", 0.02)
     assert resolved(REDDiff(), "ct-fan", problem(3)).model_dump()["prior"] is None
@@ -145,7 +149,7 @@ def test_a_setting_without_default_and_one_between_the_values_are_searched() -> 
 
 
 def test_the_shipped_table_fits_the_methods() -> None:
-    table = Table.read(defaults.TABLE)
+    table = Table.read(shipped.TABLE)
     known = {name for names in METHODS.values() for name in names}
     for entry in table.tuned:
         assert entry.method in known and entry.psnr >= entry.psnr_before

@@ -81,7 +81,7 @@ def test_unreadable_specifications(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no file"):
         JobSpec.read(path)
     path.write_text("input: [unclosed")
-    with pytest.raises(InputError, match="not valid yaml"):
+    with pytest.raises(InputError, match="not valid YAML"):
         JobSpec.read(path)
     path.write_text("just text")
     with pytest.raises(InputError, match="valid dictionary"):

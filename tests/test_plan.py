@@ -54,6 +54,17 @@ def test_the_plan_is_what_a_job_takes(tmp_path: Path, value: dict[str, Any]) -> 
     assert list(found.shape) == report["shape"]
 
 
+@pytest.mark.parametrize(("views", "steps"), [(30, 30), (9, 60)])
+def test_the_plan_knows_the_settings_that_a_job_gets(views: int, steps: int) -> None:
+    """Those tuned for the scan, where the job says nothing; with and without noise, the dearer ones."""
+    source = {**CT["input"], "simulate": {"views": views}}
+    left_open = planned({**CT, "input": source, "method": "red-diff"})
+    assert left_open.network_evaluations == 8 * 2 * steps
+    stated = planned({**CT, "input": source, "method": {"name": "red-diff", "steps": 4}})
+    assert stated.network_evaluations == 8 * 2 * 4
+    assert left_open.seconds > stated.seconds
+
+
 def test_more_of_anything_costs_more() -> None:
     small = planned({**CT, "input": {**CT["input"], "slices": [40, 44]}})
     many = planned({**CT, "input": {**CT["input"], "slices": [0, 112]}})

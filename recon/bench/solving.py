@@ -6,9 +6,10 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
+from operators.errors import InputError
 from recon import defaults
 from recon import model as models
 from recon.bench import peers
@@ -16,6 +17,7 @@ from recon.bench.qggmrf import QGGMRF, qggmrf
 from recon.bench.wavelet import WAVELET, wavelet
 from recon.methods import Method, REDDiff
 from recon.prepare import chosen_prior
+from recon.reasons import reason
 from recon.solvers import registry as solvers
 from recon.solvers.problem import run
 
@@ -51,9 +53,7 @@ def solved(given: dict[str, Any], model: models.Model, kind: str) -> Solved:
     else:
         peer = given["name"] in peers.NAMES
         # A peer has settings of its own, and the usual prior.
-        settings: Method = (
-            REDDiff() if peer else defaults.resolved(_METHODS.validate_python(given), kind, model.problem)
-        )
+        settings: Method = REDDiff() if peer else defaults.resolved(_method(given), kind, model.problem)
         prior, axis = chosen_prior(settings, model)
         before, busy = (prior.evaluations, prior.seconds) if prior is not None else (0, 0.0)
         if peer:
@@ -78,3 +78,14 @@ def solved(given: dict[str, Any], model: models.Model, kind: str) -> Solved:
 def label(given: dict[str, Any]) -> str:
     """A method as the tables call it."""
     return " ".join(str(v) for v in given.values())
+
+
+def _method(given: dict[str, Any]) -> Method:
+    try:
+        return _METHODS.validate_python(given)
+    except ValidationError as error:
+        raise InputError(
+            f"{given} is no method: {reason(error)}",
+            field="methods",
+            remedy="see docs/specification.md for the methods",
+        ) from error

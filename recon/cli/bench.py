@@ -64,7 +64,7 @@ def solvers(
 
     wanted = _methods(methods)
     rows = []
-    for count in (int(v) for v in views.split(",")):
+    for count in _numbers(views, "views"):
         measurement = ct_measurement(volume, slice_range(slices), count, photons, every)
         for row in compare(measurement, count, wanted):
             rows.append(row)
@@ -217,6 +217,15 @@ def quality(
             console.print(f"{row.task}, {row.method}: {told}, {row.seconds:.1f} s", highlight=False)
             report.add(row, volume, measurement)
         report.finish(task)
+
+
+def _numbers(text: str, field: str) -> list[int]:
+    """Positive whole numbers, comma-separated."""
+    parts = [part.strip() for part in text.split(",")]
+    for part in parts:
+        if not part.isdigit() or int(part) == 0:
+            raise InputError(f"{part!r} is no positive whole number", field=field, remedy="write them as 60,23,8")
+    return [int(part) for part in parts]
 
 
 def _methods(text: str) -> list[dict[str, Any]]:

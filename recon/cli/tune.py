@@ -11,7 +11,7 @@ from operators.errors import InputError
 from recon.cli.show import console
 
 if TYPE_CHECKING:
-    from recon.defaults import Tuned
+    from recon.table import Tuned
 
 
 def register(app: typer.Typer) -> None:
@@ -29,7 +29,7 @@ def tune(
 ) -> None:
     """Search each method's settings on the tuning slices, task by task; a table that exists is added to."""
     from recon import tune as tuning
-    from recon.defaults import Table
+    from recon.table import Table
 
     known = tuning.tasks()
     wanted = list(known) if only is None else [name.strip() for name in only.split(",")]

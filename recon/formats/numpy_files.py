@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from operators.errors import InputError
 from recon.formats.safety import check_size, existing
+from recon.reasons import reason
 
 
 def read(path: Path, field: str = "input") -> NDArray[np.generic]:
@@ -45,7 +46,7 @@ def _header(stream: IO[bytes], name: str, field: str) -> tuple[tuple[int, ...], 
         shape, _, dtype = read_header(stream)
     except Exception as error:  # the header is Python syntax: its parser can fail in a dozen ways
         raise InputError(
-            f"{name} is not a readable .npy file: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            f"{name} is not a readable .npy file: {reason(error)}",
             field=field,
             remedy="write it with numpy.save",
         ) from error

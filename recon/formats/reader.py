@@ -316,11 +316,13 @@ def _completed(given: AnyAcquisition, stated: AnyAcquisition) -> AnyAcquisition:
 
 def _check_methods(spec: JobSpec, acquisition: AnyAcquisition) -> None:
     """A file may carry the acquisition, so that the specification alone could not be checked."""
-    for name in (spec.method.name, *(spec.output.baselines or [])):
-        try:
-            check_method(acquisition, name)
-        except ValueError as error:
-            raise InputError(str(error), field="method.name") from error
+    methods = (("method.name", [spec.method.name]), ("output.baselines", spec.output.baselines or []))
+    for field, names in methods:
+        for name in names:
+            try:
+                check_method(acquisition, name)
+            except ValueError as error:
+                raise InputError(str(error), field=field) from error
 
 
 def _check(measurement: Measurement) -> None:

@@ -16,7 +16,10 @@ DEFAULT_LIMIT = 8 * 2**30
 
 def limit_bytes() -> int:
     """Largest array a reader accepts; RECON_MAX_INPUT_BYTES sets it."""
-    return int(os.environ.get("RECON_MAX_INPUT_BYTES", DEFAULT_LIMIT))
+    text = os.environ.get("RECON_MAX_INPUT_BYTES", "")
+    if text and not text.isdigit():
+        raise InputError(f"{text!r} is not a number of bytes", field="RECON_MAX_INPUT_BYTES", remedy="as 8589934592")
+    return int(text) if text else DEFAULT_LIMIT
 
 
 def existing(path: Path, field: str = "input") -> Path:

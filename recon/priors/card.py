@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from operators.errors import InputError
 from recon.priors.recipe import Axis
+from recon.reasons import reason
 
 
 class _Part(BaseModel):
@@ -109,9 +110,8 @@ class Card(_Part):
         try:
             return cls.model_validate(yaml.safe_load(path.read_text()))
         except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
-            reason = str(error).splitlines()[0]
             raise InputError(
-                f"{path.name} is not a prior's card: {reason}",
+                f"{path.name} is not a prior's card: {reason(error)}",
                 field=field,
                 remedy="give the YAML file that `recon export` wrote",
             ) from error

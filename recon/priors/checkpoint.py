@@ -11,6 +11,7 @@ import torch
 
 from operators.errors import InputError
 from recon.priors.recipe import Recipe
+from recon.reasons import reason
 
 STATE = {"model", "average", "optimizer", "step", "seconds", "seed", "data_hash", "recipe"}
 """What a checkpoint has at least."""
@@ -42,9 +43,8 @@ def read(path: Path, field: str) -> tuple[dict[str, Any], Recipe]:
             raise ValueError(f"it lacks {', '.join(sorted(missing))}")
         return state, Recipe.model_validate(state["recipe"])
     except (OSError, RuntimeError, EOFError, ValueError, TypeError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"the checkpoint {path} cannot be read: {reason}",
+            f"the checkpoint {path} cannot be read: {reason(error)}",
             field=field,
             remedy="train again in another folder, or remove the file to start again in this one",
         ) from error

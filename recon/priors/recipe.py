@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from operators.errors import InputError
 from recon.methods import PRIOR_NAME
+from recon.reasons import reason
 
 RECIPES = Path(__file__).parent / "recipes"
 TEMPLATES = {"ct": "ct", "mri": "brain-mri"}
@@ -99,7 +100,7 @@ class Recipe(_Strict):
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         if self.super_resolution is not None and not self.complex:
-            raise ValueError("super_resolution: only complex priors are conditioned; set complex: true")
+            raise ValueError("super_resolution: for complex priors only; set complex: true")
         if self.least_squares and (self.complex != (self.modality == "mri") or self.neighbours):
             raise ValueError("least_squares: for real CT and complex MRI priors, and none that sees neighbours")
         if self.least_squares and self.super_resolution is not None:
@@ -131,7 +132,7 @@ class Recipe(_Strict):
         try:
             return cls.model_validate(yaml.safe_load(path.read_text()))
         except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
-            raise InputError(f"{path} is not a recipe: {error}", field="recipe") from error
+            raise InputError(f"{path} is not a recipe: {reason(error)}", field="recipe") from error
 
     @classmethod
     def for_volumes(cls, name: str, modality: str, folder: Path) -> Recipe:
@@ -180,7 +181,7 @@ class Recipe(_Strict):
         try:
             return type(self).model_validate(changed)
         except ValidationError as error:
-            raise InputError(f"{', '.join(settings)}: {error}", field="set") from error
+            raise InputError(f"{', '.join(settings)}: {reason(error)}", field="set") from error
 
     @classmethod
     def named(cls, name: str) -> Recipe:

@@ -51,7 +51,10 @@ def load(name: str, folder: Path = WEIGHTS, *, field: str = "method.prior") -> N
     """
     card = card_of(name, folder, field=field)
     place = Path(name).parent if _is_path(name) else folder
-    return NetworkPrior(network(card, place / card.weights), card)
+    try:
+        return NetworkPrior(network(card, place / card.weights), card)
+    except InputError as error:
+        raise error.at(field) from error
 
 
 def card_of(name: str, folder: Path = WEIGHTS, *, field: str = "method.prior") -> Card:
