@@ -235,7 +235,7 @@ class JobSpec(_Part):
     device: Literal["cpu", "gpu"] = "cpu"
     """Which of a server's workers compute it; a worker uses whatever its machine has."""
     notify: str | None = Field(None, max_length=500, pattern=r"^https?://")
-    """Address that a server tells of every change of state, signed; see docs/deployment.md."""
+    """Address that a server tells of every change of state, signed; see docs/api.md."""
 
     @model_validator(mode="before")
     @classmethod
