@@ -50,7 +50,10 @@ def ct_geometry(acquisition: CTParallel | CTFan, detectors: int) -> ParallelBeam
         "detector_mm": detector_mm,
         "detector_shift_mm": shift,
     }
-    return FanBeam(**common, **fan) if fan else ParallelBeam(**common)  # type: ignore[arg-type]
+    try:
+        return FanBeam(**common, **fan) if fan else ParallelBeam(**common)  # type: ignore[arg-type]
+    except GeometryError as error:
+        raise error.at(f"acquisition.{error.field}") from error
 
 
 def _required(value: float | None, name: str) -> float:

@@ -99,6 +99,12 @@ def problem(task: Task, data: Path) -> tuple[models.Model, np.ndarray]:
     recipe = Recipe.named(DEFAULT_PRIOR[task.modality])
     source = recipe.validation[0]
     stored = SliceSet.read(data, source).stored[task.slices[0] : task.slices[1]]
+    if len(stored) < task.slices[1] - task.slices[0]:
+        raise InputError(
+            f"{source.file} ends before slices {task.slices[0]} to {task.slices[1]}, which {task.name!r} is tuned on",
+            field="data",
+            remedy="give the folder with the whole tuning set",
+        )
     volume = (np.stack(stored).astype(np.float32) * source.slope + source.intercept).astype(np.float32)
     measurement = simulate(volume, np.diag([1.4, 1.4, task.slice_mm, 1.0]), task.acquisition, task.simulation)
     assert measurement.truth is not None

@@ -15,6 +15,8 @@ import yaml
 
 from tests.conftest import SAMPLES
 
+BODY = SAMPLES / "ct_body.nii.gz"
+
 
 def recon(*args: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "recon.cli.main", *map(str, args)]
@@ -184,3 +186,17 @@ def test_bench_solvers_judges_against_the_volume(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     few, many = json.loads((tmp_path / "s.json").read_text())["rows"]
     assert many["psnr"] > few["psnr"] + 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["bench", "solvers", BODY, "--slices", "0:1", "--views", "60,x"], "views: 'x' is no positive whole number"),
+        (["bench", "solvers", BODY, "--slices", "0:1", "--methods", "magic"], "methods: "),
+        (["tune", "--data", SAMPLES, "--out", "t.yaml", "--methods", "dds", "--only", "60 views"], "data: "),
+        (["tune", "--data", SAMPLES, "--out", "t.yaml", "--methods", "dds", "--only", "uniform x4"], "data: "),
+    ],
+)  # fmt: skip
+def test_wrong_options_of_experiments_are_named(arguments: list[Any], says: str, tmp_path: Path) -> None:
+    done = recon(*arguments, cwd=tmp_path)
+    assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr

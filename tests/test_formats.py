@@ -51,6 +51,13 @@ def test_nifti_round_trip_keeps_values_axes_and_affine(tmp_path: Path, ct_file: 
     assert stored.header.get_xyzt_units()[0] == "mm"
 
 
+@pytest.mark.parametrize("limit", ["8G", "-1"])
+def test_a_limit_that_is_no_number_is_named(limit: str, ct_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RECON_MAX_INPUT_BYTES", limit)
+    with pytest.raises(InputError, match=rf"^RECON_MAX_INPUT_BYTES: '{limit}' is not a number of bytes"):
+        nifti.read(ct_file)
+
+
 def test_truncated_nifti(tmp_path: Path, ct_file: Path) -> None:
     cut = tmp_path / "cut.nii.gz"
     cut.write_bytes(ct_file.read_bytes()[:-200])
@@ -136,7 +143,7 @@ def test_implausible_sinograms(tmp_path: Path, data: np.ndarray, field: str, say
 def test_a_detector_too_small_is_refused_before_the_job_runs(tmp_path: Path) -> None:
     path = sinogram_file(tmp_path, np.zeros((6, 20), np.float32))
     acquisition = {"kind": "ct-parallel", "angles_rad": {"count": 6}, "detector_mm": 1.0, "pixel_mm": 1.0, "rows": 64}
-    with pytest.raises(GeometryError, match=r"detector is too small.*at least 64 elements"):
+    with pytest.raises(GeometryError, match=r"acquisition\..*detector is too small.*at least 64 elements"):
         job = spec(path, acquisition=acquisition)
         reader.check(job, local_files(job))
 

@@ -83,6 +83,9 @@ def test_unreadable_specifications(tmp_path: Path) -> None:
     path.write_text("input: [unclosed")
     with pytest.raises(InputError, match="not valid YAML"):
         JobSpec.read(path)
+    path.write_bytes(b"\x89PNG\xff\xfe")
+    with pytest.raises(InputError, match=r"^spec: .*not valid YAML.*docs/specification"):
+        JobSpec.read(path)
     path.write_text("just text")
     with pytest.raises(InputError, match="valid dictionary"):
         JobSpec.read(path)

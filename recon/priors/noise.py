@@ -1,8 +1,4 @@
-"""One noise level, several views of it: sigma (variance exploding), alpha-bar (variance preserving).
-
-Everything here speaks of the same noisy image ``x = x0 + sigma n`` with ``n ~ N(0, I)`` a real channel; a
-complex pixel has two. The variance-preserving image is ``x / sqrt(1 + sigma^2)``.
-"""
+"""The noise in ``x = x0 + sigma n``, ``n ~ N(0, I)`` a real channel: drawn, and as a prior sees it."""
 
 from __future__ import annotations
 
@@ -10,29 +6,6 @@ import hashlib
 
 import torch
 from torch import Tensor
-
-
-def sigma_from_alpha_bar(alpha_bar: Tensor) -> Tensor:
-    """Noise level of the same image in the variance-exploding view: ``sqrt((1 - abar) / abar)``."""
-    return ((1 - alpha_bar) / alpha_bar).sqrt()
-
-
-def alpha_bar_from_sigma(sigma: Tensor) -> Tensor:
-    """Inverse of `sigma_from_alpha_bar`."""
-    alpha_bar: Tensor = 1 / (1 + sigma.square())
-    return alpha_bar
-
-
-def to_variance_preserving(x: Tensor, sigma: float) -> Tensor:
-    """``x0 + sigma n`` to ``sqrt(abar) x0 + sqrt(1 - abar) n``."""
-    scaled: Tensor = x / (1 + sigma**2) ** 0.5
-    return scaled
-
-
-def to_variance_exploding(x: Tensor, alpha_bar: float) -> Tensor:
-    """``sqrt(abar) x0 + sqrt(1 - abar) n`` to ``x0 + sigma n``."""
-    scaled: Tensor = x / alpha_bar**0.5
-    return scaled
 
 
 def noise_prediction(x: Tensor, denoised: Tensor, sigma: float) -> Tensor:
