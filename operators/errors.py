@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import errno
+from copy import copy
 from typing import Any, Self
 
 
@@ -48,7 +49,9 @@ class ReconError(Exception):
 
     def at(self, field: str) -> Self:
         """The same error, said of the field under which its caller knows what is wrong."""
-        return type(self)(self.message, field=field, remedy=self.remedy)
+        found = copy(self)
+        found.field = field
+        return found
 
     def as_dict(self) -> dict[str, Any]:
         """The error as stored in a job's state and sent over HTTP."""

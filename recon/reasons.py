@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import yaml
 from pydantic import ValidationError
 
 
@@ -12,5 +13,7 @@ def reason(error: Exception) -> str:
         place = ".".join(map(str, first["loc"]))
         message = first["msg"].removeprefix("Value error, ")
         return f"{place}: {message}" if place else message
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem and error.problem_mark:
+        return f"{error.problem}, line {error.problem_mark.line + 1}"
     lines = str(error).splitlines()
     return lines[0] if lines else type(error).__name__

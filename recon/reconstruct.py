@@ -38,6 +38,8 @@ UNFAMILIAR = 1.0
 
 NOTABLE_MISFIT, NOTABLE_TIMES = 0.1, 3.0
 """Relative data misfit, and times that which noise alone would leave, from which the report warns."""
+HOPELESS_MISFIT = 1.2
+"""From which there is no result: an empty image has 1."""
 
 Job = Generator[JobProgress, None, dict[str, Any]]
 """A running job yields `JobProgress` and returns its report."""
@@ -106,7 +108,7 @@ def reconstruct(
         )
     misfits = {k: model.problem.misfit(v) for k, v in {spec.method.name: volume, **baselines}.items()}
     expected = _expected_misfit(model)
-    doubt = _doubt(method, model, misfits[spec.method.name], expected)
+    doubt = _doubt(method, model, volume, expected)
     notes += [] if doubt is None else [doubt]
     yield JobProgress(0.97, "writing")
     volume, baselines = model.arranged(volume), {k: model.arranged(v) for k, v in baselines.items()}
@@ -207,8 +209,8 @@ def _expected_misfit(model: models.Model) -> float | None:
     return float((measured * per_sample / size) ** 0.5)
 
 
-def _doubt(method: Method, model: models.Model, misfit: float, expected: float | None) -> str | None:
-    """What there is to say of a result of a prior that does not fit the data.
+def _doubt(method: Method, model: models.Model, volume: Tensor, expected: float | None) -> str | None:
+    """What there is to say of a result of a prior that does not fit the data, each sample weighted by its noise.
 
     Raises
     ------
@@ -217,13 +219,14 @@ def _doubt(method: Method, model: models.Model, misfit: float, expected: float |
     """
     if not isinstance(method, Diffusion) or not bool(model.problem.data.any()):
         return None
-    if misfit > 1:
+    misfit, noise = model.problem.whitened.misfit(volume), expected or 0.0
+    if not misfit <= max(HOPELESS_MISFIT, NOTABLE_TIMES * noise):
         raise Diverged(
             f"the result of {method.name} fits the data worse than an empty image: relative misfit {misfit:.3g}",
             field="method",
             remedy="leave its settings to their defaults, or lower the weight and the learning rate",
         )
-    if misfit < NOTABLE_MISFIT or (expected is not None and misfit < NOTABLE_TIMES * expected):
+    if misfit < max(NOTABLE_MISFIT, NOTABLE_TIMES * noise):
         return None
     usual = "" if expected is None else f", noise alone would leave {expected:.2g}"
     return (

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from operators.errors import InputError
 from operators.fourier import CartesianMRI
+from operators.interrupt import checkpoint
 from operators.linear import random_element
 from operators.tomography import Tomography
 from recon.geometry import WATER_PER_MM, check_divisible, ct_geometry, simulated_ct, voxel_size
@@ -22,8 +23,10 @@ from recon.job import AnyAcquisition, CTFan, CTParallel, MRICartesian, MRIResolu
 from recon.measurement import Measurement
 from recon.planes import from_planes, in_planes, resolution_operator
 
-ATTEMPTS = 8
+ATTEMPTS = 4
 """To draw a Poisson disc."""
+LEAST_POISSON = 2.0
+"""Its corners are cut off, and the closest packing has gaps."""
 Volume = NDArray[np.float32]
 Affine = NDArray[np.float64]
 
@@ -163,8 +166,15 @@ def sampling_mask(rows: int, cols: int, settings: Simulation) -> Tensor:
         return mask[:, None].expand(rows, cols).clone()
     from sigpy.mri import poisson
 
+    if settings.acceleration < LEAST_POISSON:
+        raise InputError(
+            f"a Poisson disc is undersampled {LEAST_POISSON:g} times at least, got {settings.acceleration:g}",
+            field="input.simulate.acceleration",
+            remedy="take a higher acceleration, or the uniform pattern",
+        )
     width = max(round(settings.center_fraction * min(rows, cols)), 16)
     for attempt in range(ATTEMPTS):
+        checkpoint()
         seed = settings.seed + attempt * 1_000_003
         try:
             drawn = poisson((rows, cols), settings.acceleration, calib=(width, width), seed=seed % 2**32)

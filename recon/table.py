@@ -126,4 +126,7 @@ def completed(method: Method, found: Tuned | None) -> Method:
     if any(k in found.settings and v != found.settings[k] for k, v in given.items()):
         # Tuned values belong together: whoever sets one of them otherwise starts from the method's own defaults.
         return method
-    return type(method).model_validate({**found.settings, **given})
+    try:
+        return type(method).model_validate({**found.settings, **given})
+    except ValidationError:
+        return method  # what is given does not go with what was found, as a first level below the last

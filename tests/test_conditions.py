@@ -25,6 +25,7 @@ from recon.methods import Annealed, REDDiff
 from recon.prepare import local_files
 from recon.priors import few_samples, few_views, registry, slices, solved, training
 from recon.priors.export import export
+from recon.priors.network import as_channels
 from recon.priors.prior import Given, NetworkPrior
 from recon.priors.recipe import Recipe
 from recon.priors.slices import REUSED, Crops, SliceSet
@@ -240,6 +241,24 @@ def test_a_scan_is_solved_with_the_network_for_some_steps(tmp_path: Path) -> Non
     assert len(seen) > 3
 
 
+def test_a_complex_scan_is_solved_at_the_levels_of_its_axis() -> None:
+    truth = discs(64)
+    reached = set()
+    for seed in range(16):
+        generator, sigmas = torch.Generator().manual_seed(seed), []
+
+        def knows(x: Tensor, sigma: float, condition: Tensor, sigmas: list[float] = sigmas) -> Tensor:
+            sigmas.append(sigma)
+            assert float(torch.view_as_real(x - condition).std()) > 0.2 * sigma
+            return truth
+
+        found = solved.solved(*few_samples.scanned(truth, generator), generator, knows)
+        assert (*sigmas, found.sigma) == solved.COMPLEX_LEVELS[: len(sigmas) + 1]
+        assert not sigmas or float((found.iterate - truth).abs().square().mean().sqrt()) < 0.05
+        reached.add(found.sigma)
+    assert len(reached) > 3
+
+
 def test_scans_of_training_vary() -> None:
     made = [few_views.scan(number, 32).geometry for number in range(12)]
     assert len({g.angles_rad[0] for g in made}) == 12
@@ -249,32 +268,54 @@ def test_scans_of_training_vary() -> None:
 
 def test_samplings_and_coils_of_training_vary() -> None:
     made = [few_samples.scan(number, 64) for number in range(24)]
-    factors = [1 / float(one.mask.float().mean()) for one in made]
+    masks = [one.measured.mask[0] for one in made]
+    factors = [1 / float(mask.float().mean()) for mask in masks]
     assert 2 < min(factors) < 4 and 7 < max(factors) < 13
-    along = [[bool((m == m.select(axis, 0).unsqueeze(axis)).all()) for axis in (0, 1)] for m in (s.mask for s in made)]
+    along = [[bool((m == m.select(axis, 0).unsqueeze(axis)).all()) for axis in (0, 1)] for m in masks]
     assert all(kind in along for kind in ([False, False], [True, False], [False, True]))  # points, lines either way
-    assert all(bool(one.mask[29:36, 29:36].all()) for one in made)  # the centre, from which coils are found
-    assert len({len(one.maps) for one in made}) > 3
+    assert all(bool(mask[29:36, 29:36].all()) for mask in masks)  # the centre, from which coils are found
+    assert len({len(one.measured.maps[0]) for one in made}) > 3
     for one in made:
-        for maps in (one.maps, one.believed):
-            assert torch.allclose(torch.linalg.vector_norm(maps, dim=0), torch.ones(64, 64), atol=1e-5)
-        error = float((one.believed - one.maps).norm() / one.maps.norm())
+        assert torch.equal(one.measured.mask, one.believed.mask)
+        for operator in one:
+            assert torch.allclose(torch.linalg.vector_norm(operator.maps[0], dim=0), torch.ones(64, 64), atol=1e-5)
+        error = float((one.believed.maps - one.measured.maps).norm() / one.measured.maps.norm())
         assert error < 3 * few_samples.MAP_ERROR
 
 
 def test_a_scan_of_training_measures_what_it_says() -> None:
-    """Its noise is what the problem credits it with, on sampled points alone."""
-    for seed in range(6):
-        image = discs(64)
+    """Its noise is what the problem credits it with, where sampled; some sensitivities end with the object."""
+    image, cut = discs(64), set()
+    for seed in range(8):
         problem, axis = few_samples.scanned(image, torch.Generator().manual_seed(seed))
         empty, _ = few_samples.scanned(torch.zeros_like(image), torch.Generator().manual_seed(seed))
-        assert isinstance(problem.operator, CartesianMRI) and axis == Axis(1.0, 0.0)
-        mask = problem.operator.mask[0]
-        noise = torch.view_as_real(empty.data[..., mask])
+        operator = problem.operator
+        assert isinstance(operator, CartesianMRI) and axis == Axis(1.0, 0.0)
+        noise = torch.view_as_real(empty.data[..., operator.mask[0]])
         assert float(noise.std()) == pytest.approx(problem.noise_std, rel=0.05)
-        assert not bool(problem.data[..., ~mask].any())
+        assert not bool(problem.data[..., ~operator.mask[0]].any())
         # Beyond the noise only the sensitivities, which are estimates, differ.
-        assert Problem(problem.operator, problem.data - empty.data).misfit(image) < 2 * few_samples.MAP_ERROR
+        assert Problem(operator, problem.data - empty.data).misfit(image) < 2 * few_samples.MAP_ERROR
+        seen = operator.maps.abs().sum(1) > 0
+        cut.add(bool(seen.all()))
+        assert bool(seen.expand_as(image)[image.abs() > 0].all())
+        assert operator.norm == pytest.approx(1.0, abs=0.1)
+    assert cut == {True, False}
+
+
+def test_a_condition_begins_without_effect(tmp_path: Path) -> None:
+    """A network that starts from a prior is that prior, also where the ghosts of the condition have another phase."""
+    stir(trained(tiny(tmp_path), tmp_path, tmp_path / "run"))
+    export(tmp_path / "run", tmp_path, "recon train tiny", tmp_path)
+    prior = registry.load(str(tmp_path / "tiny.yaml"))
+    network = registry.new_network(recipe(tmp_path, "mri"))
+    registry.start_from(network, str(tmp_path / "tiny.yaml"))
+    x = as_channels(discs() + 0.1)
+    ghosts = as_channels(discs().roll(12, 1) * complex(0, 1))
+    prior.network.engine = None
+    with torch.no_grad():
+        mine, started = prior.network(x, torch.tensor([0.2])), network(x, torch.tensor([0.2]), ghosts)
+    assert torch.allclose(mine, started, atol=1e-5) and float((mine - x).abs().max()) > 1e-3
 
 
 @pytest.mark.parametrize("method", [Annealed(steps=4, start="classical"), REDDiff(steps=4)])
@@ -397,3 +438,11 @@ def test_recipes_that_cannot_be_are_refused(tmp_path: Path) -> None:
             recipe(tmp_path, **changes)
     with pytest.raises(ValidationError, match="least_squares"):
         recipe(tmp_path, "mri", super_resolution=2)
+
+
+def test_the_older_name_of_the_condition_is_understood(card: Path) -> None:
+    text = card.read_text()
+    assert "least_squares: true" in text
+    older = card.with_name("older.yaml")
+    older.write_text(text.replace("least_squares: true", "projections: true"))
+    assert registry.card_of(str(older)).least_squares

@@ -81,7 +81,7 @@ def test_unreadable_specifications(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no file"):
         JobSpec.read(path)
     path.write_text("input: [unclosed")
-    with pytest.raises(InputError, match="not valid YAML"):
+    with pytest.raises(InputError, match=r"not valid YAML: .*line 1"):
         JobSpec.read(path)
     path.write_bytes(b"\x89PNG\xff\xfe")
     with pytest.raises(InputError, match=r"^spec: .*not valid YAML.*docs/specification"):

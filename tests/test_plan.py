@@ -65,6 +65,16 @@ def test_the_plan_knows_the_settings_that_a_job_gets(views: int, steps: int) -> 
     assert left_open.seconds > stated.seconds
 
 
+def test_a_setting_that_does_not_go_with_the_tuned_ones_is_the_jobs_own() -> None:
+    """A first level below the last one that was tuned for eight views: the job's word counts."""
+    source = {**CT["input"], "simulate": {"views": 4}}
+    for acquisition in ("ct-parallel", "ct-fan"):
+        value = {**CT, "input": source, "acquisition": acquisition, "method": {"name": "red-diff", "sigma_first": 0.03}}
+        if acquisition == "ct-fan":
+            value["acquisition"] = {"kind": "ct-fan", "source_origin_mm": 600, "origin_detector_mm": 400}
+        assert planned(value).network_evaluations == 8 * 2 * 30
+
+
 def test_more_of_anything_costs_more() -> None:
     small = planned({**CT, "input": {**CT["input"], "slices": [40, 44]}})
     many = planned({**CT, "input": {**CT["input"], "slices": [0, 112]}})

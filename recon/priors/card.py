@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from operators.errors import InputError
 from recon.priors.recipe import Axis
@@ -62,7 +62,7 @@ class Card(_Part):
     unshuffle: int = Field(2, ge=1, le=4)
     super_resolution: int | None
     """Conditional: needs the same slice with this factor less resolution in plane."""
-    least_squares: bool = False
+    least_squares: bool = Field(False, validation_alias=AliasChoices("least_squares", "projections"))
     """Conditional: needs the least-squares image of the scan."""
     neighbours: int = Field(0, ge=0, le=1)
     """Slices on each side that the network sees beside the one it denoises."""

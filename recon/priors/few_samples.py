@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from operators.fourier import CartesianMRI
 from operators.linear import random_element
@@ -28,16 +29,17 @@ COILS = 8
 """At most; at least half as many."""
 MAP_ERROR = 0.03
 """Relative error, at most, of the sensitivities that a solver is given: they are estimates."""
+CUT, SUPPORT = 0.7, 0.03
+"""Share of the scans whose sensitivities are zero where a neighbourhood is darker than this, as ESPIRiT has them."""
 NOISE = (0.001, 0.03)
 """Standard deviation, log-uniform, where the brightest tissue is 1."""
 
 
 class Scan(NamedTuple):
-    """Sampled points, the coils' sensitivities, and what is believed of these."""
+    """What is measured, and what a solver takes that to be."""
 
-    mask: Tensor
-    maps: Tensor
-    believed: Tensor
+    measured: CartesianMRI
+    believed: CartesianMRI
 
 
 @cache
@@ -50,22 +52,26 @@ def scan(number: int, size: int) -> Scan:
         mask = sampling_mask(size, size, Simulation.model_validate(wanted))
     else:
         mask = _lines(size, factor, generator)[:, None].expand(size, size)
-    mask = mask.mT if augment.uniform(generator) < 0.5 else mask
+    mask = (mask.mT if augment.uniform(generator) < 0.5 else mask).contiguous()
     coils = COILS // 2 + augment.integer(generator, COILS // 2 + 1)
     maps = _coils(coils, size, generator)
     wrong = torch.complex(*(_fields(coils, size, 6, generator) for _ in range(2)))
     believed = maps * (1 + augment.uniform(generator, 0, MAP_ERROR) * wrong)
-    return Scan(mask.contiguous(), maps, _normalized(believed))
+    return Scan(CartesianMRI(mask, maps), CartesianMRI(mask, _normalized(believed)))
 
 
 def scanned(images: Tensor, generator: torch.Generator) -> tuple[Problem, Axis]:
     """A random scan of complex slices ``(slices, size, size)`` on the prior's axis."""
-    mask, maps, believed = scan(augment.integer(generator, SCANS), images.shape[-1])
+    measured, believed = scan(augment.integer(generator, SCANS), images.shape[-1])
     noise = math.exp(augment.uniform(generator, *(math.log(end) for end in NOISE)))
-    operator = CartesianMRI(mask, maps)
-    drawn = random_element(operator.range, len(images), generator)
-    data = operator.forward(images) + noise * mask * drawn
-    return Problem(CartesianMRI(mask, believed), data, noise), Axis(1.0, 0.0)
+    drawn = random_element(measured.range, len(images), generator)
+    data = measured.forward(images) + noise * measured.mask * drawn
+    if augment.uniform(generator) < CUT:
+        inside = functional.avg_pool2d(images.abs()[:, None], 9, stride=1, padding=4) > SUPPORT
+        cut = CartesianMRI(believed.mask[0], believed.maps * inside)
+        cut.whole = believed  # whose norm it has, nearly
+        believed = cut
+    return Problem(believed, data, noise), Axis(1.0, 0.0)
 
 
 def evenly(images: Tensor, factor: int = 8) -> tuple[Problem, Axis]:

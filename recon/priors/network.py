@@ -78,6 +78,9 @@ class Denoiser(nn.Module):
         The stem folds so many pixels each way into channels: fewer positions for the same receptive field.
     neighbours
         Slices on each side that the network sees beside the one it denoises, as noisy as that.
+    phase_of_condition
+        Whether a complex image's phase is that of its condition, which suits the same image at low resolution, or its
+        own, where the condition has ghosts.
     """
 
     def __init__(
@@ -89,8 +92,11 @@ class Denoiser(nn.Module):
         condition_channels: int = 0,
         unshuffle: int = 2,
         neighbours: int = 0,
+        *,
+        phase_of_condition: bool = True,
     ) -> None:
         super().__init__()
+        self.phase_of_condition = phase_of_condition
         self.image_channels, self.condition_channels, self.sigma_data = image_channels, condition_channels, sigma_data
         self.neighbours = neighbours
         self.engine: Callable[[Tensor, Tensor], Tensor] | None = None
@@ -154,7 +160,7 @@ class Denoiser(nn.Module):
         if self.image_channels == 1:
             return c_skip * x + c_out * self._raw(given, sigma)
         with torch.autocast(x.device.type, enabled=False):
-            phase = smooth_phase_factor(x if condition is None else condition)
+            phase = smooth_phase_factor(condition if condition is not None and self.phase_of_condition else x)
         return c_skip * x + c_out * turned(self._raw(turned(given, conjugate(phase)), sigma), phase)
 
     def _raw(self, x: Tensor, sigma: Tensor) -> Tensor:

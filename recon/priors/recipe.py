@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from operators.errors import InputError
 from recon.methods import PRIOR_NAME
@@ -86,7 +86,7 @@ class Recipe(_Strict):
     """Pixels each way that the stem folds into channels."""
     super_resolution: int | None = Field(None, ge=2, le=8)
     """Condition on the same slice with this factor less resolution in plane (complex priors)."""
-    least_squares: bool = False
+    least_squares: bool = Field(False, validation_alias=AliasChoices("least_squares", "projections"))
     """Condition on the least-squares image of a scan of the slice: few projections, or undersampled k-space."""
     neighbours: int = Field(0, ge=0, le=1)
     """Slices on each side that are seen beside the one that is denoised (real priors)."""

@@ -140,6 +140,7 @@ def new_network(shape: Card | Recipe) -> Denoiser:
         condition_channels,
         shape.unshuffle,
         shape.neighbours,
+        phase_of_condition=shape.super_resolution is not None,
     )
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network

@@ -175,6 +175,9 @@ class Crops:
     def __init__(self, sets: list[SliceSet], recipe: Recipe, seed: int, denoise: solved.Denoise | None = None) -> None:
         self.sets, self.recipe, self.seed, self.denoise = sets, recipe, seed, denoise
         self.shares = torch.tensor([s.source.share for s in sets])
+        fills = [min(one.stored[0].shape) >= 2 * recipe.training.crop for one in sets]
+        self._filling = self.shares * torch.tensor(fills)
+        """Shares of the sets whose slices fill the field of a scan at full size."""
         self._scanned: tuple[int, Tensor, float] | None = None
 
     def batch(self, step: int) -> Batch:
@@ -236,9 +239,10 @@ class Crops:
         assert self.denoise is not None
         settings = self.recipe.training
         halved = augment.uniform(generator) < settings.halve
+        shares = self.shares if halved or not bool(self._filling.any()) else self._filling
         drawn = []
         for _ in range(settings.batch):
-            chosen = self.sets[int(torch.multinomial(self.shares, 1, generator=generator))]
+            chosen = self.sets[int(torch.multinomial(shares, 1, generator=generator))]
             planes = chosen.planes(augment.integer(generator, len(chosen)), self.recipe)
             cut = augment.turned_window if augment.uniform(generator) < settings.rotate else augment.window
             # A slice that is small already fills the field of a halved one as it is.

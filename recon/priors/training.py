@@ -165,7 +165,8 @@ class Trainer:
             estimate = self.model(noisy, sigma.flatten(), batch.condition, beside)
         variance = self.recipe.sigma_data**2
         # What is to be taken out of a solver's image is more than the noise.
-        power = sigma.square() + (weight * (start - clean).square()).mean((1, 2, 3), keepdim=True)
+        error = (weight * (start - clean).square()).sum((1, 2, 3), keepdim=True)
+        power = sigma.square() + error / weight.sum((1, 2, 3), keepdim=True).clamp(min=1)
         edm = (power + variance) / (power * variance)
         loss = (edm * weight * (estimate - clean).square()).sum() / weight.sum().clamp(min=1)
         if not bool(loss.isfinite()):

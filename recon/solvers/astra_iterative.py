@@ -44,7 +44,7 @@ def solve(problem: Problem, settings: SIRT | CGLS) -> Solver:
                 for _ in pool.map(lambda a, n=count: astra.algorithm.run(a, n), algorithms):
                     checkpoint()
                 done += count
-            yield Progress(done, settings.iterations, volume, problem)
+            yield Progress(done, settings.iterations, volume.clone(), problem)  # ASTRA goes on writing to it
     return check_finite(volume, settings.name)
 
 
