@@ -202,6 +202,16 @@ def test_saturated_pixels_do_not_count_on_scans_either(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("modality", ["ct", "mri"])
+def test_a_prior_that_is_given_nothing_learns_from_solved_images_too(modality: str, tmp_path: Path) -> None:
+    settings = recipe(tmp_path, modality, least_squares=False, solved=True)
+    trainer = trained(settings, tmp_path, tmp_path / "run")
+    batch = trainer.crops.batch(0)
+    assert batch.condition is None and batch.iterates is not None
+    assert not torch.allclose(batch.iterates, batch.images, atol=1e-2)
+    assert not export(tmp_path / "run", tmp_path, "recon train tiny", tmp_path).conditional
+
+
+@pytest.mark.parametrize("modality", ["ct", "mri"])
 def test_training_on_scans_resumes_bit_by_bit(modality: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The scans are solved with the network as it is, so a checkpoint is written between two of them only."""
     for module in (slices, training):

@@ -88,6 +88,8 @@ class Recipe(_Strict):
     """Condition on the same slice with this factor less resolution in plane (complex priors)."""
     least_squares: bool = Field(False, validation_alias=AliasChoices("least_squares", "projections"))
     """Condition on the least-squares image of a scan of the slice: few projections, or undersampled k-space."""
+    solved: bool = False
+    """Half of the images are what a solver has made of a scan of them; always so for one that is given the scan."""
     neighbours: int = Field(0, ge=0, le=1)
     """Slices on each side that are seen beside the one that is denoised (real priors)."""
     start: str | None = None
@@ -101,10 +103,10 @@ class Recipe(_Strict):
     def _consistent(self) -> Recipe:
         if self.super_resolution is not None and not self.complex:
             raise ValueError("super_resolution: for complex priors only; set complex: true")
-        if self.least_squares and (self.complex != (self.modality == "mri") or self.neighbours):
-            raise ValueError("least_squares: for real CT and complex MRI priors, and none that sees neighbours")
-        if self.least_squares and self.super_resolution is not None:
-            raise ValueError("least_squares: a prior is given one thing beside the noise, not super_resolution too")
+        if self.scanned and (self.complex != (self.modality == "mri") or self.neighbours):
+            raise ValueError("least_squares, solved: for real CT and complex MRI priors, and none that sees neighbours")
+        if self.scanned and self.super_resolution is not None:
+            raise ValueError("least_squares, solved: not with super_resolution: a prior is made for one kind of data")
         if self.neighbours and self.complex:
             raise ValueError("neighbours: only real priors see them; their phases would have to be learnt too")
         if self.super_resolution is not None and self.training.crop % self.super_resolution:
@@ -120,6 +122,11 @@ class Recipe(_Strict):
                 f" and {len(self.channels)} levels need"
             )
         return self
+
+    @property
+    def scanned(self) -> bool:
+        """Whether training images are scanned, and solved with the network as it is."""
+        return self.least_squares or self.solved
 
     @property
     def conditional(self) -> bool:

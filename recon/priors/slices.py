@@ -182,7 +182,7 @@ class Crops:
 
     def batch(self, step: int) -> Batch:
         """What one step trains on, ``(batch, channels, crop, crop)`` float32 each."""
-        if self.recipe.least_squares:
+        if self.recipe.scanned:
             return self._scanned_batch(step)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         channels = 2 if self.recipe.complex else 1
@@ -232,7 +232,8 @@ class Crops:
         planes = torch.stack([augment.dihedral(augment.window(one, crop, generator), generator) for one in scanned])
         channels = 2 if self.recipe.complex else 1
         image, condition, iterate, known = (part.contiguous() for part in planes.split([channels] * 3 + [1], 1))
-        return Batch(image, (known > 0.999).float().expand_as(image), condition, iterates=iterate, sigma=sigma)
+        given = condition if self.recipe.least_squares else None
+        return Batch(image, (known > 0.999).float().expand_as(image), given, iterates=iterate, sigma=sigma)
 
     def _scan(self, generator: torch.Generator) -> tuple[Tensor, float]:
         """Images, conditions, iterates and where they are known, ``(batch, planes, size, size)``; the noise level."""

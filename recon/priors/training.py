@@ -182,7 +182,8 @@ class Trainer:
     def _denoise(self, x: Tensor, sigma: float, condition: Tensor) -> Tensor:
         """Slices ``(slices, rows, cols)`` by the network as it is."""
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            return from_channels(self.model(as_channels(x), torch.tensor([sigma]), as_channels(condition)))
+            given = as_channels(condition) if self.recipe.conditional else None
+            return from_channels(self.model(as_channels(x), torch.tensor([sigma]), given))
 
     def _resume(self) -> None:
         state, recipe = checkpoints.read(self.checkpoint, "out")
