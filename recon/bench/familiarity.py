@@ -21,7 +21,7 @@ from recon.prepare import chosen_prior
 from recon.priors import registry
 from recon.priors.card import Card
 from recon.priors.recipe import Recipe
-from recon.priors.slices import BRIGHT_PERCENTILE, tuning_images
+from recon.priors.slices import AIR_HU, BRIGHT_PERCENTILE, tuning_images
 from recon.samples import SAMPLES
 from recon.solvers import registry as solvers
 from recon.solvers.problem import run
@@ -97,10 +97,14 @@ def _hounsfield(volume: np.ndarray[Any, np.dtype[np.float32]]) -> Tensor:
 
 
 def _volume(path: Path, modality: str) -> Tensor:
+    """On the prior's axis; CT as the magnitudes of an MRI prior, or MRI on the axis of CT, by their brightness."""
     values = nifti.read(path)[0]
-    if modality == "ct":
-        return _hounsfield(values)
-    return torch.from_numpy(values / (np.percentile(values, BRIGHT_PERCENTILE) or 1.0))
+    scanned = "ct" if values.min() < AIR_HU else "mri"
+    if scanned == "ct":
+        density = _hounsfield(values)
+        return density if modality == "ct" else (density + 1) / 2
+    magnitude = torch.from_numpy(values / (np.percentile(values, BRIGHT_PERCENTILE) or 1.0))
+    return magnitude if modality == "mri" else 2 * magnitude - 1
 
 
 def reconstructed(value: dict[str, Any], card: Card, method: Method) -> Tensor:
