@@ -242,7 +242,7 @@ class REDDiff(_Preset):
         "paper": {
             "update": "adam", "steps": 100, "schedule": "ddpm", "learning_rate": 0.1, "weight": 0.25, "decay": "none",
             "weighting": "linear", "data_weight": 1.0, "reduction": "mean", "average": 0.0, "start": "classical",
-            "antithetic": False, "skip": 0.0,
+            "antithetic": False, "skip": 0.0, "turned": False,
         },
     }  # fmt: skip
 
@@ -251,6 +251,8 @@ class REDDiff(_Preset):
     update: Literal["proximal", "adam"] = "proximal"
     antithetic: bool = True
     """Evaluate each noise with both signs: twice the cost, and what noise would leave in the image cancels."""
+    turned: bool = True
+    """Show the prior the image turned or mirrored, each step another way: what it errs in one orientation cancels."""
     learning_rate: float | None = Field(None, gt=0, le=10)
     """Share of the way to the data step (proximal; 1 when not given), or Adam's step on the prior's axis (0.1)."""
     decay: Literal["none", "cosine"] = "none"

@@ -102,8 +102,8 @@ class Report:
         lines = [
             "# Quality on the test volumes",
             "",
-            f"Printed by `recon bench quality --data DATA --out docs/benchmarks --slices {self.slices}`;",
-            f"{self.machine}.",
+            f"Printed by `recon bench quality --data DATA --out docs/benchmarks --slices {self.slices}`, with",
+            f"`--slow --peers` for the slowest methods and other people's; {self.machine}.",
             "Defaults of every method as a user gets them; PSNR in dB with the volume's range, nothing rescaled; by",
             "plane: mean over the planes. `nfe`: network evaluations a slice. Simulated tasks are measured with the",
             "operator that reconstructs (MRI: with smooth random phases as the priors were trained on), so that",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -104,6 +105,10 @@ class Given:
     def denoise(self, x: Tensor, sigma: float, *, index: Tensor | None = None) -> Tensor:
         """``E[x0 | x = x0 + sigma n, condition]`` for the slices of `index`; `x` are all slices of the problem."""
         return self._prior.denoise(x, sigma, self._condition, index=index)
+
+    def changed(self, change: Callable[[Tensor], Tensor]) -> Given:
+        """For images that are changed, as turned: with the condition changed alike."""
+        return Given(self._prior, change(self._condition))
 
 
 class NetworkPrior:

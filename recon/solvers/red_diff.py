@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from recon.methods import REDDiff
+from recon.priors import turned
 from recon.priors.noise import SliceNoise, noise_prediction
 from recon.priors.prior import Prior, denoise_some
 from recon.solvers.data_step import DataStep
@@ -53,7 +54,8 @@ def solve(problem: Problem, settings: REDDiff, prior: Prior, axis: Axis, noise: 
         x0 = mu + settings.sigma_x0 * noise.draw(mu) if settings.sigma_x0 > 0 else mu
         n = noise.draw(mu)
         signs = (1.0, -1.0) if settings.antithetic else (1.0,)
-        gradient = skipping(sigma, partial(_gradient, prior, x0, sigma, n, signs))
+        seen = turned.at_step(prior, step, (mu.shape[1], mu.shape[2])) if settings.turned else prior
+        gradient = skipping(sigma, partial(_gradient, seen, x0, sigma, n, signs))
         # The published code returns the iterate before its last step; so does this with `average` 0.
         if step >= first_kept:
             kept += mu / (settings.steps - first_kept)
