@@ -68,5 +68,7 @@ class _Turned:
 
     def denoise(self, x: Tensor, sigma: float, *, index: Tensor | None = None) -> Tensor:
         """``E[x0 | x = x0 + sigma n]`` for the slices of `index`, all by default."""
-        wanted = torch.arange(len(x)) if index is None else index
-        return turn_back(denoise_some(self._prior, turn(x, self._way), sigma, wanted), self._way)
+        seen = turn(x, self._way)
+        if index is None:
+            return turn_back(self._prior.denoise(seen, sigma), self._way)
+        return turn_back(denoise_some(self._prior, seen, sigma, index), self._way)
