@@ -55,7 +55,16 @@ def test_a_benchmark_is_written_drawn_and_taken_up_again(tmp_path: Path, ct_file
     assert not again.missing(task).methods and again.missing(replace(task, name="another")).methods == task.methods
     more = replace(task, methods=[*task.methods, {"name": "sirt"}])
     assert again.missing(more).methods == [{"name": "sirt"}]
-    with pytest.raises(InputError, match="made with slices 4"):
+    elsewhere = Report(tmp_path, "another machine", 4)
+    for found in quality.compare(elsewhere.missing(more)):
+        elsewhere.add(*found)
+    elsewhere.finish(more)
+    assert [row.machine for row in elsewhere.rows] == ["a machine", "a machine", "another machine"]
+    table = (tmp_path / "quality.md").read_text()
+    assert "; a machine." in table and "`*` in the last column: another machine." in table
+    marked = {line.split(" | ")[0][2:]: line.endswith("* |") for line in table.splitlines() if line.startswith("| ")}
+    assert (marked["fbp"], marked["tv 20"], marked["sirt"]) == (False, False, True)
+    with pytest.raises(InputError, match="made with 4 slices"):
         Report(tmp_path, "a machine", 8)
     assert (tmp_path / "ct-20-views.png").stat().st_size > 5000
     assert "| tv 20 |" in (tmp_path / "quality.md").read_text()

@@ -112,7 +112,9 @@ def test_the_condition_scales_with_the_data_and_each_slice_is_its_own() -> None:
     assert torch.equal(conditions.least_squares(problem.part(1, 3), AXIS), whole[1:])
     empty = problem.operator.forward(AXIS.to_physical(torch.full_like(whole, -1.0)))
     halved = Problem(problem.operator, (problem.data + empty) / 2)
-    assert torch.allclose(conditions.least_squares(halved, AXIS), (whole - 1) / 2, atol=1e-4)
+    error = conditions.least_squares(halved, AXIS) - (whole - 1) / 2
+    # Ten steps of conjugate gradients in single precision, whose rounding differs from machine to machine.
+    assert float(error.norm()) < 2e-3 * float(((whole + 1) / 2).norm())
 
 
 def test_noise_asks_for_a_smoother_condition() -> None:

@@ -72,6 +72,8 @@ class Row:
     network_seconds: float
     """Of `seconds`, those spent in the network."""
     seconds: float
+    machine: str = ""
+    """In a few words; the report fills it in. Seconds of two machines are not to be compared."""
 
 
 def tasks(data: Path, slices: int, *, slow: bool = False, others: bool = False) -> list[Task]:
