@@ -34,6 +34,8 @@ PAPER = [{"name": "red-diff", "preset": "paper"}, *({"name": "dds", "preset": p}
 SLOW = [{"name": "diffusion-mbir", "preset": "paper"}, {"name": "dps"}]
 """Thousands of evaluations a slice: only when asked for."""
 PEERS = [{"name": peers.DIFFPIR}]
+STACK = 32
+"""Slices at least of what is seen as a stack of thick ones."""
 SLOW_PEERS = [{"name": peers.DPS}]
 """The extra ``peers`` has them."""
 OURS = [{"name": n} for n in ("annealed", "red-diff", "dds", "diffusion-mbir")]
@@ -104,11 +106,8 @@ def tasks(data: Path, slices: int, *, slow: bool = False, others: bool = False) 
     for factor in (2, 4):
         # The T2 volume has square pixels and even sides, the T1 volume thin slices.
         for direction, volume, contrast, first in (("plane", T2, "T2", 12), ("slices", T1, "T1", 88)):
-            known = {
-                "path": str(data / volume),
-                "slices": [first, first + -(-max(slices, 2 * factor) // factor) * factor],
-                "simulate": {},
-            }
+            count = slices if direction == "plane" else -(-max(slices, STACK) // factor) * factor
+            known = {"path": str(data / volume), "slices": [first, first + count], "simulate": {}}
             acquisition = {"kind": "mri-resolution", "factor": factor, "direction": direction}
             methods = [{"name": n} for n in ("interpolation", "tv", "red-diff", "boundary")]
             methods.append({"name": "boundary", "calibration": "random"})

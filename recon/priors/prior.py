@@ -15,6 +15,7 @@ from operators.errors import InputError
 from operators.interrupt import checkpoint
 from recon.priors import diagnose
 from recon.priors.card import Card
+from recon.priors.mirrored import continued, cut_back
 from recon.priors.network import Denoiser, as_channels, from_channels
 
 BATCH = 8
@@ -223,7 +224,11 @@ class NetworkPrior:
             condition, beside = (None if v is None else v[index] for v in (condition, beside))
         self.evaluations += len(given)
         started = time.perf_counter()
-        clean = apply(self.network, given, sigma, condition, beside) + rest
+        if self.card.super_resolution is not None:
+            told = None if condition is None else continued(condition)
+            clean = cut_back(apply(self.network, continued(given), sigma, told)) + rest
+        else:
+            clean = apply(self.network, given, sigma, condition, beside) + rest
         self.seconds += time.perf_counter() - started
         return clean
 
