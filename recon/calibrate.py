@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -34,6 +34,8 @@ from recon.solvers import registry as solvers
 from recon.solvers.problem import run
 
 Direction = Literal["plane", "slices"]
+AMPLITUDES = (0.75, 0.5, 0.25, 0.0)
+"""Of the starting noise, beside 1."""
 FEATURE_SIGMA = 0.05
 """Noise level that the encoder is told when it only describes an image."""
 
@@ -124,7 +126,14 @@ def _whole(chosen: SliceSet, index: int, recipe: Recipe, factor: int) -> NDArray
     return np.ascontiguousarray(image[:rows, :cols])
 
 
-def errors_of(task: Task, metric: Metric) -> Callable[[int], list[float]]:
+class Judge(Protocol):
+    """Reconstructs the reference slices from a seed's noise."""
+
+    def __call__(self, seed: int, amplitude: float | None = None) -> list[float]:
+        """Error of every slice; only `Boundary` has an amplitude."""
+
+
+def errors_of(task: Task, metric: Metric) -> Judge:
     """A function from a seed to the error of every reference slice."""
     model = models.build(task.measurement)
     axis = model.prior_axis(task.prior.card)
@@ -135,12 +144,15 @@ def errors_of(task: Task, metric: Metric) -> Callable[[int], list[float]]:
     if isinstance(method, Calibrated):
         method = method.model_copy(update={"calibration": "random"})
 
+    def settings(amplitude: float | None) -> Method:
+        return method if amplitude is None else method.model_copy(update={"amplitude": amplitude})
+
     def planes(volume: Tensor) -> NDArray[np.float32]:
         """What is judged one by one: the planes that were refined, else slices."""
         return (in_planes(volume, acquisition) if isinstance(acquisition, MRIResolution) else volume).numpy()
 
-    def errors(seed: int) -> list[float]:
-        solver = solvers.start(model.problem, method, prior=task.prior, axis=axis, seed=seed)
+    def errors(seed: int, amplitude: float | None = None) -> list[float]:
+        solver = solvers.start(model.problem, settings(amplitude), prior=task.prior, axis=axis, seed=seed)
         return slice_errors(
             planes(torch.from_numpy(model.display(model.arranged(run(solver))))),
             planes(torch.from_numpy(truth)),
@@ -212,12 +224,17 @@ def feature_distance(prior: NetworkPrior, a: Tensor, b: Tensor, scale: float) ->
 
 
 def calibrate(task: Task, seeds: Sequence[int], metric: Metric, command: str) -> Calibration:
-    """Search the seeds and say what was found, and whether it can help."""
-    seed, errors = calibration.search(errors_of(task, metric), seeds)
+    """Search the seeds and, for an ODE's starting noise, its amplitude; say what was found, and whether it can help."""
+    errors_at = errors_of(task, metric)
+    seed, errors = calibration.search(errors_at, seeds)
+    tried = {1.0: float(errors.mean(axis=1).min())}
+    if isinstance(task.method, Boundary) and task.method.amplitude is None:
+        tried |= {amplitude: float(np.mean(errors_at(seed, amplitude))) for amplitude in AMPLITUDES}
     acquisition: AnyAcquisition = task.measurement.acquisition
     stated = {"acquisition": acquisition.model_dump(mode="json", exclude_none=True)}
     return Calibration(
         seed=seed,
+        amplitude=min(tried, key=lambda amplitude: tried[amplitude]),
         method=task.method.model_dump(mode="json"),
         prior=task.prior.card.name,
         prior_sha256=task.prior.card.sha256,
@@ -226,6 +243,7 @@ def calibrate(task: Task, seeds: Sequence[int], metric: Metric, command: str) ->
         slices=errors.shape[1],
         metric=metric,
         errors={int(s): round(float(e), 6) for s, e in zip(seeds, errors.mean(axis=1), strict=True)},
+        amplitudes={k: round(v, 6) for k, v in tried.items()} if len(tried) > 1 else {},
         analysis=calibration.analyse(errors),
         command=command,
     )

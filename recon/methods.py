@@ -334,6 +334,9 @@ class Boundary(_Frozen, _Levels):
     start: Literal["interpolation", "noise"] = "interpolation"
     """What the starting noise is added to: the interpolated image, which saves the steps that would find it again, or
     nothing, as published."""
+    amplitude: float | None = Field(None, ge=0, le=1)
+    """Of the starting noise: 1 as published, for an image that might have been; 0, the centre of the noise, for the one
+    to be expected. The calibration's when not given."""
     order: Literal[1, 2] = 2
     """Of the ODE solver: DDIM, or second-order multistep."""
     consistency: bool = True

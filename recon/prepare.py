@@ -234,10 +234,10 @@ def _default_prior(method: Diffusion, modality: str, refined: MRIResolution | No
 def _starting_noise(
     method: Method, prior: NetworkPrior | None, model: models.Model, seed: int
 ) -> dict[str, Any] | None:
-    """The frozen noise a method used: its seed, and the calibration that chose it; None if it froze none."""
+    """The frozen noise a method used: seed, amplitude, and the calibration that chose them; None if it froze none."""
     if prior is None or not isinstance(method, calibration.Calibrated):
         return None
     if method.calibration is None and not isinstance(method, Boundary):
         return None
-    used = calibration.seed_of(method, prior.card, direction_of(model.problem.operator), seed)
-    return {"seed": used, "calibration": method.calibration or "shipped"}
+    used = calibration.noise_of(method, prior.card, direction_of(model.problem.operator), seed)
+    return {**used._asdict(), "calibration": method.calibration or "shipped"}

@@ -12,7 +12,7 @@ from operators.differences import gradient_z, gradient_z_adjoint
 from operators.errors import InputError
 from operators.geometry import ParallelBeam
 from operators.tomography import Tomography
-from recon.calibration import Analysis, Calibration, seed_of
+from recon.calibration import Analysis, Calibration, noise_of
 from recon.methods import ADMM_PENALTY, ADMM_THRESHOLD, DDS, DiffusionMBIR, REDDiff
 from recon.priors import registry as priors
 from recon.priors.noise import SliceNoise
@@ -185,14 +185,14 @@ def test_a_calibration_gives_its_seed_to_its_method_only(tmp_path: Path) -> None
         seed=77, method=settings.model_dump(mode="json"), prior=card.name, prior_sha256=card.sha256, task={},
         reference=[], slices=2, metric="nrmse", errors={77: 0.1, 78: 0.2}, analysis=analysis, command="recon calibrate",
     ).write(path)  # fmt: skip
-    assert seed_of(settings.model_copy(update={"calibration": str(path)}), card, None, 5) == 77
-    assert seed_of(settings, card, None, 5) == 5
+    assert noise_of(settings.model_copy(update={"calibration": str(path)}), card, None, 5) == (77, 1.0)
+    assert noise_of(settings, card, None, 5) == (5, 1.0)
     for other, direction, says in (
         (DDS(steps=4, calibration=str(path)), None, "made for red-diff"),
         (REDDiff(steps=5, calibration=str(path)), None, "made with another steps"),
         (REDDiff(steps=4, calibration=str(path)), "plane", "made for direction None"),
     ):
         with pytest.raises(InputError, match=says):
-            seed_of(other, card, direction, 5)
+            noise_of(other, card, direction, 5)
     with pytest.raises(InputError, match="no card"):
         registry.start(scan(), settings.model_copy(update={"calibration": str(path)}), prior=_Blur(0, 1), axis=AXIS)

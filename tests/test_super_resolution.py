@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from operators.errors import GeometryError, InputError
 from operators.resolution import Truncation
 from recon import calibration
-from recon.calibration import Calibration, analyse, expected_maximum, search, seed_of
+from recon.calibration import Calibration, analyse, expected_maximum, noise_of, search
 from recon.cli.main import app
 from recon.formats import nifti
 from recon.methods import Boundary
@@ -137,6 +137,16 @@ def test_the_ode_carries_the_noise_to_the_image() -> None:
     assert errors[2] < 0.01 < errors[1] < 0.1
 
 
+def test_without_noise_the_ode_ends_at_the_expected_image() -> None:
+    """With a Gaussian prior what remains of the noise is in proportion to its amplitude."""
+    ended = []
+    for amplitude in (0.0, 0.5, 1.0):
+        found, condition, _ = refined(amplitude=amplitude, sigma_last=0.01, steps=8, consistency=False)
+        ended.append(found - condition)
+    assert float(ended[0].abs().max()) < 1e-5
+    assert torch.allclose(2 * ended[1], ended[2], atol=1e-5) and float(ended[2].abs().mean()) > 0.01
+
+
 def test_the_data_are_met_whatever_the_network_says() -> None:
     operator = Truncation(32, 24, 2)
     for consistency, least, most in ((True, 0.0, 1e-3), (False, 0.02, 1.0)):
@@ -214,6 +224,8 @@ def test_a_calibration_is_made_kept_and_checked(tmp_path: Path, prior: Path) -> 
     assert done.exit_code == 0, done.output
     found = Calibration.read(out)
     assert found.errors[found.seed] == min(found.errors.values()) and len(found.errors) == 3
+    assert found.amplitudes[found.amplitude] == min(found.amplitudes.values())
+    assert found.amplitudes[1.0] == found.errors[found.seed] and set(found.amplitudes) == {1.0, 0.75, 0.5, 0.25, 0.0}
 
     def solve(**more: Any) -> np.ndarray:
         settings = {**method, "prior": str(prior), **more}
@@ -222,7 +234,8 @@ def test_a_calibration_is_made_kept_and_checked(tmp_path: Path, prior: Path) -> 
         return reconstructed(spec, tmp_path / f"out-{len(list(tmp_path.iterdir()))}")[0]
 
     frozen = solve(calibration=str(out))
-    assert np.array_equal(frozen, solve(calibration="random"))  # the job's seed is the calibrated one
+    random = solve(calibration="random", amplitude=found.amplitude)
+    assert np.array_equal(frozen, random)  # the job's seed is the calibrated one
     with pytest.raises(InputError, match="made with another steps"):
         solve(calibration=str(out), steps=4)
     with pytest.raises(InputError, match=r"no calibration was shipped for prior 'tiny'"):
@@ -255,7 +268,7 @@ def test_shipped_priors_refine_slices_never_trained_on(tmp_path: Path, factor: i
     assert quality["boundary"] > quality["interpolation"] + 1.0
     assert report["prior"]["super_resolution"] == factor and report["network_evaluations"] == 2 * 5
     frozen = Calibration.read(calibration.shipped(f"brain-mri-x{factor}", "slices"))
-    assert report["starting_noise"] == {"seed": frozen.seed, "calibration": "shipped"}
+    assert report["starting_noise"] == {"seed": frozen.seed, "amplitude": frozen.amplitude, "calibration": "shipped"}
 
 
 @pytest.mark.parametrize("path", sorted(calibration.FOLDER.glob("*.yaml")), ids=lambda p: p.stem)
@@ -264,4 +277,7 @@ def test_shipped_calibrations_fit_the_shipped_priors(path: Path) -> None:
 
     name, direction = path.stem.rsplit("-", 1)
     card = registry.card_of(name)
-    assert seed_of(Boundary(), card, direction, 12345) == Calibration.read(path).seed
+    found = Calibration.read(path)
+    assert noise_of(Boundary(), card, direction, 12345) == (found.seed, found.amplitude)
+    assert noise_of(Boundary(amplitude=0.3), card, direction, 12345) == (found.seed, 0.3)
+    assert noise_of(Boundary(calibration="random"), card, direction, 12345) == (12345, 1.0)

@@ -79,8 +79,8 @@ def gain(name: str, data: Path, slices: int, random: int, direction: calibrate.D
     """The calibrated noise against `random` others on held-out slices; the interval resamples the slices."""
     task = calibrate.task_of_prior(name, data, slices, Boundary(), direction, held_out=True)
     errors_of = calibrate.errors_of(task, "nrmse")
-    seed = Calibration.read(shipped(name, direction)).seed
-    calibrated = np.array(errors_of(seed))
+    found = Calibration.read(shipped(name, direction))
+    calibrated = np.array(errors_of(found.seed, found.amplitude))
     # Numbers far from the candidates' 0, 1, 2, ...
     others = np.array([errors_of(1_000_000 + index) for index in range(random)])
     low, high = interval(others.mean(axis=0) - calibrated)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -171,9 +171,20 @@ def compare(task: Task) -> Iterator[tuple[Row, Volume, Measurement]]:
         yield row, shown, measurement
 
 
-def _quality(shown: Volume, truth: Volume | None) -> dict[str, float | None]:
+class _Quality(TypedDict):
+    psnr: float | None
+    ssim: float | None
+    nrmse: float | None
+    psnr_axial: float | None
+    psnr_coronal: float | None
+    psnr_sagittal: float | None
+
+
+def _quality(shown: Volume, truth: Volume | None) -> _Quality:
     if truth is None:
-        return dict.fromkeys(("psnr", "ssim", "nrmse", "psnr_axial", "psnr_coronal", "psnr_sagittal"))
+        return {
+            "psnr": None, "ssim": None, "nrmse": None, "psnr_axial": None, "psnr_coronal": None, "psnr_sagittal": None,
+        }  # fmt: skip
     axial, coronal, sagittal = by_plane(shown, truth)
     return {
         "psnr": round(metrics.psnr(shown, truth), 3),

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from operators.errors import InputError
-from recon.bench.quality import Row, Task, Volume
+from recon.bench.quality import STACK, Row, Task, Volume
 from recon.bench.solving import label
 from recon.measurement import Measurement
 from recon.quality import montage
@@ -115,7 +115,7 @@ class Report:
             "plane: mean over the planes. `nfe`: network evaluations a slice. Simulated tasks are measured with the",
             "operator that reconstructs (MRI: with smooth random phases as the priors were trained on), so that",
             "measured data will give less; those have no truth, but samples no method was given (`unseen`: relative",
-            "misfit there, noise included).",
+            f"misfit there, noise included). Stacks of thick slices are of {max(self.slices, STACK)} thin ones.",
         ]
         lines += self._summary()
         for task in dict.fromkeys(row.task for row in self.rows):

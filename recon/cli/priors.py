@@ -145,6 +145,7 @@ def calibrate(
     a = found.analysis
     console.print(
         f"seed {found.seed}: {metric} {min(errors):.5f}, mean of {candidates} {sum(errors) / candidates:.5f}\n"
+        f"amplitude {found.amplitude:g} of it: {found.amplitudes.get(found.amplitude, min(errors)):.5f}\n"
         f"the noise's share of the variance: {a.share:.3f} (below 0.1 a search hardly pays); expected gain on new"
         f" slices: {a.expected_gain:.5f}\nwritten: {out}",
         highlight=False,

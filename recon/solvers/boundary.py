@@ -20,8 +20,8 @@ def solve(problem: Problem, settings: Boundary, prior: Prior, axis: Axis, seed: 
     """Integrate the probability-flow ODE from x_T down to the image, in few steps.
 
     The ODE maps a starting noise to an image; some starting noises give better images than others whatever the
-    low-resolution input, so that one can be chosen once (`recon calibrate`) and used ever after. All slices
-    start from the same noise. With `consistency` every estimate is made to fit the data.
+    low-resolution input, so that one can be chosen once (`recon calibrate`) and used ever after, and how much of it.
+    All slices start from the same noise. With `consistency` every estimate is made to fit the data.
 
     Parameters
     ----------
@@ -45,9 +45,9 @@ def solve(problem: Problem, settings: Boundary, prior: Prior, axis: Axis, seed: 
         raise InputError("boundary needs a low-resolution acquisition and a conditional prior", field="method.name")
     condition = axis.to_prior(problem.operator.upsample(problem.data))
     fit = DataStep(problem, axis, settings.data_sigma, settings.cg_iterations) if settings.consistency else None
-    chosen = calibration.seed_of(settings, prior.card, direction_of(problem.operator), seed)
+    chosen = calibration.noise_of(settings, prior.card, direction_of(problem.operator), seed)
     sigmas = settings.sigmas()
-    x = sigmas[0] * SliceNoise(chosen, problem.slices, shared=True).draw(condition)
+    x = sigmas[0] * chosen.amplitude * SliceNoise(chosen.seed, problem.slices, shared=True).draw(condition)
     if settings.start == "interpolation":
         x = x + condition
     last: Tensor | None = None

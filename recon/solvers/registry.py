@@ -113,5 +113,5 @@ def _noise(problem: Problem, settings: Diffusion, prior: Prior, seed: int) -> Sl
                 field="method.calibration",
                 remedy="set calibration: random",
             )
-        seed = calibration.seed_of(settings, prior.card, direction_of(problem.operator), seed)
+        seed = calibration.noise_of(settings, prior.card, direction_of(problem.operator), seed).seed
     return SliceNoise(seed, problem.slices, shared=True)
