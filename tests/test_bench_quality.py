@@ -49,7 +49,7 @@ def test_a_benchmark_is_written_drawn_and_taken_up_again(tmp_path: Path, ct_file
         report.add(*found)
     report.finish(task)
     fbp, tv = json.loads((tmp_path / "quality.json").read_text())["rows"]
-    assert fbp["method"] == "fbp" and tv["method"] == "tv 20"
+    assert fbp["method"] == "fbp" and tv["method"] == "tv iterations=20"
     assert 15 < fbp["psnr"] < tv["psnr"] and tv["nfe"] == 0 and 0 < tv["data_misfit"] < fbp["data_misfit"]
     again = Report(tmp_path, "a machine", 4)
     assert not again.missing(task).methods and again.missing(replace(task, name="another")).methods == task.methods
@@ -63,11 +63,11 @@ def test_a_benchmark_is_written_drawn_and_taken_up_again(tmp_path: Path, ct_file
     table = (tmp_path / "quality.md").read_text()
     assert "; a machine." in table and "`*` in the last column: another machine." in table
     marked = {line.split(" | ")[0][2:]: line.endswith("* |") for line in table.splitlines() if line.startswith("| ")}
-    assert (marked["fbp"], marked["tv 20"], marked["sirt"]) == (False, False, True)
+    assert (marked["fbp"], marked["tv iterations=20"], marked["sirt"]) == (False, False, True)
     with pytest.raises(InputError, match="made with 4 slices"):
         Report(tmp_path, "a machine", 8)
     assert (tmp_path / "ct-20-views.png").stat().st_size > 5000
-    assert "| tv 20 |" in (tmp_path / "quality.md").read_text()
+    assert "| tv iterations=20 |" in (tmp_path / "quality.md").read_text()
 
 
 def test_stopping_at_the_noise_returns_the_first_iterate_that_meets_it() -> None:

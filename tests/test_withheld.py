@@ -74,4 +74,4 @@ def test_a_measured_task_has_a_row_and_a_picture(tmp_path, monkeypatch) -> None:
     assert first.psnr is None and first.withheld_misfit is not None and second.withheld_misfit is not None
     assert 0 < second.withheld_misfit < first.withheld_misfit < 1
     assert (tmp_path / "out" / "measured-disc.png").stat().st_size > 3000
-    assert "| tv 5 |  |  |" in (tmp_path / "out" / "quality.md").read_text()
+    assert "| tv iterations=5 |  |  |" in (tmp_path / "out" / "quality.md").read_text()

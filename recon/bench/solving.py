@@ -76,8 +76,8 @@ def solved(given: dict[str, Any], model: models.Model, kind: str) -> Solved:
 
 
 def label(given: dict[str, Any]) -> str:
-    """A method as the tables call it."""
-    return " ".join(str(v) for v in given.values())
+    """A method as the tables call it: names by themselves, numbers with what they are."""
+    return " ".join(v if isinstance(v, str) else f"{k}={v}" for k, v in given.items())
 
 
 def _method(given: dict[str, Any]) -> Method:
