@@ -34,13 +34,13 @@ PAPER = [{"name": "red-diff", "preset": "paper"}, *({"name": "dds", "preset": p}
 SLOW = [{"name": "diffusion-mbir", "preset": "paper"}, {"name": "dps"}]
 """Thousands of evaluations a slice: only when asked for."""
 PEERS = [{"name": peers.DIFFPIR}]
-PLANE_BY_PLANE = {"name": "dds", "z_weight": 0}
+SLOW_PEERS = [{"name": peers.DPS}]
+"""The extra ``peers`` has them."""
+PLANE_BY_PLANE: dict[str, Any] = {"name": "dds", "z_weight": 0}
 """DiffusionMBIR's solver without its regularisation across slices, which is judged by what it adds to this."""
 PLANAR = ("CT, 60 views", "CT, 23 views", "CT, 8 views")
 STACK = 32
 """Slices at least of what is seen as a stack of thick ones."""
-SLOW_PEERS = [{"name": peers.DPS}]
-"""The extra ``peers`` has them."""
 OURS = [{"name": n} for n in ("annealed", "red-diff", "dds", "diffusion-mbir")]
 
 
@@ -91,9 +91,8 @@ def tasks(data: Path, slices: int, *, slow: bool = False, others: bool = False) 
     found = []
     for name, acquisition, settings in _ct_cases():
         known = {"path": str(data / CT), "slices": [30, 30 + slices], "simulate": settings}
-        extra = PAPER + more if name == "CT, 60 views" else []
-        if name in PLANAR:
-            extra = [PLANE_BY_PLANE, *extra]
+        extra: list[dict[str, Any]] = [PLANE_BY_PLANE] if name in PLANAR else []
+        extra += PAPER + more if name == "CT, 60 views" else []
         if others and acquisition["kind"] == "ct-parallel":
             extra = [{"name": QGGMRF}, *extra]
         found.append(Task(name, {"input": known, "acquisition": acquisition}, ct_methods + extra))
