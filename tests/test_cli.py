@@ -186,6 +186,10 @@ def test_bench_solvers_judges_against_the_volume(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     few, many = json.loads((tmp_path / "s.json").read_text())["rows"]
     assert many["psnr"] > few["psnr"] + 3
+    done = recon("bench", "solvers", *args, "--degrees", "60", "--json", "s.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    limited = json.loads((tmp_path / "s.json").read_text())["rows"]
+    assert limited[1]["psnr"] < many["psnr"] - 3  # as many views of a third of the angles
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import yaml
 from operators.errors import InputError
 from recon.priors import augment, registry
 from recon.priors.export import export
+from recon.priors.mirrored import continued, cut_back
 from recon.priors.optimizer import Optimizer
 from recon.priors.recipe import Recipe
 from recon.priors.slices import Crops, SliceSet, tuning_images
@@ -131,8 +132,10 @@ def test_a_trained_prior_is_exported_and_loaded(tmp_path: Path, changes: dict[st
     expected = trainer.model.eval()
     expected.load_state_dict(trainer.average)
     channels = [torch.view_as_real(v).movedim(-1, 1) for v in (x, condition) if v is not None]
+    seen = [continued(v) if changes else v for v in channels]
     with torch.inference_mode():
-        reference = expected(channels[0], torch.tensor([0.2]), *channels[1:])
+        reference = expected(seen[0], torch.tensor([0.2]), *seen[1:])
+    reference = cut_back(reference) if changes else reference
     found = torch.view_as_real(prior.denoise(x, 0.2, condition)).movedim(-1, 1)
     c_skip = 0.3**2 / (0.3**2 + 0.2**2)
     share = (reference - c_skip * channels[0]).abs()

@@ -15,6 +15,7 @@ from torch import Tensor
 from operators.errors import BackendUnavailable, InputError
 from operators.geometry import FanBeam
 from operators.tomography import Tomography
+from recon import defaults
 from recon.solvers.problem import Problem
 
 QGGMRF = "qggmrf"
@@ -22,6 +23,8 @@ MANY_VIEWS = 40
 MANY: dict[str, float] = {"snr_db": 60.0, "T": 0.1, "sharpness": -2.0, "max_iterations": 100}
 FEW: dict[str, float] = {"snr_db": 45.0, "T": 0.1, "max_iterations": 400}
 """Best of 18 and 15 combinations on the tuning slices, at 60, and at 23 and 8 views (docs/tuning.md)."""
+LIMITED: dict[str, float] = {"snr_db": 38.0, "T": 0.05, "max_iterations": 1000}
+"""Best of nine at 90 of 180 degrees."""
 FIELD = 1e6
 """Radius in mm of what is reconstructed: everything."""
 
@@ -42,6 +45,8 @@ def qggmrf(problem: Problem, given: dict[str, Any]) -> Callable[[], Tensor]:
         raise InputError("qggmrf is compared in centred parallel beams only", field="methods")
     geometry = operator.geometry
     tuned = dict(MANY if len(geometry.angles_rad) >= MANY_VIEWS else FEW)
+    if defaults.pattern(problem) == "limited":
+        tuned = dict(LIMITED)
     if problem.noise_std > 0:
         signal = float(problem.data.square().mean()) / problem.noise_std**2
         tuned["snr_db"] = min(tuned["snr_db"], 10 * math.log10(signal))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from recon import model as models
 from recon.bench.solving import solved
 from recon.formats import nifti
 from recon.geometry import shifted_affine
-from recon.job import CTParallel, Simulation
+from recon.job import AngleRange, CTParallel, Simulation
 from recon.measurement import Measurement
 from recon.priors.recipe import Recipe
 from recon.priors.slices import SliceSet
@@ -38,18 +39,20 @@ class Row:
 
 
 def ct_measurement(
-    volume: Path, slices: tuple[int, int], views: int, photons: float | None, every: int = 1
+    volume: Path, slices: tuple[int, int], views: int, photons: float | None, every: int = 1, degrees: float = 180.0
 ) -> Measurement:
     """A parallel-beam measurement of slices ``[first, last)`` of a known volume.
 
     `volume` is NIfTI in HU, or the ``.npz`` of slices that the ``ct`` recipe validates on, for tuning. Of these
-    only `every` so-manyth is taken: neighbours show the same anatomy, but some methods want them.
+    only `every` so-manyth is taken: neighbours show the same anatomy, but some methods want them. The views are spread
+    evenly over `degrees`, the last not included.
     """
     values, affine = _tuning_slices(volume, every) if volume.suffix == ".npz" else nifti.read(volume)
     chosen = values[slices[0] : slices[1]]
     if not len(chosen):
         raise InputError(f"{volume.name} has no slices {slices[0]}:{slices[1]}", field="slices")
-    return simulate(chosen, shifted_affine(affine, slices[0]), CTParallel(), Simulation(views=views, photons=photons))
+    acquisition = CTParallel(angles_rad=AngleRange(stop_rad=math.radians(degrees), count=views))
+    return simulate(chosen, shifted_affine(affine, slices[0]), acquisition, Simulation(photons=photons))
 
 
 def _tuning_slices(path: Path, every: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:

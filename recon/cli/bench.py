@@ -52,6 +52,7 @@ def solvers(
     volume: Annotated[Path, typer.Argument(help="CT volume, NIfTI in HU.")],
     slices: Annotated[str, typer.Option(help="FIRST:LAST")],
     views: Annotated[str, typer.Option(help="Numbers of views, comma-separated.")] = "60",
+    degrees: Annotated[float, typer.Option(min=1, max=360, help="Over which the views are spread.")] = 180.0,
     photons: Annotated[float | None, typer.Option(help="Photons a ray; noiseless when not given.")] = None,
     every: Annotated[int, typer.Option(min=1, help="Of the tuning slices (.npz), take one in so many.")] = 16,
     methods: Annotated[
@@ -65,7 +66,7 @@ def solvers(
     wanted = _methods(methods)
     rows = []
     for count in _numbers(views, "views"):
-        measurement = ct_measurement(volume, slice_range(slices), count, photons, every)
+        measurement = ct_measurement(volume, slice_range(slices), count, photons, every, degrees)
         for row in compare(measurement, count, wanted):
             rows.append(row)
             console.print(f"{row.views} views  {row.method}: {row.psnr:.2f} dB, {row.seconds:.1f} s", highlight=False)
@@ -78,7 +79,7 @@ def solvers(
     table(
         ["views", "method", "PSNR, dB", "misfit", "seconds", "in the network"],
         shown,
-        f"{volume.name} {slices}, {noise}; {machine()}",
+        f"{volume.name} {slices}, {degrees:g} degrees, {noise}; {machine()}",
     )
     _write(json_file, [asdict(r) for r in rows])
 
