@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -171,24 +171,14 @@ def compare(task: Task) -> Iterator[tuple[Row, Volume, Measurement]]:
             nfe=round(found.nfe, 2),
             network_seconds=round(found.network_seconds, 2),
             seconds=round(found.seconds, 2),
+            machine="",
         )
         yield row, shown, measurement
 
 
-class _Quality(TypedDict):
-    psnr: float | None
-    ssim: float | None
-    nrmse: float | None
-    psnr_axial: float | None
-    psnr_coronal: float | None
-    psnr_sagittal: float | None
-
-
-def _quality(shown: Volume, truth: Volume | None) -> _Quality:
+def _quality(shown: Volume, truth: Volume | None) -> dict[str, float | None]:
     if truth is None:
-        return {
-            "psnr": None, "ssim": None, "nrmse": None, "psnr_axial": None, "psnr_coronal": None, "psnr_sagittal": None,
-        }  # fmt: skip
+        return dict.fromkeys(("psnr", "ssim", "nrmse", "psnr_axial", "psnr_coronal", "psnr_sagittal"))
     axial, coronal, sagittal = by_plane(shown, truth)
     return {
         "psnr": round(metrics.psnr(shown, truth), 3),
