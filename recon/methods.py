@@ -271,9 +271,12 @@ class REDDiff(_Preset):
     skip: float = Field(0.6, ge=0, le=10)
     """Relative change between two evaluations below which the next one is extrapolated instead; 0 evaluates always."""
 
+    polish: int = Field(0, ge=0, le=100)
+    """Steps of plug-and-play ADMM at one level after the last: towards the expected image, not the likeliest one."""
+
     UNUSED: ClassVar[dict[str, set[str]]] = {
         "proximal": {"decay", "weighting", "data_weight", "reduction"},
-        "adam": {"z_weight", "cg_iterations", "data_sigma", "noise_share"},
+        "adam": {"z_weight", "cg_iterations", "data_sigma", "noise_share", "polish"},
     }
 
     @model_validator(mode="after")

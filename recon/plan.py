@@ -261,7 +261,7 @@ def evaluations_a_slice(method: Method) -> int:
     steps: int = getattr(method, "steps", 0)
     twice = isinstance(method, REDDiff) and method.antithetic
     twice = twice or (isinstance(method, DiffusionMBIR) and method.preset == "paper")
-    return steps * (2 if twice else 1)
+    return steps * (2 if twice else 1) + getattr(method, "polish", 0)
 
 
 def products_a_slice(method: Method, kind: str) -> int:
@@ -277,7 +277,7 @@ def products_a_slice(method: Method, kind: str) -> int:
         iterations = getattr(method, "cg_iterations", None) or (3 if kind.startswith("ct") else 8)
         # The last of preconditioned iterations, and the misfit of steps that nobody looks at, take none.
         a_step = 2 * iterations + (1 if kind.startswith("ct") else 2)
-        return int(getattr(method, "steps", 0) * a_step + 120)
+        return int((getattr(method, "steps", 0) + getattr(method, "polish", 0)) * a_step + 120)
     return 2
 
 

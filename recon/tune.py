@@ -50,6 +50,7 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
         "steps": [30, 60, 90],
         "cg_iterations": [2, 3, 8],
         "weight": [0.85, 1.0, 1.15, 1.3, 1.5, 1.75, 2.0, 2.5, 3.0],
+        "polish": [0, 8],
     },
     "dds": _SPLITTING | {"eta": [0.3, 0.5, 0.8, 0.95, 1.0]},
     "diffusion-mbir": _SPLITTING | {"z_weight": [0.1, 0.3, 1.0, 2.0, 4.0], "eta": [0.3, 0.5, 0.8, 0.95, 1.0]},

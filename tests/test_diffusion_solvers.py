@@ -72,6 +72,22 @@ def test_red_diff_with_a_gaussian_prior_finds_the_posterior_mean() -> None:
     assert nrmse_complex(fourier(found), expected) < 0.06
 
 
+def test_polishing_ends_at_the_posterior_mean_of_a_noisy_image() -> None:
+    """Whatever the level it works at; the descent alone ends elsewhere. Slices do not depend on each other."""
+    y = 0.5 + 0.3 * torch.randn(3, 24, 24, generator=torch.Generator().manual_seed(1))
+    prior, assumed = GaussianPrior(0.5, 0.04), 0.2 * red_diff.POLISH_SHARE
+    expected = 0.5 + 0.04 / (0.04 + assumed**2) * (y - 0.5)
+
+    def found(polish: int, first: int = 0, last: int = 3) -> Tensor:
+        problem = Problem(Identity(24, 24), y, noise_std=0.2).part(first, last)
+        settings = REDDiff(steps=5, polish=polish)
+        return run(registry.start(problem, settings, prior=prior, axis=Axis(1.0, 0.0), seed=2))
+
+    polished = found(100)
+    assert float((polished - expected).abs().max()) < 4e-3 < 2e-2 < float((found(0) - expected).abs().max())
+    assert torch.equal(found(100, 1, 2), polished[1:2])
+
+
 def test_diffusion_mbir_with_a_gaussian_prior_samples_the_posterior() -> None:
     operator, mask, truth = half_measured()
     prior = GaussianPrior(0.5, 0.09, is_complex=True)

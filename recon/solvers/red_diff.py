@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import partial
 
 import torch
@@ -20,6 +21,10 @@ from recon.solvers.warm_start import START_STEPS, warm_start
 BETAS = (0.9, 0.99)
 """Of Adam, as published: 0.99 and not the usual 0.999."""
 EPSILON = 1e-8
+POLISH_SHARE, POLISH_TIMES = 0.8, 3.2
+"""Share of the noise that polishing's data steps assume, and its noise level, in units of that."""
+POLISH_DAMPING = 0.5
+"""Of ADMM's multiplier, since no denoiser is quite the proximal map of anything."""
 
 
 def solve(problem: Problem, settings: REDDiff, prior: Prior, axis: Axis, noise: SliceNoise) -> Solver:
@@ -42,7 +47,7 @@ def solve(problem: Problem, settings: REDDiff, prior: Prior, axis: Axis, noise: 
     ----------
     Mardani et al. 2024, RED-Diff (arXiv 2305.04391), algorithm 1 and its appendix on weightings.
     """
-    total = START_STEPS + settings.steps
+    total = START_STEPS + settings.steps + settings.polish
     start = yield from warm_start(problem, settings.start, settings.steps)
     mu = axis.to_prior(start)
     fit = DataStep.of(problem, axis, settings)
@@ -68,7 +73,39 @@ def solve(problem: Problem, settings: REDDiff, prior: Prior, axis: Axis, noise: 
         yield Progress(START_STEPS + step + 1, total, shown, problem)
     if settings.update == "proximal":
         kept = fit(kept, settings.sigmas()[-1])
+    if settings.polish:
+        data_step = DataStep.of(problem, axis, settings.model_copy(update={"noise_share": POLISH_SHARE}))
+        steps = _polished(kept, settings, prior, data_step)
+        for step, kept in enumerate(steps, START_STEPS + settings.steps + 1):
+            yield Progress(step, total, check_finite(axis.to_physical(kept), "red-diff"), problem, "polish")
     return axis.to_physical(kept)
+
+
+def _polished(x: Tensor, settings: REDDiff, prior: Prior, fit: DataStep) -> Iterator[Tensor]:
+    """Plug-and-play ADMM at one noise level, from the image `x`; of each step the mean of the denoised images so far.
+
+    With levels that fall below the noise the descent ends at the likeliest image. The fixed points ``x = D(x + u)`` of
+    this one, `u` the data's pull, lie nearer to the expected image: for data that are the image itself it is just that.
+
+    References
+    ----------
+    Venkatakrishnan et al. 2013, Plug-and-play priors for model based reconstruction (GlobalSIP).
+    """
+    sigma = POLISH_TIMES * fit.sigma
+    residual = fit.operator.adjoint(fit.data - fit.operator.forward(x))
+    u = residual * (sigma / fit.sigma) ** 2  # what it is at a fixed point
+    first_kept = settings.polish // 2
+    mean = torch.zeros_like(x)
+    for step in range(settings.polish):
+        seen = turned.at_step(prior, step, (x.shape[1], x.shape[2])) if settings.turned else prior
+        z = seen.denoise(x + u, sigma)
+        x = fit(z - u, sigma)
+        u = u + POLISH_DAMPING * (x - z)
+        if step < first_kept:
+            yield z
+            continue
+        mean = mean + (z - mean) / (step - first_kept + 1)
+        yield mean
 
 
 def weight(kind: str, sigma: float) -> float:
