@@ -95,7 +95,7 @@ def tasks() -> dict[str, Task]:
         "uniform x8": Simulation(acceleration=8, center_fraction=0.04, noise_std=0.005),
         "poisson x8": Simulation(pattern="poisson", acceleration=8, center_fraction=0.04, noise_std=0.005),
     }
-    # Slices of different heads stand far apart there.
+    # FLAIR slices of one head, whose distance the file does not say: none is regularised across.
     found += [Task(name, "mri", MRICartesian(), settings, (20, 23), 1e6) for name, settings in mri.items()]
     return {task.name: task for task in found}
 
