@@ -114,8 +114,9 @@ class Report:
             "Defaults of every method as a user gets them; PSNR in dB with the volume's range, nothing rescaled; by",
             "plane: mean over the planes. `nfe`: network evaluations a slice. Simulated tasks are measured with the",
             "operator that reconstructs (MRI: with smooth random phases as the priors were trained on; coil maps are",
-            "estimated by ESPIRiT), so that measured data will give less; those have no truth, but samples no method was",
-            f"given (`unseen`: relative misfit there, noise included). Stacks of thick slices are of {max(self.slices, STACK)} thin ones.",
+            "estimated by ESPIRiT), so that measured data will give less; those have no truth, but samples no method",
+            "was given (`unseen`: relative misfit there, noise included).",
+            f"Stacks of thick slices are of {max(self.slices, STACK)} thin ones.",
         ]
         lines += self._summary()
         for task in dict.fromkeys(row.task for row in self.rows):
