@@ -270,7 +270,6 @@ class REDDiff(_Preset):
     """Share of the last iterates that is averaged."""
     skip: float = Field(0.6, ge=0, le=10)
     """Relative change between two evaluations below which the next one is extrapolated instead; 0 evaluates always."""
-
     polish: int = Field(0, ge=0, le=100)
     """Steps of plug-and-play ADMM at one level after the last: towards the expected image, not the likeliest one."""
 

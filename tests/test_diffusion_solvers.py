@@ -72,8 +72,10 @@ def test_red_diff_with_a_gaussian_prior_finds_the_posterior_mean() -> None:
     assert nrmse_complex(fourier(found), expected) < 0.06
 
 
-def test_polishing_ends_at_the_posterior_mean_of_a_noisy_image() -> None:
+@pytest.mark.parametrize("times", [2.0, red_diff.POLISH_TIMES])
+def test_polishing_ends_at_the_posterior_mean_of_a_noisy_image(times: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the level it works at; the descent alone ends elsewhere. Slices do not depend on each other."""
+    monkeypatch.setattr(red_diff, "POLISH_TIMES", times)
     y = 0.5 + 0.3 * torch.randn(3, 24, 24, generator=torch.Generator().manual_seed(1))
     prior, assumed = GaussianPrior(0.5, 0.04), 0.2 * red_diff.POLISH_SHARE
     expected = 0.5 + 0.04 / (0.04 + assumed**2) * (y - 0.5)

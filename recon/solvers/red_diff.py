@@ -82,7 +82,7 @@ def solve(problem: Problem, settings: REDDiff, prior: Prior, axis: Axis, noise: 
 
 
 def _polished(x: Tensor, settings: REDDiff, prior: Prior, fit: DataStep) -> Iterator[Tensor]:
-    """Plug-and-play ADMM at one noise level, from the image `x`; of each step the mean of the denoised images so far.
+    """Plug-and-play ADMM at one noise level, from the image `x`; after half of the steps the mean of what follows.
 
     With levels that fall below the noise the descent ends at the likeliest image. The fixed points ``x = D(x + u)`` of
     this one, `u` the data's pull, lie nearer to the expected image: for data that are the image itself it is just that.
