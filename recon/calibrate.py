@@ -31,7 +31,7 @@ from recon.priors.slices import SliceSet
 from recon.quality import metrics
 from recon.simulate import simulate
 from recon.solvers import registry as solvers
-from recon.solvers.problem import run
+from recon.solvers.problem import Axis, run
 
 Direction = Literal["plane", "slices"]
 AMPLITUDES = (0.75, 0.5, 0.25, 0.0)
@@ -196,13 +196,21 @@ def _errors(
         case "ssim":
             return [1 - metrics.ssim(a[None], b[None]) for a, b in pairs]
         case "features":
-            scale = float(np.percentile(truth, 99.8)) or 1.0
-            return [feature_distance(prior, torch.from_numpy(a), torch.from_numpy(b), scale) for a, b in pairs]
+            axis = _display_axis(truth, prior)
+            return [feature_distance(prior, *(axis.to_prior(torch.from_numpy(x)) for x in pair)) for pair in pairs]
+
+
+def _display_axis(truth: NDArray[np.float32], prior: NetworkPrior) -> Axis:
+    """From the prior's axis to what images are shown in: HU, or magnitudes."""
+    if prior.complex:
+        return Axis(float(np.percentile(truth, 99.8)) or 1.0, 0.0)
+    window = prior.card.axis
+    return Axis((window.high - window.low) / 2, (window.high + window.low) / 2)
 
 
 @torch.inference_mode()
-def feature_distance(prior: NetworkPrior, a: Tensor, b: Tensor, scale: float) -> float:
-    """Distance of two magnitudes ``(rows, cols)`` in the features of the prior's encoder, relative, 0 for equal ones.
+def feature_distance(prior: NetworkPrior, a: Tensor, b: Tensor) -> float:
+    """Distance of two images ``(rows, cols)`` on the prior's axis in its encoder's features, 0 for equal ones, up to 4.
 
     A perceptual distance (Zhang et al. 2018, arXiv 1801.03924) in a network that knows such images: features of every
     level, normalised to unit length a pixel, mean squared difference, mean over levels.
@@ -210,9 +218,9 @@ def feature_distance(prior: NetworkPrior, a: Tensor, b: Tensor, scale: float) ->
     network = prior.network
     features = []
     for image in (a, b):
-        x = as_channels((image / scale).to(torch.complex64)[None])
-        if network.condition_channels:
-            x = torch.cat([x, x], dim=1)
+        x = as_channels(image[None].to(torch.complex64) if prior.complex else image[None])
+        # The image stands in for its condition and its neighbours.
+        x = x.repeat(1, 1 + 2 * network.neighbours + network.condition_channels // network.image_channels, 1, 1)
         side = network.multiple
         x = torch.nn.functional.pad(x, (0, -x.shape[3] % side, 0, -x.shape[2] % side), mode="replicate")
         features.append(network.encode(x / prior.card.sigma_data, noise_features(torch.tensor([FEATURE_SIGMA]))))
@@ -238,6 +246,7 @@ def calibrate(task: Task, seeds: Sequence[int], metric: Metric, command: str) ->
         method=task.method.model_dump(mode="json"),
         prior=task.prior.card.name,
         prior_sha256=task.prior.card.sha256,
+        scan=calibration.scan_of(models.build(task.measurement).problem),
         task=stated | {"simulation": task.simulation.model_dump(mode="json")},
         reference=task.source,
         slices=errors.shape[1],

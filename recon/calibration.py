@@ -21,9 +21,16 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from operators.errors import InputError
+from operators.fourier import CartesianMRI
+from operators.geometry import FanBeam
+from operators.resolution import direction_of
+from operators.tomography import Tomography
+from recon import defaults
 from recon.methods import DDS, Boundary, DiffusionMBIR, REDDiff
 from recon.priors.card import Card
 from recon.reasons import reason
+from recon.solvers.problem import Problem
+from recon.table import angular_cover
 
 FOLDER = Path(__file__).parent / "priors" / "calibrations"
 Calibrated = Boundary | DDS | REDDiff | DiffusionMBIR
@@ -67,6 +74,8 @@ class Calibration(BaseModel):
     """The solver's settings."""
     prior: str | None
     prior_sha256: str | None
+    scan: str
+    """See `scan_of`."""
     task: dict[str, Any]
     """What was measured: acquisition and simulation."""
     reference: list[str]
@@ -97,7 +106,22 @@ class Calibration(BaseModel):
         path.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=120))
 
 
-def noise_of(settings: Calibrated, card: Card, direction: str | None, seed: int) -> Noise:
+def scan_of(problem: Problem) -> str:
+    """What decides whether noise that was good for one scan can be good for another; the size of the image does not."""
+    operator = problem.operator
+    direction = direction_of(operator)
+    if direction is not None:
+        return direction
+    if isinstance(operator, Tomography):
+        angles = operator.geometry.angles_rad
+        beam = "fan" if isinstance(operator.geometry, FanBeam) else "parallel"
+        return f"{len(angles)} {beam} views over {180 * angular_cover(angles):.0f} of 180 degrees"
+    if isinstance(operator, CartesianMRI):
+        return f"k-space {defaults.pattern(problem)}, one in {defaults.undersampling(problem):.0f}"
+    return type(operator).__name__
+
+
+def noise_of(settings: Calibrated, card: Card, scan: str, seed: int) -> Noise:
     """The noise of the job's seed, or that of the calibration, if it was made for this solver.
 
     Parameters
@@ -106,30 +130,29 @@ def noise_of(settings: Calibrated, card: Card, direction: str | None, seed: int)
         Of the method, complete.
     card
         Of the prior.
-    direction
-        In which super-resolution refines; None for other acquisitions.
+    scan
+        What was measured, see `scan_of`.
     seed
         The job's.
 
     Raises
     ------
     InputError
-        If there is no calibration for this prior, or it belongs to other weights or settings.
+        If there is no calibration for this prior, or it belongs to other weights, settings or scans.
     """
     own = settings.amplitude if isinstance(settings, Boundary) else None
     if settings.calibration == "random" or (settings.calibration is None and not isinstance(settings, Boundary)):
         return Noise(seed, 1.0 if own is None else own)
-    path = settings.paths().get("calibration", shipped(card.name, str(direction)))
+    path = settings.paths().get("calibration", shipped(card.name, scan))
     if settings.calibration is None and not path.is_file():
         raise InputError(
-            f"no calibration was shipped for prior {card.name!r}, direction {direction}",
+            f"no calibration was shipped for prior {card.name!r} and {scan}",
             field="method.calibration",
             remedy="make one with recon calibrate, or set calibration: random",
         )
     found = Calibration.read(path)
     mine = settings.model_dump(mode="json", exclude=IGNORED)
     different = sorted(k for k in mine if mine[k] != found.method.get(k))
-    made_for = found.task.get("acquisition", {}).get("direction")
     wrong = None
     if found.method.get("name") != settings.name:
         wrong = f"for {found.method.get('name')}"
@@ -137,8 +160,8 @@ def noise_of(settings: Calibrated, card: Card, direction: str | None, seed: int)
         wrong = f"for other weights of {found.prior!r}"
     elif different:
         wrong = f"with another {', '.join(different)}"
-    elif made_for != direction:
-        wrong = f"for direction {made_for}, the data are of {direction}"
+    elif found.scan != scan:
+        wrong = f"for {found.scan}, the data are of {scan}"
     if wrong is not None:
         raise InputError(
             f"the calibration {path.name} was made {wrong}",

@@ -196,7 +196,9 @@ class _Preset(_Frozen, Splitting):
 
 
 ADMM_PENALTY, ADMM_THRESHOLD = 0.025, 0.008
-"""Published for DiffusionMBIR and DDS in 3D: beside the squared operator of norm one, for images in [-1, 1]."""
+"""Published for DiffusionMBIR in CT and for DDS in 3D: beside an operator of norm one, for images in [-1, 1]."""
+MRI_PENALTY, MRI_THRESHOLD = 0.01, 0.5
+"""Published for DiffusionMBIR in MRI: beside the Fourier transform of norm one, for images of magnitude up to 1."""
 # Of the paper: 0.15, 0.5 and 0.8 for 19, 49 and 99 evaluations; the published code has 0.85 for 50.
 _DDS_PAPER = {"steps": 50, "schedule": "ddpm", "eta": 0.5, "gamma": 1.0, "cg_iterations": 5, "start": "zero"}
 
@@ -216,7 +218,7 @@ class DDS(_Preset):
     sigma_first: float = Field(0.5, gt=0, le=1_000)
     eta: float = Field(1.0, ge=0, le=1)
     """Share of fresh noise in each step's noise; 0 is deterministic. With less than 1 some of what the prior took for
-    noise stays, and with it what was wrong in the image; 1 leads to its mean rather than to a sample of it."""
+    noise stays, and with it what was wrong in the image; 1 ends nearer to the mean: half as much spread, in power."""
     gamma: float | None = Field(None, gt=0, le=1e9)
     """Fixed weight of the data in each step, as published (`paper`: where there is noise); from the noise and sigma
     when not given."""
@@ -280,7 +282,11 @@ class REDDiff(_Preset):
 
     @model_validator(mode="after")
     def _one_update(self) -> Self:
-        _refuse(self, self.UNUSED[self.update] - set(self.PRESETS[self.preset]), f"update: {self.update}")
+        preset = self.PRESETS[self.preset]
+        unused = {
+            name for name in self.UNUSED[self.update] if name not in preset or getattr(self, name) != preset[name]
+        }
+        _refuse(self, unused, f"update: {self.update}")
         return self
 
     @property
@@ -307,10 +313,10 @@ class DiffusionMBIR(_Preset):
     z_weight: float = Field(0.3, ge=0, le=100)
     snr: float = Field(0.16, gt=0, le=1)
     """Length of the Langevin step (paper)."""
-    penalty: float = Field(ADMM_PENALTY, gt=0, le=1e3)
+    penalty: float | None = Field(None, gt=0, le=1e3)
     """ADMM's, beside the squared operator of norm one (paper)."""
-    threshold: float = Field(ADMM_THRESHOLD, ge=0, le=10)
-    """Soft threshold of differences between slices (paper)."""
+    threshold: float | None = Field(None, ge=0, le=10)
+    """Soft threshold of differences between slices (paper); both as published for CT or for MRI when not given."""
     consistency: bool = True
     """CT: end with one step of algebraic reconstruction (paper)."""
 

@@ -13,17 +13,46 @@ SIZE = math.sqrt(70.0)
 
 
 def of_sinogram(sinogram: Tensor) -> float:
-    """Standard deviation of white noise in line integrals ``(slices, angles, detectors)``.
+    """Noise of line integrals ``(slices, angles, detectors)``, the root mean square over the rays.
 
-    The median absolute fourth difference along the detector: edges are outliers that the median ignores.
-    An upper bound where the object is finer than the detector. Zero for fewer than five elements.
+    Rays through air show the noise and nothing else. Those through the object have as much, or as much more as counting
+    photons gives them, ``exp(p / 2)`` times: more than their roughness, to which the object adds, it cannot be.
+    Without rays through air all that is known is that roughness, an upper bound. Data without noise have air without
+    any, and so have data whose air was set to one value: for those the noise has to be given. Zero for fewer than five
+    elements.
+
+    The roughness is the median absolute fourth difference along the detector: edges are outliers that it ignores.
     """
-    if sinogram.shape[-1] < len(FOURTH_DIFFERENCE):
+    size = len(FOURTH_DIFFERENCE)
+    if sinogram.shape[-1] < size:
         return 0.0
-    count = sinogram.shape[-1] - len(FOURTH_DIFFERENCE) + 1
-    difference = sum(w * sinogram[..., i : i + count] for i, w in enumerate(FOURTH_DIFFERENCE))
-    assert isinstance(difference, Tensor)
-    return float(_sampled(difference.abs()).median()) / (0.6745 * SIZE)
+    count = sinogram.shape[-1] - size + 1
+    rough = sum(w * sinogram[..., i : i + count] for i, w in enumerate(FOURTH_DIFFERENCE))
+    smooth = sum(sinogram[..., i : i + count] for i in range(size)) / size
+    assert isinstance(rough, Tensor)
+    assert isinstance(smooth, Tensor)
+    rough, smooth = _sampled(rough.abs()), _sampled(smooth)
+    air = smooth < AIR_SHARE * torch.quantile(smooth, 0.99)
+    if not LEAST_AIR <= int(air.sum()) < len(air):
+        return _spread(rough)
+    in_air = _spread(rough[air])
+    gain = (smooth.clamp(0.0, MOST_DENSE) / 2).exp()
+    if in_air <= _spread((rough / gain)[~air]):
+        return in_air * float(gain.square().mean().sqrt())
+    return min(in_air, _spread(rough[~air]))
+
+
+def _spread(rough: Tensor) -> float:
+    """Standard deviation of white noise whose absolute fourth differences these are."""
+    return float(rough.median()) / (0.6745 * SIZE)
+
+
+AIR_SHARE = 0.02
+"""Of the densest rays; what absorbs less went past the object."""
+LEAST_AIR = 100
+"""Rays past the object that tell the noise."""
+MOST_DENSE = 12.0
+"""Line integral beyond which hardly a photon arrives, whatever the number says."""
 
 
 def of_photons(sinogram: Tensor, photons: float) -> tuple[float, Tensor]:

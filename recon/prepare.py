@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter
 
 from operators.errors import InputError
-from operators.resolution import direction_of
 from recon import calibration, defaults, plan, slabs, versions
 from recon import model as models
 from recon.formats import reader
@@ -239,5 +238,5 @@ def _starting_noise(
         return None
     if method.calibration is None and not isinstance(method, Boundary):
         return None
-    used = calibration.noise_of(method, prior.card, direction_of(model.problem.operator), seed)
+    used = calibration.noise_of(method, prior.card, calibration.scan_of(model.problem), seed)
     return {**used._asdict(), "calibration": method.calibration or "shipped"}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from operators.differences import gradient_z, gradient_z_adjoint
 from operators.errors import InputError
-from operators.fourier import fourier
+from operators.fourier import CartesianMRI, fourier
 from operators.geometry import ParallelBeam
 from operators.tomography import Tomography
 from operators.transmission import Transmission
@@ -62,11 +62,12 @@ def test_a_step_projects_no_more_than_it_must(monkeypatch: pytest.MonkeyPatch) -
     assert projections(4, looked_at=True) - projections(4, looked_at=False) == 4 + 1  # and the start
 
 
-def test_red_diff_with_a_gaussian_prior_finds_the_posterior_mean() -> None:
+@pytest.mark.parametrize("more", [{}, {"start": "zero"}, {"sigma_x0": 0.02}], ids=str)
+def test_red_diff_with_a_gaussian_prior_finds_the_posterior_mean(more: dict[str, Any]) -> None:
     """Like the annealed solver; what noise its draws leave is averaged away."""
     operator, mask, truth = half_measured()
-    prior = GaussianPrior(0.5, 0.09, is_complex=True)
-    found = run(registry.start(Problem(operator, operator(truth)), RED, prior=prior, axis=Axis(1.0, 0.0), seed=3))
+    prior, settings = GaussianPrior(0.5, 0.09, is_complex=True), RED.model_copy(update=more)
+    found = run(registry.start(Problem(operator, operator(truth)), settings, prior=prior, axis=Axis(1.0, 0.0), seed=3))
     expected = torch.where(mask, fourier(truth), fourier(torch.full_like(truth, 0.5)))
     assert nrmse_complex(fourier(found)[:, mask], expected[:, mask]) < 0.01
     assert nrmse_complex(fourier(found), expected) < 0.06
@@ -153,6 +154,25 @@ def test_red_diff_takes_the_published_step() -> None:
         assert torch.allclose(axis.to_prior(expected), mu.detach(), atol=1e-5)
 
 
+def test_means_are_over_what_was_measured() -> None:
+    """Half of k-space unsampled, or left out of the data: the published losses are the same."""
+    _, mask, truth = half_measured()
+    lines = CartesianMRI(mask[:, :1].expand(-1, 48).clone(), torch.ones(1, 48, 48, dtype=torch.complex64))
+    problem, seen = Problem(lines, lines(truth)), int(lines.mask.sum())
+    settings = REDDiff(preset="paper")
+    adam = red_diff._Adam(problem, Axis(1.0, 0.0), DataStep.of(problem, Axis(1.0, 0.0), settings), settings)
+    zero = torch.zeros_like(truth)
+    adam(zero, zero, zero, 1.0, 0)
+    assert adam.first is not None
+    slope = 10 * torch.view_as_complex(adam.first)  # Adam has seen a tenth of the gradient
+    mu = torch.view_as_real(zero).requires_grad_()
+    found = lines.forward(torch.view_as_complex(mu))[:, :, lines.mask[0]]
+    loss = 0.5 * torch.view_as_real(found - lines(truth)[:, :, lines.mask[0]]).square().sum((1, 2, 3)) / (2 * seen)
+    loss.sum().backward()
+    assert mu.grad is not None
+    assert torch.allclose(slope, torch.view_as_complex(mu.grad), atol=1e-8)
+
+
 def test_red_diff_takes_measurements_that_are_not_linear() -> None:
     """Five photons a ray behind the densest part: the likelihood of the counts beats the logarithm's squares."""
     generator = torch.Generator().manual_seed(0)
@@ -195,6 +215,10 @@ def test_presets_fill_in_and_give_way() -> None:
     [
         ({"name": "red-diff", "decay": "cosine"}, "decay has no effect with update: proximal"),
         ({"name": "red-diff", "preset": "paper", "z_weight": 1}, "z_weight has no effect with update: adam"),
+        (
+            {"name": "red-diff", "preset": "paper", "update": "proximal", "weighting": "sqrt"},
+            "weighting has no effect with update: proximal",
+        ),
         ({"name": "diffusion-mbir", "snr": 0.2}, "snr has no effect with preset: fast"),
         ({"name": "dps", "sigma_first": 0.01}, r"sigma_last 0\.01 must be below sigma_first 0\.01"),
         ({"name": "dds", "schedule": "ddpm", "steps": 2000}, "the ddpm schedule has 1000 times"),

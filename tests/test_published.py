@@ -10,15 +10,16 @@ from torch import Tensor
 
 from operators.differences import gradient_z, gradient_z_adjoint
 from operators.errors import InputError
+from operators.fourier import CartesianMRI
 from operators.geometry import ParallelBeam
 from operators.tomography import Tomography
-from recon.calibration import Analysis, Calibration, noise_of
-from recon.methods import ADMM_PENALTY, ADMM_THRESHOLD, DDS, DiffusionMBIR, REDDiff
+from recon.calibration import Analysis, Calibration, noise_of, scan_of
+from recon.methods import ADMM_PENALTY, ADMM_THRESHOLD, DDS, MRI_PENALTY, MRI_THRESHOLD, DiffusionMBIR, REDDiff
 from recon.priors import registry as priors
 from recon.priors.noise import SliceNoise
 from recon.solvers import registry
 from recon.solvers.problem import Axis, Problem, Progress, run
-from tests.conftest import disc
+from tests.conftest import GaussianPrior, disc
 from tests.test_solvers import _Blur, angles
 
 AXIS = Axis(0.025, 0.025)
@@ -182,17 +183,32 @@ def test_a_calibration_gives_its_seed_to_its_method_only(tmp_path: Path) -> None
     analysis = Analysis(noise_std=0.1, interaction_std=0.1, share=0.5, expected_gain=0.1)
     path = tmp_path / "noise.yaml"
     Calibration(
-        seed=77, method=settings.model_dump(mode="json"), prior=card.name, prior_sha256=card.sha256, task={},
-        reference=[], slices=2, metric="nrmse", errors={77: 0.1, 78: 0.2}, analysis=analysis, command="recon calibrate",
+        seed=77, method=settings.model_dump(mode="json"), prior=card.name, prior_sha256=card.sha256, scan="plane",
+        task={}, reference=[], slices=2, metric="nrmse", errors={77: 0.1, 78: 0.2}, analysis=analysis,
+        command="recon calibrate",
     ).write(path)  # fmt: skip
-    assert noise_of(settings.model_copy(update={"calibration": str(path)}), card, None, 5) == (77, 1.0)
-    assert noise_of(settings, card, None, 5) == (5, 1.0)
-    for other, direction, says in (
-        (DDS(steps=4, calibration=str(path)), None, "made for red-diff"),
-        (REDDiff(steps=5, calibration=str(path)), None, "made with another steps"),
-        (REDDiff(steps=4, calibration=str(path)), "plane", "made for direction None"),
+    assert noise_of(settings.model_copy(update={"calibration": str(path)}), card, "plane", 5) == (77, 1.0)
+    assert noise_of(settings, card, "plane", 5) == (5, 1.0)
+    for other, scanned, says in (
+        (DDS(steps=4, calibration=str(path)), "plane", "made for red-diff"),
+        (REDDiff(steps=5, calibration=str(path)), "plane", "made with another steps"),
+        (REDDiff(steps=4, calibration=str(path)), scan_of(scan()), "made for plane, the data are of 6 parallel views"),
     ):
         with pytest.raises(InputError, match=says):
-            noise_of(other, card, direction, 5)
+            noise_of(other, card, scanned, 5)
     with pytest.raises(InputError, match="no card"):
         registry.start(scan(), settings.model_copy(update={"calibration": str(path)}), prior=_Blur(0, 1), axis=AXIS)
+
+
+def test_diffusion_mbir_has_constants_of_its_own_for_mri() -> None:
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.randn(3, 16, 16, dtype=torch.complex64, generator=generator)
+    operator = CartesianMRI(torch.rand(16, 16, generator=generator) < 0.5, torch.ones(1, 16, 16, dtype=torch.complex64))
+    prior = GaussianPrior(0.0, 1.0, is_complex=True)
+
+    def solve(**given: float) -> Tensor:
+        settings = DiffusionMBIR(preset="paper", steps=3, sigma_first=2.0, sigma_last=0.1, **given)
+        return run(registry.start(Problem(operator, operator(truth)), settings, prior=prior, axis=Axis(1.0, 0.0)))
+
+    assert torch.equal(solve(), solve(penalty=MRI_PENALTY, threshold=MRI_THRESHOLD))
+    assert not torch.allclose(solve(), solve(penalty=ADMM_PENALTY, threshold=ADMM_THRESHOLD), atol=1e-3)

@@ -23,7 +23,7 @@ from recon.prepare import local_files
 from recon.priors.export import export
 from recon.quality import metrics, montage
 from recon.reconstruct import reconstruct, run
-from recon.simulate import sampling_mask
+from recon.simulate import photon_noise, sampling_mask
 from recon.solvers import classical
 from tests.conftest import SAMPLES, disc
 from tests.test_training import tiny, trained
@@ -267,8 +267,20 @@ def test_measured_htc_disc_has_its_size_and_place() -> None:
 def test_noise_is_estimated_from_the_data(sigma: float, ct_file: Path) -> None:
     spec = job(input={"path": str(ct_file)}, acquisition="ct-parallel", method="fbp")
     clean = torch.from_numpy(reader.read(spec, local_files(spec)).data)
-    noisy = clean + sigma * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
-    assert noise_level.of_sinogram(noisy) == pytest.approx(sigma, rel=0.35)
+    generator = torch.Generator().manual_seed(0)
+    noisy = clean + sigma * torch.randn(clean.shape, generator=generator)
+    assert noise_level.of_sinogram(noisy) == pytest.approx(sigma, rel=0.2)
+    photons = 1 / sigma**2
+    counted, expected = photon_noise(clean, photons, generator)
+    assert noise_level.of_sinogram(counted) == pytest.approx(expected, rel=0.2)
+    assert noise_level.of_sinogram(clean) == 0.0
+    middle = clean.shape[-1] // 2
+    inside = noisy[..., middle - 8 : middle + 8]  # no ray misses the object
+    assert (
+        sigma * 0.7
+        < noise_level.of_sinogram(inside)
+        < sigma + noise_level.of_sinogram(clean[..., middle - 8 : middle + 8])
+    )
     generator = torch.Generator().manual_seed(1)
     noise = torch.complex(*(sigma * torch.randn(2, 1, 4, 64, 64, generator=generator)))
     noise[..., 28:36, 28:36] += 5.0

@@ -171,6 +171,18 @@ def test_dds_with_a_gaussian_prior_samples_the_posterior(eta: float) -> None:
     assert float(free.imag.std()) == pytest.approx(0.3, rel=0.1)
 
 
+def test_dds_with_fresh_noise_only_keeps_half_of_the_spread() -> None:
+    """The default. With ``v`` the prior's variance, a slow descent has ``s^2 = (s^2 + sigma^2) v^2 / (v + sigma^2)^2``."""
+    operator, mask, truth = half_measured()
+    settings = DDS(steps=200, sigma_first=5.0, sigma_last=0.01)
+    problem, prior = Problem(operator, operator(truth)), GaussianPrior(0.5, 0.09, is_complex=True)
+    found = fourier(run(registry.start(problem, settings, prior=prior, axis=Axis(1.0, 0.0), seed=1)))
+    assert nrmse_complex(found[:, mask], fourier(truth)[:, mask]) < 1e-2
+    free = (found - fourier(torch.full_like(truth, 0.5)))[:, ~mask]
+    assert abs(complex(free.mean())) < 0.03
+    assert float(free.real.std()) == pytest.approx(0.3 / 2**0.5, rel=0.1)
+
+
 def nrmse_complex(found: Tensor, expected: Tensor) -> float:
     return float(torch.linalg.vector_norm(found - expected) / torch.linalg.vector_norm(expected))
 

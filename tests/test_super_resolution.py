@@ -16,10 +16,12 @@ from typer.testing import CliRunner
 from operators.errors import GeometryError, InputError
 from operators.resolution import Truncation
 from recon import calibration
+from recon.calibrate import feature_distance, task_of_job
 from recon.calibration import Calibration, analyse, expected_maximum, noise_of, search
 from recon.cli.main import app
 from recon.formats import nifti
 from recon.methods import Boundary
+from recon.priors import registry
 from recon.priors.card import Card
 from recon.priors.export import export
 from recon.priors.noise import SliceNoise
@@ -245,9 +247,41 @@ def test_a_calibration_is_made_kept_and_checked(tmp_path: Path, prior: Path) -> 
         solve(calibration=str(out))
 
 
-def test_a_solver_without_noise_is_not_calibrated(tmp_path: Path) -> None:
-    from recon.calibrate import task_of_job
+def test_a_ct_job_is_calibrated_by_a_perceptual_distance(tmp_path: Path, ct_file: Path) -> None:
+    """Any deterministic solver and metric; the file serves the scan it was made for and no other."""
+    method = {"name": "dds", "steps": 2, "eta": 0.5}
+    spec = tmp_path / "job.yaml"
+    known = {"path": str(ct_file), "simulate": {"views": 12}}
+    spec.write_text(str({"input": known, "acquisition": "ct-parallel", "method": method}))
+    out = tmp_path / "noise.yaml"
+    asked = ["calibrate", str(spec), "--out", str(out), "--candidates", "3", "--metric", "features"]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 0, done.output
+    found = Calibration.read(out)
+    assert found.metric == "features" and found.scan == "12 parallel views over 180 of 180 degrees"
+    assert len(set(found.errors.values())) == 3 and 0 < min(found.errors.values()) < max(found.errors.values()) < 4
 
+    def solve(views: int, **more: Any) -> np.ndarray:
+        given = {"path": str(ct_file), "simulate": {"views": views}}
+        settings = {**found.method, "calibration": str(out), **more}
+        spec = job(input=given, acquisition="ct-parallel", method=settings, seed=found.seed)
+        return reconstructed(spec, tmp_path / f"out-{len(list(tmp_path.iterdir()))}")[0]
+
+    assert np.array_equal(solve(12), solve(12, calibration="random"))  # the job's seed is the calibrated one
+    with pytest.raises(InputError, match="made for 12 parallel views over 180 of 180 degrees, the data are of 13"):
+        solve(13)
+
+
+@pytest.mark.parametrize("name", ["ct", "brain-mri", "brain-mri-x2"])
+def test_the_perceptual_distance_grows_with_what_is_wrong(name: str) -> None:
+    prior = registry.load(name)
+    image = torch.from_numpy(blob((1, 40, 48), (0, 15.0, 20.0)))[0]
+    noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
+    distances = [feature_distance(prior, image + strength * noise, image) for strength in (0.0, 0.02, 0.2)]
+    assert distances[0] == 0.0 < distances[1] < distances[2] / 2 < 2.0
+
+
+def test_a_solver_without_noise_is_not_calibrated(tmp_path: Path) -> None:
     for method in ("tv", "annealed"):
         spec = job(input={"path": "x.nii.gz", "simulate": {}}, acquisition="ct-parallel", method=method)
         with pytest.raises(InputError, match="no noise that decides its result"):
@@ -273,8 +307,6 @@ def test_shipped_priors_refine_slices_never_trained_on(tmp_path: Path, factor: i
 
 @pytest.mark.parametrize("path", sorted(calibration.FOLDER.glob("*.yaml")), ids=lambda p: p.stem)
 def test_shipped_calibrations_fit_the_shipped_priors(path: Path) -> None:
-    from recon.priors import registry
-
     name, direction = path.stem.rsplit("-", 1)
     card = registry.card_of(name)
     found = Calibration.read(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from recon.methods import DDS, DiffusionMBIR
+from recon.methods import ADMM_PENALTY, ADMM_THRESHOLD, DDS, MRI_PENALTY, MRI_THRESHOLD, DiffusionMBIR
 from recon.priors.noise import SliceNoise
 from recon.priors.prior import Prior
 from recon.solvers import dds
@@ -42,8 +42,13 @@ def solve(problem: Problem, settings: DiffusionMBIR, prior: Prior, axis: Axis, n
 def _paper(problem: Problem, settings: DiffusionMBIR, prior: Prior, axis: Axis, noise: SliceNoise) -> Solver:
     sigmas = settings.sigmas()
     term = DataStep(problem, axis, settings.data_sigma, settings.cg_iterations, precondition=False)
-    fit = UnanchoredStep(term, settings.penalty, settings.threshold)
     x = sigmas[0] * noise.draw(problem.zeros())
+    penalty, threshold = (MRI_PENALTY, MRI_THRESHOLD) if x.is_complex() else (ADMM_PENALTY, ADMM_THRESHOLD)
+    fit = UnanchoredStep(
+        term,
+        penalty if settings.penalty is None else settings.penalty,
+        threshold if settings.threshold is None else settings.threshold,
+    )
     for step, (sigma, following) in enumerate(zip(sigmas, [*sigmas[1:], 0.0], strict=True), 1):
         # Predictor: the score is (D(x) - x) / sigma^2.
         drop = sigma**2 - following**2

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from operators.fourier import CartesianMRI
 from recon.methods import REDDiff
 from recon.priors import turned
 from recon.priors.noise import SliceNoise, noise_prediction
@@ -156,7 +157,7 @@ class _Adam:
         data_gradient = self._data_gradient(x0)
         if settings.reduction == "mean":
             # Means over the measurements and over the pixels, as published; a complex number counts as two.
-            data_gradient = data_gradient / _reals(self.fit.data[0])
+            data_gradient = data_gradient / (_reals(self.fit.data[0]) * self._measured_share())
             gradient = gradient / _reals(mu[0])
         strength = settings.weight * weight(settings.weighting, sigma)
         g = _real(settings.data_weight * data_gradient + strength * gradient)
@@ -169,6 +170,11 @@ class _Adam:
         rate = settings.rate * _decay(settings, step)
         moved = _real(mu) - rate * mean / (power.sqrt() + EPSILON)
         return torch.view_as_complex(moved) if mu.is_complex() else moved
+
+    def _measured_share(self) -> float:
+        """Of the samples that the data have room for: k-space that was not sampled is no measurement."""
+        operator = self.problem.operator
+        return float(operator.mask.float().mean()) if isinstance(operator, CartesianMRI) else 1.0
 
     def _data_gradient(self, x0: Tensor) -> Tensor:
         operator, problem = self.fit.operator, self.problem

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from operators.errors import InputError
-from operators.resolution import direction_of
 from recon import calibration, conditions
 from recon.calibration import Calibrated
 from recon.methods import (
@@ -113,5 +112,5 @@ def _noise(problem: Problem, settings: Diffusion, prior: Prior, seed: int) -> Sl
                 field="method.calibration",
                 remedy="set calibration: random",
             )
-        seed = calibration.noise_of(settings, prior.card, direction_of(problem.operator), seed).seed
+        seed = calibration.noise_of(settings, prior.card, calibration.scan_of(problem), seed).seed
     return SliceNoise(seed, problem.slices, shared=True)
