@@ -15,6 +15,9 @@ from recon.methods import Method
 from recon.solvers.problem import Problem
 from recon.table import FULL_CIRCLE, Pattern, Tuned, angular_cover, completed, nearest
 
+NEGLIGIBLE = 1e-3
+"""Noise over the root mean square of the data below which settings for data without noise serve as well."""
+
 
 def undersampling(problem: Problem) -> float:
     """Unknowns of a slice over the samples of one of its measurements; coils see the same, and count once."""
@@ -39,7 +42,9 @@ def pattern(problem: Problem) -> Pattern:
 
 def tuned(method: Method, kind: str, problem: Problem) -> Tuned | None:
     """What was found for the nearest task; arguments as of `resolved`."""
-    return nearest(method, kind, pattern(problem), undersampling(problem), noisy=problem.noise_std > 0)
+    size = float(problem.data.abs().square().mean().sqrt())
+    noisy = problem.noise_std > NEGLIGIBLE * size
+    return nearest(method, kind, pattern(problem), undersampling(problem), noisy=noisy)
 
 
 def resolved(method: Method, kind: str, problem: Problem) -> Method:

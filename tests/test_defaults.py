@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,11 +17,13 @@ from operators.resolution import Truncation
 from operators.tomography import Tomography
 from recon import table as shipped
 from recon import tune
-from recon.defaults import pattern, resolved, undersampling
+from recon.defaults import pattern, resolved, tuned, undersampling
 from recon.methods import FBP, METHODS, TV, Annealed, REDDiff
 from recon.priors import registry
 from recon.solvers.problem import Problem
 from recon.table import Pattern, Table, Tuned, angular_cover
+from tests.conftest import disc
+from tests.test_reconstruct import job, reconstructed
 
 
 def problem(views: int, span: float = math.pi) -> Problem:
@@ -169,3 +172,31 @@ def test_a_method_is_tuned_on_the_sample_slices(tmp_path: Path, monkeypatch: pyt
     assert found.kind == "ct" and found.undersampling > 5
     assert found.psnr >= found.psnr_before > 20
     assert TV.model_validate({"name": "tv", **found.settings})
+
+
+@pytest.mark.parametrize(("noise_std", "noisy"), [(0.0, False), (5e-4, False), (5e-3, True)])
+def test_next_to_no_noise_counts_as_none(noise_std: float, noisy: bool) -> None:
+    """A thousandth of the data's root mean square is where the settings change."""
+    few = problem(23)
+    scan = Problem(few.operator, torch.ones_like(few.data), noise_std=noise_std)
+    found = tuned(REDDiff(), "ct-parallel", scan)
+    assert found is not None and found.noisy == noisy
+
+
+def test_a_sinogram_without_noise_gets_settings_for_one(tmp_path: Path) -> None:
+    """Nobody has to say that there is none: rays through air show it."""
+    operator = problem(23).operator
+    for name, noise in (("none", 0.0), ("some", 0.02)):
+        generator = torch.Generator().manual_seed(0)
+        sinogram = operator(0.02 * disc(32, 1.0, 10.0))
+        np.save(tmp_path / f"{name}.npy", (sinogram + noise * torch.randn(sinogram.shape, generator=generator)).numpy())
+    angles = {"start_rad": 0.0, "stop_rad": math.pi, "count": 23}
+    acquisition = {"kind": "ct-parallel", "angles_rad": angles, "detector_mm": 1.0, "rows": 32, "cols": 32}
+
+    def settings(name: str) -> dict[str, Any]:
+        known = {"path": str(tmp_path / f"{name}.npy")}
+        return reconstructed(job(input=known, acquisition=acquisition, method="tv"), tmp_path / f"out-{name}")[2]
+
+    none, some = settings("none"), settings("some")
+    assert none["noise_std"] == 0.0 and some["noise_std"] == pytest.approx(0.02, rel=0.2)
+    assert some["method"]["noise_share"] == 0.01 != none["method"]["noise_share"]

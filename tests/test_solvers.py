@@ -172,7 +172,7 @@ def test_dds_with_a_gaussian_prior_samples_the_posterior(eta: float) -> None:
 
 
 def test_dds_with_fresh_noise_only_keeps_half_of_the_spread() -> None:
-    """The default. With ``v`` the prior's variance, a slow descent has ``s^2 = (s^2 + sigma^2) v^2 / (v + sigma^2)^2``."""
+    """The default. With the prior at `v` a slow descent has ``s^2 = (s^2 + sigma^2) (v / (v + sigma^2))^2``."""
     operator, mask, truth = half_measured()
     settings = DDS(steps=200, sigma_first=5.0, sigma_last=0.01)
     problem, prior = Problem(operator, operator(truth)), GaussianPrior(0.5, 0.09, is_complex=True)
