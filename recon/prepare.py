@@ -194,9 +194,9 @@ def chosen_prior(method: Method, model: models.Model) -> tuple[NetworkPrior | No
 
 
 def _judge(prior: NetworkPrior | None) -> NetworkPrior | None:
-    """Who tells how familiar the result is: the prior itself, for a conditional one the usual one of its modality."""
-    if prior is not None and prior.conditional:
-        prior = priors.load(DEFAULT_PRIOR[prior.card.modality])
+    """Who tells how familiar the result is: the prior itself, or the one that its card names."""
+    if prior is not None and prior.card.judge is not None:
+        prior = priors.load(prior.card.judge)
     return None if prior is None or prior.card.familiarity is None else prior
 
 

@@ -65,6 +65,12 @@ def test_at_the_ends_and_apart_a_slice_stands_for_its_neighbours(prior: NetworkP
     x = stack(4)
     alone = prior.denoise(x[:1], 0.2)
     assert torch.equal(prior.denoise(x, 0.2, beside=torch.stack([x, x], 1))[:1], alone)
+    for wrong, says in (
+        (torch.zeros(len(x), 1, *x.shape[1:]), "beside: .*needs"),
+        (torch.full((len(x), 2, *x.shape[1:]), torch.nan), "beside: .*not finite"),
+    ):
+        with pytest.raises(InputError, match=says):
+            prior.denoise(x, 0.2, beside=wrong)
     apart = prior.apart()
     assert apart.neighbours == 0 and torch.equal(apart.denoise(x, 0.2)[:1], alone)
     assert torch.equal(pairs(x)[0, 0], x[0]) and torch.equal(pairs(x)[3, 1], x[3])

@@ -15,10 +15,12 @@ import pytest
 import torch
 
 from operators.errors import InputError
+from operators.geometry import ParallelBeam
+from operators.tomography import Tomography
 from recon import schedules
 from recon.bench import familiarity as familiarity_bench
 from recon.formats import nifti
-from recon.methods import CGSense
+from recon.methods import CGSense, REDDiff
 from recon.priors import engine, noise, registry
 from recon.priors.diagnose import jacobian_asymmetry
 from recon.priors.evaluate import conditioning, denoising_psnr, with_phase
@@ -26,6 +28,8 @@ from recon.priors.network import Denoiser, turned
 from recon.priors.recipe import Recipe
 from recon.priors.slices import tuning_images
 from recon.samples import SAMPLES
+from recon.solvers import registry as solvers
+from recon.solvers.problem import Axis, Problem, run
 
 SHIPPED = {"ct": False, "brain-mri": True}
 
@@ -151,6 +155,7 @@ def test_familiarity_separates_what_the_priors_know_from_what_they_do_not() -> N
     assert float(mri.familiarity(heads.to(torch.complex64)).median()) > 10
     assert float(mri.familiarity(((chest + 1) / 2).to(torch.complex64)).median()) < 1
     assert float(mri.familiarity(stripes)) < 1
+    assert float(ct.familiarity(familiarity_bench.head_ct(heads)).max()) < 1
     assert ct.familiarity(torch.full((1, 64, 64), -1.0)).isnan().all()
 
 
@@ -180,6 +185,73 @@ def test_wrong_input_is_refused() -> None:
         prior.denoise(torch.zeros(1, 16, 16), 0.1, torch.zeros(1, 16, 16))
     with pytest.raises(InputError, match=r"no prior 'nope'.*brain-mri.*ct"):
         registry.load("nope")
+
+
+def test_what_is_below_the_window_or_far_above_it_is_the_datas_to_say() -> None:
+    """A narrow window, metal, and values below air: the prior sees them clipped, the data step puts them back."""
+    prior = registry.load("ct")
+    operator = Tomography(ParallelBeam(48, 48, 1.4, tuple(torch.linspace(0, math.pi, 61)[:60].tolist()), 70, 1.4))
+    axis = Axis(0.025, 0.025)
+    image = torch.full((1, 48, 48), 0.0)
+    image[0, 12:36, 12:36] = 0.02
+    image[0, 20:24, 20:24] = 0.12  # 5000 HU
+    image[0, 28:32, 28:32] = -0.02  # no attenuation is, but offsets of a detector may be
+    problem = Problem(operator, operator(image))
+    found = run(solvers.start(problem, REDDiff(steps=5, data_sigma=1e-4), prior=prior, axis=axis))
+    assert float(found[0, 21:23, 21:23].mean()) == pytest.approx(0.12, rel=0.1)
+    assert float(found[0, 29:31, 29:31].mean()) == pytest.approx(-0.02, rel=0.25)
+
+
+@pytest.mark.parametrize("shape", [(1, 17, 33), (2, 50, 31)])
+def test_complex_images_of_any_size_and_empty_ones(shape: tuple[int, ...]) -> None:
+    prior = registry.load("brain-mri")
+    empty = torch.zeros(shape, dtype=torch.complex64)
+    assert prior.denoise(empty, 0.05).shape == shape
+    assert float(prior.denoise(empty, 0.05).abs().max()) < 0.02
+    assert torch.equal(
+        prior.denoise((1j * torch.ones(shape)).conj(), 0.05), prior.denoise(-1j * torch.ones(shape), 0.05)
+    )
+    with pytest.raises(InputError, match="an image without pixels"):
+        prior.denoise(empty[:, :0], 0.05)
+
+
+def test_weights_of_another_shape_than_the_cards(tmp_path: Path) -> None:
+    for path in registry.WEIGHTS.glob("ct.*"):
+        shutil.copy(path, tmp_path)
+    card = (tmp_path / "ct.yaml").read_text()
+    for before, after, says in (
+        ("blocks: 2", "blocks: 1", "do not fit the network of the card"),
+        ("blocks: 2", "blocks: 64", "the weights take .* MB, at most 20 MB are allowed"),
+        ("sigma_data: ", "sigma_data: -", "not a prior's card: sigma_data: .*greater than 0"),
+        ("super_resolution: null", "super_resolution: 2", "not a prior's card: .*for complex priors only"),
+    ):
+        assert before in card
+        (tmp_path / "ct.yaml").write_text(card.replace(before, after))
+        with pytest.raises(InputError, match=says):
+            registry.load("ct", tmp_path)
+
+
+def test_a_card_is_read_without_its_weights(tmp_path: Path) -> None:
+    shutil.copy(registry.WEIGHTS / "ct.yaml", tmp_path)
+    assert registry.card_of("ct", tmp_path).parameters == registry.card_of("ct").parameters
+    with pytest.raises(InputError, match=r"the weights ct\.safetensors are missing"):
+        registry.load("ct", tmp_path)
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_cards_tell_where_weights_and_judgement_come_from(name: str) -> None:
+    """Every run that led here, on whose data; and a judge for those that cannot judge themselves."""
+    card = registry.card_of(name)
+    assert (card.start is None) == (not card.before)
+    assert card.total_hours == pytest.approx(sum(run.hours for run in card.lineage))
+    for earlier_run in card.before:
+        if earlier_run.name != name:
+            earlier = registry.card_of(earlier_run.name)
+            assert earlier_run.sha256 == earlier.sha256 and {d.file for d in earlier.data} <= {
+                d.file for d in card.data
+            }
+    judge = card if card.judge is None else registry.card_of(card.judge)
+    assert judge.familiarity is not None and judge.modality == card.modality
 
 
 def test_damaged_weights_are_noticed(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_training_starts_from_a_prior(tmp_path: Path) -> None:
     export(tmp_path / "run", tmp_path, "recon train tiny", tmp_path)
     start = str(tmp_path / "tiny.yaml")
     child = Trainer(tiny(tmp_path, start=start, super_resolution=2), tmp_path, tmp_path / "child")
-    assert child.start_sha256 == registry.load(start).card.sha256
+    assert child.start == registry.load(start).card
     x, given = torch.randn(1, 2, 16, 16), torch.randn(1, 2, 16, 16)
     parent = registry.load(start).network.float()
     with torch.inference_mode():
@@ -168,6 +168,26 @@ def test_training_starts_from_a_prior(tmp_path: Path) -> None:
     assert other.shape == x.shape
     with pytest.raises(InputError, match="do not fit"):
         Trainer(tiny(tmp_path, start=start, channels=[16, 48]), tmp_path, tmp_path / "other")
+
+
+def test_a_card_tells_all_runs_that_led_to_its_weights(tmp_path: Path) -> None:
+    """Also where a run was resumed, and the weights that it started from have been replaced since."""
+    trained(tiny(tmp_path), tmp_path, tmp_path / "run")
+    first = export(tmp_path / "run", tmp_path, "recon train tiny", tmp_path)
+    start = str(tmp_path / "tiny.yaml")
+    again = tiny(tmp_path, start=start, sources=[{"file": "more.npz", "slope": 1 / 255}])
+    np.savez(tmp_path / "more.npz", images=np.load(tmp_path / "train.npz")["images"][:4])
+    begun = Trainer(again, tmp_path, tmp_path / "again")
+    begun.save()
+    trained(again, tmp_path, tmp_path / "again")
+    second = export(tmp_path / "again", tmp_path, "recon train tiny again", tmp_path)
+    assert second.sha256 != first.sha256 and first.before == [] and first.judge is None
+    assert [(run.sha256, run.command) for run in second.lineage] == [
+        (first.sha256, "recon train tiny"),
+        (second.sha256, "recon train tiny again"),
+    ]
+    assert [one.file for one in second.data] == ["more.npz", "train.npz"]
+    assert registry.card_of(start) == second
 
 
 def test_saturated_pixels_do_not_count(tmp_path: Path) -> None:
@@ -315,9 +335,10 @@ def test_the_wrong_modality_is_refused(
     recipe = tiny(tmp_path)
     source = recipe.sources[1].model_copy(update={"slope": slope, "intercept": intercept})
     axis = recipe.axis.model_copy(update={"unit": "HU" if modality == "ct" else "-"})
-    wrong = recipe.model_copy(update={"modality": modality, "sources": [source], "axis": axis})
-    with pytest.raises(InputError, match=says):
-        Trainer(wrong, tmp_path, tmp_path / "run")
+    wrong = recipe.model_copy(update={"modality": modality, "axis": axis})
+    for place in ("sources", "validation"):
+        with pytest.raises(InputError, match=says):
+            Trainer(wrong.model_copy(update={place: [source]}), tmp_path, tmp_path / "run")
 
 
 def test_a_network_too_large_to_ship_is_refused_before_it_is_trained(tmp_path: Path) -> None:

@@ -85,9 +85,35 @@ def _samples(modality: str, card: Card) -> list[tuple[str, bool | None, Tensor]]
         ("chest CT, tuning slices", True, chest),
         ("body CT", True, _hounsfield(body)),
         ("brain MRI", False, 2 * brain - 1),
+        ("head CT made of brain MRI", False, head_ct(brain)),
         ("measured tooth, CGLS", False, reconstructed(tooth, card, CGLS())),
         ("measured acrylic disc, CGLS", False, reconstructed(disc, card, CGLS())),
     ]
+
+
+def head_ct(brain: Tensor) -> Tensor:
+    """What a head might look like in CT, from brain MRI ``(slices, rows, cols)``, on the axis of CT priors.
+
+    Brain of 20 to 45 HU, a skull of 1100 HU around it, a scalp, and noise: no head CT is at hand.
+    """
+    head = _grown(_grown((brain > HEAD_ABOVE).float(), CLOSED), -CLOSED)
+    skull, inside = _grown(head, -SCALP), _grown(head, -SCALP - SKULL)
+    values = torch.where(head > 0, 30.0, -1000.0)
+    values = torch.where(skull > 0, 1100.0, values)
+    values = torch.where(inside > 0, 20 + 25 * brain.clamp(0, 1), values)
+    noise = 5 * torch.randn(values.shape, generator=torch.Generator().manual_seed(0))
+    return _hounsfield((values + noise).numpy())
+
+
+def _grown(mask: Tensor, pixels: int) -> Tensor:
+    """A mask ``(slices, rows, cols)`` grown, or shrunk, by so many pixels."""
+    sign = 1 if pixels > 0 else -1
+    size = 2 * abs(pixels) + 1
+    return sign * torch.nn.functional.max_pool2d(sign * mask[:, None], size, stride=1, padding=abs(pixels))[:, 0]
+
+
+HEAD_ABOVE, CLOSED, SCALP, SKULL = 0.08, 8, 4, 6
+"""Where a head is, in MRI, and pixels: of the gaps in it that are closed, and how thick scalp and skull are."""
 
 
 def _hounsfield(volume: np.ndarray[Any, np.dtype[np.float32]]) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from operators.errors import BackendUnavailable
+from recon.methods import DEFAULT_PRIOR
 from recon.priors import registry
 from recon.priors.evaluate import SIGMAS, axis_sigma, conditioning, denoising_psnr, peak_psnr
 from recon.priors.network import noise_features
@@ -56,18 +57,18 @@ class Speed:
 
 def denoising(names: list[str], data: Path = SAMPLES, *, with_bm3d: bool = True) -> Iterator[Row]:
     """The denoising table: every prior at every level, on whole slices never trained on."""
-    reference: dict[tuple[str, float], float | None] = {}
+    reference: dict[tuple[object, ...], float | None] = {}
     for name in names:
         prior = registry.load(name, field="name")
         card = prior.card
         # A user's own prior has no shipped recipe: its modality's tuning slices are what there is to compare on.
-        recipe = Recipe.named({"ct": "ct", "mri": "brain-mri"}[card.modality])
+        own = card.model_dump(include={"complex", "super_resolution", "neighbours"}) | {"axis": card.axis}
+        recipe = Recipe.named(DEFAULT_PRIOR[card.modality]).model_copy(update=own)
         images = tuning_images(data, recipe)
-        seeing = recipe.model_copy(update={"neighbours": card.neighbours})
         for sigma in SIGMAS:
             level = axis_sigma(sigma, is_complex=card.complex)
             noisy = images + level * SliceNoise(1, len(images)).draw(images)
-            key = (card.modality, sigma)
+            key = (card.modality, card.complex, card.axis.low, card.axis.high, images.shape, sigma)
             if key not in reference:
                 reference[key] = _bm3d(noisy, images, level, is_complex=card.complex) if with_bm3d else None
             psnr = denoising_psnr(
@@ -76,7 +77,7 @@ def denoising(names: list[str], data: Path = SAMPLES, *, with_bm3d: bool = True)
                 sigma,
                 is_complex=card.complex,
                 condition_of=conditioning(card),
-                beside=tuning_neighbours(data, seeing),
+                beside=tuning_neighbours(data, recipe),
             )
             psnr_noisy = peak_psnr(noisy, images, is_complex=card.complex)
             yield Row(name, sigma, round(psnr_noisy, 2), reference[key], round(psnr, 2))

@@ -45,7 +45,7 @@ def show(
             continue
         psnr = ", ".join(f"{v:.1f} at {s:g}" for s, v in card.denoising_psnr.items())
         rows.append(
-            [known, card.modality, f"{card.parameters / 1e6:.1f} M", f"{card.hours:.1f} h", psnr, card.limits[0]]
+            [known, card.modality, f"{card.parameters / 1e6:.1f} M", f"{card.total_hours:.1f} h", psnr, card.limits[0]]
         )
     table(["prior", "modality", "parameters", "trained", "denoising PSNR in dB at sigma", "limit"], rows)
     if damaged is not None:

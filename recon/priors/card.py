@@ -25,6 +25,18 @@ class Data(_Part):
     sha256: str
 
 
+class Run(_Part):
+    """A training run that ended with the weights from which a later one started."""
+
+    name: str
+    sha256: str
+    """Of those weights."""
+    command: str
+    seed: int
+    steps: int
+    hours: float
+
+
 class Familiarity(_Part):
     """Where the logarithms of the denoiser's residuals lie for slices of the kind trained on.
 
@@ -55,12 +67,12 @@ class Card(_Part):
     modality: Literal["ct", "mri"]
     complex: bool
     axis: Axis
-    largest: float
-    sigma_data: float
+    largest: float = Field(gt=0)
+    sigma_data: float = Field(gt=0)
     channels: list[Annotated[int, Field(ge=1, le=4096)]] = Field(min_length=1, max_length=8)
     blocks: int = Field(ge=1, le=64)
     unshuffle: int = Field(2, ge=1, le=4)
-    super_resolution: int | None
+    super_resolution: int | None = Field(ge=2, le=8)
     """Conditional: needs the same slice with this factor less resolution in plane."""
     least_squares: bool = Field(False, validation_alias=AliasChoices("least_squares", "projections"))
     """Conditional: needs the least-squares image of the scan."""
@@ -71,10 +83,11 @@ class Card(_Part):
     sha256: str
     parameters: int
     data: list[Data]
+    """Of this run and of those before it."""
     start: str | None
-    """Prior whose weights training started from; its hours are not in `hours`."""
-    start_sha256: str | None = None
-    """Of those weights; None where it was not kept."""
+    """Prior whose weights training started from."""
+    before: list[Run] = []
+    """How those weights came about, the first run first."""
     command: str
     seed: int
     steps: int
@@ -84,7 +97,28 @@ class Card(_Part):
     jacobian_asymmetry: dict[float, float]
     """Sigma (as above) to ``|v^T J w - w^T J v| / (|v^T J w| + |w^T J v|)``; 0 for an exact posterior mean."""
     familiarity: Familiarity | None
+    judge: str | None = None
+    """Shipped prior that tells how familiar a result of this one is, if it cannot itself."""
     limits: list[str]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Card:
+        if self.neighbours and self.complex:
+            raise ValueError("neighbours: only real priors see them")
+        if self.super_resolution is not None and not self.complex:
+            raise ValueError("super_resolution: for complex priors only")
+        return self
+
+    @property
+    def total_hours(self) -> float:
+        """Of this run and of those before it."""
+        return self.hours + sum(run.hours for run in self.before)
+
+    @property
+    def lineage(self) -> list[Run]:
+        """The runs that led to these weights, this one last."""
+        shared = self.model_dump(include=set(Run.model_fields))
+        return [*self.before, Run(**shared)]
 
     @property
     def conditional(self) -> bool:

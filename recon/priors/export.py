@@ -15,6 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from operators.errors import Diverged, InputError
+from recon.methods import DEFAULT_PRIOR
 from recon.priors import checkpoint as checkpoints
 from recon.priors import diagnose, registry
 from recon.priors.card import Card, Data, Familiarity
@@ -80,6 +81,8 @@ def export(run: Path, data: Path, command: str, folder: Path) -> Card:
 
 def _card(recipe: Recipe, state: dict[str, Any], sources: list[SliceSet], weights: Path, command: str) -> Card:
     """The card without what has to be measured."""
+    start = registry.start_of(state)
+    own = [Data(file=s.source.file, licence=s.source.licence, sha256=s.sha256) for s in sources]
     return Card(
         name=recipe.name,
         modality=recipe.modality,
@@ -96,9 +99,9 @@ def _card(recipe: Recipe, state: dict[str, Any], sources: list[SliceSet], weight
         weights=weights.name,
         sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
         parameters=sum(value.numel() for value in state["average"].values()),
-        data=[Data(file=s.source.file, licence=s.source.licence, sha256=s.sha256) for s in sources],
+        data=list(dict.fromkeys([*own, *([] if start is None else start.data)])),
         start=recipe.start,
-        start_sha256=state.get("start_sha256"),
+        before=[] if start is None else start.lineage,
         command=command,
         seed=state["seed"],
         steps=state["step"],
@@ -106,6 +109,7 @@ def _card(recipe: Recipe, state: dict[str, Any], sources: list[SliceSet], weight
         denoising_psnr={},
         jacobian_asymmetry={},
         familiarity=None,
+        judge=DEFAULT_PRIOR[recipe.modality] if recipe.conditional else None,
         limits=recipe.limits,
     )
 

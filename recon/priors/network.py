@@ -251,7 +251,7 @@ def turned(x: Tensor, factor: Tensor) -> Tensor:
 
 def as_channels(x: Tensor) -> Tensor:
     """Slices ``(slices, rows, cols)``, real or complex, as ``(slices, 1 or 2, rows, cols)`` float32."""
-    return torch.view_as_real(x).movedim(-1, 1).float() if x.is_complex() else x[:, None].float()
+    return torch.view_as_real(x.resolve_conj()).movedim(-1, 1).float() if x.is_complex() else x[:, None].float()
 
 
 def from_channels(x: Tensor) -> Tensor:

@@ -217,6 +217,8 @@ class NetworkPrior:
         given = inside if x.is_complex() else inside.clamp(min=-1.0 - 4 * sigma)
         condition = None if condition is None else _limited(condition, limit)
         rest = (x - inside).detach()
+        if beside is not None:
+            self._check_beside(beside, x)
         if self.neighbours:
             beside = pairs(given) if beside is None else _limited(beside, limit).clamp(min=-1.0 - 4 * sigma)
         if index is not None:
@@ -265,6 +267,16 @@ class NetworkPrior:
         known = self.card.familiarity
         return diagnose.percentile(known, diagnose.residuals(self.apart().denoise, x, known.sigmas))
 
+    def _check_beside(self, beside: Tensor, x: Tensor) -> None:
+        expected = (len(x), 2 * self.card.neighbours, *x.shape[1:])
+        if not self.card.neighbours or beside.shape != expected or beside.dtype != x.dtype:
+            says = f"needs {expected} {_name(x.dtype)}" if self.card.neighbours else "sees no neighbours"
+            raise InputError(
+                f"got {tuple(beside.shape)} {_name(beside.dtype)}, prior {self.card.name!r} {says}", field="beside"
+            )
+        if not bool(torch.isfinite(beside).all()):
+            raise InputError("some values are not finite", field="beside", remedy="mend or leave out these slices")
+
     def _check(self, x: Tensor, field: str) -> None:
         dtype = torch.complex64 if self.complex else torch.float32
         if x.ndim != 3 or x.dtype != dtype:
@@ -273,7 +285,9 @@ class NetworkPrior:
                 f" {_name(dtype)}",
                 field=field,
             )
-        if not bool(torch.isfinite(torch.view_as_real(x) if x.is_complex() else x).all()):
+        if x.numel() == 0:
+            raise InputError(f"got {tuple(x.shape)}, an image without pixels", field=field)
+        if not bool(torch.isfinite(x).all()):
             raise InputError("some values are not finite", field=field, remedy="mend or leave out these slices")
 
 

@@ -6,6 +6,7 @@ import hashlib
 import re
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -85,6 +86,8 @@ def network(card: Card, path: Path) -> Denoiser:
 @lru_cache(maxsize=KEPT)
 def _network(card_json: str, path: Path) -> Denoiser:
     card = Card.model_validate_json(card_json)
+    with torch.device("meta"):
+        require_small(sum(value.numel() for value in new_network(card).state_dict().values()))
     found = new_network(card)
     try:
         found.load_state_dict({name: value.float() for name, value in _read(card, path).items()})
@@ -157,8 +160,8 @@ def require_small(parameters: int) -> None:
         )
 
 
-def start_from(network: Denoiser, name: str) -> str:
-    """Give `network` the weights of prior `name`, whose sha256 is returned.
+def start_from(network: Denoiser, name: str) -> Card:
+    """Give `network` the weights of prior `name`, whose card is returned.
 
     A condition, or neighbours, that the prior does not know begin without effect.
     """
@@ -176,7 +179,13 @@ def start_from(network: Denoiser, name: str) -> str:
             field="start",
             remedy="use the same channels, blocks and kind of image",
         ) from error
-    return prior.card.sha256
+    return prior.card
+
+
+def start_of(state: dict[str, Any]) -> Card | None:
+    """The card of the weights that the run of a checkpoint started from, as it was then."""
+    kept = state.get("start")
+    return None if kept is None else Card.model_validate({**kept, "familiarity": None})
 
 
 def data_hash(sets: list[SliceSet]) -> str:

@@ -68,7 +68,7 @@ class Trainer:
         self.recipe, self.out, self.seed = recipe, out, seed
         self.steps = steps or recipe.training.steps
         sets = [SliceSet.read(data, source) for source in recipe.sources]
-        for one in sets:
+        for one in [*sets, *(SliceSet.read(data, source) for source in recipe.validation)]:
             one.require(recipe)
         self.data_hash = registry.data_hash(sets)
         self.crops = Crops(sets, recipe, seed, self._denoise)
@@ -76,7 +76,7 @@ class Trainer:
         torch.manual_seed(seed)
         self.model = registry.new_network(recipe)
         registry.require_small(sum(value.numel() for value in self.model.state_dict().values()))
-        self.start_sha256 = None if recipe.start is None else registry.start_from(self.model, recipe.start)
+        self.start = None if recipe.start is None else registry.start_from(self.model, recipe.start)
         self.optimizer = Optimizer(self.model, recipe.training.learning_rate, muon=recipe.training.optimizer == "muon")
         self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.step, self.seconds = 0, 0.0
@@ -138,7 +138,7 @@ class Trainer:
                 "seconds": self.seconds,
                 "seed": self.seed,
                 "data_hash": self.data_hash,
-                "start_sha256": self.start_sha256,
+                "start": None if self.start is None else self.start.model_dump(exclude={"familiarity"}),
                 "recipe": self.recipe.model_dump(),
             },
         )
@@ -202,7 +202,7 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average, self.step, self.seconds = state["average"], state["step"], state["seconds"]
-        self.start_sha256 = state.get("start_sha256")  # of the weights there were then
+        self.start = registry.start_of(state)  # with the weights there were then
 
     def _log(self, progress: TrainingProgress) -> None:
         with (self.out / "log.jsonl").open("a") as log:
