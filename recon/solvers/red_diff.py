@@ -62,14 +62,15 @@ def solve(problem: Problem, settings: REDDiff, prior: Prior, axis: Axis, noise: 
         signs = (1.0, -1.0) if settings.antithetic else (1.0,)
         seen = turned.at_step(prior, step, (mu.shape[1], mu.shape[2])) if settings.turned else prior
         gradient = skipping(sigma, partial(_gradient, seen, x0, sigma, n, signs))
-        # The published code returns the iterate before its last step; so does this with `average` 0.
-        if step >= first_kept:
-            kept += mu / (settings.steps - first_kept)
+        before = mu
         if settings.update == "adam":
             mu = adam(mu, x0, gradient, sigma, step)
         else:
             target = fit(mu - settings.weight * sigma * gradient, sigma)
             mu = mu + settings.rate * (target - mu)
+        if step >= first_kept:
+            # The published code returns the iterate before its last step; so does `adam` here with `average` 0.
+            kept += (before if settings.update == "adam" else mu) / (settings.steps - first_kept)
         shown = check_finite(axis.to_physical(mu), "red-diff")
         yield Progress(START_STEPS + step + 1, total, shown, problem)
     if settings.update == "proximal":
