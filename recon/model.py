@@ -96,7 +96,12 @@ def _ct(measurement: Measurement, acquisition: CTParallel | CTFan) -> Model:
         noise = counted if noise is None else noise
     if noise is None:
         noise = noise_level.of_sinogram(data)
-        notes.append(f"noise of the line integrals estimated from the sinogram: {noise:.2e}")
+        notes.append(
+            f"noise of the line integrals estimated from the sinogram: {noise:.2e}"
+            if noise > 0
+            else "rays through air show no noise: the data count as free of it; if their air was set to one value, give"
+            " photons or noise_std"
+        )
     slice_mm = acquisition.slice_mm or geometry.pixel_mm
     affine, in_patient = measurement.affine, measurement.in_patient and measurement.affine is not None
     if affine is None:
