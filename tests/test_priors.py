@@ -16,6 +16,7 @@ import torch
 
 from operators.errors import InputError
 from operators.geometry import ParallelBeam
+from operators.resolution import Truncation
 from operators.tomography import Tomography
 from recon import schedules
 from recon.bench import familiarity as familiarity_bench
@@ -111,6 +112,18 @@ def test_a_global_phase_passes_through_the_mri_prior(sigma: float, image: Callab
     for angle in (0.3, 0.7, 1.6, 3.0, -2.0):
         turn = torch.polar(torch.tensor(1.0), torch.tensor(angle))
         back = registry.load("brain-mri").denoise(noisy * turn, sigma) / turn
+        assert float(torch.linalg.vector_norm(back - plain) / torch.linalg.vector_norm(plain)) < 0.01
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_a_global_phase_passes_through_the_priors_of_super_resolution(factor: int) -> None:
+    prior, noisy = registry.load(f"brain-mri-x{factor}"), brain()
+    lower = Truncation(256, 256, factor)
+    low = lower.upsample(lower(brain()))
+    plain = prior.denoise(noisy, 0.3, low)
+    for angle in (0.7, 3.0, -2.0):
+        turn = torch.polar(torch.tensor(1.0), torch.tensor(angle))
+        back = prior.denoise(noisy * turn, 0.3, low * turn) / turn
         assert float(torch.linalg.vector_norm(back - plain) / torch.linalg.vector_norm(plain)) < 0.01
 
 

@@ -179,6 +179,8 @@ def test_a_card_tells_all_runs_that_led_to_its_weights(tmp_path: Path) -> None:
     np.savez(tmp_path / "more.npz", images=np.load(tmp_path / "train.npz")["images"][:4])
     begun = Trainer(again, tmp_path, tmp_path / "again")
     begun.save()
+    for path in tmp_path.glob("tiny.*"):
+        path.unlink()
     trained(again, tmp_path, tmp_path / "again")
     second = export(tmp_path / "again", tmp_path, "recon train tiny again", tmp_path)
     assert second.sha256 != first.sha256 and first.before == [] and first.judge is None
@@ -372,3 +374,14 @@ def test_recipes_that_make_no_sense_are_refused(tmp_path: Path) -> None:
             recipe.with_settings([setting])
     with pytest.raises(InputError, match="every share is 0"):
         recipe.with_settings(["sources.0.share=0", "sources.1.share=0"])
+
+
+def test_a_volume_of_next_to_nothing_has_no_brightness(tmp_path: Path) -> None:
+    volume = np.zeros((4, 24, 24), np.float32)
+    volume[2, 3, 3] = 900.0
+    nib.save(nib.Nifti1Image(volume.transpose(2, 1, 0), np.eye(4)), tmp_path / "speck.nii.gz")
+    source = tiny(tmp_path).sources[1].model_copy(update={"file": "speck.nii.gz", "slope": 1.0, "scaled": True})
+    with pytest.raises(
+        InputError, match=r"sources\.file: fewer than 0\.2 % of the voxels of speck\.nii\.gz have content"
+    ):
+        SliceSet.read(tmp_path, source)

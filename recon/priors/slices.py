@@ -67,7 +67,7 @@ class SliceSet:
             images = nifti.read(path, "sources.file")[0]
             subjects = np.full(len(images), "")
             if source.scaled:
-                images = images / (float(np.percentile(images, BRIGHT_PERCENTILE)) or 1.0)
+                images = images / _brightness(images, path.name)
         kept = [index for index, image in enumerate(images) if image.min() < image.max()]
         if not kept:
             raise InputError(f"{path.name} holds empty slices only", field="sources.file")
@@ -286,6 +286,18 @@ class Crops:
             low = low + max(0.0, augment.uniform(generator, -0.01, 0.02)) * noise
             planes.append(_parts(lower.upsample(low)[0]))
         return planes
+
+
+def _brightness(images: NDArray[np.float32], name: str) -> float:
+    """What becomes 1 on the prior's axis."""
+    found = float(np.percentile(images, BRIGHT_PERCENTILE))
+    if not found > 0:
+        raise InputError(
+            f"fewer than {100 - BRIGHT_PERCENTILE:.1f} % of the voxels of {name} have content: its brightness is unknown",
+            field="sources.file",
+            remedy="crop the volume to the object",
+        )
+    return found
 
 
 def scan_of(images: Tensor, recipe: Recipe, generator: torch.Generator) -> tuple[Problem, Axis]:

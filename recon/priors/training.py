@@ -76,7 +76,8 @@ class Trainer:
         torch.manual_seed(seed)
         self.model = registry.new_network(recipe)
         registry.require_small(sum(value.numel() for value in self.model.state_dict().values()))
-        self.start = None if recipe.start is None else registry.start_from(self.model, recipe.start)
+        resumed = self.checkpoint.exists()  # then the weights are in it, whatever became of those it started from
+        self.start = None if recipe.start is None or resumed else registry.start_from(self.model, recipe.start)
         self.optimizer = Optimizer(self.model, recipe.training.learning_rate, muon=recipe.training.optimizer == "muon")
         self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.step, self.seconds = 0, 0.0
