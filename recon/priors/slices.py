@@ -293,7 +293,7 @@ def _brightness(images: NDArray[np.float32], name: str) -> float:
     found = float(np.percentile(images, BRIGHT_PERCENTILE))
     if not found > 0:
         raise InputError(
-            f"fewer than {100 - BRIGHT_PERCENTILE:.1f} % of the voxels of {name} have content: its brightness is unknown",
+            f"fewer than {100 - BRIGHT_PERCENTILE:.1f} % of the voxels of {name} have content: too few to scale by",
             field="sources.file",
             remedy="crop the volume to the object",
         )
