@@ -216,6 +216,8 @@ class Output(_Part):
     baselines: list[Literal["fbp", "sirt", "cgls", "tv", "zero-filled", "cg-sense", "interpolation"]] | None = None
     """Classical reconstructions beside the result; one quick one when not given."""
     montage: bool = True
+    uncertainty: int = Field(0, ge=0, le=64)
+    """Replicas from which a map of the errors to be expected is made, each as long as the job itself; 0 makes none."""
 
 
 class JobSpec(_Part):
@@ -254,6 +256,7 @@ class JobSpec(_Part):
             check_method(self.acquisition, self.method.name)
             for baseline in self.output.baselines or []:
                 check_method(self.acquisition, baseline)
+            check_uncertainty(self.acquisition, self.output.uncertainty)
         return self
 
     @classmethod
@@ -319,6 +322,12 @@ def check_method(acquisition: AnyAcquisition, method: str) -> None:
     allowed = METHODS[acquisition.kind]
     if method not in allowed:
         raise ValueError(f"method {method!r} does not fit {acquisition.kind}; use one of {', '.join(allowed)}")
+
+
+def check_uncertainty(acquisition: AnyAcquisition, replicas: int) -> None:
+    """Raise ValueError if replicas are asked for of a scan that has none."""
+    if replicas and isinstance(acquisition, MRIResolution):
+        raise ValueError("output.uncertainty: there is no other scan like this to compare with; leave it out")
 
 
 def problems(error: ValidationError) -> list[dict[str, str]]:

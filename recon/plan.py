@@ -149,7 +149,7 @@ def _with_slabs(spec: JobSpec, outline: Outline, slab: int) -> Plan:
         shape=shape,
         memory=memory,
         memory_bytes=sum(memory.values()),
-        network_evaluations=evaluations,
+        network_evaluations=evaluations * (1 + spec.output.uncertainty),
         seconds=round(_seconds(spec, outline, rows * cols, slices, computed, chunks), 1),
         slices=slices,
         at_once=at_once,
@@ -286,16 +286,17 @@ def _memory(spec: JobSpec, outline: Outline, shape: tuple[int, int, int], at_onc
     slices, rows, cols = shape
     pixel = 8 if outline.acquisition.kind.startswith("mri") else 4
     image = rows * cols * pixel
-    held = len(baselines(spec, outline)) + 2 + int(outline.known)
+    again = min(spec.output.uncertainty, 1)  # the replica's data and operator beside the job's, and two volumes
+    held = len(baselines(spec, outline)) + 2 + int(outline.known) + 2 * again
     copies = max(_volumes(name) for name in (spec.method.name, *baselines(spec, outline)))
     share = at_once / slices
     # Reading holds the array and a copy in its final type; solving holds the data, and as much for its residual.
-    data = outline.source_bytes + int(outline.data_bytes * (2 + share))
+    data = outline.source_bytes + int(outline.data_bytes * (2 + again + share))
     found = {
         "baseline": costs.baseline,
         "data": data,
         "volumes": image * (slices * held + at_once * copies),
-        "operator": _operator(outline, costs),
+        "operator": _operator(outline, costs) * (1 + again),
     }
     if isinstance(spec.method, Diffusion):
         found["network"] = costs.network + costs.per_network_pixel * rows * cols * min(NETWORK_BATCH, at_once)
@@ -338,8 +339,8 @@ def _seconds(spec: JobSpec, outline: Outline, pixels: int, slices: int, computed
     products = max(products_a_slice(method, kind) for method in methods)
     # A baseline with the method's own defaults.
     others = sum(_plain_products(name, kind) for name in baselines(spec, outline))
-    work = (computed * products + slices * others) * product
-    return costs.startup + evaluations * costs.per_network_pixel * pixels + work
+    solving = evaluations * costs.per_network_pixel * pixels + computed * products * product
+    return costs.startup + solving * (1 + spec.output.uncertainty) + slices * others * product
 
 
 def _plain_products(name: str, kind: str) -> int:

@@ -17,14 +17,14 @@ from operators.errors import InputError
 from recon import calibration, defaults, plan, slabs, versions
 from recon import model as models
 from recon.formats import reader
-from recon.job import JobSpec, MRIResolution
+from recon.job import JobSpec, MRIResolution, check_uncertainty
 from recon.measurement import Measurement
 from recon.methods import DEFAULT_PRIOR, DPS, QUICK, Boundary, Diffusion, Method
 from recon.priors import registry as priors
 from recon.priors.card import Card
 from recon.priors.prior import NetworkPrior
 from recon.solvers import registry as solvers
-from recon.solvers.problem import Axis, Problem, Solver
+from recon.solvers.problem import Axis, Solver
 
 _METHODS: TypeAdapter[Method] = TypeAdapter(Method)
 T = TypeVar("T")
@@ -62,7 +62,7 @@ class Stage:
     settings
         Of the method, complete.
     start
-        The method on a part of the problem.
+        The method on a part of the problem; another `seed` may be given.
     key
         Of all that the result depends on, see `recon.slabs.digest`.
     """
@@ -70,7 +70,7 @@ class Stage:
     name: str
     label: str
     settings: Method
-    start: Callable[[Problem], Solver]
+    start: Callable[..., Solver]
     key: str
     neighbours: int
     """Slices on each side that its prior sees."""
@@ -96,6 +96,7 @@ def prepare(spec: JobSpec, files: Mapping[str, Path]) -> Generator[JobProgress, 
     """Read a job's files and model the measurement; raises `ReconError`."""
     yield JobProgress(0.0, "reading")
     measurement = reader.read(spec, files)
+    _check_uncertainty(spec, measurement)
     planned = plan.make(spec, reader.outline(measurement, files))
     plan.require_fit(planned)  # whoever accepted the job may have more memory
     yield JobProgress(0.02, "modelling")
@@ -160,6 +161,13 @@ def local_files(spec: JobSpec) -> dict[str, Path]:
             raise InputError("an upload id means nothing without a server", field=field, remedy="give a path")
         found[field] = Path(file.path)
     return found
+
+
+def _check_uncertainty(spec: JobSpec, measurement: Measurement) -> None:
+    try:
+        check_uncertainty(measurement.acquisition, spec.output.uncertainty)
+    except ValueError as error:
+        raise InputError(str(error), field="output.uncertainty") from error
 
 
 def _baselines(spec: JobSpec, measurement: Measurement) -> list[str]:

@@ -17,17 +17,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from operators.errors import Conflict, Diverged, InputError
 from recon import model as models
-from recon import peak, slabs, versions
+from recon import peak, replicas, slabs, versions
 from recon.disk import sync
 from recon.formats import nifti
 from recon.job import JobSpec
 from recon.measurement import Measurement
 from recon.methods import Diffusion, Method
-from recon.prepare import JobProgress, prepare, staged
+from recon.prepare import JobProgress, Prepared, prepare, staged
 from recon.priors.prior import NetworkPrior
 from recon.quality import metrics
 
@@ -85,8 +87,9 @@ def reconstruct(
     shelf = slabs.Shelf(work or beside(out), invite)
     volumes: dict[str, Tensor] = {}
     each = 0.25 / max(len(job.stages) - 1, 1)
+    solved_at = 0.3 + 0.65 / (1 + spec.output.uncertainty)
     for index, stage in enumerate(job.stages):
-        span = (0.05 + each * index, 0.05 + each * (index + 1)) if stage is not job.stages[-1] else (0.3, 0.95)
+        span = (0.05 + each * index, 0.05 + each * (index + 1)) if stage is not job.stages[-1] else (0.3, solved_at)
         solving = time.monotonic()
         size = slab or job.planned.slab
         parts = slabs.solve(
@@ -96,6 +99,8 @@ def reconstruct(
         solve_s = time.monotonic() - solving
     method, baselines = job.stages[-1].settings, volumes
     volume = volumes.pop(spec.method.name)
+    size = slab or job.planned.slab
+    uncertainty = yield from _uncertainty(spec, job, volume, slabs.Shelf(shelf.folder), size, (solved_at, 0.95))
     evaluations = 0 if prior is None else prior.evaluations
     yield JobProgress(0.96, "judging")
     familiarity = _familiarity(job.judge, model, volume)
@@ -128,6 +133,7 @@ def reconstruct(
         "prior": None if prior is None else prior.card.model_dump(mode="json", exclude={"familiarity"}),
         "prior_axis": None if axis is None else {"scale": axis.scale, "offset": axis.offset},
         "familiarity": familiarity,
+        "uncertainty": None if uncertainty is None else _of_uncertainty(spec, model, volume, measurement, uncertainty),
         "starting_noise": job.noise,
         "network_evaluations": evaluations,
         "slabs_resumed": shelf.reused,
@@ -143,7 +149,7 @@ def reconstruct(
         },
         "versions": versions.installed(),
     }
-    _publish(spec, model, volume, baselines, report, out)
+    _publish(spec, model, volume, baselines, uncertainty, report, out)
     if work is None:
         shelf.clear()
     yield JobProgress(1.0, "done", measure=partial(misfits.__getitem__, spec.method.name))
@@ -178,6 +184,39 @@ def run(
 def beside(out: Path) -> Path:
     """Where the finished slabs of a job that writes to `out` are kept, unless somebody says otherwise."""
     return out.with_name(f".{out.name}.slabs")
+
+
+def _uncertainty(
+    spec: JobSpec, job: Prepared, volume: Tensor, shelf: slabs.Shelf, size: int, span: tuple[float, float]
+) -> Generator[JobProgress, None, Tensor | None]:
+    """Errors to be expected, ``(slices, rows, cols)`` in the result's unit, from replicas of the job; None without."""
+    count, stage = spec.output.uncertainty, job.stages[-1]
+    if count == 0:
+        return None
+    shown = torch.from_numpy(job.model.display(volume))
+    power, width = torch.zeros_like(shown), (span[1] - span[0]) / count
+    for index in range(count):
+        again = replicas.replica(job.model.problem, volume, index, spec.seed)
+        start = partial(stage.start, seed=(spec.seed + 1 + index) % 2**32)
+        key = slabs.digest({"key": stage.key, "replica": index})
+        parts = slabs.solve(again, stage.settings, start, shelf, key, size, neighbours=stage.neighbours)
+        part = (span[0] + width * index, span[0] + width * (index + 1))
+        found = yield from staged(parts, f"replica {index + 1} of {count}", part)
+        power += (torch.from_numpy(job.model.display(found)) - shown).square()
+    return replicas.pooled(power / count)
+
+
+def _of_uncertainty(
+    spec: JobSpec, model: models.Model, volume: Tensor, measurement: Measurement, uncertainty: Tensor
+) -> dict[str, Any]:
+    """What the report says of the map, and where the truth is known how far the map is to be trusted."""
+    rms = float(uncertainty.square().mean().sqrt())
+    found: dict[str, Any] = {"replicas": spec.output.uncertainty, "rms": _finite(rms, 6)}
+    if measurement.truth is not None:
+        error = np.abs(model.display(volume) - measurement.truth)
+        found["rms_error"] = _finite(float(np.sqrt(np.square(error).mean())), 6)
+        found["within_two"] = _finite(float((error <= 2 * uncertainty.numpy()).mean()), 4)
+    return found
 
 
 def _familiarity(judge: NetworkPrior | None, model: models.Model, volume: Tensor) -> dict[str, Any] | None:
@@ -257,7 +296,13 @@ def _finite(value: float, digits: int) -> float | None:
 
 
 def _publish(
-    spec: JobSpec, model: models.Model, volume: Tensor, baselines: dict[str, Tensor], report: dict[str, Any], out: Path
+    spec: JobSpec,
+    model: models.Model,
+    volume: Tensor,
+    baselines: dict[str, Tensor],
+    uncertainty: Tensor | None,
+    report: dict[str, Any],
+    out: Path,
 ) -> None:
     """Write everything into a hidden folder beside `out`, then rename it."""
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -268,9 +313,16 @@ def _publish(
         named = {"volume": volume, **{f"baseline-{k}": v for k, v in baselines.items()}}
         for name, values in named.items():
             _write_volume(spec, model, partial, name, values)
+        if uncertainty is not None:
+            _write(spec, model, partial, "uncertainty", uncertainty.numpy())
         if spec.output.montage:
             from recon.quality import montage
 
+            if uncertainty is not None:
+                errors = {"uncertainty": uncertainty.numpy()}
+                montage.write(
+                    partial / "uncertainty.png", errors, model.affine, model.unit, in_patient=model.in_patient
+                )
             shown = {
                 spec.method.name: model.display(volume),
                 **{k: model.display(v) for k, v in baselines.items()},
@@ -288,10 +340,17 @@ def _publish(
 
 
 def _write_volume(spec: JobSpec, model: models.Model, folder: Path, name: str, volume: Tensor) -> None:
-    if spec.output.format == "numpy":
-        # Complex MRI stays complex; CT is in the result's unit.
-        np.save(folder / f"{name}.npy", volume.numpy() if volume.is_complex() else model.display(volume))
+    if spec.output.format == "numpy" and volume.is_complex():
+        np.save(folder / f"{name}.npy", volume.numpy())  # complex MRI stays complex
         return
-    nifti.write(folder / f"{name}.nii.gz", model.display(volume), model.affine, f"diffusion-recon, {model.unit}")
+    _write(spec, model, folder, name, model.display(volume))
     if volume.is_complex() and name == "volume":
         nifti.write(folder / f"{name}-phase.nii.gz", volume.angle().numpy(), model.affine, "phase, rad")
+
+
+def _write(spec: JobSpec, model: models.Model, folder: Path, name: str, values: NDArray[np.float32]) -> None:
+    """Values in the result's unit."""
+    if spec.output.format == "numpy":
+        np.save(folder / f"{name}.npy", values)
+    else:
+        nifti.write(folder / f"{name}.nii.gz", values, model.affine, f"diffusion-recon, {model.unit}")

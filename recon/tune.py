@@ -100,6 +100,16 @@ def tasks() -> dict[str, Task]:
     return {task.name: task for task in found}
 
 
+def named(only: str | None) -> list[Task]:
+    """Tasks by their names, comma-separated, or all; raises `InputError` for one that there is not."""
+    known = tasks()
+    names = list(known) if only is None else [name.strip() for name in only.split(",")]
+    for name in names:
+        if name not in known:
+            raise InputError(f"{name!r} is not one of {', '.join(known)}", field="only")
+    return [known[name] for name in names]
+
+
 def problem(task: Task, data: Path) -> tuple[models.Model, np.ndarray]:
     """The inverse problem of a task, and the truth that only the tuning sees."""
     recipe = Recipe.named(DEFAULT_PRIOR[task.modality])

@@ -65,6 +65,9 @@ def test_the_plan_knows_the_settings_that_a_job_gets(views: int, steps: int) -> 
     polished = planned({**CT, "input": source, "method": {"name": "red-diff", "steps": 4, "polish": 3}})
     assert polished.network_evaluations == 8 * (2 * 4 + 3)
     assert left_open.seconds > stated.seconds
+    judged = planned({**CT, "input": source, "method": {"name": "red-diff", "steps": 4}, "output": {"uncertainty": 3}})
+    assert judged.network_evaluations == 4 * stated.network_evaluations
+    assert judged.seconds > 1.5 * stated.seconds and judged.memory_bytes > stated.memory_bytes
 
 
 def test_a_setting_that_does_not_go_with_the_tuned_ones_is_the_jobs_own() -> None:

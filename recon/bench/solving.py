@@ -53,7 +53,7 @@ def solved(given: dict[str, Any], model: models.Model, kind: str) -> Solved:
     else:
         peer = given["name"] in peers.NAMES
         # A peer has settings of its own, and the usual prior.
-        settings: Method = REDDiff() if peer else defaults.resolved(_method(given), kind, model.problem)
+        settings: Method = REDDiff() if peer else defaults.resolved(method_of(given), kind, model.problem)
         prior, axis = chosen_prior(settings, model)
         before, busy = (prior.evaluations, prior.seconds) if prior is not None else (0, 0.0)
         if peer:
@@ -80,7 +80,8 @@ def label(given: dict[str, Any]) -> str:
     return " ".join(v if isinstance(v, str) else f"{k}={v}" for k, v in given.items())
 
 
-def _method(given: dict[str, Any]) -> Method:
+def method_of(given: dict[str, Any]) -> Method:
+    """A method from its settings and its name, which are checked."""
     try:
         return _METHODS.validate_python(given)
     except ValidationError as error:

@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
     group.command()(boundary)
     group.command()(evaluations)
     group.command()(discrepancy)
+    group.command()(uncertainty)
     group.command()(quality)
     group.command()(faults)
     app.add_typer(group, name="bench")
@@ -189,6 +190,29 @@ def discrepancy(
     ]
     title = f"RED-Diff on three slices of the tuning set; {machine()}"
     table(["task", "noise share", "residual over noise", "PSNR, dB"], shown, title)
+    _write(json_file, [asdict(r) for r in rows])
+
+
+def uncertainty(
+    data: Annotated[Path, typer.Option(help="Folder with the tuning set.")],
+    only: Annotated[str | None, typer.Option(help="Tasks of `recon tune`, comma-separated.")] = None,
+    methods: Annotated[
+        str, typer.Option(help="JSON list of method settings, each with a name; names alone may be comma-separated.")
+    ] = "red-diff",
+    replicas: Annotated[int, typer.Option(min=1, max=64)] = 4,
+    json_file: Json = None,
+) -> None:
+    """Maps of the errors to be expected (``output.uncertainty``) against the errors that were made."""
+    from recon.bench.uncertainty import compare
+    from recon.tune import named
+
+    rows = []
+    for row in compare(data, named(only), _methods(methods), replicas):
+        rows.append(row)
+        console.print(f"{row.task}, {row.method}: {row.error_over_uncertainty}, {row.within_two:.1%}", highlight=False)
+    shown = [[f"{v:.1%}" if k.startswith("within") else str(v) for k, v in asdict(r).items()] for r in rows]
+    columns = ["task", "method", "replicas", "PSNR, dB", "error over map", "rank correlation", "within map", "twice"]
+    table(columns, shown, machine())
     _write(json_file, [asdict(r) for r in rows])
 
 

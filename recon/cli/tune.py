@@ -31,13 +31,11 @@ def tune(
     from recon import tune as tuning
     from recon.table import Table
 
-    known = tuning.tasks()
-    wanted = list(known) if only is None else [name.strip() for name in only.split(",")]
+    wanted = tuning.named(only)
     names = [name.strip() for name in methods.split(",")]
-    for given, allowed, field in ((wanted, list(known), "only"), (names, list(tuning.GRIDS), "methods")):
-        for name in given:
-            if name not in allowed:
-                raise InputError(f"{name!r} is not one of {', '.join(allowed)}", field=field)
+    for name in names:
+        if name not in tuning.GRIDS:
+            raise InputError(f"{name!r} is not one of {', '.join(tuning.GRIDS)}", field="methods")
     settings = [name.strip() for name in refine.split(",") if name.strip()]
     searched = {setting for name in names for setting in tuning.GRIDS[name]}
     for setting in settings:
@@ -55,7 +53,7 @@ def tune(
         command = f"{table.command}; {same}"
     out.parent.mkdir(parents=True, exist_ok=True)
     for task in wanted:
-        for found in tuning.tune(known[task], names, data, settings, prior):
+        for found in tuning.tune(task, names, data, settings, prior):
             rest = [t for t in table.tuned if _what(t) != _what(found)]
             table = Table(command=command, tuned=[*rest, found])
             table.write(out)
