@@ -203,7 +203,7 @@ def _uncertainty(
         part = (span[0] + width * index, span[0] + width * (index + 1))
         found = yield from staged(parts, f"replica {index + 1} of {count}", part)
         power += (torch.from_numpy(job.model.display(found)) - shown).square()
-    return replicas.pooled(power / count)
+    return replicas.expected_errors(power / count, stage.settings, is_complex=volume.is_complex())
 
 
 def _of_uncertainty(

@@ -19,6 +19,7 @@ from operators.fourier import CartesianMRI
 from operators.linear import LinearOperator, random_element
 from operators.tomography import Tomography
 from recon import noise_level
+from recon.methods import TV, Diffusion, Method
 from recon.priors.noise import key
 from recon.solvers.problem import Problem
 
@@ -54,6 +55,20 @@ def replica(problem: Problem, volume: Tensor, index: int, seed: int) -> Problem:
     mean, weights = noise_level.of_photons(clean, photons)
     noisy = clean + noise * (mean / problem.noise_std) / weights
     return replace(problem, operator=operator, data=noisy, noise_std=mean, weights=weights)
+
+
+def expected_errors(power: Tensor, method: Method, *, is_complex: bool) -> Tensor:
+    """The map ``(slices, rows, cols)`` from the replicas' mean squared errors.
+
+    What a prior or total variation takes for noise, fine texture, is missing from the result, and replicas cannot lose
+    it again: their errors are scaled up by what it took on the tuning slices.
+    """
+    scale = UNDERSTATED["mri" if is_complex else "ct"] if isinstance(method, Diffusion | TV) else 1.0
+    return scale * pooled(power)
+
+
+UNDERSTATED = {"ct": 1.9, "mri": 1.2}
+"""How many times larger than in the replicas errors were; `recon bench uncertainty` (docs/tuning.md)."""
 
 
 def pooled(power: Tensor) -> Tensor:

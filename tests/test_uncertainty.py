@@ -117,7 +117,8 @@ def test_a_job_maps_the_errors_it_makes(tmp_path: Path, ct_file: Path) -> None:
     assert error[high].mean() > 1.5 * error[~high].mean()
     told = report["uncertainty"]
     assert told["replicas"] == 3 and told["rms"] == pytest.approx(float(np.sqrt((uncertainty**2).mean())), rel=1e-3)
-    assert 0.4 < told["rms"] / told["rms_error"] < 1.5 and told["within_two"] > 0.75
+    # Scaled up as anatomy needs it, which flat regions do not.
+    assert 0.7 < told["rms"] / told["rms_error"] < 3 and told["within_two"] > 0.75
     again = reconstructed(asked(ct_file, "tv", 3), tmp_path / "again")
     assert np.array_equal(again[0], volume) and again[2]["uncertainty"] == told
     plain = reconstructed(asked(ct_file, "tv", 0), tmp_path / "plain")

@@ -57,7 +57,8 @@ def _judged(task: tune.Task, model: models.Model, truth: Tensor, given: dict[str
 
     volume, result = shown(model.problem, 0)
     others = (shown(replicas.replica(model.problem, volume, index, 0), 1 + index)[1] for index in range(count))
-    expected = replicas.pooled(sum(((other - result).square() for other in others), torch.zeros_like(result)) / count)
+    power = sum(((other - result).square() for other in others), torch.zeros_like(result)) / count
+    expected = replicas.expected_errors(power, settings, is_complex=volume.is_complex())
     error = result - truth
     inside = truth > truth.min() + CONTENT * (truth.max() - truth.min())
     made, told = error[inside].abs(), expected[inside]
