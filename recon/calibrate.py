@@ -246,7 +246,7 @@ def calibrate(task: Task, seeds: Sequence[int], metric: Metric, command: str) ->
         method=task.method.model_dump(mode="json"),
         prior=task.prior.card.name,
         prior_sha256=task.prior.card.sha256,
-        scan=calibration.scan_of(models.build(task.measurement).problem),
+        scan=defaults.scan_of(models.build(task.measurement).problem),
         task=stated | {"simulation": task.simulation.model_dump(mode="json")},
         reference=task.source,
         slices=errors.shape[1],

@@ -21,16 +21,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from operators.errors import InputError
-from operators.fourier import CartesianMRI
-from operators.geometry import FanBeam
-from operators.resolution import direction_of
-from operators.tomography import Tomography
-from recon import defaults
 from recon.methods import DDS, Boundary, DiffusionMBIR, REDDiff
 from recon.priors.card import Card
 from recon.reasons import reason
-from recon.solvers.problem import Problem
-from recon.table import angular_cover
 
 FOLDER = Path(__file__).parent / "priors" / "calibrations"
 Calibrated = Boundary | DDS | REDDiff | DiffusionMBIR
@@ -75,7 +68,7 @@ class Calibration(BaseModel):
     prior: str | None
     prior_sha256: str | None
     scan: str
-    """See `scan_of`."""
+    """See `recon.defaults.scan_of`."""
     task: dict[str, Any]
     """What was measured: acquisition and simulation."""
     reference: list[str]
@@ -106,21 +99,6 @@ class Calibration(BaseModel):
         path.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=120))
 
 
-def scan_of(problem: Problem) -> str:
-    """What decides whether noise that was good for one scan can be good for another; the size of the image does not."""
-    operator = problem.operator
-    direction = direction_of(operator)
-    if direction is not None:
-        return direction
-    if isinstance(operator, Tomography):
-        angles = operator.geometry.angles_rad
-        beam = "fan" if isinstance(operator.geometry, FanBeam) else "parallel"
-        return f"{len(angles)} {beam} views over {180 * angular_cover(angles):.0f} of 180 degrees"
-    if isinstance(operator, CartesianMRI):
-        return f"k-space {defaults.pattern(problem)}, one in {defaults.undersampling(problem):.0f}"
-    return type(operator).__name__
-
-
 def noise_of(settings: Calibrated, card: Card, scan: str, seed: int) -> Noise:
     """The noise of the job's seed, or that of the calibration, if it was made for this solver.
 
@@ -131,7 +109,7 @@ def noise_of(settings: Calibrated, card: Card, scan: str, seed: int) -> Noise:
     card
         Of the prior.
     scan
-        What was measured, see `scan_of`.
+        What was measured, see `recon.defaults.scan_of`.
     seed
         The job's.
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 
 from operators.fourier import CartesianMRI
+from operators.geometry import FanBeam
+from operators.resolution import direction_of
 from operators.tomography import Tomography
 from recon.methods import Method
 from recon.solvers.problem import Problem
@@ -38,6 +40,21 @@ def pattern(problem: Problem) -> Pattern:
     if isinstance(operator, Tomography):
         return "full" if angular_cover(operator.geometry.angles_rad) > FULL_CIRCLE else "limited"
     return "full"
+
+
+def scan_of(problem: Problem) -> str:
+    """What decides whether noise that was good for one scan can be good for another; the size of the image does not."""
+    operator = problem.operator
+    direction = direction_of(operator)
+    if direction is not None:
+        return direction
+    if isinstance(operator, Tomography):
+        angles = operator.geometry.angles_rad
+        beam = "fan" if isinstance(operator.geometry, FanBeam) else "parallel"
+        return f"{len(angles)} {beam} views over {180 * angular_cover(angles):.0f} of 180 degrees"
+    if isinstance(operator, CartesianMRI):
+        return f"k-space {pattern(problem)}, one in {undersampling(problem):.0f}"
+    return type(operator).__name__
 
 
 def tuned(method: Method, kind: str, problem: Problem) -> Tuned | None:

@@ -195,10 +195,6 @@ class _Preset(_Frozen, Splitting):
         return {**cls.PRESETS.get(preset, {}), **value} if isinstance(preset, str) else value
 
 
-ADMM_PENALTY, ADMM_THRESHOLD = 0.025, 0.008
-"""Published for DiffusionMBIR in CT and for DDS in 3D: beside an operator of norm one, for images in [-1, 1]."""
-MRI_PENALTY, MRI_THRESHOLD = 0.01, 0.5
-"""Published for DiffusionMBIR in MRI: beside the Fourier transform of norm one, for images of magnitude up to 1."""
 # Of the paper: 0.15, 0.5 and 0.8 for 19, 49 and 99 evaluations; the published code has 0.85 for 50.
 _DDS_PAPER = {"steps": 50, "schedule": "ddpm", "eta": 0.5, "gamma": 1.0, "cg_iterations": 5, "start": "zero"}
 

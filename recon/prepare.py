@@ -246,5 +246,5 @@ def _starting_noise(
         return None
     if method.calibration is None and not isinstance(method, Boundary):
         return None
-    used = calibration.noise_of(method, prior.card, calibration.scan_of(model.problem), seed)
+    used = calibration.noise_of(method, prior.card, defaults.scan_of(model.problem), seed)
     return {**used._asdict(), "calibration": method.calibration or "shipped"}

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from operators.errors import InputError
 from operators.resolution import Resolution
-from recon import calibration
+from recon import calibration, defaults
 from recon.methods import Boundary
 from recon.priors.noise import SliceNoise
 from recon.priors.prior import ConditionalPrior, Prior
@@ -45,7 +45,7 @@ def solve(problem: Problem, settings: Boundary, prior: Prior, axis: Axis, seed: 
         raise InputError("boundary needs a low-resolution acquisition and a conditional prior", field="method.name")
     condition = axis.to_prior(problem.operator.upsample(problem.data))
     fit = DataStep(problem, axis, settings.data_sigma, settings.cg_iterations) if settings.consistency else None
-    chosen = calibration.noise_of(settings, prior.card, calibration.scan_of(problem), seed)
+    chosen = calibration.noise_of(settings, prior.card, defaults.scan_of(problem), seed)
     sigmas = settings.sigmas()
     x = sigmas[0] * chosen.amplitude * SliceNoise(chosen.seed, problem.slices, shared=True).draw(condition)
     if settings.start == "interpolation":

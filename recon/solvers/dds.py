@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from recon.methods import ADMM_PENALTY, ADMM_THRESHOLD, DDS
+from recon.methods import DDS
 from recon.priors.noise import SliceNoise, noise_prediction
 from recon.priors.prior import Prior
 from recon.solvers.data_step import DataStep
 from recon.solvers.problem import Axis, Problem, Progress, Solver, check_finite
-from recon.solvers.published import UnanchoredStep
+from recon.solvers.published import ADMM_PENALTY, ADMM_THRESHOLD, UnanchoredStep
 from recon.solvers.warm_start import START_STEPS, warm_start
 
 

@@ -8,6 +8,11 @@ from operators.linear import conjugate_gradient
 from recon.solvers.along_z import AlongZ
 from recon.solvers.data_step import DataStep
 
+ADMM_PENALTY, ADMM_THRESHOLD = 0.025, 0.008
+"""Published for DiffusionMBIR in CT and for DDS in 3D: beside an operator of norm one, for images in [-1, 1]."""
+MRI_PENALTY, MRI_THRESHOLD = 0.01, 0.5
+"""Published for DiffusionMBIR in MRI: beside the Fourier transform of norm one, for images of magnitude up to 1."""
+
 
 class UnanchoredStep:
     """A few conjugate gradient iterations on ``1/2 |B u - d|^2``, which stay near where they begin.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from operators.errors import InputError
-from recon import calibration, conditions
+from recon import calibration, conditions, defaults
 from recon.calibration import Calibrated
 from recon.methods import (
     CGLS,
@@ -112,5 +112,5 @@ def _noise(problem: Problem, settings: Diffusion, prior: Prior, seed: int) -> Sl
                 field="method.calibration",
                 remedy="set calibration: random",
             )
-        seed = calibration.noise_of(settings, prior.card, calibration.scan_of(problem), seed).seed
+        seed = calibration.noise_of(settings, prior.card, defaults.scan_of(problem), seed).seed
     return SliceNoise(seed, problem.slices, shared=True)
