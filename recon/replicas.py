@@ -48,8 +48,8 @@ def replica(problem: Problem, volume: Tensor, index: int, seed: int) -> Problem:
     noise = problem.noise_std * random_element(operator.range, len(clean), generator)
     if isinstance(operator, CartesianMRI):
         return replace(problem, operator=operator, data=clean + operator.mask[:, None] * noise)
-    if problem.weights is None:
-        return replace(problem, operator=operator, data=clean + noise)
+    if problem.weights is None or problem.noise_std == 0:  # photons may be given, and no noise all the same
+        return replace(problem, operator=operator, data=clean + noise, weights=None)
     # As many photons as the weights were made for.
     photons = float((problem.data.exp() * (problem.weights / problem.noise_std).square()).median())
     mean, weights = noise_level.of_photons(clean, photons)

@@ -73,6 +73,8 @@ def test_other_views_have_the_noise_of_these() -> None:
         dense = noise[..., 30:40].std() / noise[..., :8].std()
         weighted = problem.weights is not None
         assert (float(dense) > 1.6) == weighted and (other.weights is not None) == weighted
+    silent = replicas.replica(Problem(operator, clean, noise_std=0.0, weights=weights), truth, 0, 3)
+    assert silent.weights is None and bool(silent.data.isfinite().all())
 
 
 @pytest.mark.parametrize("rows", [32, 33])
@@ -139,7 +141,7 @@ def test_a_diffusion_job_counts_its_replicas(tmp_path: Path, ct_file: Path) -> N
     assert (tmp_path / "out" / "uncertainty.png").stat().st_size > 5_000
 
 
-def test_stacks_have_no_other_scan(tmp_path: Path) -> None:
+def test_stacks_have_no_other_scan() -> None:
     with pytest.raises(InputError, match=r"output\.uncertainty: there is no other scan"):
         job(input="a.nii", acquisition="mri-resolution", method="interpolation", output={"uncertainty": 2})
 
