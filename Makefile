@@ -19,7 +19,7 @@ test-all: check
 
 # Breaks a deployment of its own in every way, for some minutes, and writes docs/reliability.md and .json.
 test-faults: $(READY)
-	$(BIN)/recon bench faults --out docs
+	$(BIN)/python -m tests.faults --out docs
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from recon.plan import Plan
+from recon.planning.plan import Plan
 from workers.store import Record
 
 Schema = dict[str, Any]

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from fastapi import Request
 
 from operators.errors import ResourceLimit
-from recon.job import MAX_SPEC_BYTES
+from recon.spec.job import MAX_SPEC_BYTES
 from workers.refusals import Stalled
 
 

@@ -10,8 +10,8 @@ from starlette.concurrency import run_in_threadpool
 from api import bodies, strict_json
 from api.service import key_of, service
 from api.submission import checked
-from recon import plan
-from recon.job import JobSpec
+from recon.planning import plan
+from recon.spec.job import JobSpec
 
 router = APIRouter(tags=["jobs"])
 

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from api import answers
-from recon.job import UPLOAD_ID, JobSpec
+from recon.spec.job import UPLOAD_ID, JobSpec
 
 PROBLEM: dict[str, Any] = {
     "type": "object",

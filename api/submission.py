@@ -11,11 +11,11 @@ from api import bodies, strict_json, waiting
 from api.representation import answer
 from api.service import Service, key_of, service
 from operators.errors import BackendUnavailable, InputError, NotFound
-from recon import plan
 from recon.formats import sandbox
-from recon.job import JobSpec
-from recon.methods import Diffusion
-from recon.plan import Plan
+from recon.planning import plan
+from recon.planning.plan import Plan
+from recon.spec.job import JobSpec
+from recon.spec.methods import Diffusion
 from workers import addresses, idempotency, retention, tasks
 from workers.keys import Key
 from workers.store import Record

@@ -56,7 +56,7 @@ def ct_file(tmp_path: Path, asymmetric: np.ndarray) -> Path:
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """A real embedded service: URL and store."""
-    from recon.demo import server
+    from recon.cli.demo_server import server
 
     store = tmp_path_factory.mktemp("service") / "store"
     with server(store) as url:

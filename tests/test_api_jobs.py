@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from recon.client import Client
-from recon.job import JobSpec
+from recon.client.client import Client
+from recon.spec.job import JobSpec
 from tests.serving import Server, job_body, refused, send, serving, until
 from workers import files, idempotency, retention
 from workers.store import JobStore, Record, new_id

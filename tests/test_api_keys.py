@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from operators.errors import InputError
-from recon.client import Client, ServerError
-from recon.job import JobSpec
+from recon.client.client import Client, ServerError
+from recon.spec.job import JobSpec
 from tests.serving import Server, job_body, refused, send, serving, sinogram
 from workers import keys
 

@@ -17,8 +17,8 @@ from typing import Any
 import httpx
 import pytest
 
-from recon import transfer
-from recon.client import Client
+from recon.client import transfer
+from recon.client.client import Client
 from tests.serving import Server, job_body, refused, send, serving, sinogram
 from workers import keys, retention
 

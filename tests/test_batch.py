@@ -15,10 +15,11 @@ import typer
 import yaml
 
 from operators.errors import InputError
-from recon import batch, reconstruct
 from recon.cli.batch import batch as batch_command
-from recon.client import Client
-from recon.job import JobSpec
+from recon.client import batch
+from recon.client.client import Client
+from recon.pipeline import reconstruct
+from recon.spec.job import JobSpec
 from tests.serving import Server, serving
 from tests.test_cli import recon, spec_file
 from workers import keys, retention

@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 
 from operators.errors import InputError
-from recon import defaults
-from recon import model as models
-from recon.bench import quality
-from recon.bench.discrepancy import discrepancy
-from recon.bench.quality_report import Report
-from recon.job import CTParallel, Simulation
-from recon.methods import DDS, Annealed, REDDiff
+from recon.defaults import lookup
+from recon.measurement.simulate import simulate
 from recon.priors import registry
-from recon.priors.recipe import Recipe
-from recon.priors.slices import tuning_images
+from recon.problem import inverse_problem as models
+from recon.problem.problem import run
 from recon.samples import SAMPLES
-from recon.simulate import simulate
 from recon.solvers import registry as solvers
-from recon.solvers.problem import run
+from recon.spec.job import CTParallel, Simulation
+from recon.spec.methods import DDS, Annealed, REDDiff
+from recon.training.recipe import Recipe
+from recon.training.slices import tuning_images
+from tests.benchmarks import quality
+from tests.benchmarks.discrepancy import discrepancy
+from tests.benchmarks.quality_report import Report
 
 
 def test_planes_are_judged_with_the_volumes_range() -> None:
@@ -71,9 +71,9 @@ def test_a_benchmark_is_written_drawn_and_taken_up_again(tmp_path: Path, ct_file
 
 
 def test_stopping_at_the_noise_returns_the_first_iterate_that_meets_it() -> None:
-    from recon.bench.evaluations import driven, meets_noise
-    from recon.methods import CGLS
     from recon.solvers import registry
+    from recon.spec.methods import CGLS
+    from tests.benchmarks.evaluations import driven, meets_noise
     from tests.test_slabs import ct
 
     problem, method = ct(), CGLS(iterations=40)
@@ -120,6 +120,6 @@ def test_the_truth_misses_the_data_by_their_noise_and_so_do_the_defaults() -> No
     assert discrepancy(model.problem, truth) == pytest.approx(1.0, abs=0.1)
     assert discrepancy(model.problem, 1.02 * truth) > 2
     for method in (REDDiff(), Annealed(), DDS()):
-        settings = defaults.resolved(method, "ct-parallel", model.problem)
+        settings = lookup.resolved(method, "ct-parallel", model.problem)
         found = run(solvers.start(model.problem, settings, prior=prior, axis=axis))
         assert 0.3 < discrepancy(model.problem, found) < 1.5

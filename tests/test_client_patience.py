@@ -14,8 +14,8 @@ import pytest
 
 from api import waiting
 from operators.errors import BackendUnavailable, Cancelled
-from recon import connection
-from recon.client import Client, ServerError
+from recon.client import connection
+from recon.client.client import Client, ServerError
 from tests.serving import job_body, send, serving, until
 from workers.embedded import private_redis
 

@@ -19,18 +19,22 @@ from operators.errors import InputError
 from operators.geometry import ParallelBeam
 from operators.resolution import Truncation
 from operators.tomography import Tomography
-from recon import conditions, slabs, table
-from recon.methods import Annealed, REDDiff
-from recon.prepare import local_files
-from recon.priors import few_samples, registry
-from recon.priors.export import export
+from recon.defaults import table
+from recon.defaults.table import Table, Tuned
+from recon.pipeline import chunks
+from recon.pipeline.prepare import local_files
+from recon.pipeline.reconstruct import run as run_job
+from recon.priors import registry
 from recon.priors.network import as_channels
 from recon.priors.prior import Given, NetworkPrior
-from recon.priors.recipe import Recipe
-from recon.reconstruct import run as run_job
+from recon.problem import conditioning
+from recon.problem.problem import Axis, Problem, run
 from recon.solvers import registry as solvers
-from recon.solvers.problem import Axis, Problem, run
-from recon.table import Table, Tuned
+from recon.spec.methods import Annealed, REDDiff
+from recon.training import few_samples
+from recon.training.export import export
+from recon.training.recipe import Recipe
+from recon.training.start import start_from
 from tests.test_reconstruct import job
 from tests.test_training import stir, tiny, trained
 
@@ -97,22 +101,22 @@ def scanned(views: int, slices: int = 3, size: int = 32, noise: float = 0.0) -> 
 
 def test_the_condition_fits_what_was_measured_and_is_empty_elsewhere() -> None:
     problem, truth = scanned(views=6)
-    found = conditions.least_squares(problem, AXIS)
+    found = conditioning.least_squares(problem, AXIS)
     assert problem.misfit(AXIS.to_physical(found)) < 0.01
     assert 0.05 < float((found - truth).norm() / (truth + 1).norm()) < 0.6  # six views leave streaks
     # Nearest to empty: of all images that fit, the truth is one and lies farther away.
     assert float((found + 1).norm()) < float((truth + 1).norm())
     nothing = Problem(problem.operator, problem.operator.forward(AXIS.to_physical(torch.full_like(truth, -1.0))))
-    assert float((conditions.least_squares(nothing, AXIS) + 1).abs().max()) < 1e-4
+    assert float((conditioning.least_squares(nothing, AXIS) + 1).abs().max()) < 1e-4
 
 
 def test_the_condition_scales_with_the_data_and_each_slice_is_its_own() -> None:
     problem, _ = scanned(views=9)
-    whole = conditions.least_squares(problem, AXIS)
-    assert torch.equal(conditions.least_squares(problem.part(1, 3), AXIS), whole[1:])
+    whole = conditioning.least_squares(problem, AXIS)
+    assert torch.equal(conditioning.least_squares(problem.part(1, 3), AXIS), whole[1:])
     empty = problem.operator.forward(AXIS.to_physical(torch.full_like(whole, -1.0)))
     halved = Problem(problem.operator, (problem.data + empty) / 2)
-    error = conditions.least_squares(halved, AXIS) - (whole - 1) / 2
+    error = conditioning.least_squares(halved, AXIS) - (whole - 1) / 2
     # Ten steps of conjugate gradients in single precision, whose rounding differs from machine to machine.
     assert float(error.norm()) < 2e-3 * float(((whole + 1) / 2).norm())
 
@@ -120,7 +124,7 @@ def test_the_condition_scales_with_the_data_and_each_slice_is_its_own() -> None:
 def test_noise_asks_for_a_smoother_condition() -> None:
     noisy, truth = scanned(views=30, noise=0.02)
     believed = Problem(noisy.operator, noisy.data, 0.0)
-    error, naive = ((conditions.least_squares(p, AXIS) - truth).norm() for p in (noisy, believed))
+    error, naive = ((conditioning.least_squares(p, AXIS) - truth).norm() for p in (noisy, believed))
     assert float(error) < 0.9 * float(naive)
 
 
@@ -128,12 +132,12 @@ def test_the_condition_of_k_space_is_that_of_the_samples_alone() -> None:
     """The ghosts of what is missing stay: nothing of the truth leaks in, and a slice is not told from its ghost."""
     image = discs()
     problem, axis = few_samples.evenly(image, factor=4)
-    found = conditions.least_squares(problem, axis)
+    found = conditioning.least_squares(problem, axis)
     assert problem.misfit(found) < 0.02
     assert 0.01 < float((found - image).norm() / image.norm()) < 0.5
     turned = Problem(problem.operator, problem.data * complex(0, 1))
-    assert torch.allclose(conditions.least_squares(turned, axis), found * complex(0, 1), atol=1e-5)
-    assert torch.equal(conditions.least_squares(problem.part(1, 2), axis), found[1:2])
+    assert torch.allclose(conditioning.least_squares(turned, axis), found * complex(0, 1), atol=1e-5)
+    assert torch.equal(conditioning.least_squares(problem.part(1, 2), axis), found[1:2])
 
 
 def discs(size: int = 48) -> Tensor:
@@ -156,7 +160,7 @@ def test_a_prior_is_given_only_what_it_was_trained_with(card: Path, complex_card
         with pytest.raises(
             InputError, match=rf"method\.prior: .*needs .*{needs}, which this acquisition does not give"
         ):
-            conditions.of(*seen, other)
+            conditioning.of(*seen, other)
 
 
 def test_a_condition_begins_without_effect(tmp_path: Path) -> None:
@@ -165,7 +169,7 @@ def test_a_condition_begins_without_effect(tmp_path: Path) -> None:
     export(tmp_path / "run", tmp_path, "recon train tiny", tmp_path)
     prior = registry.load(str(tmp_path / "tiny.yaml"))
     network = registry.new_network(recipe(tmp_path, "mri"))
-    registry.start_from(network, str(tmp_path / "tiny.yaml"))
+    start_from(network, str(tmp_path / "tiny.yaml"))
     x = as_channels(discs() + 0.1)
     ghosts = as_channels(discs().roll(12, 1) * complex(0, 1))
     prior.network.engine = None
@@ -181,7 +185,7 @@ def test_a_solver_gives_every_slice_its_own_condition(prior: NetworkPrior, metho
     part = run(solvers.start(problem.part(3, 5), method, prior=prior, axis=AXIS))
     assert torch.allclose(part, whole[3:], atol=1e-6)
     # The condition has a say: that of other slices gives another image.
-    condition = conditions.least_squares(problem, AXIS)
+    condition = conditioning.least_squares(problem, AXIS)
     x = torch.zeros_like(condition)
     mine, other = (Given(prior, c).denoise(x, 0.3) for c in (condition, condition.flip(0)))
     assert float((mine - other).abs().max()) > 1e-3
@@ -199,12 +203,12 @@ def test_slabs_have_the_conditions_of_their_slices(prior: NetworkPrior, tmp_path
     start = partial(solvers.start, settings=method, prior=prior, axis=AXIS)
     whole = run(start(problem))
     assert prior.evaluations - before < 20 * 2 * 6
-    cut = finished(slabs.solve(problem, method, start, slabs.Shelf(tmp_path / "shelf"), "key", 6))
+    cut = finished(chunks.solve(problem, method, start, chunks.Shelf(tmp_path / "shelf"), "key", 6))
     assert len(list((tmp_path / "shelf").glob("*.npy"))) == 4
     assert float((cut - whole).abs().max()) < 1e-5 * float(whole.max() - whole.min())
 
 
-def finished(steps: slabs.Steps[Tensor]) -> Tensor:
+def finished(steps: chunks.Steps[Tensor]) -> Tensor:
     try:
         while True:
             next(steps)

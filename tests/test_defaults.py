@@ -15,13 +15,14 @@ from operators.fourier import CartesianMRI
 from operators.geometry import ParallelBeam
 from operators.resolution import Truncation
 from operators.tomography import Tomography
-from recon import table as shipped
-from recon import tune
-from recon.defaults import pattern, resolved, tuned, undersampling
-from recon.methods import FBP, METHODS, TV, Annealed, REDDiff
+from recon.defaults import table as shipped
+from recon.defaults.lookup import pattern, resolved, tuned, undersampling
+from recon.defaults.table import Pattern, Table, Tuned, angular_cover
 from recon.priors import registry
-from recon.solvers.problem import Problem
-from recon.table import Pattern, Table, Tuned, angular_cover
+from recon.problem.problem import Problem
+from recon.spec.job import CTParallel, Simulation
+from recon.spec.methods import FBP, METHODS, TV, Annealed, REDDiff
+from recon.tuning import search_settings
 from tests.conftest import disc
 from tests.test_reconstruct import job, reconstructed
 
@@ -136,7 +137,7 @@ def test_the_search_climbs_from_the_default() -> None:
         return -abs(values["a"] - 4.0) - abs(values["b"] - 2.0)
 
     grid = {"a": [0.0, 1.0, 3.0, 4.0, 5.0, 9.0], "b": [1.0, 2.0, 3.0, 4.0]}
-    chosen, best, before = tune.climb(judged, grid, {"a": 1.0, "b": 3.0})
+    chosen, best, before = search_settings.climb(judged, grid, {"a": 1.0, "b": 3.0})
     assert chosen == {"a": 4.0, "b": 2.0} and best == 0.0 and before == -4.0
     assert {"a": 9.0} not in tried  # past the best it gets worse: the search does not go on
 
@@ -145,9 +146,9 @@ def test_a_setting_without_default_and_one_between_the_values_are_searched() -> 
     def judged(settings: Mapping[str, Any]) -> float:
         return -abs(settings.get("weight", 2.1) - 2.0)
 
-    chosen, _, before = tune.climb(judged, {"weight": [1.0, 2.0, 3.0]}, {"weight": None})
+    chosen, _, before = search_settings.climb(judged, {"weight": [1.0, 2.0, 3.0]}, {"weight": None})
     assert chosen == {"weight": 2.0} and before == pytest.approx(-0.1)
-    chosen, _, _ = tune.climb(judged, {"weight": [1.0, 2.0, 3.0]}, {"weight": 2.1})
+    chosen, _, _ = search_settings.climb(judged, {"weight": [1.0, 2.0, 3.0]}, {"weight": 2.1})
     assert chosen == {"weight": 2.0}
 
 
@@ -156,9 +157,9 @@ def test_the_shipped_table_fits_the_methods() -> None:
     known = {name for names in METHODS.values() for name in names}
     for entry in table.tuned:
         assert entry.method in known and entry.psnr >= entry.psnr_before
-        assert set(entry.settings) - {"prior"} <= set(tune.GRIDS[entry.method])
+        assert set(entry.settings) - {"prior"} <= set(search_settings.GRIDS[entry.method])
         assert entry.settings.get("prior") in (None, *registry.names())
-        tune._METHODS.validate_python({"name": entry.method, **entry.settings})
+        search_settings._METHODS.validate_python({"name": entry.method, **entry.settings})
 
 
 def test_a_method_is_tuned_on_the_sample_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,9 +169,9 @@ def test_a_method_is_tuned_on_the_sample_slices(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "tune").mkdir()
     images = np.load(SAMPLES / "tune" / "ct_hu.npz")["images"][7:8, 64:192, 64:192]
     np.savez(tmp_path / "tune" / "ct_hu.npz", images=images, subject=np.array(["one"]))
-    task = tune.Task("6 views", "ct", tune.CTParallel(), tune.Simulation(views=6), (0, 1), 1e6)
-    monkeypatch.setitem(tune.GRIDS, "tv", {"least_weight": [1e-4, 1e-2]})
-    (found,) = tune.tune(task, ["tv"], tmp_path)
+    task = search_settings.Task("6 views", "ct", CTParallel(), Simulation(views=6), (0, 1), 1e6)
+    monkeypatch.setitem(search_settings.GRIDS, "tv", {"least_weight": [1e-4, 1e-2]})
+    (found,) = search_settings.tune(task, ["tv"], tmp_path)
     assert found.kind == "ct" and found.undersampling > 5
     assert found.psnr >= found.psnr_before > 20
     assert TV.model_validate({"name": "tv", **found.settings})

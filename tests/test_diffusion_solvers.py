@@ -15,19 +15,19 @@ from operators.fourier import CartesianMRI, fourier
 from operators.geometry import ParallelBeam
 from operators.tomography import Tomography
 from operators.transmission import Transmission
-from recon.job import JobSpec
-from recon.methods import (
+from recon.priors.noise import SliceNoise
+from recon.problem.data_step import DataStep
+from recon.problem.problem import Axis, Problem, Progress, run
+from recon.quality.metrics import nrmse
+from recon.solvers import red_diff, registry
+from recon.spec.job import JobSpec
+from recon.spec.methods import (
     DDS,
     DPS,
     Annealed,
     DiffusionMBIR,
     REDDiff,
 )
-from recon.priors.noise import SliceNoise
-from recon.quality.metrics import nrmse
-from recon.solvers import red_diff, registry
-from recon.solvers.data_step import DataStep
-from recon.solvers.problem import Axis, Problem, Progress, run
 from tests.conftest import GaussianPrior, disc
 from tests.test_solvers import Identity, _Blur, angles, half_measured, nrmse_complex
 

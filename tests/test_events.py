@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from api import events as api_events
-from recon import event_stream
-from recon.client import Client
+from recon.client import event_stream
+from recon.client.client import Client
 from tests.serving import Server, job_body, refused, send, serving, until
 from workers.events import Event, Tail, append
 

@@ -14,9 +14,9 @@ import pytest
 
 from operators.errors import GeometryError, InputError, ReconError, ResourceLimit
 from recon.formats import dxchange, hdf5, htc, nifti, numpy_files, reader
-from recon.job import CTFan, CTParallel, JobSpec
-from recon.measurement import Measurement
-from recon.prepare import local_files
+from recon.measurement.measurement import Measurement
+from recon.pipeline.prepare import local_files
+from recon.spec.job import CTFan, CTParallel, JobSpec
 from tests.conftest import SAMPLES
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from operators.errors import StorageFull
 from recon.cli import main
-from recon.job import JobSpec
+from recon.spec.job import JobSpec
 from tests.serving import job_body, refused, send, serving
 from workers import execute as executing
 from workers import files, retention

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from operators.geometry import ParallelBeam
 from operators.tomography import Tomography
-from recon import slabs
-from recon.job import JobSpec
-from recon.methods import TV
-from recon.prepare import local_files
-from recon.reconstruct import reconstruct, run
+from recon.pipeline import chunks
+from recon.pipeline.prepare import local_files
+from recon.pipeline.reconstruct import reconstruct, run
+from recon.problem.problem import Problem
 from recon.solvers import registry
-from recon.solvers.problem import Problem
+from recon.spec.job import JobSpec
+from recon.spec.methods import TV
 from tests.serving import celery_on
 from workers import tasks
 from workers.app import app
@@ -56,7 +56,7 @@ def spec(folder: Path, iterations: int) -> JobSpec:
     )
 
 
-def driven(parts: slabs.Steps[Tensor], each: Callable[[str], None]) -> Tensor:
+def driven(parts: chunks.Steps[Tensor], each: Callable[[str], None]) -> Tensor:
     """Drive a solver to its end, calling `each` with the label of every step."""
     try:
         while True:
@@ -69,16 +69,16 @@ def driven(parts: slabs.Steps[Tensor], each: Callable[[str], None]) -> Tensor:
 def test_two_processes_share_slabs_and_neither_computes_twice(tmp_path: Path) -> None:
     method = TV(dimensions=2, iterations=3)
     start = partial(registry.start, settings=method)
-    alone = driven(slabs.solve(problem(), method, start, slabs.Shelf(tmp_path / "alone"), "k"), lambda _: None)
+    alone = driven(chunks.solve(problem(), method, start, chunks.Shelf(tmp_path / "alone"), "k"), lambda _: None)
     invited: list[int] = []
-    mine, theirs = slabs.Shelf(tmp_path / "shared", invited.append), slabs.Shelf(tmp_path / "shared")
-    assert list(slabs.assist(problem(), method, start, theirs, "k")) == []  # nothing is open yet
-    solving = slabs.solve(problem(), method, start, mine, "k")
+    mine, theirs = chunks.Shelf(tmp_path / "shared", invited.append), chunks.Shelf(tmp_path / "shared")
+    assert list(chunks.assist(problem(), method, start, theirs, "k")) == []  # nothing is open yet
+    solving = chunks.solve(problem(), method, start, mine, "k")
     by_me = {next(solving)[0]}  # it has begun the first slab
-    assert list(slabs.assist(problem(), method, start, theirs, "k", lambda: True)) == []  # others wait
+    assert list(chunks.assist(problem(), method, start, theirs, "k", lambda: True)) == []  # others wait
     # Who cuts other slabs, having other memory, is no help, and is not asked again.
-    assert driven(slabs.assist(problem(), method, start, theirs, "k", size=8), lambda _: None) is False
-    helper = slabs.assist(problem(), method, start, theirs, "k")
+    assert driven(chunks.assist(problem(), method, start, theirs, "k", size=8), lambda _: None) is False
+    helper = chunks.assist(problem(), method, start, theirs, "k")
     by_them: set[str] = set()
 
     def step(label: str) -> None:
@@ -97,11 +97,11 @@ def test_a_slab_of_a_helper_that_is_lost_is_computed(
 ) -> None:
     method = TV(dimensions=2, iterations=3)
     start = partial(registry.start, settings=method)
-    monkeypatch.setattr(slabs, "LEAST_PATIENCE_S", 0.5)
-    shelf = slabs.Shelf(tmp_path)
-    solving = slabs.solve(problem(), method, start, shelf, "k")
+    monkeypatch.setattr(chunks, "LEAST_PATIENCE_S", 0.5)
+    shelf = chunks.Shelf(tmp_path)
+    solving = chunks.solve(problem(), method, start, shelf, "k")
     next(solving)
-    helper = slabs.assist(problem(), method, start, slabs.Shelf(tmp_path), "k")
+    helper = chunks.assist(problem(), method, start, chunks.Shelf(tmp_path), "k")
     first = next(helper)[0]
     waited: list[str] = []
 
@@ -215,14 +215,14 @@ def being_solved(store: JobStore, given: JobSpec) -> tuple[str, str]:
 def test_a_helper_stops_when_the_attempt_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = JobStore(tmp_path / "store")
     job_id, token = being_solved(store, spec(tmp_path, 20))
-    put = slabs.Shelf.put
+    put = chunks.Shelf.put
 
-    def put_then_cancel(shelf: slabs.Shelf, *what: object) -> None:
+    def put_then_cancel(shelf: chunks.Shelf, *what: object) -> None:
         put(shelf, *what)  # type: ignore[arg-type]
         store.move(job_id, "cancelled", holder=token)
         time.sleep(0.3)  # it asks now and then only
 
-    monkeypatch.setattr(slabs.Shelf, "put", put_then_cancel)
+    monkeypatch.setattr(chunks.Shelf, "put", put_then_cancel)
     assert not assist(store, job_id, token)
     assert len(list(store.work(job_id).glob("*.npy"))) == 1
 
@@ -230,13 +230,13 @@ def test_a_helper_stops_when_the_attempt_ends(tmp_path: Path, monkeypatch: pytes
 def test_a_helper_of_a_shelf_that_was_cleared_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = JobStore(tmp_path / "store")
     job_id, token = being_solved(store, spec(tmp_path, 3))
-    put = slabs.Shelf.put
+    put = chunks.Shelf.put
 
-    def cleared_then_put(shelf: slabs.Shelf, *what: object) -> None:
-        slabs.Shelf(store.work(job_id)).clear()
+    def cleared_then_put(shelf: chunks.Shelf, *what: object) -> None:
+        chunks.Shelf(store.work(job_id)).clear()
         put(shelf, *what)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(slabs.Shelf, "put", cleared_then_put)
+    monkeypatch.setattr(chunks.Shelf, "put", cleared_then_put)
     assert not assist(store, job_id, token)
     assert not store.work(job_id).exists()
 

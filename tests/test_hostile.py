@@ -16,9 +16,9 @@ import httpx
 import numpy as np
 import pytest
 
-from recon.client import Client
+from recon.client.client import Client
 from recon.formats import nifti
-from recon.job import JobSpec
+from recon.spec.job import JobSpec
 from tests.hostile_files import FILES, Make
 from tests.whole_service import api_alone
 

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from operators.errors import InputError
-from recon.job import AngleRange, JobSpec
-from recon.methods import METHODS, Diffusion
+from recon.spec.job import AngleRange, JobSpec
+from recon.spec.methods import METHODS, Diffusion
 
 CT: dict[str, Any] = {"kind": "ct-parallel", "angles_rad": {"count": 4}, "detector_mm": 1.0}
 

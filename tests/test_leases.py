@@ -15,8 +15,8 @@ import pytest
 import redis
 
 from operators.errors import Conflict
-from recon.job import JobSpec
-from recon.prepare import JobProgress
+from recon.pipeline.prepare import JobProgress
+from recon.spec.job import JobSpec
 from tests.serving import celery_on
 from workers import execute as executing
 from workers import lease, tasks

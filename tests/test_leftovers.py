@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recon.job import JobSpec
-from recon.prepare import local_files
-from recon.reconstruct import beside, run
+from recon.pipeline.prepare import local_files
+from recon.pipeline.reconstruct import beside, run
+from recon.spec.job import JobSpec
 from tests.serving import Server, celery_on, send, serving, sinogram
 from workers import arrival, partial, retention, tasks
 from workers.embedded import private_redis
@@ -204,7 +204,7 @@ def test_purging_twice_at_once_over_http(tmp_path: Path) -> None:
 
 
 def test_a_killed_reconciler_holds_up_nobody(store: JobStore) -> None:
-    holding = "import sys, time; from recon.disk import try_lock; from pathlib import Path\n"
+    holding = "import sys, time; from recon.storage.disk import try_lock; from pathlib import Path\n"
     holding += "with try_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     with private_redis(store.root / "redis") as url, celery_on(url):
         reconciler, job_id = Reconciler(Settings(store.root, url, 0, 0), JobIndex(store)), job(store)

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from operators.resolution import SlabAverage
-from recon.methods import Boundary, Interpolation, Method
 from recon.priors import registry
 from recon.priors.mirrored import MARGIN, continued, cut_back
-from recon.priors.recipe import Recipe
-from recon.priors.slices import tuning_images
+from recon.problem.problem import Axis, Problem, run
 from recon.samples import SAMPLES
 from recon.solvers import registry as solvers
-from recon.solvers.problem import Axis, Problem, run
+from recon.spec.methods import Boundary, Interpolation, Method
+from recon.training.recipe import Recipe
+from recon.training.slices import tuning_images
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (2, 40, 7)])

@@ -12,17 +12,18 @@ import torch
 from torch import Tensor
 
 from operators.errors import InputError
-from recon import slabs
-from recon.methods import Annealed, REDDiff
-from recon.plan import HALO
+from recon.pipeline import chunks
+from recon.planning.plan import HALO
 from recon.priors import registry
-from recon.priors.evaluate import denoising_psnr
-from recon.priors.export import export
 from recon.priors.prior import NetworkPrior, denoise_some, pairs
-from recon.priors.recipe import Recipe
-from recon.priors.slices import Crops, SliceSet, tuning_images, tuning_neighbours
+from recon.problem.problem import run
 from recon.solvers import registry as solvers
-from recon.solvers.problem import run
+from recon.spec.methods import Annealed, REDDiff
+from recon.training.evaluate import denoising_psnr
+from recon.training.export import export
+from recon.training.recipe import Recipe
+from recon.training.slices import Crops, SliceSet, tuning_images, tuning_neighbours
+from recon.training.start import start_from
 from tests.test_slabs import AXIS, ct
 from tests.test_training import stir, tiny, trained
 
@@ -120,7 +121,7 @@ def test_neighbours_begin_without_effect_and_need_a_real_prior(tmp_path: Path) -
     plain = registry.load(str(tmp_path / "tiny.yaml")).network
     plain.engine = None  # in float32
     seeing = registry.new_network(made)
-    registry.start_from(seeing, str(tmp_path / "tiny.yaml"))
+    start_from(seeing, str(tmp_path / "tiny.yaml"))
     x, beside = stack(2)[:, None], torch.randn(2, 2, 32, 32)
     level = torch.tensor([0.2])
     with torch.inference_mode():
@@ -164,18 +165,18 @@ def test_slabs_get_halo_slices_for_their_neighbours(tmp_path: Path) -> None:
     problem = ct()
     for method in (Annealed(steps=8, skip=0.0), REDDiff(steps=8, skip=0.3)):
         start = partial(solvers.start, settings=method, prior=Blur(), axis=AXIS)
-        assert slabs.halo_of(method) == 0 and slabs.halo_of(method, 1) == HALO
+        assert chunks.halo_of(method) == 0 and chunks.halo_of(method, 1) == HALO
         whole = run(start(problem))
-        shelf = slabs.Shelf(tmp_path / method.name)
-        steps = slabs.solve(problem, method, start, shelf, "key", 8, neighbours=1)
+        shelf = chunks.Shelf(tmp_path / method.name)
+        steps = chunks.solve(problem, method, start, shelf, "key", 8, neighbours=1)
         cut = _driven(steps)
         span = float(whole.max() - whole.min())
         assert float((cut - whole).abs().max()) < 1e-3 * span
-        apart = _driven(slabs.solve(problem, method, start, slabs.Shelf(tmp_path / "apart"), method.name, 8))
+        apart = _driven(chunks.solve(problem, method, start, chunks.Shelf(tmp_path / "apart"), method.name, 8))
         assert float((apart - whole).abs().max()) > 1e-3 * span  # without them it would be seen
 
 
-def _driven(steps: slabs.Steps[Tensor]) -> Tensor:
+def _driven(steps: chunks.Steps[Tensor]) -> Tensor:
     try:
         while True:
             next(steps)

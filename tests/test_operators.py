@@ -311,7 +311,7 @@ def test_gradient_adjoint_for_any_shape(slices: int, rows: int, cols: int, is_co
 
 @pytest.mark.parametrize("width", [8, 16, 25])
 def test_espirit_finds_the_coils_up_to_phase(width: int) -> None:
-    from recon.simulate import birdcage_maps
+    from recon.measurement.simulate import birdcage_maps
 
     maps = birdcage_maps(6, 64, 64)
     image = (disc(64, 1.0, 26.0) + 0.5 * disc(64, 1.0, 10.0, x_mm=8.0)).to(torch.complex64)

@@ -14,11 +14,11 @@ import pytest
 import yaml
 
 from operators.errors import ResourceLimit
-from recon import plan
 from recon.formats import reader
-from recon.job import JobSpec
-from recon.prepare import local_files
-from recon.reconstruct import run
+from recon.pipeline.prepare import local_files
+from recon.pipeline.reconstruct import run
+from recon.planning import plan
+from recon.spec.job import JobSpec
 from tests.conftest import SAMPLES
 from tests.test_cli import recon
 from tests.whole_service import api_alone
@@ -134,7 +134,7 @@ def test_a_container_has_the_memory_it_was_given(tmp_path: Path, monkeypatch: py
 
 
 def test_an_estimate_does_not_import_torch() -> None:
-    code = "import sys, recon.plan; sys.exit(bool({'torch', 'astra'} & set(sys.modules)))"
+    code = "import sys, recon.planning.plan; sys.exit(bool({'torch', 'astra'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

@@ -18,19 +18,19 @@ from operators.errors import InputError
 from operators.geometry import ParallelBeam
 from operators.resolution import Truncation
 from operators.tomography import Tomography
-from recon import schedules
 from recon.bench import familiarity as familiarity_bench
 from recon.formats import nifti
-from recon.methods import CGSense, REDDiff
 from recon.priors import engine, noise, registry
 from recon.priors.diagnose import jacobian_asymmetry
-from recon.priors.evaluate import conditioning, denoising_psnr, with_phase
 from recon.priors.network import Denoiser, turned
-from recon.priors.recipe import Recipe
-from recon.priors.slices import tuning_images
+from recon.problem.problem import Axis, Problem, run
 from recon.samples import SAMPLES
 from recon.solvers import registry as solvers
-from recon.solvers.problem import Axis, Problem, run
+from recon.spec import schedules
+from recon.spec.methods import CGSense, REDDiff
+from recon.training.evaluate import conditioning, denoising_psnr, with_phase
+from recon.training.recipe import Recipe
+from recon.training.slices import tuning_images
 
 SHIPPED = {"ct": False, "brain-mri": True}
 

@@ -13,14 +13,14 @@ from operators.errors import InputError
 from operators.fourier import CartesianMRI
 from operators.geometry import ParallelBeam
 from operators.tomography import Tomography
-from recon.calibration import Analysis, Calibration, noise_of
-from recon.defaults import scan_of
-from recon.methods import DDS, DiffusionMBIR, REDDiff
+from recon.defaults.frozen_noise import Analysis, Calibration, noise_of
+from recon.defaults.lookup import scan_of
 from recon.priors import registry as priors
 from recon.priors.noise import SliceNoise
+from recon.problem.problem import Axis, Problem, Progress, run
 from recon.solvers import registry
-from recon.solvers.problem import Axis, Problem, Progress, run
 from recon.solvers.published import ADMM_PENALTY, ADMM_THRESHOLD, MRI_PENALTY, MRI_THRESHOLD
+from recon.spec.methods import DDS, DiffusionMBIR, REDDiff
 from tests.conftest import GaussianPrior, disc
 from tests.test_solvers import _Blur, angles
 

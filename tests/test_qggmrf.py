@@ -12,7 +12,7 @@ from operators.errors import BackendUnavailable, InputError
 from operators.geometry import FanBeam, ParallelBeam
 from operators.tomography import Tomography
 from recon.bench import qggmrf as bench
-from recon.solvers.problem import Problem
+from recon.problem.problem import Problem
 
 ANGLES = tuple(math.pi * k / 60 for k in range(60))
 

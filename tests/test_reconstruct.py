@@ -15,16 +15,16 @@ import torch
 
 from operators.errors import Conflict, Diverged, InputError
 from operators.tomography import Tomography
-from recon import model as models
-from recon import noise_level
 from recon.formats import hdf5, reader
-from recon.job import JobSpec, Simulation
-from recon.prepare import local_files
-from recon.priors.export import export
+from recon.measurement import noise_estimate
+from recon.measurement.simulate import photon_noise, sampling_mask
+from recon.pipeline.prepare import local_files
+from recon.pipeline.reconstruct import reconstruct, run
+from recon.problem import initial_image
+from recon.problem import inverse_problem as models
 from recon.quality import metrics, montage
-from recon.reconstruct import reconstruct, run
-from recon.simulate import photon_noise, sampling_mask
-from recon.solvers import classical
+from recon.spec.job import JobSpec, Simulation
+from recon.training.export import export
 from tests.conftest import SAMPLES, disc
 from tests.test_training import tiny, trained
 
@@ -168,7 +168,7 @@ def test_a_conditional_prior_is_refused_where_there_is_nothing_to_condition_on(t
 def test_slices_sampled_differently_are_not_mixed(tmp_path: Path) -> None:
     """Points that one slice never measured must not count as measured zeros."""
     from operators.fourier import CartesianMRI
-    from recon.simulate import birdcage_maps
+    from recon.measurement.simulate import birdcage_maps
 
     image = disc(64, 1.0, 24.0).to(torch.complex64).repeat(3, 1, 1)
     full = CartesianMRI(torch.ones(64, 64, dtype=torch.bool), birdcage_maps(4, 64, 64))(image)
@@ -235,7 +235,7 @@ def test_the_measured_tooth_is_sharp_at_its_rotation_centre_and_in_per_mm() -> N
         assert isinstance(problem.operator, Tomography)
         # For one projection the matrix, which takes a while to build, does not pay.
         problem = replace(problem, operator=Tomography(problem.operator.geometry, "astra"))
-        volume = classical.start(problem)
+        volume = initial_image.start(problem)
         misfits[column] = problem.misfit(volume)
         if column == 296:
             enamel = float(torch.quantile(volume[0, 200:400, 200:400].flatten(), 0.9))
@@ -269,22 +269,22 @@ def test_noise_is_estimated_from_the_data(sigma: float, ct_file: Path) -> None:
     clean = torch.from_numpy(reader.read(spec, local_files(spec)).data)
     generator = torch.Generator().manual_seed(0)
     noisy = clean + sigma * torch.randn(clean.shape, generator=generator)
-    assert noise_level.of_sinogram(noisy) == pytest.approx(sigma, rel=0.2)
+    assert noise_estimate.of_sinogram(noisy) == pytest.approx(sigma, rel=0.2)
     photons = 1 / sigma**2
     counted, expected = photon_noise(clean, photons, generator)
-    assert noise_level.of_sinogram(counted) == pytest.approx(expected, rel=0.2)
-    assert noise_level.of_sinogram(clean) == 0.0
+    assert noise_estimate.of_sinogram(counted) == pytest.approx(expected, rel=0.2)
+    assert noise_estimate.of_sinogram(clean) == 0.0
     middle = clean.shape[-1] // 2
     inside = noisy[..., middle - 8 : middle + 8]  # no ray misses the object
     assert (
         sigma * 0.7
-        < noise_level.of_sinogram(inside)
-        < sigma + noise_level.of_sinogram(clean[..., middle - 8 : middle + 8])
+        < noise_estimate.of_sinogram(inside)
+        < sigma + noise_estimate.of_sinogram(clean[..., middle - 8 : middle + 8])
     )
     generator = torch.Generator().manual_seed(1)
     noise = torch.complex(*(sigma * torch.randn(2, 1, 4, 64, 64, generator=generator)))
     noise[..., 28:36, 28:36] += 5.0
-    assert noise_level.of_kspace(noise, torch.ones(64, 64, dtype=torch.bool)) == pytest.approx(sigma, rel=0.05)
+    assert noise_estimate.of_kspace(noise, torch.ones(64, 64, dtype=torch.bool)) == pytest.approx(sigma, rel=0.05)
 
 
 def test_pictures_are_upright() -> None:

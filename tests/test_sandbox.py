@@ -11,7 +11,7 @@ import pytest
 
 from operators.errors import InputError, ResourceLimit
 from recon.formats import sandbox
-from recon.job import JobSpec
+from recon.spec.job import JobSpec
 
 CT = {"kind": "ct-parallel", "angles_rad": {"count": 6}, "detector_mm": 1.0}
 

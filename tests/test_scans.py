@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from operators.fourier import CartesianMRI
-from recon.priors import few_samples, few_views, slices, solved, training
-from recon.priors.export import export
-from recon.priors.slices import REUSED, Crops, SliceSet
-from recon.priors.training import Trainer
-from recon.solvers.problem import Axis, Problem
+from recon.problem.problem import Axis, Problem
+from recon.training import few_samples, few_views, slices, solved, training
+from recon.training.export import export
+from recon.training.slices import REUSED, Crops, SliceSet
+from recon.training.training import Trainer
 from tests.test_conditions import discs, recipe
 from tests.test_training import trained
 

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from operators.errors import BackendUnavailable, ReconError
-from recon.client import Client, ServerError
+from recon.client.client import Client, ServerError
 from recon.formats import nifti
-from recon.job import JobSpec
+from recon.spec.job import JobSpec
 from tests.serving import refused
 from tests.whole_service import computing_child, processes, quick, slow, wait_for
 from workers.store import TERMINAL, JobStore
@@ -51,8 +51,8 @@ def test_submit_poll_fetch(client: Client, http: httpx.Client, ct_file: Path, tm
     assert report["seed"] == 5 and report["unit"] == "HU"
     # The same job offline gives the same voxels.
     from recon.formats import nifti
-    from recon.prepare import local_files
-    from recon.reconstruct import run
+    from recon.pipeline.prepare import local_files
+    from recon.pipeline.reconstruct import run
 
     run(sent, local_files(sent), tmp_path / "offline")
     online, _ = nifti.read(tmp_path / "out" / "volume.nii.gz")

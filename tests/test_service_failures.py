@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from operators.errors import ReconError
-from recon.client import Client
-from recon.demo import server
+from recon.cli.demo_server import server
+from recon.client.client import Client
 from tests.serving import refused
 from tests.whole_service import api_alone, processes, quick, slow, wait_for
 from workers.store import ALLOWED, TERMINAL, JobStore

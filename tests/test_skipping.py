@@ -10,11 +10,11 @@ from torch import Tensor
 
 from operators.geometry import ParallelBeam
 from operators.tomography import Tomography
-from recon.methods import Annealed, REDDiff
+from recon.problem.problem import Axis, Problem, run
 from recon.quality.metrics import nrmse
 from recon.solvers import registry
-from recon.solvers.problem import Axis, Problem, run
 from recon.solvers.skipping import Skipping
+from recon.spec.methods import Annealed, REDDiff
 from tests.conftest import GaussianPrior, disc
 
 SIGMAS = [0.8 * 0.8**k for k in range(12)]

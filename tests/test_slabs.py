@@ -16,15 +16,15 @@ from operators.fourier import CartesianMRI
 from operators.geometry import ParallelBeam
 from operators.resolution import Truncation
 from operators.tomography import Tomography
-from recon import slabs
-from recon.job import JobSpec
-from recon.methods import CGLS, DDS, DPS, FBP, TV, Annealed, CGSense, DiffusionMBIR, Method, REDDiff, ZeroFilled
-from recon.plan import HALO
-from recon.prepare import JobProgress, local_files
-from recon.reconstruct import reconstruct, run
-from recon.simulate import birdcage_maps
+from recon.measurement.simulate import birdcage_maps
+from recon.pipeline import chunks
+from recon.pipeline.prepare import JobProgress, local_files
+from recon.pipeline.reconstruct import reconstruct, run
+from recon.planning.plan import HALO
+from recon.problem.problem import Axis, Problem, Progress
 from recon.solvers import registry
-from recon.solvers.problem import Axis, Problem, Progress
+from recon.spec.job import JobSpec
+from recon.spec.methods import CGLS, DDS, DPS, FBP, TV, Annealed, CGSense, DiffusionMBIR, Method, REDDiff, ZeroFilled
 from tests.conftest import GaussianPrior
 
 SLICES, SIDE = 64, 20
@@ -78,7 +78,7 @@ def prior_for(problem: Problem) -> tuple[GaussianPrior, Axis]:
 def solved(problem: Problem, method: Method, folder: Path, size: int, key: str = "k") -> Tensor:
     prior, axis = prior_for(problem)
     start = partial(registry.start, settings=method, prior=prior, axis=axis, seed=3)
-    job = slabs.solve(problem, method, start, slabs.Shelf(folder), key, size)
+    job = chunks.solve(problem, method, start, chunks.Shelf(folder), key, size)
     try:
         while True:
             next(job)
@@ -118,7 +118,7 @@ LEVELS: dict[str, Any] = {"steps": 4, "start": "tv"}
     ids=lambda v: v.name if hasattr(v, "name") else type(v.operator).__name__,
 )
 def test_independent_slices_are_the_same_in_slabs(problem: Problem, method: Method, tmp_path: Path) -> None:
-    assert slabs.halo_of(method) == 0
+    assert chunks.halo_of(method) == 0
     assert difference(problem, method, tmp_path) <= 1e-6
 
 
@@ -135,7 +135,7 @@ def test_independent_slices_are_the_same_in_slabs(problem: Problem, method: Meth
     ids=lambda v: v.name if hasattr(v, "name") else type(v.operator).__name__,
 )
 def test_the_seams_of_coupled_slices_are_invisible(problem: Problem, method: Method, tmp_path: Path) -> None:
-    assert slabs.halo_of(method)
+    assert chunks.halo_of(method)
     found = difference(problem, method, tmp_path, size=8)
     print(f"{method.name}: {found:.1e}")
     assert 0 < found < 1e-3
@@ -207,7 +207,7 @@ def test_a_damaged_slab_is_computed_again(tmp_path: Path, caplog: pytest.LogCapt
 def test_progress_is_that_of_the_whole(tmp_path: Path) -> None:
     method = TV(dimensions=2, iterations=10)
     seen: list[Progress] = []
-    job = slabs.solve(ct(), method, partial(registry.start, settings=method), slabs.Shelf(tmp_path), "k", 16)
+    job = chunks.solve(ct(), method, partial(registry.start, settings=method), chunks.Shelf(tmp_path), "k", 16)
     for label, progress in job:
         assert label.endswith("of 64")
         seen.append(progress)
@@ -216,15 +216,15 @@ def test_progress_is_that_of_the_whole(tmp_path: Path) -> None:
 
 
 def test_a_volume_is_cut_with_halos_only_where_slices_are_coupled() -> None:
-    assert len(slabs.plan(32, 16)) == len(slabs.plan(32, 0)) == len(slabs.plan(100, None)) == 1
-    apart, together = slabs.plan(100, 0), slabs.plan(100, HALO)
+    assert len(chunks.plan(32, 16)) == len(chunks.plan(32, 0)) == len(chunks.plan(100, None)) == 1
+    apart, together = chunks.plan(100, 0), chunks.plan(100, HALO)
     assert [(s.begin, s.end) for s in apart] == [(s.first, s.last) for s in apart]
     for cut in (apart, together):
         assert [s.first for s in cut[1:]] == [s.last for s in cut[:-1]] and (cut[0].first, cut[-1].last) == (0, 100)
     assert (together[1].begin, together[1].end) == (32 - HALO, 64 + HALO)
-    assert slabs.halo_of(TV()) == slabs.halo_of(DiffusionMBIR()) == HALO
-    assert slabs.halo_of(DiffusionMBIR(z_weight=0)) == 0 and slabs.halo_of(DiffusionMBIR(preset="paper")) is None
-    assert slabs.halo_of(DDS(preset="paper-3d")) is None and slabs.halo_of(DDS(preset="paper")) == 0
+    assert chunks.halo_of(TV()) == chunks.halo_of(DiffusionMBIR()) == HALO
+    assert chunks.halo_of(DiffusionMBIR(z_weight=0)) == 0 and chunks.halo_of(DiffusionMBIR(preset="paper")) is None
+    assert chunks.halo_of(DDS(preset="paper-3d")) is None and chunks.halo_of(DDS(preset="paper")) == 0
 
 
 def test_a_part_keeps_what_belongs_to_the_whole_volume() -> None:

@@ -15,7 +15,14 @@ from operators.fourier import CartesianMRI, fourier
 from operators.geometry import FanBeam, ParallelBeam
 from operators.linear import LinearOperator, Space
 from operators.tomography import Tomography
-from recon.methods import (
+from recon.measurement.simulate import birdcage_maps
+from recon.problem import initial_image
+from recon.problem.data_step import DataStep
+from recon.problem.fbp import filtered_back_projection, view_weights
+from recon.problem.problem import Axis, Problem, Progress, check_finite, run
+from recon.quality.metrics import nrmse, psnr, ssim
+from recon.solvers import registry, tv
+from recon.spec.methods import (
     CGLS,
     DDS,
     DPS,
@@ -29,12 +36,6 @@ from recon.methods import (
     REDDiff,
     ZeroFilled,
 )
-from recon.quality.metrics import nrmse, psnr, ssim
-from recon.simulate import birdcage_maps
-from recon.solvers import classical, registry, tv
-from recon.solvers.data_step import DataStep
-from recon.solvers.fbp import filtered_back_projection, view_weights
-from recon.solvers.problem import Axis, Problem, Progress, check_finite, run
 from tests.conftest import GaussianPrior, disc
 
 
@@ -125,7 +126,7 @@ def test_tv_finds_the_minimiser(dimensions: int) -> None:
     problem = Problem(Identity(10, 9), noisy, slice_mm=2.0, pixel_mm=1.0)
     weight = 0.1
     along = 0.5 if dimensions == 3 else 0.0
-    scale = tv._scales(problem, classical.start(problem), coupled=dimensions == 3)
+    scale = tv._scales(problem, initial_image.start(problem), coupled=dimensions == 3)
     weights = torch.tensor([along, 1.0, 1.0]).reshape(3, 1, 1, 1)
     dual = torch.zeros(3, 4, 10, 9)
     for _ in range(4000):

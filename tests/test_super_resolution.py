@@ -15,19 +15,19 @@ from typer.testing import CliRunner
 
 from operators.errors import GeometryError, InputError
 from operators.resolution import Truncation
-from recon import calibration
-from recon.calibrate import feature_distance, task_of_job
-from recon.calibration import Calibration, analyse, expected_maximum, noise_of, search
 from recon.cli.main import app
+from recon.defaults import frozen_noise
+from recon.defaults.frozen_noise import Calibration, analyse, expected_maximum, noise_of, search
 from recon.formats import nifti
-from recon.methods import Boundary
 from recon.priors import registry
 from recon.priors.card import Card
-from recon.priors.export import export
 from recon.priors.noise import SliceNoise
+from recon.problem.problem import Axis, Problem, run
 from recon.samples import SAMPLES
 from recon.solvers import boundary
-from recon.solvers.problem import Axis, Problem, run
+from recon.spec.methods import Boundary
+from recon.training.export import export
+from recon.tuning.search_noise import feature_distance, task_of_job
 from tests.test_reconstruct import job, reconstructed
 from tests.test_training import tiny, trained
 
@@ -301,11 +301,11 @@ def test_shipped_priors_refine_slices_never_trained_on(tmp_path: Path, factor: i
     quality = {name: found["psnr"] for name, found in report["against_truth"].items()}
     assert quality["boundary"] > quality["interpolation"] + 1.0
     assert report["prior"]["super_resolution"] == factor and report["network_evaluations"] == 2 * 5
-    frozen = Calibration.read(calibration.shipped(f"brain-mri-x{factor}", "slices"))
+    frozen = Calibration.read(frozen_noise.shipped(f"brain-mri-x{factor}", "slices"))
     assert report["starting_noise"] == {"seed": frozen.seed, "amplitude": frozen.amplitude, "calibration": "shipped"}
 
 
-@pytest.mark.parametrize("path", sorted(calibration.FOLDER.glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted(frozen_noise.FOLDER.glob("*.yaml")), ids=lambda p: p.stem)
 def test_shipped_calibrations_fit_the_shipped_priors(path: Path) -> None:
     name, direction = path.stem.rsplit("-", 1)
     card = registry.card_of(name)

@@ -13,13 +13,14 @@ import torch
 import yaml
 
 from operators.errors import InputError
-from recon.priors import augment, registry
-from recon.priors.export import export
+from recon.priors import registry
 from recon.priors.mirrored import continued, cut_back
-from recon.priors.optimizer import Optimizer
-from recon.priors.recipe import Recipe
-from recon.priors.slices import Crops, SliceSet, tuning_images
-from recon.priors.training import Trainer, learning_rate
+from recon.training import augment
+from recon.training.export import export
+from recon.training.optimizer import Optimizer
+from recon.training.recipe import Recipe
+from recon.training.slices import Crops, SliceSet, tuning_images
+from recon.training.training import Trainer, learning_rate
 
 
 def tiny(tmp_path: Path, **changes: Any) -> Recipe:

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from operators.fourier import CartesianMRI
-from recon.methods import REDDiff
 from recon.priors import registry
 from recon.priors.prior import Given
 from recon.priors.turned import WAYS, at_step, turn, turn_back
+from recon.problem.problem import Axis, Problem, run
 from recon.quality.metrics import nrmse
 from recon.solvers import registry as solvers
-from recon.solvers.problem import Axis, Problem, run
+from recon.spec.methods import REDDiff
 from tests.conftest import GaussianPrior
 from tests.test_solvers import half_measured
 

@@ -18,16 +18,17 @@ from operators.errors import InputError
 from operators.fourier import CartesianMRI
 from operators.geometry import ParallelBeam
 from operators.tomography import Tomography
-from recon import noise_level, replicas
 from recon.cli.main import app
-from recon.job import JobSpec
-from recon.methods import CGSense
-from recon.prepare import local_files
-from recon.reconstruct import run as run_job
+from recon.measurement import noise_estimate
+from recon.measurement.simulate import photon_noise
+from recon.pipeline import uncertainty
+from recon.pipeline.prepare import local_files
+from recon.pipeline.reconstruct import run as run_job
+from recon.problem.problem import Problem, run
 from recon.samples import SAMPLES
-from recon.simulate import photon_noise
 from recon.solvers import registry
-from recon.solvers.problem import Problem, run
+from recon.spec.job import JobSpec
+from recon.spec.methods import CGSense
 from tests.conftest import disc
 from tests.test_reconstruct import job, reconstructed
 from tests.test_solvers import angles
@@ -44,13 +45,13 @@ def test_noise_that_a_linear_method_lets_through_is_found() -> None:
         return run(registry.start(problem, CGSense(weight=0.0)))
 
     found = solve(problem)
-    errors = [(solve(replicas.replica(problem, found, k, 1)).abs() - found.abs()).square() for k in range(4)]
-    uncertainty = replicas.pooled(sum(errors[1:], errors[0]) / 4)
-    assert float(uncertainty.mean()) == pytest.approx(0.3, rel=0.05)
-    assert float((uncertainty - 0.3).abs().max()) < 0.15
-    other = replicas.replica(problem, found, 0, 2)
-    assert not torch.equal(other.data, replicas.replica(problem, found, 0, 1).data)
-    assert torch.equal(other.data, replicas.replica(problem, found, 0, 2).data)
+    errors = [(solve(uncertainty.replica(problem, found, k, 1)).abs() - found.abs()).square() for k in range(4)]
+    pooled = uncertainty.pooled(sum(errors[1:], errors[0]) / 4)
+    assert float(pooled.mean()) == pytest.approx(0.3, rel=0.05)
+    assert float((pooled - 0.3).abs().max()) < 0.15
+    other = uncertainty.replica(problem, found, 0, 2)
+    assert not torch.equal(other.data, uncertainty.replica(problem, found, 0, 1).data)
+    assert torch.equal(other.data, uncertainty.replica(problem, found, 0, 2).data)
 
 
 def test_other_views_have_the_noise_of_these() -> None:
@@ -58,12 +59,12 @@ def test_other_views_have_the_noise_of_these() -> None:
     truth = 0.05 * disc(48, 1.0, 16.0)
     clean = operator(truth)
     measured, noise_std = photon_noise(clean, 2e3, torch.Generator().manual_seed(0))
-    mean, weights = noise_level.of_photons(measured, 2e3)
+    mean, weights = noise_estimate.of_photons(measured, 2e3)
     for problem in (
         Problem(operator, measured, noise_std=noise_std),
         Problem(operator, measured, noise_std=mean, weights=weights),
     ):
-        other = replicas.replica(problem, truth, 0, 3)
+        other = uncertainty.replica(problem, truth, 0, 3)
         assert isinstance(other.operator, Tomography)
         turned = other.operator.geometry.angles_rad
         gaps = {round((a - b) % math.pi, 6) for a in turned for b in operator.geometry.angles_rad}
@@ -73,7 +74,7 @@ def test_other_views_have_the_noise_of_these() -> None:
         dense = noise[..., 30:40].std() / noise[..., :8].std()
         weighted = problem.weights is not None
         assert (float(dense) > 1.6) == weighted and (other.weights is not None) == weighted
-    silent = replicas.replica(Problem(operator, clean, noise_std=0.0, weights=weights), truth, 0, 3)
+    silent = uncertainty.replica(Problem(operator, clean, noise_std=0.0, weights=weights), truth, 0, 3)
     assert silent.weights is None and bool(silent.data.isfinite().all())
 
 
@@ -90,7 +91,7 @@ def test_other_lines_and_points_keep_the_centre(rows: int) -> None:
         problem = Problem(CartesianMRI(mask, maps), torch.zeros(3, 2, *mask.shape, dtype=torch.complex64))
         seen = []
         for index in range(3):
-            other = replicas.replica(problem, torch.ones(3, *mask.shape, dtype=torch.complex64), index, 0)
+            other = uncertainty.replica(problem, torch.ones(3, *mask.shape, dtype=torch.complex64), index, 0)
             assert isinstance(other.operator, CartesianMRI)
             moved = other.operator.mask[0]
             middle = tuple(slice(n // 2 - 3, n // 2 + 4) for n in mask.shape)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from operators.errors import InputError
-from recon import signature
+from recon.client import webhook_signature
 from tests.serving import Server, job_body, refused, send, serving, until
 from workers import webhooks
 from workers.addresses import allowed_networks, resolve
@@ -121,12 +121,12 @@ def test_every_change_of_state_is_told_signed_and_in_order(tmp_path: Path, recei
         headers, body = receiver.got[0]
         assert json.loads(body)["id"] == job and headers["path"] == "/hook?lab=1" and headers["X-Recon-Event"] == "1"
         assert receiver.got[1][0]["X-Recon-Event"] == "3"  # the second is a line of the log
-        signature.verify(SECRET, body, headers["X-Recon-Signature"])
+        webhook_signature.verify(SECRET, body, headers["X-Recon-Signature"])
         for secret, text in ((SECRET, body + b" "), ("another", body)):
             with pytest.raises(InputError):
-                signature.verify(secret, text, headers["X-Recon-Signature"])
+                webhook_signature.verify(secret, text, headers["X-Recon-Signature"])
         with pytest.raises(InputError, match="long ago"):
-            signature.verify(SECRET, body, signature.sign(SECRET, body, 1))
+            webhook_signature.verify(SECRET, body, webhook_signature.sign(SECRET, body, 1))
 
 
 def test_deliveries_are_retried_and_survive_a_restart(

@@ -17,16 +17,16 @@ from operators.linear import conjugate_gradient, dot_product_error
 from operators.preconditioner import fourier_inverse, laplacian_spectrum
 from operators.tomography import Tomography
 from operators.weighted import Weighted
-from recon import model as models
-from recon import noise_level
 from recon.formats import hdf5, reader
-from recon.job import CTParallel, JobSpec, Simulation
-from recon.methods import TV
+from recon.measurement import noise_estimate
+from recon.measurement.simulate import simulate
+from recon.problem import inverse_problem as models
+from recon.problem.data_step import DataStep
+from recon.problem.problem import Axis, Problem, run
 from recon.quality.metrics import nrmse
-from recon.simulate import simulate
 from recon.solvers import tv
-from recon.solvers.data_step import DataStep
-from recon.solvers.problem import Axis, Problem, run
+from recon.spec.job import CTParallel, JobSpec, Simulation
+from recon.spec.methods import TV
 from tests.conftest import disc
 
 
@@ -102,7 +102,7 @@ def test_photons_tell_each_rays_noise() -> None:
     expected = torch.linspace(0.0, 6.0, 50).expand(4000, 1, 50)
     counts = torch.poisson(1e4 * torch.exp(-expected), generator=torch.Generator().manual_seed(0))
     measured = -torch.log(counts.clamp(min=1) / 1e4)
-    mean, weights = noise_level.of_photons(measured[:1], 1e4)
+    mean, weights = noise_estimate.of_photons(measured[:1], 1e4)
     noise = mean / weights[0, 0]
     assert mean == pytest.approx(float(noise.square().mean().sqrt()))
     # At both ends the smoothing sees one side only.

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from operators.errors import InputError
-from recon import model as models
-from recon.bench import quality
 from recon.bench.withheld import withhold
-from recon.job import AngleRange, CTParallel, MRICartesian, MRIResolution, Simulation
-from recon.measurement import Measurement
+from recon.measurement.measurement import Measurement
+from recon.measurement.simulate import simulate
+from recon.problem import inverse_problem as models
 from recon.samples import SAMPLES
-from recon.simulate import simulate
+from recon.spec.job import AngleRange, CTParallel, MRICartesian, MRIResolution, Simulation
+from tests.benchmarks import quality
 from tests.conftest import disc
 
 
@@ -58,7 +58,7 @@ def test_what_cannot_be_split_is_refused() -> None:
 
 
 def test_a_measured_task_has_a_row_and_a_picture(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    from recon.bench.quality_report import Report
+    from tests.benchmarks.quality_report import Report
 
     path = tmp_path / "sinogram.npy"
     measured = ct()

@@ -14,8 +14,8 @@ from typing import Any
 
 import httpx
 
-from recon.client import Client
-from recon.job import JobSpec
+from recon.client.client import Client
+from recon.spec.job import JobSpec
 
 
 def quick(path: Path, **more: Any) -> JobSpec:

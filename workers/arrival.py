@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from recon.disk import sync
+from recon.storage.disk import sync
 from workers import files
 from workers.store import JobStore, new_id, timestamp
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from operators.errors import Cancelled, NotFound, ReconError
 from operators.interrupt import interruptible
-from recon import prepare, slabs
+from recon.pipeline import chunks, prepare
 from workers import stopping
 from workers.store import JobStore
 
@@ -36,7 +36,7 @@ def assist(store: JobStore, job_id: str, token: str, others_wait: Callable[[], b
     """
     attempt = _Attempt(store, job_id, token)
     try:
-        shelf = slabs.Shelf(store.work(job_id))
+        shelf = chunks.Shelf(store.work(job_id))
         attempt.ask()
         if not shelf.wanted():
             return False

@@ -18,7 +18,7 @@ from pathlib import Path
 import redis
 
 from operators.errors import BackendUnavailable, Conflict
-from recon.backends import redis_server
+from recon.storage.redis_binary import redis_server
 
 STARTUP_S = 20.0
 STOP_S = 20.0

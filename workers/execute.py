@@ -12,8 +12,8 @@ from functools import partial
 
 from operators.errors import Cancelled, Conflict, NotFound, ReconError, StorageFull
 from operators.interrupt import interruptible
-from recon.prepare import JobProgress
-from recon.reconstruct import run
+from recon.pipeline.prepare import JobProgress
+from recon.pipeline.reconstruct import run
 from workers import stopping, tasks
 from workers.attempts import MAX_ATTEMPTS, cancel_lost, fail_lost
 from workers.background import every

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from recon.disk import sync
+from recon.storage.disk import sync
 
 
 def write_json(path: Path, value: Any, *, durable: bool = True) -> None:

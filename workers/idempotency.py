@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from operators.errors import InputError
-from recon.disk import sync
+from recon.storage.disk import sync
 from workers.refusals import InProgress
 from workers.store import new_id
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from operators.errors import Conflict, InputError, NotFound
-from recon.disk import try_lock
-from recon.job import UPLOAD_ID
+from recon.spec.job import UPLOAD_ID
+from recon.storage.disk import try_lock
 from workers import arrival, files, leftovers
 from workers.refusals import InProgress
 from workers.store import JobStore, new_id, timestamp

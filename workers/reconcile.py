@@ -9,7 +9,7 @@ import redis
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from recon.disk import try_lock
+from recon.storage.disk import try_lock
 from workers import lease, tasks
 from workers.attempts import MAX_ATTEMPTS, cancel_lost, fail_lost
 from workers.index import JobIndex

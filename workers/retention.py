@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from operators.errors import Conflict, NotFound, StorageFull
-from recon.disk import sync
-from recon.job import UPLOAD_ID
+from recon.spec.job import UPLOAD_ID
+from recon.storage.disk import sync
 from workers import files, idempotency, leftovers, partial
 from workers.index import JobIndex
 from workers.leftovers import goes_on

@@ -20,7 +20,7 @@ INVITED_S = 24 * 3600
 log = logging.getLogger("recon.tasks")
 
 
-@app.task(name="recon.reconstruct")  # type: ignore[untyped-decorator]
+@app.task(name="recon.pipeline.reconstruct")  # type: ignore[untyped-decorator]
 def reconstruct_job(job_id: str) -> None:
     """Compute one job of this deployment's store."""
     from workers.execute import execute

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from operators.errors import NotFound, ReconError
-from recon import signature
+from recon.client import webhook_signature
 from workers import addresses, files
 from workers.events import Tail
 from workers.index import JobIndex
@@ -200,7 +200,7 @@ class Webhooks:
             "Content-Type": "application/json",
             "User-Agent": "diffusion-recon",
             "X-Recon-Event": str(event_id),
-            signature.HEADER: signature.sign(str(self.secret), body, int(time.time())),
+            webhook_signature.HEADER: webhook_signature.sign(str(self.secret), body, int(time.time())),
         }
         try:
             return asyncio.run(self._sent(target, body, headers))

@@ -12,19 +12,19 @@ import torch
 from torch import Tensor
 
 from operators.errors import InputError
-from recon import defaults
-from recon import model as models
+from recon.defaults import lookup
 from recon.formats import nifti, reader
-from recon.job import JobSpec
-from recon.methods import CGLS, CGSense, Method, REDDiff
-from recon.prepare import chosen_prior
+from recon.pipeline.prepare import chosen_prior
 from recon.priors import registry
 from recon.priors.card import Card
-from recon.priors.recipe import Recipe
-from recon.priors.slices import AIR_HU, BRIGHT_PERCENTILE, tuning_images
+from recon.problem import inverse_problem as models
+from recon.problem.problem import run
 from recon.samples import SAMPLES
 from recon.solvers import registry as solvers
-from recon.solvers.problem import run
+from recon.spec.job import JobSpec
+from recon.spec.methods import CGLS, CGSense, Method, REDDiff
+from recon.training.recipe import Recipe
+from recon.training.slices import AIR_HU, BRIGHT_PERCENTILE, tuning_images
 
 AT_MOST = 12
 """Slices of a volume that are judged, evenly spaced."""
@@ -139,7 +139,7 @@ def reconstructed(value: dict[str, Any], card: Card, method: Method) -> Tensor:
     files = {field: Path(str(file.path)) for field, file in spec.files().items()}
     measurement = reader.read(spec, files)
     model = models.build(measurement)
-    settings = defaults.resolved(method, measurement.acquisition.kind, model.problem)
+    settings = lookup.resolved(method, measurement.acquisition.kind, model.problem)
     prior, axis = chosen_prior(settings, model)
     volume = run(solvers.start(model.problem, settings, prior=prior, axis=axis))
     return model.prior_axis(card).to_prior(volume)

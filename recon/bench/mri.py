@@ -11,17 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.errors import InputError
-from recon import model as models
 from recon.bench.solving import label, solved
 from recon.bench.withheld import withhold
 from recon.formats import nifti, numpy_files
-from recon.geometry import shifted_affine
-from recon.job import MRICartesian, Simulation
-from recon.measurement import Measurement
-from recon.priors.recipe import Recipe
-from recon.priors.slices import tuning_images
+from recon.measurement.geometry import shifted_affine
+from recon.measurement.measurement import Measurement
+from recon.measurement.simulate import simulate
+from recon.problem import inverse_problem as models
 from recon.quality import metrics
-from recon.simulate import simulate
+from recon.spec.job import MRICartesian, Simulation
+from recon.training.recipe import Recipe
+from recon.training.slices import tuning_images
 
 
 @dataclass(frozen=True)

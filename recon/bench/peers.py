@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from operators.errors import BackendUnavailable
-from recon.model import Model
 from recon.priors.prior import Prior
-from recon.solvers import classical
-from recon.solvers.data_step import DataStep
-from recon.solvers.problem import Axis
+from recon.problem import initial_image
+from recon.problem.data_step import DataStep
+from recon.problem.inverse_problem import Model
+from recon.problem.problem import Axis
 
 DIFFPIR, DPS = "deepinv-diffpir", "deepinv-dps"
 NAMES = (DIFFPIR, DPS)
@@ -67,7 +67,7 @@ def solver(model: Model, given: dict[str, Any], prior: Prior, axis: Axis) -> Cal
     physics = deepinv.physics.LinearPhysics(A=forward, A_adjoint=adjoint)
     physics.noise_model = deepinv.physics.GaussianNoise(sigma)
     fidelity = deepinv.optim.data_fidelity.L2()
-    start = from_image(axis.to_prior(classical.start(model.problem)))
+    start = from_image(axis.to_prior(initial_image.start(model.problem)))
 
     def solve() -> Tensor:
         torch.manual_seed(0)

@@ -15,15 +15,15 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from operators.errors import BackendUnavailable
-from recon.methods import DEFAULT_PRIOR
 from recon.priors import registry
-from recon.priors.evaluate import SIGMAS, axis_sigma, conditioning, denoising_psnr, peak_psnr
 from recon.priors.network import noise_features
 from recon.priors.noise import SliceNoise
 from recon.priors.prior import NetworkPrior
-from recon.priors.recipe import Recipe
-from recon.priors.slices import tuning_images, tuning_neighbours
 from recon.samples import SAMPLES
+from recon.spec.methods import DEFAULT_PRIOR
+from recon.training.evaluate import SIGMAS, axis_sigma, conditioner, denoising_psnr, peak_psnr
+from recon.training.recipe import Recipe
+from recon.training.slices import tuning_images, tuning_neighbours
 
 SIZE, BATCH = 256, 8
 
@@ -76,7 +76,7 @@ def denoising(names: list[str], data: Path = SAMPLES, *, with_bm3d: bool = True)
                 images,
                 sigma,
                 is_complex=card.complex,
-                condition_of=conditioning(card),
+                condition_of=conditioner(card),
                 beside=tuning_neighbours(data, recipe),
             )
             psnr_noisy = peak_psnr(noisy, images, is_complex=card.complex)

@@ -15,8 +15,8 @@ from torch import Tensor
 from operators.errors import BackendUnavailable, InputError
 from operators.geometry import FanBeam
 from operators.tomography import Tomography
-from recon import defaults
-from recon.solvers.problem import Problem
+from recon.defaults import lookup
+from recon.problem.problem import Problem
 
 QGGMRF = "qggmrf"
 MANY_VIEWS = 40
@@ -45,7 +45,7 @@ def qggmrf(problem: Problem, given: dict[str, Any]) -> Callable[[], Tensor]:
         raise InputError("qggmrf is compared in centred parallel beams only", field="methods")
     geometry = operator.geometry
     tuned = dict(MANY if len(geometry.angles_rad) >= MANY_VIEWS else FEW)
-    if defaults.pattern(problem) == "limited":
+    if lookup.pattern(problem) == "limited":
         tuned = dict(LIMITED)
     if problem.noise_std > 0:
         signal = float(problem.data.square().mean()) / problem.noise_std**2

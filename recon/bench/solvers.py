@@ -13,16 +13,16 @@ import torch
 from numpy.typing import NDArray
 
 from operators.errors import InputError
-from recon import model as models
 from recon.bench.solving import solved
 from recon.formats import nifti
-from recon.geometry import shifted_affine
-from recon.job import AngleRange, CTParallel, Simulation
-from recon.measurement import Measurement
-from recon.priors.recipe import Recipe
-from recon.priors.slices import SliceSet
+from recon.measurement.geometry import shifted_affine
+from recon.measurement.measurement import Measurement
+from recon.measurement.simulate import simulate
+from recon.problem import inverse_problem as models
 from recon.quality import metrics
-from recon.simulate import simulate
+from recon.spec.job import AngleRange, CTParallel, Simulation
+from recon.training.recipe import Recipe
+from recon.training.slices import SliceSet
 
 
 @dataclass(frozen=True)

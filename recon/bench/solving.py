@@ -10,16 +10,16 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from operators.errors import InputError
-from recon import defaults
-from recon import model as models
 from recon.bench import peers
 from recon.bench.qggmrf import QGGMRF, qggmrf
 from recon.bench.wavelet import WAVELET, wavelet
-from recon.methods import Method, REDDiff
-from recon.prepare import chosen_prior
-from recon.reasons import reason
+from recon.defaults import lookup
+from recon.pipeline.prepare import chosen_prior
+from recon.problem import inverse_problem as models
+from recon.problem.problem import run
 from recon.solvers import registry as solvers
-from recon.solvers.problem import run
+from recon.spec.methods import Method, REDDiff
+from recon.spec.validation import reason
 
 _METHODS: TypeAdapter[Method] = TypeAdapter(Method)
 
@@ -53,7 +53,7 @@ def solved(given: dict[str, Any], model: models.Model, kind: str) -> Solved:
     else:
         peer = given["name"] in peers.NAMES
         # A peer has settings of its own, and the usual prior.
-        settings: Method = REDDiff() if peer else defaults.resolved(method_of(given), kind, model.problem)
+        settings: Method = REDDiff() if peer else lookup.resolved(method_of(given), kind, model.problem)
         prior, axis = chosen_prior(settings, model)
         before, busy = (prior.evaluations, prior.seconds) if prior is not None else (0, 0.0)
         if peer:

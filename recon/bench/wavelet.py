@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from operators.fourier import CartesianMRI
-from recon.solvers.problem import Problem
+from recon.problem.problem import Problem
 
 WAVELET = "l1-wavelet"
 

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from operators.errors import Conflict, InputError, ReconError
-from recon import batch as batches
 from recon.cli.remote import connect
 from recon.cli.show import bar, detail, table
+from recon.client import batch as batches
 
 
 def batch(
@@ -98,8 +98,8 @@ def _settled(entry: batches.Entry, out: Path, finished: Any, *, resume: bool) ->
 
 def _here(entry: batches.Entry, out: Path, progress: Any) -> batches.Row:
     """Compute in this process, which keeps system matrices and networks from job to job."""
-    from recon.prepare import local_files
-    from recon.reconstruct import run
+    from recon.pipeline.prepare import local_files
+    from recon.pipeline.reconstruct import run
 
     assert entry.spec is not None
     task = progress.add_task(entry.name, total=1.0, detail="")

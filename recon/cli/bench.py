@@ -1,4 +1,4 @@
-"""``recon bench``: the commands behind the figures in the documents."""
+"""``recon bench``: benchmarks that a user runs on data of their own."""
 
 from __future__ import annotations
 
@@ -7,31 +7,25 @@ import os
 import platform
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from operators.errors import InputError
 from recon.cli.local import slice_range
-from recon.cli.show import console, errors, table
+from recon.cli.show import console, table
 
 Json = Annotated[Path | None, typer.Option("--json", help="Also write the rows to this file.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the group."""
-    group = typer.Typer(no_args_is_help=True, help="Benchmarks: what the documents quote is printed here.")
+    group = typer.Typer(no_args_is_help=True, help="Benchmarks on data of your own.")
     group.command()(operators)
     group.command()(solvers)
     group.command()(mri)
     group.command()(priors)
     group.command()(familiarity)
-    group.command()(boundary)
-    group.command()(evaluations)
-    group.command()(discrepancy)
-    group.command()(uncertainty)
-    group.command()(quality)
-    group.command()(faults)
     app.add_typer(group, name="bench")
 
 
@@ -46,7 +40,7 @@ def operators(size: int = 256, views: int = 180, slices: int = 16, repeats: int 
     ]
     title = f"{slices} slices of {size} x {size}, {views} views; matrix built once in {built:.1f} s; {machine()}"
     table(["direction", "ASTRA, ms", "matrix, ms", "times faster", "largest difference"], rows, title)
-    _write(json_file, [{**asdict(t), "speed_up": t.speed_up} for t in timings])
+    write_rows(json_file, [{**asdict(t), "speed_up": t.speed_up} for t in timings])
 
 
 def solvers(
@@ -64,9 +58,9 @@ def solvers(
     """PSNR of methods on one simulated CT measurement, against the volume it was made from."""
     from recon.bench.solvers import compare, ct_measurement
 
-    wanted = _methods(methods)
+    wanted = methods_of(methods)
     rows = []
-    for count in _numbers(views, "views"):
+    for count in numbers(views, "views"):
         measurement = ct_measurement(volume, slice_range(slices), count, photons, every, degrees)
         for row in compare(measurement, count, wanted):
             rows.append(row)
@@ -82,7 +76,7 @@ def solvers(
         shown,
         f"{volume.name} {slices}, {degrees:g} degrees, {noise}; {machine()}",
     )
-    _write(json_file, [asdict(r) for r in rows])
+    write_rows(json_file, [asdict(r) for r in rows])
 
 
 def mri(
@@ -103,7 +97,7 @@ def mri(
     from recon.samples import SAMPLES
 
     source = data or SAMPLES / "mri_brain_8coil.npy"
-    wanted = _methods(methods)
+    wanted = methods_of(methods)
     rows = []
     if source.suffix == ".npy":
         cases = [("measured, held-out samples", bench.measured(source))]
@@ -123,128 +117,10 @@ def mri(
         for r in rows
     ]  # fmt: skip
     table(["data", "method", "PSNR, dB", "held-out misfit", "seconds"], shown, f"{source.name}; {machine()}")
-    _write(json_file, [asdict(r) for r in rows])
+    write_rows(json_file, [asdict(r) for r in rows])
 
 
-def boundary(
-    data: Annotated[Path, typer.Option(help="Folder with the files of the recipes.")],
-    names: Annotated[list[str] | None, typer.Argument(help="Conditional priors; all when not given.")] = None,
-    slices: Annotated[int, typer.Option(min=2, help="Held-out slices.")] = 16,
-    random: Annotated[int, typer.Option(min=2, help="Random noises to compare with.")] = 16,
-    json_file: Json = None,
-) -> None:
-    """Super-resolution by boundary conditions: against other methods, and the frozen noise against random ones."""
-    from recon.bench import boundary as bench
-    from recon.priors import registry
-
-    wanted = names or [n for n in registry.names() if registry.card_of(n).super_resolution is not None]
-    rows, gains = [], []
-    directions: tuple[Literal["plane", "slices"], ...] = ("plane", "slices")
-    for name in wanted:
-        for direction in directions:
-            rows += list(bench.compare(name, data, slices, direction))
-            gains.append(bench.gain(name, data, slices, random, direction))
-    table(
-        ["prior", "direction", "method", "PSNR, dB", "SSIM", "evaluations"],
-        [[r.prior, r.direction, r.method, f"{r.psnr:.2f}", f"{r.ssim:.4f}", f"{r.evaluations:.0f}"] for r in rows],
-        f"{slices} slices of a held-out head; {machine()}",
-    )
-    for g in gains:
-        console.print(
-            f"{g.prior}, {g.direction}: NRMSE {g.nrmse_random:.5f} (mean of {g.random} random noises),"
-            f" {g.nrmse_calibrated:.5f} (calibrated); gain {g.gain:.5f}, 95 % interval {g.low:.5f} to {g.high:.5f}"
-            f" over {g.slices} slices",
-            highlight=False,
-        )
-    _write(json_file, [asdict(r) for r in rows] + [asdict(g) for g in gains])
-
-
-def evaluations(
-    data: Annotated[Path, typer.Option(help="Folder with tune/.")],
-    json_file: Json = None,
-) -> None:
-    """What skipping, starts, fewer steps, stopping early and second-order steps save and cost."""
-    from recon.bench.evaluations import compare
-
-    rows = []
-    for row in compare(data):
-        rows.append(row)
-        console.print(f"{row.task}, {row.method}, {row.variant}: {row.psnr:.2f} dB, {row.nfe:g}", highlight=False)
-    shown = [[r.task, r.method, r.variant, f"{r.psnr:.2f}", f"{r.nfe:g}", f"{r.seconds:.1f}"] for r in rows]
-    title = f"Three slices of the tuning set; {machine()}"
-    table(["task", "method", "variant", "PSNR, dB", "evaluations a slice", "seconds"], shown, title)
-    _write(json_file, [asdict(r) for r in rows])
-
-
-def discrepancy(
-    data: Annotated[Path, typer.Option(help="Folder with tune/.")],
-    json_file: Json = None,
-) -> None:
-    """How the tuned share of the noise compares with what the discrepancy principle would choose."""
-    from recon.bench.discrepancy import compare
-
-    rows = list(compare(data))
-    shown = [
-        [r.task, f"{r.noise_share:g}{', tuned' if r.tuned else ''}", f"{r.discrepancy:.2f}", f"{r.psnr:.2f}"]
-        for r in rows
-    ]
-    title = f"RED-Diff on three slices of the tuning set; {machine()}"
-    table(["task", "noise share", "residual over noise", "PSNR, dB"], shown, title)
-    _write(json_file, [asdict(r) for r in rows])
-
-
-def uncertainty(
-    data: Annotated[Path, typer.Option(help="Folder with the tuning set.")],
-    only: Annotated[str | None, typer.Option(help="Tasks of `recon tune`, comma-separated.")] = None,
-    methods: Annotated[
-        str, typer.Option(help="JSON list of method settings, each with a name; names alone may be comma-separated.")
-    ] = "red-diff",
-    replicas: Annotated[int, typer.Option(min=1, max=64)] = 4,
-    json_file: Json = None,
-) -> None:
-    """Maps of the errors to be expected (``output.uncertainty``) against the errors that were made."""
-    from recon.bench.uncertainty import compare
-    from recon.tune import named
-
-    rows = []
-    for row in compare(data, named(only), _methods(methods), replicas):
-        rows.append(row)
-        console.print(f"{row.task}, {row.method}: {row.error_over_uncertainty}, {row.within_two:.1%}", highlight=False)
-    shown = [[f"{v:.1%}" if k.startswith("within") else str(v) for k, v in asdict(r).items()] for r in rows]
-    columns = ["task", "method", "replicas", "PSNR, dB", "error over map", "rank correlation", "within map", "twice"]
-    table(columns, shown, machine())
-    _write(json_file, [asdict(r) for r in rows])
-
-
-def quality(
-    data: Annotated[Path, typer.Option(help="Folder with the test volumes, as test/ in it.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for quality.json, quality.md and pictures.")],
-    slices: Annotated[int, typer.Option(min=1, help="Slices of each volume.")] = 8,
-    only: Annotated[
-        str | None, typer.Option(help="Tasks whose names contain one of these, semicolon-separated.")
-    ] = None,
-    slow: Annotated[bool, typer.Option(help="Also methods of thousands of evaluations a slice.")] = False,
-    others: Annotated[
-        bool, typer.Option("--peers", help="Also other people's solvers; needs the extra `peers`.")
-    ] = False,
-) -> None:
-    """Every method on the test volumes with the defaults a user gets; tasks done before are kept."""
-    from recon.bench import quality as bench
-    from recon.bench import quality_report
-
-    report = quality_report.Report(out, machine(), slices)
-    for task in bench.chosen(bench.tasks(data, slices, slow=slow, others=others), only):
-        left = report.missing(task)
-        if not left.methods:
-            continue
-        for row, volume, measurement in bench.compare(left):
-            told = f"{row.psnr:.2f} dB" if row.psnr is not None else f"withheld misfit {row.withheld_misfit:.4f}"
-            console.print(f"{row.task}, {row.method}: {told}, {row.seconds:.1f} s", highlight=False)
-            report.add(row, volume, measurement)
-        report.finish(task)
-
-
-def _numbers(text: str, field: str) -> list[int]:
+def numbers(text: str, field: str) -> list[int]:
     """Positive whole numbers, comma-separated."""
     parts = [part.strip() for part in text.split(",")]
     for part in parts:
@@ -253,7 +129,7 @@ def _numbers(text: str, field: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def _methods(text: str) -> list[dict[str, Any]]:
+def methods_of(text: str) -> list[dict[str, Any]]:
     """Method settings from a JSON list, or from names alone."""
     if text.startswith("["):
         try:
@@ -281,7 +157,7 @@ def priors(
         measured = {name: bench.engines(name) for name in wanted}
         shown = [[name, way, f"{ms:.1f}"] for name, ways in measured.items() for way, ms in ways.items()]
         table(["prior", "computed by", "ms a slice"], shown, f"Batches of {bench.BATCH}, bfloat16; {machine()}")
-        _write(json_file, [{"prior": name, "ms_per_slice": ways} for name, ways in measured.items()])
+        write_rows(json_file, [{"prior": name, "ms_per_slice": ways} for name, ways in measured.items()])
         return
     if bm3d:
         bench.require_bm3d()
@@ -304,7 +180,7 @@ def priors(
     ]  # fmt: skip
     title = f"Slices of {bench.SIZE} x {bench.SIZE} in batches of {bench.BATCH}, bfloat16; {machine()}"
     table(["prior", "ms a slice", "GFLOP a slice", "GFLOP/s", "peak GFLOP/s", "share"], timed, title)
-    _write(
+    write_rows(
         json_file,
         [asdict(r) for r in rows],
         speed=[{**asdict(s), "share_of_peak": s.share_of_peak} for s in speeds],
@@ -325,53 +201,7 @@ def familiarity(
         for r in rows
     ]
     table(["prior", "images", "trained on such", "slices", "lowest", "median", "highest"], shown, machine())
-    _write(json_file, [asdict(r) for r in rows])
-
-
-def faults(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for reliability.md and reliability.json.")],
-    only: Annotated[str | None, typer.Option(help="Scenarios, comma-separated; all when not given.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Jobs of the batch whose workers are killed.")] = 50,
-    kills: Annotated[int, typer.Option(min=0)] = 20,
-    submitters: Annotated[int, typer.Option(min=1)] = 200,
-    queued: Annotated[int, typer.Option(min=1)] = 1000,
-    rate: Annotated[int, typer.Option(min=1, help="Submissions a second.")] = 50,
-    requests: Annotated[int, typer.Option(min=100)] = 10_000,
-    iterations: Annotated[int, typer.Option(min=1, help="Of jobs that take their time.")] = 150,
-    settle_s: Annotated[float, typer.Option(help="Patience with the jobs of one scenario.")] = 400.0,
-    keep: Annotated[Path | None, typer.Option(help="Keep stores and logs in this new folder.")] = None,
-) -> None:
-    """Break a deployment in every way and count what it lost; exit status 1 unless every target is met.
-
-    With --only, the other scenarios of a report that exists are kept, if it is of the same scale.
-    """
-    import tempfile
-    from datetime import UTC, datetime
-
-    from recon.bench import reliability
-    from recon.bench.faults import Scale
-
-    scale = Scale(jobs, kills, submitters, queued, rate, requests, iterations, settle_s)
-    outcomes = []
-    wanted = None if only is None else [name.strip().replace("-", "_") for name in only.split(",")]
-    with tempfile.TemporaryDirectory(prefix="recon-faults-") as temporary:
-        for outcome in reliability.scenarios(keep or Path(temporary), scale, wanted):
-            outcome.at = datetime.now(UTC).isoformat(timespec="minutes")
-            outcomes.append(outcome)
-            console.print(
-                f"{outcome.name}: {outcome.accepted} accepted, {outcome.finished} finished, {outcome.lost} lost,"
-                f" {outcome.duplicated} duplicated, {outcome.corrupted} corrupted, {outcome.faults} faults,"
-                f" {outcome.seconds:.0f} s {outcome.measured or ''}",
-                highlight=False,
-            )
-    if wanted is not None:
-        outcomes = reliability.merged(out, outcomes, scale)
-    reliability.write(out, outcomes, scale, machine())
-    missed = reliability.failures(outcomes)
-    for line in missed:
-        errors.print(f"missed: {line}", highlight=False)
-    if missed:
-        raise typer.Exit(1)
+    write_rows(json_file, [asdict(r) for r in rows])
 
 
 def machine() -> str:
@@ -384,6 +214,7 @@ def machine() -> str:
     return f"{os.cpu_count()} cores, {model}"
 
 
-def _write(path: Path | None, rows: list[dict[str, Any]], **more: Any) -> None:
+def write_rows(path: Path | None, rows: list[dict[str, Any]], **more: Any) -> None:
+    """Write rows and the machine's name as JSON, if a path is given."""
     if path is not None:
         path.write_text(json.dumps({"machine": machine(), "rows": rows, **more}, indent=2) + "\n")

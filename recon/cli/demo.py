@@ -25,8 +25,8 @@ def demo(
     ] = None,
 ) -> None:
     """Start a server, submit a CT and an MRI job over HTTP, poll, fetch, and compare."""
-    from recon import demo as demonstration
-    from recon.client import Client
+    from recon.cli import demo_server as demonstration
+    from recon.client.client import Client
 
     reports = {}
     with demonstration.server(out / "store") as url, Client(url) as client:

@@ -13,7 +13,7 @@ from operators.errors import InputError
 from recon.cli.batch import batch
 from recon.cli.plan import plan
 from recon.cli.show import bar, console, detail, errors, summary, table
-from recon.job import JobSpec
+from recon.spec.job import JobSpec
 
 
 def register(app: typer.Typer) -> None:
@@ -38,8 +38,8 @@ def run(
 
 
 def _reconstruct(job: JobSpec, target: Path, progress: Any, label: str) -> dict[str, Any]:
-    from recon.prepare import local_files
-    from recon.reconstruct import run as reconstruct
+    from recon.pipeline.prepare import local_files
+    from recon.pipeline.reconstruct import run as reconstruct
 
     task = progress.add_task(label, total=1.0, detail="")
     return reconstruct(
@@ -83,7 +83,7 @@ def simulate(
         value["input"]["slices"] = slice_range(slices)
     job = JobSpec.parse(value, "the options")
     from recon.formats import hdf5, reader
-    from recon.prepare import local_files
+    from recon.pipeline.prepare import local_files
 
     measurement = reader.read(job, local_files(job))
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ def slice_range(text: str) -> tuple[int, int]:
 
 def doctor() -> None:
     """Versions, backends and a self-test of every operator; exit status 1 if anything is broken."""
-    from recon.doctor import checks
+    from recon.cli.self_test import checks
 
     rows, broken = [], 0
     for check in checks():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import NoReturn
 
@@ -33,8 +34,13 @@ def _end(error: ReconError) -> NoReturn:
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 2 bad input, 3 unavailable, 4 cancelled, 5 diverged, 1 other."""
+    report_errors(app)
+
+
+def report_errors(command: Callable[[], object]) -> None:
+    """Run `command` and end the process with one line and an exit code for any error it raises."""
     try:
-        app()
+        command()
     except ReconError as error:
         _end(error)
     except OSError as error:

@@ -10,7 +10,7 @@ import typer
 
 from operators.errors import InputError
 from recon.cli.show import console, table
-from recon.job import JobSpec
+from recon.spec.job import JobSpec
 
 
 def plan(
@@ -21,10 +21,10 @@ def plan(
     ] = None,
 ) -> None:
     """Memory, time and chunks of a job, without running it; exit status 2 if it does not fit into memory."""
-    from recon import plan as planning
+    from recon.planning import plan as planning
 
     if calibrate is not None:
-        from recon.calibrate_plan import calibrated
+        from recon.planning.measure_costs import calibrated
 
         planning.write_table(calibrate, calibrated())
         console.print(f"{calibrate}: use it with RECON_PLAN={calibrate}", highlight=False, soft_wrap=True)
@@ -33,7 +33,7 @@ def plan(
             raise InputError("nothing to plan", field="spec", remedy="give a specification, or --calibrate FILE")
         return
     from recon.formats import reader
-    from recon.prepare import local_files
+    from recon.pipeline.prepare import local_files
 
     job = JobSpec.read(spec)
     found = planning.make(job, reader.check(job, local_files(job)))

@@ -9,10 +9,10 @@ import typer
 import yaml
 
 from operators.errors import InputError
-from recon.calibration import METRICS, Metric
 from recon.cli.show import bar, console, table
-from recon.methods import CARD_ENDINGS
+from recon.defaults.frozen_noise import METRICS, Metric
 from recon.priors.card import Card
+from recon.spec.methods import CARD_ENDINGS
 
 Data = Annotated[Path, typer.Option(help="Folder with the recipe's files, or with a user's own NIfTI volumes.")]
 
@@ -69,8 +69,8 @@ def train(
     ] = None,
 ) -> None:
     """Train a prior: checkpointed every three minutes, resumed by the same command."""
-    from recon.priors.recipe import Recipe
-    from recon.priors.training import Trainer
+    from recon.training.recipe import Recipe
+    from recon.training.training import Trainer
 
     recipe = Recipe.named(name) if modality is None else Recipe.for_volumes(name, modality, data)
     recipe = recipe.with_settings(settings or [])
@@ -93,7 +93,7 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder for the weights and the card.")] = Path("priors"),
 ) -> None:
     """Write a run's averaged weights as fp16 safetensors, measure them on the tuning set, and write their card."""
-    from recon.priors import export as exporting
+    from recon.training import export as exporting
 
     card = exporting.export(run, data, command, out)
     _print(card)
@@ -114,10 +114,10 @@ def calibrate(
     ] = "nrmse",
 ) -> None:
     """Search for the starting noise of a deterministic solver and freeze it; say whether that can help."""
-    from recon import calibrate as calibrating
-    from recon.job import JobSpec
-    from recon.methods import Boundary
-    from recon.prepare import local_files
+    from recon.pipeline.prepare import local_files
+    from recon.spec.job import JobSpec
+    from recon.spec.methods import Boundary
+    from recon.tuning import search_noise as calibrating
 
     if out.suffix not in CARD_ENDINGS:
         raise InputError(f"{out.name} does not end in .yaml", field="out", remedy="a job names it as *.yaml")

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from recon.cli.show import bar, console, detail, errors, table
-from recon.client import Client
-from recon.job import JobSpec
+from recon.client.client import Client
+from recon.spec.job import JobSpec
 
 Url = Annotated[str, typer.Option("--url", envvar="RECON_URL", help="The server.")]
 DEFAULT_URL = "http://127.0.0.1:8000"

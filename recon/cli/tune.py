@@ -11,7 +11,7 @@ from operators.errors import InputError
 from recon.cli.show import console
 
 if TYPE_CHECKING:
-    from recon.table import Tuned
+    from recon.defaults.table import Tuned
 
 
 def register(app: typer.Typer) -> None:
@@ -28,8 +28,8 @@ def tune(
     prior: Annotated[str | None, typer.Option(help="Search with this prior; of methods that have one.")] = None,
 ) -> None:
     """Search each method's settings on the tuning slices, task by task; a table that exists is added to."""
-    from recon import tune as tuning
-    from recon.table import Table
+    from recon.defaults.table import Table
+    from recon.tuning import search_settings as tuning
 
     wanted = tuning.named(only)
     names = [name.strip() for name in methods.split(",")]

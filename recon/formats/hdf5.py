@@ -14,8 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from operators.errors import InputError
 from recon.formats.safety import check_size, existing, real
-from recon.job import Acquisition, MRICartesian, invalid
-from recon.measurement import Measurement
+from recon.measurement.measurement import Measurement
+from recon.spec.job import Acquisition, MRICartesian, invalid
 
 FORMAT = "diffusion-recon measurement 1"
 

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from operators.errors import GeometryError, InputError
 from recon.formats.safety import check_finite, check_size, existing, real
-from recon.job import CTFan, invalid
+from recon.spec.job import CTFan, invalid
 
 _SCALARS = ("distanceSourceOrigin_mm", "distanceSourceDetector_mm", "detectorPixel_mm")
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from operators.errors import InputError
 from recon.formats.safety import check_size, existing
-from recon.reasons import reason
+from recon.spec.validation import reason
 
 
 def read(path: Path, field: str = "input") -> NDArray[np.generic]:

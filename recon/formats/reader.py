@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from operators.errors import GeometryError, InputError, ResourceLimit
 from recon.formats import dxchange, hdf5, htc, nifti, numpy_files
 from recon.formats.safety import check_finite, check_size, real, stack
-from recon.geometry import (
+from recon.measurement.geometry import (
     check_divisible,
     ct_geometry,
     finer_affine,
@@ -22,7 +22,9 @@ from recon.geometry import (
     simulated,
     voxel_size,
 )
-from recon.job import (
+from recon.measurement.header import Outline
+from recon.measurement.measurement import Measurement
+from recon.spec.job import (
     FORMATS,
     AnyAcquisition,
     CTFan,
@@ -35,8 +37,6 @@ from recon.job import (
     format_of,
     invalid,
 )
-from recon.measurement import Measurement
-from recon.outline import Outline
 
 _CT_AXES = "(slices, angles, detectors)"
 _MRI_AXES = "(slices, coils, rows, cols)"
@@ -63,7 +63,7 @@ def read(spec: JobSpec, files: Mapping[str, Path]) -> Measurement:
         Whatever is wrong, with the field.
     """
     if _is_known_volume(spec, files):
-        from recon.simulate import simulate
+        from recon.measurement.simulate import simulate
 
         volume, affine, acquisition = _known_volume(files["input"], spec)
         _check_methods(spec, acquisition)

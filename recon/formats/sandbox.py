@@ -24,8 +24,8 @@ from typing import Any
 
 from operators.errors import GeometryError, InputError, ReconError, ResourceLimit
 from recon.formats.safety import limit_bytes
-from recon.job import JobSpec
-from recon.outline import Outline
+from recon.measurement.header import Outline
+from recon.spec.job import JobSpec
 
 CPU_S = 120
 """Computing time of a check; decompressing and reading 8 GB takes about half."""

@@ -9,8 +9,8 @@ import yaml
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from operators.errors import InputError
-from recon.priors.recipe import Axis
-from recon.reasons import reason
+from recon.spec.validation import reason
+from recon.training.recipe import Axis
 
 
 class _Part(BaseModel):

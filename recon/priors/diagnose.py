@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from recon.priors.card import Familiarity
-from recon.priors.evaluate import Denoise
 from recon.priors.network import Denoiser, as_channels
 from recon.priors.noise import SliceNoise
+from recon.training.evaluate import Denoise
 
 ASYMMETRY_SIGMAS = (0.05, 0.1, 0.25)
 FAMILIARITY_SIGMAS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
@@ -71,7 +71,7 @@ def residuals(denoise: Denoise, images: Tensor, sigmas: Sequence[float] = FAMILI
     Parameters
     ----------
     denoise
-        See `recon.priors.evaluate.Denoise`; slices are judged each alone.
+        See `recon.training.evaluate.Denoise`; slices are judged each alone.
     images
         Slices ``(slices, rows, cols)`` on the prior's axis, free of noise as far as one knows.
     sigmas

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,37 @@ EMBEDDING = 112
 """Features of the noise level that the blocks are given."""
 PHASE_BLOCK = 4
 """Pixels of the low-pass whose phase a complex network is relieved of."""
+
+
+class NetworkShape(Protocol):
+    """The shape of a network, as cards and recipes state it; see `Denoiser` for each."""
+
+    @property
+    def complex(self) -> bool:
+        """Whether images are complex: two channels."""
+
+    @property
+    def channels(self) -> Sequence[int]: ...  # noqa: D102 - see Denoiser
+
+    @property
+    def sigma_data(self) -> float: ...  # noqa: D102
+
+    @property
+    def blocks(self) -> int: ...  # noqa: D102
+
+    @property
+    def unshuffle(self) -> int: ...  # noqa: D102
+
+    @property
+    def neighbours(self) -> int: ...  # noqa: D102
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the network is given a condition."""
+
+    @property
+    def super_resolution(self) -> int | None:
+        """The factor of the low resolution it is given, or None."""
 
 
 class Block(nn.Module):

@@ -6,19 +6,16 @@ import hashlib
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_weights
 
 from operators.errors import InputError
-from recon.methods import CARD_ENDINGS, PRIOR_NAME
 from recon.priors.card import Card
-from recon.priors.network import Denoiser
+from recon.priors.network import Denoiser, NetworkShape
 from recon.priors.prior import NetworkPrior
-from recon.priors.recipe import Recipe
-from recon.priors.slices import SliceSet
+from recon.spec.methods import CARD_ENDINGS, PRIOR_NAME
 
 WEIGHTS = Path(__file__).parent / "weights"
 MAX_BYTES = 20_000_000
@@ -131,7 +128,7 @@ def _read(card: Card, path: Path) -> dict[str, torch.Tensor]:
         ) from error
 
 
-def new_network(shape: Card | Recipe) -> Denoiser:
+def new_network(shape: NetworkShape) -> Denoiser:
     """A network of the shape that a recipe or a card says, untrained, in channels-last layout."""
     image_channels = 2 if shape.complex else 1
     condition_channels = image_channels if shape.conditional else 0
@@ -158,36 +155,3 @@ def require_small(parameters: int) -> None:
             field="channels",
             remedy="give the recipe fewer channels, levels or blocks",
         )
-
-
-def start_from(network: Denoiser, name: str) -> Card:
-    """Give `network` the weights of prior `name`, whose card is returned.
-
-    A condition, or neighbours, that the prior does not know begin without effect.
-    """
-    prior = load(name, field="start")
-    weights = {k: v.float() for k, v in prior.network.state_dict().items()}
-    stem = weights["stem.weight"]
-    missing = network.stem.in_channels - stem.shape[1]
-    if missing > 0:
-        weights["stem.weight"] = torch.cat([stem, stem.new_zeros(len(stem), missing, *stem.shape[2:])], dim=1)
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise InputError(
-            f"the weights of prior {name!r} do not fit this recipe: {str(error).splitlines()[1].strip()}",
-            field="start",
-            remedy="use the same channels, blocks and kind of image",
-        ) from error
-    return prior.card
-
-
-def start_of(state: dict[str, Any]) -> Card | None:
-    """The card of the weights that the run of a checkpoint started from, as it was then."""
-    kept = state.get("start")
-    return None if kept is None else Card.model_validate({**kept, "familiarity": None})
-
-
-def data_hash(sets: list[SliceSet]) -> str:
-    """Identity of training data: the hash of the files' hashes."""
-    return hashlib.sha256("".join(s.sha256 for s in sets).encode()).hexdigest()

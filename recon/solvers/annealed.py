@@ -6,13 +6,13 @@ from functools import partial
 
 from torch import Tensor
 
-from recon.methods import Annealed
 from recon.priors.noise import noise_prediction
 from recon.priors.prior import Prior, denoise_some
-from recon.solvers.data_step import DataStep
-from recon.solvers.problem import Axis, Problem, Progress, Solver, check_finite
+from recon.problem.data_step import DataStep
+from recon.problem.problem import Axis, Problem, Progress, Solver, check_finite
 from recon.solvers.skipping import Skipping
 from recon.solvers.warm_start import START_STEPS, warm_start
+from recon.spec.methods import Annealed
 
 
 def solve(problem: Problem, settings: Annealed, prior: Prior, axis: Axis) -> Solver:

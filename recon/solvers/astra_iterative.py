@@ -13,8 +13,8 @@ from torch import Tensor
 from operators.errors import InputError
 from operators.interrupt import checkpoint
 from operators.tomography import Projector, Tomography
-from recon.methods import CGLS, SIRT
-from recon.solvers.problem import Problem, Progress, Solver, check_finite
+from recon.problem.problem import Problem, Progress, Solver, check_finite
+from recon.spec.methods import CGLS, SIRT
 
 CHUNKS = 10
 """Progress reports a run; continuing an ASTRA algorithm is exact, so chunks cost nothing."""

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from operators.errors import InputError
 from operators.resolution import Resolution
-from recon import calibration, defaults
-from recon.methods import Boundary
+from recon.defaults import frozen_noise, lookup
 from recon.priors.noise import SliceNoise
 from recon.priors.prior import ConditionalPrior, Prior
-from recon.solvers.data_step import DataStep
-from recon.solvers.problem import Axis, Problem, Progress, Solver, check_finite
+from recon.problem.data_step import DataStep
+from recon.problem.problem import Axis, Problem, Progress, Solver, check_finite
+from recon.spec.methods import Boundary
 
 
 def solve(problem: Problem, settings: Boundary, prior: Prior, axis: Axis, seed: int) -> Solver:
@@ -45,7 +45,7 @@ def solve(problem: Problem, settings: Boundary, prior: Prior, axis: Axis, seed: 
         raise InputError("boundary needs a low-resolution acquisition and a conditional prior", field="method.name")
     condition = axis.to_prior(problem.operator.upsample(problem.data))
     fit = DataStep(problem, axis, settings.data_sigma, settings.cg_iterations) if settings.consistency else None
-    chosen = calibration.noise_of(settings, prior.card, defaults.scan_of(problem), seed)
+    chosen = frozen_noise.noise_of(settings, prior.card, lookup.scan_of(problem), seed)
     sigmas = settings.sigmas()
     x = sigmas[0] * chosen.amplitude * SliceNoise(chosen.seed, problem.slices, shared=True).draw(condition)
     if settings.start == "interpolation":

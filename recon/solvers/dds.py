@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from recon.methods import DDS
 from recon.priors.noise import SliceNoise, noise_prediction
 from recon.priors.prior import Prior
-from recon.solvers.data_step import DataStep
-from recon.solvers.problem import Axis, Problem, Progress, Solver, check_finite
+from recon.problem.data_step import DataStep
+from recon.problem.problem import Axis, Problem, Progress, Solver, check_finite
 from recon.solvers.published import ADMM_PENALTY, ADMM_THRESHOLD, UnanchoredStep
 from recon.solvers.warm_start import START_STEPS, warm_start
+from recon.spec.methods import DDS
 
 
 def solve(problem: Problem, settings: DDS, prior: Prior, axis: Axis, noise: SliceNoise) -> Solver:

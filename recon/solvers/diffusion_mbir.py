@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from recon.methods import DDS, DiffusionMBIR
 from recon.priors.noise import SliceNoise
 from recon.priors.prior import Prior
+from recon.problem.data_step import DataStep
+from recon.problem.problem import Axis, Problem, Progress, Solver, check_finite
 from recon.solvers import dds
-from recon.solvers.data_step import DataStep
-from recon.solvers.problem import Axis, Problem, Progress, Solver, check_finite
 from recon.solvers.published import ADMM_PENALTY, ADMM_THRESHOLD, MRI_PENALTY, MRI_THRESHOLD, UnanchoredStep
+from recon.spec.methods import DDS, DiffusionMBIR
 
 
 def solve(problem: Problem, settings: DiffusionMBIR, prior: Prior, axis: Axis, noise: SliceNoise) -> Solver:

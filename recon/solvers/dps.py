@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recon.methods import DPS
 from recon.priors.noise import SliceNoise
 from recon.priors.prior import BATCH, Prior
-from recon.solvers.data_step import DataStep
-from recon.solvers.problem import Axis, Problem, Progress, Solver, check_finite
+from recon.problem.data_step import DataStep
+from recon.problem.problem import Axis, Problem, Progress, Solver, check_finite
+from recon.spec.methods import DPS
 
 
 def solve(problem: Problem, settings: DPS, prior: Prior, axis: Axis, noise: SliceNoise) -> Solver:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from operators.errors import InputError
 from operators.resolution import Resolution
-from recon.solvers.problem import Problem, Progress, Solver
+from recon.problem.problem import Problem, Progress, Solver
 
 
 def solve(problem: Problem) -> Solver:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from operators.linear import conjugate_gradient
-from recon.solvers.along_z import AlongZ
-from recon.solvers.data_step import DataStep
+from recon.problem.data_step import DataStep
+from recon.problem.tv_z import AlongZ
 
 ADMM_PENALTY, ADMM_THRESHOLD = 0.025, 0.008
 """Published for DiffusionMBIR in CT and for DDS in 3D: beside an operator of norm one, for images in [-1, 1]."""

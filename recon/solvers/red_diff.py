@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from operators.fourier import CartesianMRI
-from recon.methods import REDDiff
 from recon.priors import turned
 from recon.priors.noise import SliceNoise, noise_prediction
 from recon.priors.prior import Prior, denoise_some
-from recon.solvers.data_step import DataStep
-from recon.solvers.problem import Axis, Problem, Progress, Solver, check_finite
+from recon.problem.data_step import DataStep
+from recon.problem.problem import Axis, Problem, Progress, Solver, check_finite
 from recon.solvers.skipping import Skipping
 from recon.solvers.warm_start import START_STEPS, warm_start
+from recon.spec.methods import REDDiff
 
 BETAS = (0.9, 0.99)
 """Of Adam, as published: 0.99 and not the usual 0.999."""

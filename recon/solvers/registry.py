@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 from operators.errors import InputError
-from recon import calibration, conditions, defaults
-from recon.calibration import Calibrated
-from recon.methods import (
+from recon.defaults import frozen_noise, lookup
+from recon.defaults.frozen_noise import Calibrated
+from recon.priors.noise import SliceNoise
+from recon.priors.prior import CardedPrior, ConditionalPrior, Given, Prior
+from recon.problem import conditioning, fbp
+from recon.problem.problem import Axis, Problem, Solver
+from recon.solvers import (
+    annealed,
+    astra_iterative,
+    boundary,
+    dds,
+    diffusion_mbir,
+    dps,
+    interpolation,
+    red_diff,
+    sense,
+    tv,
+)
+from recon.spec.methods import (
     CGLS,
     DDS,
     DPS,
@@ -22,22 +38,6 @@ from recon.methods import (
     REDDiff,
     ZeroFilled,
 )
-from recon.priors.noise import SliceNoise
-from recon.priors.prior import CardedPrior, ConditionalPrior, Given, Prior
-from recon.solvers import (
-    annealed,
-    astra_iterative,
-    boundary,
-    dds,
-    diffusion_mbir,
-    dps,
-    fbp,
-    interpolation,
-    red_diff,
-    sense,
-    tv,
-)
-from recon.solvers.problem import Axis, Problem, Solver
 
 
 def start(
@@ -77,7 +77,7 @@ def start(
 
 def _conditioned(problem: Problem, settings: Diffusion, prior: ConditionalPrior, axis: Axis, seed: int) -> Solver:
     """Once it is iterated: finding the condition takes its time."""
-    given = Given(prior, conditions.of(problem, axis, prior.card))
+    given = Given(prior, conditioning.of(problem, axis, prior.card))
     return (yield from _diffusion(problem, settings, given, axis, seed))
 
 
@@ -112,5 +112,5 @@ def _noise(problem: Problem, settings: Diffusion, prior: Prior, seed: int) -> Sl
                 field="method.calibration",
                 remedy="set calibration: random",
             )
-        seed = calibration.noise_of(settings, prior.card, defaults.scan_of(problem), seed).seed
+        seed = frozen_noise.noise_of(settings, prior.card, lookup.scan_of(problem), seed).seed
     return SliceNoise(seed, problem.slices, shared=True)

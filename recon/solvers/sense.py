@@ -5,8 +5,8 @@ from __future__ import annotations
 from operators.errors import InputError
 from operators.fourier import CartesianMRI
 from operators.linear import conjugate_gradient
-from recon.methods import CGSense, ZeroFilled
-from recon.solvers.problem import Problem, Progress, Solver, check_finite
+from recon.problem.problem import Problem, Progress, Solver, check_finite
+from recon.spec.methods import CGSense, ZeroFilled
 
 
 def solve(problem: Problem, settings: ZeroFilled | CGSense) -> Solver:

@@ -8,9 +8,9 @@ from torch import Tensor
 from operators.differences import gradient, gradient_adjoint
 from operators.linear import conjugate_gradient
 from operators.preconditioner import laplacian_spectrum, normal_inverse
-from recon.methods import TV
-from recon.solvers import classical
-from recon.solvers.problem import Problem, Progress, Solver, check_finite
+from recon.problem import initial_image
+from recon.problem.problem import Problem, Progress, Solver, check_finite
+from recon.spec.methods import TV
 
 PENALTY = 20.0
 """ADMM's penalty over the TV weight: sets the speed of convergence, not its limit."""
@@ -32,7 +32,7 @@ def solve(problem: Problem, settings: TV) -> Solver:
     Rudin, Osher and Fatemi 1992, Physica D 60, 259-268. Boyd et al. 2011, Found. Trends Mach. Learn. 3,
     section 6.4.1 (ADMM with scaled dual variable).
     """
-    start = classical.start(problem)
+    start = initial_image.start(problem)
     weighted = problem.whitened
     operator, norm = weighted.operator, weighted.operator.norm
     coupled = settings.dimensions == 3
@@ -75,7 +75,7 @@ def solve(problem: Problem, settings: TV) -> Solver:
 def _scales(problem: Problem, start: Tensor, *, coupled: bool) -> Tensor:
     """What the image is divided by: one number a volume, or a slice when slices are independent."""
     # An empty slice has no scale, and needs none.
-    found = [problem.scale] if coupled else [classical.robust_maximum(p) or 1.0 for p in start.split(1)]
+    found = [problem.scale] if coupled else [initial_image.robust_maximum(p) or 1.0 for p in start.split(1)]
     return torch.tensor(found).reshape(-1, 1, 1)
 
 

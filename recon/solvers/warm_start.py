@@ -6,9 +6,10 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from recon.methods import TV
-from recon.solvers import classical, tv
-from recon.solvers.problem import Problem, Progress, Solver
+from recon.problem import initial_image
+from recon.problem.problem import Problem, Progress, Solver
+from recon.solvers import tv
+from recon.spec.methods import TV
 
 START_STEPS = 10
 """Steps a warm start counts for in the progress of a diffusion solver."""
@@ -21,7 +22,7 @@ def warm_start(problem: Problem, kind: str, steps: int) -> Solver:
     if kind == "zero":
         return problem.zeros()
     if kind == "classical":
-        volume = classical.start(problem)
+        volume = initial_image.start(problem)
         yield Progress(START_STEPS, START_STEPS + steps, volume, problem, "start")
         return volume
     solver = tv.solve(problem, TV(iterations=START_ITERATIONS, cg_iterations=START_CG, dimensions=2))

@@ -1,0 +1,112 @@
+"""The demonstration: a real server, two jobs over HTTP, and what came of them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from operators.errors import BackendUnavailable
+from recon.client.client import Client
+from recon.samples import SAMPLES
+from recon.spec.job import JobSpec
+
+STARTUP_S = 60.0
+STOP_S = 60.0
+
+
+def jobs(data: Path | None) -> dict[str, JobSpec]:
+    """The two jobs: few-view CT of a known volume, and measured multi-coil MRI.
+
+    Parameters
+    ----------
+    data
+        Folder that may hold ``test/ct_chest_nsclc_r01-001.nii.gz``; the shipped sample is used otherwise.
+    """
+    chest = data / "test" / "ct_chest_nsclc_r01-001.nii.gz" if data is not None else None
+    volume, slices = (
+        (chest, [30, 46]) if chest is not None and chest.is_file() else (SAMPLES / "ct_body.nii.gz", [40, 72])
+    )
+    ct = {
+        "name": f"CT, 60 views, {volume.name}",
+        "input": {"path": str(volume), "format": "nifti", "slices": slices, "simulate": {"views": 60}},
+        "acquisition": "ct-parallel",
+        "method": "red-diff",
+        "output": {"baselines": ["fbp", "tv"]},
+    }
+    mri = {
+        "name": "MRI, 8 coils measured, 12 % of k-space",
+        "input": {"path": str(SAMPLES / "mri_brain_8coil.npy"), "format": "numpy"},
+        "acquisition": "mri-cartesian",
+        "method": "red-diff",
+        "output": {"baselines": ["cg-sense", "tv"]},
+    }
+    return {"ct": JobSpec.parse(ct), "mri": JobSpec.parse(mri)}
+
+
+@contextmanager
+def server(store: Path) -> Iterator[str]:
+    """``recon serve --embedded`` on a free port; yields its URL once it is ready."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    store.mkdir(parents=True, exist_ok=True)
+    url = f"http://127.0.0.1:{port}"
+    command = [
+        sys.executable,
+        "-m",
+        "recon.cli.main",
+        "serve",
+        "--embedded",
+        "--port",
+        str(port),
+        "--store",
+        str(store),
+    ]
+    with (store / "server.log").open("ab") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=dict(os.environ))  # noqa: S603 - our own command
+        try:
+            _wait_until_ready(url, process, store)
+            yield url
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_until_ready(url: str, process: subprocess.Popen[bytes], store: Path) -> None:
+    deadline = time.monotonic() + STARTUP_S
+    with Client(url) as client:
+        while time.monotonic() < deadline and process.poll() is None:
+            if client.ready():
+                return
+            time.sleep(0.2)
+    raise BackendUnavailable("the server did not start", field="server", remedy=f"see {store / 'server.log'}")
+
+
+def rows(reports: dict[str, dict[str, Any]]) -> list[list[str]]:
+    """Table rows of finished jobs: one a method, baselines included."""
+    found = []
+    for report in reports.values():
+        for method, misfit in report["data_misfit"].items():
+            truth = report["against_truth"]
+            own = method == report["method"]["name"]
+            found.append(
+                [
+                    report["name"] if own else "",
+                    method,
+                    f"{report['seconds']['total']:.0f}" if own else "",
+                    f"{misfit:.4f}",
+                    str(truth[method]["psnr"]) if truth else "no truth",
+                ]
+            )
+    return found

@@ -1,0 +1,116 @@
+"""Files to and from a server, verified by their sha256; large ones are sent in pieces that can be sent again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import httpx
+
+from operators.errors import BackendUnavailable, InputError
+from recon.client.connection import Connection, Patience, ServerError
+
+CHUNK = 2**20
+PIECE = 2**25
+"""Larger files are sent in pieces of so many bytes."""
+
+
+def upload(connection: Connection, path: Path, field: str = "input.path") -> str:
+    """Send a file, given as `field`, and return its upload id.
+
+    Raises
+    ------
+    InputError
+        If there is no such file.
+    ServerError, BackendUnavailable
+        If the server refuses it, or cannot be reached.
+    """
+    if not path.is_file():
+        raise InputError(f"there is no file {path}", field=field, remedy="check the path")
+    headers = {"X-Checksum-SHA256": sha256(path)}
+    size = path.stat().st_size
+    if size <= PIECE:
+        answer = connection.request("POST", "/v1/uploads", content=path.read_bytes(), headers=headers, again=True)
+        return str(answer.json()["id"])
+    headers["Upload-Length"] = str(size)
+    where = str(connection.request("POST", "/v1/uploads", headers=headers, again=True).headers["Location"])
+    with path.open("rb") as stream:
+        _in_pieces(connection, where, stream, size)
+    return where.rpartition("/")[2]
+
+
+def _in_pieces(connection: Connection, where: str, stream: IO[bytes], size: int) -> None:
+    offset, broken, patience = 0, False, connection.patience()
+    while True:
+        try:
+            if broken:
+                here = connection.request("HEAD", where).headers
+                offset = int(here["Upload-Offset"])
+                if here["Upload-Complete"] == "?1":
+                    return
+            stream.seek(offset)
+            headers = {"Upload-Offset": str(offset), "Content-Type": "application/offset+octet-stream"}
+            answer = connection.request("PATCH", where, content=_chunks(stream, PIECE), headers=headers, again=False)
+        except (BackendUnavailable, ServerError) as error:
+            # A conflict means that the server has more or less of the file than we think: HEAD tells.
+            if isinstance(error, ServerError) and error.status == 409:
+                error.passing = True
+            broken = True
+            patience.spend(error)
+            continue
+        if answer.status_code == 200:
+            return
+        offset, broken = int(answer.headers["Upload-Offset"]), False
+        patience.renew()
+        if offset >= size:  # the server would have said that it is complete
+            raise BackendUnavailable("the upload has all its bytes and does not end", field="input.path")
+
+
+def download(connection: Connection, path: str, target: Path, expected: str) -> None:
+    """Fetch a file, from its beginning again if the connection breaks; what is at `target` afterwards is whole.
+
+    Raises
+    ------
+    BackendUnavailable
+        If the server cannot be reached, or what arrived has another sha256.
+    ServerError
+        If it refuses.
+    """
+    part, patience = target.with_name(f".{target.name}.partial"), connection.patience()
+    try:
+        while not _received(connection, path, part, patience):
+            pass
+        if sha256(part) != expected:
+            raise BackendUnavailable(f"{target.name} arrived damaged", field="results", remedy="fetch again")
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _received(connection: Connection, path: str, part: Path, patience: Patience) -> bool:
+    """Whether a file came as a whole; False after a pause, when it is worth another attempt."""
+    try:
+        with connection.stream(path) as answer, part.open("wb") as stream:
+            for chunk in answer.iter_bytes(CHUNK):
+                stream.write(chunk)
+    except httpx.TransportError as error:
+        patience.spend(connection.unreachable(error))
+    except ServerError as error:
+        patience.spend(error)
+    else:
+        return True
+    return False
+
+
+def sha256(path: Path) -> str:
+    """Of a file, as hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _chunks(stream: IO[bytes], size: int) -> Iterator[bytes]:
+    while size > 0 and (chunk := stream.read(min(CHUNK, size))):
+        size -= len(chunk)
+        yield chunk

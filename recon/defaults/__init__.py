@@ -1,0 +1,1 @@
+"""Tuned settings, looked up by method, acquisition and undersampling."""

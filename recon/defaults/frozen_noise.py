@@ -1,0 +1,200 @@
+"""Boundary conditions: choose the starting noise once, on reference slices, and freeze it in a file.
+
+Any solver that is deterministic given its seed maps (noise, data) to an image. Its error on slice `i` from noise `j`
+is ``a_i + b_j + w_ij``, the slice's share, the noise's, and an interaction. The best of several noises helps on new
+slices only as far as `b` varies, so the two-way analysis says in advance whether a search can pay.
+
+What always pays in fidelity is less noise: near none the flow of an ODE starts at the centre of the noise and comes out
+near the mean of the images that fit. So the amplitude of the starting noise is searched for beside the noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from operators.errors import InputError
+from recon.priors.card import Card
+from recon.spec.methods import DDS, Boundary, DiffusionMBIR, REDDiff
+from recon.spec.validation import reason
+
+FOLDER = Path(__file__).parent.parent / "priors" / "calibrations"
+Calibrated = Boundary | DDS | REDDiff | DiffusionMBIR
+"""Methods whose noise can be frozen."""
+METRICS = ("nrmse", "ssim", "features")
+Metric = Literal["nrmse", "ssim", "features"]
+IGNORED = {"amplitude", "calibration", "prior", "name"}
+"""Settings of the solver that may differ from those calibrated with; the name is looked at by itself."""
+
+
+class Noise(NamedTuple):
+    """What a solver begins with, or draws from all the way."""
+
+    seed: int
+    amplitude: float = 1.0
+
+
+class Analysis(BaseModel):
+    """The two-way analysis of errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    noise_std: float
+    """Standard deviation of `b`, the noise's own share of the error."""
+    interaction_std: float
+    """Standard deviation of `w`."""
+    share: float
+    """``b^2 / (b^2 + w^2)``; below 0.1 a search is hardly worth its time."""
+    expected_gain: float
+    """By how much the best of the candidates is expected to lower the mean error on new slices."""
+
+
+class Calibration(BaseModel):
+    """A frozen starting noise, and what it was searched with. Read from YAML."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int = Field(ge=0, lt=2**32)
+    amplitude: float = Field(1.0, ge=0, le=1)
+    method: dict[str, Any]
+    """The solver's settings."""
+    prior: str | None
+    prior_sha256: str | None
+    scan: str
+    """See `recon.defaults.lookup.scan_of`."""
+    task: dict[str, Any]
+    """What was measured: acquisition and simulation."""
+    reference: list[str]
+    """Files and hashes of the reference slices."""
+    slices: int
+    metric: Metric
+    errors: dict[int, float]
+    """Mean error of every candidate on the reference slices, at full amplitude."""
+    amplitudes: dict[float, float] = {}
+    """Mean error of the best candidate at every amplitude that was tried; empty where there is but one."""
+    analysis: Analysis
+    command: str
+
+    @classmethod
+    def read(cls, path: Path) -> Calibration:
+        """Read a calibration; `InputError` if the file is none."""
+        try:
+            return cls.model_validate(yaml.safe_load(path.read_text()))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+            raise InputError(
+                f"{path.name} is not a calibration: {reason(error)}",
+                field="method.calibration",
+                remedy="give a file that `recon calibrate` wrote",
+            ) from error
+
+    def write(self, path: Path) -> None:
+        """Write it."""
+        path.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=120))
+
+
+def noise_of(settings: Calibrated, card: Card, scan: str, seed: int) -> Noise:
+    """The noise of the job's seed, or that of the calibration, if it was made for this solver.
+
+    Parameters
+    ----------
+    settings
+        Of the method, complete.
+    card
+        Of the prior.
+    scan
+        What was measured, see `recon.defaults.lookup.scan_of`.
+    seed
+        The job's.
+
+    Raises
+    ------
+    InputError
+        If there is no calibration for this prior, or it belongs to other weights, settings or scans.
+    """
+    own = settings.amplitude if isinstance(settings, Boundary) else None
+    if settings.calibration == "random" or (settings.calibration is None and not isinstance(settings, Boundary)):
+        return Noise(seed, 1.0 if own is None else own)
+    path = settings.paths().get("calibration", shipped(card.name, scan))
+    if settings.calibration is None and not path.is_file():
+        raise InputError(
+            f"no calibration was shipped for prior {card.name!r} and {scan}",
+            field="method.calibration",
+            remedy="make one with recon calibrate, or set calibration: random",
+        )
+    found = Calibration.read(path)
+    mine = settings.model_dump(mode="json", exclude=IGNORED)
+    different = sorted(k for k in mine if mine[k] != found.method.get(k))
+    wrong = None
+    if found.method.get("name") != settings.name:
+        wrong = f"for {found.method.get('name')}"
+    elif found.prior_sha256 != card.sha256:
+        wrong = f"for other weights of {found.prior!r}"
+    elif different:
+        wrong = f"with another {', '.join(different)}"
+    elif found.scan != scan:
+        wrong = f"for {found.scan}, the data are of {scan}"
+    if wrong is not None:
+        raise InputError(
+            f"the calibration {path.name} was made {wrong}",
+            field="method.calibration",
+            remedy="use its settings, calibrate again with recon calibrate, or set calibration: random",
+        )
+    return Noise(found.seed, found.amplitude if own is None else own)
+
+
+def shipped(prior: str, direction: str) -> Path:
+    """Where the calibration of a shipped prior is, if there is one."""
+    return FOLDER / f"{prior}-{direction}.yaml"
+
+
+def search(errors_of: Callable[[int], Sequence[float]], seeds: Sequence[int]) -> tuple[int, NDArray[np.float64]]:
+    """The seed with the least mean error, and all errors ``(seeds, slices)``.
+
+    Parameters
+    ----------
+    errors_of
+        Reconstructs the reference slices from a seed's noise and returns each slice's error.
+    seeds
+        Candidates.
+    """
+    errors = np.array([errors_of(seed) for seed in seeds], dtype=np.float64)
+    return int(seeds[int(errors.mean(axis=1).argmin())]), errors
+
+
+def analyse(errors: NDArray[np.float64]) -> Analysis:
+    """Two-way analysis of errors ``(seeds, slices)`` without replication, and the gain to expect on new slices.
+
+    With standard deviations `b` and `w` of noise and interaction, the best of `n` candidates on `r` slices gains
+    ``E[max of n normals] b^2 / sqrt(b^2 + w^2 / r)`` on slices outside the reference.
+    """
+    seeds, slices = errors.shape
+    if seeds < 2 or slices < 2:
+        raise InputError(f"{seeds} seeds on {slices} slices, the analysis needs two of each", field="candidates")
+    by_seed, by_slice = errors.mean(axis=1, keepdims=True), errors.mean(axis=0, keepdims=True)
+    rest = errors - by_seed - by_slice + errors.mean()
+    interaction = float((rest**2).sum()) / ((seeds - 1) * (slices - 1))
+    noise = max(0.0, float(by_seed.var(ddof=1)) - interaction / slices)
+    spread = (noise + interaction / slices) ** 0.5
+    return Analysis(
+        noise_std=noise**0.5,
+        interaction_std=interaction**0.5,
+        share=noise / (noise + interaction) if noise + interaction > 0 else 0.0,
+        expected_gain=expected_maximum(seeds) * noise / spread if spread > 0 else 0.0,
+    )
+
+
+def expected_maximum(count: int) -> float:
+    """Expectation of the largest of `count` standard normal numbers."""
+    normal = NormalDist()
+    x = np.linspace(-8, 8, 4001)
+    below = np.array([normal.cdf(v) for v in x]) ** count
+    # E[X] = integral of 1 - F over the positive axis less that of F over the negative one.
+    upper, lower = x >= 0, x <= 0
+    return float(np.trapezoid(1 - below[upper], x[upper]) - np.trapezoid(below[lower], x[lower]))

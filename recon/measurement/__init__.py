@@ -1,0 +1,1 @@
+"""What was measured: data, geometry, noise and simulation."""

@@ -1,0 +1,45 @@
+"""What was measured: the array, its geometry and units, and where it lies in the patient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon.spec.job import AnyAcquisition
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A measurement read from a file.
+
+    Parameters
+    ----------
+    data
+        CT: line integrals ``(slices, angles, detectors)`` float32. MRI: k-space ``(slices, coils, rows,
+        cols)`` complex64, or a low-resolution stack ``(slices, rows, cols)`` float32.
+    acquisition
+        Geometry, completed by what the file knew.
+    affine
+        Voxel ``(col, row, slice)`` of the result to patient millimetres (RAS), if the data came with one.
+    in_patient
+        Whether `affine` leads into the patient's RAS frame; false if the file did not say.
+    truth
+        Known volume ``(slices, rows, cols)`` in the result's unit when the measurement was simulated. It
+        is compared with the result and never given to a solver.
+    notes
+        Remarks for the report.
+    """
+
+    data: NDArray[np.generic]
+    acquisition: AnyAcquisition
+    affine: NDArray[np.float64] | None = None
+    in_patient: bool = True
+    truth: NDArray[np.float32] | None = None
+    noise_std: float | None = None
+    mask: NDArray[np.bool_] | None = None
+    coil_maps: NDArray[np.complex64] | None = None
+    notes: list[str] = field(default_factory=list)
+    provenance: dict[str, Any] = field(default_factory=dict)

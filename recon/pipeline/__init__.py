@@ -1,0 +1,1 @@
+"""The path of every job: prepare, solve in chunks, judge, publish."""

@@ -1,0 +1,1 @@
+"""The cost of a job before it runs: memory, network evaluations, seconds. Light."""

@@ -1,0 +1,51 @@
+"""Measuring what a unit of work takes on this machine, for `recon.planning.plan`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import torch
+
+from operators.fourier import CartesianMRI
+from operators.geometry import ParallelBeam, estimated_matrix_bytes
+from operators.tomography import Tomography
+from recon.planning import plan
+from recon.priors import registry
+
+SIZE, SLICES, VIEWS, COILS = 128, 16, 60, 4
+
+
+def calibrated() -> plan.Costs:
+    """The table with this machine's seconds; memory is the same everywhere."""
+    began = time.monotonic()
+    prior = registry.load("ct")
+    image = torch.zeros(plan.NETWORK_BATCH, SIZE, SIZE)
+    prior.denoise(image, 0.1)
+    startup = time.monotonic() - began
+    network = _fastest(lambda: prior.denoise(image, 0.1)) / image.numel()
+    angles = tuple(math.pi * i / VIEWS for i in range(VIEWS))
+    geometry = ParallelBeam(SIZE, SIZE, 1.0, angles, math.ceil(1.5 * SIZE), 1.0)
+    tomography, volume = Tomography(geometry, "matrix"), torch.ones(SLICES, SIZE, SIZE)
+    product = _fastest(lambda: tomography.forward(volume)) / (SLICES * estimated_matrix_bytes(geometry) / 2)
+    coils = CartesianMRI(torch.ones(SIZE, SIZE, dtype=torch.bool), torch.ones(COILS, SIZE, SIZE, dtype=torch.complex64))
+    complex_volume = volume.to(torch.complex64)
+    fourier = _fastest(lambda: coils.forward(complex_volume)) / (COILS * volume.numel())
+    return plan.Costs(
+        memory=plan.table().memory,
+        seconds=plan.Seconds(
+            startup=startup, per_network_pixel=network, per_matrix_byte=product, per_coil_pixel=fourier
+        ),
+    )
+
+
+def _fastest(work: Callable[[], object], repeats: int = 5) -> float:
+    """Seconds of the fastest of some runs after a first one."""
+    work()
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return min(times)

@@ -1,0 +1,156 @@
+"""What every solver is given, and what it yields. No solver ever sees a reference image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from operators.errors import Diverged, InputError
+from operators.linear import LinearOperator
+from operators.weighted import Weighted
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Affine map between physical intensity and the prior's axis: ``physical = scale * u + offset``."""
+
+    scale: float
+    offset: float
+
+    def to_prior(self, x: Tensor) -> Tensor:
+        """Physical values to the prior's axis."""
+        return (x - self.offset) / self.scale
+
+    def to_physical(self, u: Tensor) -> Tensor:
+        """Values on the prior's axis to physical ones."""
+        return u * self.scale + self.offset
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An inverse problem: find the volume `x` with ``operator(x)`` close to `data`.
+
+    Parameters
+    ----------
+    operator
+        Forward model, physical units.
+    data
+        Measurement ``(slices, *operator.range.shape)``.
+    noise_std
+        Standard deviation of the noise in `data`, a real channel; 0 when none is known of.
+    weights
+        Of each sample, in proportion to the reciprocal of its noise, so that `noise_std` is the noise of
+        ``weights * data``; None when all samples have the same.
+    slice_mm, pixel_mm
+        Voxel size, for regularisers that couple directions.
+    """
+
+    operator: LinearOperator
+    data: Tensor
+    noise_std: float = 0.0
+    slice_mm: float = 1.0
+    pixel_mm: float = 1.0
+    weights: Tensor | None = None
+    likelihood: Callable[[Tensor], Tensor] | None = None
+    """Minus the logarithm of the likelihood of a volume, ``(slices,)``, differentiable, in the scale of half the
+    squared misfit; for measurements that are not linear. Only red-diff with ``update: adam`` can use it; `operator`
+    and `data` are then what is linear about them, for the start."""
+
+    first: int = 0
+    """Which slice of the whole volume is the first one here: noise is keyed by it."""
+    whole: Problem | None = None
+    """What this problem is a part of, if it is one."""
+
+    def part(self, first: int, last: int) -> Problem:
+        """The problem of slices ``[first, last)`` alone; what is one number for a volume stays that of the whole."""
+        if self.likelihood is not None:
+            raise InputError("a measurement that is not linear cannot be cut into slabs", field="likelihood")
+        return replace(
+            self,
+            operator=self.operator.part(first, last),
+            data=self.data[first:last],
+            weights=None if self.weights is None else self.weights[first:last],
+            first=self.first + first,
+            whole=self,
+        )
+
+    @cached_property
+    def scale(self) -> float:
+        """Robust maximum of the quick classical image of the whole volume, 1 if that is empty."""
+        if self.whole is not None:
+            return self.whole.scale
+        from recon.problem import initial_image  # which needs a Problem
+
+        return initial_image.robust_maximum(initial_image.start(self)) or 1.0
+
+    @cached_property
+    def whitened(self) -> Problem:
+        """The same problem with white noise: what a least-squares data term is about."""
+        if self.weights is None:
+            return self
+        if self.whole is not None:
+            offset = self.first - self.whole.first
+            return self.whole.whitened.part(offset, offset + self.slices)
+        operator = Weighted(self.operator, self.weights)
+        return replace(self, operator=operator, data=self.data * self.weights, weights=None)
+
+    @property
+    def slices(self) -> int:
+        """Number of slices."""
+        return len(self.data)
+
+    def misfit(self, x: Tensor) -> float:
+        """Relative data misfit ``|A x - y| / |y|`` (0 for empty data that is met)."""
+        residual = torch.linalg.vector_norm(self.operator.forward(x) - self.data)
+        size = torch.linalg.vector_norm(self.data)
+        return float(residual / size) if size > 0 else float(residual)
+
+    def zeros(self) -> Tensor:
+        """An empty volume."""
+        dtype = torch.complex64 if self.operator.domain.complex else torch.float32
+        return torch.zeros((self.slices, *self.operator.domain.shape), dtype=dtype)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """State of a running solver: `step` of `steps` done, the current volume, and what it is to solve."""
+
+    step: int
+    steps: int
+    volume: Tensor
+    problem: Problem
+    stage: str = "solve"
+
+    @cached_property
+    def data_misfit(self) -> float:
+        """Relative misfit of the volume; takes a projection, so it is for those who show it to compute."""
+        return self.problem.misfit(self.volume)
+
+
+Solver = Generator[Progress, None, Tensor]
+"""A solver yields `Progress` and returns the volume ``(slices, rows, cols)`` in physical units."""
+
+
+def run(solver: Solver, on_progress: Callable[[Progress], None] | None = None) -> Tensor:
+    """Drive a solver to its end and return its volume; closing it early is how a job is cancelled."""
+    try:
+        while True:
+            progress = next(solver)
+            if on_progress is not None:
+                on_progress(progress)
+    except StopIteration as end:
+        volume: Tensor = end.value
+        return volume
+    finally:
+        solver.close()
+
+
+def check_finite(volume: Tensor, solver: str) -> Tensor:
+    """Raise `Diverged` if a volume is not finite."""
+    if not bool(torch.isfinite(torch.view_as_real(volume) if volume.is_complex() else volume).all()):
+        raise Diverged(f"{solver} produced values that are not finite", remedy="fewer iterations or other settings")
+    return volume

@@ -1,0 +1,1 @@
+"""Files on disk: atomic writes, locks, free space, and the Redis binary."""

@@ -1,0 +1,50 @@
+"""The checkpoint of a training run: one file, whole or not there, read with care."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from operators.errors import InputError
+from recon.spec.validation import reason
+from recon.training.recipe import Recipe
+
+STATE = {"model", "average", "optimizer", "step", "seconds", "seed", "data_hash", "recipe"}
+"""What a checkpoint has at least."""
+
+
+def write(path: Path, state: dict[str, Any]) -> None:
+    """Write beside the old file, then replace it: a crash leaves one whole file."""
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def read(path: Path, field: str) -> tuple[dict[str, Any], Recipe]:
+    """The state of a run, and its recipe; `field` is what its folder was given as.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged, or from before what is asked of it now.
+    """
+    try:
+        # Our own file; weights_only refuses anything but tensors and plain containers.
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+        missing = STATE - set(state)
+        if missing:
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+        return state, Recipe.model_validate(state["recipe"])
+    except (OSError, RuntimeError, EOFError, ValueError, TypeError, pickle.UnpicklingError) as error:
+        raise InputError(
+            f"the checkpoint {path} cannot be read: {reason(error)}",
+            field=field,
+            remedy="train again in another folder, or remove the file to start again in this one",
+        ) from error

@@ -1,0 +1,98 @@
+"""How well a denoiser denoises: PSNR on whole slices of the tuning set, the same slices and noise every time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from operators.resolution import Truncation
+from recon.priors.card import Card
+from recon.priors.noise import SliceNoise
+from recon.problem import conditioning
+from recon.training import few_samples, few_views
+from recon.training.augment import smooth_phase
+from recon.training.recipe import Recipe
+
+SIGMAS = (0.05, 0.1, 0.25, 0.5)
+"""Noise levels of the denoising table, for images that fill [-1, 1]."""
+
+Denoise = Callable[[Tensor, float, Tensor | None, Tensor | None], Tensor]
+"""Of noisy slices, the noise level on the prior's axis, the condition and the slices beside each, or None."""
+
+
+def conditioner(shape: Card | Recipe) -> Callable[[Tensor], Tensor] | None:
+    """What a prior is judged with: the condition of images ``(slices, rows, cols)`` on its axis; None if it needs none.
+
+    Truncated k-space for super-resolution; else the least-squares image of 8 views, or every 8th line of k-space,
+    without noise.
+    """
+    factor = shape.super_resolution
+
+    def truncated(images: Tensor) -> Tensor:
+        assert factor is not None
+        lower = Truncation(images.shape[1], images.shape[2], factor)
+        return lower.upsample(lower(images))
+
+    def scanned(images: Tensor) -> Tensor:
+        seen = few_samples.evenly(images) if shape.complex else few_views.evenly(images, shape.axis)
+        return conditioning.least_squares(*seen)
+
+    if shape.least_squares:
+        return scanned
+    return None if factor is None else truncated
+
+
+def axis_sigma(sigma: float, *, is_complex: bool) -> float:
+    """A level of the table on the prior's axis: a complex prior's magnitudes fill [0, 1], half the range."""
+    return sigma / 2 if is_complex else sigma
+
+
+def with_phase(magnitude: Tensor) -> Tensor:
+    """Magnitudes ``(slices, rows, cols)`` times a smooth random phase, fixed for each slice's number; complex64."""
+    count, rows, cols = magnitude.shape
+    phases = [smooth_phase(rows, cols, torch.Generator().manual_seed(index)) for index in range(count)]
+    return torch.polar(magnitude, torch.stack(phases))
+
+
+def peak_psnr(found: Tensor, truth: Tensor, *, is_complex: bool) -> float:
+    """PSNR in dB over all pixels; the peak is 2 for real images (axis [-1, 1]), 1 for magnitudes in [0, 1]."""
+    error = float((found - truth).square().mean())
+    return 10 * math.log10((1.0 if is_complex else 4.0) / error)
+
+
+def denoising_psnr(
+    denoise: Denoise,
+    images: Tensor,
+    sigma: float,
+    *,
+    is_complex: bool,
+    condition_of: Callable[[Tensor], Tensor] | None = None,
+    beside: Tensor | None = None,
+) -> float:
+    """PSNR in dB of the denoised images; of their magnitude for a complex prior.
+
+    Parameters
+    ----------
+    denoise
+        See `Denoise`.
+    images
+        ``(slices, rows, cols)`` on the prior's axis: CT in [-1, 1], MRI magnitudes in [0, 1].
+    sigma
+        For images that fill [-1, 1] (see `axis_sigma`).
+    condition_of
+        For a conditional prior: the condition of images without noise, see `conditioner`.
+    beside
+        For a prior that sees them: the slices on both sides, ``(slices, 2, rows, cols)``, NaN where there is none.
+    """
+    level = axis_sigma(sigma, is_complex=is_complex)
+    clean = with_phase(images) if is_complex else images
+    condition = None if condition_of is None else condition_of(clean)
+    noisy = clean + level * SliceNoise(1, len(clean)).draw(clean)
+    if beside is not None:
+        added = SliceNoise(5, 2 * len(clean)).draw(beside.flatten(0, 1)).unflatten(0, (-1, 2))
+        beside = torch.where(beside.isnan(), noisy[:, None], beside + level * added)
+    found = denoise(noisy, level, condition, beside)
+    return peak_psnr(found.abs() if is_complex else found, images, is_complex=is_complex)

@@ -1,0 +1,170 @@
+"""From a training run to a weights file with its card."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from operators.errors import Diverged, InputError
+from recon.priors import diagnose, registry
+from recon.priors.card import Card, Data, Familiarity
+from recon.priors.network import Denoiser
+from recon.priors.prior import NetworkPrior
+from recon.spec.methods import DEFAULT_PRIOR
+from recon.training import checkpoint as checkpoints
+from recon.training.evaluate import SIGMAS, axis_sigma, conditioner, denoising_psnr, with_phase
+from recon.training.recipe import Recipe
+from recon.training.slices import SliceSet, tuning_images, tuning_neighbours
+from recon.training.start import data_hash, start_of
+
+FAMILIAR_SLICES = 12
+"""Slices of each subject or file that familiarity is measured against, evenly spaced."""
+
+
+def export(run: Path, data: Path, command: str, folder: Path) -> Card:
+    """Write the averaged weights of a training run as fp16 safetensors, measure them, and write their card.
+
+    Parameters
+    ----------
+    run
+        Folder of the training run.
+    data
+        Folder of the recipe's files.
+    command
+        The training command, quoted in the card.
+    folder
+        Where to put ``NAME.safetensors`` and ``NAME.yaml``.
+
+    Raises
+    ------
+    InputError
+        If there is no checkpoint, the data are not those trained on, or the weights are over 20 MB.
+    """
+    checkpoint = run / "checkpoint.pt"
+    if not checkpoint.is_file():
+        raise InputError(
+            f"there is no checkpoint.pt in {run}", field="run", remedy="give the --out folder of recon train"
+        )
+    state, recipe = checkpoints.read(checkpoint, "run")
+    sources = [SliceSet.read(data, source) for source in recipe.sources]
+    if data_hash(sources) != state["data_hash"]:
+        raise InputError(
+            f"the files in {data} are not those that the run was trained on",
+            field="data",
+            remedy="give the --data folder of recon train, unchanged",
+        )
+    tensors = {name: value.to(torch.float16).contiguous() for name, value in state["average"].items()}
+    registry.require_small(sum(t.numel() for t in tensors.values()))
+    if not all(bool(t.isfinite().all()) for t in tensors.values()):
+        raise Diverged("the weights are not finite", remedy="train again with a lower training.learning_rate")
+    folder.mkdir(parents=True, exist_ok=True)
+    # Measured before anything is replaced: weights and card change together or not at all.
+    with TemporaryDirectory(dir=folder, prefix=f".{recipe.name}.") as partial:
+        weights = Path(partial) / f"{recipe.name}.safetensors"
+        weights.write_bytes(save(tensors))
+        card = _card(recipe, state, sources, weights, command)
+        prior = NetworkPrior(registry.network(card, weights), card)
+        card = Card.model_validate(card.model_dump() | _measured(prior, recipe, data, sources))
+        card.write(Path(partial) / f"{recipe.name}.yaml")
+        for path in (weights, Path(partial) / f"{recipe.name}.yaml"):
+            os.replace(path, folder / path.name)
+    return card
+
+
+def _card(recipe: Recipe, state: dict[str, Any], sources: list[SliceSet], weights: Path, command: str) -> Card:
+    """The card without what has to be measured."""
+    start = start_of(state)
+    own = [Data(file=s.source.file, licence=s.source.licence, sha256=s.sha256) for s in sources]
+    return Card(
+        name=recipe.name,
+        modality=recipe.modality,
+        complex=recipe.complex,
+        axis=recipe.axis,
+        largest=recipe.largest,
+        sigma_data=recipe.sigma_data,
+        channels=recipe.channels,
+        blocks=recipe.blocks,
+        unshuffle=recipe.unshuffle,
+        super_resolution=recipe.super_resolution,
+        least_squares=recipe.least_squares,
+        neighbours=recipe.neighbours,
+        weights=weights.name,
+        sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
+        parameters=sum(value.numel() for value in state["average"].values()),
+        data=list(dict.fromkeys([*own, *([] if start is None else start.data)])),
+        start=recipe.start,
+        before=[] if start is None else start.lineage,
+        command=command,
+        seed=state["seed"],
+        steps=state["step"],
+        hours=round(state["seconds"] / 3600, 2),
+        denoising_psnr={},
+        jacobian_asymmetry={},
+        familiarity=None,
+        judge=DEFAULT_PRIOR[recipe.modality] if recipe.conditional else None,
+        limits=recipe.limits,
+    )
+
+
+def _measured(prior: NetworkPrior, recipe: Recipe, data: Path, sources: list[SliceSet]) -> dict[str, Any]:
+    images, beside = tuning_images(data, recipe), tuning_neighbours(data, recipe)
+    table = {
+        sigma: round(
+            denoising_psnr(
+                prior.denoise,
+                images,
+                sigma,
+                is_complex=recipe.complex,
+                condition_of=conditioner(recipe),
+                beside=beside,
+            ),
+            2,
+        )
+        for sigma in SIGMAS
+    }
+    found: dict[str, Any] = {"denoising_psnr": table, "jacobian_asymmetry": _asymmetry(prior.network, recipe, images)}
+    if not recipe.conditional:
+        found["familiarity"] = _familiarity(prior, recipe, data, sources)
+    return found
+
+
+def _asymmetry(network: Denoiser, recipe: Recipe, images: Tensor) -> dict[float, float]:
+    """In float32 on parts of four slices: bfloat16 would round the difference away."""
+    exact = registry.new_network(recipe)
+    exact.load_state_dict(network.state_dict())
+    few = images[:: max(len(images) // 4, 1)][:4]
+    multiple = math.lcm(exact.multiple, recipe.super_resolution or 1)
+    rows, cols = (n // multiple * multiple for n in few.shape[1:])
+    few = with_phase(few[:, :rows, :cols]) if recipe.complex else few[:, :rows, :cols]
+    condition_of = conditioner(recipe)
+    condition = None if condition_of is None else condition_of(few)
+    found = {}
+    for sigma in diagnose.ASYMMETRY_SIGMAS:
+        level = axis_sigma(sigma, is_complex=recipe.complex)
+        found[sigma] = round(diagnose.jacobian_asymmetry(exact.eval(), few, level, condition=condition), 4)
+    return found
+
+
+def _familiarity(prior: NetworkPrior, recipe: Recipe, data: Path, sources: list[SliceSet]) -> Familiarity | None:
+    """Residuals on tuning and training slices, grouped by subject where the file says which slice is whose."""
+    features, names = [], []
+    for one in [*(SliceSet.read(data, s) for s in recipe.validation), *sources]:
+        if one.source.unknown_from is not None:
+            continue  # saturated pixels have no residual
+        for label, indices in one.subjects().items():
+            places = np.linspace(0, len(indices) - 1, min(FAMILIAR_SLICES, len(indices))).round().astype(int)
+            chosen = [indices[place] for place in places]
+            features.append(
+                torch.cat([diagnose.residuals(prior.apart().denoise, one.whole(i, recipe)) for i in chosen])
+            )
+            names.append(f"{one.source.file} {label}".strip())
+    return diagnose.familiarity(features, names)

@@ -1,0 +1,71 @@
+"""Training slices seen through few projections."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from operators.geometry import ParallelBeam
+from operators.tomography import Tomography
+from recon.measurement.geometry import WATER_PER_MM
+from recon.measurement.simulate import photon_noise
+from recon.problem.problem import Axis, Problem
+from recon.training import augment
+from recon.training.recipe import Axis as Intensity
+
+SCANS = 48
+"""Different geometries of one image size; the system matrix of each is kept."""
+FEWEST, MOST = 6, 64
+"""Views of a scan from all sides, log-uniform."""
+LIMITED = 0.25
+"""Share of the scans that miss directions."""
+NOISELESS = 0.4
+"""Share of the measurements without photon noise."""
+FIELD_MM = 360.0
+"""Side of a slice: how much a ray is attenuated, and so its noise, depends on it."""
+
+
+@cache
+def scan(number: int, size: int) -> Tomography:
+    """One of the geometries, for slices of ``size * size`` pixels."""
+    generator = torch.Generator().manual_seed(number)
+    start = augment.uniform(generator, 0, math.pi)
+    if augment.uniform(generator) < LIMITED:
+        span = math.radians(augment.uniform(generator, 60, 170))
+        views = 15 + augment.integer(generator, MOST - 14)
+    else:
+        span = math.pi
+        views = round(math.exp(augment.uniform(generator, math.log(FEWEST), math.log(MOST))))
+    pixel_mm = FIELD_MM / size
+    angles = tuple(start + span * k / views for k in range(views))
+    detectors = math.ceil(math.hypot(size, size)) + 2
+    return Tomography(ParallelBeam(size, size, pixel_mm, angles, detectors, pixel_mm))
+
+
+def scanned(images: Tensor, intensity: Intensity, generator: torch.Generator) -> tuple[Problem, Axis]:
+    """A random scan of slices ``(slices, size, size)`` on the prior's axis."""
+    operator, axis = scan(augment.integer(generator, SCANS), images.shape[-1]), physical(intensity)
+    data, noise = operator.forward(axis.to_physical(images).clamp(min=0)), 0.0
+    if augment.uniform(generator) >= NOISELESS:
+        photons = math.exp(augment.uniform(generator, math.log(2e4), math.log(1e6)))
+        data, noise = photon_noise(data, photons, generator)
+    return Problem(operator, data, noise), axis
+
+
+def evenly(images: Tensor, intensity: Intensity, views: int = 8) -> tuple[Problem, Axis]:
+    """Slices ``(slices, rows, cols)`` by evenly spaced views without noise: what priors are judged with."""
+    rows, cols = images.shape[1:]
+    pixel_mm = FIELD_MM / max(rows, cols)
+    angles = tuple(math.pi * k / views for k in range(views))
+    geometry = ParallelBeam(rows, cols, pixel_mm, angles, math.ceil(math.hypot(rows, cols)) + 2, pixel_mm)
+    operator, axis = Tomography(geometry), physical(intensity)
+    return Problem(operator, operator.forward(axis.to_physical(images))), axis
+
+
+def physical(intensity: Intensity) -> Axis:
+    """From the prior's axis, in HU, to attenuation in 1/mm."""
+    half = (intensity.high - intensity.low) / 2
+    return Axis(WATER_PER_MM * half / 1000, WATER_PER_MM * (1 + (intensity.low + half) / 1000))

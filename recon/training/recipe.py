@@ -1,0 +1,211 @@
+"""What a prior is trained on and how: one YAML file a prior, read by training and quoted by the card."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from operators.errors import InputError
+from recon.spec.methods import PRIOR_NAME
+from recon.spec.validation import reason
+
+RECIPES = Path(__file__).parent / "recipes"
+TEMPLATES = {"ct": "ct", "mri": "brain-mri"}
+"""Whose settings a user's own prior of a modality is trained with."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Axis(_Strict):
+    """The intensity axis: physical `low` is -1 on it, `high` is +1."""
+
+    unit: str
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _rising(self) -> Axis:
+        if not self.low < self.high:
+            raise ValueError(f"low {self.low:g} must be below high {self.high:g}")
+        return self
+
+
+class Source(_Strict):
+    """One ``.npz`` of slices or one NIfTI volume: physical value = ``slope * stored + intercept``."""
+
+    file: str
+    slope: float = 1.0
+    intercept: float = 0.0
+    scaled: bool = False
+    """Divide a NIfTI volume by its 99.8th percentile first (MRI, whose numbers mean nothing)."""
+    licence: str = "not stated"
+    share: float = Field(1.0, ge=0)
+    unknown_from: float | None = None
+    """Stored values from here on are saturated and do not count in the loss."""
+
+
+class Training(_Strict):
+    """Optimisation settings; sigma is drawn as ``exp(N(log_sigma_mean, log_sigma_std))``."""
+
+    batch: int = Field(ge=1)
+    crop: int = Field(ge=16, multiple_of=16)
+    steps: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    optimizer: Literal["muon", "adamw"] = "muon"
+    log_sigma_mean: float
+    log_sigma_std: float = Field(gt=0)
+    halve: float = Field(ge=0, le=1)
+    """Share of crops taken at half resolution."""
+    rotate: float = Field(0.0, ge=0, le=1)
+    """Share of slices turned and scaled at random, which smooths them."""
+    intensity: float = Field(0.0, ge=0, lt=1)
+    """Real images are scaled by up to this share, from the low end of the axis; complex ones always are."""
+    ema: float = Field(0.999, ge=0, lt=1)
+    """Share of the averaged weights that a step keeps."""
+
+
+class Recipe(_Strict):
+    """Everything that defines a training run but the seed."""
+
+    name: str = Field(pattern=rf"^{PRIOR_NAME}$")
+    modality: Literal["ct", "mri"]
+    complex: bool
+    axis: Axis
+    largest: float = Field(gt=0)
+    """On the axis; what lies beyond (metal) passes the prior by unchanged, since it was not trained on it."""
+    sigma_data: float = Field(gt=0)
+    channels: list[Annotated[int, Field(ge=1, le=4096)]] = Field(min_length=1, max_length=8)
+    blocks: int = Field(ge=1, le=64)
+    unshuffle: int = Field(2, ge=1, le=4)
+    """Pixels each way that the stem folds into channels."""
+    super_resolution: int | None = Field(None, ge=2, le=8)
+    """Condition on the same slice with this factor less resolution in plane (complex priors)."""
+    least_squares: bool = Field(False, validation_alias=AliasChoices("least_squares", "projections"))
+    """Condition on the least-squares image of a scan of the slice: few projections, or undersampled k-space."""
+    solved: bool = False
+    """Half of the images are what a solver has made of a scan of them; always so for one that is given the scan."""
+    neighbours: int = Field(0, ge=0, le=1)
+    """Slices on each side that are seen beside the one that is denoised (real priors)."""
+    start: str | None = None
+    """Prior whose weights training starts from."""
+    sources: list[Source] = Field(min_length=1)
+    validation: list[Source] = Field(min_length=1)
+    training: Training
+    limits: list[str]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        if self.super_resolution is not None and not self.complex:
+            raise ValueError("super_resolution: for complex priors only; set complex: true")
+        if self.scanned and (self.complex != (self.modality == "mri") or self.neighbours):
+            raise ValueError("least_squares, solved: for real CT and complex MRI priors, and none that sees neighbours")
+        if self.scanned and self.super_resolution is not None:
+            raise ValueError("least_squares, solved: not with super_resolution: a prior is made for one kind of data")
+        if self.neighbours and self.complex:
+            raise ValueError("neighbours: only real priors see them; their phases would have to be learnt too")
+        if self.super_resolution is not None and self.training.crop % self.super_resolution:
+            raise ValueError(
+                f"training.crop: {self.training.crop} is no multiple of the factor {self.super_resolution}"
+            )
+        if not any(source.share for source in self.sources):
+            raise ValueError("sources: every share is 0, so that nothing would be drawn")
+        multiple = self.unshuffle * 2 ** (len(self.channels) - 1)
+        if self.training.crop % multiple:
+            raise ValueError(
+                f"training.crop: {self.training.crop} is no multiple of {multiple}, as unshuffle {self.unshuffle}"
+                f" and {len(self.channels)} levels need"
+            )
+        return self
+
+    @property
+    def scanned(self) -> bool:
+        """Whether training images are scanned, and solved with the network as it is."""
+        return self.least_squares or self.solved
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the prior is given something beside the noisy image."""
+        return self.least_squares or self.super_resolution is not None
+
+    @classmethod
+    def read(cls, path: Path) -> Recipe:
+        """A recipe from a YAML file."""
+        try:
+            return cls.model_validate(yaml.safe_load(path.read_text()))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+            raise InputError(f"{path} is not a recipe: {reason(error)}", field="recipe") from error
+
+    @classmethod
+    def for_volumes(cls, name: str, modality: str, folder: Path) -> Recipe:
+        """A recipe for the NIfTI volumes of a folder: the shipped one's settings, the last volume held out.
+
+        Raises
+        ------
+        InputError
+            If `modality` is unknown, the name is no plain word, or there are fewer than two volumes.
+        """
+        if modality not in TEMPLATES:
+            raise InputError(f"{modality!r} is not one of {', '.join(TEMPLATES)}", field="modality")
+        if not re.fullmatch(PRIOR_NAME, name):
+            raise InputError(f"{name!r} is no name for files", field="name", remedy="use letters, digits, . _ -")
+        files = sorted(p.name for p in folder.glob("*.nii*") if p.name.endswith((".nii", ".nii.gz")))
+        if len(files) < 2:
+            raise InputError(
+                f"{len(files)} NIfTI volumes in {folder}, at least 2 are needed: one is held out to judge by",
+                field="data",
+            )
+        sources = [{"file": file, "scaled": modality == "mri", "licence": "the user's own"} for file in files]
+        template = cls.named(TEMPLATES[modality]).model_dump()
+        limits = [f"trained on the {len(files) - 1} volumes named here; judged on one more"]
+        own = {"name": name, "sources": sources[:-1], "validation": sources[-1:], "start": None, "limits": limits}
+        return cls.model_validate(template | own)
+
+    def with_settings(self, settings: list[str]) -> Recipe:
+        """The recipe with some settings changed, each given as ``name=value`` with dots for parts, value in YAML."""
+        changed = self.model_dump()
+        for setting in settings:
+            path, equals, text = setting.partition("=")
+            *parts, last = path.split(".")
+            place: Any = changed
+            for part in parts:
+                place = _inside(place, part)
+            if not equals or not isinstance(place, dict) or last not in place:
+                raise InputError(
+                    f"{setting!r} does not set anything of a recipe",
+                    field="set",
+                    remedy="write it as training.crop=64 or sources.1.share=0; recon/priors/recipes shows the names",
+                )
+            try:
+                place[last] = yaml.safe_load(text)
+            except yaml.YAMLError as error:
+                raise InputError(f"{setting!r} is not YAML after the equals sign", field="set") from error
+        try:
+            return type(self).model_validate(changed)
+        except ValidationError as error:
+            raise InputError(f"{', '.join(settings)}: {reason(error)}", field="set") from error
+
+    @classmethod
+    def named(cls, name: str) -> Recipe:
+        """The recipe shipped for prior `name`, or that of a YAML file."""
+        path = Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
+        if not path.is_file():
+            known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
+            raise InputError(
+                f"there is no recipe {name!r}",
+                field="name",
+                remedy=f"choose one of: {known}; or add --modality to train on NIfTI volumes",
+            )
+        return cls.read(path)
+
+
+def _inside(place: Any, part: str) -> Any:
+    """An entry of a dictionary by name or of a list by number; None if there is none."""
+    if isinstance(place, list) and part.isdecimal() and int(part) < len(place):
+        return place[int(part)]
+    return place.get(part) if isinstance(place, dict) else None

@@ -1,0 +1,346 @@
+"""Training slices: reading what a recipe names, and cutting varied crops from it."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from operators.errors import InputError
+from recon.formats import nifti
+from recon.formats.safety import check_finite, real
+from recon.priors.network import as_channels
+from recon.problem.problem import Axis, Problem
+from recon.training import augment, few_samples, few_views, solved
+from recon.training.recipe import Recipe, Source
+
+UNKNOWN_MARGIN = 3
+"""Pixels around an unknown one that are left out of the loss too: resampling has mixed them."""
+AIR_HU = -200.0
+"""Every body scan has something below: the air around it, or fat and gas inside."""
+NEGATIVE_SHARE = 0.05
+"""Of its largest value; so much below zero interpolation leaves in a magnitude volume, and no more."""
+BRIGHT_PERCENTILE = 99.8
+"""Of a magnitude volume; becomes 1 on the prior's axis."""
+
+
+@dataclass(frozen=True)
+class SliceSet:
+    """Slices of one source as stored, ``(rows, cols)`` each, converted per crop."""
+
+    stored: Sequence[NDArray[np.generic]]
+    labels: Sequence[str]
+    """Whose slice each is; empty where the file does not say."""
+    source: Source
+    sha256: str
+
+    @classmethod
+    def read(cls, folder: Path, source: Source) -> SliceSet:
+        """Read an ``.npz`` with an array ``images (n, rows, cols)``, or a NIfTI volume.
+
+        Slices that hold one value only are left out. A magnitude volume (``scaled``) is divided by its 99.8th
+        percentile.
+
+        Raises
+        ------
+        InputError
+            If the file is missing or unreadable, or has values that are not finite, or nothing in it.
+        """
+        path = folder / source.file
+        if not path.is_file():
+            raise InputError(
+                f"training data {path} does not exist",
+                field="sources.file",
+                remedy="give the folder that holds the files of the recipe with --data",
+            )
+        if path.suffix == ".npz":
+            images, subjects = _archive(path)
+        else:
+            images = nifti.read(path, "sources.file")[0]
+            subjects = np.full(len(images), "")
+            if source.scaled:
+                images = images / _brightness(images, path.name)
+        kept = [index for index, image in enumerate(images) if image.min() < image.max()]
+        if not kept:
+            raise InputError(f"{path.name} holds empty slices only", field="sources.file")
+        labels = [str(subjects[index]) for index in kept]
+        return cls([images[index] for index in kept], labels, source, hashlib.sha256(path.read_bytes()).hexdigest())
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    def require(self, recipe: Recipe) -> None:
+        """Raise `InputError` unless the values can be what a recipe is for: HU with air somewhere, or magnitudes."""
+        stored = [float(value) for image in self.stored for value in (image.min(), image.max())]
+        ends = [value * self.source.slope + self.source.intercept for value in (min(stored), max(stored))]
+        lowest, highest = min(ends), max(ends)
+        if recipe.axis.unit == "HU" and lowest > AIR_HU:
+            reason = f"no value is below {AIR_HU:g} HU, the lowest is {lowest:g}: these are not CT in HU"
+        elif recipe.modality == "mri" and lowest < -NEGATIVE_SHARE * abs(highest):
+            reason = f"values down to {lowest:g} are no magnitudes"
+        else:
+            return
+        raise InputError(
+            f"{self.source.file}: {reason}",
+            field="sources.file",
+            remedy="give volumes of the modality, or set the source's slope and intercept",
+        )
+
+    def subjects(self) -> dict[str, list[int]]:
+        """Indices of each subject's slices."""
+        found: dict[str, list[int]] = {}
+        for index, label in enumerate(self.labels):
+            found.setdefault(label, []).append(index)
+        return found
+
+    def neighbour(self, index: int, step: int) -> int | None:
+        """The slice so many further on, if there is one of the same subject."""
+        other = index + step
+        return other if 0 <= other < len(self) and self.labels[other] == self.labels[index] else None
+
+    def whole(self, index: int, recipe: Recipe) -> Tensor:
+        """Slice `index` as the prior takes it, ``(1, rows, cols)``; complex with no phase for a complex prior."""
+        image = self.planes(index, recipe)[:1]
+        return image.to(torch.complex64) if recipe.complex else image
+
+    def planes(self, index: int, recipe: Recipe) -> Tensor:
+        """Slice `index` on the prior's axis, and where it is known (1) or saturated (0): ``(2, rows, cols)``."""
+        stored = torch.from_numpy(np.asarray(self.stored[index], dtype=np.float32))
+        known = torch.ones_like(stored)
+        if self.source.unknown_from is not None:
+            unknown = (stored >= self.source.unknown_from).float()[None]
+            size = 2 * UNKNOWN_MARGIN + 1
+            known = 1 - functional.max_pool2d(unknown, size, stride=1, padding=UNKNOWN_MARGIN)[0]
+        physical = stored * self.source.slope + self.source.intercept
+        if recipe.modality == "ct":
+            # Below air, scanners pad with arbitrary values.
+            physical = physical.clamp(min=recipe.axis.low)
+        image = (physical - recipe.axis.low) / (recipe.axis.high - recipe.axis.low) * 2 - 1
+        return torch.stack([image, known])
+
+
+def _archive(path: Path) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    """Images and whose each is, from an ``.npz``."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            images = archive["images"]
+            subjects = archive["subject"] if "subject" in archive else np.full(len(images), "")
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path.name} is not an .npz with an array images: {error}", field="sources.file") from error
+    if images.ndim != 3 or len(subjects) != len(images):
+        raise InputError(
+            f"{path.name} holds images {images.shape} and {len(subjects)} subjects, expected (n, rows, cols) and n",
+            field="sources.file",
+        )
+    check_finite(real(images, "sources.file"), "sources.file")
+    return images, subjects
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Training images, the weight of each pixel, and what a conditional prior is given beside the noise."""
+
+    images: Tensor
+    weights: Tensor
+    condition: Tensor | None
+    beside: Tensor | None = None
+    """The slices before and after each image, ``(batch, 2, crop, crop)``; NaN where there is none."""
+    iterates: Tensor | None = None
+    """What a solver has made of each image so far, and is to be denoised in its place."""
+    sigma: float = 0.0
+    """Noise level of the solver's next step."""
+
+
+GAPS = (0.06, 0.64, 0.18, 0.06, 0.06)
+"""How often a neighbour lies so many slices away: thin slices, thick ones, and anything between."""
+ALONE = 0.15
+"""Share of images whose neighbours are missing."""
+
+
+REUSED = 6
+"""Steps that cut their crops out of the same scanned slices: a scan takes as long as three steps."""
+
+
+class Crops:
+    """Random training crops; those of step `s` depend on ``(seed, s)`` alone, so a resumed run repeats them."""
+
+    def __init__(self, sets: list[SliceSet], recipe: Recipe, seed: int, denoise: solved.Denoise | None = None) -> None:
+        self.sets, self.recipe, self.seed, self.denoise = sets, recipe, seed, denoise
+        self.shares = torch.tensor([s.source.share for s in sets])
+        fills = [min(one.stored[0].shape) >= 2 * recipe.training.crop for one in sets]
+        self._filling = self.shares * torch.tensor(fills)
+        """Shares of the sets whose slices fill the field of a scan at full size."""
+        self._scanned: tuple[int, Tensor, float] | None = None
+
+    def batch(self, step: int) -> Batch:
+        """What one step trains on, ``(batch, channels, crop, crop)`` float32 each."""
+        if self.recipe.scanned:
+            return self._scanned_batch(step)
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        channels = 2 if self.recipe.complex else 1
+        planes = torch.stack([self._crop(generator) for _ in range(self.recipe.training.batch)])
+        images, weights = planes[:, :channels], planes[:, channels : channels + 1]
+        rest = planes[:, channels + 1 :].contiguous() if planes.shape[1] > channels + 1 else None
+        expanded = weights.expand_as(images)
+        if self.recipe.neighbours:
+            return Batch(images, expanded, None, rest)
+        return Batch(images, expanded, rest)
+
+    def _crop(self, generator: torch.Generator) -> Tensor:
+        """Planes ``(channels + 1 + more, crop, crop)``: image, weight, then the condition or the neighbours."""
+        settings = self.recipe.training
+        chosen = self.sets[int(torch.multinomial(self.shares, 1, generator=generator))]
+        index = augment.integer(generator, len(chosen))
+        planes = chosen.planes(index, self.recipe)
+        beside = self._beside(chosen, index, generator) if self.recipe.neighbours else []
+        if beside:
+            seen = [chosen.planes(index if i is None else i, self.recipe)[:1] for i in beside]
+            planes = torch.cat([planes[:1], *seen, planes[1:]])
+        if min(planes.shape[1:]) >= 2 * settings.crop and augment.uniform(generator) < settings.halve:
+            # Half resolution shows the network whole organs inside one crop.
+            planes = functional.avg_pool2d(planes, 2)
+        cut = augment.turned_window if augment.uniform(generator) < settings.rotate else augment.window
+        planes = cut(self._padded(planes), settings.crop, generator)
+        planes = augment.dihedral(planes, generator)
+        # A pixel that resampling mixed with an unknown one is unknown.
+        image, known = planes[0], (planes[-1] > 0.999).float()
+        if not self.recipe.complex:
+            gain = augment.uniform(generator, 1 - settings.intensity, 1 + settings.intensity)
+            others = [
+                torch.full_like(plane, torch.nan) if i is None else (plane + 1) * gain - 1
+                for plane, i in zip(planes[1:-1], beside, strict=True)
+            ]
+            return torch.stack([(image + 1) * gain - 1, known, *others])
+        return torch.cat(self._complex(image, known, generator))
+
+    def _scanned_batch(self, step: int) -> Batch:
+        """Crops out of slices of twice their size, each with the same crop of what a scan of it shows."""
+        used = step // REUSED
+        if self._scanned is None or self._scanned[0] != used:
+            self._scanned = used, *self._scan(torch.Generator().manual_seed(self.seed * 1_000_003 + used))
+        _, scanned, sigma = self._scanned
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step + 250_000_000)
+        crop = self.recipe.training.crop
+        planes = torch.stack([augment.dihedral(augment.window(one, crop, generator), generator) for one in scanned])
+        channels = 2 if self.recipe.complex else 1
+        image, condition, iterate, known = (part.contiguous() for part in planes.split([channels] * 3 + [1], 1))
+        given = condition if self.recipe.least_squares else None
+        return Batch(image, (known > 0.999).float().expand_as(image), given, iterates=iterate, sigma=sigma)
+
+    def _scan(self, generator: torch.Generator) -> tuple[Tensor, float]:
+        """Images, conditions, iterates and where they are known, ``(batch, planes, size, size)``; the noise level."""
+        assert self.denoise is not None
+        settings = self.recipe.training
+        halved = augment.uniform(generator) < settings.halve
+        shares = self.shares if halved or not bool(self._filling.any()) else self._filling
+        drawn = []
+        for _ in range(settings.batch):
+            chosen = self.sets[int(torch.multinomial(shares, 1, generator=generator))]
+            planes = chosen.planes(augment.integer(generator, len(chosen)), self.recipe)
+            cut = augment.turned_window if augment.uniform(generator) < settings.rotate else augment.window
+            # A slice that is small already fills the field of a halved one as it is.
+            pooled = halved and min(planes.shape[1:]) > settings.crop
+            field = settings.crop if halved and not pooled else 2 * settings.crop
+            planes = augment.dihedral(cut(self._padded(planes, field), field, generator), generator)
+            drawn.append(functional.avg_pool2d(planes, 2) if pooled else planes)
+        whole = torch.stack(drawn)
+        images, known = whole[:, 0].contiguous(), whole[:, 1:]
+        if self.recipe.complex:
+            images = torch.stack([augment.measured_like(image, generator) for image in images])
+        found = solved.solved(*scan_of(images, self.recipe, generator), generator, self.denoise)
+        return torch.cat([*map(as_channels, (images, found.condition, found.iterate)), known], 1), found.sigma
+
+    def _padded(self, planes: Tensor, size: int | None = None) -> Tensor:
+        """Slices smaller than a crop get their edge repeated, without weight in the loss."""
+        below, right = (max((size or self.recipe.training.crop) - n, 0) for n in planes.shape[1:])
+        if not below and not right:
+            return planes
+        images = functional.pad(planes[None, :-1], (0, right, 0, below), mode="replicate")[0]
+        return torch.cat([images, functional.pad(planes[-1:], (0, right, 0, below))])
+
+    def _beside(self, chosen: SliceSet, index: int, generator: torch.Generator) -> list[int | None]:
+        """Slices of the same subject on both sides of one, at a random distance, either way round; None for none."""
+        alone, turned = (augment.uniform(generator) for _ in range(2))
+        gap = int(torch.multinomial(torch.tensor(GAPS), 1, generator=generator))
+        found: list[int | None] = [None, None]
+        if alone >= ALONE:
+            found = [chosen.neighbour(index, step) for step in (-gap, gap)]
+        return found if turned < 0.5 else found[::-1]
+
+    def _complex(self, magnitude: Tensor, known: Tensor, generator: torch.Generator) -> list[Tensor]:
+        image = augment.measured_like(magnitude, generator)
+        planes = [_parts(image), known[None]]
+        if self.recipe.super_resolution is not None:
+            crop = self.recipe.training.crop
+            lower = augment.low_resolution(crop, crop, self.recipe.super_resolution, generator)
+            low = lower(image[None])
+            noise = torch.complex(*(torch.randn(low.shape, generator=generator) for _ in range(2)))
+            low = low + max(0.0, augment.uniform(generator, -0.01, 0.02)) * noise
+            planes.append(_parts(lower.upsample(low)[0]))
+        return planes
+
+
+def _brightness(images: NDArray[np.float32], name: str) -> float:
+    """What becomes 1 on the prior's axis."""
+    found = float(np.percentile(images, BRIGHT_PERCENTILE))
+    if not found > 0:
+        raise InputError(
+            f"fewer than {100 - BRIGHT_PERCENTILE:.1f} % of the voxels of {name} have content: too few to scale by",
+            field="sources.file",
+            remedy="crop the volume to the object",
+        )
+    return found
+
+
+def scan_of(images: Tensor, recipe: Recipe, generator: torch.Generator) -> tuple[Problem, Axis]:
+    """A random scan of slices ``(slices, size, size)`` on the prior's axis, as the recipe's modality has them."""
+    if recipe.complex:
+        return few_samples.scanned(images, generator)
+    return few_views.scanned(images, recipe.axis, generator)
+
+
+def _parts(image: Tensor) -> Tensor:
+    return torch.stack([image.real, image.imag])
+
+
+def tuning_images(folder: Path, recipe: Recipe, count: int = 16) -> Tensor:
+    """Evenly spaced whole slices of the tuning set on the prior's axis, ``(count, rows, cols)``, always the same."""
+    chosen = _tuning_slices(folder, recipe, count)
+    return _cropped([one.planes(index, recipe)[0] for one, index in chosen], recipe)
+
+
+def tuning_neighbours(folder: Path, recipe: Recipe, count: int = 16) -> Tensor | None:
+    """The slices on both sides of `tuning_images`, ``(count, 2, rows, cols)``; NaN where there is none.
+
+    None for a prior that does not see them.
+    """
+    if not recipe.neighbours:
+        return None
+    found = []
+    for one, index in _tuning_slices(folder, recipe, count):
+        for other in (one.neighbour(index, -1), one.neighbour(index, 1)):
+            plane = one.planes(index if other is None else other, recipe)[0]
+            found.append(plane if other is not None else torch.full_like(plane, torch.nan))
+    pairs: Tensor = _cropped(found, recipe).unflatten(0, (-1, 2))
+    return pairs
+
+
+def _tuning_slices(folder: Path, recipe: Recipe, count: int) -> list[tuple[SliceSet, int]]:
+    sets = [SliceSet.read(folder, source) for source in recipe.validation]
+    each = count // len(sets) or 1
+    return [(one, int(i)) for one in sets for i in np.linspace(0, len(one) - 1, each).round().astype(int)]
+
+
+def _cropped(images: list[Tensor], recipe: Recipe) -> Tensor:
+    """Images of one size, a multiple of what the recipe needs."""
+    multiple = recipe.super_resolution or 1
+    rows, cols = (min(x.shape[axis] for x in images) // multiple * multiple for axis in (0, 1))
+    return torch.stack([x[:rows, :cols] for x in images])

@@ -1,0 +1,57 @@
+"""What a solver makes of a scan with a network as it is: training images of priors that are given the scan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from operators.linear import random_element
+from recon.problem import conditioning
+from recon.problem.data_step import DataStep
+from recon.problem.problem import Axis, Problem
+from recon.training import augment
+
+LEVELS = (0.4, 0.25, 0.16, 0.1, 0.063, 0.04)
+"""Noise levels of the solver's steps; after the last one the image is as good as it gets."""
+COMPLEX_LEVELS = (0.3, 0.15, 0.08, 0.04, 0.02, 0.01, 0.005)
+"""The same for magnitudes, which fill half as much of their axis, and whose solvers end lower."""
+DATA_SIGMA = 1e-3
+"""Noise that its data steps assume at least, on the prior's axis."""
+
+Denoise = Callable[[Tensor, float, Tensor], Tensor]
+"""Of noisy slices ``(slices, rows, cols)``, their noise level and their condition."""
+
+
+class Solved(NamedTuple):
+    """What is known of slices ``(slices, size, size)`` from one scan, on the prior's axis."""
+
+    condition: Tensor
+    iterate: Tensor
+    """What a solver has made of it so far."""
+    sigma: float
+    """Noise level of the solver's next step."""
+
+
+def solved(problem: Problem, axis: Axis, generator: torch.Generator, denoise: Denoise) -> Solved:
+    """A scan solved with `denoise` for a random number of steps.
+
+    The errors of a solver's images are no white noise: they are what the scan leaves open, and what the network made
+    of it. A network that is trained on them, as it makes them itself, learns to mend them.
+
+    References
+    ----------
+    Mardani et al. 2024 (arXiv 2305.04391) for the steps: `denoise` with fresh noise, then the data's proximal step.
+    Aggarwal et al. 2019, MoDL (arXiv 1712.02862): one network for all steps, trained on the images it is given there.
+    Ross et al. 2011, DAgger (arXiv 1011.0686): trained on what it does itself, without going back through the steps.
+    """
+    condition = found = conditioning.least_squares(problem, axis)
+    fit = DataStep(problem, axis, DATA_SIGMA, None, noise_share=0.6)
+    levels = COMPLEX_LEVELS if found.is_complex() else LEVELS
+    steps = augment.integer(generator, len(levels))
+    for sigma in levels[:steps]:
+        noisy = found + sigma * random_element(problem.operator.domain, len(found), generator)
+        found = fit(denoise(noisy, sigma, condition), sigma)
+    return Solved(condition, found, levels[steps])

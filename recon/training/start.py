@@ -1,0 +1,47 @@
+"""The start of a training run: the weights of another prior, and the identity of the data."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import torch
+
+from operators.errors import InputError
+from recon.priors.card import Card
+from recon.priors.network import Denoiser
+from recon.priors.registry import load
+from recon.training.slices import SliceSet
+
+
+def start_from(network: Denoiser, name: str) -> Card:
+    """Give `network` the weights of prior `name`, whose card is returned.
+
+    A condition, or neighbours, that the prior does not know begin without effect.
+    """
+    prior = load(name, field="start")
+    weights = {k: v.float() for k, v in prior.network.state_dict().items()}
+    stem = weights["stem.weight"]
+    missing = network.stem.in_channels - stem.shape[1]
+    if missing > 0:
+        weights["stem.weight"] = torch.cat([stem, stem.new_zeros(len(stem), missing, *stem.shape[2:])], dim=1)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(
+            f"the weights of prior {name!r} do not fit this recipe: {str(error).splitlines()[1].strip()}",
+            field="start",
+            remedy="use the same channels, blocks and kind of image",
+        ) from error
+    return prior.card
+
+
+def start_of(state: dict[str, Any]) -> Card | None:
+    """The card of the weights that the run of a checkpoint started from, as it was then."""
+    kept = state.get("start")
+    return None if kept is None else Card.model_validate({**kept, "familiarity": None})
+
+
+def data_hash(sets: list[SliceSet]) -> str:
+    """Identity of training data: the hash of the files' hashes."""
+    return hashlib.sha256("".join(s.sha256 for s in sets).encode()).hexdigest()

@@ -1,0 +1,258 @@
+"""Searching for the starting noise of a deterministic solver on reference slices; see `recon.defaults.frozen_noise`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from operators.errors import InputError
+from recon.defaults import frozen_noise, lookup
+from recon.defaults.frozen_noise import Calibrated, Calibration, Metric
+from recon.formats import reader
+from recon.measurement.measurement import Measurement
+from recon.measurement.planes import from_planes, in_planes
+from recon.measurement.simulate import simulate
+from recon.pipeline.prepare import chosen_prior
+from recon.priors import registry
+from recon.priors.network import as_channels, noise_features
+from recon.priors.prior import NetworkPrior
+from recon.problem import inverse_problem as models
+from recon.problem.problem import Axis, run
+from recon.quality import metrics
+from recon.solvers import registry as solvers
+from recon.spec.job import AnyAcquisition, JobSpec, MRIResolution, Simulation
+from recon.spec.methods import Boundary, Method
+from recon.training.recipe import Recipe
+from recon.training.slices import SliceSet
+
+Direction = Literal["plane", "slices"]
+AMPLITUDES = (0.75, 0.5, 0.25, 0.0)
+"""Of the starting noise, beside 1."""
+FEATURE_SIGMA = 0.05
+"""Noise level that the encoder is told when it only describes an image."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Reference slices measured, the solver that is calibrated on them, and where they come from."""
+
+    measurement: Measurement
+    method: Method
+    prior: NetworkPrior
+    source: list[str]
+    simulation: Simulation
+
+
+def task_of_job(spec: JobSpec, files: dict[str, Path]) -> Task:
+    """The task of a job on a known volume.
+
+    Raises
+    ------
+    InputError
+        If the job's method draws no noise, or there is no truth.
+    """
+    method = spec.method
+    if not isinstance(method, Calibrated):
+        raise InputError(
+            f"{method.name} has no noise that decides its result",
+            field="method.name",
+            remedy="use boundary, dds, red-diff or diffusion-mbir",
+        )
+    measurement = reader.read(spec, files)
+    if measurement.truth is None:
+        raise InputError(
+            "the truth is needed to judge by", field="input", remedy="give a known volume, and simulate for a stack"
+        )
+    model = models.build(measurement)
+    method = lookup.resolved(method, measurement.acquisition.kind, model.problem)
+    prior, _ = chosen_prior(method, model)
+    assert prior is not None
+    path = files["input"]
+    source = f"{path.name} sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
+    return Task(measurement, method, prior, [source], spec.input.simulate or Simulation())
+
+
+def task_of_prior(
+    name: str, data: Path, slices: int, method: Boundary, direction: Direction, *, held_out: bool = False
+) -> Task:
+    """Super-resolution of slices that a conditional prior was trained on, or that it was judged on.
+
+    In-plane, or (``direction="slices"``) the slices taken as planes across a thick stack.
+    """
+    prior = registry.load(name, field="prior")
+    factor = prior.card.super_resolution
+    if factor is None:
+        raise InputError(
+            f"prior {name!r} is not for super-resolution", field="prior", remedy="give a job specification"
+        )
+    recipe = Recipe.named(name)
+    source = (recipe.validation if held_out else recipe.sources)[0]
+    chosen = SliceSet.read(data, source)
+    images = np.stack([_whole(chosen, i, recipe, factor) for i in _spread(chosen, slices)])
+    simulation = Simulation()
+    acquisition = MRIResolution(factor=factor, direction=direction)
+    volume = from_planes(torch.from_numpy(images), acquisition).numpy()
+    measurement = simulate(volume, np.diag([0.9, 0.9, 1e9, 1.0]), acquisition, simulation)
+    return Task(measurement, method, prior, [f"{source.file} sha256 {chosen.sha256}"], simulation)
+
+
+def _spread(chosen: SliceSet, count: int) -> list[int]:
+    """Different slices of as many subjects as there are, from the middle of each, where the brain is large."""
+    subjects = list(chosen.subjects().values())
+    rounds = -(-count // len(subjects))
+    found = []
+    for k in range(count):
+        own = subjects[k % len(subjects)]
+        # The subject's turn, within the middle half of its slices.
+        found.append(own[int(len(own) * (0.25 + 0.5 * (k // len(subjects) + 0.5) / rounds))])
+    if len(set(found)) < count:
+        raise InputError(
+            f"{count} slices, {chosen.source.file} has fewer in the middle of its subjects", field="slices"
+        )
+    return found
+
+
+def _whole(chosen: SliceSet, index: int, recipe: Recipe, factor: int) -> NDArray[np.float32]:
+    image = chosen.planes(index, recipe)[0].numpy()
+    rows, cols = (n // factor * factor for n in image.shape)
+    return np.ascontiguousarray(image[:rows, :cols])
+
+
+class Judge(Protocol):
+    """Reconstructs the reference slices from a seed's noise."""
+
+    def __call__(self, seed: int, amplitude: float | None = None) -> list[float]:
+        """Error of every slice; only `Boundary` has an amplitude."""
+
+
+def errors_of(task: Task, metric: Metric) -> Judge:
+    """A function from a seed to the error of every reference slice."""
+    model = models.build(task.measurement)
+    axis = model.prior_axis(task.prior.card)
+    truth = task.measurement.truth
+    assert truth is not None
+    method, prior, acquisition = task.method, task.prior, task.measurement.acquisition
+    # One noise for all slices, which is what can be frozen.
+    if isinstance(method, Calibrated):
+        method = method.model_copy(update={"calibration": "random"})
+
+    def settings(amplitude: float | None) -> Method:
+        return method if amplitude is None else method.model_copy(update={"amplitude": amplitude})
+
+    def planes(volume: Tensor) -> NDArray[np.float32]:
+        """What is judged one by one: the planes that were refined, else slices."""
+        return (in_planes(volume, acquisition) if isinstance(acquisition, MRIResolution) else volume).numpy()
+
+    def errors(seed: int, amplitude: float | None = None) -> list[float]:
+        solver = solvers.start(model.problem, settings(amplitude), prior=task.prior, axis=axis, seed=seed)
+        return slice_errors(
+            planes(torch.from_numpy(model.display(model.arranged(run(solver))))),
+            planes(torch.from_numpy(truth)),
+            metric,
+            prior,
+        )
+
+    return errors
+
+
+def slice_errors(
+    found: NDArray[np.float32], truth: NDArray[np.float32], metric: Metric, prior: NetworkPrior
+) -> list[float]:
+    """Error of each slice: NRMSE, one minus SSIM, or the distance in the prior's encoder.
+
+    Slices of one value have no error to speak of and are left out.
+
+    Raises
+    ------
+    InputError
+        If the metric has no value for a slice, as SSIM for one smaller than its window, or no slice has content.
+    """
+    pairs = [(a, b) for a, b in zip(found, truth, strict=True) if b.max() > b.min()]
+    errors = _errors(pairs, truth, metric, prior)
+    if not errors or not np.isfinite(errors).all():
+        raise InputError(
+            f"{metric} cannot judge {len(pairs)} slices of {truth.shape[1:]}", field="metric", remedy="use nrmse"
+        )
+    return errors
+
+
+def _errors(
+    pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]],
+    truth: NDArray[np.float32],
+    metric: Metric,
+    prior: NetworkPrior,
+) -> list[float]:
+    match metric:
+        case "nrmse":
+            return [metrics.nrmse(a, b) for a, b in pairs]
+        case "ssim":
+            return [1 - metrics.ssim(a[None], b[None]) for a, b in pairs]
+        case "features":
+            axis = _display_axis(truth, prior)
+            return [feature_distance(prior, *(axis.to_prior(torch.from_numpy(x)) for x in pair)) for pair in pairs]
+
+
+def _display_axis(truth: NDArray[np.float32], prior: NetworkPrior) -> Axis:
+    """From the prior's axis to what images are shown in: HU, or magnitudes."""
+    if prior.complex:
+        return Axis(float(np.percentile(truth, 99.8)) or 1.0, 0.0)
+    window = prior.card.axis
+    return Axis((window.high - window.low) / 2, (window.high + window.low) / 2)
+
+
+@torch.inference_mode()
+def feature_distance(prior: NetworkPrior, a: Tensor, b: Tensor) -> float:
+    """Distance of two images ``(rows, cols)`` on the prior's axis in its encoder's features, 0 for equal ones, up to 4.
+
+    A perceptual distance (Zhang et al. 2018, arXiv 1801.03924) in a network that knows such images: features of every
+    level, normalised to unit length a pixel, mean squared difference, mean over levels.
+    """
+    network = prior.network
+    features = []
+    for image in (a, b):
+        x = as_channels(image[None].to(torch.complex64) if prior.complex else image[None])
+        # The image stands in for its condition and its neighbours.
+        x = x.repeat(1, 1 + 2 * network.neighbours + network.condition_channels // network.image_channels, 1, 1)
+        side = network.multiple
+        x = torch.nn.functional.pad(x, (0, -x.shape[3] % side, 0, -x.shape[2] % side), mode="replicate")
+        features.append(network.encode(x / prior.card.sigma_data, noise_features(torch.tensor([FEATURE_SIGMA]))))
+    distances = []
+    for p, q in zip(*features, strict=True):
+        p, q = (torch.nn.functional.normalize(f, dim=1) for f in (p, q))
+        distances.append(float((p - q).square().sum(dim=1).mean()))
+    return float(np.mean(distances))
+
+
+def calibrate(task: Task, seeds: Sequence[int], metric: Metric, command: str) -> Calibration:
+    """Search the seeds and, for an ODE's starting noise, its amplitude; say what was found, and whether it can help."""
+    errors_at = errors_of(task, metric)
+    seed, errors = frozen_noise.search(errors_at, seeds)
+    tried = {1.0: float(errors.mean(axis=1).min())}
+    if isinstance(task.method, Boundary) and task.method.amplitude is None:
+        tried |= {amplitude: float(np.mean(errors_at(seed, amplitude))) for amplitude in AMPLITUDES}
+    acquisition: AnyAcquisition = task.measurement.acquisition
+    stated = {"acquisition": acquisition.model_dump(mode="json", exclude_none=True)}
+    return Calibration(
+        seed=seed,
+        amplitude=min(tried, key=lambda amplitude: tried[amplitude]),
+        method=task.method.model_dump(mode="json"),
+        prior=task.prior.card.name,
+        prior_sha256=task.prior.card.sha256,
+        scan=lookup.scan_of(models.build(task.measurement).problem),
+        task=stated | {"simulation": task.simulation.model_dump(mode="json")},
+        reference=task.source,
+        slices=errors.shape[1],
+        metric=metric,
+        errors={int(s): round(float(e), 6) for s, e in zip(seeds, errors.mean(axis=1), strict=True)},
+        amplitudes={k: round(v, 6) for k, v in tried.items()} if len(tried) > 1 else {},
+        analysis=frozen_noise.analyse(errors),
+        command=command,
+    )

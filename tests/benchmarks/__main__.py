@@ -1,0 +1,140 @@
+"""``python -m tests.benchmarks``: the commands behind the figures in the documents, run from a checkout."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from recon.cli.bench import Json, machine, methods_of, write_rows
+from recon.cli.main import report_errors
+from recon.cli.show import console, table
+
+app = typer.Typer(no_args_is_help=True, help="Benchmarks behind the documents.")
+
+
+def boundary(
+    data: Annotated[Path, typer.Option(help="Folder with the files of the recipes.")],
+    names: Annotated[list[str] | None, typer.Argument(help="Conditional priors; all when not given.")] = None,
+    slices: Annotated[int, typer.Option(min=2, help="Held-out slices.")] = 16,
+    random: Annotated[int, typer.Option(min=2, help="Random noises to compare with.")] = 16,
+    json_file: Json = None,
+) -> None:
+    """Super-resolution by boundary conditions: against other methods, and the frozen noise against random ones."""
+    from recon.priors import registry
+    from tests.benchmarks import boundary as bench
+
+    wanted = names or [n for n in registry.names() if registry.card_of(n).super_resolution is not None]
+    rows, gains = [], []
+    directions: tuple[Literal["plane", "slices"], ...] = ("plane", "slices")
+    for name in wanted:
+        for direction in directions:
+            rows += list(bench.compare(name, data, slices, direction))
+            gains.append(bench.gain(name, data, slices, random, direction))
+    table(
+        ["prior", "direction", "method", "PSNR, dB", "SSIM", "evaluations"],
+        [[r.prior, r.direction, r.method, f"{r.psnr:.2f}", f"{r.ssim:.4f}", f"{r.evaluations:.0f}"] for r in rows],
+        f"{slices} slices of a held-out head; {machine()}",
+    )
+    for g in gains:
+        console.print(
+            f"{g.prior}, {g.direction}: NRMSE {g.nrmse_random:.5f} (mean of {g.random} random noises),"
+            f" {g.nrmse_calibrated:.5f} (calibrated); gain {g.gain:.5f}, 95 % interval {g.low:.5f} to {g.high:.5f}"
+            f" over {g.slices} slices",
+            highlight=False,
+        )
+    write_rows(json_file, [asdict(r) for r in rows] + [asdict(g) for g in gains])
+
+
+def evaluations(
+    data: Annotated[Path, typer.Option(help="Folder with tune/.")],
+    json_file: Json = None,
+) -> None:
+    """What skipping, starts, fewer steps, stopping early and second-order steps save and cost."""
+    from tests.benchmarks.evaluations import compare
+
+    rows = []
+    for row in compare(data):
+        rows.append(row)
+        console.print(f"{row.task}, {row.method}, {row.variant}: {row.psnr:.2f} dB, {row.nfe:g}", highlight=False)
+    shown = [[r.task, r.method, r.variant, f"{r.psnr:.2f}", f"{r.nfe:g}", f"{r.seconds:.1f}"] for r in rows]
+    title = f"Three slices of the tuning set; {machine()}"
+    table(["task", "method", "variant", "PSNR, dB", "evaluations a slice", "seconds"], shown, title)
+    write_rows(json_file, [asdict(r) for r in rows])
+
+
+def discrepancy(
+    data: Annotated[Path, typer.Option(help="Folder with tune/.")],
+    json_file: Json = None,
+) -> None:
+    """How the tuned share of the noise compares with what the discrepancy principle would choose."""
+    from tests.benchmarks.discrepancy import compare
+
+    rows = list(compare(data))
+    shown = [
+        [r.task, f"{r.noise_share:g}{', tuned' if r.tuned else ''}", f"{r.discrepancy:.2f}", f"{r.psnr:.2f}"]
+        for r in rows
+    ]
+    title = f"RED-Diff on three slices of the tuning set; {machine()}"
+    table(["task", "noise share", "residual over noise", "PSNR, dB"], shown, title)
+    write_rows(json_file, [asdict(r) for r in rows])
+
+
+def uncertainty(
+    data: Annotated[Path, typer.Option(help="Folder with the tuning set.")],
+    only: Annotated[str | None, typer.Option(help="Tasks of `recon tune`, comma-separated.")] = None,
+    methods: Annotated[
+        str, typer.Option(help="JSON list of method settings, each with a name; names alone may be comma-separated.")
+    ] = "red-diff",
+    replicas: Annotated[int, typer.Option(min=1, max=64)] = 4,
+    json_file: Json = None,
+) -> None:
+    """Maps of the errors to be expected (``output.uncertainty``) against the errors that were made."""
+    from recon.tuning.search_settings import named
+    from tests.benchmarks.uncertainty import compare
+
+    rows = []
+    for row in compare(data, named(only), methods_of(methods), replicas):
+        rows.append(row)
+        console.print(f"{row.task}, {row.method}: {row.error_over_uncertainty}, {row.within_two:.1%}", highlight=False)
+    shown = [[f"{v:.1%}" if k.startswith("within") else str(v) for k, v in asdict(r).items()] for r in rows]
+    columns = ["task", "method", "replicas", "PSNR, dB", "error over map", "rank correlation", "within map", "twice"]
+    table(columns, shown, machine())
+    write_rows(json_file, [asdict(r) for r in rows])
+
+
+def quality(
+    data: Annotated[Path, typer.Option(help="Folder with the test volumes, as test/ in it.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for quality.json, quality.md and pictures.")],
+    slices: Annotated[int, typer.Option(min=1, help="Slices of each volume.")] = 8,
+    only: Annotated[
+        str | None, typer.Option(help="Tasks whose names contain one of these, semicolon-separated.")
+    ] = None,
+    slow: Annotated[bool, typer.Option(help="Also methods of thousands of evaluations a slice.")] = False,
+    others: Annotated[
+        bool, typer.Option("--peers", help="Also other people's solvers; needs the extra `peers`.")
+    ] = False,
+) -> None:
+    """Every method on the test volumes with the defaults a user gets; tasks done before are kept."""
+    from tests.benchmarks import quality as bench
+    from tests.benchmarks import quality_report
+
+    report = quality_report.Report(out, machine(), slices)
+    for task in bench.chosen(bench.tasks(data, slices, slow=slow, others=others), only):
+        left = report.missing(task)
+        if not left.methods:
+            continue
+        for row, volume, measurement in bench.compare(left):
+            told = f"{row.psnr:.2f} dB" if row.psnr is not None else f"withheld misfit {row.withheld_misfit:.4f}"
+            console.print(f"{row.task}, {row.method}: {told}, {row.seconds:.1f} s", highlight=False)
+            report.add(row, volume, measurement)
+        report.finish(task)
+
+
+for command in (boundary, evaluations, discrepancy, uncertainty, quality):
+    app.command()(command)
+
+if __name__ == "__main__":
+    report_errors(app)

@@ -1,0 +1,104 @@
+"""Super-resolution on the tuning slices: the frozen starting noise against random ones, and against other methods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon.defaults.frozen_noise import Calibration, shipped
+from recon.priors import registry
+from recon.problem import inverse_problem as models
+from recon.problem.problem import run
+from recon.quality import metrics
+from recon.solvers import registry as solvers
+from recon.spec.methods import TV, Boundary, Interpolation, Method, REDDiff
+from recon.tuning import search_noise
+
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method on held-out slices: PSNR and SSIM of the whole, evaluations a slice."""
+
+    prior: str
+    direction: str
+    method: str
+    psnr: float
+    ssim: float
+    evaluations: float
+
+
+@dataclass(frozen=True)
+class Gain:
+    """How much lower the calibrated noise's NRMSE is than the mean of random ones, with its 95 % interval.
+
+    The tuning set is one head: the interval is over its slices, not over patients.
+    """
+
+    prior: str
+    direction: str
+    random: int
+    slices: int
+    nrmse_random: float
+    nrmse_calibrated: float
+    gain: float
+    low: float
+    high: float
+
+
+def compare(name: str, data: Path, slices: int, direction: search_noise.Direction) -> Iterator[Row]:
+    """Every method on the same held-out low-resolution slices."""
+    task = search_noise.task_of_prior(name, data, slices, Boundary(), direction, held_out=True)
+    model = models.build(task.measurement)
+    truth = task.measurement.truth
+    assert truth is not None
+    unconditional = registry.load("brain-mri")
+    methods: list[tuple[str, Method]] = [
+        ("interpolation", Interpolation()),
+        ("TV", TV(dimensions=2)),
+        ("red-diff, unconditional prior", REDDiff()),
+        ("boundary, random noise", Boundary(calibration="random")),
+        ("boundary, random noise, no data step", Boundary(calibration="random", consistency=False)),
+        ("boundary, calibrated", Boundary()),
+    ]
+    for label, settings in methods:
+        prior = task.prior if isinstance(settings, Boundary) else unconditional
+        before = prior.evaluations
+        axis = model.prior_axis(prior.card)
+        found = model.display(model.arranged(run(solvers.start(model.problem, settings, prior=prior, axis=axis))))
+        used = (prior.evaluations - before) / model.problem.slices
+        yield Row(name, direction, label, metrics.psnr(found, truth), metrics.ssim(found, truth), used)
+
+
+def gain(name: str, data: Path, slices: int, random: int, direction: search_noise.Direction) -> Gain:
+    """The calibrated noise against `random` others on held-out slices; the interval resamples the slices."""
+    task = search_noise.task_of_prior(name, data, slices, Boundary(), direction, held_out=True)
+    errors_of = search_noise.errors_of(task, "nrmse")
+    found = Calibration.read(shipped(name, direction))
+    calibrated = np.array(errors_of(found.seed, found.amplitude))
+    # Numbers far from the candidates' 0, 1, 2, ...
+    others = np.array([errors_of(1_000_000 + index) for index in range(random)])
+    low, high = interval(others.mean(axis=0) - calibrated)
+    return Gain(
+        name,
+        direction,
+        random,
+        len(calibrated),
+        float(others.mean()),
+        float(calibrated.mean()),
+        float((others.mean(axis=0) - calibrated).mean()),
+        low,
+        high,
+    )
+
+
+def interval(differences: NDArray[np.float64]) -> tuple[float, float]:
+    """The 95 % bootstrap interval of the mean of `differences`."""
+    draws = np.random.default_rng(0).choice(differences, (RESAMPLES, len(differences))).mean(axis=1)
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return float(low), float(high)

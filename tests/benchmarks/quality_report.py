@@ -1,0 +1,176 @@
+"""What the quality benchmark writes: rows as JSON, a table a task as Markdown, a picture a task."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from operators.errors import InputError
+from recon.bench.solving import label
+from recon.measurement.measurement import Measurement
+from recon.quality import montage
+from tests.benchmarks.quality import STACK, Row, Task, Volume
+
+BASELINES = ("l1-wavelet", "tv", "interpolation")
+"""Which method a picture shows beside ours: the first of these that was run."""
+OURS = ("boundary", "red-diff")
+DEFAULTS = ("red-diff", "annealed", "dds", "diffusion-mbir", "boundary")
+"""Ours, with a user's defaults. Their published presets are neither ours nor rivals; all else is a rival."""
+MARKS = "*" * 8
+"""Of seconds that another machine took than most: one for the second machine, two for the third."""
+AIMS = {
+    "CT, 60 views": 5.0, "CT, 23 views": 4.5, "CT, 8 views": 2.0, "CT, 90 of 180 degrees": 2.0,
+    "CT, 60 views, 1e5 photons": 3.0, "CT, 23 views, 1e5 photons": 3.0, "CT, 8 views, 1e5 photons": 1.5,
+    **{f"{contrast}, {sampling}": 3.0 for contrast in ("T1", "T2")
+       for sampling in ("uniform x4", "uniform x8", "poisson x8")},
+}  # fmt: skip
+"""Decibels over the best rival that this project set out for."""
+
+
+class Report:
+    """The files of one folder, kept up to date task by task, so that an interrupted run goes on.
+
+    Parameters
+    ----------
+    folder
+        Where the files are.
+    machine
+        Of the rows that are added, in a few words.
+    slices
+        Of each volume.
+    """
+
+    def __init__(self, folder: Path, machine: str, slices: int) -> None:
+        self.folder, self.machine, self.slices = folder, machine, slices
+        folder.mkdir(parents=True, exist_ok=True)
+        self._json = folder / "quality.json"
+        self.rows = self._known()
+        self._shown: dict[str, Volume] = {}
+        self._measurement: Measurement | None = None
+
+    def _known(self) -> list[Row]:
+        """Rows of an earlier run, if it was made like this one."""
+        if not self._json.exists():
+            return []
+        found = json.loads(self._json.read_text())
+        if found["slices"] != self.slices:
+            raise InputError(
+                f"{self._json} was made with {found['slices']} slices, this run has {self.slices}",
+                field="out",
+                remedy="choose another folder, or remove the file",
+            )
+        return [Row(**row) for row in found["rows"]]
+
+    def missing(self, task: Task) -> Task:
+        """The task with those methods only that have no row yet."""
+        known = {row.method for row in self.rows if row.task == task.name}
+        return replace(task, methods=[given for given in task.methods if label(given) not in known])
+
+    def add(self, row: Row, volume: Volume, measurement: Measurement) -> None:
+        """Take and write a row, and keep its volume if the picture shows it."""
+        others = [r for r in self.rows if (r.task, r.method) != (row.task, row.method)]
+        self.rows = [*others, replace(row, machine=self.machine)]
+        self._measurement = measurement
+        name = row.method.split(" ")[0]
+        if name in BASELINES + OURS:
+            self._shown.setdefault(name, volume)
+
+        content = {"slices": self.slices, "rows": [asdict(row) for row in self.rows]}
+        self._json.write_text(json.dumps(content, indent=1) + "\n")
+
+    def finish(self, task: Task) -> None:
+        """Draw the picture and write the tables, once a task's methods are through."""
+        pick = [next((n for n in names if n in self._shown), None) for names in (BASELINES, OURS)]
+        shown = {name: self._shown[name] for name in pick if name is not None}
+        # A run that only added a method to a known task leaves the picture as it is.
+        if (
+            self._measurement is not None
+            and shown
+            and (len(shown) == 2 or not (self.folder / picture(task.name)).exists())
+        ):
+            kind, truth = self._measurement.acquisition.kind, self._measurement.truth
+            path = self.folder / picture(task.name)
+            if truth is not None:
+                montage.comparison(path, truth, shown, "a.u." if kind.startswith("mri") else "HU")
+            else:
+                montage.side_by_side(path, shown, "a.u." if kind.startswith("mri") else "1/mm")
+        self._shown, self._measurement = {}, None
+        (self.folder / "quality.md").write_text(self._markdown())
+
+    def _markdown(self) -> str:
+        machines = [name for name, _ in Counter(row.machine for row in self.rows).most_common()]
+        marks = {name: MARKS[:index] for index, name in enumerate(machines)}
+        others = [f"`{marks[name]}` in the last column: {name}." for name in machines[1:]]
+        lines = [
+            "# Quality on the test volumes",
+            "",
+            "Printed by",
+            f"`python -m tests.benchmarks quality --data DATA --out docs/benchmarks --slices {self.slices}`, with",
+            f"`--slow --peers` for the slowest methods and other people's; {machines[0]}.",
+            *others,
+            "Defaults of every method as a user gets them; PSNR in dB with the volume's range, nothing rescaled; by",
+            "plane: mean over the planes. `nfe`: network evaluations a slice. Simulated tasks are measured with the",
+            "operator that reconstructs (MRI: with smooth random phases as the priors were trained on; coil maps are",
+            "estimated by ESPIRiT), so that measured data will give less; those have no truth, but samples no method",
+            "was given (`unseen`: relative misfit there, noise included).",
+            f"Stacks of thick slices are of {max(self.slices, STACK)} thin ones.",
+        ]
+        lines += self._summary()
+        for task in dict.fromkeys(row.task for row in self.rows):
+            rows = [row for row in self.rows if row.task == task]
+            lines += ["", f"## {task}", "", f"![{task}]({picture(task)})", ""]
+            lines.append(
+                "| method | PSNR | SSIM | NRMSE | axial | coronal | sagittal | misfit | unseen | nfe | network s | s |"
+            )
+            lines.append("|---|---|---|---|---|---|---|---|---|---|---|---|")
+            for r in rows:
+                planes = [_shown(v, 2) for v in (r.psnr_axial, r.psnr_coronal, r.psnr_sagittal)]
+                whole = [_shown(r.psnr, 2), _shown(r.ssim, 4), _shown(r.nrmse, 4)]
+                misfit = [_shown(r.data_misfit, 5), _shown(r.withheld_misfit, 5)]
+                cost = [f"{r.nfe:.0f}", f"{r.network_seconds:.1f}", f"{r.seconds:.1f}{marks[r.machine]}"]
+                lines.append(f"| {' | '.join([r.method, *whole, *planes, *misfit, *cost])} |")
+        return "\n".join(lines) + "\n"
+
+    def _summary(self) -> list[str]:
+        """Ours against the best rival: in PSNR, on measured data in the misfit of what no method was given."""
+        lines = [
+            "",
+            "## Against the best rival",
+            "",
+            "In dB: PSNR, or for measured data the misfit of the unseen samples, where more means a smaller one.",
+            "",
+            "| task | best rival | RED-Diff over it | best of ours | over it | aim |",
+            "|---|---|---|---|---|---|",
+        ]
+        for task in dict.fromkeys(row.task for row in self.rows):
+            rows = [row for row in self.rows if row.task == task]
+            ours = {row.method: _score(row) for row in rows if row.method in DEFAULTS}
+            rivals = {row.method: _score(row) for row in rows if row.method.split(" ")[0] not in DEFAULTS}
+            if not ours or not rivals:
+                continue
+            rival, best = (max(of, key=lambda name: of[name]) for of in (rivals, ours))
+            gain = {name: score - rivals[rival] for name, score in ours.items()}
+            red_diff = f"{gain['red-diff']:+.2f}" if "red-diff" in gain else ""
+            aim = f"{AIMS[task]:+g}" if task in AIMS else ""
+            lines.append(f"| {task} | {rival} | {red_diff} | {best} | {gain[best]:+.2f} | {aim} |")
+        return lines
+
+
+def _score(row: Row) -> float:
+    if row.psnr is not None:
+        return row.psnr
+    assert row.withheld_misfit is not None
+    return -20 * math.log10(max(row.withheld_misfit, 1e-12))
+
+
+def _shown(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def picture(task: str) -> str:
+    """File name of a task's picture."""
+    return re.sub(r"[^a-z0-9]+", "-", task.lower()).strip("-") + ".png"

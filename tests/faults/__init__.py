@@ -1,0 +1,1 @@
+"""Fault and load scenarios of a whole deployment, run by `make test-faults`."""
