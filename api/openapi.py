@@ -8,7 +8,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from api import answers
-from recon.spec.job import UPLOAD_ID, JobSpec
+from recon.spec.files import UPLOAD_ID
+from recon.spec.job import JobSpec
 
 PROBLEM: dict[str, Any] = {
     "type": "object",

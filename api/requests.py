@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import problems
 from api.service import Service
-from recon.spec.job import UPLOAD_ID
+from recon.spec.files import UPLOAD_ID
 from workers import logs
 from workers.refusals import Unauthorized
 

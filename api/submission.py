@@ -115,15 +115,15 @@ def checked(found: Service, key: Key | None, spec: JobSpec) -> Plan:
 
 
 def _check_notify(found: Service, spec: JobSpec) -> None:
-    if spec.notify is None:
+    if spec.webhook_url is None:
         return
     if found.settings.webhook_secret is None:
         raise InputError(
             "this server sends no webhooks",
-            field="notify",
+            field="webhook_url",
             remedy="leave it out, or have the operator set RECON_WEBHOOK_SECRET",
         )
     try:
-        addresses.resolve(spec.notify, addresses.allowed_networks(found.settings.webhook_allow))
+        addresses.resolve(spec.webhook_url, addresses.allowed_networks(found.settings.webhook_allow))
     except BackendUnavailable as error:  # a name that nobody knows is the request's mistake
-        raise InputError(error.message, field="notify", remedy=error.remedy) from error
+        raise InputError(error.message, field="webhook_url", remedy=error.remedy) from error

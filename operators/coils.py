@@ -23,7 +23,7 @@ ENERGY = 0.9
 """Share of the image's energy that the maps must cover."""
 
 
-def calibration_width(mask: Tensor, limit: int = MAXIMUM_CALIBRATION) -> int:
+def acs_width(mask: Tensor, limit: int = MAXIMUM_CALIBRATION) -> int:
     """Side of the largest centred square of `mask` ``(rows, cols)`` that is fully sampled, at most `limit`."""
     rows, cols = mask.shape
     width = 0
@@ -56,13 +56,13 @@ def espirit_maps(kspace: Tensor, mask: Tensor, width: int | None = None) -> Tens
     ----------
     Uecker et al. 2014, Magn. Reson. Med. 71, 990-1001.
     """
-    available = calibration_width(mask, max(width or 0, MAXIMUM_CALIBRATION))
+    available = acs_width(mask, max(width or 0, MAXIMUM_CALIBRATION))
     wanted = width or available
     if wanted > available or wanted < MINIMUM_CALIBRATION:
         raise InputError(
             f"the fully sampled centre of k-space is {available} x {available} points, "
             f"calibration needs {max(wanted, MINIMUM_CALIBRATION)}",
-            field="acquisition.calibration_width",
+            field="acquisition.acs_width",
             remedy="measure more central lines, or give coil maps with acquisition.coil_maps",
         )
     if kspace.shape[1] == 1:
@@ -87,7 +87,7 @@ def _one_slice(kspace: NDArray[np.complex64], width: int) -> NDArray[np.complex6
     if kept < ENERGY:
         raise InputError(
             f"ESPIRiT found sensitivities for {100 * kept:.0f} % of the signal only, from {width} x {width} points",
-            field="acquisition.calibration_width",
+            field="acquisition.acs_width",
             remedy="measure more central lines, or give coil maps with acquisition.coil_maps",
         )
     return maps

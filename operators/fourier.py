@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from operators.errors import GeometryError, InputError
-from operators.linear import LinearOperator, Space
+from operators.geometry import SamplingPattern
+from operators.linear import LinearOperator, Space, random_element
 
 
 def fourier(x: Tensor) -> Tensor:
@@ -77,6 +78,35 @@ class CartesianMRI(LinearOperator):
         maps: Tensor = torch.fft.fftshift(self._maps, dim=(-2, -1))
         return maps
 
+    @property
+    def undersampling(self) -> float:
+        """Points of k-space per sampled point; coils see the same image and count once."""
+        return 1.0 / max(self.measured_share, 1e-9)
+
+    @property
+    def measured_share(self) -> float:
+        """Share of k-space that was sampled."""
+        return float(self.mask.float().mean())
+
+    @property
+    def sampling_pattern(self) -> SamplingPattern:
+        """``lines``, sampled alike in all columns or all rows, else ``points``."""
+        alike = any(bool((self.mask == self.mask.select(axis, 0).unsqueeze(axis)).all()) for axis in (-1, -2))
+        return "lines" if alike else "points"
+
+    @property
+    def scan(self) -> str:
+        """Pattern and undersampling of k-space."""
+        return f"k-space {self.sampling_pattern}, one in {self.undersampling:.0f}"
+
+    def another(self, index: int) -> CartesianMRI:
+        """The same coils with other lines or points of k-space in the same pattern."""
+        return CartesianMRI(torch.stack([_moved(mask, index) for mask in self.mask]), self.maps)
+
+    def noise(self, slices: int, generator: torch.Generator) -> Tensor:
+        """Standard normal noise of the sampled points, zero elsewhere."""
+        return self.mask[:, None] * random_element(self.range, slices, generator)
+
     def _part(self, first: int, last: int) -> CartesianMRI:
         # Not by the constructor: a slab without a sampled point is no mistake, and one slice of many stays one.
         found = copy(self)
@@ -128,3 +158,36 @@ class CartesianMRI(LinearOperator):
     def _check_slices(self, x: Tensor) -> None:
         if self.slices is not None and len(x) != self.slices:
             raise InputError(f"{len(x)} slices, the coil maps or mask have {self.slices}", field="slices")
+
+
+def _moved(mask: Tensor, index: int) -> Tensor:
+    """Other points of k-space in the same pattern ``(rows, cols)``: lines moved, points mirrored; the centre stays."""
+    if bool(mask.all()):
+        return mask  # nothing is left to choose: the noise is another all the same
+    if bool((mask == mask[:, :1]).all()):
+        return _moved_lines(mask[:, 0], index)[:, None].expand_as(mask).contiguous()
+    if bool((mask == mask[:1]).all()):
+        return _moved_lines(mask[0], index)[None].expand_as(mask).contiguous()
+    ways = [(True, False), (False, True), (True, True)]
+    turned = [mask] if mask.shape[0] != mask.shape[1] else [mask, mask.T]
+    found = [_mirrored(one, rows=rows, cols=cols) for one in turned for rows, cols in ways]
+    return found[index % len(found)]
+
+
+def _moved_lines(lines: Tensor, index: int) -> Tensor:
+    """Lines ``(n,)`` outside the centre moved on, by the shifts that repeat the fewest of them."""
+    n, middle, half = len(lines), len(lines) // 2, 0
+    while middle - half - 1 >= 0 and middle + half + 1 < n and bool(lines[middle - half - 1 : middle + half + 2].all()):
+        half += 1
+    centre = torch.zeros_like(lines)
+    centre[middle - half : middle + half + 1] = lines[middle - half : middle + half + 1]
+    outer = lines & ~centre
+    moved = [torch.roll(outer, shift) for shift in range(1, n)]
+    moved.sort(key=lambda one: int((one & outer).sum()))
+    return moved[index % len(moved)] | centre
+
+
+def _mirrored(mask: Tensor, *, rows: bool, cols: bool) -> Tensor:
+    """About the centre of k-space, index ``n // 2``."""
+    axes = [axis for axis, wanted in enumerate((rows, cols)) if wanted]
+    return torch.roll(mask.flip(axes), [1 - mask.shape[axis] % 2 for axis in axes], axes)

@@ -8,9 +8,21 @@ in the middle of the image, millimetres throughout. At angle theta the parallel 
 from __future__ import annotations
 
 import math
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from operators.errors import GeometryError
+
+SamplingPattern = Literal["full", "limited", "lines", "points"]
+"""How samples are spread: CT over all angles or not, MRI along lines of k-space or in points."""
+FULL_CIRCLE = 0.9
+"""Share of all directions above which a CT scan counts as one from all sides."""
 
 MATRIX_LIMIT_BYTES = 3 * 2**30
 """Above this estimate the system matrix is not built and ASTRA projects slice by slice."""
@@ -154,3 +166,28 @@ def estimated_matrix_bytes(g: ParallelBeam) -> int:
     if kernel(g) != "strip_fanflat":
         per_pixel *= finer
     return int(per_pixel * g.rows * g.cols * len(g.angles_rad) * 16)
+
+
+def angular_cover(angles_rad: Sequence[float]) -> float:
+    """Share of all directions, modulo half a turn, that views cover: the largest gap beyond a usual one is missing."""
+    directions = sorted(angle % math.pi for angle in angles_rad)
+    gaps = [b - a for a, b in pairwise([*directions, directions[0] + math.pi])]
+    return 1 - (max(gaps) - statistics.median(gaps)) / math.pi
+
+
+def angular_pattern(angles_rad: Sequence[float]) -> SamplingPattern:
+    """Whether views cover all directions."""
+    return "full" if angular_cover(angles_rad) > FULL_CIRCLE else "limited"
+
+
+def view_vectors(g: ParallelBeam) -> NDArray[np.float64]:
+    """Rows ``(ray or source x, y, detector centre x, y, detector step x, y)`` of ASTRA's vector geometries."""
+    angles = np.asarray(g.angles_rad, dtype=np.float64)
+    along = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    toward = np.stack([np.sin(angles), -np.cos(angles)], axis=1)
+    centre = along * g.detector_shift_mm
+    if isinstance(g, FanBeam):
+        return np.concatenate(
+            [toward * g.source_origin_mm, centre - toward * g.origin_detector_mm, along * g.detector_mm], axis=1
+        )
+    return np.concatenate([toward, centre, along * g.detector_mm], axis=1)

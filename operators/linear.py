@@ -17,7 +17,11 @@ import torch
 from torch import Tensor
 
 from operators.errors import InputError
+from operators.geometry import SamplingPattern
 from operators.interrupt import checkpoint
+
+INITIAL_ITERATIONS = 5
+"""Conjugate gradient iterations of a quick classical image."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ class LinearOperator(ABC):
     """Number of slices the operator is made for, when it differs from slice to slice."""
     whole: LinearOperator | None = None
     """What this operator is a part of, if it is one."""
+    refinement: int | None = None
+    """Factor by which images are finer than the measurement, for super-resolution."""
 
     def __init__(self, domain: Space, range: Space) -> None:
         self.domain, self.range = domain, range
@@ -90,6 +96,45 @@ class LinearOperator(ABC):
 
     def _part(self, first: int, last: int) -> LinearOperator:
         raise InputError(f"{type(self).__name__} has no part {first}:{last}", field="operator")
+
+    def initial_image(self, data: Tensor) -> Tensor:
+        """Quick classical image of a measurement: where iterations start, and what intensities are measured by.
+
+        A few conjugate gradient iterations, unless an operator has a better way.
+        """
+        return conjugate_gradient(self.normal, self.adjoint(data), None, INITIAL_ITERATIONS)
+
+    @property
+    def undersampling(self) -> float:
+        """Unknowns per slice over samples per slice."""
+        return math.prod(self.domain.shape) / math.prod(self.range.shape)
+
+    @property
+    def measured_share(self) -> float:
+        """Share of the entries of a measurement that were sampled; the others are zero."""
+        return 1.0
+
+    @property
+    def sampling_pattern(self) -> SamplingPattern:
+        """How the samples are spread."""
+        return "full"
+
+    @property
+    def scan(self) -> str:
+        """What decides whether noise that was good for one scan can be good for another; the image size does not."""
+        return type(self).__name__
+
+    def another(self, index: int) -> LinearOperator:  # noqa: ARG002
+        """The `index`-th other scan of the same kind, which misses other parts of an image; raises `InputError`."""
+        raise InputError(
+            "there is no other scan of this kind to compare with",
+            field="output.uncertainty",
+            remedy="leave it out; it is there for CT and Cartesian MRI",
+        )
+
+    def noise(self, slices: int, generator: torch.Generator) -> Tensor:
+        """Standard normal noise of the samples of a measurement, per real channel."""
+        return random_element(self.range, slices, generator)
 
     def spectrum(self) -> Tensor | None:
         """Eigenvalues of ``A^H A`` on the grid of `torch.fft.rfft2`, about, if it acts like a convolution; else None.

@@ -14,15 +14,19 @@ from operators.fourier import fourier, inverse_fourier
 from operators.linear import LinearOperator, Space
 
 
-class Resolution(LinearOperator):
+class Downsampling(LinearOperator):
     """A low-resolution image; intensities are kept, a constant image stays the same constant."""
 
     @abstractmethod
     def upsample(self, y: Tensor) -> Tensor:
         """Interpolate a low-resolution image ``(slices, *range.shape)`` to the full grid; not the adjoint."""
 
+    def initial_image(self, data: Tensor) -> Tensor:
+        """The interpolated image."""
+        return self.upsample(data)
 
-class Truncation(Resolution):
+
+class Truncation(Downsampling):
     """Keep the central ``1 / factor`` of k-space in both directions, as a faster scan would.
 
     Pixel `j` of the low-resolution image lies on pixel ``factor * (j - n_low // 2) + n // 2`` of the full one.
@@ -38,7 +42,7 @@ class Truncation(Resolution):
     def __init__(self, rows: int, cols: int, factor: int) -> None:
         low = _low_shape(rows, cols, factor, factor)
         super().__init__(Space((rows, cols), complex=True), Space(low, complex=True))
-        self.factor = factor
+        self.factor = self.refinement = factor
         self._window = (
             slice(rows // 2 - low[0] // 2, rows // 2 - low[0] // 2 + low[0]),
             slice(cols // 2 - low[1] // 2, cols // 2 - low[1] // 2 + low[1]),
@@ -52,13 +56,18 @@ class Truncation(Resolution):
         full[..., *self._window] = fourier(y)
         return inverse_fourier(full) / self.factor
 
+    @property
+    def scan(self) -> str:
+        """``plane``: pixels are too large."""
+        return "plane"
+
     def upsample(self, y: Tensor) -> Tensor:
         """Zero-filled interpolation: the same k-space in a larger grid."""
         self.range.check(y, "y")
         return self._adjoint(y) * self.factor**2
 
 
-class SlabAverage(Resolution):
+class SlabAverage(Downsampling):
     """Mean over slabs of `factor` neighbouring rows or columns, as thick slices seen from the side.
 
     Parameters
@@ -78,7 +87,8 @@ class SlabAverage(Resolution):
             raise GeometryError(f"{axis} is neither -2 (rows) nor -1 (columns)", field="axis")
         low = _low_shape(rows, cols, factor if axis == -2 else 1, factor if axis == -1 else 1)
         super().__init__(Space((rows, cols), complex), Space(low, complex))
-        self.factor, self.axis = factor, axis
+        self.factor = self.refinement = factor
+        self.axis = axis
 
     def _forward(self, x: Tensor) -> Tensor:
         slabs: Tensor = x.unflatten(self.axis, (-1, self.factor))
@@ -86,6 +96,11 @@ class SlabAverage(Resolution):
 
     def _adjoint(self, y: Tensor) -> Tensor:
         return y.repeat_interleave(self.factor, dim=self.axis) / self.factor
+
+    @property
+    def scan(self) -> str:
+        """``slices``: slices are too thick."""
+        return "slices"
 
     def upsample(self, y: Tensor) -> Tensor:
         """Linear interpolation between the slabs' centres, constant beyond the outermost."""
@@ -106,10 +121,3 @@ def _low_shape(rows: int, cols: int, row_factor: int, col_factor: int) -> tuple[
                 f"{size} is no multiple of the factor {factor}", field=field, remedy="pad or crop the image"
             )
     return rows // row_factor, cols // col_factor
-
-
-def direction_of(operator: LinearOperator) -> str | None:
-    """In which a loss of resolution is to be made good, ``plane`` or ``slices``; None for other operators."""
-    if not isinstance(operator, Resolution):
-        return None
-    return "plane" if isinstance(operator, Truncation) else "slices"

@@ -9,25 +9,39 @@ Three backends compute the same thing:
 
 from __future__ import annotations
 
+import math
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from typing import Literal
 
 import astra
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from operators import system_matrix
 from operators.errors import BackendUnavailable
-from operators.geometry import MATRIX_LIMIT_BYTES, FanBeam, ParallelBeam, estimated_matrix_bytes, kernel
+from operators.fbp import filtered_back_projection
+from operators.geometry import (
+    MATRIX_LIMIT_BYTES,
+    FanBeam,
+    ParallelBeam,
+    SamplingPattern,
+    angular_cover,
+    angular_pattern,
+    estimated_matrix_bytes,
+    kernel,
+    view_vectors,
+)
 from operators.interrupt import checkpoint
 from operators.linear import LinearOperator, Space
 from operators.preconditioner import projection_spectrum
 
 Backend = Literal["auto", "matrix", "astra", "cuda"]
+TURN_RAD = math.pi * (3 - 5**0.5) / 2
+"""By which another scan of the same kind is turned on: the golden section of half a turn, which never comes round."""
 
 
 class Tomography(LinearOperator):
@@ -68,6 +82,27 @@ class Tomography(LinearOperator):
     @cached_property
     def _spectrum(self) -> Tensor:
         return projection_spectrum(self)
+
+    def initial_image(self, data: Tensor) -> Tensor:
+        """Filtered back-projection with a Hann window, negative values cut off."""
+        return filtered_back_projection(data, self.geometry, "hann").clamp(min=0)
+
+    @property
+    def sampling_pattern(self) -> SamplingPattern:
+        """``full``, or ``limited`` where directions are missing."""
+        return angular_pattern(self.geometry.angles_rad)
+
+    @property
+    def scan(self) -> str:
+        """Beam, number of views and the directions that they cover."""
+        angles = self.geometry.angles_rad
+        beam = "fan" if isinstance(self.geometry, FanBeam) else "parallel"
+        return f"{len(angles)} {beam} views over {180 * angular_cover(angles):.0f} of 180 degrees"
+
+    def another(self, index: int) -> Tomography:
+        """The same scan with all views turned on by `TURN_RAD`, ``index + 1`` times."""
+        angles = tuple(angle + TURN_RAD * (index + 1) for angle in self.geometry.angles_rad)
+        return Tomography(replace(self.geometry, angles_rad=angles), self.backend)
 
     def _forward(self, x: Tensor) -> Tensor:
         return self._apply(x, self.range.shape, adjoint=False)
@@ -139,16 +174,3 @@ def projection_geometry(g: ParallelBeam) -> dict[str, object]:
     kind = "fanflat_vec" if isinstance(g, FanBeam) else "parallel_vec"
     made = astra.create_proj_geom(kind, g.detectors, view_vectors(g))
     return made
-
-
-def view_vectors(g: ParallelBeam) -> NDArray[np.float64]:
-    """Rows ``(ray or source x, y, detector centre x, y, detector step x, y)`` of ASTRA's vector geometries."""
-    angles = np.asarray(g.angles_rad, dtype=np.float64)
-    along = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    toward = np.stack([np.sin(angles), -np.cos(angles)], axis=1)
-    centre = along * g.detector_shift_mm
-    if isinstance(g, FanBeam):
-        return np.concatenate(
-            [toward * g.source_origin_mm, centre - toward * g.origin_detector_mm, along * g.detector_mm], axis=1
-        )
-    return np.concatenate([toward, centre, along * g.detector_mm], axis=1)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from operators.errors import BackendUnavailable
-from operators.geometry import FanBeam, ParallelBeam
+from operators.geometry import FanBeam, ParallelBeam, view_vectors
 
 
 def apply(geometry: ParallelBeam, data: Tensor, *, adjoint: bool) -> Tensor:
@@ -58,8 +58,6 @@ def _block(g: ParallelBeam, block: Tensor, shape: tuple[int, int], *, adjoint: b
 
 def _vectors(g: ParallelBeam) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     """Rows of ASTRA's 3D vector geometries: ray or source, detector centre, column step, row step."""
-    from operators.tomography import view_vectors
-
     flat = view_vectors(g)
     zero = np.zeros(len(flat))
     rise = g.pixel_mm * g.magnification

@@ -25,7 +25,7 @@ class Transmission:
 
     def __init__(self, operator: LinearOperator, photons: float) -> None:
         if not photons > 0:
-            raise InputError(f"{photons} photons, it takes some to measure", field="photons")
+            raise InputError(f"{photons} photons, it takes some to measure", field="photons_per_ray")
         self.operator, self.photons = operator, photons
 
     def forward(self, x: Tensor) -> Tensor:

@@ -13,12 +13,13 @@ from operators.errors import InputError
 from recon.defaults import lookup
 from recon.measurement.simulate import simulate
 from recon.priors import registry
-from recon.problem import inverse_problem as models
+from recon.problem import inverse_problem
 from recon.problem.problem import run
 from recon.samples import SAMPLES
 from recon.solvers import registry as solvers
-from recon.spec.job import CTParallel, Simulation
-from recon.spec.methods import DDS, Annealed, REDDiff
+from recon.spec.acquisitions.ct import CTParallel
+from recon.spec.methods import DDS, DiffPIR, REDDiff
+from recon.spec.simulation import Simulation
 from recon.training.recipe import Recipe
 from recon.training.slices import tuning_images
 from tests.benchmarks import quality
@@ -92,34 +93,36 @@ def test_ours_is_compared_with_the_best_rival(tmp_path: Path) -> None:
     report = Report(tmp_path, "a machine", 4)
     report.rows = [
         row("CT, 60 views", "fbp", 30.0), row("CT, 60 views", "tv", 35.0), row("CT, 60 views", "red-diff", 39.0),
-        row("CT, 60 views", "annealed", 39.5), row("CT, 60 views", "dds paper", 50.0),
+        row("CT, 60 views", "diffpir", 39.5), row("CT, 60 views", "dds paper", 50.0),
         row("A tooth", "tv", None, 0.02), row("A tooth", "red-diff", None, 0.04),
         row("A tooth", "fbp", None, 0.5), row("Rivals only", "tv", 30.0),
     ]  # fmt: skip
     lines = report._summary()
-    assert "| CT, 60 views | tv | +4.00 | annealed | +4.50 | +5 |" in lines
+    assert "| CT, 60 views | tv | +4.00 | diffpir | +4.50 | +5 |" in lines
     assert "| A tooth | tv | -6.02 | red-diff | -6.02 |  |" in lines
     assert not any("Rivals only" in line for line in lines)
 
 
-def chest(photons: float) -> models.Model:
+def chest(photons: float) -> inverse_problem.InverseProblem:
     """One shipped chest slice, 30 views."""
     recipe = Recipe.named("ct")
     image = tuning_images(SAMPLES, recipe)[4:5].numpy() * 1250 + 250
-    settings = Simulation(views=30, photons=photons)
-    return models.build(simulate(image.astype(np.float32), np.diag([1.4, 1.4, 3.0, 1.0]), CTParallel(), settings))
+    settings = Simulation(views=30, photons_per_ray=photons)
+    return inverse_problem.build(
+        simulate(image.astype(np.float32), np.diag([1.4, 1.4, 3.0, 1.0]), CTParallel(), settings)
+    )
 
 
 def test_the_truth_misses_the_data_by_their_noise_and_so_do_the_defaults() -> None:
     """Residuals about as large as the noise: less, where the image takes some of it up, but never fitted away."""
     model = chest(1e5)
     prior = registry.load("ct")
-    axis = model.prior_axis(prior.card)
+    axis = model.intensity_map(prior.card)
     recipe_image = tuning_images(SAMPLES, Recipe.named("ct"))[4:5]
-    truth = axis.to_physical(recipe_image)
+    truth = intensity.to_physical(recipe_image)
     assert discrepancy(model.problem, truth) == pytest.approx(1.0, abs=0.1)
     assert discrepancy(model.problem, 1.02 * truth) > 2
-    for method in (REDDiff(), Annealed(), DDS()):
+    for method in (REDDiff(), DiffPIR(), DDS()):
         settings = lookup.resolved(method, "ct-parallel", model.problem)
-        found = run(solvers.start(model.problem, settings, prior=prior, axis=axis))
+        found = run(solvers.start(model.problem, settings, prior=prior, intensity=intensity))
         assert 0.3 < discrepancy(model.problem, found) < 1.5

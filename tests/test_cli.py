@@ -94,7 +94,7 @@ def test_remote_commands(tmp_path: Path, ct_file: Path, service: tuple[str, Path
     listed = recon("list", "--json", *url, cwd=tmp_path)
     assert job_id in [j["id"] for j in json.loads(listed.stdout)]
     assert "succeeded" in recon("cancel", job_id, *url, cwd=tmp_path).stdout
-    failed = recon("submit", spec_file(tmp_path, "bad", input=ct_file.name, method={"name": "annealed", "prior": "zz"}),
+    failed = recon("submit", spec_file(tmp_path, "bad", input=ct_file.name, method={"name": "diffpir", "prior": "zz"}),
                    "--wait", *url, cwd=tmp_path)  # fmt: skip
     assert failed.returncode == 1 and "no prior 'zz'" in failed.stderr
 
@@ -133,7 +133,7 @@ def test_train_export_and_use_a_prior_of_ones_own(tmp_path: Path, ct_file: Path)
     assert "step 3" in done.stdout
     done = recon("export", "runs/mine", "--data", "data", "--command", "recon train", "--out", "own", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    method = {"name": "annealed", "prior": "own/mine.yaml", "steps": 2, "start": "classical"}
+    method = {"name": "diffpir", "prior": "own/mine.yaml", "steps": 2, "start": "classical"}
     job = spec_file(tmp_path, "job", input=ct_file.name, method=method, output={"baselines": []})
     done = recon("run", job, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -198,7 +198,7 @@ def test_bench_solvers_judges_against_the_volume(tmp_path: Path) -> None:
         (["bench", "solvers", BODY, "--slices", "0:1", "--views", "60,x"], "views: 'x' is no positive whole number"),
         (["bench", "solvers", BODY, "--slices", "0:1", "--methods", "magic"], "methods: "),
         (["tune", "--data", SAMPLES, "--out", "t.yaml", "--methods", "dds", "--only", "60 views"], "data: "),
-        (["tune", "--data", SAMPLES, "--out", "t.yaml", "--methods", "dds", "--only", "uniform x4"], "data: "),
+        (["tune", "--data", SAMPLES, "--out", "t.yaml", "--methods", "dds", "--only", "equispaced x4"], "data: "),
     ],
 )  # fmt: skip
 def test_wrong_options_of_experiments_are_named(arguments: list[Any], says: str, tmp_path: Path) -> None:

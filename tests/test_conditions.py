@@ -28,9 +28,9 @@ from recon.priors import registry
 from recon.priors.network import as_channels
 from recon.priors.prior import Given, NetworkPrior
 from recon.problem import conditioning
-from recon.problem.problem import Axis, Problem, run
+from recon.problem.problem import IntensityMap, Problem, run
 from recon.solvers import registry as solvers
-from recon.spec.methods import Annealed, REDDiff
+from recon.spec.methods import DiffPIR, REDDiff
 from recon.training import few_samples
 from recon.training.export import export
 from recon.training.recipe import Recipe
@@ -38,7 +38,7 @@ from recon.training.start import start_from
 from tests.test_reconstruct import job
 from tests.test_training import stir, tiny, trained
 
-AXIS = Axis(0.025, 0.025)
+AXIS = IntensityMap(0.025, 0.025)
 
 
 def recipe(folder: Path, modality: str = "ct", **changes: Any) -> Recipe:
@@ -151,7 +151,7 @@ def test_a_prior_is_given_only_what_it_was_trained_with(card: Path, complex_card
     finer = export(tmp_path / "run", tmp_path, "recon train tiny", tmp_path)
     scan = few_samples.evenly(discs())
     low = Truncation(48, 48, 2)
-    stack = Problem(low, low.forward(discs())), Axis(1.0, 0.0)
+    stack = Problem(low, low.forward(discs())), IntensityMap(1.0, 0.0)
     for seen, other, needs in (
         (scan, finer, "x2 less resolution"),
         (stack, registry.load(str(complex_card)).card, "the least-squares image of k-space"),
@@ -178,11 +178,11 @@ def test_a_condition_begins_without_effect(tmp_path: Path) -> None:
     assert torch.allclose(mine, started, atol=1e-5) and float((mine - x).abs().max()) > 1e-3
 
 
-@pytest.mark.parametrize("method", [Annealed(steps=4, start="classical"), REDDiff(steps=4)])
-def test_a_solver_gives_every_slice_its_own_condition(prior: NetworkPrior, method: Annealed | REDDiff) -> None:
+@pytest.mark.parametrize("method", [DiffPIR(steps=4, start="classical"), REDDiff(steps=4)])
+def test_a_solver_gives_every_slice_its_own_condition(prior: NetworkPrior, method: DiffPIR | REDDiff) -> None:
     problem, _ = scanned(views=12, slices=5)
-    whole = run(solvers.start(problem, method, prior=prior, axis=AXIS))
-    part = run(solvers.start(problem.part(3, 5), method, prior=prior, axis=AXIS))
+    whole = run(solvers.start(problem, method, prior=prior, intensity=AXIS))
+    part = run(solvers.start(problem.part(3, 5), method, prior=prior, intensity=AXIS))
     assert torch.allclose(part, whole[3:], atol=1e-6)
     # The condition has a say: that of other slices gives another image.
     condition = conditioning.least_squares(problem, AXIS)
@@ -198,9 +198,9 @@ def test_slabs_have_the_conditions_of_their_slices(prior: NetworkPrior, tmp_path
     problem, _ = scanned(views=12, slices=20, noise=0.01)
     weights = torch.rand(problem.data.shape, generator=torch.Generator().manual_seed(1)) + 0.5
     problem = replace(problem, weights=weights)
-    method = REDDiff(steps=6, skip=10.0)
+    method = REDDiff(steps=6, skip_threshold=10.0)
     before = prior.evaluations
-    start = partial(solvers.start, settings=method, prior=prior, axis=AXIS)
+    start = partial(solvers.start, settings=method, prior=prior, intensity=AXIS)
     whole = run(start(problem))
     assert prior.evaluations - before < 20 * 2 * 6
     cut = finished(chunks.solve(problem, method, start, chunks.Shelf(tmp_path / "shelf"), "key", 6))
@@ -227,7 +227,7 @@ def test_a_job_with_a_prior_that_is_given_the_projections(card: Path, tmp_path: 
         method = {"name": name, "prior": str(card), "steps": 2, **more}
         return job(input=known, acquisition="ct-parallel", method=method, output={"baselines": []})
 
-    for name in ("annealed", "red-diff", "dds", "diffusion-mbir"):
+    for name in ("diffpir", "red-diff", "dds", "diffusion-mbir"):
         report = run_job(spec(name), local_files(spec(name)), tmp_path / name)
         assert report["prior"]["least_squares"] is True and report["network_evaluations"] > 0
         # Which cannot tell what it has not seen: the usual prior is asked.
@@ -265,7 +265,7 @@ def test_a_prior_for_super_resolution_serves_other_solvers_too(tmp_path: Path) -
     def spec(factor: int) -> Any:
         known = {"path": str(tmp_path / "brain.nii.gz"), "simulate": {}}
         method = {"name": "red-diff", "prior": str(tmp_path / "tiny.yaml"), "steps": 2}
-        acquisition = {"kind": "mri-resolution", "factor": factor}
+        acquisition = {"kind": "mri-superresolution", "factor": factor}
         return job(input=known, acquisition=acquisition, method=method, output={"baselines": []})
 
     report = run_job(spec(2), local_files(spec(2)), tmp_path / "x2")
@@ -287,7 +287,7 @@ def test_a_job_with_a_prior_that_is_given_k_space(complex_card: Path, tmp_path: 
     report = run_job(scan, local_files(scan), tmp_path / "scan")
     assert report["prior"]["least_squares"] is True and report["network_evaluations"] > 0
     assert report["familiarity"]["judge"] == "brain-mri"
-    stack = spec({"kind": "mri-resolution", "factor": 2})
+    stack = spec({"kind": "mri-superresolution", "factor": 2})
     with pytest.raises(InputError, match=r"method\.prior: .*needs the least-squares image of k-space"):
         run_job(stack, local_files(stack), tmp_path / "stack")
 

@@ -12,16 +12,17 @@ import pytest
 import torch
 
 from operators.fourier import CartesianMRI
-from operators.geometry import ParallelBeam
+from operators.geometry import ParallelBeam, SamplingPattern, angular_cover
 from operators.resolution import Truncation
 from operators.tomography import Tomography
 from recon.defaults import table as shipped
-from recon.defaults.lookup import pattern, resolved, tuned, undersampling
-from recon.defaults.table import Pattern, Table, Tuned, angular_cover
+from recon.defaults.lookup import resolved, tuned
+from recon.defaults.table import Table, Tuned
 from recon.priors import registry
 from recon.problem.problem import Problem
-from recon.spec.job import CTParallel, Simulation
-from recon.spec.methods import FBP, METHODS, TV, Annealed, REDDiff
+from recon.spec.acquisitions.ct import CTParallel
+from recon.spec.methods import FBP, METHODS, TV, DiffPIR, REDDiff
+from recon.spec.simulation import Simulation
 from recon.tuning import search_settings
 from tests.conftest import disc
 from tests.test_reconstruct import job, reconstructed
@@ -35,7 +36,7 @@ def problem(views: int, span: float = math.pi) -> Problem:
 
 @pytest.fixture
 def table(monkeypatch: pytest.MonkeyPatch) -> None:
-    def entry(undersampling: float, pattern: Pattern = "full", **settings: Any) -> Tuned:
+    def entry(undersampling: float, pattern: SamplingPattern = "full", **settings: Any) -> Tuned:
         return Tuned(
             kind="ct",
             task="-",
@@ -49,31 +50,37 @@ def table(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
     limited = entry(1.0, "limited", sigma_last=0.05)
-    found = Table(command="-", tuned=[limited, entry(1.0, sigma_last=0.003), entry(8.0, sigma_last=0.02, z_weight=1.0)])
+    found = Table(
+        command="-", tuned=[limited, entry(1.0, sigma_last=0.003), entry(8.0, sigma_last=0.02, tv_z_weight=1.0)]
+    )
     monkeypatch.setattr(shipped, "installed", lambda: found)
 
 
 def test_undersampling_counts_what_a_slice_lacks() -> None:
-    assert undersampling(problem(8)) == pytest.approx(32 * 32 / (8 * 46))
+    assert problem(8).operator.undersampling == pytest.approx(32 * 32 / (8 * 46))
     mask = torch.zeros(16, 16, dtype=torch.bool)
     mask[::4] = True
     operator = CartesianMRI(mask, torch.ones(5, 16, 16, dtype=torch.complex64))
-    assert undersampling(Problem(operator, operator(torch.zeros(1, 16, 16, dtype=torch.complex64)))) == 4.0
+    assert Problem(operator, operator(torch.zeros(1, 16, 16, dtype=torch.complex64))).operator.undersampling == 4.0
     low = Truncation(16, 16, 2)
-    assert undersampling(Problem(low, torch.zeros(1, 8, 8, dtype=torch.complex64))) == 4.0
+    assert Problem(low, torch.zeros(1, 8, 8, dtype=torch.complex64)).operator.undersampling == 4.0
 
 
 def test_how_samples_are_spread() -> None:
-    assert pattern(problem(8)) == pattern(problem(60)) == "full"
-    assert pattern(problem(45, math.pi / 2)) == pattern(problem(60, 2 * math.pi / 3)) == "limited"
-    assert pattern(problem(60, 2 * math.pi)) == pattern(problem(59, 4.0)) == "full"
+    assert problem(8).operator.sampling_pattern == problem(60).operator.sampling_pattern == "full"
+    assert (
+        problem(45, math.pi / 2).operator.sampling_pattern
+        == problem(60, 2 * math.pi / 3).operator.sampling_pattern
+        == "limited"
+    )
+    assert problem(60, 2 * math.pi).operator.sampling_pattern == problem(59, 4.0).operator.sampling_pattern == "full"
     assert angular_cover([0.1 + math.pi * k / 180 for k in range(90)]) == pytest.approx(0.5, abs=0.01)
     lines, points = torch.zeros(16, 16, dtype=torch.bool), torch.eye(16, dtype=torch.bool)
     lines[::3] = True
     maps = torch.ones(2, 16, 16, dtype=torch.complex64)
     for mask, expected in ((lines, "lines"), (lines.T, "lines"), (points, "points")):
         operator = CartesianMRI(mask, maps)
-        assert pattern(Problem(operator, operator(torch.zeros(1, 16, 16, dtype=torch.complex64)))) == expected
+        assert operator.sampling_pattern == expected
 
 
 @pytest.mark.usefixtures("table")
@@ -83,7 +90,7 @@ def test_the_nearest_task_decides_and_the_user_wins() -> None:
     assert resolved(REDDiff(), "ct-parallel", many).model_dump()["sigma_last"] == 0.003
     assert resolved(REDDiff(), "ct-parallel", problem(30, 1.5)).model_dump()["sigma_last"] == 0.05
     mine = resolved(REDDiff(steps=7), "ct-parallel", few)
-    assert isinstance(mine, REDDiff) and (mine.steps, mine.sigma_last, mine.z_weight) == (7, 0.02, 1.0)
+    assert isinstance(mine, REDDiff) and (mine.steps, mine.sigma_last, mine.tv_z_weight) == (7, 0.02, 1.0)
     # Tuned values belong together.
     assert resolved(REDDiff(sigma_last=0.1), "ct-parallel", few) == REDDiff(sigma_last=0.1)
     # Published constants, other methods and other kinds of scan stay as they are.
@@ -91,7 +98,7 @@ def test_the_nearest_task_decides_and_the_user_wins() -> None:
         (REDDiff(preset="paper"), "ct-parallel"),
         (REDDiff(update="adam"), "ct-parallel"),
         (REDDiff(schedule="ddpm"), "ct-parallel"),
-        (Annealed(), "ct-parallel"),
+        (DiffPIR(), "ct-parallel"),
         (FBP(), "ct-fan"),
         (REDDiff(), "mri-cartesian"),
     ):
@@ -170,7 +177,7 @@ def test_a_method_is_tuned_on_the_sample_slices(tmp_path: Path, monkeypatch: pyt
     images = np.load(SAMPLES / "tune" / "ct_hu.npz")["images"][7:8, 64:192, 64:192]
     np.savez(tmp_path / "tune" / "ct_hu.npz", images=images, subject=np.array(["one"]))
     task = search_settings.Task("6 views", "ct", CTParallel(), Simulation(views=6), (0, 1), 1e6)
-    monkeypatch.setitem(search_settings.GRIDS, "tv", {"least_weight": [1e-4, 1e-2]})
+    monkeypatch.setitem(search_settings.GRIDS, "tv", {"min_weight": [1e-4, 1e-2]})
     (found,) = search_settings.tune(task, ["tv"], tmp_path)
     assert found.kind == "ct" and found.undersampling > 5
     assert found.psnr >= found.psnr_before > 20
@@ -202,4 +209,4 @@ def test_a_sinogram_without_noise_gets_settings_for_one(tmp_path: Path) -> None:
 
     none, some = settings("none"), settings("some")
     assert none["noise_std"] == 0.0 and some["noise_std"] == pytest.approx(0.02, rel=0.2)
-    assert some["method"]["noise_share"] == 0.01 != none["method"]["noise_share"]
+    assert some["method"]["noise_fraction"] == 0.01 != none["method"]["noise_fraction"]

@@ -16,7 +16,8 @@ from operators.errors import GeometryError, InputError, ReconError, ResourceLimi
 from recon.formats import dxchange, hdf5, htc, nifti, numpy_files, reader
 from recon.measurement.measurement import Measurement
 from recon.pipeline.prepare import local_files
-from recon.spec.job import CTFan, CTParallel, JobSpec
+from recon.spec.acquisitions.ct import CTFan, CTParallel
+from recon.spec.job import JobSpec
 from tests.conftest import SAMPLES
 
 

@@ -153,7 +153,7 @@ def test_an_idle_worker_helps(tmp_path: Path, url: str, *, killed: bool) -> None
     assert (store.output(job_id) / "volume.nii.gz").read_bytes() == (tmp_path / "offline/volume.nii.gz").read_bytes()
     report = json.loads((store.output(job_id) / "report.json").read_text())
     if not killed:
-        assert 1 <= report["slabs_by_other_workers"] <= 7
+        assert 1 <= report["chunks_by_other_workers"] <= 7
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_what_a_worker_had_finished_is_not_computed_again(tmp_path: Path, url: s
         until(lambda: store.record(job_id).terminal, 120)
     record = store.record(job_id)
     assert record.state == "succeeded" and record.attempt == (1 if how == signal.SIGTERM else 2)
-    assert json.loads((store.output(job_id) / "report.json").read_text())["slabs_resumed"] >= 2
+    assert json.loads((store.output(job_id) / "report.json").read_text())["chunks_resumed"] >= 2
     assert (store.output(job_id) / "volume.nii.gz").read_bytes() == (tmp_path / "offline/volume.nii.gz").read_bytes()
 
 

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from operators.errors import InputError
-from recon.spec.job import AngleRange, JobSpec
+from recon.spec.acquisitions.ct import AngleRange
+from recon.spec.job import JobSpec
 from recon.spec.methods import METHODS, Diffusion
 
 CT: dict[str, Any] = {"kind": "ct-parallel", "angles_rad": {"count": 4}, "detector_mm": 1.0}
@@ -35,7 +36,7 @@ def test_yaml_json_and_python_give_the_same_job(tmp_path: Path) -> None:
 
 
 def test_a_prior_given_by_its_card_is_found_beside_the_specification(tmp_path: Path) -> None:
-    value = {"input": "a.npy", "acquisition": CT, "method": {"name": "annealed", "prior": "mine/knees.yaml"}}
+    value = {"input": "a.npy", "acquisition": CT, "method": {"name": "diffpir", "prior": "mine/knees.yaml"}}
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(value))
     method = JobSpec.read(tmp_path / "a.yaml").method
     assert isinstance(method, Diffusion) and method.paths() == {"prior": tmp_path / "mine" / "knees.yaml"}
@@ -51,8 +52,8 @@ def test_angle_range() -> None:
     ("change", "field", "says"),
     [
         ({"method": "magic"}, "method", "'fbp', 'sirt'"),
-        ({"method": {"name": "annealed", "steps": 0}}, "method.steps", "greater than or equal to 1"),
-        ({"method": {"name": "annealed", "stepz": 5}}, "method.stepz", "Extra inputs"),
+        ({"method": {"name": "diffpir", "steps": 0}}, "method.steps", "greater than or equal to 1"),
+        ({"method": {"name": "diffpir", "stepz": 5}}, "method.stepz", "Extra inputs"),
         ({"acquisition": {"kind": "ct-cone"}}, "acquisition", "'ct-parallel', 'ct-fan', 'mri-cartesian'"),
         ({"acquisition": {**CT, "angles_rad": [0, 45, 90]}}, "acquisition.angles_rad", "they look like degrees"),
         ({"acquisition": {**CT, "angles_rad": [0.0, math.inf]}}, "acquisition.angles_rad.1", "finite number"),

@@ -98,7 +98,7 @@ def test_slabs_last_until_the_results_are_safe(
 ) -> None:
     np.save(tmp_path / "data.npy", np.random.default_rng(0).random((80, 12, 24), dtype=np.float32))
     given = spec(tmp_path / "data.npy")
-    assert run(given, local_files(given), tmp_path / "out")["slabs_resumed"] == 0
+    assert run(given, local_files(given), tmp_path / "out")["chunks_resumed"] == 0
     assert not beside(tmp_path / "out").exists()  # where no store publishes, nothing is left
     job_id = store.create(given).id
 
@@ -112,7 +112,7 @@ def test_slabs_last_until_the_results_are_safe(
     execute(store, job_id)
     assert store.record(job_id).state == "succeeded" and store.left(job_id) == []
     report = json.loads((store.output(job_id) / "report.json").read_text())
-    assert report["slabs_resumed"] == slabs > 0
+    assert report["chunks_resumed"] == slabs > 0
 
 
 def test_an_upload_whose_publisher_died_can_be_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

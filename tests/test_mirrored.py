@@ -8,7 +8,7 @@ import torch
 from operators.resolution import SlabAverage
 from recon.priors import registry
 from recon.priors.mirrored import MARGIN, continued, cut_back
-from recon.problem.problem import Axis, Problem, run
+from recon.problem.problem import IntensityMap, Problem, run
 from recon.samples import SAMPLES
 from recon.solvers import registry as solvers
 from recon.spec.methods import Boundary, Interpolation, Method
@@ -36,8 +36,8 @@ def test_a_thin_stack_seen_from_the_side_is_refined() -> None:
 
     def error(method: Method, prior: str | None) -> float:
         given = None if prior is None else registry.load(prior)
-        found = run(solvers.start(problem, method, prior=given, axis=Axis(1.0, 0.0)))
+        found = run(solvers.start(problem, method, prior=given, axis=IntensityMap(1.0, 0.0)))
         return float((found - planes).abs().square().mean())
 
-    interpolated, refined = error(Interpolation(), None), error(Boundary(calibration="random"), "brain-mri-x4")
+    interpolated, refined = error(Interpolation(), None), error(Boundary(frozen_noise="random"), "brain-mri-x4")
     assert refined < 0.79 * interpolated  # 1 dB

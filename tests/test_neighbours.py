@@ -13,12 +13,12 @@ from torch import Tensor
 
 from operators.errors import InputError
 from recon.pipeline import chunks
-from recon.planning.plan import HALO
+from recon.planning.chunk_layout import HALO
 from recon.priors import registry
 from recon.priors.prior import NetworkPrior, denoise_some, pairs
 from recon.problem.problem import run
 from recon.solvers import registry as solvers
-from recon.spec.methods import Annealed, REDDiff
+from recon.spec.methods import DiffPIR, REDDiff
 from recon.training.evaluate import denoising_psnr
 from recon.training.export import export
 from recon.training.recipe import Recipe
@@ -163,8 +163,8 @@ class Blur:
 
 def test_slabs_get_halo_slices_for_their_neighbours(tmp_path: Path) -> None:
     problem = ct()
-    for method in (Annealed(steps=8, skip=0.0), REDDiff(steps=8, skip=0.3)):
-        start = partial(solvers.start, settings=method, prior=Blur(), axis=AXIS)
+    for method in (DiffPIR(steps=8, skip_threshold=0.0), REDDiff(steps=8, skip_threshold=0.3)):
+        start = partial(solvers.start, settings=method, prior=Blur(), intensity=AXIS)
         assert chunks.halo_of(method) == 0 and chunks.halo_of(method, 1) == HALO
         whole = run(start(problem))
         shelf = chunks.Shelf(tmp_path / method.name)

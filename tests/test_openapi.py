@@ -92,7 +92,7 @@ def _references(value: Any) -> Iterator[str]:
         '{"seed": 1e999}',
         "[" * 50_000 + "]" * 50_000,
         '{"a":' * 900 + "1" + "}" * 900,
-        '{"notify": "http://[::1"}',
+        '{"webhook_url": "http://[::1"}',
         "\ufeff{}",
         "null",
     ],

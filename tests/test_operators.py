@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from operators.coils import calibration_width, espirit_maps
+from operators.coils import acs_width, espirit_maps
 from operators.differences import gradient, gradient_adjoint
 from operators.errors import BackendUnavailable, GeometryError, InputError
 from operators.fourier import CartesianMRI, fourier, inverse_fourier
 from operators.geometry import FanBeam, ParallelBeam, estimated_matrix_bytes
 from operators.linear import LinearOperator, Space, conjugate_gradient, dot_product_error, random_element
-from operators.resolution import Resolution, SlabAverage, Truncation
+from operators.resolution import Downsampling, SlabAverage, Truncation
 from operators.tomography import Tomography
 from tests.conftest import disc
 
@@ -311,7 +311,7 @@ def test_gradient_adjoint_for_any_shape(slices: int, rows: int, cols: int, is_co
 
 @pytest.mark.parametrize("width", [8, 16, 25])
 def test_espirit_finds_the_coils_up_to_phase(width: int) -> None:
-    from recon.measurement.simulate import birdcage_maps
+    from recon.problem.mri_cartesian import birdcage_maps
 
     maps = birdcage_maps(6, 64, 64)
     image = (disc(64, 1.0, 26.0) + 0.5 * disc(64, 1.0, 10.0, x_mm=8.0)).to(torch.complex64)
@@ -319,7 +319,7 @@ def test_espirit_finds_the_coils_up_to_phase(width: int) -> None:
     mask[::2] = True
     mask[32 - width // 2 : 32 - width // 2 + width] = True
     kspace = CartesianMRI(mask, maps)(image)
-    assert width <= calibration_width(mask) <= 32
+    assert width <= acs_width(mask) <= 32
     found = espirit_maps(kspace, mask, width)[0]
     inside = disc(64, 1.0, 24.0)[0] == 1
     likeness = (found.conj() * maps).sum(0).abs()[inside]
@@ -362,7 +362,7 @@ def test_mri_refuses_what_does_not_fit() -> None:
 
 
 @pytest.mark.parametrize("operator", [Truncation(24, 36, 3), SlabAverage(24, 36, 4), SlabAverage(24, 36, 3, -1)])
-def test_lower_resolution_keeps_intensity(operator: Resolution) -> None:
+def test_lower_resolution_keeps_intensity(operator: Downsampling) -> None:
     dtype = torch.complex64 if operator.domain.complex else torch.float32
     low = operator(torch.full((2, 24, 36), 0.7, dtype=dtype))
     assert (low - 0.7).abs().max() < 1e-6

@@ -62,7 +62,7 @@ def test_the_plan_knows_the_settings_that_a_job_gets(views: int, steps: int) -> 
     assert left_open.network_evaluations == 8 * 2 * steps
     stated = planned({**CT, "input": source, "method": {"name": "red-diff", "steps": 4}})
     assert stated.network_evaluations == 8 * 2 * 4
-    polished = planned({**CT, "input": source, "method": {"name": "red-diff", "steps": 4, "polish": 3}})
+    polished = planned({**CT, "input": source, "method": {"name": "red-diff", "steps": 4, "pnp_steps": 3}})
     assert polished.network_evaluations == 8 * (2 * 4 + 3)
     assert left_open.seconds > stated.seconds
     judged = planned({**CT, "input": source, "method": {"name": "red-diff", "steps": 4}, "output": {"uncertainty": 3}})
@@ -182,7 +182,7 @@ def test_a_plan_counts_halos_and_small_slabs() -> None:
     assert (roomy.slab, roomy.chunks) == (16, 4) and roomy.network_evaluations == each * (48 + 64 + 64 + 32)
     assert (tight.slab, tight.chunks, tight.at_once) == (1, 56, 34)
     assert tight.network_evaluations > 10 * each * 112 and tight.seconds > 5 * roomy.seconds
-    alone = {**value, "method": {"name": "annealed", "steps": 2}}
+    alone = {**value, "method": {"name": "diffpir", "steps": 2}}
     spec = JobSpec.parse(alone)
     assert plan.make(spec, outline, 10**12).network_evaluations == 2 * 112
     # Products with the matrix are of sixteen slices, however few there are.

@@ -23,7 +23,7 @@ from recon.formats import nifti
 from recon.priors import engine, noise, registry
 from recon.priors.diagnose import jacobian_asymmetry
 from recon.priors.network import Denoiser, turned
-from recon.problem.problem import Axis, Problem, run
+from recon.problem.problem import IntensityMap, Problem, run
 from recon.samples import SAMPLES
 from recon.solvers import registry as solvers
 from recon.spec import schedules
@@ -204,13 +204,13 @@ def test_what_is_below_the_window_or_far_above_it_is_the_datas_to_say() -> None:
     """A narrow window, metal, and values below air: the prior sees them clipped, the data step puts them back."""
     prior = registry.load("ct")
     operator = Tomography(ParallelBeam(48, 48, 1.4, tuple(torch.linspace(0, math.pi, 61)[:60].tolist()), 70, 1.4))
-    axis = Axis(0.025, 0.025)
+    axis = IntensityMap(0.025, 0.025)
     image = torch.full((1, 48, 48), 0.0)
     image[0, 12:36, 12:36] = 0.02
     image[0, 20:24, 20:24] = 0.12  # 5000 HU
     image[0, 28:32, 28:32] = -0.02  # no attenuation is, but offsets of a detector may be
     problem = Problem(operator, operator(image))
-    found = run(solvers.start(problem, REDDiff(steps=5, data_sigma=1e-4), prior=prior, axis=axis))
+    found = run(solvers.start(problem, REDDiff(steps=5, min_noise_std=1e-4), prior=prior, intensity=intensity))
     assert float(found[0, 21:23, 21:23].mean()) == pytest.approx(0.12, rel=0.1)
     assert float(found[0, 29:31, 29:31].mean()) == pytest.approx(-0.02, rel=0.25)
 

@@ -14,17 +14,16 @@ from operators.fourier import CartesianMRI
 from operators.geometry import ParallelBeam
 from operators.tomography import Tomography
 from recon.defaults.frozen_noise import Analysis, Calibration, noise_of
-from recon.defaults.lookup import scan_of
 from recon.priors import registry as priors
 from recon.priors.noise import SliceNoise
-from recon.problem.problem import Axis, Problem, Progress, run
+from recon.problem.problem import IntensityMap, Problem, Progress, run
 from recon.solvers import registry
 from recon.solvers.published import ADMM_PENALTY, ADMM_THRESHOLD, MRI_PENALTY, MRI_THRESHOLD
 from recon.spec.methods import DDS, DiffusionMBIR, REDDiff
 from tests.conftest import GaussianPrior, disc
 from tests.test_solvers import _Blur, angles
 
-AXIS = Axis(0.025, 0.025)
+AXIS = IntensityMap(0.025, 0.025)
 
 
 def scan(slices: int = 1, noise_std: float = 0.0) -> Problem:
@@ -59,7 +58,7 @@ def textbook(matrix: Tensor, right: Tensor, x: Tensor, iterations: int) -> Tenso
 def volumes(problem: Problem, settings: DDS | DiffusionMBIR) -> list[Tensor]:
     """The volume after each step, on the prior's axis."""
     steps: list[Progress] = []
-    run(registry.start(problem, settings, prior=_Blur(0, 1), axis=AXIS, seed=5), steps.append)
+    run(registry.start(problem, settings, prior=_Blur(0, 1), intensity=AXIS, seed=5), steps.append)
     return [AXIS.to_prior(step.volume) for step in steps]
 
 
@@ -140,7 +139,7 @@ def test_published_diffusion_mbir_ends_with_an_algebraic_step() -> None:
     settings = DiffusionMBIR(preset="paper", steps=30)
 
     def solve(settings: DiffusionMBIR) -> Tensor:
-        return AXIS.to_prior(run(registry.start(problem, settings, prior=_Blur(0, 1), axis=AXIS, seed=5)))
+        return AXIS.to_prior(run(registry.start(problem, settings, prior=_Blur(0, 1), intensity=AXIS, seed=5)))
 
     before = solve(settings.model_copy(update={"consistency": False})).flatten(1).double()
     matrix, data = dense(problem)
@@ -157,7 +156,7 @@ def test_one_seed_one_result(settings: DDS | REDDiff | DiffusionMBIR) -> None:
     problem = scan()
 
     def solve(seed: int) -> Tensor:
-        return run(registry.start(problem, settings, prior=_Blur(0, 1), axis=AXIS, seed=seed))
+        return run(registry.start(problem, settings, prior=_Blur(0, 1), intensity=AXIS, seed=seed))
 
     assert torch.equal(solve(1), solve(1))
     assert not torch.equal(solve(1), solve(2))
@@ -168,11 +167,11 @@ def test_frozen_noise_is_the_same_in_every_slice_and_slab(settings: DDS | REDDif
     operator = Tomography(ParallelBeam(24, 24, 1.0, angles(6), 40, 1.0))
     one = operator(0.02 * disc(24, 1.0, 8.0))
     problem = Problem(operator, one.repeat(3, 1, 1))
-    alone = settings.model_copy(update={"z_weight": 0.0})
+    alone = settings.model_copy(update={"tv_z_weight": 0.0})
 
     def solve(problem: Problem, calibration: str | None) -> Tensor:
-        frozen = alone.model_copy(update={"calibration": calibration})
-        return run(registry.start(problem, frozen, prior=_Blur(0, 1), axis=AXIS, seed=3))
+        frozen = alone.model_copy(update={"frozen_noise": calibration})
+        return run(registry.start(problem, frozen, prior=_Blur(0, 1), intensity=AXIS, seed=3))
 
     same, own = solve(problem, "random"), solve(problem, None)
     assert torch.equal(same[0], same[2]) and not torch.equal(own[0], own[2])
@@ -187,19 +186,25 @@ def test_a_calibration_gives_its_seed_to_its_method_only(tmp_path: Path) -> None
     Calibration(
         seed=77, method=settings.model_dump(mode="json"), prior=card.name, prior_sha256=card.sha256, scan="plane",
         task={}, reference=[], slices=2, metric="nrmse", errors={77: 0.1, 78: 0.2}, analysis=analysis,
-        command="recon calibrate",
+        command="recon search-noise",
     ).write(path)  # fmt: skip
-    assert noise_of(settings.model_copy(update={"calibration": str(path)}), card, "plane", 5) == (77, 1.0)
+    assert noise_of(settings.model_copy(update={"frozen_noise": str(path)}), card, "plane", 5) == (77, 1.0)
     assert noise_of(settings, card, "plane", 5) == (5, 1.0)
     for other, scanned, says in (
-        (DDS(steps=4, calibration=str(path)), "plane", "made for red-diff"),
-        (REDDiff(steps=5, calibration=str(path)), "plane", "made with another steps"),
-        (REDDiff(steps=4, calibration=str(path)), scan_of(scan()), "made for plane, the data are of 6 parallel views"),
+        (DDS(steps=4, frozen_noise=str(path)), "plane", "made for red-diff"),
+        (REDDiff(steps=5, frozen_noise=str(path)), "plane", "made with another steps"),
+        (
+            REDDiff(steps=4, frozen_noise=str(path)),
+            scan().operator.scan,
+            "made for plane, the data are of 6 parallel views",
+        ),
     ):
         with pytest.raises(InputError, match=says):
             noise_of(other, card, scanned, 5)
     with pytest.raises(InputError, match="no card"):
-        registry.start(scan(), settings.model_copy(update={"calibration": str(path)}), prior=_Blur(0, 1), axis=AXIS)
+        registry.start(
+            scan(), settings.model_copy(update={"frozen_noise": str(path)}), prior=_Blur(0, 1), intensity=AXIS
+        )
 
 
 def test_diffusion_mbir_has_constants_of_its_own_for_mri() -> None:
@@ -210,7 +215,9 @@ def test_diffusion_mbir_has_constants_of_its_own_for_mri() -> None:
 
     def solve(**given: float) -> Tensor:
         settings = DiffusionMBIR(preset="paper", steps=3, sigma_first=2.0, sigma_last=0.1, **given)
-        return run(registry.start(Problem(operator, operator(truth)), settings, prior=prior, axis=Axis(1.0, 0.0)))
+        return run(
+            registry.start(Problem(operator, operator(truth)), settings, prior=prior, axis=IntensityMap(1.0, 0.0))
+        )
 
     assert torch.equal(solve(), solve(penalty=MRI_PENALTY, threshold=MRI_THRESHOLD))
     assert not torch.allclose(solve(), solve(penalty=ADMM_PENALTY, threshold=ADMM_THRESHOLD), atol=1e-3)

@@ -17,13 +17,14 @@ from operators.errors import Conflict, Diverged, InputError
 from operators.tomography import Tomography
 from recon.formats import hdf5, reader
 from recon.measurement import noise_estimate
-from recon.measurement.simulate import photon_noise, sampling_mask
 from recon.pipeline.prepare import local_files
 from recon.pipeline.reconstruct import reconstruct, run
-from recon.problem import initial_image
-from recon.problem import inverse_problem as models
+from recon.problem import inverse_problem
+from recon.problem.ct import photon_noise
+from recon.problem.mri_cartesian import sampling_mask
 from recon.quality import metrics, montage
-from recon.spec.job import JobSpec, Simulation
+from recon.spec.job import JobSpec
+from recon.spec.simulation import Simulation
 from recon.training.export import export
 from tests.conftest import SAMPLES, disc
 from tests.test_training import tiny, trained
@@ -85,13 +86,13 @@ def test_ct_without_water_value_comes_back_per_mm_in_the_scanner_frame(tmp_path:
 def test_the_diffusion_solver_beats_its_baselines_on_unseen_ct(tmp_path: Path) -> None:
     spec = job(
         input={"path": str(SAMPLES / "ct_body.nii.gz"), "slices": [50, 52], "simulate": {"views": 60}},
-        acquisition="ct-parallel", method="annealed", output={"baselines": ["fbp", "tv"]},
+        acquisition="ct-parallel", method="diffpir", output={"baselines": ["fbp", "tv"]},
     )  # fmt: skip
     seen = []
     report = run(spec, local_files(spec), tmp_path / "out", seen.append)
     quality = {k: v["psnr"] for k, v in report["against_truth"].items()}
-    assert quality["annealed"] > quality["tv"] + 0.5 > quality["fbp"] + 3
-    assert report["data_misfit"]["annealed"] < 0.01
+    assert quality["diffpir"] > quality["tv"] + 0.5 > quality["fbp"] + 3
+    assert report["data_misfit"]["diffpir"] < 0.01
     fractions = [p.fraction for p in seen]
     assert fractions == sorted(fractions) and fractions[0] == 0.0 and fractions[-1] == 1.0
     assert report["prior"]["name"] == "ct"
@@ -108,11 +109,11 @@ def test_the_diffusion_solver_beats_its_baselines_on_unseen_ct(tmp_path: Path) -
         "report.json",
         "job.json",
     }
-    assert json.loads((tmp_path / "out" / "report.json").read_text())["method"]["name"] == "annealed"
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["method"]["name"] == "diffpir"
     assert JobSpec.read(tmp_path / "out" / "job.json") == spec
 
 
-@pytest.mark.parametrize("method", ["annealed", "dds"])
+@pytest.mark.parametrize("method", ["diffpir", "dds"])
 def test_measured_mri(tmp_path: Path, method: str) -> None:
     spec = job(
         input=str(SAMPLES / "mri_brain_8coil.npy"), acquisition={"kind": "mri-cartesian", "pixel_mm": 1.2},
@@ -142,13 +143,13 @@ def test_simulated_mri_with_estimated_coils(tmp_path: Path) -> None:
 
 def test_a_report_says_when_the_prior_has_not_seen_such_images(tmp_path: Path, ct_file: Path) -> None:
     """A phantom of discs is no chest; the body CT shipped is near enough to one."""
-    method = {"name": "annealed", "steps": 2, "start": "classical"}
+    method = {"name": "diffpir", "steps": 2, "start": "classical"}
     spec = job(input=str(ct_file), acquisition="ct-parallel", method=method, output={"baselines": []})
     report = run(spec, local_files(spec), tmp_path / "phantom")
     assert report["familiarity"]["median"] < 1 and "does not know such images" in " ".join(report["notes"])
     known = job(
         input={"path": str(SAMPLES / "ct_body.nii.gz"), "slices": [50, 52], "simulate": {"views": 120}},
-        acquisition="ct-parallel", method={"name": "annealed", "steps": 12}, output={"baselines": []},
+        acquisition="ct-parallel", method={"name": "diffpir", "steps": 12}, output={"baselines": []},
     )  # fmt: skip
     report = run(known, local_files(known), tmp_path / "body")
     assert report["familiarity"]["median"] > 1 and "does not know" not in " ".join(report["notes"])
@@ -159,7 +160,7 @@ def test_a_conditional_prior_is_refused_where_there_is_nothing_to_condition_on(t
     export(tmp_path / "run", tmp_path, "recon train tiny", tmp_path)
     spec = job(
         input=str(SAMPLES / "mri_brain_8coil.npy"), acquisition="mri-cartesian", output={"baselines": []},
-        method={"name": "annealed", "prior": str(tmp_path / "tiny.yaml")},
+        method={"name": "diffpir", "prior": str(tmp_path / "tiny.yaml")},
     )  # fmt: skip
     with pytest.raises(InputError, match=r"method\.prior: .*conditional"):
         run(spec, local_files(spec), tmp_path / "out")
@@ -168,7 +169,7 @@ def test_a_conditional_prior_is_refused_where_there_is_nothing_to_condition_on(t
 def test_slices_sampled_differently_are_not_mixed(tmp_path: Path) -> None:
     """Points that one slice never measured must not count as measured zeros."""
     from operators.fourier import CartesianMRI
-    from recon.measurement.simulate import birdcage_maps
+    from recon.problem.mri_cartesian import birdcage_maps
 
     image = disc(64, 1.0, 24.0).to(torch.complex64).repeat(3, 1, 1)
     full = CartesianMRI(torch.ones(64, 64, dtype=torch.bool), birdcage_maps(4, 64, 64))(image)
@@ -178,7 +179,7 @@ def test_slices_sampled_differently_are_not_mixed(tmp_path: Path) -> None:
     mask[1, 1::2] = True  # and slice 2 has the centre only
     np.save(tmp_path / "k.npy", (full * mask[:, None]).numpy())
     spec = job(input=str(tmp_path / "k.npy"), acquisition="mri-cartesian", method="cg-sense")
-    operator = models.build(reader.read(spec, local_files(spec))).problem.operator
+    operator = inverse_problem.build(reader.read(spec, local_files(spec))).problem.operator
     assert isinstance(operator, CartesianMRI) and torch.equal(operator.mask, mask)
 
 
@@ -209,7 +210,7 @@ def test_a_failed_or_abandoned_job_leaves_nothing(tmp_path: Path, ct_file: Path)
         next(running)
     running.close()
     assert len(list((tmp_path / ".out.slabs").iterdir())) == 1  # the baseline, finished, for the next run
-    bad = job(input=str(ct_file), acquisition="ct-parallel", method={"name": "annealed", "prior": "brain-mri"})
+    bad = job(input=str(ct_file), acquisition="ct-parallel", method={"name": "diffpir", "prior": "brain-mri"})
     with pytest.raises(InputError, match="prior"):
         run(bad, local_files(bad), tmp_path / "out")
     assert {p.name for p in tmp_path.iterdir()} == {"volume.nii.gz"}
@@ -231,11 +232,11 @@ def test_the_measured_tooth_is_sharp_at_its_rotation_centre_and_in_per_mm() -> N
     misfits = {}
     for column in (291, 296, 301):
         spec = tooth(rotation_center_column=column, rows=560)
-        problem = models.build(reader.read(spec, local_files(spec))).problem
+        problem = inverse_problem.build(reader.read(spec, local_files(spec))).problem
         assert isinstance(problem.operator, Tomography)
         # For one projection the matrix, which takes a while to build, does not pay.
         problem = replace(problem, operator=Tomography(problem.operator.geometry, "astra"))
-        volume = initial_image.start(problem)
+        volume = problem.initial_image()
         misfits[column] = problem.misfit(volume)
         if column == 296:
             enamel = float(torch.quantile(volume[0, 200:400, 200:400].flatten(), 0.9))
@@ -249,7 +250,7 @@ def test_measured_htc_disc_has_its_size_and_place() -> None:
         input={"path": str(SAMPLES / "ct_htc2022.npz"), "format": "htc", "scan": "solid_disc_subsample73"},
         acquisition={"kind": "ct-fan", "rows": 512}, method="fbp",
     )  # fmt: skip
-    model = models.build(reader.read(spec, local_files(spec)))
+    model = inverse_problem.build(reader.read(spec, local_files(spec)))
     data, operator = model.problem.data[0], model.problem.operator
     pixel = model.problem.pixel_mm
     assert pixel == pytest.approx(0.1483, abs=1e-3)
@@ -314,7 +315,7 @@ def test_a_measurement_without_its_truth_gives_the_same_result(
 ) -> None:
     """No method looks at the volume that the data were simulated from: without it every bit is the same."""
     direct = job(
-        input={"path": str(ct_file), "simulate": {"views": 30, "photons": 1e5}},
+        input={"path": str(ct_file), "simulate": {"views": 30, "photons_per_ray": 1e5}},
         acquisition="ct-parallel",
         method=method,
     )
@@ -333,7 +334,7 @@ def test_a_result_that_does_not_fit_the_data_is_said_to_be_doubtful(tmp_path: Pa
     """A wrong rotation centre is no error that a solver sees: its image is smooth, and wrong."""
     known = {"path": str(ct_file), "simulate": {"views": 30}}
     measurement = reader.read(spec := job(input=known, acquisition="ct-parallel"), local_files(spec))
-    method = {"name": "annealed", "steps": 6, "start": "classical"}
+    method = {"name": "diffpir", "steps": 6, "start": "classical"}
     doubts = {}
     for shift_mm in (0.0, 12.0):
         acquisition = measurement.acquisition.model_copy(update={"detector_shift_mm": shift_mm})

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from operators.fourier import CartesianMRI
-from recon.problem.problem import Axis, Problem
+from recon.problem.problem import IntensityMap, Problem
 from recon.training import few_samples, few_views, slices, solved, training
 from recon.training.export import export
 from recon.training.slices import REUSED, Crops, SliceSet
@@ -159,7 +159,7 @@ def test_a_scan_of_training_measures_what_it_says() -> None:
         problem, axis = few_samples.scanned(image, torch.Generator().manual_seed(seed))
         empty, _ = few_samples.scanned(torch.zeros_like(image), torch.Generator().manual_seed(seed))
         operator = problem.operator
-        assert isinstance(operator, CartesianMRI) and axis == Axis(1.0, 0.0)
+        assert isinstance(operator, CartesianMRI) and axis == IntensityMap(1.0, 0.0)
         noise = torch.view_as_real(empty.data[..., operator.mask[0]])
         assert float(noise.std()) == pytest.approx(problem.noise_std, rel=0.05)
         assert not bool(problem.data[..., ~operator.mask[0]].any())

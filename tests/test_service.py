@@ -72,7 +72,7 @@ def test_a_thick_stack_is_refined_over_http(client: Client, tmp_path: Path) -> N
     stack[1, 8:16, 6:14] = 100.0
     affine = np.diag([1.0, 1.0, 5.0, 1.0])
     nifti.write(tmp_path / "stack.nii.gz", stack, affine, "test")
-    acquisition = {"kind": "mri-resolution", "factor": 2, "direction": "slices"}
+    acquisition = {"kind": "mri-superresolution", "factor": 2, "direction": "slices"}
     spec = quick(tmp_path / "stack.nii.gz", acquisition=acquisition, method="interpolation", output={"baselines": []})
     job = client.submit(spec)
     assert [j["state"] for j in client.watch(job["id"])][-1] == "succeeded"
@@ -137,13 +137,11 @@ def test_bad_input_is_refused_at_submission(http: httpx.Client, ct_file: Path, t
     body = {"input": {"upload": "a" * 26}, "acquisition": "ct-parallel"}
     refused(http.post("/v1/jobs", json=body), 404, "input.upload")
     own: dict[str, Any] = {"input": {"upload": upload(npy(good)), "format": "numpy"}, "acquisition": "ct-parallel"}
-    calibrated = {"name": "boundary", "calibration": "/etc/own.yaml"}
-    stack = {**own, "acquisition": "mri-resolution", "method": calibrated}
-    refused(http.post("/v1/jobs", json=stack), 422, "method.calibration")
+    calibrated = {"name": "boundary", "frozen_noise": "/etc/own.yaml"}
+    stack = {**own, "acquisition": "mri-superresolution", "method": calibrated}
+    refused(http.post("/v1/jobs", json=stack), 422, "method.frozen_noise")
     for prior in ("/etc/own.yaml", "/etc/own", "../ct", "a/b", ""):
-        refused(
-            http.post("/v1/jobs", json={**own, "method": {"name": "annealed", "prior": prior}}), 422, "method.prior"
-        )
+        refused(http.post("/v1/jobs", json={**own, "method": {"name": "diffpir", "prior": prior}}), 422, "method.prior")
     refused(http.post("/v1/jobs", content=b"{not json"), 422, "body")
     refused(http.post("/v1/jobs", content=b"[" * 100_000), 422, "body")
     refused(http.post("/v1/jobs", content=b" " * 1_000_001), 413, "body")
@@ -182,7 +180,7 @@ def test_cancel_queued_running_and_finished(client: Client, ct_file: Path) -> No
 
 
 def test_a_job_that_fails_says_why(client: Client, ct_file: Path) -> None:
-    job = client.submit(quick(ct_file, method={"name": "annealed", "prior": "brain-mri"}))
+    job = client.submit(quick(ct_file, method={"name": "diffpir", "prior": "brain-mri"}))
     with pytest.raises(ReconError, match="prior"):
         client.wait(job["id"])
     failed = client.job(job["id"])
@@ -242,7 +240,7 @@ def test_a_duplicate_delivery_is_dropped(client: Client, service: tuple[str, Pat
 
 def test_openapi_describes_the_specification(http: httpx.Client) -> None:
     schema = http.get("/openapi.json").json()
-    assert {"JobSpec", "Annealed", "CTFan", "MRICartesian"} <= set(schema["components"]["schemas"])
+    assert {"JobSpec", "DiffPIR", "CTFan", "MRICartesian"} <= set(schema["components"]["schemas"])
     assert {"/v1/uploads", "/v1/jobs", "/v1/jobs/{job_id}/results/{name}", "/readyz"} <= set(schema["paths"])
 
 

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from operators.geometry import ParallelBeam
 from operators.tomography import Tomography
-from recon.problem.problem import Axis, Problem, run
+from recon.problem.problem import IntensityMap, Problem, run
 from recon.quality.metrics import nrmse
 from recon.solvers import registry
 from recon.solvers.skipping import Skipping
-from recon.spec.methods import Annealed, REDDiff
+from recon.spec.methods import DiffPIR, REDDiff
 from tests.conftest import GaussianPrior, disc
 
 SIGMAS = [0.8 * 0.8**k for k in range(12)]
@@ -49,8 +49,8 @@ class Counting(GaussianPrior):
         return super().denoise(x, sigma)
 
 
-@pytest.mark.parametrize("method", [Annealed, REDDiff])
-def test_skipping_saves_evaluations_and_changes_little(method: type[Annealed] | type[REDDiff]) -> None:
+@pytest.mark.parametrize("method", [DiffPIR, REDDiff])
+def test_skipping_saves_evaluations_and_changes_little(method: type[DiffPIR] | type[REDDiff]) -> None:
     views = tuple(math.pi * k / 12 for k in range(12))
     operator = Tomography(ParallelBeam(24, 24, 1.0, views, 36, 1.0))
     truth = 0.02 * torch.cat([disc(24, 1.0, 9.0), disc(24, 1.0, 5.0, x_mm=2.0)])
@@ -58,9 +58,9 @@ def test_skipping_saves_evaluations_and_changes_little(method: type[Annealed] | 
 
     def solved(data: Tensor, skip: float) -> tuple[Tensor, int]:
         prior = Counting(0.0, 0.5)
-        settings = method(steps=20, skip=skip)
+        settings = method(steps=20, skip_threshold=skip)
         part = Problem(operator, data)
-        found = run(registry.start(part, settings, prior=prior, axis=Axis(0.01, 0.01), seed=3))
+        found = run(registry.start(part, settings, prior=prior, axis=IntensityMap(0.01, 0.01), seed=3))
         return found, prior.evaluations // len(data)
 
     every, whole = solved(problem.data, 0.0)

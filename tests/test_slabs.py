@@ -16,19 +16,19 @@ from operators.fourier import CartesianMRI
 from operators.geometry import ParallelBeam
 from operators.resolution import Truncation
 from operators.tomography import Tomography
-from recon.measurement.simulate import birdcage_maps
 from recon.pipeline import chunks
 from recon.pipeline.prepare import JobProgress, local_files
 from recon.pipeline.reconstruct import reconstruct, run
-from recon.planning.plan import HALO
-from recon.problem.problem import Axis, Problem, Progress
+from recon.planning.chunk_layout import HALO
+from recon.problem.mri_cartesian import birdcage_maps
+from recon.problem.problem import IntensityMap, Problem, Progress
 from recon.solvers import registry
 from recon.spec.job import JobSpec
-from recon.spec.methods import CGLS, DDS, DPS, FBP, TV, Annealed, CGSense, DiffusionMBIR, Method, REDDiff, ZeroFilled
+from recon.spec.methods import CGLS, DDS, DPS, FBP, TV, CGSense, DiffPIR, DiffusionMBIR, Method, REDDiff, ZeroFilled
 from tests.conftest import GaussianPrior
 
 SLICES, SIDE = 64, 20
-AXIS = Axis(0.02, 0.02)
+AXIS = IntensityMap(0.02, 0.02)
 
 
 @pytest.fixture(autouse=True)
@@ -69,15 +69,15 @@ def mri(*, per_slice: bool) -> Problem:
     return Problem(operator, full, 0.01)
 
 
-def prior_for(problem: Problem) -> tuple[GaussianPrior, Axis]:
+def prior_for(problem: Problem) -> tuple[GaussianPrior, IntensityMap]:
     if problem.operator.domain.complex:
-        return GaussianPrior(0.0, 0.2, is_complex=True), Axis(1.5, 0.0)
+        return GaussianPrior(0.0, 0.2, is_complex=True), IntensityMap(1.5, 0.0)
     return GaussianPrior(-0.3, 0.2), AXIS
 
 
 def solved(problem: Problem, method: Method, folder: Path, size: int, key: str = "k") -> Tensor:
     prior, axis = prior_for(problem)
-    start = partial(registry.start, settings=method, prior=prior, axis=axis, seed=3)
+    start = partial(registry.start, settings=method, prior=prior, intensity=intensity, seed=3)
     job = chunks.solve(problem, method, start, chunks.Shelf(folder), key, size)
     try:
         while True:
@@ -104,7 +104,7 @@ LEVELS: dict[str, Any] = {"steps": 4, "start": "tv"}
         (ct(), CGLS(iterations=4)),
         (ct(), TV(dimensions=2, iterations=6, cg_iterations=3)),
         (ct(photons=True), TV(dimensions=2, iterations=6, cg_iterations=3)),
-        (ct(), Annealed(**LEVELS)),
+        (ct(), DiffPIR(**LEVELS)),
         (ct(photons=True), REDDiff(**LEVELS)),
         (ct(), REDDiff(preset="paper", steps=4)),
         (ct(), DDS(**LEVELS)),
@@ -129,7 +129,7 @@ def test_independent_slices_are_the_same_in_slabs(problem: Problem, method: Meth
         (ct(photons=True), TV(iterations=30)),
         (mri(per_slice=True), TV(iterations=30)),
         (ct(), DiffusionMBIR(steps=8)),
-        (ct(), REDDiff(steps=8, z_weight=0.5)),
+        (ct(), REDDiff(steps=8, tv_z_weight=0.5)),
         (mri(per_slice=False), DiffusionMBIR(steps=8)),
     ],
     ids=lambda v: v.name if hasattr(v, "name") else type(v.operator).__name__,
@@ -157,7 +157,7 @@ def test_a_stopped_job_goes_on_where_it_was(tmp_path: Path) -> None:
     np.save(tmp_path / "data.npy", ct().data.numpy())
     spec = spec_of(tmp_path / "data.npy")
     report = run(spec, local_files(spec), tmp_path / "straight")
-    assert report["slabs_resumed"] == 0
+    assert report["chunks_resumed"] == 0
 
     def stop_after_two(progress: JobProgress) -> None:
         if progress.stage.startswith("tv, slices 32:48"):
@@ -175,7 +175,7 @@ def test_a_stopped_job_goes_on_where_it_was(tmp_path: Path) -> None:
             assert kept.setdefault(path.name, path.stat().st_mtime_ns) == path.stat().st_mtime_ns
 
     report = run(spec, local_files(spec), tmp_path / "out", note)
-    assert report["slabs_resumed"] == 6 and not any("slices 0:16" in s or "baseline" in s for s in stages)
+    assert report["chunks_resumed"] == 6 and not any("slices 0:16" in s or "baseline" in s for s in stages)
     assert not (tmp_path / ".out.slabs").exists()
     straight, resumed = ((tmp_path / name / "volume.nii.gz").read_bytes() for name in ("straight", "out"))
     assert straight == resumed
@@ -192,7 +192,7 @@ def test_stale_slabs_are_not_used(tmp_path: Path, change: dict[str, Any]) -> Non
     if not change:  # the same specification of other data
         np.save(tmp_path / "data.npy", 2 * ct().data.numpy())
     other = spec_of(tmp_path / "data.npy", output={"baselines": []}, **change)
-    assert run(other, local_files(other), tmp_path / "out")["slabs_resumed"] == 0
+    assert run(other, local_files(other), tmp_path / "out")["chunks_resumed"] == 0
 
 
 def test_a_damaged_slab_is_computed_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -223,7 +223,7 @@ def test_a_volume_is_cut_with_halos_only_where_slices_are_coupled() -> None:
         assert [s.first for s in cut[1:]] == [s.last for s in cut[:-1]] and (cut[0].first, cut[-1].last) == (0, 100)
     assert (together[1].begin, together[1].end) == (32 - HALO, 64 + HALO)
     assert chunks.halo_of(TV()) == chunks.halo_of(DiffusionMBIR()) == HALO
-    assert chunks.halo_of(DiffusionMBIR(z_weight=0)) == 0 and chunks.halo_of(DiffusionMBIR(preset="paper")) is None
+    assert chunks.halo_of(DiffusionMBIR(tv_z_weight=0)) == 0 and chunks.halo_of(DiffusionMBIR(preset="paper")) is None
     assert chunks.halo_of(DDS(preset="paper-3d")) is None and chunks.halo_of(DDS(preset="paper")) == 0
 
 

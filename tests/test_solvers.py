@@ -11,15 +11,14 @@ from torch import Tensor
 
 from operators.differences import gradient, gradient_adjoint
 from operators.errors import Diverged, InputError
+from operators.fbp import filtered_back_projection, view_weights
 from operators.fourier import CartesianMRI, fourier
 from operators.geometry import FanBeam, ParallelBeam
 from operators.linear import LinearOperator, Space
 from operators.tomography import Tomography
-from recon.measurement.simulate import birdcage_maps
-from recon.problem import initial_image
 from recon.problem.data_step import DataStep
-from recon.problem.fbp import filtered_back_projection, view_weights
-from recon.problem.problem import Axis, Problem, Progress, check_finite, run
+from recon.problem.mri_cartesian import birdcage_maps
+from recon.problem.problem import IntensityMap, Problem, Progress, check_finite, run
 from recon.quality.metrics import nrmse, psnr, ssim
 from recon.solvers import registry, tv
 from recon.spec.methods import (
@@ -29,8 +28,8 @@ from recon.spec.methods import (
     FBP,
     SIRT,
     TV,
-    Annealed,
     CGSense,
+    DiffPIR,
     Diffusion,
     DiffusionMBIR,
     REDDiff,
@@ -126,7 +125,7 @@ def test_tv_finds_the_minimiser(dimensions: int) -> None:
     problem = Problem(Identity(10, 9), noisy, slice_mm=2.0, pixel_mm=1.0)
     weight = 0.1
     along = 0.5 if dimensions == 3 else 0.0
-    scale = tv._scales(problem, initial_image.start(problem), coupled=dimensions == 3)
+    scale = tv._scales(problem, problem.initial_image(), coupled=dimensions == 3)
     weights = torch.tensor([along, 1.0, 1.0]).reshape(3, 1, 1, 1)
     dual = torch.zeros(3, 4, 10, 9)
     for _ in range(4000):
@@ -149,10 +148,10 @@ def half_measured() -> tuple[CartesianMRI, Tensor, Tensor]:
 def test_annealed_with_a_gaussian_prior_gives_the_posterior_mean() -> None:
     """Noiseless k-space, white prior: measured points are met, the rest relaxes to the prior's mean."""
     operator, mask, truth = half_measured()
-    settings = Annealed(steps=100, sigma_first=2.0, sigma_last=0.02, start="classical")
+    settings = DiffPIR(steps=100, sigma_first=2.0, sigma_last=0.02, start="classical")
     prior = GaussianPrior(0.5, 0.09, is_complex=True)
     problem = Problem(operator, operator(truth))
-    found = run(registry.start(problem, settings, prior=prior, axis=Axis(1.0, 0.0)))
+    found = run(registry.start(problem, settings, prior=prior, axis=IntensityMap(1.0, 0.0)))
     expected = torch.where(mask, fourier(truth), fourier(torch.full_like(truth, 0.5)))
     assert nrmse_complex(fourier(found), expected) < 0.03
 
@@ -164,7 +163,7 @@ def test_dds_with_a_gaussian_prior_samples_the_posterior(eta: float) -> None:
     settings = DDS(steps=200, sigma_first=5.0, sigma_last=0.01, eta=eta, start="classical")
     prior = GaussianPrior(0.5, 0.09, is_complex=True)
     problem = Problem(operator, operator(truth))
-    found = fourier(run(registry.start(problem, settings, prior=prior, axis=Axis(1.0, 0.0), seed=1)))
+    found = fourier(run(registry.start(problem, settings, prior=prior, axis=IntensityMap(1.0, 0.0), seed=1)))
     assert nrmse_complex(found[:, mask], fourier(truth)[:, mask]) < 1e-2
     free = (found - fourier(torch.full_like(truth, 0.5)))[:, ~mask]
     assert abs(complex(free.mean())) < 0.03
@@ -177,7 +176,7 @@ def test_dds_with_fresh_noise_only_keeps_half_of_the_spread() -> None:
     operator, mask, truth = half_measured()
     settings = DDS(steps=200, sigma_first=5.0, sigma_last=0.01)
     problem, prior = Problem(operator, operator(truth)), GaussianPrior(0.5, 0.09, is_complex=True)
-    found = fourier(run(registry.start(problem, settings, prior=prior, axis=Axis(1.0, 0.0), seed=1)))
+    found = fourier(run(registry.start(problem, settings, prior=prior, axis=IntensityMap(1.0, 0.0), seed=1)))
     assert nrmse_complex(found[:, mask], fourier(truth)[:, mask]) < 1e-2
     free = (found - fourier(torch.full_like(truth, 0.5)))[:, ~mask]
     assert abs(complex(free.mean())) < 0.03
@@ -195,7 +194,7 @@ def test_the_data_step_weighs_data_by_their_noise(noise: float) -> None:
     truth, anchor = torch.randn(2, 1, 16, 16, dtype=torch.complex64, generator=generator)
     operator = CartesianMRI(torch.ones(16, 16, dtype=torch.bool), torch.ones(1, 16, 16, dtype=torch.complex64))
     scale, least, sigma = 2.0, 5e-3, 0.1
-    fit = DataStep(Problem(operator, operator(truth), noise), Axis(scale, 0.0), least, 15)
+    fit = DataStep(Problem(operator, operator(truth), noise), IntensityMap(scale, 0.0), least, 15)
     s = max(least, noise / scale)
     expected = (truth / scale / s**2 + anchor / sigma**2) / (1 / s**2 + 1 / sigma**2)
     assert nrmse_complex(fit(anchor, sigma), expected) < 1e-3
@@ -212,7 +211,7 @@ class _Blur(GaussianPrior):
 @pytest.mark.parametrize(
     "settings",
     [
-        Annealed(steps=4, cg_iterations=5),
+        DiffPIR(steps=4, cg_iterations=5),
         DDS(steps=4, cg_iterations=5),
         REDDiff(steps=4, cg_iterations=5),
         REDDiff(preset="paper", steps=4),
@@ -232,7 +231,9 @@ def test_a_slice_does_not_depend_on_its_batch(settings: Diffusion | TV | FBP | S
 
     def solve(part: Tensor) -> Tensor:
         return run(
-            registry.start(Problem(operator, part), settings, prior=_Blur(0, 1), axis=Axis(0.025, 0.025), seed=7)
+            registry.start(
+                Problem(operator, part), settings, prior=_Blur(0, 1), axis=IntensityMap(0.025, 0.025), seed=7
+            )
         )
 
     whole = solve(data)
@@ -244,12 +245,12 @@ def test_a_slice_does_not_depend_on_its_batch(settings: Diffusion | TV | FBP | S
     "settings",
     [
         TV(weight=1e-2, iterations=10),
-        Annealed(steps=4, data_sigma=5e-3),
-        REDDiff(steps=4, data_sigma=5e-3),
+        DiffPIR(steps=4, min_noise_std=5e-3),
+        REDDiff(steps=4, min_noise_std=5e-3),
         REDDiff(preset="paper", steps=4),
-        DDS(steps=4, data_sigma=5e-3),
+        DDS(steps=4, min_noise_std=5e-3),
         DDS(preset="paper", steps=4),
-        DiffusionMBIR(steps=4, data_sigma=5e-3),
+        DiffusionMBIR(steps=4, min_noise_std=5e-3),
         DPS(steps=4),
     ],
     ids=lambda s: f"{s.name} {getattr(s, 'preset', '')}",
@@ -259,8 +260,8 @@ def test_units_do_not_matter(settings: TV | Diffusion, factor: float) -> None:
     data = operator(0.02 * disc(24, 1.0, 8.0))
 
     def solve(by: float) -> Tensor:
-        axis = Axis(0.025 * by, 0.025 * by)
-        return run(registry.start(Problem(operator, data * by), settings, prior=_Blur(0, 1), axis=axis))
+        axis = IntensityMap(0.025 * by, 0.025 * by)
+        return run(registry.start(Problem(operator, data * by), settings, prior=_Blur(0, 1), intensity=intensity))
 
     assert torch.allclose(solve(factor) / factor, solve(1.0), rtol=1e-6, atol=1e-9)
 
@@ -292,9 +293,9 @@ def test_methods_refuse_the_wrong_acquisition() -> None:
         with pytest.raises(InputError, match="needs"):
             run(registry.start(problem, settings))
     with pytest.raises(InputError, match="needs a prior"):
-        registry.start(ct, Annealed())
+        registry.start(ct, DiffPIR())
     with pytest.raises(InputError, match="different modalities"):
-        registry.start(ct, Annealed(), prior=GaussianPrior(0, 1, is_complex=True), axis=Axis(1, 0))
+        registry.start(ct, DiffPIR(), prior=GaussianPrior(0, 1, is_complex=True), axis=IntensityMap(1, 0))
 
 
 def test_a_solver_that_diverges_says_so() -> None:

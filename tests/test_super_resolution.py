@@ -22,7 +22,7 @@ from recon.formats import nifti
 from recon.priors import registry
 from recon.priors.card import Card
 from recon.priors.noise import SliceNoise
-from recon.problem.problem import Axis, Problem, run
+from recon.problem.problem import IntensityMap, Problem, run
 from recon.samples import SAMPLES
 from recon.solvers import boundary
 from recon.spec.methods import Boundary
@@ -53,7 +53,7 @@ def test_a_stack_is_refined_in_its_place(tmp_path: Path, direction: str, rows: i
     """Simulated from a volume, written as a scanner would, read as a stack: everything stays where it is."""
     truth = blob((12, rows, 32), (6.3, 11.2, 18.4))
     nifti.write(tmp_path / "truth.nii.gz", truth, AFFINE, "test")
-    acquisition = {"kind": "mri-resolution", "factor": 2, "direction": direction}
+    acquisition = {"kind": "mri-superresolution", "factor": 2, "direction": direction}
     known = {"path": str(tmp_path / "truth.nii.gz"), "simulate": {}}
     spec = job(input=known, acquisition=acquisition, method="interpolation")
     simulated, affine, report = reconstructed(spec, tmp_path / "simulated")
@@ -88,7 +88,7 @@ def lowered(volume: np.ndarray, direction: str) -> tuple[np.ndarray, np.ndarray]
 
 def test_a_stack_that_cannot_be_refined_says_why(tmp_path: Path) -> None:
     nifti.write(tmp_path / "odd.nii.gz", blob((4, 15, 16), (2, 7, 8)), AFFINE, "test")
-    acquisition = {"kind": "mri-resolution", "factor": 2}
+    acquisition = {"kind": "mri-superresolution", "factor": 2}
     spec = job(
         input={"path": str(tmp_path / "odd.nii.gz"), "simulate": {}}, acquisition=acquisition, method="interpolation"
     )
@@ -121,8 +121,8 @@ def refined(**settings: Any) -> tuple[Tensor, Tensor, Tensor]:
     truth = 0.5 + 0.1 * torch.randn(2, 32, 24, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
     operator = Truncation(32, 24, 2)
     problem = Problem(operator, operator(truth))
-    method = Boundary(calibration="random", **settings)
-    found = run(boundary.solve(problem, method, ConditionalGaussian(), Axis(2.0, 0.0), seed=3))
+    method = Boundary(frozen_noise="random", **settings)
+    found = run(boundary.solve(problem, method, ConditionalGaussian(), IntensityMap(2.0, 0.0), seed=3))
     return found / 2, operator.upsample(problem.data) / 2, SliceNoise(3, len(truth), shared=True).draw(truth)
 
 
@@ -152,7 +152,7 @@ def test_without_noise_the_ode_ends_at_the_expected_image() -> None:
 def test_the_data_are_met_whatever_the_network_says() -> None:
     operator = Truncation(32, 24, 2)
     for consistency, least, most in ((True, 0.0, 1e-3), (False, 0.02, 1.0)):
-        found, condition, _ = refined(consistency=consistency, data_sigma=1e-3, sigma_last=0.05)
+        found, condition, _ = refined(consistency=consistency, min_noise_std=1e-3, sigma_last=0.05)
         low = operator(condition)
         misfit = float(torch.linalg.vector_norm(operator(found) - low) / torch.linalg.vector_norm(low))
         assert least <= misfit < most
@@ -163,8 +163,10 @@ def test_a_slice_does_not_depend_on_its_batch() -> None:
     operator = Truncation(32, 24, 2)
 
     def solve(part: Tensor) -> Tensor:
-        method = Boundary(calibration="random", steps=4)
-        return run(boundary.solve(Problem(operator, operator(part)), method, ConditionalGaussian(), Axis(1.0, 0.0), 3))
+        method = Boundary(frozen_noise="random", steps=4)
+        return run(
+            boundary.solve(Problem(operator, operator(part)), method, ConditionalGaussian(), IntensityMap(1.0, 0.0), 3)
+        )
 
     assert torch.equal(solve(truth[:1]), solve(truth)[:1])
 
@@ -219,7 +221,7 @@ def test_a_calibration_is_made_kept_and_checked(tmp_path: Path, prior: Path) -> 
     nifti.write(tmp_path / "brain.nii.gz", blob((3, 32, 32), (1.3, 14.2, 18.4)), np.diag([1.0, 1, 1, 1]), "test")
     method = {"name": "boundary", "prior": "tiny.yaml", "steps": 3}
     spec = tmp_path / "job.yaml"
-    text = {"input": {"path": "brain.nii.gz", "simulate": {}}, "acquisition": "mri-resolution", "method": method}
+    text = {"input": {"path": "brain.nii.gz", "simulate": {}}, "acquisition": "mri-superresolution", "method": method}
     spec.write_text(str(text))
     out = tmp_path / "calibration.yaml"
     done = CliRunner().invoke(app, ["calibrate", str(spec), "--out", str(out), "--candidates", "3"])
@@ -232,19 +234,19 @@ def test_a_calibration_is_made_kept_and_checked(tmp_path: Path, prior: Path) -> 
     def solve(**more: Any) -> np.ndarray:
         settings = {**method, "prior": str(prior), **more}
         known = {"path": str(tmp_path / "brain.nii.gz"), "simulate": {}}
-        spec = job(input=known, acquisition="mri-resolution", method=settings, seed=found.seed)
+        spec = job(input=known, acquisition="mri-superresolution", method=settings, seed=found.seed)
         return reconstructed(spec, tmp_path / f"out-{len(list(tmp_path.iterdir()))}")[0]
 
-    frozen = solve(calibration=str(out))
-    random = solve(calibration="random", amplitude=found.amplitude)
+    frozen = solve(frozen_noise=str(out))
+    random = solve(frozen_noise="random", amplitude=found.amplitude)
     assert np.array_equal(frozen, random)  # the job's seed is the calibrated one
     with pytest.raises(InputError, match="made with another steps"):
-        solve(calibration=str(out), steps=4)
+        solve(frozen_noise=str(out), steps=4)
     with pytest.raises(InputError, match=r"no calibration was shipped for prior 'tiny'"):
         solve()
     out.write_text(out.read_text().replace(str(found.prior_sha256), "ab" * 32))
     with pytest.raises(InputError, match="other weights"):
-        solve(calibration=str(out))
+        solve(frozen_noise=str(out))
 
 
 def test_a_ct_job_is_calibrated_by_a_perceptual_distance(tmp_path: Path, ct_file: Path) -> None:
@@ -263,11 +265,11 @@ def test_a_ct_job_is_calibrated_by_a_perceptual_distance(tmp_path: Path, ct_file
 
     def solve(views: int, **more: Any) -> np.ndarray:
         given = {"path": str(ct_file), "simulate": {"views": views}}
-        settings = {**found.method, "calibration": str(out), **more}
+        settings = {**found.method, "frozen_noise": str(out), **more}
         spec = job(input=given, acquisition="ct-parallel", method=settings, seed=found.seed)
         return reconstructed(spec, tmp_path / f"out-{len(list(tmp_path.iterdir()))}")[0]
 
-    assert np.array_equal(solve(12), solve(12, calibration="random"))  # the job's seed is the calibrated one
+    assert np.array_equal(solve(12), solve(12, frozen_noise="random"))  # the job's seed is the calibrated one
     with pytest.raises(InputError, match="made for 12 parallel views over 180 of 180 degrees, the data are of 13"):
         solve(13)
 
@@ -282,7 +284,7 @@ def test_the_perceptual_distance_grows_with_what_is_wrong(name: str) -> None:
 
 
 def test_a_solver_without_noise_is_not_calibrated(tmp_path: Path) -> None:
-    for method in ("tv", "annealed"):
+    for method in ("tv", "diffpir"):
         spec = job(input={"path": "x.nii.gz", "simulate": {}}, acquisition="ct-parallel", method=method)
         with pytest.raises(InputError, match="no noise that decides its result"):
             task_of_job(spec, {"input": tmp_path / "x.nii.gz"})
@@ -294,7 +296,7 @@ def test_shipped_priors_refine_slices_never_trained_on(tmp_path: Path, factor: i
     brain = np.load(SAMPLES / "tune" / "mri_256_ms.npz")["images"][6:8].astype(np.float32)
     volume = np.ascontiguousarray(brain.transpose(1, 2, 0))  # the prior's planes are the sample's slices
     nifti.write(tmp_path / "brain.nii.gz", volume, np.diag([0.9, 0.9, 0.9, 1.0]), "test")
-    acquisition = {"kind": "mri-resolution", "factor": factor, "direction": "slices"}
+    acquisition = {"kind": "mri-superresolution", "factor": factor, "direction": "slices"}
     known = {"path": str(tmp_path / "brain.nii.gz"), "simulate": {}}
     spec = job(input=known, acquisition=acquisition, method="boundary", output={"montage": False})
     _, _, report = reconstructed(spec, tmp_path / "out")
@@ -302,7 +304,7 @@ def test_shipped_priors_refine_slices_never_trained_on(tmp_path: Path, factor: i
     assert quality["boundary"] > quality["interpolation"] + 1.0
     assert report["prior"]["super_resolution"] == factor and report["network_evaluations"] == 2 * 5
     frozen = Calibration.read(frozen_noise.shipped(f"brain-mri-x{factor}", "slices"))
-    assert report["starting_noise"] == {"seed": frozen.seed, "amplitude": frozen.amplitude, "calibration": "shipped"}
+    assert report["starting_noise"] == {"seed": frozen.seed, "amplitude": frozen.amplitude, "frozen_noise": "shipped"}
 
 
 @pytest.mark.parametrize("path", sorted(frozen_noise.FOLDER.glob("*.yaml")), ids=lambda p: p.stem)
@@ -312,4 +314,4 @@ def test_shipped_calibrations_fit_the_shipped_priors(path: Path) -> None:
     found = Calibration.read(path)
     assert noise_of(Boundary(), card, direction, 12345) == (found.seed, found.amplitude)
     assert noise_of(Boundary(amplitude=0.3), card, direction, 12345) == (found.seed, 0.3)
-    assert noise_of(Boundary(calibration="random"), card, direction, 12345) == (12345, 1.0)
+    assert noise_of(Boundary(frozen_noise="random"), card, direction, 12345) == (12345, 1.0)

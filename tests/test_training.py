@@ -13,6 +13,7 @@ import torch
 import yaml
 
 from operators.errors import InputError
+from recon.measurement import random_fields
 from recon.priors import registry
 from recon.priors.mirrored import continued, cut_back
 from recon.training import augment
@@ -219,11 +220,11 @@ def test_a_turned_window_without_turn_is_a_window() -> None:
         pass
 
     drawn = iter([0.0, 0.0, 20.0, 15.0])
-    original, augment.uniform = augment.uniform, lambda generator, low=0.0, high=1.0: next(drawn)
+    original, random_fields.uniform = random_fields.uniform, lambda generator, low=0.0, high=1.0: next(drawn)
     try:
         found = augment.turned_window(image, 16, Still())
     finally:
-        augment.uniform = original
+        random_fields.uniform = original
     assert torch.allclose(found, image[:, 12:28, 7:23], atol=1e-5)
 
 
@@ -239,7 +240,7 @@ def test_measured_like_images_have_phase_and_sometimes_noise() -> None:
 
 
 def test_phase_is_smooth_and_covers_the_circle() -> None:
-    phases = [augment.smooth_phase(64, 64, torch.Generator().manual_seed(s)) for s in range(40)]
+    phases = [random_fields.smooth_phase(64, 64, torch.Generator().manual_seed(s)) for s in range(40)]
     assert max(float(p.diff(dim=0).abs().max()) for p in phases) < 1.8
     turned = torch.stack([torch.polar(torch.tensor(1.0), p.mean()) for p in phases])
     assert float(turned.mean().abs()) < 0.5
@@ -337,7 +338,7 @@ def test_the_wrong_modality_is_refused(
 ) -> None:
     recipe = tiny(tmp_path)
     source = recipe.sources[1].model_copy(update={"slope": slope, "intercept": intercept})
-    axis = recipe.axis.model_copy(update={"unit": "HU" if modality == "ct" else "-"})
+    axis = recipe.intensity_range.model_copy(update={"unit": "HU" if modality == "ct" else "-"})
     wrong = recipe.model_copy(update={"modality": modality, "axis": axis})
     for place in ("sources", "validation"):
         with pytest.raises(InputError, match=says):

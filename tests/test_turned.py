@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from recon.priors.equivariant import WAYS, at_step, turn, turn_back
 from torch import Tensor
 
 from operators.fourier import CartesianMRI
 from recon.priors import registry
 from recon.priors.prior import Given
-from recon.priors.turned import WAYS, at_step, turn, turn_back
-from recon.problem.problem import Axis, Problem, run
+from recon.problem.problem import IntensityMap, Problem, run
 from recon.quality.metrics import nrmse
 from recon.solvers import registry as solvers
 from recon.spec.methods import REDDiff
@@ -62,10 +62,10 @@ def test_what_a_prior_errs_in_one_orientation_cancels() -> None:
     assert isinstance(operator, CartesianMRI)
 
     def found(prior: GaussianPrior, *, turned: bool) -> Tensor:
-        settings = REDDiff(steps=WAYS * 4, start="classical", turned=turned, skip=0.0)
-        return run(solvers.start(problem, settings, prior=prior, axis=Axis(1.0, 0.0), seed=1))
+        settings = REDDiff(steps=WAYS * 4, start="classical", turned=turned, skip_threshold=0.0)
+        return run(solvers.start(problem, settings, prior=prior, axis=IntensityMap(1.0, 0.0), seed=1))
 
-    right = found(GaussianPrior(0.5, 0.09, is_complex=True), turned=False)
+    right = found(GaussianPrior(0.5, 0.09, is_complex=True), equivariant=False)
     slanted = [
         nrmse(found(Slanting(0.5, 0.09, is_complex=True), turned=turned).abs().numpy(), right.abs().numpy())
         for turned in (True, False)

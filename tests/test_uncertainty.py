@@ -20,10 +20,10 @@ from operators.geometry import ParallelBeam
 from operators.tomography import Tomography
 from recon.cli.main import app
 from recon.measurement import noise_estimate
-from recon.measurement.simulate import photon_noise
 from recon.pipeline import uncertainty
 from recon.pipeline.prepare import local_files
 from recon.pipeline.reconstruct import run as run_job
+from recon.problem.ct import photon_noise
 from recon.problem.problem import Problem, run
 from recon.samples import SAMPLES
 from recon.solvers import registry
@@ -103,7 +103,7 @@ def test_other_lines_and_points_keep_the_centre(rows: int) -> None:
 
 
 def asked(ct_file: Path, method: Any, replicas: int, **more: Any) -> JobSpec:
-    known = {"path": str(ct_file), "simulate": {"views": 14, "photons": 1e5}}
+    known = {"path": str(ct_file), "simulate": {"views": 14, "photons_per_ray": 1e5}}
     output = {"uncertainty": replicas, "montage": False}
     return job(input=known, acquisition="ct-parallel", method=method, output=output, **more)
 
@@ -131,7 +131,7 @@ def test_a_job_maps_the_errors_it_makes(tmp_path: Path, ct_file: Path) -> None:
 
 def test_a_diffusion_job_counts_its_replicas(tmp_path: Path, ct_file: Path) -> None:
     """Every replica draws its own noise; a picture shows the map; progress never goes back."""
-    spec = asked(ct_file, {"name": "red-diff", "steps": 2, "skip": 0}, 2)
+    spec = asked(ct_file, {"name": "red-diff", "steps": 2, "skip_threshold": 0}, 2)
     spec = spec.model_copy(update={"output": spec.output.model_copy(update={"montage": True, "format": "numpy"})})
     fractions: list[float] = []
     report = run_job(spec, local_files(spec), tmp_path / "out", lambda p: fractions.append(p.fraction))
@@ -144,7 +144,7 @@ def test_a_diffusion_job_counts_its_replicas(tmp_path: Path, ct_file: Path) -> N
 
 def test_stacks_have_no_other_scan() -> None:
     with pytest.raises(InputError, match=r"output\.uncertainty: there is no other scan"):
-        job(input="a.nii", acquisition="mri-resolution", method="interpolation", output={"uncertainty": 2})
+        job(input="a.nii", acquisition="mri-superresolution", method="interpolation", output={"uncertainty": 2})
 
 
 def test_the_uncertainty_bench_judges_the_map(tmp_path: Path) -> None:

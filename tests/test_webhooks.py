@@ -99,7 +99,7 @@ def dripping() -> Iterator[str]:
 
 
 def submit(server: Server, url: str) -> str:
-    answer = server.http.post("/v1/jobs", json=job_body(send(server.http), notify=url))
+    answer = server.http.post("/v1/jobs", json=job_body(send(server.http), webhook_url=url))
     assert answer.status_code == 202, answer.text
     return str(answer.json()["id"])
 
@@ -265,7 +265,7 @@ def test_a_name_that_changes_its_address_is_refused(tmp_path: Path, monkeypatch:
     ],
 )
 def test_no_private_address_is_called(url: str) -> None:
-    with pytest.raises(InputError, match="notify"):
+    with pytest.raises(InputError, match="webhook_url"):
         resolve(url, [])
 
 
@@ -286,9 +286,9 @@ def test_networks_can_be_allowed() -> None:
 
 def test_what_cannot_be_told_is_refused(tmp_path: Path, receiver: Receiver) -> None:
     with serving(tmp_path / "silent") as server:
-        body = job_body(send(server.http), notify="https://example.org/hook")
-        assert "RECON_WEBHOOK_SECRET" in refused(server.http.post("/v1/jobs", json=body), 422, "notify")["remedy"]
+        body = job_body(send(server.http), webhook_url="https://example.org/hook")
+        assert "RECON_WEBHOOK_SECRET" in refused(server.http.post("/v1/jobs", json=body), 422, "webhook_url")["remedy"]
     with serving(tmp_path / "store", webhook_secret=SECRET) as server:
         for url in (receiver.url, "http://no-such-name.invalid/"):
-            body = job_body(send(server.http), notify=url)
-            refused(server.http.post("/v1/jobs", json=body), 422, "notify")
+            body = job_body(send(server.http), webhook_url=url)
+            refused(server.http.post("/v1/jobs", json=body), 422, "webhook_url")

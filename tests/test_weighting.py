@@ -20,13 +20,15 @@ from operators.weighted import Weighted
 from recon.formats import hdf5, reader
 from recon.measurement import noise_estimate
 from recon.measurement.simulate import simulate
-from recon.problem import inverse_problem as models
+from recon.problem import inverse_problem
 from recon.problem.data_step import DataStep
-from recon.problem.problem import Axis, Problem, run
+from recon.problem.problem import IntensityMap, Problem, run
 from recon.quality.metrics import nrmse
 from recon.solvers import tv
-from recon.spec.job import CTParallel, JobSpec, Simulation
+from recon.spec.acquisitions.ct import CTParallel
+from recon.spec.job import JobSpec
 from recon.spec.methods import TV
+from recon.spec.simulation import Simulation
 from tests.conftest import disc
 
 
@@ -79,15 +81,15 @@ def test_the_laplacian_is_inverted_in_fourier_space() -> None:
     assert torch.allclose(fourier_inverse(laplacian_spectrum((12, 10)) + 0.3, 10)(periodic + 0.3 * x), x, atol=1e-5)
 
 
-@pytest.mark.parametrize("z_weight", [0.0, 0.5])
-def test_data_steps_agree_with_and_without(z_weight: float) -> None:
+@pytest.mark.parametrize("tv_z_weight", [0.0, 0.5])
+def test_data_steps_agree_with_and_without(tv_z_weight: float) -> None:
     operator = Tomography(PARALLEL)
     truth = 0.02 * disc(64, 0.8, 15.0)[:, :, 8:56].repeat(3, 1, 1)
     start = truth / 0.02 + 0.1 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))
     found = []
     for precondition in (True, False):
         problem = Problem(operator, operator(truth))
-        fit = DataStep(problem, Axis(0.02, 0.0), 0.01, 300, z_weight, precondition=precondition)
+        fit = DataStep(problem, IntensityMap(0.02, 0.0), 0.01, 300, tv_z_weight, precondition=precondition)
         found.append(fit(start, 0.1))
     assert nrmse(found[0].numpy(), found[1].numpy()) < 5e-3
 
@@ -115,10 +117,10 @@ def test_weights_make_the_image_better() -> None:
     volume = -1000 + 1000 * disc(size, 5.0, 140.0) + 1500 * disc(size, 5.0, 40.0, x_mm=60.0)
     acquisition = CTParallel()
     measurement = simulate(
-        volume.numpy(), np.diag([5.0, 5.0, 5.0, 1.0]), acquisition, Simulation(views=40, photons=5e3)
+        volume.numpy(), np.diag([5.0, 5.0, 5.0, 1.0]), acquisition, Simulation(views=40, photons_per_ray=5e3)
     )
-    assert isinstance(measurement.acquisition, CTParallel) and measurement.acquisition.photons == 5e3
-    model = models.build(measurement)
+    assert isinstance(measurement.acquisition, CTParallel) and measurement.acquisition.photons_per_ray == 5e3
+    model = inverse_problem.build(measurement)
     assert model.problem.weights is not None and measurement.truth is not None
     plain = Problem(model.problem.operator, model.problem.data, model.problem.noise_std, 5.0, 5.0)
     errors = []
@@ -131,10 +133,13 @@ def test_weights_make_the_image_better() -> None:
 
 def test_photons_travel_with_the_file(tmp_path: Path, ct_file: Path) -> None:
     spec = JobSpec.parse(
-        {"input": {"path": str(ct_file), "simulate": {"views": 12, "photons": 1e4}}, "acquisition": "ct-parallel"}
+        {
+            "input": {"path": str(ct_file), "simulate": {"views": 12, "photons_per_ray": 1e4}},
+            "acquisition": "ct-parallel",
+        }
     )
     hdf5.write_measurement(tmp_path / "m.h5", reader.read(spec, {"input": ct_file}))
     stored = JobSpec.parse({"input": {"path": str(tmp_path / "m.h5"), "format": "hdf5"}})
     again = reader.read(stored, {"input": tmp_path / "m.h5"})
-    assert isinstance(again.acquisition, CTParallel) and again.acquisition.photons == 1e4
-    assert models.build(again).problem.weights is not None
+    assert isinstance(again.acquisition, CTParallel) and again.acquisition.photons_per_ray == 1e4
+    assert inverse_problem.build(again).problem.weights is not None

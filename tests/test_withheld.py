@@ -10,9 +10,12 @@ from operators.errors import InputError
 from recon.bench.withheld import withhold
 from recon.measurement.measurement import Measurement
 from recon.measurement.simulate import simulate
-from recon.problem import inverse_problem as models
+from recon.problem import inverse_problem
 from recon.samples import SAMPLES
-from recon.spec.job import AngleRange, CTParallel, MRICartesian, MRIResolution, Simulation
+from recon.spec.acquisitions.ct import AngleRange, CTParallel
+from recon.spec.acquisitions.mri_cartesian import MRICartesian
+from recon.spec.acquisitions.superresolution import MRISuperResolution
+from recon.spec.simulation import Simulation
 from tests.benchmarks import quality
 from tests.conftest import disc
 
@@ -34,7 +37,7 @@ def test_views_are_withheld_and_judge(every: int, left: int) -> None:
     index = [angles.index(angle) for angle in kept]
     assert np.array_equal(rest.data, whole.data[:, index])
     truth = 0.02 * disc(32, 2.0, 20.0)  # water
-    problem = models.build(rest).problem
+    problem = inverse_problem.build(rest).problem
     assert judge(problem, truth) < 0.05 < judge(problem, 0.5 * truth)
     assert judge(problem, torch.zeros_like(truth)) == pytest.approx(1.0)
 
@@ -46,13 +49,13 @@ def test_points_of_k_space_are_withheld_and_judge() -> None:
     assert 0.03 < 1 - after.sum() / before.sum() < 0.1 and not (after & ~before).any()
     centre = (slice(kspace.shape[2] // 2 - 16, kspace.shape[2] // 2 + 16), slice(74, 106))
     assert (after == before)[centre].all()
-    problem = models.build(rest).problem
+    problem = inverse_problem.build(rest).problem
     assert judge(problem, torch.zeros_like(problem.zeros())) == pytest.approx(1.0)
 
 
 def test_what_cannot_be_split_is_refused() -> None:
     with pytest.raises(InputError, match="no samples to withhold"):
-        withhold(Measurement(np.zeros((2, 8, 8), np.float32), MRIResolution()))
+        withhold(Measurement(np.zeros((2, 8, 8), np.float32), MRISuperResolution()))
     with pytest.raises(InputError, match="cannot be split"):
         withhold(ct(3), every=10)
 

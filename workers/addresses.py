@@ -74,20 +74,22 @@ def resolve(url: str, allow: list[Network]) -> Target:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise InputError(f"{url!r} is no web address: {error}", field="notify") from error
+        raise InputError(f"{url!r} is no web address: {error}", field="webhook_url") from error
     if parts.scheme not in ("http", "https") or not host or parts.username is not None:
-        raise InputError(f"{url!r} is no web address", field="notify", remedy="give http(s)://HOST[:PORT]/PATH")
+        raise InputError(f"{url!r} is no web address", field="webhook_url", remedy="give http(s)://HOST[:PORT]/PATH")
     port = port or {"http": 80, "https": 443}[parts.scheme]
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise BackendUnavailable(f"{host!r} cannot be resolved", field="notify", remedy="check the name") from error
+        raise BackendUnavailable(
+            f"{host!r} cannot be resolved", field="webhook_url", remedy="check the name"
+        ) from error
     addresses = [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
     for address in addresses:
         if not (_public(address) or any(address in network for network in allow)):
             raise InputError(
                 f"{host!r} leads to {address}, which is no public address",
-                field="notify",
+                field="webhook_url",
                 remedy="use a public one, or have the operator add its network to RECON_WEBHOOK_ALLOW",
             )
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")

@@ -89,7 +89,7 @@ class JobIndex:
             if isinstance(acquisition, dict):
                 files += [acquisition.get("mask"), acquisition.get("coil_maps")]
             uploads = frozenset(f["upload"] for f in files if isinstance(f, dict) and f.get("upload"))
-            known = self._facts[job_id] = Facts(uploads, spec.get("notify"))
+            known = self._facts[job_id] = Facts(uploads, spec.get("webhook_url"))
         return known
 
     def stored_bytes(self, record: Record) -> int:

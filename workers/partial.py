@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from operators.errors import Conflict, InputError, NotFound
-from recon.spec.job import UPLOAD_ID
+from recon.spec.files import UPLOAD_ID
 from recon.storage.disk import try_lock
 from workers import arrival, files, leftovers
 from workers.refusals import InProgress

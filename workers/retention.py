@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from operators.errors import Conflict, NotFound, StorageFull
-from recon.spec.job import UPLOAD_ID
+from recon.spec.files import UPLOAD_ID
 from recon.storage.disk import sync
 from workers import files, idempotency, leftovers, partial
 from workers.index import JobIndex

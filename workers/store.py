@@ -30,7 +30,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from operators.errors import Cancelled, Conflict, NotFound
-from recon.spec.job import UPLOAD_ID, JobSpec
+from recon.spec.files import UPLOAD_ID
+from recon.spec.job import JobSpec
 from recon.storage.disk import sync, try_lock
 from workers import events, files, results
 from workers.events import Tail

@@ -17,7 +17,7 @@ from recon.formats import nifti, reader
 from recon.pipeline.prepare import chosen_prior
 from recon.priors import registry
 from recon.priors.card import Card
-from recon.problem import inverse_problem as models
+from recon.problem import inverse_problem
 from recon.problem.problem import run
 from recon.samples import SAMPLES
 from recon.solvers import registry as solvers
@@ -118,8 +118,8 @@ HEAD_ABOVE, CLOSED, SCALP, SKULL = 0.08, 8, 4, 6
 
 def _hounsfield(volume: np.ndarray[Any, np.dtype[np.float32]]) -> Tensor:
     recipe = Recipe.named("ct")
-    span = recipe.axis.high - recipe.axis.low
-    return (torch.from_numpy(volume).clamp(min=recipe.axis.low) - recipe.axis.low) / span * 2 - 1
+    span = recipe.intensity_range.high - recipe.intensity_range.low
+    return (torch.from_numpy(volume).clamp(min=recipe.intensity_range.low) - recipe.intensity_range.low) / span * 2 - 1
 
 
 def _volume(path: Path, modality: str) -> Tensor:
@@ -138,8 +138,8 @@ def reconstructed(value: dict[str, Any], card: Card, method: Method) -> Tensor:
     spec = JobSpec.parse(value)
     files = {field: Path(str(file.path)) for field, file in spec.files().items()}
     measurement = reader.read(spec, files)
-    model = models.build(measurement)
+    model = inverse_problem.build(measurement)
     settings = lookup.resolved(method, measurement.acquisition.kind, model.problem)
-    prior, axis = chosen_prior(settings, model)
-    volume = run(solvers.start(model.problem, settings, prior=prior, axis=axis))
-    return model.prior_axis(card).to_prior(volume)
+    prior, intensity = chosen_prior(settings, model)
+    volume = run(solvers.start(model.problem, settings, prior=prior, intensity=intensity))
+    return model.intensity_map(card).to_prior(volume)

@@ -14,12 +14,13 @@ from operators.errors import InputError
 from recon.bench.solving import label, solved
 from recon.bench.withheld import withhold
 from recon.formats import nifti, numpy_files
-from recon.measurement.geometry import shifted_affine
 from recon.measurement.measurement import Measurement
 from recon.measurement.simulate import simulate
-from recon.problem import inverse_problem as models
+from recon.problem import inverse_problem
 from recon.quality import metrics
-from recon.spec.job import MRICartesian, Simulation
+from recon.spec.acquisitions.mri_cartesian import MRICartesian
+from recon.spec.affine import shifted_affine
+from recon.spec.simulation import Simulation
 from recon.training.recipe import Recipe
 from recon.training.slices import tuning_images
 
@@ -61,7 +62,7 @@ def measured(path: Path) -> Measurement:
 
 
 def sampling(case: str, noise: float) -> Simulation:
-    """Settings of a case like ``uniformx4`` or ``poissonx8``; the centre is 8 % up to x4 and 4 % beyond."""
+    """Settings of a case like ``equispacedx4`` or ``poissonx8``; the centre is 8 % up to x4 and 4 % beyond."""
     pattern, _, factor = case.partition("x")
     try:
         center = 0.08 if float(factor) <= 4 else 0.04
@@ -70,7 +71,7 @@ def sampling(case: str, noise: float) -> Simulation:
         )
     except ValueError as error:
         raise InputError(
-            f"{case!r} with noise {noise} is no sampling", field="sampling", remedy="write uniformx4 or poissonx8"
+            f"{case!r} with noise {noise} is no sampling", field="sampling", remedy="write equispacedx4 or poissonx8"
         ) from error
 
 
@@ -79,7 +80,7 @@ def compare(measurement: Measurement, name: str, methods: list[dict[str, Any]], 
     judge = None
     if measurement.truth is None:
         measurement, judge = withhold(measurement, seed=seed)
-    model = models.build(measurement)
+    model = inverse_problem.build(measurement)
     problem = model.problem
     _ = problem.operator.norm  # outside the clock
     for given in methods:

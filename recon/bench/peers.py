@@ -11,10 +11,9 @@ from torch import Tensor
 
 from operators.errors import BackendUnavailable
 from recon.priors.prior import Prior
-from recon.problem import initial_image
 from recon.problem.data_step import DataStep
-from recon.problem.inverse_problem import Model
-from recon.problem.problem import Axis
+from recon.problem.inverse_problem import InverseProblem
+from recon.problem.problem import IntensityMap
 
 DIFFPIR, DPS = "deepinv-diffpir", "deepinv-dps"
 NAMES = (DIFFPIR, DPS)
@@ -22,7 +21,7 @@ SIGMA = 1e-3
 """Noise the peers assume at least, on [0, 1]; they divide by it."""
 
 
-def solver(model: Model, given: dict[str, Any], prior: Prior, axis: Axis) -> Callable[[], Tensor]:
+def solver(model: InverseProblem, given: dict[str, Any], prior: Prior, intensity: IntensityMap) -> Callable[[], Tensor]:
     """DiffPIR or DPS of deepinv; `given` may have its constants (`lambda_`, `zeta`, `max_iter`; `weight`, `num_steps`).
 
     deepinv's images lie in [0, 1], channels first, complex numbers as two of them; the operator has norm one.
@@ -33,12 +32,12 @@ def solver(model: Model, given: dict[str, Any], prior: Prior, axis: Axis) -> Cal
     """
     deepinv = _deepinv()
     problem = model.problem.whitened
-    term = DataStep(problem, axis, 1e-9, 1)
+    term = DataStep(problem, intensity, 1e-9, 1)
     constants = {k: v for k, v in given.items() if k != "name"}
     is_complex = problem.operator.domain.complex
 
     def to_image(x: Tensor) -> Tensor:
-        """Our slices on the prior's axis, from deepinv's images."""
+        """Our slices on the prior's intensity, from deepinv's images."""
         u = 2 * x - 1
         return torch.complex(u[:, 0], u[:, 1]) if is_complex else u[:, 0]
 
@@ -67,7 +66,7 @@ def solver(model: Model, given: dict[str, Any], prior: Prior, axis: Axis) -> Cal
     physics = deepinv.physics.LinearPhysics(A=forward, A_adjoint=adjoint)
     physics.noise_model = deepinv.physics.GaussianNoise(sigma)
     fidelity = deepinv.optim.data_fidelity.L2()
-    start = from_image(axis.to_prior(initial_image.start(model.problem)))
+    start = from_image(intensity.to_prior(model.problem.initial_image()))
 
     def solve() -> Tensor:
         torch.manual_seed(0)
@@ -77,7 +76,7 @@ def solver(model: Model, given: dict[str, Any], prior: Prior, axis: Axis) -> Cal
         else:
             method = deepinv.sampling.DPS(Denoiser(), **constants)
             found = method(data, physics, x_init=tuple(start.shape), seed=0)
-        return axis.to_physical(to_image(found.float()))
+        return intensity.to_physical(to_image(found.float()))
 
     return solve
 

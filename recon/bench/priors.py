@@ -62,13 +62,20 @@ def denoising(names: list[str], data: Path = SAMPLES, *, with_bm3d: bool = True)
         prior = registry.load(name, field="name")
         card = prior.card
         # A user's own prior has no shipped recipe: its modality's tuning slices are what there is to compare on.
-        own = card.model_dump(include={"complex", "super_resolution", "neighbours"}) | {"axis": card.axis}
+        own = card.model_dump(include={"complex", "super_resolution", "neighbours"}) | {"axis": card.intensity_range}
         recipe = Recipe.named(DEFAULT_PRIOR[card.modality]).model_copy(update=own)
         images = tuning_images(data, recipe)
         for sigma in SIGMAS:
             level = axis_sigma(sigma, is_complex=card.complex)
             noisy = images + level * SliceNoise(1, len(images)).draw(images)
-            key = (card.modality, card.complex, card.axis.low, card.axis.high, images.shape, sigma)
+            key = (
+                card.modality,
+                card.complex,
+                card.intensity_range.low,
+                card.intensity_range.high,
+                images.shape,
+                sigma,
+            )
             if key not in reference:
                 reference[key] = _bm3d(noisy, images, level, is_complex=card.complex) if with_bm3d else None
             psnr = denoising_psnr(

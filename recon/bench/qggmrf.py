@@ -15,7 +15,6 @@ from torch import Tensor
 from operators.errors import BackendUnavailable, InputError
 from operators.geometry import FanBeam
 from operators.tomography import Tomography
-from recon.defaults import lookup
 from recon.problem.problem import Problem
 
 QGGMRF = "qggmrf"
@@ -45,7 +44,7 @@ def qggmrf(problem: Problem, given: dict[str, Any]) -> Callable[[], Tensor]:
         raise InputError("qggmrf is compared in centred parallel beams only", field="methods")
     geometry = operator.geometry
     tuned = dict(MANY if len(geometry.angles_rad) >= MANY_VIEWS else FEW)
-    if lookup.pattern(problem) == "limited":
+    if problem.operator.sampling_pattern == "limited":
         tuned = dict(LIMITED)
     if problem.noise_std > 0:
         signal = float(problem.data.square().mean()) / problem.noise_std**2

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from operators.errors import InputError
 from recon.bench.solving import solved
 from recon.formats import nifti
-from recon.measurement.geometry import shifted_affine
 from recon.measurement.measurement import Measurement
 from recon.measurement.simulate import simulate
-from recon.problem import inverse_problem as models
+from recon.problem import inverse_problem
 from recon.quality import metrics
-from recon.spec.job import AngleRange, CTParallel, Simulation
+from recon.spec.acquisitions.ct import AngleRange, CTParallel
+from recon.spec.affine import shifted_affine
+from recon.spec.simulation import Simulation
 from recon.training.recipe import Recipe
 from recon.training.slices import SliceSet
 
@@ -52,7 +53,7 @@ def ct_measurement(
     if not len(chosen):
         raise InputError(f"{volume.name} has no slices {slices[0]}:{slices[1]}", field="slices")
     acquisition = CTParallel(angles_rad=AngleRange(stop_rad=math.radians(degrees), count=views))
-    return simulate(chosen, shifted_affine(affine, slices[0]), acquisition, Simulation(photons=photons))
+    return simulate(chosen, shifted_affine(affine, slices[0]), acquisition, Simulation(photons_per_ray=photons))
 
 
 def _tuning_slices(path: Path, every: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
@@ -70,7 +71,7 @@ FAR = 4
 
 def compare(measurement: Measurement, views: int, methods: list[dict[str, Any]]) -> Iterator[Row]:
     """Run each method, given as its settings with a name, and judge it against the truth."""
-    model = models.build(measurement)
+    model = inverse_problem.build(measurement)
     assert measurement.truth is not None
     model.problem.operator.forward(torch.zeros_like(model.problem.zeros()))  # build the matrix outside the clock
     _ = model.problem.operator.norm

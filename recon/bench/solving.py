@@ -15,7 +15,7 @@ from recon.bench.qggmrf import QGGMRF, qggmrf
 from recon.bench.wavelet import WAVELET, wavelet
 from recon.defaults import lookup
 from recon.pipeline.prepare import chosen_prior
-from recon.problem import inverse_problem as models
+from recon.problem import inverse_problem
 from recon.problem.problem import run
 from recon.solvers import registry as solvers
 from recon.spec.methods import Method, REDDiff
@@ -37,7 +37,7 @@ class Solved:
     """Of `seconds`, those spent in the network."""
 
 
-def solved(given: dict[str, Any], model: models.Model, kind: str) -> Solved:
+def solved(given: dict[str, Any], model: inverse_problem.InverseProblem, kind: str) -> Solved:
     """Run a method, given as its settings with a name: ours with a user's defaults, a classical rival, or a peer.
 
     Parameters
@@ -54,13 +54,13 @@ def solved(given: dict[str, Any], model: models.Model, kind: str) -> Solved:
         peer = given["name"] in peers.NAMES
         # A peer has settings of its own, and the usual prior.
         settings: Method = REDDiff() if peer else lookup.resolved(method_of(given), kind, model.problem)
-        prior, axis = chosen_prior(settings, model)
+        prior, intensity = chosen_prior(settings, model)
         before, busy = (prior.evaluations, prior.seconds) if prior is not None else (0, 0.0)
         if peer:
-            assert prior is not None and axis is not None
-            solve = peers.solver(model, given, prior, axis)
+            assert prior is not None and intensity is not None
+            solve = peers.solver(model, given, prior, intensity)
         else:
-            running = solvers.start(model.problem, settings, prior=prior, axis=axis)
+            running = solvers.start(model.problem, settings, prior=prior, intensity=intensity)
 
             def solve() -> Tensor:
                 return run(running)

@@ -13,10 +13,10 @@ from operators.errors import InputError
 from operators.fourier import CartesianMRI
 from operators.linear import LinearOperator
 from operators.tomography import Tomography
-from recon.measurement.geometry import ct_geometry
 from recon.measurement.measurement import Measurement
 from recon.problem.problem import Problem
-from recon.spec.job import CTFan, CTParallel, MRICartesian
+from recon.spec.acquisitions.ct import CTFan, CTParallel
+from recon.spec.acquisitions.mri_cartesian import MRICartesian
 
 SHARE = 0.1
 """Of the measured points of k-space outside the calibration square."""

@@ -48,7 +48,7 @@ def solvers(
     slices: Annotated[str, typer.Option(help="FIRST:LAST")],
     views: Annotated[str, typer.Option(help="Numbers of views, comma-separated.")] = "60",
     degrees: Annotated[float, typer.Option(min=1, max=360, help="Over which the views are spread.")] = 180.0,
-    photons: Annotated[float | None, typer.Option(help="Photons a ray; noiseless when not given.")] = None,
+    photons_per_ray: Annotated[float | None, typer.Option(help="Photons a ray; noiseless when not given.")] = None,
     every: Annotated[int, typer.Option(min=1, help="Of the tuning slices (.npz), take one in so many.")] = 16,
     methods: Annotated[
         str, typer.Option(help="JSON list of method settings, each with a name; names alone may be comma-separated.")
@@ -61,7 +61,7 @@ def solvers(
     wanted = methods_of(methods)
     rows = []
     for count in numbers(views, "views"):
-        measurement = ct_measurement(volume, slice_range(slices), count, photons, every, degrees)
+        measurement = ct_measurement(volume, slice_range(slices), count, photons_per_ray, every, degrees)
         for row in compare(measurement, count, wanted):
             rows.append(row)
             console.print(f"{row.views} views  {row.method}: {row.psnr:.2f} dB, {row.seconds:.1f} s", highlight=False)
@@ -70,7 +70,7 @@ def solvers(
         + [f"{seconds:.1f}" for seconds in (r.seconds, r.network_seconds)]
         for r in rows
     ]
-    noise = "noiseless" if photons is None else f"{photons:g} photons a ray"
+    noise = "noiseless" if photons_per_ray is None else f"{photons_per_ray:g} photons per ray"
     table(
         ["views", "method", "PSNR, dB", "misfit", "seconds", "in the network"],
         shown,
@@ -85,7 +85,7 @@ def mri(
         typer.Argument(help="Magnitude volume (NIfTI) or measured k-space (.npy); default the sample."),
     ] = None,
     slices: Annotated[str, typer.Option(help="FIRST:LAST, of a volume.")] = "0:1",
-    sampling: Annotated[str, typer.Option(help="PATTERNxACCELERATION, comma-separated.")] = "uniformx4",
+    sampling: Annotated[str, typer.Option(help="PATTERNxACCELERATION, comma-separated.")] = "equispacedx4",
     noise: Annotated[float, typer.Option(help="Noise of k-space, a share of the largest image value.")] = 0.005,
     methods: Annotated[
         str, typer.Option(help="JSON list of method settings, each with a name; names alone may be comma-separated.")

@@ -53,15 +53,17 @@ def _reconstruct(job: JobSpec, target: Path, progress: Any, label: str) -> dict[
 def simulate(
     volume: Annotated[Path, typer.Argument(help="NIfTI volume: CT in HU, or MRI magnitude.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Measurement to write, .h5.")],
-    kind: Annotated[str, typer.Option(help="ct-parallel, ct-fan, mri-cartesian or mri-resolution.")] = "ct-parallel",
+    kind: Annotated[
+        str, typer.Option(help="ct-parallel, ct-fan, mri-cartesian or mri-superresolution.")
+    ] = "ct-parallel",
     views: Annotated[int, typer.Option(help="CT: number of projections.")] = 60,
-    photons: Annotated[float | None, typer.Option(help="CT: photons a ray; noiseless when not given.")] = None,
+    photons_per_ray: Annotated[float | None, typer.Option(help="CT: photons a ray; noiseless when not given.")] = None,
     acceleration: Annotated[float, typer.Option(help="MRI: undersampling factor.")] = 4.0,
-    pattern: Annotated[str, typer.Option(help="MRI: uniform or poisson.")] = "uniform",
+    pattern: Annotated[str, typer.Option(help="MRI: uniform or poisson.")] = "equispaced",
     coils: Annotated[int, typer.Option(help="MRI: number of coils.")] = 8,
     noise_std: Annotated[float, typer.Option(help="MRI: noise, a share of the largest value.")] = 0.0,
-    factor: Annotated[int, typer.Option(help="mri-resolution: how many times less resolution.")] = 2,
-    direction: Annotated[str, typer.Option(help="mri-resolution: plane or slices.")] = "plane",
+    factor: Annotated[int, typer.Option(help="mri-superresolution: how many times less resolution.")] = 2,
+    direction: Annotated[str, typer.Option(help="mri-superresolution: plane or slices.")] = "plane",
     slices: Annotated[str | None, typer.Option(help="Only slices FIRST:LAST.")] = None,
     seed: int = 0,
 ) -> None:
@@ -69,11 +71,11 @@ def simulate(
     settings: dict[str, Any] = {"seed": seed}
     if kind == "mri-cartesian":
         settings |= {"acceleration": acceleration, "pattern": pattern, "coils": coils, "noise_std": noise_std}
-    elif kind == "mri-resolution":
+    elif kind == "mri-superresolution":
         settings |= {"noise_std": noise_std}
     else:
-        settings |= {"views": views, "photons": photons}
-    refined = {"factor": factor, "direction": direction} if kind == "mri-resolution" else {}
+        settings |= {"views": views, "photons_per_ray": photons_per_ray}
+    refined = {"factor": factor, "direction": direction} if kind == "mri-superresolution" else {}
     value: dict[str, Any] = {
         "input": {"path": str(volume), "format": "nifti", "simulate": settings},
         "acquisition": {"kind": kind, **refined},

@@ -24,9 +24,9 @@ def plan(
     from recon.planning import plan as planning
 
     if calibrate is not None:
-        from recon.planning.measure_costs import calibrated
+        from recon.planning.measure_costs import measured
 
-        planning.write_table(calibrate, calibrated())
+        planning.write_table(calibrate, measured())
         console.print(f"{calibrate}: use it with RECON_PLAN={calibrate}", highlight=False, soft_wrap=True)
     if spec is None:
         if calibrate is None:

@@ -127,7 +127,7 @@ def calibrate(
     if what.endswith((".yaml", ".yml", ".json")):
         job = JobSpec.read(Path(what))
         task = calibrating.task_of_job(job, local_files(job))
-        command = f"recon calibrate {Path(what).name} --candidates {candidates} --metric {metric}"
+        command = f"recon search-noise {Path(what).name} --candidates {candidates} --metric {metric}"
     elif data is None:
         raise InputError("needed with a prior's name", field="data", remedy="give the folder of the recipe's files")
     else:
@@ -136,10 +136,10 @@ def calibrate(
         chosen = cast(Literal["plane", "slices"], direction)
         task = calibrating.task_of_prior(what, data, slices, Boundary(), chosen)
         command = (
-            f"recon calibrate {what} --data DATA --direction {direction} --candidates {candidates}"
+            f"recon search-noise {what} --data DATA --direction {direction} --candidates {candidates}"
             f" --slices {slices} --metric {metric}"
         )
-    found = calibrating.calibrate(task, range(candidates), cast(Metric, metric), command)
+    found = calibrating.search_noise(task, range(candidates), cast(Metric, metric), command)
     found.write(out)
     errors = list(found.errors.values())
     a = found.analysis

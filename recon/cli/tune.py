@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 def tune(
     data: Annotated[Path, typer.Option(help="Folder with the tuning files of the recipes.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Table to write, as recon/defaults.yaml.")],
-    methods: Annotated[str, typer.Option(help="Comma-separated.")] = "tv,annealed,red-diff,dds,diffusion-mbir",
+    methods: Annotated[str, typer.Option(help="Comma-separated.")] = "tv,diffpir,red-diff,dds,diffusion-mbir",
     only: Annotated[str | None, typer.Option(help="Tasks, comma-separated; all when not given.")] = None,
     refine: Annotated[str, typer.Option(help="Search these settings only, beside what is installed as tuned.")] = "",
     prior: Annotated[str | None, typer.Option(help="Search with this prior; of methods that have one.")] = None,

@@ -1,11 +1,11 @@
-"""Boundary conditions: choose the starting noise once, on reference slices, and freeze it in a file.
+"""Frozen noise: choose a solver's starting noise once, on reference slices, and keep it in a file.
 
 Any solver that is deterministic given its seed maps (noise, data) to an image. Its error on slice `i` from noise `j`
 is ``a_i + b_j + w_ij``, the slice's share, the noise's, and an interaction. The best of several noises helps on new
 slices only as far as `b` varies, so the two-way analysis says in advance whether a search can pay.
 
-What always pays in fidelity is less noise: near none the flow of an ODE starts at the centre of the noise and comes out
-near the mean of the images that fit. So the amplitude of the starting noise is searched for beside the noise.
+Lower starting-noise amplitude always raises fidelity: at zero an ODE converges to roughly the posterior mean. So the
+amplitude is searched for beside the noise.
 """
 
 from __future__ import annotations
@@ -18,19 +18,17 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from operators.errors import InputError
-from recon.priors.card import Card
-from recon.spec.methods import DDS, Boundary, DiffusionMBIR, REDDiff
-from recon.spec.validation import reason
+from recon.priors.prior import CardedPrior, Prior
+from recon.spec.methods import FrozenNoise
+from recon.spec.validation import read_yaml
 
-FOLDER = Path(__file__).parent.parent / "priors" / "calibrations"
-Calibrated = Boundary | DDS | REDDiff | DiffusionMBIR
-"""Methods whose noise can be frozen."""
+FOLDER = Path(__file__).parent.parent / "priors" / "starting_noise"
 METRICS = ("nrmse", "ssim", "features")
 Metric = Literal["nrmse", "ssim", "features"]
-IGNORED = {"amplitude", "calibration", "prior", "name"}
+IGNORED = {"amplitude", "frozen_noise", "prior", "name"}
 """Settings of the solver that may differ from those calibrated with; the name is looked at by itself."""
 
 
@@ -56,7 +54,7 @@ class Analysis(BaseModel):
     """By how much the best of the candidates is expected to lower the mean error on new slices."""
 
 
-class Calibration(BaseModel):
+class NoiseFile(BaseModel):
     """A frozen starting noise, and what it was searched with. Read from YAML."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -68,7 +66,7 @@ class Calibration(BaseModel):
     prior: str | None
     prior_sha256: str | None
     scan: str
-    """See `recon.defaults.lookup.scan_of`."""
+    """See `operators.linear.LinearOperator.scan`."""
     task: dict[str, Any]
     """What was measured: acquisition and simulation."""
     reference: list[str]
@@ -83,52 +81,60 @@ class Calibration(BaseModel):
     command: str
 
     @classmethod
-    def read(cls, path: Path) -> Calibration:
-        """Read a calibration; `InputError` if the file is none."""
-        try:
-            return cls.model_validate(yaml.safe_load(path.read_text()))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
-            raise InputError(
-                f"{path.name} is not a calibration: {reason(error)}",
-                field="method.calibration",
-                remedy="give a file that `recon calibrate` wrote",
-            ) from error
+    def read(cls, path: Path) -> NoiseFile:
+        """Read a file of starting noise; `InputError` if it is none."""
+        return read_yaml(
+            cls,
+            path,
+            "a file of starting noise",
+            field="method.frozen_noise",
+            remedy="give a file that `recon search-noise` wrote",
+        )
 
     def write(self, path: Path) -> None:
         """Write it."""
         path.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=120))
 
 
-def noise_of(settings: Calibrated, card: Card, scan: str, seed: int) -> Noise:
-    """The noise of the job's seed, or that of the calibration, if it was made for this solver.
+def of_settings(settings: FrozenNoise, prior: Prior, scan: str, seed: int) -> Noise | None:
+    """The noise that settings freeze: that of the job's seed, or of a file made for this solver; None if none.
 
     Parameters
     ----------
     settings
-        Of the method, complete.
-    card
-        Of the prior.
+        Settings of the method, complete.
+    prior
+        The prior, whose card names the file that was shipped with it.
     scan
-        What was measured, see `recon.defaults.lookup.scan_of`.
+        What was measured, see `operators.linear.LinearOperator.scan`.
     seed
-        The job's.
+        Seed of the job.
 
     Raises
     ------
     InputError
-        If there is no calibration for this prior, or it belongs to other weights, settings or scans.
+        If there is no file for this prior, or it belongs to other weights, settings or scans.
     """
-    own = settings.amplitude if isinstance(settings, Boundary) else None
-    if settings.calibration == "random" or (settings.calibration is None and not isinstance(settings, Boundary)):
+    if settings.frozen_noise is None and not settings.ALWAYS_FROZEN:
+        return None
+    own = settings.noise_amplitude
+    if settings.frozen_noise == "random":
         return Noise(seed, 1.0 if own is None else own)
-    path = settings.paths().get("calibration", shipped(card.name, scan))
-    if settings.calibration is None and not path.is_file():
+    if not isinstance(prior, CardedPrior):
         raise InputError(
-            f"no calibration was shipped for prior {card.name!r} and {scan}",
-            field="method.calibration",
-            remedy="make one with recon calibrate, or set calibration: random",
+            "the prior has no card, so that nothing tells its weights",
+            field="method.frozen_noise",
+            remedy="set frozen_noise: random",
         )
-    found = Calibration.read(path)
+    card = prior.card
+    path = settings.paths().get("frozen_noise", shipped(card.name, scan))
+    if settings.frozen_noise is None and not path.is_file():
+        raise InputError(
+            f"no starting noise was shipped for prior {card.name!r} and {scan}",
+            field="method.frozen_noise",
+            remedy="search for one with recon search-noise, or set frozen_noise: random",
+        )
+    found = NoiseFile.read(path)
     mine = settings.model_dump(mode="json", exclude=IGNORED)
     different = sorted(k for k in mine if mine[k] != found.method.get(k))
     wrong = None
@@ -142,15 +148,15 @@ def noise_of(settings: Calibrated, card: Card, scan: str, seed: int) -> Noise:
         wrong = f"for {found.scan}, the data are of {scan}"
     if wrong is not None:
         raise InputError(
-            f"the calibration {path.name} was made {wrong}",
-            field="method.calibration",
-            remedy="use its settings, calibrate again with recon calibrate, or set calibration: random",
+            f"the starting noise {path.name} was searched {wrong}",
+            field="method.frozen_noise",
+            remedy="use its settings, search again with recon search-noise, or set frozen_noise: random",
         )
     return Noise(found.seed, found.amplitude if own is None else own)
 
 
 def shipped(prior: str, direction: str) -> Path:
-    """Where the calibration of a shipped prior is, if there is one."""
+    """Where the starting noise of a shipped prior is, if there is one."""
     return FOLDER / f"{prior}-{direction}.yaml"
 
 

@@ -1,4 +1,4 @@
-"""What a tuning run found for each method, task by task, and which of it is nearest to a scan.
+"""Table of tuned settings by method and task, and the lookup of the nearest task.
 
 Apart from `recon.defaults.lookup`, which looks at data, so that a job can be planned where there is no torch.
 """
@@ -6,24 +6,19 @@ Apart from `recon.defaults.lookup`, which looks at data, so that a job can be pl
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Sequence
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from operators.errors import InputError
-from recon.spec.methods import TV, Diffusion, Method
-from recon.spec.validation import reason
+from operators.geometry import SamplingPattern
+from recon.spec.methods import Diffusion, Method
+from recon.spec.registry import ACQUISITIONS
+from recon.spec.validation import read_yaml
 
 TABLE = Path(__file__).parent / "defaults.yaml"
-Pattern = Literal["full", "limited", "lines", "points"]
-FULL_CIRCLE = 0.9
-"""Share of the directions above which a CT scan counts as one from all sides."""
 
 
 class Tuned(BaseModel):
@@ -34,7 +29,7 @@ class Tuned(BaseModel):
     kind: str
     """Of acquisition; ``ct`` for all kinds of CT."""
     task: str
-    pattern: Pattern
+    pattern: SamplingPattern
     """How the samples are spread: CT over all angles or not, MRI along lines or in points."""
     undersampling: float = Field(gt=0)
     noisy: bool
@@ -58,25 +53,13 @@ class Table(BaseModel):
     @classmethod
     def read(cls, path: Path, field: str = "out") -> Table:
         """Read a table; `InputError` if the file is none."""
-        try:
-            return cls.model_validate(yaml.safe_load(path.read_text()))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
-            raise InputError(
-                f"{path.name} is no table of settings: {reason(error)}",
-                field=field,
-                remedy="give a file that `recon tune` wrote, or a new one",
-            ) from error
+        return read_yaml(
+            cls, path, "a table of settings", field=field, remedy="give a file that `recon tune` wrote, or a new one"
+        )
 
     def write(self, path: Path) -> None:
         """Write the table."""
         path.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=120))
-
-
-def angular_cover(angles_rad: Sequence[float]) -> float:
-    """Share of all directions, modulo half a turn, that views cover: the largest gap beyond a usual one is missing."""
-    directions = sorted(angle % math.pi for angle in angles_rad)
-    gaps = [b - a for a, b in pairwise([*directions, directions[0] + math.pi])]
-    return 1 - (max(gaps) - statistics.median(gaps)) / math.pi
 
 
 @cache
@@ -85,7 +68,7 @@ def installed() -> Table:
     return Table.read(TABLE, "recon/defaults.yaml")
 
 
-def nearest(method: Method, kind: str, spread: Pattern, ratio: float, *, noisy: bool) -> Tuned | None:
+def nearest(method: Method, kind: str, spread: SamplingPattern, ratio: float, *, noisy: bool) -> Tuned | None:
     """What was found for the nearest task of the same kind and pattern, with the better prior unless one is named.
 
     Parameters
@@ -97,7 +80,7 @@ def nearest(method: Method, kind: str, spread: Pattern, ratio: float, *, noisy: 
     spread, ratio, noisy
         How the samples are spread, the undersampling, and whether there is noise.
     """
-    wanted = {kind, "ct"} if kind.startswith("ct") else {kind}
+    wanted = {kind, *(ACQUISITIONS[kind].TUNED_AS if kind in ACQUISITIONS else ())}
     found = [t for t in installed().tuned if t.kind in wanted and (t.method, t.pattern) == (method.name, spread)]
     if isinstance(method, Diffusion) and method.prior is not None:
         # What was found with this very prior, or else with the usual one.
@@ -108,19 +91,9 @@ def nearest(method: Method, kind: str, spread: Pattern, ratio: float, *, noisy: 
     return min(found, key=lambda t: (abs(math.log(t.undersampling / ratio)), -t.psnr), default=None)
 
 
-def tunable(method: Method) -> bool:
-    """Whether a method leaves its settings to the table: no preset of published constants, no way of its own."""
-    own = {"update": "adam", "schedule": "ddpm"}
-    if getattr(method, "preset", "tuned") not in ("tuned", "fast") or any(
-        getattr(method, name, None) == value for name, value in own.items()
-    ):
-        return False
-    return not (isinstance(method, TV) and method.weight is not None)
-
-
 def completed(method: Method, found: Tuned | None) -> Method:
     """The method with what it leaves open set as found."""
-    if found is None or not tunable(method):
+    if found is None or not method.tunable():
         return method
     given = {k: getattr(method, k) for k in method.model_fields_set}
     if any(k in found.settings and v != found.settings[k] for k, v in given.items()):

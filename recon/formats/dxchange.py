@@ -1,6 +1,6 @@
 """DXchange HDF5: raw projections with flat and dark fields to line integrals.
 
-Layout: ``/exchange/data (angles, rows, columns)``, ``data_white``, ``data_dark`` and ``theta`` in degrees.
+Layout: ``/exchange/data (views, rows, columns)``, ``data_white``, ``data_dark`` and ``theta`` in degrees.
 A detector row is a slice of the volume.
 
 References
@@ -15,22 +15,28 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from operators.errors import GeometryError, InputError
 from recon.formats import hdf5
+from recon.formats.format import Format
 from recon.formats.safety import check_finite, real
+from recon.measurement.measurement import Measurement
+from recon.spec.acquisitions.ct import CTParallel
+from recon.spec.job import Input
+from recon.spec.validation import invalid
 
 SMALLEST_TRANSMISSION = 1e-4
 """Transmission below this is detector noise: a line integral above 9.2 cannot be told from more."""
 
 
 def read(path: Path) -> tuple[NDArray[np.float32], tuple[float, ...] | None, float | None, list[str]]:
-    """Line integrals, angles, noise and remarks.
+    """Read line integrals, angles, noise and remarks.
 
     Returns
     -------
     tuple
-        Line integrals ``(slices, angles, detectors)``, angles in radians if the file has them, the standard
+        Line integrals ``(slices, views, detectors)``, angles in radians if the file has them, the standard
         deviation of the line integrals' noise if there are flat fields enough to show it, and remarks.
 
     Raises
@@ -91,3 +97,16 @@ def _angles(theta_deg: NDArray[np.float32] | None, views: int) -> tuple[float, .
     if theta_deg.shape != (views,):
         raise GeometryError(f"{theta_deg.size} angles for {views} projections", field="exchange/theta")
     return tuple(float(a) for a in np.deg2rad(theta_deg.astype(np.float64)))
+
+
+def _read(path: Path, given: Input) -> Measurement:
+    del given
+    data, angles, noise, notes = read(path)
+    try:
+        stated = CTParallel(angles_rad=None if angles is None else list(angles))
+    except ValidationError as error:
+        raise invalid(error, path.name) from error
+    return Measurement(data, stated, noise_std=noise, notes=notes)
+
+
+FORMAT = Format(name="dxchange", endings=(".h5", ".hdf5", ".hdf"), magic=(hdf5.MAGIC,), read=_read)

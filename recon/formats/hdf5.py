@@ -6,23 +6,34 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from operators.errors import InputError
+from recon.formats.format import Format, PlainArray
 from recon.formats.safety import check_size, existing, real
 from recon.measurement.measurement import Measurement
-from recon.spec.job import Acquisition, MRICartesian, invalid
+from recon.spec.acquisitions import Acquisition, AnyAcquisition
+from recon.spec.job import Input
+from recon.spec.validation import invalid
 
-FORMAT = "diffusion-recon measurement 1"
+if TYPE_CHECKING:
+    import h5py
+
+OURS = "diffusion-recon measurement 1"
+"""Attribute of the files that we write."""
+_ACQUISITIONS: TypeAdapter[Acquisition] = TypeAdapter(AnyAcquisition)
+MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
 @contextmanager
 def opened(path: Path, field: str = "input") -> Iterator[h5py.File]:
     """An HDF5 file for reading; anything that h5py cannot open or read is an `InputError`."""
+    import h5py
+
     existing(path, field)
     try:
         with h5py.File(path, "r") as file:
@@ -34,6 +45,8 @@ def opened(path: Path, field: str = "input") -> Iterator[h5py.File]:
 
 def dataset(file: h5py.File, name: str, field: str = "input") -> NDArray[np.generic]:
     """Read a dataset that lies in the file itself; its size is checked first."""
+    import h5py
+
     node: h5py.Group | h5py.Dataset = file
     for part in name.strip("/").split("/"):
         # Links can lead to other files of the machine: only hard links are followed.
@@ -64,7 +77,7 @@ def read_array(path: Path, name: str | None, field: str = "input") -> NDArray[np
 def is_measurement(path: Path) -> bool:
     """Whether the file was written by `write_measurement`."""
     with opened(path) as file:
-        return bool(file.attrs.get("format", "") == FORMAT)
+        return bool(file.attrs.get("format", "") == OURS)
 
 
 def read_measurement(path: Path) -> Measurement:
@@ -79,7 +92,7 @@ def read_measurement(path: Path) -> Measurement:
 
 def _read_measurement(path: Path) -> Measurement:
     with opened(path) as file:
-        acquisition = TypeAdapter(Acquisition).validate_python(json.loads(file.attrs.get("acquisition", "null")))
+        acquisition = _ACQUISITIONS.validate_python(json.loads(file.attrs.get("acquisition", "null")))
         affine = dataset(file, "affine") if "affine" in file else None
         truth = dataset(file, "truth") if "truth" in file else None
         mask = dataset(file, "mask") if "mask" in file else None
@@ -88,7 +101,7 @@ def _read_measurement(path: Path) -> Measurement:
         provenance = json.loads(str(file.attrs.get("provenance", "{}")))
         data = dataset(file, "data")
     return Measurement(
-        data=data.astype(np.complex64) if isinstance(acquisition, MRICartesian) else real(data),
+        data=data.astype(np.complex64) if acquisition.COMPLEX_DATA else real(data),
         acquisition=acquisition,
         affine=None if affine is None else affine.astype(np.float64),
         in_patient=in_patient,
@@ -101,8 +114,10 @@ def _read_measurement(path: Path) -> Measurement:
 
 def write_measurement(path: Path, measurement: Measurement) -> None:
     """Write a measurement with everything needed to reconstruct it."""
+    import h5py
+
     with h5py.File(path, "w") as file:
-        file.attrs["format"] = FORMAT
+        file.attrs["format"] = OURS
         file.attrs["acquisition"] = measurement.acquisition.model_dump_json(exclude_none=True)
         file.attrs["in_patient"] = measurement.in_patient
         file.attrs["provenance"] = json.dumps(measurement.provenance)
@@ -113,3 +128,10 @@ def write_measurement(path: Path, measurement: Measurement) -> None:
             value = getattr(measurement, name)
             if value is not None:
                 file.create_dataset(name, data=value, compression="gzip", compression_opts=1)
+
+
+def _read(path: Path, given: Input) -> Measurement | PlainArray:
+    return read_measurement(path) if is_measurement(path) else PlainArray(read_array(path, given.dataset))
+
+
+FORMAT = Format(name="hdf5", endings=(".h5", ".hdf5"), magic=(MAGIC,), read=_read)

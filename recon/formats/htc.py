@@ -1,6 +1,6 @@
 """Fan-beam sinograms of the Helsinki Tomography Challenge 2022 in one ``.npz``.
 
-Keys ``NAME__sino (angles, detectors)`` and ``NAME__deg``, with the scanner's distances beside them. The
+Keys ``NAME__sino (views, detectors)`` and ``NAME__deg``, with the scanner's distances beside them. The
 angles count as ASTRA's do, without offset, and the challenge's reference images need neither flip nor turn.
 
 References
@@ -19,14 +19,18 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from operators.errors import GeometryError, InputError
+from recon.formats.format import Format
 from recon.formats.safety import check_finite, check_size, existing, real
-from recon.spec.job import CTFan, invalid
+from recon.measurement.measurement import Measurement
+from recon.spec.acquisitions.ct import CTFan
+from recon.spec.job import Input
+from recon.spec.validation import invalid
 
 _SCALARS = ("distanceSourceOrigin_mm", "distanceSourceDetector_mm", "detectorPixel_mm")
 
 
 def read(path: Path, scan: str | None) -> tuple[NDArray[np.float32], CTFan]:
-    """Line integrals ``(1, angles, detectors)`` of one scan, and the geometry the file states."""
+    """Line integrals ``(1, views, detectors)`` of one scan, and the geometry the file states."""
     existing(path)
     try:
         with zipfile.ZipFile(path) as archive:
@@ -70,3 +74,10 @@ def _scan(path: Path, scan: str | None) -> tuple[NDArray[np.float32], NDArray[np
             raise InputError(f"{path.name} lacks {', '.join(missing)}", field="input")
         distances = tuple(float(archive[k]) for k in _SCALARS)
         return real(archive[f"{chosen}__sino"]), archive[f"{chosen}__deg"].astype(np.float64), distances
+
+
+def _read(path: Path, given: Input) -> Measurement:
+    return Measurement(*read(path, given.scan))
+
+
+FORMAT = Format(name="htc", endings=(".npz",), magic=(b"PK",), read=_read)

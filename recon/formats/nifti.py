@@ -5,24 +5,37 @@ from __future__ import annotations
 import gzip
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
 from operators.errors import InputError
+from recon.formats.format import Format, KnownVolume, Written
 from recon.formats.safety import check_finite, check_size, existing
+from recon.spec.job import Input
 
-_UNREADABLE = (
-    nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, nib.wrapstruct.WrapStructError,
-    OSError, EOFError, ValueError, TypeError, zlib.error, OverflowError,
-)  # fmt: skip
-"""What nibabel raises on damaged headers."""
+if TYPE_CHECKING:
+    import nibabel as nib
+
+UNORIENTED = "the NIfTI file does not say how it lies in the patient (sform and qform codes are 0)"
 _MILLIMETRES = {"meter": 1e3, "micron": 1e-3}
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What nibabel raises on damaged headers."""
+    import nibabel as nib
+
+    return (
+        nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, nib.wrapstruct.WrapStructError,
+        OSError, EOFError, ValueError, TypeError, zlib.error, OverflowError,
+    )  # fmt: skip
 
 
 def orientation_known(path: Path) -> bool:
     """Whether the file says how its voxels lie in the patient; nibabel invents an affine if not."""
+    import nibabel as nib
+
     header = nib.Nifti1Image.from_filename(path).header
     return int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
 
@@ -37,6 +50,8 @@ def read(path: Path, field: str = "input") -> tuple[NDArray[np.float32], NDArray
     ResourceLimit
         If the header promises more than the limit.
     """
+    import nibabel as nib
+
     existing(path, field)
     try:
         if not nib.Nifti1Image.path_maybe_image(path)[0]:
@@ -44,7 +59,7 @@ def read(path: Path, field: str = "input") -> tuple[NDArray[np.float32], NDArray
         image = nib.Nifti1Image.from_filename(path)
         shape = tuple(int(n) for n in image.shape)
         dtype = image.get_data_dtype()
-    except _UNREADABLE as error:
+    except _unreadable() as error:
         raise InputError(f"{path.name} is not a readable NIfTI file", field=field) from error
     trimmed = shape[:3] if len(shape) > 3 and set(shape[3:]) == {1} else shape
     if len(trimmed) != 3:
@@ -67,6 +82,8 @@ def read(path: Path, field: str = "input") -> tuple[NDArray[np.float32], NDArray
 
 def _offset(image: nib.Nifti1Image) -> int:
     """Bytes before the first voxel; the loaded header forgets them, the array proxy does not."""
+    import nibabel as nib
+
     proxy = image.dataobj
     assert isinstance(proxy, nib.arrayproxy.ArrayProxy)
     return int(proxy.offset)
@@ -98,7 +115,33 @@ def _check_length(path: Path, promised: int, field: str) -> None:
 
 def write(path: Path, volume: NDArray[np.float32], affine: NDArray[np.float64], description: str) -> None:
     """Write ``(slices, rows, cols)`` as float32 NIfTI with `affine`; units are millimetres."""
+    import nibabel as nib
+
     image = nib.Nifti1Image(np.ascontiguousarray(volume.transpose(2, 1, 0)), affine)
     image.header.set_xyzt_units("mm")
     image.header["descrip"] = description.encode()[:79]
     nib.save(image, path)
+
+
+def _read(path: Path, given: Input) -> KnownVolume:
+    del given
+    data, affine = read(path)
+    known = orientation_known(path)
+    return KnownVolume(data, affine, in_patient=known, notes=[] if known else [UNORIENTED])
+
+
+def _write(path: Path, volume: Written) -> None:
+    values = np.abs(volume.data) if np.iscomplexobj(volume.data) else volume.data
+    write(path, values.astype(np.float32), volume.affine, f"diffusion-recon, {volume.unit}")
+
+
+FORMAT = Format(
+    name="nifti",
+    endings=(".nii.gz", ".nii"),
+    magic=(b"\x5c\x01\x00\x00", b"\x00\x00\x01\x5c"),
+    certain=True,
+    volumes=True,
+    media_type="application/gzip",
+    read=_read,
+    write=_write,
+)

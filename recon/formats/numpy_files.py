@@ -10,7 +10,9 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from operators.errors import InputError
+from recon.formats.format import Format, PlainArray, Written
 from recon.formats.safety import check_size, existing
+from recon.spec.job import Input
 from recon.spec.validation import reason
 
 
@@ -51,3 +53,23 @@ def _header(stream: IO[bytes], name: str, field: str) -> tuple[tuple[int, ...], 
             remedy="write it with numpy.save",
         ) from error
     return shape, dtype
+
+
+def _read(path: Path, given: Input) -> PlainArray:
+    del given
+    return PlainArray(read(path))
+
+
+def _write(path: Path, volume: Written) -> None:
+    np.save(path, volume.data)
+
+
+FORMAT = Format(
+    name="numpy",
+    endings=(".npy",),
+    magic=(b"\x93NUMPY",),
+    certain=True,
+    read=_read,
+    write=_write,
+    keeps_complex=True,
+)

@@ -1,50 +1,30 @@
-"""From a job's input to a `Measurement`: one function a format, then the checks every measurement passes."""
+"""From a job's input to a `Measurement`: the format reads, the acquisition says what is plausible."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
-from operators.errors import GeometryError, InputError, ResourceLimit
-from recon.formats import dxchange, hdf5, htc, nifti, numpy_files
+from operators.errors import InputError
+from recon.formats import numpy_files
+from recon.formats.format import Content, Format, KnownVolume, PlainArray
 from recon.formats.safety import check_finite, check_size, real, stack
-from recon.measurement.geometry import (
-    check_divisible,
-    ct_geometry,
-    finer_affine,
-    finer_shape,
-    shifted_affine,
-    simulated,
-    voxel_size,
-)
-from recon.measurement.header import Outline
+from recon.measurement.header import Header
 from recon.measurement.measurement import Measurement
-from recon.spec.job import (
-    FORMATS,
-    AnyAcquisition,
-    CTFan,
-    CTParallel,
-    JobSpec,
-    MRICartesian,
-    MRIResolution,
-    Simulation,
-    check_method,
-    format_of,
-    invalid,
-)
+from recon.measurement.simulate import simulate
+from recon.spec.acquisitions import Acquisition, check_method
+from recon.spec.affine import shifted_affine, voxel_size
+from recon.spec.job import JobSpec, format_of
+from recon.spec.registry import ACQUISITIONS, FORMATS
+from recon.spec.simulation import Simulation
 
-_CT_AXES = "(slices, angles, detectors)"
-_MRI_AXES = "(slices, coils, rows, cols)"
-_STACK_AXES = "(slices, rows, cols)"
-LARGEST_LINE_INTEGRAL = 50.0
-"""exp(-50) of the photons arrive: nobody measured that, so the array holds something else."""
-LARGEST_SIDE = 8192
-"""Of a result, in voxels."""
+SIMULATED = "simulated from a known volume with the operator that reconstructs it: expect less from measured data"
+OTHER_GRID = "another voxel grid than the file's: its affine and its known volume do not apply"
 
 
 def read(spec: JobSpec, files: Mapping[str, Path]) -> Measurement:
@@ -62,38 +42,31 @@ def read(spec: JobSpec, files: Mapping[str, Path]) -> Measurement:
     InputError
         Whatever is wrong, with the field.
     """
-    if _is_known_volume(spec, files):
-        from recon.measurement.simulate import simulate
-
-        volume, affine, acquisition = _known_volume(files["input"], spec)
-        _check_methods(spec, acquisition)
-        measurement = simulate(volume, affine, acquisition, spec.input.simulate or Simulation())
-        known = nifti.orientation_known(files["input"])
-        return replace(measurement, in_patient=known, notes=[SIMULATED] + ([] if known else [UNORIENTED]))
-    return _measured(spec, files)
+    content = _content(spec, files)
+    if _to_be_measured(content, spec):
+        volume, acquisition = _known_volume(content, spec)
+        measurement = simulate(volume.data, volume.affine, acquisition, spec.input.simulate or Simulation())
+        return replace(measurement, in_patient=volume.in_patient, notes=[SIMULATED, *volume.notes])
+    return _measured(spec, files, content)
 
 
-def check(spec: JobSpec, files: Mapping[str, Path]) -> Outline:
-    """Everything `read` would refuse, and an impossible geometry, found without torch: for the API and for plans."""
-    if _is_known_volume(spec, files):
-        volume, affine, acquisition = _known_volume(files["input"], spec)
-        _check_methods(spec, acquisition)
-        acquisition, shape = simulated(volume.shape, affine, acquisition, spec.input.simulate or Simulation())
-        return Outline(
-            acquisition=acquisition,
-            shape=shape,
-            source_bytes=max(_source_bytes(files["input"]), volume.nbytes),
-            known=True,
-        )
-    measurement = _measured(spec, files)
-    if isinstance(measurement.acquisition, CTParallel | CTFan):
-        ct_geometry(measurement.acquisition, measurement.data.shape[2])
-    return outline(measurement, files)
+def check(spec: JobSpec, files: Mapping[str, Path]) -> Header:
+    """Find everything `read` would refuse, and impossible geometries, without torch; for the API and for plans."""
+    content = _content(spec, files)
+    if _to_be_measured(content, spec):
+        volume, given = _known_volume(content, spec)
+        settings = spec.input.simulate or Simulation()
+        acquisition, shape = given.simulated(volume.data.shape, volume.affine, settings)
+        size = max(_source_bytes(files["input"]), volume.data.nbytes)
+        return Header(acquisition=acquisition, shape=shape, source_bytes=size, known=True)
+    measurement = _measured(spec, files, content)
+    measurement.acquisition.result_shape(measurement.data.shape)
+    return header(measurement, files)
 
 
-def outline(measurement: Measurement, files: Mapping[str, Path]) -> Outline:
-    """The outline of a measurement that was read."""
-    return Outline(
+def header(measurement: Measurement, files: Mapping[str, Path]) -> Header:
+    """The header of a measurement that was read."""
+    return Header(
         acquisition=measurement.acquisition,
         shape=measurement.data.shape,
         source_bytes=max(_source_bytes(files["input"]), measurement.data.nbytes),
@@ -106,183 +79,139 @@ def _source_bytes(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-SIMULATED = "simulated from a known volume with the operator that reconstructs it: expect less from measured data"
-
-
-UNORIENTED = "the NIfTI file does not say how it lies in the patient (sform and qform codes are 0)"
-
-
-def _is_known_volume(spec: JobSpec, files: Mapping[str, Path]) -> bool:
-    """Whether the input is a volume to be measured here; a low-resolution stack only is when that is asked for."""
-    if _kind(spec, files) != "nifti":
-        return False
-    return not isinstance(spec.acquisition, MRIResolution) or spec.input.simulate is not None
-
-
-def _kind(spec: JobSpec, files: Mapping[str, Path]) -> str:
-    kind = spec.input.format or format_of(files["input"].name)
-    if kind is None:
-        raise InputError(
-            f"the format cannot be told from the name {files['input'].name!r}",
-            field="input.format",
-            remedy=f"choose one of: {', '.join(FORMATS)}",
-        )
-    return kind
-
-
-def _measured(spec: JobSpec, files: Mapping[str, Path]) -> Measurement:
+def _content(spec: JobSpec, files: Mapping[str, Path]) -> Content:
+    """What the input file holds."""
     path = files["input"]
-    if spec.input.simulate is not None:
+    chosen = _format(spec, path)
+    if chosen.read is None:
+        raise InputError(f"{chosen.name} is a format of results only", field="input.format", remedy="give another file")
+    if spec.input.simulate is not None and not chosen.volumes:
         raise InputError(
             "a measurement is not simulated again",
             field="input.simulate",
             remedy="leave simulate out, or give a known volume as NIfTI",
         )
-    match _kind(spec, files):
-        case "nifti":
-            measurement = _low_resolution(path, spec)
-        case "numpy":
-            measurement = _plain(numpy_files.read(path), spec)
-        case "dxchange":
-            measurement = _dxchange(path, spec)
-        case "htc":
-            measurement = _htc(path, spec)
-        case _ if hdf5.is_measurement(path):
-            measurement = _own(path, spec)
-        case _:
-            measurement = _plain(hdf5.read_array(path, spec.input.dataset), spec)
-    if isinstance(measurement.acquisition, MRICartesian):
-        measurement = _with_mri_files(measurement, files)
-    _check(measurement)
+    if chosen.volumes:
+        _required_acquisition(spec)
+    return chosen.read(path, spec.input)
+
+
+def _format(spec: JobSpec, path: Path) -> Format:
+    """The format that is given, or told by the file's name or first bytes."""
+    kind = spec.input.format or format_of(path.name) or _sniffed(path)
+    if kind is None:
+        raise InputError(
+            f"the format cannot be told from the name {path.name!r}",
+            field="input.format",
+            remedy=f"choose one of: {', '.join(FORMATS)}",
+        )
+    found: Format = FORMATS[kind]
+    return found
+
+
+def _sniffed(path: Path) -> str | None:
+    """The only format whose first bytes are the file's, if there is one."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as stream:
+        first = stream.read(16)
+    fits = [name for name, row in FORMATS.items() if row.magic and first.startswith(row.magic)]
+    return fits[0] if len(fits) == 1 and FORMATS[fits[0]].certain else None
+
+
+def _to_be_measured(content: Content, spec: JobSpec) -> TypeGuard[KnownVolume]:
+    """Whether the input is a known volume to be measured by simulation, not itself a measurement."""
+    if not isinstance(content, KnownVolume):
+        return False
+    return not _required_acquisition(spec).MEASURES_VOLUMES or spec.input.simulate is not None
+
+
+def _measured(spec: JobSpec, files: Mapping[str, Path], content: Content) -> Measurement:
+    match content:
+        case Measurement():
+            measurement = _completed(content, spec)
+        case KnownVolume():
+            measurement = _stack(content, spec)
+        case PlainArray():
+            measurement = _plain(content.data, _required_acquisition(spec))
+    measurement = _with_files(measurement, files)
+    acquisition = measurement.acquisition
+    if measurement.data.ndim != len(acquisition.AXES):
+        raise InputError(f"shape {measurement.data.shape}, expected {acquisition.axes}", field="input")
+    check_finite(measurement.data)
+    acquisition.check(measurement.data, mask=measurement.mask, coil_maps=measurement.coil_maps)
+    if acquisition.refined is not None:
+        check_size(acquisition.result_shape(measurement.data.shape), 8, "acquisition.factor")
     measurement = _selected(measurement, spec)
     _check_methods(spec, measurement.acquisition)
     return measurement
 
 
-def _plain(data: NDArray[np.generic], spec: JobSpec) -> Measurement:
-    acquisition = _required_acquisition(spec)
-    if isinstance(acquisition, MRICartesian):
-        if data.dtype.kind != "c":
-            raise InputError(f"dtype {data.dtype}, k-space must be complex", field="input")
-        return Measurement(stack(data, 4, _MRI_AXES).astype(np.complex64), acquisition)
-    if isinstance(acquisition, MRIResolution):
-        return Measurement(stack(real(data), 3, _STACK_AXES), acquisition)
-    return Measurement(stack(real(data), 3, _CT_AXES), acquisition)
+def _plain(data: NDArray[np.generic], acquisition: Acquisition) -> Measurement:
+    ndim = len(acquisition.AXES)
+    if not acquisition.COMPLEX_DATA:
+        return Measurement(stack(real(data), ndim, acquisition.axes), acquisition)
+    if data.dtype.kind != "c":
+        raise InputError(f"dtype {data.dtype}, k-space must be complex", field="input")
+    return Measurement(stack(data, ndim, acquisition.axes).astype(np.complex64), acquisition)
 
 
-def _low_resolution(path: Path, spec: JobSpec) -> Measurement:
+def _stack(volume: KnownVolume, spec: JobSpec) -> Measurement:
     acquisition = _required_acquisition(spec)
-    assert isinstance(acquisition, MRIResolution)
-    data, affine = nifti.read(path)
-    col_mm, _, slice_mm = voxel_size(affine)
-    known = nifti.orientation_known(path)
+    col_mm, _, slice_mm = voxel_size(volume.affine)
     return Measurement(
-        data,
+        volume.data,
         acquisition.model_copy(update={"pixel_mm": col_mm, "slice_mm": slice_mm}),
-        affine=finer_affine(affine, data.shape, acquisition),
-        in_patient=known,
-        notes=[] if known else [UNORIENTED],
+        affine=acquisition.result_affine(volume.affine, volume.data.shape),
+        in_patient=volume.in_patient,
+        notes=list(volume.notes),
     )
 
 
-def _own(path: Path, spec: JobSpec) -> Measurement:
-    measurement = hdf5.read_measurement(path)
+def _completed(measurement: Measurement, spec: JobSpec) -> Measurement:
+    """What the file states, with what the user gives on top."""
     if spec.acquisition is None:
         return measurement
-    acquisition = _completed(spec.acquisition, measurement.acquisition)
     stated = measurement.acquisition
-    grid = ("pixel_mm", "slice_mm", "rows", "cols", "factor", "direction")
-    if all(getattr(acquisition, k, None) == getattr(stated, k, None) for k in grid):
+    acquisition = stated.completed_by(spec.acquisition)
+    if acquisition.same_grid(stated) or (measurement.affine is None and measurement.truth is None):
         return replace(measurement, acquisition=acquisition)
-    note = "another voxel grid than the file's: its affine and its known volume do not apply"
-    return replace(measurement, acquisition=acquisition, affine=None, truth=None, notes=[note])
+    notes = [*measurement.notes, OTHER_GRID]
+    return replace(measurement, acquisition=acquisition, affine=None, truth=None, notes=notes)
 
 
-def _dxchange(path: Path, spec: JobSpec) -> Measurement:
-    data, angles, noise, notes = dxchange.read(path)
-    try:
-        stated = CTParallel(angles_rad=None if angles is None else list(angles))
-    except ValidationError as error:
-        raise invalid(error, path.name) from error
-    acquisition = _completed(spec.acquisition or CTParallel(), stated)
-    return Measurement(data, acquisition, noise_std=noise, notes=notes)
-
-
-def _htc(path: Path, spec: JobSpec) -> Measurement:
-    data, stated = htc.read(path, spec.input.scan)
-    return Measurement(data, _completed(spec.acquisition or CTFan(), stated))
-
-
-def _known_volume(path: Path, spec: JobSpec) -> tuple[NDArray[np.float32], NDArray[np.float64], AnyAcquisition]:
-    """The volume that a retrospective job measures, if it can be."""
+def _known_volume(content: KnownVolume, spec: JobSpec) -> tuple[KnownVolume, Acquisition]:
+    """The part of the volume that a retrospective job measures, if it can be."""
     acquisition = _required_acquisition(spec)
-    volume, affine = nifti.read(path)
     if spec.input.slices is not None:
-        first, last = _range(spec.input.slices, len(volume))
-        volume, affine = volume[first:last], shifted_affine(affine, first)
-    if isinstance(acquisition, MRICartesian | MRIResolution):
-        _check_magnitudes(volume)
-        if isinstance(acquisition, MRIResolution):
-            check_divisible(volume.shape, acquisition)
-        return volume, affine, acquisition
-    lowest = float(volume.min())
-    if lowest >= 0:
-        raise InputError(
-            f"the lowest value is {lowest:g}, a CT volume in HU has air near -1000",
-            field="input",
-            remedy="give CT volumes in HU; for MRI use acquisition kind mri-cartesian",
-        )
-    col_mm, row_mm, _ = voxel_size(affine)
-    if abs(col_mm - row_mm) > 0.01 * col_mm:
-        raise InputError(
-            f"pixels are {col_mm:.3f} x {row_mm:.3f} mm, projection needs square ones",
-            field="input",
-            remedy="resample the volume to square pixels",
-        )
-    return volume, affine, acquisition
+        first, last = _range(spec.input.slices, len(content.data))
+        content = replace(content, data=content.data[first:last], affine=shifted_affine(content.affine, first))
+    acquisition.check_volume(content.data, content.affine)
+    _check_methods(spec, acquisition)
+    return content, acquisition
 
 
-def _check_magnitudes(volume: NDArray[np.generic]) -> None:
-    lowest = float(volume.min())
-    if lowest < 0:
-        raise InputError(
-            f"magnitudes are negative, the lowest is {lowest:g}", field="input", remedy="is this a CT volume?"
-        )
-
-
-def _with_mri_files(measurement: Measurement, files: Mapping[str, Path]) -> Measurement:
-    """Add the mask and coil maps that the acquisition names."""
-    if "acquisition.mask" in files:
-        mask = numpy_files.read(files["acquisition.mask"], "acquisition.mask")
-        values = np.unique(mask)
-        if mask.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
-            raise InputError("a mask holds only 0 and 1", field="acquisition.mask")
-        measurement = replace(measurement, mask=mask.astype(bool))
-    if "acquisition.coil_maps" in files:
-        maps = numpy_files.read(files["acquisition.coil_maps"], "acquisition.coil_maps")
-        if maps.dtype.kind != "c" or maps.ndim not in (3, 4):
-            raise InputError(
-                f"shape {maps.shape} {maps.dtype}, expected complex ([slices,] coils, rows, cols)",
-                field="acquisition.coil_maps",
-            )
-        check_finite(maps, "acquisition.coil_maps")
-        measurement = replace(measurement, coil_maps=maps.astype(np.complex64))
-    return measurement
+def _with_files(measurement: Measurement, files: Mapping[str, Path]) -> Measurement:
+    """Add what the files hold that the acquisition names."""
+    named = [name for name in measurement.acquisition.files() if f"acquisition.{name}" in files]
+    arrays = {name: numpy_files.read(files[f"acquisition.{name}"], f"acquisition.{name}") for name in named}
+    found: dict[str, Any] = measurement.acquisition.read_files(arrays)
+    for name, array in found.items():
+        check_finite(array, f"acquisition.{name}")
+    return replace(measurement, **found)
 
 
 def _selected(measurement: Measurement, spec: JobSpec) -> Measurement:
     if spec.input.slices is None:
         return measurement
     first, last = _range(spec.input.slices, len(measurement.data))
-    maps, acquisition = measurement.coil_maps, measurement.acquisition
-    thin = isinstance(acquisition, MRIResolution) and acquisition.direction == "slices"
-    finer = acquisition.factor if thin and isinstance(acquisition, MRIResolution) else 1
-    truth, affine = measurement.truth, measurement.affine
+    begin, end = measurement.acquisition.slices_of_result(first, last)
+    maps, truth, affine = measurement.coil_maps, measurement.truth, measurement.affine
     return replace(
         measurement,
         data=measurement.data[first:last],
-        truth=None if truth is None else truth[first * finer : last * finer],
-        affine=None if affine is None else shifted_affine(affine, first * finer),
+        truth=None if truth is None else truth[begin:end],
+        affine=None if affine is None else shifted_affine(affine, begin),
         coil_maps=maps[first:last] if maps is not None and maps.ndim == 4 and len(maps) > 1 else maps,
     )
 
@@ -293,29 +222,18 @@ def _range(slices: tuple[int, int], count: int) -> tuple[int, int]:
     return slices
 
 
-def _required_acquisition(spec: JobSpec) -> AnyAcquisition:
+def _required_acquisition(spec: JobSpec) -> Acquisition:
     if spec.acquisition is None:
         raise InputError(
             "needed: the file does not say how it was measured",
             field="acquisition",
-            remedy="give kind (ct-parallel, ct-fan, mri-cartesian or mri-resolution) and its sizes",
+            remedy=f"give kind ({', '.join(ACQUISITIONS)}) and its sizes",
         )
     return spec.acquisition
 
 
-def _completed(given: AnyAcquisition, stated: AnyAcquisition) -> AnyAcquisition:
-    """What the file states, with what the user gives on top."""
-    if given.kind != stated.kind:
-        raise InputError(f"{given.kind!r}, the file holds {stated.kind}", field="acquisition.kind")
-    if {"detector_shift_mm", "rotation_center_column"} & given.model_fields_set:
-        # Two ways to say one thing: what the user says replaces both.
-        stated = stated.model_copy(update={"detector_shift_mm": None, "rotation_center_column": None})
-    wanted = {k: getattr(given, k) for k in given.model_fields_set if getattr(given, k) is not None}
-    return stated.model_copy(update=wanted)
-
-
-def _check_methods(spec: JobSpec, acquisition: AnyAcquisition) -> None:
-    """A file may carry the acquisition, so that the specification alone could not be checked."""
+def _check_methods(spec: JobSpec, acquisition: Acquisition) -> None:
+    """Check what the specification alone could not: a file may carry the acquisition."""
     methods = (("method.name", [spec.method.name]), ("output.baselines", spec.output.baselines or []))
     for field, names in methods:
         for name in names:
@@ -323,65 +241,3 @@ def _check_methods(spec: JobSpec, acquisition: AnyAcquisition) -> None:
                 check_method(acquisition, name)
             except ValueError as error:
                 raise InputError(str(error), field=field) from error
-
-
-def _check(measurement: Measurement) -> None:
-    """Finite, sensibly sized and plausible in unit."""
-    acquisition = measurement.acquisition
-    axes = {"mri-cartesian": _MRI_AXES, "mri-resolution": _STACK_AXES}.get(acquisition.kind, _CT_AXES)
-    ndim = axes.count(",") + 1
-    if measurement.data.ndim != ndim:
-        raise InputError(f"shape {measurement.data.shape}, expected {axes}", field="input")
-    check_finite(measurement.data)
-    if isinstance(acquisition, MRICartesian):
-        _check_mri_shapes(measurement)
-        return
-    if isinstance(acquisition, MRIResolution):
-        _check_magnitudes(measurement.data)
-        if not np.any(measurement.data):
-            raise InputError("every value of the stack is zero", field="input")
-        _check_finer_size(measurement.data.shape, acquisition)
-        return
-    angles = acquisition.angles()
-    if angles is not None and measurement.data.shape[1] != len(angles):
-        raise GeometryError(
-            f"{len(angles)} angles for a sinogram of shape {measurement.data.shape} {_CT_AXES}",
-            field="acquisition.angles_rad",
-            remedy="give one angle a projection; transpose the array if its axes are in another order",
-        )
-    largest, lowest = float(measurement.data.max()), float(measurement.data.min())
-    if largest > LARGEST_LINE_INTEGRAL:
-        raise InputError(
-            f"line integrals reach {largest:g}: these look like counts or HU, not -log(I / I0)",
-            field="input",
-            remedy="take -log(I / I0), or use format dxchange for raw counts",
-        )
-    if lowest < -1.0:
-        raise InputError(
-            f"line integrals reach {lowest:g}: more photons behind the object than without it",
-            field="input",
-            remedy="check the flat-field correction and the sign of the logarithm",
-        )
-
-
-def _check_finer_size(shape: tuple[int, ...], acquisition: MRIResolution) -> None:
-    """The result, not the stack, has to fit."""
-    finer = finer_shape(shape, acquisition)
-    if max(finer) > LARGEST_SIDE:
-        raise ResourceLimit(
-            f"the result would be {finer}, a side has at most {LARGEST_SIDE}",
-            field="acquisition.factor",
-            remedy="choose a smaller factor or fewer slices",
-        )
-    check_size(finer, 8, "acquisition.factor")
-
-
-def _check_mri_shapes(measurement: Measurement) -> None:
-    shape = measurement.data.shape
-    if measurement.mask is not None and measurement.mask.shape != shape[2:]:
-        raise GeometryError(f"shape {measurement.mask.shape}, k-space is {shape[2:]}", field="acquisition.mask")
-    if not np.any(measurement.data):
-        raise InputError("every sample of k-space is zero", field="input")
-    maps = measurement.coil_maps
-    if maps is not None and (maps.shape[-3:] != shape[1:] or maps.shape[:-3] not in ((), (1,), shape[:1])):
-        raise GeometryError(f"shape {maps.shape}, k-space is {shape} {_MRI_AXES}", field="acquisition.coil_maps")

@@ -24,7 +24,7 @@ from typing import Any
 
 from operators.errors import GeometryError, InputError, ReconError, ResourceLimit
 from recon.formats.safety import limit_bytes
-from recon.measurement.header import Outline
+from recon.measurement.header import Header
 from recon.spec.job import JobSpec
 
 CPU_S = 120
@@ -39,7 +39,7 @@ PATIENCE_S = 0.5
 """Waiting for a helper that is busy, before another is started."""
 REMEMBERED = 256
 """Outlines of the latest files that passed: whoever sends many jobs of one file need not wait for each check."""
-NOT_READ = {"name", "tags", "priority", "device", "notify", "seed"}
+NOT_READ = {"name", "tags", "priority", "device", "webhook_url", "seed"}
 """Of a specification: a check does not depend on them."""
 log = logging.getLogger("recon.sandbox")
 _ERRORS = {kind.code: kind for kind in (InputError, GeometryError, ResourceLimit)}
@@ -58,11 +58,11 @@ class Sandbox:
         self._slots = threading.BoundedSemaphore(AT_ONCE)
         self._idle: list[_Helper] = []
         self._returned = threading.Condition()
-        self._known: OrderedDict[str, Outline] = OrderedDict()
+        self._known: OrderedDict[str, Header] = OrderedDict()
         self._lock = threading.Lock()
         self._alive = 0
 
-    def check(self, spec: JobSpec, files: Mapping[str, Path]) -> Outline:
+    def check(self, spec: JobSpec, files: Mapping[str, Path]) -> Header:
         """`recon.formats.reader.check`, in another process.
 
         Raises
@@ -91,7 +91,7 @@ class Sandbox:
                 remedy="the file is damaged, or far too large; read it with `recon run` to see more",
             )
         if "outline" in answer:
-            found = Outline.model_validate(answer["outline"])
+            found = Header.model_validate(answer["outline"])
             with self._lock:
                 self._known[key] = found
                 while len(self._known) > REMEMBERED:

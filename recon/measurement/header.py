@@ -1,23 +1,21 @@
-"""What a measurement is without its values: enough to plan a job, and small enough to send between processes."""
+"""Header of a measurement: its geometry and size, enough to plan a job without its data."""
 
 from __future__ import annotations
 
-import math
-
 from pydantic import BaseModel, ConfigDict
 
-from recon.spec.job import Acquisition
+from recon.spec.acquisitions import AnyAcquisition
 
 
-class Outline(BaseModel):
-    """Size and geometry of a job's measurement.
+class Header(BaseModel):
+    """Size and geometry of a job's measurement; small enough to send between processes.
 
     Parameters
     ----------
     acquisition
         Completed by what the file knew.
     shape
-        Of the measurement, after the selection of slices: ``(slices, angles, detectors)``, ``(slices, coils, rows,
+        Of the measurement, after the selection of slices: ``(slices, views, detectors)``, ``(slices, coils, rows,
         cols)``, or ``(slices, rows, cols)`` of a low-resolution stack.
     source_bytes
         Largest array that reading holds, before slices are selected.
@@ -29,18 +27,18 @@ class Outline(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    acquisition: Acquisition
+    acquisition: AnyAcquisition
     shape: tuple[int, ...]
     source_bytes: int
     known: bool = False
     coil_maps: bool = False
 
     @property
-    def itemsize(self) -> int:
-        """Bytes of a sample: complex64 for k-space, else float32."""
-        return 8 if self.acquisition.kind == "mri-cartesian" else 4
-
-    @property
     def data_bytes(self) -> int:
         """Bytes of the measurement."""
-        return math.prod(self.shape) * self.itemsize
+        return self.acquisition.data_bytes(self.shape)
+
+    @property
+    def result_shape(self) -> tuple[int, int, int]:
+        """Shape ``(slices, rows, cols)`` of the result."""
+        return self.acquisition.result_shape(self.shape)

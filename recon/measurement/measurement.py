@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.spec.job import AnyAcquisition
+from recon.spec.acquisitions import Acquisition
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Measurement:
     Parameters
     ----------
     data
-        CT: line integrals ``(slices, angles, detectors)`` float32. MRI: k-space ``(slices, coils, rows,
+        CT: line integrals ``(slices, views, detectors)`` float32. MRI: k-space ``(slices, coils, rows,
         cols)`` complex64, or a low-resolution stack ``(slices, rows, cols)`` float32.
     acquisition
         Geometry, completed by what the file knew.
@@ -34,7 +34,7 @@ class Measurement:
     """
 
     data: NDArray[np.generic]
-    acquisition: AnyAcquisition
+    acquisition: Acquisition
     affine: NDArray[np.float64] | None = None
     in_patient: bool = True
     truth: NDArray[np.float32] | None = None

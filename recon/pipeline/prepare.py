@@ -1,6 +1,6 @@
-"""What a job is made of once its files are read: the model, and the stages to be solved one after the other.
+"""Turn a job and its files into a `Prepared` job: the inverse problem and the reconstructions to run on it.
 
-A worker that runs a job and one that only helps with its slabs prepare it alike.
+A worker that runs a job and one that only helps with its chunks prepare it alike.
 """
 
 from __future__ import annotations
@@ -11,27 +11,25 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter
-
 from operators.errors import InputError
 from recon.defaults import frozen_noise, lookup
+from recon.defaults.frozen_noise import Noise
 from recon.formats import reader
 from recon.measurement.measurement import Measurement
 from recon.pipeline import chunks, versions
+from recon.pipeline.chunk_cache import ChunkCache, digest, digest_of
 from recon.planning import plan
 from recon.priors import registry as priors
-from recon.priors.card import Card
 from recon.priors.prior import NetworkPrior
-from recon.problem import inverse_problem as models
-from recon.problem.problem import Axis, Solver
+from recon.problem import conditioning
+from recon.problem import inverse_problem as problems
+from recon.problem.inverse_problem import InverseProblem
+from recon.problem.problem import IntensityMap, Solver
 from recon.solvers import registry as solvers
-from recon.spec.job import JobSpec, MRIResolution, check_uncertainty
-from recon.spec.methods import DEFAULT_PRIOR, DPS, QUICK, Boundary, Diffusion, Method
+from recon.spec.job import JobSpec, check_uncertainty
+from recon.spec.methods import DEFAULT_PRIOR, Diffusion, FrozenNoise, Method, method_of
 
-_METHODS: TypeAdapter[Method] = TypeAdapter(Method)
 T = TypeVar("T")
-FAR_MM = 12.0
-"""Slices that lie farther apart are no neighbours to a prior."""
 
 
 @dataclass(frozen=True)
@@ -52,21 +50,21 @@ class JobProgress:
 
 
 @dataclass(frozen=True)
-class Stage:
+class Reconstruction:
     """One reconstruction of a job: a baseline or the result.
 
     Parameters
     ----------
     name
-        Of the method.
+        Name of the method.
     label
         For people who follow the progress.
     settings
-        Of the method, complete.
+        Settings of the method, complete.
     start
         The method on a part of the problem; another `seed` may be given.
     key
-        Of all that the result depends on, see `recon.pipeline.chunks.digest`.
+        Key of all that the result depends on, see `recon.pipeline.chunk_cache.digest`.
     """
 
     name: str
@@ -74,69 +72,68 @@ class Stage:
     settings: Method
     start: Callable[..., Solver]
     key: str
-    neighbours: int
-    """Slices on each side that its prior sees."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job ready to be solved; its last stage is the result."""
+    """A job ready to be solved; its last reconstruction is the result."""
 
     measurement: Measurement
     planned: plan.Plan
-    model: models.Model
+    inverse: InverseProblem
     prior: NetworkPrior | None
-    axis: Axis | None
+    intensity: IntensityMap | None
     judge: NetworkPrior | None
-    """Who tells how familiar the result is."""
-    noise: dict[str, Any] | None
-    """Noise that is the same in every slice: its seed, and the calibration that chose it."""
-    stages: list[Stage]
+    """Prior that tells how familiar the result is."""
+    frozen: Noise | None
+    """Noise that is the same in every slice."""
+    reconstructions: list[Reconstruction]
 
 
 def prepare(spec: JobSpec, files: Mapping[str, Path]) -> Generator[JobProgress, None, Prepared]:
-    """Read a job's files and model the measurement; raises `ReconError`."""
+    """Read a job's files and set up its inverse problem; raises `ReconError`."""
     yield JobProgress(0.0, "reading")
     measurement = reader.read(spec, files)
     _check_uncertainty(spec, measurement)
-    planned = plan.make(spec, reader.outline(measurement, files))
+    planned = plan.make(spec, reader.header(measurement, files))
     plan.require_fit(planned)  # whoever accepted the job may have more memory
     yield JobProgress(0.02, "modelling")
-    model = models.build(measurement)
-    kind = measurement.acquisition.kind
-    method = lookup.resolved(spec.method, kind, model.problem)
-    prior, axis = chosen_prior(method, model)
-    measured = {"measurement": chunks.digest_of(measurement), "versions": versions.installed(), "seed": spec.seed}
+    inverse = problems.build(measurement)
+    kind, problem = measurement.acquisition.kind, inverse.problem
+    method = lookup.resolved(spec.method, kind, problem)
+    prior, intensity = chosen_prior(method, inverse)
+    frozen = _frozen(method, prior, inverse, spec.seed)
+    measured = {"measurement": digest_of(measurement), "versions": versions.installed(), "seed": spec.seed}
 
-    def stage(label: str, settings: Method, *, prior: NetworkPrior | None = None, **more: Any) -> Stage:
-        start = partial(solvers.start, settings=settings, prior=prior, axis=axis, seed=spec.seed)
-        key = chunks.digest({**measured, "method": settings.model_dump(mode="json"), **more})
-        return Stage(settings.name, label, settings, start, key, 0 if prior is None else prior.neighbours)
+    def reconstruction(label: str, settings: Method, start: Callable[..., Solver], **more: Any) -> Reconstruction:
+        key = digest({**measured, "method": settings.model_dump(mode="json"), **more})
+        return Reconstruction(settings.name, label, settings, partial(start, settings=settings, seed=spec.seed), key)
 
-    stages = [
-        stage(f"baseline {name}", lookup.resolved(_METHODS.validate_python({"name": name}), kind, model.problem))
-        for name in _baselines(spec, measurement)
-    ]
-    noise = _starting_noise(method, prior, model, spec.seed)
+    baselines = [lookup.resolved(method_of(name), kind, problem) for name in spec.baselines(measurement.acquisition)]
+    found = [reconstruction(f"baseline {one.name}", one, solvers.start) for one in baselines]
+    # Random noise follows the seed of each run; that of a file is read once, here.
+    kept = None if isinstance(method, FrozenNoise) and method.frozen_noise == "random" else frozen
+    start = partial(solvers.start, prior=prior, intensity=intensity, frozen=kept)
+    noise = None if frozen is None else frozen._asdict()
     weights = None if prior is None else prior.card.sha256
-    stages.append(stage(method.name, method, prior=prior, noise=noise, weights=weights))
-    return Prepared(measurement, planned, model, prior, axis, _judge(prior), noise, stages)
+    found.append(reconstruction(method.name, method, start, noise=noise, weights=weights))
+    return Prepared(measurement, planned, inverse, prior, intensity, _judge(prior), frozen, found)
 
 
 def assist(
     spec: JobSpec, files: Mapping[str, Path], work: Path, stop: Callable[[], bool] = lambda: False
 ) -> Generator[JobProgress, None, bool]:
-    """Compute what can be of a job that another process runs: slabs nobody is at, onto the shelf in `work`.
+    """Compute what can be of a job that another process runs: chunks nobody is at, into the cache in `work`.
 
-    `stop` is asked before each slab. Returns whether more help would be welcome. Raises `FileNotFoundError` if the
-    shelf was cleared meanwhile.
+    `stop` is asked before each chunk. Returns whether more help would be welcome. Raises `FileNotFoundError` if the
+    cache was cleared meanwhile.
     """
     job = yield from prepare(spec, files)
-    shelf, welcome = chunks.Shelf(work), False
-    for stage in job.stages:
-        size, neighbours = job.planned.slab, stage.neighbours
-        parts = chunks.assist(job.model.problem, stage.settings, stage.start, shelf, stage.key, stop, size, neighbours)
-        welcome |= yield from staged(parts, stage.label, (0.0, 1.0))
+    cache, welcome = ChunkCache(work), False
+    for one in job.reconstructions:
+        problem, size = job.inverse.problem, job.planned.chunk
+        steps = chunks.assist(problem, one.settings, one.start, cache, one.key, stop, size)
+        welcome |= yield from staged(steps, one.label, (0.0, 1.0))
     return welcome
 
 
@@ -172,15 +169,8 @@ def _check_uncertainty(spec: JobSpec, measurement: Measurement) -> None:
         raise InputError(str(error), field="output.uncertainty") from error
 
 
-def _baselines(spec: JobSpec, measurement: Measurement) -> list[str]:
-    """What to compute beside the result; a method is no baseline of itself."""
-    default = [QUICK[measurement.acquisition.kind]]
-    wanted = default if spec.output.baselines is None else spec.output.baselines
-    return [name for name in wanted if name != spec.method.name]
-
-
-def chosen_prior(method: Method, model: models.Model) -> tuple[NetworkPrior | None, Axis | None]:
-    """The prior that a method uses on a problem and the map to its axis; none for a method without.
+def chosen_prior(method: Method, inverse: InverseProblem) -> tuple[NetworkPrior | None, IntensityMap | None]:
+    """The prior that a method uses on a problem and the map to its scale; none for a method without.
 
     Raises
     ------
@@ -189,64 +179,27 @@ def chosen_prior(method: Method, model: models.Model) -> tuple[NetworkPrior | No
     """
     if not isinstance(method, Diffusion):
         return None, None
-    modality = "mri" if model.problem.operator.domain.complex else "ct"
-    prior = priors.load(method.prior or _default_prior(method, modality, model.refined))
+    modality = inverse.modality
+    prior = priors.load(method.prior_for(modality, inverse.problem.operator.refinement))
     if prior.card.modality != modality:
         raise InputError(
             f"prior {prior.card.name!r} is for {prior.card.modality}, the data are {modality}",
             field="method.prior",
             remedy=f"use one for {modality}, as {DEFAULT_PRIOR[modality]}",
         )
-    _check_condition(method, model, prior.card)
-    if isinstance(method, DPS) or model.problem.slice_mm > FAR_MM:
-        prior = prior.apart()  # DPS takes a few slices at a time, whatever lies beside them
-    return prior, model.prior_axis(prior.card)
+    conditioning.require_fit(prior.card, inverse.problem, method)
+    return prior, inverse.intensity_map(prior.card)
 
 
 def _judge(prior: NetworkPrior | None) -> NetworkPrior | None:
-    """Who tells how familiar the result is: the prior itself, or the one that its card names."""
+    """The prior that tells how familiar the result is: the one used, or the one that its card names."""
     if prior is not None and prior.card.judge is not None:
         prior = priors.load(prior.card.judge)
     return None if prior is None or prior.card.familiarity is None else prior
 
 
-def _check_condition(method: Diffusion, model: models.Model, card: Card) -> None:
-    """Refuse a conditional prior whose condition the data do not give, or that the method cannot use."""
-    factor = None if model.refined is None else model.refined.factor
-    if isinstance(method, Boundary) and card.super_resolution is None:
-        raise InputError(
-            f"prior {card.name!r} is given {card.condition}, {method.name} needs one of x{factor}",
-            field="method.prior",
-            remedy="leave it out, or use another method",
-        )
-    if card.super_resolution not in (None, factor) or (card.least_squares and factor is not None):
-        raise InputError(
-            f"prior {card.name!r} needs {card.condition}, the data are {'not' if factor is None else f'x{factor}'}",
-            field="method.prior",
-            remedy="leave it out"
-            if isinstance(method, Boundary)
-            else f"use one that is not conditional, as {DEFAULT_PRIOR[card.modality]}",
-        )
-    if card.conditional and isinstance(method, DPS):
-        raise InputError(
-            f"prior {card.name!r} is conditional, dps takes none that is",
-            field="method.prior",
-            remedy=f"use {DEFAULT_PRIOR[card.modality]}",
-        )
-
-
-def _default_prior(method: Diffusion, modality: str, refined: MRIResolution | None) -> str:
-    name = DEFAULT_PRIOR[modality]
-    return f"{name}-x{refined.factor}" if isinstance(method, Boundary) and refined is not None else name
-
-
-def _starting_noise(
-    method: Method, prior: NetworkPrior | None, model: models.Model, seed: int
-) -> dict[str, Any] | None:
-    """The frozen noise a method used: seed, amplitude, and the calibration that chose them; None if it froze none."""
-    if prior is None or not isinstance(method, frozen_noise.Calibrated):
+def _frozen(method: Method, prior: NetworkPrior | None, inverse: InverseProblem, seed: int) -> Noise | None:
+    """The noise that a method freezes; None if it freezes none."""
+    if prior is None or not isinstance(method, FrozenNoise):
         return None
-    if method.calibration is None and not isinstance(method, Boundary):
-        return None
-    used = frozen_noise.noise_of(method, prior.card, lookup.scan_of(model.problem), seed)
-    return {**used._asdict(), "calibration": method.calibration or "shipped"}
+    return frozen_noise.of_settings(method, prior, inverse.problem.operator.scan, seed)

@@ -1,4 +1,4 @@
-"""Measuring what a unit of work takes on this machine, for `recon.planning.plan`."""
+"""Measure what a unit of work takes on this machine, for `recon.planning.plan`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from operators.geometry import ParallelBeam, estimated_matrix_bytes
 from operators.tomography import Tomography
 from recon.planning import plan
 from recon.priors import registry
+from recon.spec.costs import MachineCosts, Seconds
 
 SIZE, SLICES, VIEWS, COILS = 128, 16, 60, 4
 
 
-def calibrated() -> plan.Costs:
+def measured() -> MachineCosts:
     """The table with this machine's seconds; memory is the same everywhere."""
     began = time.monotonic()
     prior = registry.load("ct")
@@ -32,11 +33,9 @@ def calibrated() -> plan.Costs:
     coils = CartesianMRI(torch.ones(SIZE, SIZE, dtype=torch.bool), torch.ones(COILS, SIZE, SIZE, dtype=torch.complex64))
     complex_volume = volume.to(torch.complex64)
     fourier = _fastest(lambda: coils.forward(complex_volume)) / (COILS * volume.numel())
-    return plan.Costs(
+    return MachineCosts(
         memory=plan.table().memory,
-        seconds=plan.Seconds(
-            startup=startup, per_network_pixel=network, per_matrix_byte=product, per_coil_pixel=fourier
-        ),
+        seconds=Seconds(startup=startup, per_network_pixel=network, per_matrix_byte=product, per_coil_pixel=fourier),
     )
 
 

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import yaml
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AliasChoices, Field, model_validator
 
-from operators.errors import InputError
-from recon.spec.validation import reason
-from recon.training.recipe import Axis
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+from recon.spec.base import Strict
+from recon.spec.validation import read_yaml
 
 
-class Data(_Part):
+class IntensityRange(Strict):
+    """The intensity scale of a prior: physical `low` is -1 on it, `high` is +1."""
+
+    unit: str
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _rising(self) -> IntensityRange:
+        if not self.low < self.high:
+            raise ValueError(f"low {self.low:g} must be below high {self.high:g}")
+        return self
+
+
+class Data(Strict):
     """One file trained on."""
 
     file: str
@@ -25,7 +34,7 @@ class Data(_Part):
     sha256: str
 
 
-class Run(_Part):
+class Run(Strict):
     """A training run that ended with the weights from which a later one started."""
 
     name: str
@@ -37,7 +46,7 @@ class Run(_Part):
     hours: float
 
 
-class Familiarity(_Part):
+class Familiarity(Strict):
     """Where the logarithms of the denoiser's residuals lie for slices of the kind trained on.
 
     A slice's distance from `mean` is measured in the units of their spread: ``|whitening @ (r - mean)|``.
@@ -60,13 +69,15 @@ class Familiarity(_Part):
         return self
 
 
-class Card(_Part):
-    """Read from the YAML file beside the weights."""
+class Card(Strict):
+    """The card of a prior, read from the YAML file beside the weights."""
+
+    RENAMED: ClassVar[dict[str, str]] = {"axis": "intensity_range"}
 
     name: str
     modality: Literal["ct", "mri"]
     complex: bool
-    axis: Axis
+    intensity_range: IntensityRange
     largest: float = Field(gt=0)
     sigma_data: float = Field(gt=0)
     channels: list[Annotated[int, Field(ge=1, le=4096)]] = Field(min_length=1, max_length=8)
@@ -141,14 +152,8 @@ class Card(_Part):
         InputError
             If the file is missing or is not a card.
         """
-        try:
-            return cls.model_validate(yaml.safe_load(path.read_text()))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
-            raise InputError(
-                f"{path.name} is not a prior's card: {reason(error)}",
-                field=field,
-                remedy="give the YAML file that `recon export` wrote",
-            ) from error
+        remedy = "give the YAML file that `recon export` wrote"
+        return read_yaml(cls, path, "a prior's card", field=field, remedy=remedy)
 
     def write(self, path: Path) -> None:
         """Write the card."""

@@ -1,43 +1,54 @@
-"""Images that the measurement determines by itself: what a conditional prior is given beside the noise."""
+"""Conditioning images for conditional priors, computed from the measurement alone."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from operators.errors import InputError
-from operators.fourier import CartesianMRI
-from operators.resolution import Resolution
-from operators.tomography import Tomography
 from recon.priors.card import Card
 from recon.problem.data_step import DataStep
-from recon.problem.problem import Axis, Problem
+from recon.problem.problem import IntensityMap, Problem
+from recon.spec.methods import DEFAULT_PRIOR, Diffusion
 
 ITERATIONS = 10
 """Of plain conjugate gradients: preconditioned ones are slower here, where much of the image is still missing."""
 DATA_SIGMA, SPREAD = 1e-3, 0.5
-"""On the prior's axis: the noise that the data are credited with at least, and how far images lie from empty."""
+"""On the prior's scale: the noise that the data are credited with at least, and how far images lie from empty."""
 
 
-def of(problem: Problem, axis: Axis, card: Card) -> Tensor:
-    """What a conditional prior is given of every slice, ``(slices, rows, cols)`` on its axis.
+def require_fit(card: Card, problem: Problem, settings: Diffusion) -> None:
+    """Raise `InputError` for a conditional prior whose condition the data do not give, or the method cannot use."""
+    factor = problem.operator.refinement
+    usual = DEFAULT_PRIOR[card.modality]
+    only = settings.CONDITIONS == "super-resolution"
+    if only and card.super_resolution is None:
+        raise InputError(
+            f"prior {card.name!r} is given {card.condition}, {settings.name} needs one of x{factor}",
+            field="method.prior",
+            remedy="leave it out, or use another method",
+        )
+    if card.super_resolution not in (None, factor) or (card.least_squares and factor is not None):
+        raise InputError(
+            f"prior {card.name!r} needs {card.condition}, the data are {'not' if factor is None else f'x{factor}'}",
+            field="method.prior",
+            remedy="leave it out" if only else f"use one that is not conditional, as {usual}",
+        )
+    if card.conditional and settings.CONDITIONS == "none":
+        raise InputError(
+            f"prior {card.name!r} is conditional, {settings.name} takes none that is",
+            field="method.prior",
+            remedy=f"use {usual}",
+        )
 
-    Raises
-    ------
-    InputError
-        If the measurement does not give it.
-    """
-    if card.super_resolution is not None and isinstance(problem.operator, Resolution):
-        return axis.to_prior(problem.operator.upsample(problem.data))
-    if card.least_squares and isinstance(problem.operator, Tomography | CartesianMRI):
-        return least_squares(problem, axis)
-    raise InputError(
-        f"prior {card.name!r} needs {card.condition}, which this acquisition does not give",
-        field="method.prior",
-        remedy="use one that is not conditional",
-    )
+
+def condition(problem: Problem, intensity: IntensityMap, card: Card) -> Tensor:
+    """What a conditional prior that fits is given of every slice, ``(slices, rows, cols)`` on its scale."""
+    if card.super_resolution is not None:
+        return intensity.to_prior(problem.initial_image())
+    return least_squares(problem, intensity)
 
 
-def least_squares(problem: Problem, axis: Axis) -> Tensor:
+def least_squares(problem: Problem, intensity: IntensityMap) -> Tensor:
     """The image nearest to an empty one among those that fit the data as well as their noise asks for.
 
     It scales with the data: ``argmin_u |B u - d|^2 / s^2 + |u - empty|^2 / SPREAD^2`` by conjugate gradients,
@@ -46,18 +57,18 @@ def least_squares(problem: Problem, axis: Axis) -> Tensor:
 
     Parameters
     ----------
-    problem, axis
+    problem, intensity
         As of a solver.
 
     Returns
     -------
     Tensor
-        ``(slices, rows, cols)`` on the prior's axis.
+        ``(slices, rows, cols)`` on the prior's scale.
 
     References
     ----------
     Liu et al. 2023, DOLCE (arXiv 2211.12340): a diffusion model given the regularised least-squares image of
     limited-angle projections.
     """
-    empty = axis.to_prior(problem.zeros())
-    return DataStep(problem, axis, DATA_SIGMA, ITERATIONS, precondition=False)(empty, SPREAD)
+    empty = intensity.to_prior(problem.zeros())
+    return DataStep(problem, intensity, DATA_SIGMA, ITERATIONS, precondition=False)(empty, SPREAD)

@@ -1,4 +1,4 @@
-"""The data term on the prior's axis: proximal step by conjugate gradients."""
+"""The data term on the prior's scale: proximal step by conjugate gradients."""
 
 from __future__ import annotations
 
@@ -11,35 +11,33 @@ from torch import Tensor
 
 from operators.linear import conjugate_gradient, slice_dot
 from operators.preconditioner import normal_inverse
-from recon.problem.problem import Axis, Problem
+from recon.problem.problem import IntensityMap, Problem
 from recon.problem.tv_z import AlongZ
+from recon.spec.costs import DATA_STEPS
 from recon.spec.methods import Splitting
-
-PRECONDITIONED, PLAIN = 3, 8
-"""Conjugate gradient iterations of a data step: more change the result by less than 0.1 dB."""
 
 
 class DataStep:
-    """``argmin_u |B u - d|^2 / (2 s^2) + |u - v|^2 / (2 sigma^2)`` with ``B = A / |A|`` on the prior's axis.
+    """``argmin_u |B u - d|^2 / (2 s^2) + |u - v|^2 / (2 sigma^2)`` with ``B = A / |A|`` on the prior's scale.
 
-    With a `z_weight` the sum has ``z_weight / sigma |W D_z u|_1`` in addition, of which each call makes one ADMM
+    With a `tv_z_weight` the sum has ``tv_z_weight / sigma |W D_z u|_1`` in addition, of which each call makes one ADMM
     sweep: `v` is taken to err by about sigma between slices too.
 
     Parameters
     ----------
     problem
         Operator and data in physical units.
-    axis
-        Physical intensity to the prior's axis; its offset is moved into the data.
-    data_sigma
+    intensity
+        Physical intensity to the prior's scale; its offset is moved into the data.
+    min_noise_std
         Noise `s` that the data term assumes at least; the measured noise counts when it is larger.
     iterations
-        Conjugate gradient iterations a step; `PRECONDITIONED` or `PLAIN` when None.
-    z_weight
+        Conjugate gradient iterations a step; by `recon.spec.costs.DATA_STEPS` when None.
+    tv_z_weight
         Of total variation between slices; 0 leaves them independent.
     gamma
         Fixed weight of the squared misfit beside ``|u - v|^2``, whatever noise and sigma; from these when None.
-    noise_share
+    noise_fraction
         Of the measured noise, how much counts.
     precondition
         Use the operator's spectrum, if it has one; published methods do without.
@@ -48,38 +46,38 @@ class DataStep:
     def __init__(
         self,
         problem: Problem,
-        axis: Axis,
-        data_sigma: float,
+        intensity: IntensityMap,
+        min_noise_std: float,
         iterations: int | None,
-        z_weight: float = 0.0,
+        tv_z_weight: float = 0.0,
         gamma: float | None = None,
         *,
-        noise_share: float = 1.0,
+        noise_fraction: float = 1.0,
         precondition: bool = True,
     ) -> None:
         problem = problem.whitened
         self.operator = problem.operator.normalized()
         self._preconditioned = precondition and self.operator.spectrum() is not None
-        self.iterations = iterations or (PRECONDITIONED if self._preconditioned else PLAIN)
+        self.iterations = iterations or DATA_STEPS[self._preconditioned]
         norm = problem.operator.norm
         data = problem.data
-        if axis.offset != 0.0:
-            data = data - problem.operator.forward(torch.full_like(problem.zeros(), axis.offset))
-        self.data = data / (norm * axis.scale)
-        self.sigma = max(data_sigma, noise_share * problem.noise_std / (norm * axis.scale))
-        self.z_weight, self.gamma = z_weight, gamma
-        self.along_z = AlongZ(problem.zeros(), problem.pixel_mm / problem.slice_mm) if z_weight > 0 else None
+        if intensity.offset != 0.0:
+            data = data - problem.operator.forward(torch.full_like(problem.zeros(), intensity.offset))
+        self.data = data / (norm * intensity.scale)
+        self.sigma = max(min_noise_std, noise_fraction * problem.noise_std / (norm * intensity.scale))
+        self.tv_z_weight, self.gamma = tv_z_weight, gamma
+        self.along_z = AlongZ(problem.zeros(), problem.pixel_mm / problem.slice_mm) if tv_z_weight > 0 else None
 
     @classmethod
-    def of(cls, problem: Problem, axis: Axis, settings: Splitting, **more: Any) -> DataStep:
+    def of(cls, problem: Problem, intensity: IntensityMap, settings: Splitting, **more: Any) -> DataStep:
         """As a method's settings say."""
         return cls(
             problem,
-            axis,
-            settings.data_sigma,
+            intensity,
+            settings.min_noise_std,
             settings.cg_iterations,
-            settings.z_weight,
-            noise_share=settings.noise_share,
+            settings.tv_z_weight,
+            noise_fraction=settings.noise_fraction,
             **more,
         )
 
@@ -129,5 +127,5 @@ class DataStep:
         u: Tensor = (
             v + conjugate_gradient(system, right[None], None, self.iterations, precondition=inverse, energy=energies)[0]
         )
-        along_z.update(u, self.z_weight * sigma)
+        along_z.update(u, self.tv_z_weight * sigma)
         return u

@@ -15,18 +15,18 @@ from operators.weighted import Weighted
 
 
 @dataclass(frozen=True)
-class Axis:
-    """Affine map between physical intensity and the prior's axis: ``physical = scale * u + offset``."""
+class IntensityMap:
+    """Affine map between physical intensity and the prior's scale: ``physical = scale * u + offset``."""
 
     scale: float
     offset: float
 
     def to_prior(self, x: Tensor) -> Tensor:
-        """Physical values to the prior's axis."""
+        """Physical values to the prior's scale."""
         return (x - self.offset) / self.scale
 
     def to_physical(self, u: Tensor) -> Tensor:
-        """Values on the prior's axis to physical ones."""
+        """Values on the prior's scale to physical ones."""
         return u * self.scale + self.offset
 
 
@@ -41,10 +41,10 @@ class Problem:
     data
         Measurement ``(slices, *operator.range.shape)``.
     noise_std
-        Standard deviation of the noise in `data`, a real channel; 0 when none is known of.
-    weights
-        Of each sample, in proportion to the reciprocal of its noise, so that `noise_std` is the noise of
-        ``weights * data``; None when all samples have the same.
+        Noise standard deviation of `data`, per real channel; 0 if noiseless or unknown.
+    inverse_std
+        Reciprocal of each sample's noise, up to a factor, so that `noise_std` is the noise of
+        ``inverse_std * data``; None when all samples have the same.
     slice_mm, pixel_mm
         Voxel size, for regularisers that couple directions.
     """
@@ -54,7 +54,7 @@ class Problem:
     noise_std: float = 0.0
     slice_mm: float = 1.0
     pixel_mm: float = 1.0
-    weights: Tensor | None = None
+    inverse_std: Tensor | None = None
     likelihood: Callable[[Tensor], Tensor] | None = None
     """Minus the logarithm of the likelihood of a volume, ``(slices,)``, differentiable, in the scale of half the
     squared misfit; for measurements that are not linear. Only red-diff with ``update: adam`` can use it; `operator`
@@ -73,7 +73,7 @@ class Problem:
             self,
             operator=self.operator.part(first, last),
             data=self.data[first:last],
-            weights=None if self.weights is None else self.weights[first:last],
+            inverse_std=None if self.inverse_std is None else self.inverse_std[first:last],
             first=self.first + first,
             whole=self,
         )
@@ -83,20 +83,22 @@ class Problem:
         """Robust maximum of the quick classical image of the whole volume, 1 if that is empty."""
         if self.whole is not None:
             return self.whole.scale
-        from recon.problem import initial_image  # which needs a Problem
+        return robust_maximum(self.initial_image()) or 1.0
 
-        return initial_image.robust_maximum(initial_image.start(self)) or 1.0
+    def initial_image(self) -> Tensor:
+        """Quick classical image ``(slices, rows, cols)``, see `operators.linear.LinearOperator.initial_image`."""
+        return self.operator.initial_image(self.data)
 
     @cached_property
     def whitened(self) -> Problem:
         """The same problem with white noise: what a least-squares data term is about."""
-        if self.weights is None:
+        if self.inverse_std is None:
             return self
         if self.whole is not None:
             offset = self.first - self.whole.first
             return self.whole.whitened.part(offset, offset + self.slices)
-        operator = Weighted(self.operator, self.weights)
-        return replace(self, operator=operator, data=self.data * self.weights, weights=None)
+        operator = Weighted(self.operator, self.inverse_std)
+        return replace(self, operator=operator, data=self.data * self.inverse_std, inverse_std=None)
 
     @property
     def slices(self) -> int:
@@ -113,6 +115,13 @@ class Problem:
         """An empty volume."""
         dtype = torch.complex64 if self.operator.domain.complex else torch.float32
         return torch.zeros((self.slices, *self.operator.domain.shape), dtype=dtype)
+
+
+def robust_maximum(volume: Tensor) -> float:
+    """The 99.8th percentile of the magnitude, over at most a million evenly spaced voxels."""
+    flat = volume.abs().flatten()
+    stride = max(1, flat.numel() // 1_000_000)
+    return float(torch.quantile(flat[::stride].float(), 0.998))
 
 
 @dataclass(frozen=True)

@@ -7,47 +7,45 @@ import math
 from torch import Tensor
 
 from operators.errors import InputError
-from operators.resolution import Resolution
-from recon.defaults import frozen_noise, lookup
+from operators.resolution import Downsampling
 from recon.priors.noise import SliceNoise
 from recon.priors.prior import ConditionalPrior, Prior
 from recon.problem.data_step import DataStep
-from recon.problem.problem import Axis, Problem, Progress, Solver, check_finite
+from recon.problem.problem import IntensityMap, Problem, Progress, Solver, check_finite
 from recon.spec.methods import Boundary
 
 
-def solve(problem: Problem, settings: Boundary, prior: Prior, axis: Axis, seed: int) -> Solver:
+def solve(problem: Problem, settings: Boundary, prior: Prior, intensity: IntensityMap, noise: SliceNoise) -> Solver:
     """Integrate the probability-flow ODE from x_T down to the image, in few steps.
 
     The ODE maps a starting noise to an image; some starting noises give better images than others whatever the
-    low-resolution input, so that one can be chosen once (`recon calibrate`) and used ever after, and how much of it.
+    low-resolution input, so that one can be chosen once (`recon search-noise`) and used ever after, and how much of it.
     All slices start from the same noise. With `consistency` every estimate is made to fit the data.
 
     Parameters
     ----------
     problem
-        Low-resolution images; the operator is a `Resolution`.
+        Low-resolution images; the operator is a `Downsampling`.
     settings
         See `Boundary`.
     prior
         Conditional prior of the operator's factor.
-    axis
-        Physical intensity to the prior's axis.
-    seed
-        Chooses the starting noise where the calibration is ``random``.
+    intensity
+        Physical intensity to the prior's scale.
+    noise
+        The starting noise, the same in every slice, and its amplitude.
 
     References
     ----------
     Ma et al. 2024, boundary conditions (arXiv 2305.15357); Song et al. 2021, DDIM (arXiv 2010.02502); Lu et al. 2022,
     DPM-Solver++ (arXiv 2211.01095), algorithm 2 (multistep), in the variance-exploding view.
     """
-    if not (isinstance(prior, ConditionalPrior) and prior.conditional and isinstance(problem.operator, Resolution)):
+    if not (isinstance(prior, ConditionalPrior) and prior.conditional and isinstance(problem.operator, Downsampling)):
         raise InputError("boundary needs a low-resolution acquisition and a conditional prior", field="method.name")
-    condition = axis.to_prior(problem.operator.upsample(problem.data))
-    fit = DataStep(problem, axis, settings.data_sigma, settings.cg_iterations) if settings.consistency else None
-    chosen = frozen_noise.noise_of(settings, prior.card, lookup.scan_of(problem), seed)
+    condition = intensity.to_prior(problem.operator.upsample(problem.data))
+    fit = DataStep(problem, intensity, settings.min_noise_std, settings.cg_iterations) if settings.consistency else None
     sigmas = settings.sigmas()
-    x = sigmas[0] * chosen.amplitude * SliceNoise(chosen.seed, problem.slices, shared=True).draw(condition)
+    x = sigmas[0] * noise.amplitude * noise.draw(condition)
     if settings.start == "interpolation":
         x = x + condition
     last: Tensor | None = None
@@ -61,6 +59,6 @@ def solve(problem: Problem, settings: Boundary, prior: Prior, axis: Axis, seed: 
             target = clean + (clean - last) / (2 * ratio)
         x = target + following / sigma * (x - target)
         last = clean
-        volume = check_finite(axis.to_physical(clean), "boundary")
+        volume = check_finite(intensity.to_physical(clean), "boundary")
         yield Progress(step, settings.steps, volume, problem)
-    return axis.to_physical(x)
+    return intensity.to_physical(x)

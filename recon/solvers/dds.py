@@ -9,13 +9,13 @@ from torch import Tensor
 from recon.priors.noise import SliceNoise, noise_prediction
 from recon.priors.prior import Prior
 from recon.problem.data_step import DataStep
-from recon.problem.problem import Axis, Problem, Progress, Solver, check_finite
+from recon.problem.problem import IntensityMap, Problem, Progress, Solver, check_finite
 from recon.solvers.published import ADMM_PENALTY, ADMM_THRESHOLD, UnanchoredStep
 from recon.solvers.warm_start import START_STEPS, warm_start
 from recon.spec.methods import DDS
 
 
-def solve(problem: Problem, settings: DDS, prior: Prior, axis: Axis, noise: SliceNoise) -> Solver:
+def solve(problem: Problem, settings: DDS, prior: Prior, intensity: IntensityMap, noise: SliceNoise) -> Solver:
     """Sample along falling sigma, in the variance-exploding view of the paper's DDIM step.
 
     Each step estimates the clean image ``D(x, sigma)``, moves it towards the data, and adds noise of the
@@ -23,8 +23,8 @@ def solve(problem: Problem, settings: DDS, prior: Prior, axis: Axis, noise: Slic
 
     Parameters
     ----------
-    problem, settings, prior, axis
-        As in `recon.solvers.annealed.solve`.
+    problem, settings, prior, intensity
+        As in `recon.solvers.diffpir.solve`.
     noise
         Drawn from at every step.
 
@@ -36,8 +36,8 @@ def solve(problem: Problem, settings: DDS, prior: Prior, axis: Axis, noise: Slic
     """
     total = START_STEPS + settings.steps
     sigmas = settings.sigmas()
-    start = axis.to_prior((yield from warm_start(problem, settings.start, settings.steps)))
-    fit = _data_step(problem, axis, settings)
+    start = intensity.to_prior((yield from warm_start(problem, settings.start, settings.steps)))
+    fit = _data_step(problem, intensity, settings)
     x = start + sigmas[0] * noise.draw(start)
     for step, (sigma, following) in enumerate(zip(sigmas, [*sigmas[1:], 0.0], strict=True), 1):
         denoised = prior.denoise(x, sigma)
@@ -45,16 +45,16 @@ def solve(problem: Problem, settings: DDS, prior: Prior, axis: Axis, noise: Slic
         kept = noise_prediction(x, denoised, sigma)
         fresh = noise.draw(x)
         x = fitted + following * (settings.eta * fresh + (1 - settings.eta**2) ** 0.5 * kept)
-        volume = check_finite(axis.to_physical(fitted), "dds")
+        volume = check_finite(intensity.to_physical(fitted), "dds")
         yield Progress(START_STEPS + step, total, volume, problem)
-    return axis.to_physical(x)
+    return intensity.to_physical(x)
 
 
-def _data_step(problem: Problem, axis: Axis, settings: DDS) -> Callable[[Tensor, float], Tensor]:
+def _data_step(problem: Problem, intensity: IntensityMap, settings: DDS) -> Callable[[Tensor, float], Tensor]:
     """Ours, or as published: anchored by `gamma` where there is noise, and in 2D only."""
     if settings.preset == "tuned":
-        return DataStep.of(problem, axis, settings, gamma=settings.gamma)
+        return DataStep.of(problem, intensity, settings, gamma=settings.gamma)
     if settings.preset == "paper" and problem.noise_std > 0:
-        return DataStep.of(problem, axis, settings, gamma=settings.gamma, precondition=False)
-    term = DataStep.of(problem, axis, settings, precondition=False)
+        return DataStep.of(problem, intensity, settings, gamma=settings.gamma, precondition=False)
+    term = DataStep.of(problem, intensity, settings, precondition=False)
     return UnanchoredStep(term) if settings.preset == "paper" else UnanchoredStep(term, ADMM_PENALTY, ADMM_THRESHOLD)

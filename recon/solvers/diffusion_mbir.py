@@ -7,13 +7,15 @@ import torch
 from recon.priors.noise import SliceNoise
 from recon.priors.prior import Prior
 from recon.problem.data_step import DataStep
-from recon.problem.problem import Axis, Problem, Progress, Solver, check_finite
+from recon.problem.problem import IntensityMap, Problem, Progress, Solver, check_finite
 from recon.solvers import dds
 from recon.solvers.published import ADMM_PENALTY, ADMM_THRESHOLD, MRI_PENALTY, MRI_THRESHOLD, UnanchoredStep
 from recon.spec.methods import DDS, DiffusionMBIR
 
 
-def solve(problem: Problem, settings: DiffusionMBIR, prior: Prior, axis: Axis, noise: SliceNoise) -> Solver:
+def solve(
+    problem: Problem, settings: DiffusionMBIR, prior: Prior, intensity: IntensityMap, noise: SliceNoise
+) -> Solver:
     """Sample the volume along falling sigma, with one ADMM sweep of the data term and TV along z a step.
 
     ``fast`` is DDS in 3D: the sweep acts on the Tweedie estimate and keeps close to it. ``paper`` is the published
@@ -23,8 +25,8 @@ def solve(problem: Problem, settings: DiffusionMBIR, prior: Prior, axis: Axis, n
 
     Parameters
     ----------
-    problem, settings, prior, axis
-        As in `recon.solvers.annealed.solve`.
+    problem, settings, prior, intensity
+        As in `recon.solvers.diffpir.solve`.
     noise
         Drawn from at every step.
 
@@ -35,13 +37,15 @@ def solve(problem: Problem, settings: DiffusionMBIR, prior: Prior, axis: Axis, n
     """
     if settings.preset == "fast":
         shared = settings.model_dump(include=set(DDS.model_fields) - {"name", "preset"})
-        return (yield from dds.solve(problem, DDS(**shared), prior, axis, noise))
-    return (yield from _paper(problem, settings, prior, axis, noise))
+        return (yield from dds.solve(problem, DDS(**shared), prior, intensity, noise))
+    return (yield from _paper(problem, settings, prior, intensity, noise))
 
 
-def _paper(problem: Problem, settings: DiffusionMBIR, prior: Prior, axis: Axis, noise: SliceNoise) -> Solver:
+def _paper(
+    problem: Problem, settings: DiffusionMBIR, prior: Prior, intensity: IntensityMap, noise: SliceNoise
+) -> Solver:
     sigmas = settings.sigmas()
-    term = DataStep(problem, axis, settings.data_sigma, settings.cg_iterations, precondition=False)
+    term = DataStep(problem, intensity, settings.min_noise_std, settings.cg_iterations, precondition=False)
     x = sigmas[0] * noise.draw(problem.zeros())
     penalty, threshold = (MRI_PENALTY, MRI_THRESHOLD) if x.is_complex() else (ADMM_PENALTY, ADMM_THRESHOLD)
     fit = UnanchoredStep(
@@ -60,14 +64,14 @@ def _paper(problem: Problem, settings: DiffusionMBIR, prior: Prior, axis: Axis, 
         length = 2 * (settings.snr * ratio) ** 2
         x = x + length * score + (2 * length).sqrt() * fresh
         x = fit(x)
-        volume = check_finite(axis.to_physical(x), "diffusion-mbir")
+        volume = check_finite(intensity.to_physical(x), "diffusion-mbir")
         yield Progress(step, settings.steps, volume, problem)
     if settings.consistency and not x.is_complex():
         # One step of simultaneous algebraic reconstruction; pixels that no ray sees stay as they are.
         seen = term.operator.normal(torch.ones_like(x))
         change = term.operator.adjoint(term.data - term.operator.forward(x))
         x = x + torch.where(seen > 1e-6, change / seen.clamp(min=1e-6), 0.0)
-    return axis.to_physical(x)
+    return intensity.to_physical(x)
 
 
 def _norms(x: torch.Tensor) -> torch.Tensor:

@@ -8,11 +8,11 @@ from torch import Tensor
 from recon.priors.noise import SliceNoise
 from recon.priors.prior import BATCH, Prior
 from recon.problem.data_step import DataStep
-from recon.problem.problem import Axis, Problem, Progress, Solver, check_finite
+from recon.problem.problem import IntensityMap, Problem, Progress, Solver, check_finite
 from recon.spec.methods import DPS
 
 
-def solve(problem: Problem, settings: DPS, prior: Prior, axis: Axis, noise: SliceNoise) -> Solver:
+def solve(problem: Problem, settings: DPS, prior: Prior, intensity: IntensityMap, noise: SliceNoise) -> Solver:
     """Step down the noise levels by ancestral sampling, moved against ``grad_x |B D(x) - d|``.
 
     A point of reference for the other solvers: a thousand evaluations, each with a backward pass through the
@@ -20,8 +20,8 @@ def solve(problem: Problem, settings: DPS, prior: Prior, axis: Axis, noise: Slic
 
     Parameters
     ----------
-    problem, settings, prior, axis
-        As in `recon.solvers.annealed.solve`.
+    problem, settings, prior, intensity
+        As in `recon.solvers.diffpir.solve`.
     noise
         Drawn from at every step.
 
@@ -29,7 +29,7 @@ def solve(problem: Problem, settings: DPS, prior: Prior, axis: Axis, noise: Slic
     ----------
     Chung et al. 2023, DPS (arXiv 2209.14687), algorithm 1, in the variance-exploding view.
     """
-    term = DataStep(problem, axis, data_sigma=1.0, iterations=1)
+    term = DataStep(problem, intensity, min_noise_std=1.0, iterations=1)
     sigmas = settings.sigmas()
     x = sigmas[0] * noise.draw(problem.zeros())
     # An operator that differs from slice to slice takes all of them at once.
@@ -55,6 +55,6 @@ def solve(problem: Problem, settings: DPS, prior: Prior, axis: Axis, noise: Slic
         spread = following * (1 - share) ** 0.5
         rate = settings.scale * ((1 + sigma**2) * (1 + following**2)) ** 0.5
         x = check_finite(denoised + share * (x - denoised) + spread * noise.draw(x) - rate * gradient, "dps")
-        volume = axis.to_physical(denoised)
+        volume = intensity.to_physical(denoised)
         yield Progress(step, settings.steps, volume, problem)
-    return axis.to_physical(x)
+    return intensity.to_physical(x)

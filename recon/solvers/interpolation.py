@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from operators.errors import InputError
-from operators.resolution import Resolution
+from operators.resolution import Downsampling
 from recon.problem.problem import Problem, Progress, Solver
 
 
 def solve(problem: Problem) -> Solver:
     """Zero-filled k-space, or linear interpolation between thick slices, as a solver of one step."""
-    if not isinstance(problem.operator, Resolution):
+    if not isinstance(problem.operator, Downsampling):
         raise InputError("interpolation needs a low-resolution acquisition", field="method.name")
     volume = problem.operator.upsample(problem.data)
     yield Progress(1, 1, volume, problem)

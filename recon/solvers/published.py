@@ -22,7 +22,7 @@ class UnanchoredStep:
     Parameters
     ----------
     term
-        Operator of norm one and data on the prior's axis, and how many iterations to make.
+        Operator of norm one and data on the prior's scale, and how many iterations to make.
     penalty, threshold
         Of ADMM, whose variables persist from step to step; 2D without a `penalty`.
 

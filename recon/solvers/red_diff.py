@@ -9,12 +9,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from operators.fourier import CartesianMRI
 from recon.priors import turned
 from recon.priors.noise import SliceNoise, noise_prediction
 from recon.priors.prior import Prior, denoise_some
 from recon.problem.data_step import DataStep
-from recon.problem.problem import Axis, Problem, Progress, Solver, check_finite
+from recon.problem.problem import IntensityMap, Problem, Progress, Solver, check_finite
 from recon.solvers.skipping import Skipping
 from recon.solvers.warm_start import START_STEPS, warm_start
 from recon.spec.methods import REDDiff
@@ -22,13 +21,13 @@ from recon.spec.methods import REDDiff
 BETAS = (0.9, 0.99)
 """Of Adam, as published: 0.99 and not the usual 0.999."""
 EPSILON = 1e-8
-POLISH_SHARE, POLISH_TIMES = 0.8, 3.2
+PNP_FRACTION, PNP_TIMES = 0.8, 3.2
 """Share of the noise that polishing's data steps assume, and its noise level, in units of that."""
-POLISH_DAMPING = 0.5
+PNP_DAMPING = 0.5
 """Of ADMM's multiplier, since no denoiser is quite the proximal map of anything."""
 
 
-def solve(problem: Problem, settings: REDDiff, prior: Prior, axis: Axis, noise: SliceNoise) -> Solver:
+def solve(problem: Problem, settings: REDDiff, prior: Prior, intensity: IntensityMap, noise: SliceNoise) -> Solver:
     """Descend on ``|B mu - d|^2 / 2 + sum_t lambda_t <stopgrad(e_t - n), mu>`` while the noise level falls.
 
     At each step ``x = mu + sigma n`` is denoised; ``e`` is the noise that the prior sees in it, ``n`` the noise
@@ -39,8 +38,8 @@ def solve(problem: Problem, settings: REDDiff, prior: Prior, axis: Axis, noise: 
 
     Parameters
     ----------
-    problem, settings, prior, axis
-        As in `recon.solvers.annealed.solve`.
+    problem, settings, prior, intensity
+        As in `recon.solvers.diffpir.solve`.
     noise
         Drawn from at every step.
 
@@ -48,19 +47,19 @@ def solve(problem: Problem, settings: REDDiff, prior: Prior, axis: Axis, noise: 
     ----------
     Mardani et al. 2024, RED-Diff (arXiv 2305.04391), algorithm 1 and its appendix on weightings.
     """
-    total = START_STEPS + settings.steps + settings.polish
+    total = START_STEPS + settings.steps + settings.pnp_steps
     start = yield from warm_start(problem, settings.start, settings.steps)
-    mu = axis.to_prior(start)
-    fit = DataStep.of(problem, axis, settings)
-    adam = _Adam(problem, axis, fit, settings)
+    mu = intensity.to_prior(start)
+    fit = DataStep.of(problem, intensity, settings)
+    adam = _Adam(problem, intensity, fit, settings)
     first_kept = settings.steps - max(1, round(settings.average * settings.steps))
     kept = torch.zeros_like(mu)
-    skipping = Skipping(settings.skip, problem.slices)
+    skipping = Skipping(settings.skip_threshold, problem.slices)
     for step, sigma in enumerate(settings.sigmas()):
         x0 = mu + settings.sigma_x0 * noise.draw(mu) if settings.sigma_x0 > 0 else mu
         n = noise.draw(mu)
         signs = (1.0, -1.0) if settings.antithetic else (1.0,)
-        seen = turned.at_step(prior, step, (mu.shape[1], mu.shape[2])) if settings.turned else prior
+        seen = turned.at_step(prior, step, (mu.shape[1], mu.shape[2])) if settings.equivariant else prior
         gradient = skipping(sigma, partial(_gradient, seen, x0, sigma, n, signs))
         before = mu
         if settings.update == "adam":
@@ -71,16 +70,16 @@ def solve(problem: Problem, settings: REDDiff, prior: Prior, axis: Axis, noise: 
         if step >= first_kept:
             # The published code returns the iterate before its last step; so does `adam` here with `average` 0.
             kept += (before if settings.update == "adam" else mu) / (settings.steps - first_kept)
-        shown = check_finite(axis.to_physical(mu), "red-diff")
+        shown = check_finite(intensity.to_physical(mu), "red-diff")
         yield Progress(START_STEPS + step + 1, total, shown, problem)
     if settings.update == "proximal":
         kept = fit(kept, settings.sigmas()[-1])
-    if settings.polish:
-        data_step = DataStep.of(problem, axis, settings.model_copy(update={"noise_share": POLISH_SHARE}))
+    if settings.pnp_steps:
+        data_step = DataStep.of(problem, intensity, settings.model_copy(update={"noise_fraction": PNP_FRACTION}))
         steps = _polished(kept, settings, prior, data_step)
         for step, kept in enumerate(steps, START_STEPS + settings.steps + 1):
-            yield Progress(step, total, check_finite(axis.to_physical(kept), "red-diff"), problem, "polish")
-    return axis.to_physical(kept)
+            yield Progress(step, total, check_finite(intensity.to_physical(kept), "red-diff"), problem, "polish")
+    return intensity.to_physical(kept)
 
 
 def _polished(x: Tensor, settings: REDDiff, prior: Prior, fit: DataStep) -> Iterator[Tensor]:
@@ -93,16 +92,16 @@ def _polished(x: Tensor, settings: REDDiff, prior: Prior, fit: DataStep) -> Iter
     ----------
     Venkatakrishnan et al. 2013, Plug-and-play priors for model based reconstruction (GlobalSIP).
     """
-    sigma = POLISH_TIMES * fit.sigma
+    sigma = PNP_TIMES * fit.sigma
     residual = fit.operator.adjoint(fit.data - fit.operator.forward(x))
     u = residual * (sigma / fit.sigma) ** 2  # what it is at a fixed point
-    first_kept = settings.polish // 2
+    first_kept = settings.pnp_steps // 2
     mean = torch.zeros_like(x)
-    for step in range(settings.polish):
-        seen = turned.at_step(prior, step, (x.shape[1], x.shape[2])) if settings.turned else prior
+    for step in range(settings.pnp_steps):
+        seen = turned.at_step(prior, step, (x.shape[1], x.shape[2])) if settings.equivariant else prior
         z = seen.denoise(x + u, sigma)
         x = fit(z - u, sigma)
-        u = u + POLISH_DAMPING * (x - z)
+        u = u + PNP_DAMPING * (x - z)
         if step < first_kept:
             yield z
             continue
@@ -148,8 +147,8 @@ def _gradient(prior: Prior, x0: Tensor, sigma: float, n: Tensor, signs: tuple[fl
 class _Adam:
     """Adam on every real number of `mu`; slices are independent, as if each were a run of its own."""
 
-    def __init__(self, problem: Problem, axis: Axis, fit: DataStep, settings: REDDiff) -> None:
-        self.problem, self.axis, self.fit, self.settings = problem, axis, fit, settings
+    def __init__(self, problem: Problem, intensity: IntensityMap, fit: DataStep, settings: REDDiff) -> None:
+        self.problem, self.intensity, self.fit, self.settings = problem, intensity, fit, settings
         self.first: Tensor | None = None
         self.second: Tensor | None = None
 
@@ -158,7 +157,7 @@ class _Adam:
         data_gradient = self._data_gradient(x0)
         if settings.reduction == "mean":
             # Means over the measurements and over the pixels, as published; a complex number counts as two.
-            data_gradient = data_gradient / (_reals(self.fit.data[0]) * self._measured_share())
+            data_gradient = data_gradient / (_reals(self.fit.data[0]) * self.problem.operator.measured_share)
             gradient = gradient / _reals(mu[0])
         strength = settings.weight * weight(settings.weighting, sigma)
         g = _real(settings.data_weight * data_gradient + strength * gradient)
@@ -172,21 +171,16 @@ class _Adam:
         moved = _real(mu) - rate * mean / (power.sqrt() + EPSILON)
         return torch.view_as_complex(moved) if mu.is_complex() else moved
 
-    def _measured_share(self) -> float:
-        """Of the samples that the data have room for: k-space that was not sampled is no measurement."""
-        operator = self.problem.operator
-        return float(operator.mask.float().mean()) if isinstance(operator, CartesianMRI) else 1.0
-
     def _data_gradient(self, x0: Tensor) -> Tensor:
         operator, problem = self.fit.operator, self.problem
         if problem.likelihood is None:
             return operator.adjoint(operator.forward(x0) - self.fit.data)
         with torch.enable_grad():
             given = x0.detach().requires_grad_()
-            value = problem.likelihood(self.axis.to_physical(given)).sum()
+            value = problem.likelihood(self.intensity.to_physical(given)).sum()
             (slope,) = torch.autograd.grad(value, given)
-        # As if the operator had norm one and the data were on the prior's axis.
-        return slope.detach() / (problem.operator.norm * self.axis.scale) ** 2
+        # As if the operator had norm one and the data were on the prior's scale.
+        return slope.detach() / (problem.operator.norm * self.intensity.scale) ** 2
 
 
 def _real(x: Tensor) -> Tensor:

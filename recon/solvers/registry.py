@@ -3,114 +3,72 @@
 from __future__ import annotations
 
 from operators.errors import InputError
-from recon.defaults import frozen_noise, lookup
-from recon.defaults.frozen_noise import Calibrated
+from recon.defaults import frozen_noise
+from recon.defaults.frozen_noise import Noise
 from recon.priors.noise import SliceNoise
 from recon.priors.prior import CardedPrior, ConditionalPrior, Given, Prior
-from recon.problem import conditioning, fbp
-from recon.problem.problem import Axis, Problem, Solver
-from recon.solvers import (
-    annealed,
-    astra_iterative,
-    boundary,
-    dds,
-    diffusion_mbir,
-    dps,
-    interpolation,
-    red_diff,
-    sense,
-    tv,
-)
-from recon.spec.methods import (
-    CGLS,
-    DDS,
-    DPS,
-    FBP,
-    SIRT,
-    TV,
-    Annealed,
-    Boundary,
-    CGSense,
-    Diffusion,
-    DiffusionMBIR,
-    Interpolation,
-    Method,
-    REDDiff,
-    ZeroFilled,
-)
+from recon.problem import conditioning
+from recon.problem.problem import IntensityMap, Problem, Solver
+from recon.spec.methods import Diffusion, FrozenNoise, Method
+from recon.spec.registry import resolve
 
 
 def start(
-    problem: Problem, settings: Method, *, prior: Prior | None = None, axis: Axis | None = None, seed: int = 0
+    problem: Problem,
+    settings: Method,
+    *,
+    prior: Prior | None = None,
+    intensity: IntensityMap | None = None,
+    seed: int = 0,
+    frozen: Noise | None = None,
 ) -> Solver:
     """The solver of a method, ready to be iterated.
+
+    ``settings.SOLVER`` names a generator ``solve(problem, settings)``, or for a method with a diffusion prior
+    ``solve(problem, settings, prior, intensity, noise)``.
+
+    Parameters
+    ----------
+    problem, settings
+        What to solve, and how.
+    prior, intensity
+        Of a method with a diffusion prior: the prior and the map to its intensity scale.
+    seed
+        Seed of all noise that is drawn.
+    frozen
+        Noise that is the same in every slice, if it is known already, see `recon.defaults.frozen_noise`.
 
     Raises
     ------
     InputError
         If the method does not fit the acquisition, or lacks its prior.
     """
-    if problem.likelihood is not None and not (isinstance(settings, REDDiff) and settings.update == "adam"):
-        raise InputError(
-            f"{settings.name} takes linear measurements only", field="method.name", remedy="use red-diff, update: adam"
-        )
-    match settings:
-        case FBP():
-            return fbp.solve(problem, settings)
-        case SIRT() | CGLS():
-            return astra_iterative.solve(problem, settings)
-        case TV():
-            return tv.solve(problem, settings)
-        case Interpolation():
-            return interpolation.solve(problem)
-        case ZeroFilled() | CGSense():
-            return sense.solve(problem, settings)
-        case Diffusion():
-            if prior is None or axis is None:
-                raise InputError(f"{settings.name} needs a prior and its axis", field="method.prior")
-            if prior.complex != problem.operator.domain.complex:
-                raise InputError("the prior and the acquisition are of different modalities", field="method.prior")
-            if isinstance(prior, ConditionalPrior) and prior.conditional and not isinstance(settings, Boundary):
-                return _conditioned(problem, settings, prior, axis, seed)
-            return _diffusion(problem, settings, prior, axis, seed)
+    if not isinstance(settings, Diffusion):
+        found: Solver = resolve(settings.SOLVER)(problem, settings)
+        return found
+    if prior is None or intensity is None:
+        raise InputError(f"{settings.name} needs a prior and its intensity map", field="method.prior")
+    if prior.complex != problem.operator.domain.complex:
+        raise InputError("the prior and the acquisition are of different modalities", field="method.prior")
+    if isinstance(prior, CardedPrior):
+        conditioning.require_fit(prior.card, problem, settings)
+    return _diffusion(problem, settings, prior, intensity, _noise(problem, settings, prior, seed, frozen))
 
 
-def _conditioned(problem: Problem, settings: Diffusion, prior: ConditionalPrior, axis: Axis, seed: int) -> Solver:
-    """Once it is iterated: finding the condition takes its time."""
-    given = Given(prior, conditioning.of(problem, axis, prior.card))
-    return (yield from _diffusion(problem, settings, given, axis, seed))
+def _diffusion(
+    problem: Problem, settings: Diffusion, prior: Prior, intensity: IntensityMap, noise: SliceNoise
+) -> Solver:
+    """Bind a conditional prior to its condition once the solver is iterated: finding that takes its time."""
+    if isinstance(prior, ConditionalPrior) and prior.conditional and settings.CONDITIONS == "any":
+        prior = Given(prior, conditioning.condition(problem, intensity, prior.card))
+    solver: Solver = resolve(settings.SOLVER)(problem, settings, prior, intensity, noise)
+    return (yield from solver)
 
 
-def _diffusion(problem: Problem, settings: Diffusion, prior: Prior, axis: Axis, seed: int) -> Solver:
-    noise = _noise(problem, settings, prior, seed)
-    match settings:
-        case Annealed():
-            return annealed.solve(problem, settings, prior, axis)
-        case DDS():
-            return dds.solve(problem, settings, prior, axis, noise)
-        case REDDiff():
-            return red_diff.solve(problem, settings, prior, axis, noise)
-        case DiffusionMBIR():
-            return diffusion_mbir.solve(problem, settings, prior, axis, noise)
-        case Boundary():
-            return boundary.solve(problem, settings, prior, axis, seed)
-        case DPS():
-            return dps.solve(problem, settings, prior, axis, noise)
-        case _:
-            raise AssertionError(settings)
-
-
-def _noise(problem: Problem, settings: Diffusion, prior: Prior, seed: int) -> SliceNoise:
-    """What a solver draws from: of every slice by itself, or frozen and the same for all."""
-    if isinstance(settings, Boundary) or getattr(settings, "calibration", None) is None:
+def _noise(problem: Problem, settings: Diffusion, prior: Prior, seed: int, frozen: Noise | None) -> SliceNoise:
+    """What a solver draws from: each slice by itself, or frozen and the same for all."""
+    if frozen is None and isinstance(settings, FrozenNoise):
+        frozen = frozen_noise.of_settings(settings, prior, problem.operator.scan, seed)
+    if frozen is None:
         return SliceNoise(seed, problem.slices, problem.first)
-    assert isinstance(settings, Calibrated)
-    if settings.calibration != "random":
-        if not isinstance(prior, CardedPrior):
-            raise InputError(
-                "the prior has no card, so that nothing tells its weights",
-                field="method.calibration",
-                remedy="set calibration: random",
-            )
-        seed = frozen_noise.noise_of(settings, prior.card, lookup.scan_of(problem), seed).seed
-    return SliceNoise(seed, problem.slices, shared=True)
+    return SliceNoise(frozen.seed, problem.slices, shared=True, amplitude=frozen.amplitude)

@@ -8,16 +8,14 @@ from torch import Tensor
 from operators.differences import gradient, gradient_adjoint
 from operators.linear import conjugate_gradient
 from operators.preconditioner import laplacian_spectrum, normal_inverse
-from recon.problem import initial_image
-from recon.problem.problem import Problem, Progress, Solver, check_finite
+from recon.problem.problem import Problem, Progress, Solver, check_finite, robust_maximum
 from recon.spec.methods import TV
 
 PENALTY = 20.0
 """ADMM's penalty over the TV weight: sets the speed of convergence, not its limit."""
-PRECONDITIONED, PLAIN = 5, 10
-"""Conjugate gradient iterations of each of ADMM's."""
 REPORT_EVERY = 5
-NOISE_SHARE_CT, NOISE_SHARE_MRI = 0.03, 0.3
+WEIGHT_PER_NOISE = {False: 0.03, True: 0.3}
+"""Automatic weight over the noise of the data, for real images (CT) and complex ones (MRI)."""
 
 
 def solve(problem: Problem, settings: TV) -> Solver:
@@ -32,7 +30,7 @@ def solve(problem: Problem, settings: TV) -> Solver:
     Rudin, Osher and Fatemi 1992, Physica D 60, 259-268. Boyd et al. 2011, Found. Trends Mach. Learn. 3,
     section 6.4.1 (ADMM with scaled dual variable).
     """
-    start = initial_image.start(problem)
+    start = problem.initial_image()
     weighted = problem.whitened
     operator, norm = weighted.operator, weighted.operator.norm
     coupled = settings.dimensions == 3
@@ -41,7 +39,7 @@ def solve(problem: Problem, settings: TV) -> Solver:
     data_side = operator.adjoint(weighted.data) / (norm**2 * scale)
     along_z = problem.pixel_mm / problem.slice_mm if coupled else 0.0
     weights = torch.tensor([along_z, 1.0, 1.0]).reshape(3, 1, 1, 1)
-    share = settings.noise_share or (NOISE_SHARE_MRI if operator.domain.complex else NOISE_SHARE_CT)
+    share = settings.weight_per_noise or WEIGHT_PER_NOISE[operator.domain.complex]
     weight = _weight(settings, share * problem.noise_std / (norm * scale))
     rho = PENALTY * weight
     split = torch.zeros((3, *x.shape), dtype=x.dtype)
@@ -50,7 +48,7 @@ def solve(problem: Problem, settings: TV) -> Solver:
     # A weight a slice, or one for all; between slices `D_z^T D_z` is 2 on average.
     laplacian = laplacian_spectrum((x.shape[1], x.shape[2])) + 2 * along_z**2
     inverse = normal_inverse(operator, rho * laplacian * norm**2)
-    inner = settings.cg_iterations or (PLAIN if inverse is None else PRECONDITIONED)
+    inner = settings.inner_iterations(preconditioned=inverse is not None)
 
     def system(v: Tensor) -> Tensor:
         # Coupled slices are one unknown: the volume travels through the solver as a batch of one.
@@ -75,7 +73,7 @@ def solve(problem: Problem, settings: TV) -> Solver:
 def _scales(problem: Problem, start: Tensor, *, coupled: bool) -> Tensor:
     """What the image is divided by: one number a volume, or a slice when slices are independent."""
     # An empty slice has no scale, and needs none.
-    found = [problem.scale] if coupled else [initial_image.robust_maximum(p) or 1.0 for p in start.split(1)]
+    found = [problem.scale] if coupled else [robust_maximum(p) or 1.0 for p in start.split(1)]
     return torch.tensor(found).reshape(-1, 1, 1)
 
 
@@ -83,7 +81,7 @@ def _weight(settings: TV, proposed: Tensor) -> Tensor:
     """Weight of the TV term, one for each scale: the user's, else the proposed one within reason."""
     if settings.weight is not None:
         return torch.full_like(proposed, settings.weight)
-    return proposed.clamp(min=settings.least_weight)
+    return proposed.clamp(min=settings.min_weight)
 
 
 def shrink(vectors: Tensor, threshold: float) -> Tensor:

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from recon.problem import initial_image
 from recon.problem.problem import Problem, Progress, Solver
 from recon.solvers import tv
 from recon.spec.methods import TV
@@ -22,7 +21,7 @@ def warm_start(problem: Problem, kind: str, steps: int) -> Solver:
     if kind == "zero":
         return problem.zeros()
     if kind == "classical":
-        volume = initial_image.start(problem)
+        volume = problem.initial_image()
         yield Progress(START_STEPS, START_STEPS + steps, volume, problem, "start")
         return volume
     solver = tv.solve(problem, TV(iterations=START_ITERATIONS, cg_iterations=START_CG, dimensions=2))

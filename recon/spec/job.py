@@ -7,88 +7,87 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
 
 from operators.errors import InputError
-from recon.spec.methods import METHODS, Diffusion, Method, REDDiff
-from recon.spec.validation import reason
+from recon.spec.acquisitions import Acquisition, AnyAcquisition, check_method
+from recon.spec.base import Strict
+from recon.spec.files import File
+from recon.spec.methods import Diffusion, Method, REDDiff
+from recon.spec.registry import FORMATS, METHODS, OUTPUT_FORMATS, RENAMED_KINDS, RENAMED_METHODS
+from recon.spec.simulation import Simulation
+from recon.spec.validation import invalid, reason
 
-UPLOAD_ID = r"^[a-z2-7]{26}$"
 MAX_SPEC_BYTES = 1_000_000
-Size = Annotated[int, Field(ge=1, le=8192)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+def _one_of(names: Callable[[], list[str]]) -> Any:
+    """Annotation of a string that names a row of a registry."""
+
+    def known(value: str) -> str:
+        if value not in names():
+            raise ValueError(f"{value!r} is not one of {', '.join(names())}")
+        return value
+
+    return Annotated[str, AfterValidator(known), WithJsonSchema({"type": "string", "enum": names()})]
 
 
-class File(_Part):
-    """A file: a `path` on this machine (command line, Python) or the id of an `upload` (API)."""
-
-    path: str | None = None
-    upload: str | None = Field(None, pattern=UPLOAD_ID)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _a_string_is_a_path(cls, value: Any) -> Any:
-        return {"path": value} if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> File:
-        if (self.path is None) == (self.upload is None):
-            raise ValueError("give either path or upload")
-        return self
+def classical_methods() -> list[str]:
+    """Names of the methods without a prior."""
+    return [name for name, method in METHODS.items() if not issubclass(method, Diffusion)]
 
 
-class Simulation(_Part):
-    """Retrospective undersampling: measure a known volume as the acquisition says, with noise."""
-
-    photons: float | None = Field(None, gt=0, le=1e12)
-    """CT: photons a ray through air; None is noiseless."""
-    noise_std: float = Field(0.0, ge=0)
-    """MRI: standard deviation of the noise of k-space, or of a low-resolution stack, a share of the largest
-    image value."""
-    views: int = Field(60, ge=1, le=10_000)
-    """CT: equally spaced over half a turn (parallel) or a whole one (fan) when no angles are given."""
-    coils: int = Field(8, ge=1, le=128)
-    acceleration: float = Field(4.0, ge=1, le=64)
-    pattern: Literal["uniform", "poisson"] = "uniform"
-    center_fraction: float = Field(0.08, gt=0, le=1)
-    seed: int = Field(0, ge=0, lt=2**32)
+if TYPE_CHECKING:
+    InputFormat: TypeAlias = str
+    OutputFormat: TypeAlias = str
+    Baseline: TypeAlias = str
+else:
+    InputFormat = _one_of(lambda: list(FORMATS))
+    OutputFormat = _one_of(lambda: list(OUTPUT_FORMATS))
+    Baseline = _one_of(classical_methods)
 
 
-FORMATS = ("numpy", "hdf5", "dxchange", "htc", "nifti")
+def format_of(name: str) -> str | None:
+    """The format of a file name that leaves no doubt, else None."""
+    fits = [kind for kind, row in FORMATS.items() if name.lower().endswith(row.certain_endings)]
+    return fits[0] if len(fits) == 1 else None
 
 
 class Input(File):
     """What was measured, and in which format.
 
-    ``numpy``: a sinogram ``(slices, angles, detectors)`` of line integrals, or k-space ``(slices, coils, rows,
+    ``numpy``: a sinogram ``(slices, views, detectors)`` of line integrals, or k-space ``(slices, coils, rows,
     cols)``; the first axis may be missing. ``hdf5``: the same as a dataset. ``dxchange``: raw counts with flat
     and dark fields. ``htc``: Helsinki Tomography Challenge 2022. ``nifti``: a volume (CT in HU, MRI magnitude),
     measured retrospectively as the acquisition and `simulate` say.
     """
 
-    format: Literal["numpy", "hdf5", "dxchange", "htc", "nifti"] | None = None
+    format: InputFormat | None = None
+    """Format of the file. Default: told from its name or its first bytes where these leave no doubt."""
     dataset: str | None = Field(None, max_length=200)
-    """HDF5: name of the dataset; ``data`` or ``kspace`` when not given."""
+    """HDF5: name of the dataset. Default: ``data`` or ``kspace``."""
     scan: str | None = Field(None, max_length=200)
     """HTC: which of the file's scans."""
     slices: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]] | None = None
     """Reconstruct only slices ``[first, last)``."""
     simulate: Simulation | None = None
+    """Settings by which a known volume is measured."""
 
     @model_validator(mode="after")
     def _complete(self) -> Input:
         if self.slices is not None and self.slices[0] >= self.slices[1]:
             raise ValueError(f"slices {list(self.slices)}: the first must be below the last")
-        if self.simulate is not None and self.resolved_format() not in ("nifti", None):
-            raise ValueError("simulate needs format nifti: a measurement is not simulated again")
+        if self.simulate is not None:
+            kind = self.resolved_format()
+            if kind is not None and not FORMATS[kind].volumes:
+                usual = " or ".join(name for name, row in FORMATS.items() if row.volumes)
+                raise ValueError(f"simulate needs format {usual}: a measurement is not simulated again")
         return self
 
     def resolved_format(self) -> str | None:
@@ -96,135 +95,25 @@ class Input(File):
         return self.format or (format_of(self.path) if self.path else None)
 
 
-def format_of(name: str) -> str | None:
-    """The format of a file name that leaves no doubt, else None."""
-    endings = {".nii": "nifti", ".nii.gz": "nifti", ".npy": "numpy"}
-    return next((kind for ending, kind in endings.items() if name.lower().endswith(ending)), None)
-
-
-class AngleRange(_Part):
-    """`count` equally spaced angles from `start_rad`, the end not included."""
-
-    start_rad: float = 0.0
-    stop_rad: float = math.pi
-    count: int = Field(ge=1, le=20_000)
-
-    def angles(self) -> tuple[float, ...]:
-        """The angles in radians."""
-        step = (self.stop_rad - self.start_rad) / self.count
-        return tuple(self.start_rad + i * step for i in range(self.count))
-
-
-class _CT(_Part):
-    angles_rad: list[float] | AngleRange | None = None
-    """Not needed when the file carries them."""
-    detector_mm: float | None = Field(None, gt=0)
-    detector_shift_mm: float | None = None
-    """Detector position of its own centre; see `rotation_center_column` for the usual way to say it."""
-    rotation_center_column: float | None = None
-    """Detector column onto which the rotation axis projects; the middle, ``(n - 1) / 2``, when not given."""
-    pixel_mm: float | None = Field(None, gt=0)
-    rows: Size | None = None
-    cols: Size | None = None
-    slice_mm: float | None = Field(None, gt=0)
-    mu_water_per_mm: float | None = Field(None, gt=0, le=10)
-    """Attenuation of water; given, the result is in HU, else in 1/mm."""
-    noise_std: float | None = Field(None, ge=0)
-    """Noise of the line integrals; from `photons`, or else estimated, when not given."""
-    photons: float | None = Field(None, ge=10, le=1e12)
-    """A ray through air, where the noise is that of counting them: rays behind dense parts then count for less."""
-
-    @field_validator("angles_rad")
-    @classmethod
-    def _plausible(cls, value: list[float] | AngleRange | None) -> list[float] | AngleRange | None:
-        from operators.geometry import check_angles
-
-        if value is not None:
-            try:
-                check_angles(value.angles() if isinstance(value, AngleRange) else tuple(value))
-            except InputError as error:
-                raise ValueError(f"{error.message}; {error.remedy}") from error
-        return value
-
-    @model_validator(mode="after")
-    def _one_centre(self) -> _CT:
-        if self.detector_shift_mm is not None and self.rotation_center_column is not None:
-            raise ValueError("give detector_shift_mm or rotation_center_column, not both")
-        return self
-
-    def angles(self) -> tuple[float, ...] | None:
-        """The angles in radians, if the specification has them."""
-        if isinstance(self.angles_rad, AngleRange):
-            return self.angles_rad.angles()
-        return None if self.angles_rad is None else tuple(self.angles_rad)
-
-
-class CTParallel(_CT):
-    """Parallel-beam CT."""
-
-    kind: Literal["ct-parallel"] = "ct-parallel"
-
-
-class CTFan(_CT):
-    """Flat-detector fan-beam CT."""
-
-    kind: Literal["ct-fan"] = "ct-fan"
-    source_origin_mm: float | None = Field(None, gt=0)
-    origin_detector_mm: float | None = Field(None, ge=0)
-
-
-class MRICartesian(_Part):
-    """Cartesian multi-coil MRI; points of k-space that are exactly zero in every coil count as not sampled."""
-
-    kind: Literal["mri-cartesian"] = "mri-cartesian"
-    mask: File | None = None
-    """Sampled points ``(rows, cols)`` as a .npy of bool or 0/1."""
-    coil_maps: File | None = None
-    """Sensitivities ``([slices,] coils, rows, cols)`` complex .npy; by ESPIRiT when not given."""
-    calibration_width: int | None = Field(None, ge=8, le=128)
-    pixel_mm: float | None = Field(None, gt=0)
-    slice_mm: float | None = Field(None, gt=0)
-    noise_std: float | None = Field(None, ge=0)
-    """Noise of k-space a real channel; estimated when not given."""
-
-
-class MRIResolution(_Part):
-    """A magnitude MRI stack of too low a resolution: NIfTI, or an array ``(slices, rows, cols)``.
-
-    ``plane``: truncated k-space, `factor` times fewer points in rows and in columns. ``slices``: thick slices
-    without gaps, each the mean of `factor` thin ones.
-    """
-
-    kind: Literal["mri-resolution"] = "mri-resolution"
-    factor: int = Field(2, ge=2, le=8)
-    direction: Literal["plane", "slices"] = "plane"
-    pixel_mm: float | None = Field(None, gt=0)
-    """Of the stack as it is given; a NIfTI file has its own."""
-    slice_mm: float | None = Field(None, gt=0)
-    noise_std: float | None = Field(None, ge=0)
-    """Of the stack, in its unit; taken as none when not given."""
-
-
-AnyAcquisition = CTParallel | CTFan | MRICartesian | MRIResolution
-Acquisition = Annotated[AnyAcquisition, Field(discriminator="kind")]
-
-
-class Output(_Part):
+class Output(Strict):
     """What to write."""
 
-    format: Literal["nifti", "numpy"] = "nifti"
-    baselines: list[Literal["fbp", "sirt", "cgls", "tv", "zero-filled", "cg-sense", "interpolation"]] | None = None
-    """Classical reconstructions beside the result; one quick one when not given."""
+    format: OutputFormat = "nifti"
+    """Format of volumes."""
+    baselines: list[Baseline] | None = None
+    """Classical reconstructions beside the result. Default: the quick one of the acquisition."""
     montage: bool = True
+    """Write pictures of the middle slices."""
     uncertainty: int = Field(0, ge=0, le=64)
-    """Replicas from which a map of the errors to be expected is made, each as long as the job itself; 0 makes none."""
+    """Bootstrap replicates from which a map of the errors to be expected is made, each as long as the job itself; 0
+    makes none."""
 
 
-class JobSpec(_Part):
+class JobSpec(Strict):
     """One reconstruction job."""
 
     input: Input
-    acquisition: Acquisition | None = None
+    acquisition: AnyAcquisition | None = None
     """May be left out when the file carries it (files written by ``recon simulate``)."""
     method: Method = REDDiff()
     output: Output = Output()
@@ -233,11 +122,13 @@ class JobSpec(_Part):
     tags: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9._:/=-]{1,64}$")]] = Field([], max_length=16)
     """For finding jobs again; a server filters by them."""
     priority: Literal["high", "normal", "low"] = "normal"
-    """Of a server's queues: a job waits for those of a higher one only."""
+    """Queue of a server: a job waits for those of a higher priority only."""
     device: Literal["cpu", "gpu"] = "cpu"
     """Which of a server's workers compute it; a worker uses whatever its machine has."""
-    notify: str | None = Field(None, max_length=500, pattern=r"^https?://")
-    """Address that a server tells of every change of state, signed; see docs/api.md."""
+    webhook_url: str | None = Field(None, max_length=500, pattern=r"^https?://")
+    """Address to which a server posts every change of state, signed; see docs/api.md."""
+
+    RENAMED: ClassVar[dict[str, str]] = {"notify": "webhook_url"}
 
     @model_validator(mode="before")
     @classmethod
@@ -248,6 +139,7 @@ class JobSpec(_Part):
                 value["method"] = {"name": value["method"]}
             if isinstance(value.get("acquisition"), str):
                 value["acquisition"] = {"kind": value["acquisition"]}
+            _refuse_old_names(value)
         return value
 
     @model_validator(mode="after")
@@ -258,6 +150,11 @@ class JobSpec(_Part):
                 check_method(self.acquisition, baseline)
             check_uncertainty(self.acquisition, self.output.uncertainty)
         return self
+
+    def baselines(self, acquisition: Acquisition) -> list[str]:
+        """Names of the classical methods computed beside the result; a method is no baseline of itself."""
+        wanted = [acquisition.BASELINE] if self.output.baselines is None else self.output.baselines
+        return [name for name in wanted if name != self.method.name]
 
     @classmethod
     def parse(cls, value: Any, source: str = "specification") -> JobSpec:
@@ -295,11 +192,8 @@ class JobSpec(_Part):
     def files(self) -> dict[str, File]:
         """Every file the job needs, by dotted field name."""
         found: dict[str, File] = {"input": self.input}
-        if isinstance(self.acquisition, MRICartesian):
-            for name in ("mask", "coil_maps"):
-                file = getattr(self.acquisition, name)
-                if file is not None:
-                    found[f"acquisition.{name}"] = file
+        if self.acquisition is not None:
+            found |= {f"acquisition.{name}": file for name, file in self.acquisition.files().items()}
         return found
 
     def with_base(self, folder: Path) -> JobSpec:
@@ -311,52 +205,25 @@ class JobSpec(_Part):
                 for key in name.split("."):
                     part = part[key]
                 part["path"] = str((folder / file.path).resolve())
-        if isinstance(self.method, Diffusion):
-            for name, path in self.method.paths().items():
-                data["method"][name] = str((folder / path).resolve())
+        for name, path in self.method.paths().items():
+            data["method"][name] = str((folder / path).resolve())
         return JobSpec.model_validate(data)
 
 
-def check_method(acquisition: AnyAcquisition, method: str) -> None:
-    """Raise ValueError if a method does not fit the kind of acquisition."""
-    allowed = METHODS[acquisition.kind]
-    if method not in allowed:
-        raise ValueError(f"method {method!r} does not fit {acquisition.kind}; use one of {', '.join(allowed)}")
-
-
-def check_uncertainty(acquisition: AnyAcquisition, replicas: int) -> None:
-    """Raise ValueError if replicas are asked for of a scan that has none."""
-    if replicas and isinstance(acquisition, MRIResolution):
+def check_uncertainty(acquisition: Acquisition, replicates: int) -> None:
+    """Raise ValueError if bootstrap replicates are asked for of a scan that has none."""
+    if replicates and not acquisition.RESAMPLES:
         raise ValueError("output.uncertainty: there is no other scan like this to compare with; leave it out")
 
 
-def problems(error: ValidationError) -> list[dict[str, str]]:
-    """Each validation failure as field, message and the value given."""
-    found = []
-    for item in error.errors(include_url=False):
-        # Discriminated unions put the chosen tag into the path; the user never wrote it.
-        parts = [str(p) for p in item["loc"] if str(p) not in _TAGS]
-        value = repr(item.get("input"))
-        found.append(
-            {
-                "field": ".".join(parts) or "specification",
-                "message": item["msg"].removeprefix("Value error, "),
-                "value": value if len(value) <= 100 else value[:97] + "...",
-            }
-        )
-    return found
-
-
-_TAGS = {"AngleRange", "list[float]", *METHODS, *(name for names in METHODS.values() for name in names)}
-
-
-def invalid(error: ValidationError, source: str) -> InputError:
-    """The first validation failure as an `InputError`."""
-    found = problems(error)
-    first = found[0]
-    more = f"; {len(found) - 1} more" if len(found) > 1 else ""
-    return InputError(
-        f"{first['message']}, got {first['value']} in {source}{more}",
-        field=first["field"],
-        remedy="see docs/specification.md for every field",
-    )
+def _refuse_old_names(value: dict[str, Any]) -> None:
+    """Refuse the old name of a kind or method, with the new one."""
+    for part, key, renamed in (("acquisition", "kind", RENAMED_KINDS), ("method", "name", RENAMED_METHODS)):
+        given = value.get(part)
+        old = given.get(key) if isinstance(given, dict) else None
+        if isinstance(old, str) and old in renamed:
+            raise PydanticCustomError(
+                "renamed",
+                "{old} is now called {new}",
+                {"field": f"{part}.{key}", "old": old, "new": renamed[old], "value": old},
+            )

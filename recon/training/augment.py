@@ -11,17 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from operators.resolution import Resolution, SlabAverage, Truncation
-
-
-def uniform(generator: torch.Generator, low: float = 0.0, high: float = 1.0) -> float:
-    """One number, uniform in ``[low, high)``."""
-    return low + (high - low) * float(torch.rand(1, generator=generator))
-
-
-def integer(generator: torch.Generator, below: int) -> int:
-    """One integer, uniform in ``[0, below)``."""
-    return int(torch.randint(below, (1,), generator=generator))
+from operators.resolution import Downsampling, SlabAverage, Truncation
+from recon.measurement.random_fields import integer, smooth_field, smooth_phase, uniform
 
 
 def dihedral(planes: Tensor, generator: torch.Generator) -> Tensor:
@@ -58,22 +49,6 @@ def turned_window(planes: Tensor, size: int, generator: torch.Generator) -> Tens
     return found
 
 
-def smooth_field(rows: int, cols: int, knots: int, generator: torch.Generator) -> Tensor:
-    """A smooth random field ``(rows, cols)`` of about unit variance, with `knots` support points each way."""
-    field = torch.randn(1, 1, knots, knots, generator=generator)
-    return functional.interpolate(field, size=(rows, cols), mode="bicubic", align_corners=True)[0, 0]
-
-
-def smooth_phase(rows: int, cols: int, generator: torch.Generator) -> Tensor:
-    """A random smooth phase map in radians, ``(rows, cols)``, with a uniform global phase.
-
-    Measured phase is smooth where the field is (coils, shim) and turns fast near air. A low-resolution
-    Gaussian field of random roughness and strength, interpolated, covers both.
-    """
-    knots, strength = 2 + integer(generator, 9), uniform(generator, 0.0, 2.5)
-    return smooth_field(rows, cols, knots, generator) * strength + uniform(generator, 0.0, 2 * math.pi)
-
-
 def measured_like(magnitude: Tensor, generator: torch.Generator) -> Tensor:
     """A complex image as a scan gives it, from a magnitude ``(rows, cols)``: complex64, same shape.
 
@@ -95,7 +70,7 @@ def measured_like(magnitude: Tensor, generator: torch.Generator) -> Tensor:
     return image
 
 
-def low_resolution(rows: int, cols: int, factor: int, generator: torch.Generator) -> Resolution:
+def low_resolution(rows: int, cols: int, factor: int, generator: torch.Generator) -> Downsampling:
     """A random way to lose resolution in plane: truncated k-space, or slabs seen from the side."""
     which = integer(generator, 4)
     if which < 2:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from operators.resolution import Truncation
+from recon.measurement.random_fields import smooth_phase
 from recon.priors.card import Card
 from recon.priors.noise import SliceNoise
 from recon.problem import conditioning
 from recon.training import few_samples, few_views
-from recon.training.augment import smooth_phase
 from recon.training.recipe import Recipe
 
 SIGMAS = (0.05, 0.1, 0.25, 0.5)
@@ -37,7 +37,7 @@ def conditioner(shape: Card | Recipe) -> Callable[[Tensor], Tensor] | None:
         return lower.upsample(lower(images))
 
     def scanned(images: Tensor) -> Tensor:
-        seen = few_samples.evenly(images) if shape.complex else few_views.evenly(images, shape.axis)
+        seen = few_samples.evenly(images) if shape.complex else few_views.evenly(images, shape.intensity_range)
         return conditioning.least_squares(*seen)
 
     if shape.least_squares:

@@ -88,7 +88,7 @@ def _card(recipe: Recipe, state: dict[str, Any], sources: list[SliceSet], weight
         name=recipe.name,
         modality=recipe.modality,
         complex=recipe.complex,
-        axis=recipe.axis,
+        intensity_range=recipe.intensity_range,
         largest=recipe.largest,
         sigma_data=recipe.sigma_data,
         channels=recipe.channels,

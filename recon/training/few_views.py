@@ -10,11 +10,11 @@ from torch import Tensor
 
 from operators.geometry import ParallelBeam
 from operators.tomography import Tomography
-from recon.measurement.geometry import WATER_PER_MM
-from recon.measurement.simulate import photon_noise
-from recon.problem.problem import Axis, Problem
-from recon.training import augment
-from recon.training.recipe import Axis as Intensity
+from recon.measurement import random_fields
+from recon.priors.card import IntensityRange
+from recon.problem.ct import photon_noise
+from recon.problem.problem import IntensityMap, Problem
+from recon.spec.acquisitions.ct import WATER_PER_MM
 
 SCANS = 48
 """Different geometries of one image size; the system matrix of each is kept."""
@@ -32,40 +32,40 @@ FIELD_MM = 360.0
 def scan(number: int, size: int) -> Tomography:
     """One of the geometries, for slices of ``size * size`` pixels."""
     generator = torch.Generator().manual_seed(number)
-    start = augment.uniform(generator, 0, math.pi)
-    if augment.uniform(generator) < LIMITED:
-        span = math.radians(augment.uniform(generator, 60, 170))
-        views = 15 + augment.integer(generator, MOST - 14)
+    start = random_fields.uniform(generator, 0, math.pi)
+    if random_fields.uniform(generator) < LIMITED:
+        span = math.radians(random_fields.uniform(generator, 60, 170))
+        views = 15 + random_fields.integer(generator, MOST - 14)
     else:
         span = math.pi
-        views = round(math.exp(augment.uniform(generator, math.log(FEWEST), math.log(MOST))))
+        views = round(math.exp(random_fields.uniform(generator, math.log(FEWEST), math.log(MOST))))
     pixel_mm = FIELD_MM / size
     angles = tuple(start + span * k / views for k in range(views))
     detectors = math.ceil(math.hypot(size, size)) + 2
     return Tomography(ParallelBeam(size, size, pixel_mm, angles, detectors, pixel_mm))
 
 
-def scanned(images: Tensor, intensity: Intensity, generator: torch.Generator) -> tuple[Problem, Axis]:
+def scanned(images: Tensor, range_: IntensityRange, generator: torch.Generator) -> tuple[Problem, IntensityMap]:
     """A random scan of slices ``(slices, size, size)`` on the prior's axis."""
-    operator, axis = scan(augment.integer(generator, SCANS), images.shape[-1]), physical(intensity)
-    data, noise = operator.forward(axis.to_physical(images).clamp(min=0)), 0.0
-    if augment.uniform(generator) >= NOISELESS:
-        photons = math.exp(augment.uniform(generator, math.log(2e4), math.log(1e6)))
+    operator, intensity = scan(random_fields.integer(generator, SCANS), images.shape[-1]), physical(range_)
+    data, noise = operator.forward(intensity.to_physical(images).clamp(min=0)), 0.0
+    if random_fields.uniform(generator) >= NOISELESS:
+        photons = math.exp(random_fields.uniform(generator, math.log(2e4), math.log(1e6)))
         data, noise = photon_noise(data, photons, generator)
-    return Problem(operator, data, noise), axis
+    return Problem(operator, data, noise), intensity
 
 
-def evenly(images: Tensor, intensity: Intensity, views: int = 8) -> tuple[Problem, Axis]:
+def evenly(images: Tensor, range_: IntensityRange, views: int = 8) -> tuple[Problem, IntensityMap]:
     """Slices ``(slices, rows, cols)`` by evenly spaced views without noise: what priors are judged with."""
     rows, cols = images.shape[1:]
     pixel_mm = FIELD_MM / max(rows, cols)
     angles = tuple(math.pi * k / views for k in range(views))
     geometry = ParallelBeam(rows, cols, pixel_mm, angles, math.ceil(math.hypot(rows, cols)) + 2, pixel_mm)
-    operator, axis = Tomography(geometry), physical(intensity)
-    return Problem(operator, operator.forward(axis.to_physical(images))), axis
+    operator, intensity = Tomography(geometry), physical(range_)
+    return Problem(operator, operator.forward(intensity.to_physical(images))), intensity
 
 
-def physical(intensity: Intensity) -> Axis:
+def physical(range_: IntensityRange) -> IntensityMap:
     """From the prior's axis, in HU, to attenuation in 1/mm."""
-    half = (intensity.high - intensity.low) / 2
-    return Axis(WATER_PER_MM * half / 1000, WATER_PER_MM * (1 + (intensity.low + half) / 1000))
+    half = (range_.high - range_.low) / 2
+    return IntensityMap(WATER_PER_MM * half / 1000, WATER_PER_MM * (1 + (range_.low + half) / 1000))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AliasChoices, Field, ValidationError, model_validator
 
 from operators.errors import InputError
+from recon.priors.card import IntensityRange
+from recon.spec.base import Strict
 from recon.spec.methods import PRIOR_NAME
 from recon.spec.validation import reason
 
@@ -18,25 +20,7 @@ TEMPLATES = {"ct": "ct", "mri": "brain-mri"}
 """Whose settings a user's own prior of a modality is trained with."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Axis(_Strict):
-    """The intensity axis: physical `low` is -1 on it, `high` is +1."""
-
-    unit: str
-    low: float
-    high: float
-
-    @model_validator(mode="after")
-    def _rising(self) -> Axis:
-        if not self.low < self.high:
-            raise ValueError(f"low {self.low:g} must be below high {self.high:g}")
-        return self
-
-
-class Source(_Strict):
+class Source(Strict):
     """One ``.npz`` of slices or one NIfTI volume: physical value = ``slope * stored + intercept``."""
 
     file: str
@@ -50,7 +34,7 @@ class Source(_Strict):
     """Stored values from here on are saturated and do not count in the loss."""
 
 
-class Training(_Strict):
+class Training(Strict):
     """Optimisation settings; sigma is drawn as ``exp(N(log_sigma_mean, log_sigma_std))``."""
 
     batch: int = Field(ge=1)
@@ -70,13 +54,15 @@ class Training(_Strict):
     """Share of the averaged weights that a step keeps."""
 
 
-class Recipe(_Strict):
+class Recipe(Strict):
     """Everything that defines a training run but the seed."""
+
+    RENAMED: ClassVar[dict[str, str]] = {"axis": "intensity_range"}
 
     name: str = Field(pattern=rf"^{PRIOR_NAME}$")
     modality: Literal["ct", "mri"]
     complex: bool
-    axis: Axis
+    intensity_range: IntensityRange
     largest: float = Field(gt=0)
     """On the axis; what lies beyond (metal) passes the prior by unchanged, since it was not trained on it."""
     sigma_data: float = Field(gt=0)
@@ -179,7 +165,7 @@ class Recipe(_Strict):
                 raise InputError(
                     f"{setting!r} does not set anything of a recipe",
                     field="set",
-                    remedy="write it as training.crop=64 or sources.1.share=0; recon/priors/recipes shows the names",
+                    remedy="write it as training.crop=64 or sources.1.share=0; recon/training/recipes shows the names",
                 )
             try:
                 place[last] = yaml.safe_load(text)

@@ -17,8 +17,9 @@ from torch.nn import functional
 from operators.errors import InputError
 from recon.formats import nifti
 from recon.formats.safety import check_finite, real
+from recon.measurement import random_fields
 from recon.priors.network import as_channels
-from recon.problem.problem import Axis, Problem
+from recon.problem.problem import IntensityMap, Problem
 from recon.training import augment, few_samples, few_views, solved
 from recon.training.recipe import Recipe, Source
 
@@ -82,7 +83,7 @@ class SliceSet:
         stored = [float(value) for image in self.stored for value in (image.min(), image.max())]
         ends = [value * self.source.slope + self.source.intercept for value in (min(stored), max(stored))]
         lowest, highest = min(ends), max(ends)
-        if recipe.axis.unit == "HU" and lowest > AIR_HU:
+        if recipe.intensity_range.unit == "HU" and lowest > AIR_HU:
             reason = f"no value is below {AIR_HU:g} HU, the lowest is {lowest:g}: these are not CT in HU"
         elif recipe.modality == "mri" and lowest < -NEGATIVE_SHARE * abs(highest):
             reason = f"values down to {lowest:g} are no magnitudes"
@@ -122,8 +123,10 @@ class SliceSet:
         physical = stored * self.source.slope + self.source.intercept
         if recipe.modality == "ct":
             # Below air, scanners pad with arbitrary values.
-            physical = physical.clamp(min=recipe.axis.low)
-        image = (physical - recipe.axis.low) / (recipe.axis.high - recipe.axis.low) * 2 - 1
+            physical = physical.clamp(min=recipe.intensity_range.low)
+        image = (physical - recipe.intensity_range.low) / (
+            recipe.intensity_range.high - recipe.intensity_range.low
+        ) * 2 - 1
         return torch.stack([image, known])
 
 
@@ -198,22 +201,22 @@ class Crops:
         """Planes ``(channels + 1 + more, crop, crop)``: image, weight, then the condition or the neighbours."""
         settings = self.recipe.training
         chosen = self.sets[int(torch.multinomial(self.shares, 1, generator=generator))]
-        index = augment.integer(generator, len(chosen))
+        index = random_fields.integer(generator, len(chosen))
         planes = chosen.planes(index, self.recipe)
         beside = self._beside(chosen, index, generator) if self.recipe.neighbours else []
         if beside:
             seen = [chosen.planes(index if i is None else i, self.recipe)[:1] for i in beside]
             planes = torch.cat([planes[:1], *seen, planes[1:]])
-        if min(planes.shape[1:]) >= 2 * settings.crop and augment.uniform(generator) < settings.halve:
+        if min(planes.shape[1:]) >= 2 * settings.crop and random_fields.uniform(generator) < settings.halve:
             # Half resolution shows the network whole organs inside one crop.
             planes = functional.avg_pool2d(planes, 2)
-        cut = augment.turned_window if augment.uniform(generator) < settings.rotate else augment.window
+        cut = augment.turned_window if random_fields.uniform(generator) < settings.rotate else augment.window
         planes = cut(self._padded(planes), settings.crop, generator)
         planes = augment.dihedral(planes, generator)
         # A pixel that resampling mixed with an unknown one is unknown.
         image, known = planes[0], (planes[-1] > 0.999).float()
         if not self.recipe.complex:
-            gain = augment.uniform(generator, 1 - settings.intensity, 1 + settings.intensity)
+            gain = random_fields.uniform(generator, 1 - settings.intensity, 1 + settings.intensity)
             others = [
                 torch.full_like(plane, torch.nan) if i is None else (plane + 1) * gain - 1
                 for plane, i in zip(planes[1:-1], beside, strict=True)
@@ -239,13 +242,13 @@ class Crops:
         """Images, conditions, iterates and where they are known, ``(batch, planes, size, size)``; the noise level."""
         assert self.denoise is not None
         settings = self.recipe.training
-        halved = augment.uniform(generator) < settings.halve
+        halved = random_fields.uniform(generator) < settings.halve
         shares = self.shares if halved or not bool(self._filling.any()) else self._filling
         drawn = []
         for _ in range(settings.batch):
             chosen = self.sets[int(torch.multinomial(shares, 1, generator=generator))]
-            planes = chosen.planes(augment.integer(generator, len(chosen)), self.recipe)
-            cut = augment.turned_window if augment.uniform(generator) < settings.rotate else augment.window
+            planes = chosen.planes(random_fields.integer(generator, len(chosen)), self.recipe)
+            cut = augment.turned_window if random_fields.uniform(generator) < settings.rotate else augment.window
             # A slice that is small already fills the field of a halved one as it is.
             pooled = halved and min(planes.shape[1:]) > settings.crop
             field = settings.crop if halved and not pooled else 2 * settings.crop
@@ -268,7 +271,7 @@ class Crops:
 
     def _beside(self, chosen: SliceSet, index: int, generator: torch.Generator) -> list[int | None]:
         """Slices of the same subject on both sides of one, at a random distance, either way round; None for none."""
-        alone, turned = (augment.uniform(generator) for _ in range(2))
+        alone, turned = (random_fields.uniform(generator) for _ in range(2))
         gap = int(torch.multinomial(torch.tensor(GAPS), 1, generator=generator))
         found: list[int | None] = [None, None]
         if alone >= ALONE:
@@ -283,7 +286,7 @@ class Crops:
             lower = augment.low_resolution(crop, crop, self.recipe.super_resolution, generator)
             low = lower(image[None])
             noise = torch.complex(*(torch.randn(low.shape, generator=generator) for _ in range(2)))
-            low = low + max(0.0, augment.uniform(generator, -0.01, 0.02)) * noise
+            low = low + max(0.0, random_fields.uniform(generator, -0.01, 0.02)) * noise
             planes.append(_parts(lower.upsample(low)[0]))
         return planes
 
@@ -300,11 +303,11 @@ def _brightness(images: NDArray[np.float32], name: str) -> float:
     return found
 
 
-def scan_of(images: Tensor, recipe: Recipe, generator: torch.Generator) -> tuple[Problem, Axis]:
+def scan_of(images: Tensor, recipe: Recipe, generator: torch.Generator) -> tuple[Problem, IntensityMap]:
     """A random scan of slices ``(slices, size, size)`` on the prior's axis, as the recipe's modality has them."""
     if recipe.complex:
         return few_samples.scanned(images, generator)
-    return few_views.scanned(images, recipe.axis, generator)
+    return few_views.scanned(images, recipe.intensity_range, generator)
 
 
 def _parts(image: Tensor) -> Tensor:

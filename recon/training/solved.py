@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from operators.linear import random_element
+from recon.measurement import random_fields
 from recon.problem import conditioning
 from recon.problem.data_step import DataStep
-from recon.problem.problem import Axis, Problem
-from recon.training import augment
+from recon.problem.problem import IntensityMap, Problem
 
 LEVELS = (0.4, 0.25, 0.16, 0.1, 0.063, 0.04)
 """Noise levels of the solver's steps; after the last one the image is as good as it gets."""
@@ -35,7 +35,7 @@ class Solved(NamedTuple):
     """Noise level of the solver's next step."""
 
 
-def solved(problem: Problem, axis: Axis, generator: torch.Generator, denoise: Denoise) -> Solved:
+def solved(problem: Problem, axis: IntensityMap, generator: torch.Generator, denoise: Denoise) -> Solved:
     """A scan solved with `denoise` for a random number of steps.
 
     The errors of a solver's images are no white noise: they are what the scan leaves open, and what the network made
@@ -48,9 +48,9 @@ def solved(problem: Problem, axis: Axis, generator: torch.Generator, denoise: De
     Ross et al. 2011, DAgger (arXiv 1011.0686): trained on what it does itself, without going back through the steps.
     """
     condition = found = conditioning.least_squares(problem, axis)
-    fit = DataStep(problem, axis, DATA_SIGMA, None, noise_share=0.6)
+    fit = DataStep(problem, axis, DATA_SIGMA, None, noise_fraction=0.6)
     levels = COMPLEX_LEVELS if found.is_complex() else LEVELS
-    steps = augment.integer(generator, len(levels))
+    steps = random_fields.integer(generator, len(levels))
     for sigma in levels[:steps]:
         noisy = found + sigma * random_element(problem.operator.domain, len(found), generator)
         found = fit(denoise(noisy, sigma, condition), sigma)

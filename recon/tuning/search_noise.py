@@ -1,4 +1,4 @@
-"""Searching for the starting noise of a deterministic solver on reference slices; see `recon.defaults.frozen_noise`."""
+"""Search for the starting noise of a deterministic solver on reference slices; see `recon.defaults.frozen_noise`."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ from torch import Tensor
 
 from operators.errors import InputError
 from recon.defaults import frozen_noise, lookup
-from recon.defaults.frozen_noise import Calibrated, Calibration, Metric
+from recon.defaults.frozen_noise import Metric, NoiseFile
 from recon.formats import reader
 from recon.measurement.measurement import Measurement
-from recon.measurement.planes import from_planes, in_planes
 from recon.measurement.simulate import simulate
 from recon.pipeline.prepare import chosen_prior
 from recon.priors import registry
 from recon.priors.network import as_channels, noise_features
 from recon.priors.prior import NetworkPrior
-from recon.problem import inverse_problem as models
-from recon.problem.problem import Axis, run
+from recon.problem import inverse_problem
+from recon.problem.problem import IntensityMap, run
+from recon.problem.superresolution import from_planes
 from recon.quality import metrics
 from recon.solvers import registry as solvers
-from recon.spec.job import AnyAcquisition, JobSpec, MRIResolution, Simulation
-from recon.spec.methods import Boundary, Method
+from recon.spec.acquisitions.superresolution import MRISuperResolution
+from recon.spec.job import JobSpec
+from recon.spec.methods import Boundary, FrozenNoise, Method
+from recon.spec.simulation import Simulation
 from recon.training.recipe import Recipe
 from recon.training.slices import SliceSet
 
@@ -42,7 +44,7 @@ FEATURE_SIGMA = 0.05
 
 @dataclass(frozen=True)
 class Task:
-    """Reference slices measured, the solver that is calibrated on them, and where they come from."""
+    """Reference slices measured, the solver whose noise is searched on them, and where they come from."""
 
     measurement: Measurement
     method: Method
@@ -60,7 +62,7 @@ def task_of_job(spec: JobSpec, files: dict[str, Path]) -> Task:
         If the job's method draws no noise, or there is no truth.
     """
     method = spec.method
-    if not isinstance(method, Calibrated):
+    if not isinstance(method, FrozenNoise):
         raise InputError(
             f"{method.name} has no noise that decides its result",
             field="method.name",
@@ -71,7 +73,7 @@ def task_of_job(spec: JobSpec, files: dict[str, Path]) -> Task:
         raise InputError(
             "the truth is needed to judge by", field="input", remedy="give a known volume, and simulate for a stack"
         )
-    model = models.build(measurement)
+    model = inverse_problem.build(measurement)
     method = lookup.resolved(method, measurement.acquisition.kind, model.problem)
     prior, _ = chosen_prior(method, model)
     assert prior is not None
@@ -98,7 +100,7 @@ def task_of_prior(
     chosen = SliceSet.read(data, source)
     images = np.stack([_whole(chosen, i, recipe, factor) for i in _spread(chosen, slices)])
     simulation = Simulation()
-    acquisition = MRIResolution(factor=factor, direction=direction)
+    acquisition = MRISuperResolution(factor=factor, direction=direction)
     volume = from_planes(torch.from_numpy(images), acquisition).numpy()
     measurement = simulate(volume, np.diag([0.9, 0.9, 1e9, 1.0]), acquisition, simulation)
     return Task(measurement, method, prior, [f"{source.file} sha256 {chosen.sha256}"], simulation)
@@ -135,24 +137,24 @@ class Judge(Protocol):
 
 def errors_of(task: Task, metric: Metric) -> Judge:
     """A function from a seed to the error of every reference slice."""
-    model = models.build(task.measurement)
-    axis = model.prior_axis(task.prior.card)
+    model = inverse_problem.build(task.measurement)
+    intensity = model.intensity_map(task.prior.card)
     truth = task.measurement.truth
     assert truth is not None
-    method, prior, acquisition = task.method, task.prior, task.measurement.acquisition
+    method, prior = task.method, task.prior
     # One noise for all slices, which is what can be frozen.
-    if isinstance(method, Calibrated):
-        method = method.model_copy(update={"calibration": "random"})
+    if isinstance(method, FrozenNoise):
+        method = method.model_copy(update={"frozen_noise": "random"})
 
     def settings(amplitude: float | None) -> Method:
         return method if amplitude is None else method.model_copy(update={"amplitude": amplitude})
 
     def planes(volume: Tensor) -> NDArray[np.float32]:
-        """What is judged one by one: the planes that were refined, else slices."""
-        return (in_planes(volume, acquisition) if isinstance(acquisition, MRIResolution) else volume).numpy()
+        """The images that are judged one by one: planes that were refined, else slices."""
+        return model.planes(volume).numpy()
 
     def errors(seed: int, amplitude: float | None = None) -> list[float]:
-        solver = solvers.start(model.problem, settings(amplitude), prior=task.prior, axis=axis, seed=seed)
+        solver = solvers.start(model.problem, settings(amplitude), prior=task.prior, intensity=intensity, seed=seed)
         return slice_errors(
             planes(torch.from_numpy(model.display(model.arranged(run(solver))))),
             planes(torch.from_numpy(truth)),
@@ -196,21 +198,21 @@ def _errors(
         case "ssim":
             return [1 - metrics.ssim(a[None], b[None]) for a, b in pairs]
         case "features":
-            axis = _display_axis(truth, prior)
-            return [feature_distance(prior, *(axis.to_prior(torch.from_numpy(x)) for x in pair)) for pair in pairs]
+            intensity = _display_map(truth, prior)
+            return [feature_distance(prior, *(intensity.to_prior(torch.from_numpy(x)) for x in pair)) for pair in pairs]
 
 
-def _display_axis(truth: NDArray[np.float32], prior: NetworkPrior) -> Axis:
-    """From the prior's axis to what images are shown in: HU, or magnitudes."""
+def _display_map(truth: NDArray[np.float32], prior: NetworkPrior) -> IntensityMap:
+    """From the prior's scale to what images are shown in: HU, or magnitudes."""
     if prior.complex:
-        return Axis(float(np.percentile(truth, 99.8)) or 1.0, 0.0)
-    window = prior.card.axis
-    return Axis((window.high - window.low) / 2, (window.high + window.low) / 2)
+        return IntensityMap(float(np.percentile(truth, 99.8)) or 1.0, 0.0)
+    window = prior.card.intensity_range
+    return IntensityMap((window.high - window.low) / 2, (window.high + window.low) / 2)
 
 
 @torch.inference_mode()
 def feature_distance(prior: NetworkPrior, a: Tensor, b: Tensor) -> float:
-    """Distance of two images ``(rows, cols)`` on the prior's axis in its encoder's features, 0 for equal ones, up to 4.
+    """Distance of two images ``(rows, cols)`` on the prior's scale in its encoder's features, 0 for equal ones, up to 4.
 
     A perceptual distance (Zhang et al. 2018, arXiv 1801.03924) in a network that knows such images: features of every
     level, normalised to unit length a pixel, mean squared difference, mean over levels.
@@ -231,22 +233,21 @@ def feature_distance(prior: NetworkPrior, a: Tensor, b: Tensor) -> float:
     return float(np.mean(distances))
 
 
-def calibrate(task: Task, seeds: Sequence[int], metric: Metric, command: str) -> Calibration:
+def search_noise(task: Task, seeds: Sequence[int], metric: Metric, command: str) -> NoiseFile:
     """Search the seeds and, for an ODE's starting noise, its amplitude; say what was found, and whether it can help."""
     errors_at = errors_of(task, metric)
     seed, errors = frozen_noise.search(errors_at, seeds)
     tried = {1.0: float(errors.mean(axis=1).min())}
     if isinstance(task.method, Boundary) and task.method.amplitude is None:
         tried |= {amplitude: float(np.mean(errors_at(seed, amplitude))) for amplitude in AMPLITUDES}
-    acquisition: AnyAcquisition = task.measurement.acquisition
-    stated = {"acquisition": acquisition.model_dump(mode="json", exclude_none=True)}
-    return Calibration(
+    stated = {"acquisition": task.measurement.acquisition.model_dump(mode="json", exclude_none=True)}
+    return NoiseFile(
         seed=seed,
         amplitude=min(tried, key=lambda amplitude: tried[amplitude]),
         method=task.method.model_dump(mode="json"),
         prior=task.prior.card.name,
         prior_sha256=task.prior.card.sha256,
-        scan=lookup.scan_of(models.build(task.measurement).problem),
+        scan=inverse_problem.build(task.measurement).problem.operator.scan,
         task=stated | {"simulation": task.simulation.model_dump(mode="json")},
         reference=task.source,
         slices=errors.shape[1],

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from torch import Tensor
 
 from operators.errors import InputError
@@ -17,45 +17,48 @@ from recon.defaults import lookup
 from recon.defaults.table import Tuned
 from recon.measurement.simulate import simulate
 from recon.priors import registry
-from recon.problem import inverse_problem as models
+from recon.problem import inverse_problem
 from recon.problem.problem import run
 from recon.quality import metrics
 from recon.solvers import registry as solvers
-from recon.spec.job import AngleRange, AnyAcquisition, CTParallel, MRICartesian, Simulation
-from recon.spec.methods import DEFAULT_PRIOR, Diffusion, Method
+from recon.spec.acquisitions import Acquisition
+from recon.spec.acquisitions.ct import AngleRange, CTParallel
+from recon.spec.acquisitions.mri_cartesian import MRICartesian
+from recon.spec.methods import DEFAULT_PRIOR, Diffusion, method_of
+from recon.spec.simulation import Simulation
 from recon.spec.validation import reason
 from recon.training.recipe import Recipe
 from recon.training.slices import SliceSet
-
-_METHODS: TypeAdapter[Method] = TypeAdapter(Method)
 
 _SPLITTING: dict[str, list[Any]] = {
     "start": ["classical", "tv"],
     "sigma_last": [0.0015, 0.003, 0.005, 0.01, 0.02, 0.04, 0.08],
     # Not below 0.2: the best on three slices, by 0.1 dB, starts lower, and loses 2 dB where the start is worse.
     "sigma_first": [0.2, 0.4, 0.8, 1.6],
-    "data_sigma": [2.5e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2],
-    "noise_share": [0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0],
-    "z_weight": [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0],
+    "min_noise_std": [2.5e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2],
+    "noise_fraction": [0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0],
+    "tv_z_weight": [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0],
 }
 GRIDS: dict[str, dict[str, list[Any]]] = {
     "tv": {
-        "noise_share": [0.01, 0.03, 0.1, 0.3, 1.0],
-        "least_weight": [3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3],
+        "weight_per_noise": [0.01, 0.03, 0.1, 0.3, 1.0],
+        "min_weight": [3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3],
     },
-    "annealed": _SPLITTING,
+    "diffpir": _SPLITTING,
     "red-diff": _SPLITTING
     | {
-        "turned": [False, True],
+        "equivariant": [False, True],
         "steps": [30, 60, 90],
         "cg_iterations": [2, 3, 8],
         "weight": [0.85, 1.0, 1.15, 1.3, 1.5, 1.75, 2.0, 2.5, 3.0],
-        "polish": [0, 8],
+        "pnp_steps": [0, 8],
     },
     "dds": _SPLITTING | {"eta": [0.3, 0.5, 0.8, 0.95, 1.0]},
-    "diffusion-mbir": _SPLITTING | {"z_weight": [0.1, 0.3, 1.0, 2.0, 4.0], "eta": [0.3, 0.5, 0.8, 0.95, 1.0]},
+    "diffusion-mbir": _SPLITTING | {"tv_z_weight": [0.1, 0.3, 1.0, 2.0, 4.0], "eta": [0.3, 0.5, 0.8, 0.95, 1.0]},
 }
 """Values of each setting in rising order; settings are searched in this order."""
+FAR_MM = 1e6
+"""Distance of slices that are no neighbours."""
 MIN_GAIN_DB = 0.05
 """A setting that gains less keeps its default."""
 
@@ -65,38 +68,41 @@ class Task:
     """A measurement of the tuning slices."""
 
     name: str
-    modality: str
-    acquisition: AnyAcquisition
+    acquisition: Acquisition
     simulation: Simulation
     slices: tuple[int, int]
     """Neighbouring slices of the tuning set: total variation along z needs them."""
-    slice_mm: float
+    slice_mm: float | None
+    """Their distance; None where it is not known, so that none is regularised across."""
+
+    @property
+    def modality(self) -> str:
+        """Modality of the data."""
+        return self.acquisition.MODALITY
 
 
 def tasks() -> dict[str, Task]:
     """What can be tuned for, by name."""
-    found = [
-        Task(f"{views} views", "ct", CTParallel(), Simulation(views=views), (40, 43), 3.0) for views in (60, 23, 8)
-    ]
+    found = [Task(f"{views} views", CTParallel(), Simulation(views=views), (40, 43), 3.0) for views in (60, 23, 8)]
     found += [
         Task(
-            f"{span} of 180 degrees", "ct",
+            f"{span} of 180 degrees",
             CTParallel(angles_rad=AngleRange(stop_rad=math.radians(span), count=span)), Simulation(), (40, 43), 3.0,
         )
         for span in (90, 120)
     ]  # fmt: skip
     photons = {"60 views with 1e5 photons": 60, "23 views with 1e5 photons": 23, "8 views with 1e5 photons": 8}
     found += [
-        Task(name, "ct", CTParallel(), Simulation(views=views, photons=1e5), (40, 43), 3.0)
+        Task(name, CTParallel(), Simulation(views=views, photons_per_ray=1e5), (40, 43), 3.0)
         for name, views in photons.items()
     ]
     mri = {
-        "uniform x4": Simulation(acceleration=4, center_fraction=0.08, noise_std=0.005),
-        "uniform x8": Simulation(acceleration=8, center_fraction=0.04, noise_std=0.005),
+        "equispaced x4": Simulation(acceleration=4, center_fraction=0.08, noise_std=0.005),
+        "equispaced x8": Simulation(acceleration=8, center_fraction=0.04, noise_std=0.005),
         "poisson x8": Simulation(pattern="poisson", acceleration=8, center_fraction=0.04, noise_std=0.005),
     }
     # FLAIR slices of one head, whose distance the file does not say: none is regularised across.
-    found += [Task(name, "mri", MRICartesian(), settings, (20, 23), 1e6) for name, settings in mri.items()]
+    found += [Task(name, MRICartesian(), settings, (20, 23), None) for name, settings in mri.items()]
     return {task.name: task for task in found}
 
 
@@ -110,7 +116,7 @@ def named(only: str | None) -> list[Task]:
     return [known[name] for name in names]
 
 
-def problem(task: Task, data: Path) -> tuple[models.Model, np.ndarray]:
+def problem(task: Task, data: Path) -> tuple[inverse_problem.InverseProblem, np.ndarray]:
     """The inverse problem of a task, and the truth that only the tuning sees."""
     recipe = Recipe.named(DEFAULT_PRIOR[task.modality])
     source = recipe.validation[0]
@@ -122,9 +128,9 @@ def problem(task: Task, data: Path) -> tuple[models.Model, np.ndarray]:
             remedy="give the folder with the whole tuning set",
         )
     volume = (np.stack(stored).astype(np.float32) * source.slope + source.intercept).astype(np.float32)
-    measurement = simulate(volume, np.diag([1.4, 1.4, task.slice_mm, 1.0]), task.acquisition, task.simulation)
+    measurement = simulate(volume, np.diag([1.4, 1.4, task.slice_mm or FAR_MM, 1.0]), task.acquisition, task.simulation)
     assert measurement.truth is not None
-    return models.build(measurement), measurement.truth
+    return inverse_problem.build(measurement), measurement.truth
 
 
 def tune(
@@ -136,23 +142,23 @@ def tune(
     """
     model, truth = problem(task, data)
     # A prior that is given projections knows those it was trained on: other beams have not been tried.
-    kind = "ct" if task.modality == "ct" and prior is None else task.acquisition.kind
+    kind = task.acquisition.kind if prior is not None else next(iter(task.acquisition.TUNED_AS), task.acquisition.kind)
     noisy = model.problem.noise_std > 0
-    ratio = round(lookup.undersampling(model.problem), 3)
+    ratio = round(model.problem.operator.undersampling, 3)
     for name in methods:
         grid = GRIDS[name]
-        if task.slice_mm > 1e3:
-            grid = {k: v for k, v in grid.items() if k != "z_weight"}
+        if task.slice_mm is None:
+            grid = {k: v for k, v in grid.items() if k != "tv_z_weight"}
         # The floor counts without noise, the share with it.
-        unused = "noise_share" if model.problem.noise_std == 0 else "data_sigma"
-        grid = {k: v for k, v in grid.items() if k != unused}
+        unused = {"noise_fraction", "weight_per_noise"} if model.problem.noise_std == 0 else {"min_noise_std"}
+        grid = {k: v for k, v in grid.items() if k not in unused}
         own = {} if prior is None else {"prior": prior}
         try:
-            plain = _METHODS.validate_python({"name": name, **own})
+            plain = method_of({"name": name, **own})
         except ValidationError as error:
             raise InputError(f"{prior!r}: {reason(error)}", field="prior") from error
         usual = {"prior": prior or DEFAULT_PRIOR[task.modality]} if isinstance(plain, Diffusion) else {}
-        like = _METHODS.validate_python({"name": name, **usual})
+        like = method_of({"name": name, **usual})
         known = lookup.tuned(like, kind, model.problem) if refine else None
         base = own if known is None else own | {k: v for k, v in known.settings.items() if k not in refine}
         grid = {k: v for k, v in grid.items() if not refine or k in refine}
@@ -162,25 +168,24 @@ def tune(
             same = known.task == task.name and known.settings.get("prior") == prior
             before = known.psnr_before if same else _judge(model, truth, name, own)({})
         yield Tuned(
-            kind=kind, task=task.name, pattern=lookup.pattern(model.problem), undersampling=ratio, noisy=noisy,
+            kind=kind, task=task.name, pattern=model.problem.operator.sampling_pattern, undersampling=ratio, noisy=noisy,
             method=name, settings=settings, psnr=round(psnr, 2), psnr_before=round(before, 2),
         )  # fmt: skip
 
 
 def _judge(
-    model: models.Model, truth: np.ndarray, name: str, base: Mapping[str, Any]
+    model: inverse_problem.InverseProblem, truth: np.ndarray, name: str, base: Mapping[str, Any]
 ) -> Callable[[Mapping[str, Any]], float]:
     """PSNR of a method with given settings, beside those of `base`."""
-    modality = "mri" if model.problem.operator.domain.complex else "ct"
     _ = model.problem.operator.norm
 
     def judged(settings: Mapping[str, Any]) -> float:
-        method = _METHODS.validate_python({"name": name, **base, **settings})
+        method = method_of({"name": name, **base, **settings})
         prior = None
         if isinstance(method, Diffusion):
-            prior = registry.load(method.prior or DEFAULT_PRIOR[modality], field="prior")
-        axis = None if prior is None else model.prior_axis(prior.card)
-        volume: Tensor = run(solvers.start(model.problem, method, prior=prior, axis=axis))
+            prior = registry.load(method.prior or DEFAULT_PRIOR[model.modality], field="prior")
+        intensity = None if prior is None else model.intensity_map(prior.card)
+        volume: Tensor = run(solvers.start(model.problem, method, prior=prior, intensity=intensity))
         return metrics.psnr(model.display(volume), truth)
 
     return judged

@@ -74,7 +74,7 @@ def discrepancy(
 
     rows = list(compare(data))
     shown = [
-        [r.task, f"{r.noise_share:g}{', tuned' if r.tuned else ''}", f"{r.discrepancy:.2f}", f"{r.psnr:.2f}"]
+        [r.task, f"{r.noise_fraction:g}{', tuned' if r.tuned else ''}", f"{r.discrepancy:.2f}", f"{r.psnr:.2f}"]
         for r in rows
     ]
     title = f"RED-Diff on three slices of the tuning set; {machine()}"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recon.defaults.frozen_noise import Calibration, shipped
 from recon.priors import registry
-from recon.problem import inverse_problem as models
+from recon.problem import inverse_problem
 from recon.problem.problem import run
 from recon.quality import metrics
 from recon.solvers import registry as solvers
@@ -54,7 +54,7 @@ class Gain:
 def compare(name: str, data: Path, slices: int, direction: search_noise.Direction) -> Iterator[Row]:
     """Every method on the same held-out low-resolution slices."""
     task = search_noise.task_of_prior(name, data, slices, Boundary(), direction, held_out=True)
-    model = models.build(task.measurement)
+    model = inverse_problem.build(task.measurement)
     truth = task.measurement.truth
     assert truth is not None
     unconditional = registry.load("brain-mri")
@@ -62,15 +62,17 @@ def compare(name: str, data: Path, slices: int, direction: search_noise.Directio
         ("interpolation", Interpolation()),
         ("TV", TV(dimensions=2)),
         ("red-diff, unconditional prior", REDDiff()),
-        ("boundary, random noise", Boundary(calibration="random")),
-        ("boundary, random noise, no data step", Boundary(calibration="random", consistency=False)),
+        ("boundary, random noise", Boundary(frozen_noise="random")),
+        ("boundary, random noise, no data step", Boundary(frozen_noise="random", consistency=False)),
         ("boundary, calibrated", Boundary()),
     ]
     for label, settings in methods:
         prior = task.prior if isinstance(settings, Boundary) else unconditional
         before = prior.evaluations
-        axis = model.prior_axis(prior.card)
-        found = model.display(model.arranged(run(solvers.start(model.problem, settings, prior=prior, axis=axis))))
+        axis = model.intensity_map(prior.card)
+        found = model.display(
+            model.arranged(run(solvers.start(model.problem, settings, prior=prior, intensity=intensity)))
+        )
         used = (prior.evaluations - before) / model.problem.slices
         yield Row(name, direction, label, metrics.psnr(found, truth), metrics.ssim(found, truth), used)
 

@@ -24,7 +24,7 @@ class Row:
     """One share of the noise on one task."""
 
     task: str
-    noise_share: float
+    noise_fraction: float
     tuned: bool
     """Whether it is what the table of defaults has."""
     discrepancy: float
@@ -50,13 +50,13 @@ def compare(data: Path) -> Iterator[Row]:
         settings = lookup.resolved(REDDiff(), task.acquisition.kind, problem)
         assert isinstance(settings, REDDiff)
         prior, axis = chosen_prior(settings, model)
-        for share in sorted({*SHARES, settings.noise_share}):
-            chosen = settings.model_copy(update={"noise_share": share})
-            volume = run(solvers.start(problem, chosen, prior=prior, axis=axis))
+        for share in sorted({*SHARES, settings.noise_fraction}):
+            chosen = settings.model_copy(update={"noise_fraction": share})
+            volume = run(solvers.start(problem, chosen, prior=prior, intensity=intensity))
             yield Row(
                 task=task.name,
-                noise_share=share,
-                tuned=share == settings.noise_share,
+                noise_fraction=share,
+                tuned=share == settings.noise_fraction,
                 discrepancy=round(discrepancy(problem, volume), 3),
                 psnr=round(metrics.psnr(model.display(volume), truth), 2),
             )

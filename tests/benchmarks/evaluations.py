@@ -16,28 +16,29 @@ from recon.pipeline.prepare import chosen_prior
 from recon.problem.problem import Problem, Progress, Solver, run
 from recon.quality import metrics
 from recon.solvers import registry as solvers
-from recon.spec.job import MRIResolution, Simulation
+from recon.spec.acquisitions.superresolution import MRISuperResolution
 from recon.spec.methods import Method
+from recon.spec.simulation import Simulation
 from recon.tuning import search_settings
 from tests.benchmarks.discrepancy import discrepancy
 
 _METHODS: TypeAdapter[Method] = TypeAdapter(Method)
-TASKS = ("60 views", "8 views", "23 views with 1e5 photons", "uniform x4")
+TASKS = ("60 views", "8 views", "23 views with 1e5 photons", "equispaced x4")
 STOPPED = "stopped at the noise"
 VARIANTS: dict[str, dict[str, Any]] = {
     "as it is": {},
-    "stable ones skipped": {"skip": 0.6},
-    "nothing skipped": {"skip": 0.0},
+    "stable ones skipped": {"skip_threshold": 0.6},
+    "nothing skipped": {"skip_threshold": 0.0},
     "half the steps": {"steps": 15},
     "classical start": {"start": "classical"},
     "TV start": {"start": "tv"},
     "no start": {"start": "zero"},
     STOPPED: {},
 }
-"""Of the annealed solver and RED-Diff. Without a start, the first level has to be that of pure noise."""
+"""Of the diffpir solver and RED-Diff. Without a start, the first level has to be that of pure noise."""
 NO_START = {"sigma_first": 10.0}
 ORDERS: dict[str, dict[str, Any]] = {
-    f"{name}, {steps} steps": {"order": order, "steps": steps, "calibration": "random"}
+    f"{name}, {steps} steps": {"order": order, "steps": steps, "frozen_noise": "random"}
     for steps in (5, 10)
     for name, order in (("first order", 1), ("second order", 2))
 }
@@ -60,9 +61,9 @@ def compare(data: Path) -> Iterator[Row]:
     """All variants on all tasks."""
     known = search_settings.tasks()
     for name in TASKS:
-        for method in ("annealed", "red-diff"):
+        for method in ("diffpir", "red-diff"):
             yield from _variants(known[name], method, VARIANTS, data)
-    plane = search_settings.Task("x2 in plane", "mri", MRIResolution(factor=2), Simulation(), (20, 23), 1e6)
+    plane = search_settings.Task("x2 in plane", "mri", MRISuperResolution(factor=2), Simulation(), (20, 23), 1e6)
     yield from _variants(plane, "boundary", ORDERS, data)
 
 
@@ -83,7 +84,7 @@ def _variants(
         prior, axis = chosen_prior(settings, model)
         assert prior is not None
         before, started = prior.evaluations, time.perf_counter()
-        solver = solvers.start(model.problem, settings, prior=prior, axis=axis)
+        solver = solvers.start(model.problem, settings, prior=prior, intensity=intensity)
         volume = driven(solver, model.problem, stop=variant == STOPPED)
         yield Row(
             task=task.name,

@@ -20,7 +20,7 @@ from recon.bench.withheld import withhold
 from recon.formats import reader
 from recon.measurement.measurement import Measurement
 from recon.pipeline.prepare import local_files
-from recon.problem import inverse_problem as models
+from recon.problem import inverse_problem
 from recon.quality import metrics
 from recon.spec.job import JobSpec
 from recon.spec.methods import Method
@@ -36,12 +36,12 @@ SLOW = [{"name": "diffusion-mbir", "preset": "paper"}, {"name": "dps"}]
 PEERS = [{"name": peers.DIFFPIR}]
 SLOW_PEERS = [{"name": peers.DPS, "weight": 1000}]
 """The extra ``peers`` has them. DPS's step is the best of three on a tuning slice (docs/tuning.md)."""
-PLANE_BY_PLANE: dict[str, Any] = {"name": "dds", "z_weight": 0}
+PLANE_BY_PLANE: dict[str, Any] = {"name": "dds", "tv_z_weight": 0}
 """DiffusionMBIR's solver without its regularisation across slices, which is judged by what it adds to this."""
 PLANAR = ("CT, 60 views", "CT, 23 views", "CT, 8 views")
 STACK = 32
 """Slices at least of what is seen as a stack of thick ones."""
-OURS = [{"name": n} for n in ("annealed", "red-diff", "dds", "diffusion-mbir")]
+OURS = [{"name": n} for n in ("diffpir", "red-diff", "dds", "diffusion-mbir")]
 
 
 @dataclass(frozen=True)
@@ -98,23 +98,23 @@ def tasks(data: Path, slices: int, *, slow: bool = False, others: bool = False) 
         found.append(Task(name, {"input": known, "acquisition": acquisition}, ct_methods + extra))
     mri_methods = [{"name": n} for n in ("zero-filled", "cg-sense", WAVELET, "tv")] + OURS
     for volume, contrast, first in ((T1, "T1", 90), (T2, "T2", 12)):
-        for pattern, factor in (("uniform", 4), ("uniform", 8), ("poisson", 8)):
+        for pattern, factor in (("equispaced", 4), ("equispaced", 8), ("poisson", 8)):
             settings = {
                 "pattern": pattern, "acceleration": factor, "noise_std": 0.005,
                 "center_fraction": 0.08 if factor <= 4 else 0.04,
             }  # fmt: skip
             known = {"path": str(data / volume), "slices": [first, first + slices], "simulate": settings}
             name = f"{contrast}, {pattern} x{factor}"
-            extra = PAPER + more if name == "T1, uniform x4" else []
+            extra = PAPER + more if name == "T1, equispaced x4" else []
             found.append(Task(name, {"input": known, "acquisition": "mri-cartesian"}, mri_methods + extra))
     for factor in (2, 4):
         # The T2 volume has square pixels and even sides, the T1 volume thin slices.
         for direction, volume, contrast, first in (("plane", T2, "T2", 12), ("slices", T1, "T1", 88)):
             count = slices if direction == "plane" else -(-max(slices, STACK) // factor) * factor
             known = {"path": str(data / volume), "slices": [first, first + count], "simulate": {}}
-            acquisition = {"kind": "mri-resolution", "factor": factor, "direction": direction}
+            acquisition = {"kind": "mri-superresolution", "factor": factor, "direction": direction}
             methods = [{"name": n} for n in ("interpolation", "tv", "red-diff", "boundary")]
-            methods.append({"name": "boundary", "calibration": "random"})
+            methods.append({"name": "boundary", "frozen_noise": "random"})
             where = "in plane" if direction == "plane" else "through plane"
             found.append(Task(f"{contrast}, x{factor} {where}", {"input": known, "acquisition": acquisition}, methods))
     return found + _measured(data)
@@ -122,8 +122,8 @@ def tasks(data: Path, slices: int, *, slow: bool = False, others: bool = False) 
 
 def _measured(data: Path) -> list[Task]:
     """Measured data, judged by what was withheld: two thirds of the tooth's views, every tenth of the disc's."""
-    ct = [{"name": n} for n in ("fbp", "sirt", "tv", "annealed", "red-diff")]
-    mri = [{"name": n} for n in ("cg-sense", WAVELET, "tv", "annealed", "red-diff")]
+    ct = [{"name": n} for n in ("fbp", "sirt", "tv", "diffpir", "red-diff")]
+    mri = [{"name": n} for n in ("cg-sense", WAVELET, "tv", "diffpir", "red-diff")]
     tooth = {"path": str(data / "raw/ct_tooth_aps.h5"), "format": "dxchange", "slices": [0, 1]}
     disc = {"path": str(data / "raw/ct_htc2022_limited_angle.npz"), "format": "htc", "scan": DISC}
     brain = {"path": str(data / "raw/mri_brain_8coil_poisson.npy"), "format": "numpy"}
@@ -143,7 +143,7 @@ TOOTH_MM = 0.01
 def _ct_cases() -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
     for views in (60, 23, 8):
         yield f"CT, {views} views", {"kind": "ct-parallel"}, {"views": views}
-        yield f"CT, {views} views, 1e5 photons", {"kind": "ct-parallel"}, {"views": views, "photons": 1e5}
+        yield f"CT, {views} views, 1e5 photons", {"kind": "ct-parallel"}, {"views": views, "photons_per_ray": 1e5}
     yield "CT, fan beam, 60 views", {"kind": "ct-fan"}, {"views": 60}
     for span in (90, 120):
         angles = {"start_rad": 0.0, "stop_rad": math.radians(span), "count": span}
@@ -157,7 +157,7 @@ def compare(task: Task) -> Iterator[tuple[Row, Volume, Measurement]]:
     judge = None
     if measurement.truth is None:
         measurement, judge = withhold(measurement, every=task.withheld)
-    model = models.build(measurement)
+    model = inverse_problem.build(measurement)
     _ = model.problem.operator.norm, model.problem.whitened.operator.norm  # outside the clock: a second job has them
     for given in task.methods:
         found = solved(given, model, measurement.acquisition.kind)

@@ -18,7 +18,7 @@ from tests.benchmarks.quality import STACK, Row, Task, Volume
 BASELINES = ("l1-wavelet", "tv", "interpolation")
 """Which method a picture shows beside ours: the first of these that was run."""
 OURS = ("boundary", "red-diff")
-DEFAULTS = ("red-diff", "annealed", "dds", "diffusion-mbir", "boundary")
+DEFAULTS = ("red-diff", "diffpir", "dds", "diffusion-mbir", "boundary")
 """Ours, with a user's defaults. Their published presets are neither ours nor rivals; all else is a rival."""
 MARKS = "*" * 8
 """Of seconds that another machine took than most: one for the second machine, two for the third."""
@@ -26,7 +26,7 @@ AIMS = {
     "CT, 60 views": 5.0, "CT, 23 views": 4.5, "CT, 8 views": 2.0, "CT, 90 of 180 degrees": 2.0,
     "CT, 60 views, 1e5 photons": 3.0, "CT, 23 views, 1e5 photons": 3.0, "CT, 8 views, 1e5 photons": 1.5,
     **{f"{contrast}, {sampling}": 3.0 for contrast in ("T1", "T2")
-       for sampling in ("uniform x4", "uniform x8", "poisson x8")},
+       for sampling in ("equispaced x4", "equispaced x8", "poisson x8")},
 }  # fmt: skip
 """Decibels over the best rival that this project set out for."""
 

@@ -14,7 +14,7 @@ from recon.bench.solving import method_of
 from recon.defaults import lookup
 from recon.pipeline import uncertainty
 from recon.pipeline.prepare import chosen_prior
-from recon.problem import inverse_problem as models
+from recon.problem import inverse_problem
 from recon.problem.problem import Problem, run
 from recon.quality import metrics
 from recon.solvers import registry as solvers
@@ -51,12 +51,14 @@ def compare(
             yield _judged(task, model, torch.from_numpy(truth), given, count)
 
 
-def _judged(task: search_settings.Task, model: models.Model, truth: Tensor, given: dict[str, Any], count: int) -> Row:
+def _judged(
+    task: search_settings.Task, model: inverse_problem.InverseProblem, truth: Tensor, given: dict[str, Any], count: int
+) -> Row:
     settings = lookup.resolved(method_of(given), task.acquisition.kind, model.problem)
     prior, axis = chosen_prior(settings, model)
 
     def shown(problem: Problem, seed: int) -> tuple[Tensor, Tensor]:
-        volume = run(solvers.start(problem, settings, prior=prior, axis=axis, seed=seed))
+        volume = run(solvers.start(problem, settings, prior=prior, intensity=intensity, seed=seed))
         return volume, torch.from_numpy(model.display(volume))
 
     volume, result = shown(model.problem, 0)

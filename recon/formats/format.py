@@ -1,0 +1,105 @@
+"""What a file format is: its name's endings and first bytes, and the functions that read or write it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recon.measurement.measurement import Measurement
+from recon.spec.affine import Affine
+from recon.spec.job import Input
+
+
+@dataclass(frozen=True)
+class PlainArray:
+    """An array without geometry; the acquisition of the specification says what it is."""
+
+    data: NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class KnownVolume:
+    """An image volume: measured by simulation, or itself the measurement of a stack.
+
+    Parameters
+    ----------
+    data
+        ``(slices, rows, cols)``; CT in HU, MRI in any magnitude.
+    affine
+        Voxel ``(col, row, slice)`` to millimetres.
+    in_patient
+        Whether `affine` leads into the patient's RAS frame.
+    """
+
+    data: NDArray[np.float32]
+    affine: Affine
+    in_patient: bool = True
+    notes: list[str] = field(default_factory=list)
+
+
+Content = PlainArray | KnownVolume | Measurement
+
+
+@dataclass(frozen=True)
+class Written:
+    """A volume to be written.
+
+    Parameters
+    ----------
+    data
+        ``(slices, rows, cols)`` float32, or complex64 as reconstructed.
+    affine
+        Voxel ``(col, row, slice)`` to millimetres.
+    unit
+        Unit of the values.
+    """
+
+    data: NDArray[np.float32] | NDArray[np.complex64]
+    affine: Affine
+    unit: str
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format; a format is one module with a constant ``FORMAT`` and a row in `recon.spec.registry`.
+
+    Parameters
+    ----------
+    name
+        As in a specification.
+    endings
+        Endings of its files' names; results get the first.
+    magic
+        First bytes of its files; empty where these do not tell.
+    certain
+        Whether an ending or the first bytes leave no doubt that a file is of this format.
+    volumes
+        Whether files hold image volumes, not measurements.
+    media_type
+        For HTTP.
+    read
+        Reads a file as an `Input` says; None for a format of results only.
+    write
+        Writes a volume to a path that ends as `endings` says; None for a format of inputs only.
+    keeps_complex
+        Whether complex volumes are written as they are; else magnitude and phase are two files.
+    """
+
+    name: str
+    endings: tuple[str, ...]
+    magic: tuple[bytes, ...] = ()
+    certain: bool = False
+    volumes: bool = False
+    media_type: str = "application/octet-stream"
+    read: Callable[[Path, Input], Content] | None = None
+    write: Callable[[Path, Written], None] | None = None
+    keeps_complex: bool = False
+
+    @property
+    def certain_endings(self) -> tuple[str, ...]:
+        """Endings that leave no doubt."""
+        return self.endings if self.certain else ()

@@ -1,0 +1,206 @@
+"""Judge the result of a job and write its report."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from operators.errors import Diverged
+from recon.measurement.measurement import Measurement
+from recon.pipeline import peak, versions
+from recon.pipeline.prepare import Prepared
+from recon.priors.prior import NetworkPrior
+from recon.problem.inverse_problem import InverseProblem
+from recon.spec.job import JobSpec
+from recon.spec.methods import Diffusion, FrozenNoise, Method
+from recon.spec.report import Duration, Familiarity, Intensity, Memory, Report, Scores, Uncertainty
+from recon.spec.report import FrozenNoise as ReportedNoise
+
+JUDGED_SLICES = 16
+"""Least number of slices of the result, evenly spaced, that are judged for familiarity."""
+UNFAMILIAR = 1.0
+"""Percentile below which the report warns."""
+NOTABLE_MISFIT, NOTABLE_TIMES = 0.1, 3.0
+"""Relative data misfit, and times that which noise alone would leave, from which the report warns."""
+HOPELESS_MISFIT = 1.2
+"""Relative data misfit from which there is no result: an empty image has 1."""
+
+
+@dataclass(frozen=True)
+class Solved:
+    """Volumes of a job as its solvers made them.
+
+    Parameters
+    ----------
+    volume, baselines
+        The result, and baselines by method.
+    errors
+        Errors to be expected, in the result's unit, if asked for.
+    solve_s
+        Seconds of the final reconstruction.
+    resumed, given
+        Chunks that an earlier attempt, and that other workers computed.
+    """
+
+    volume: Tensor
+    baselines: dict[str, Tensor]
+    errors: Tensor | None
+    solve_s: float
+    resumed: int
+    given: int
+
+
+def write_report(spec: JobSpec, job: Prepared, solved: Solved, started: float) -> Report:
+    """Judge what was solved by a job that began at `started` on the monotonic clock.
+
+    Raises
+    ------
+    Diverged
+        If an empty image would fit the data better than the result.
+    """
+    inverse, measurement = job.inverse, job.measurement
+    method = job.reconstructions[-1].settings
+    volumes = {spec.method.name: solved.volume, **solved.baselines}
+    familiarity = _familiarity(job.judge, inverse, solved.volume)
+    expected = _expected_misfit(inverse)
+    notes = [*inverse.notes, *_unfamiliar(familiarity), *_doubt(method, inverse, solved.volume, expected)]
+    shape = tuple(inverse.arranged(solved.volume).shape)
+    resident = peak.resident_bytes()
+    return Report(
+        name=spec.name,
+        spec_sha256=spec.sha256(),
+        method=method.model_dump(mode="json"),
+        acquisition=measurement.acquisition.model_dump(mode="json", exclude_none=True),
+        seed=spec.seed,
+        unit=inverse.unit,
+        shape=(shape[0], shape[1], shape[2]),
+        data_misfit={name: inverse.problem.misfit(volume) for name, volume in volumes.items()},
+        noise_std=inverse.problem.noise_std,
+        expected_misfit=expected,
+        against_truth=_against_truth(measurement, inverse, volumes),
+        prior=None if job.prior is None else job.prior.card.model_dump(mode="json", exclude={"familiarity"}),
+        intensity_map=None
+        if job.intensity is None
+        else Intensity(scale=job.intensity.scale, offset=job.intensity.offset),
+        familiarity=familiarity,
+        uncertainty=_uncertainty(spec, inverse, solved, measurement),
+        frozen_noise=_noise(job, method),
+        network_evaluations=0 if job.prior is None else job.prior.evaluations,
+        chunks_resumed=solved.resumed,
+        chunks_by_other_workers=solved.given,
+        notes=notes,
+        provenance=measurement.provenance,
+        seconds=Duration(solve=round(solved.solve_s, 3), total=round(time.monotonic() - started, 3)),
+        peak_memory_bytes=resident,
+        memory=Memory(peak_bytes=resident, planned_bytes=job.planned.memory_bytes, planned=job.planned.memory),
+        versions=versions.installed(),
+    )
+
+
+def _noise(job: Prepared, method: Method) -> ReportedNoise | None:
+    if job.frozen is None or not isinstance(method, FrozenNoise):
+        return None
+    return ReportedNoise(**job.frozen._asdict(), source=method.frozen_noise or "shipped")
+
+
+def _uncertainty(
+    spec: JobSpec, inverse: InverseProblem, solved: Solved, measurement: Measurement
+) -> Uncertainty | None:
+    """What is known of the map of errors, and where the truth is known how far it is to be trusted."""
+    if solved.errors is None:
+        return None
+    found: dict[str, Any] = {"rms": _finite(float(solved.errors.square().mean().sqrt()), 6)}
+    if measurement.truth is not None:
+        error = np.abs(inverse.display(solved.volume) - measurement.truth)
+        found["rms_error"] = _finite(float(np.sqrt(np.square(error).mean())), 6)
+        found["within_two"] = _finite(float((error <= 2 * solved.errors.numpy()).mean()), 4)
+    return Uncertainty(replicates=spec.output.uncertainty, **found)
+
+
+def _familiarity(judge: NetworkPrior | None, inverse: InverseProblem, volume: Tensor) -> Familiarity | None:
+    """How usual the result's slices look, as percentiles of slices of the kind that the judge was trained on."""
+    if judge is None:
+        return None
+    chosen = volume[:: max(len(volume) // JUDGED_SLICES, 1)]
+    found = judge.familiarity(inverse.intensity_map(judge.card).to_prior(chosen))
+    found = found[found.isfinite()]
+    if not len(found):
+        return None
+    return Familiarity(
+        median=round(float(found.median()), 1), lowest=round(float(found.min()), 1), judge=judge.card.name
+    )
+
+
+def _unfamiliar(familiarity: Familiarity | None) -> list[str]:
+    """A warning about images that the prior does not know, if there is reason for one."""
+    if familiarity is None or familiarity.median >= UNFAMILIAR:
+        return []
+    return [
+        f"prior {familiarity.judge} does not know such images (familiarity {familiarity.median} of 100, median of the"
+        " slices): what the data leave open may be filled in wrongly; compare with the baselines"
+    ]
+
+
+def _expected_misfit(inverse: InverseProblem) -> float | None:
+    """The relative misfit that noise alone would leave: the reconstruction should come close, not below."""
+    problem = inverse.problem
+    size = float(problem.data.abs().square().sum())
+    if problem.noise_std == 0.0 or size == 0.0:
+        return None
+    measured = int((problem.data != 0).sum())
+    per_sample = problem.noise_std**2 * inverse.noisy_parts
+    return float((measured * per_sample / size) ** 0.5)
+
+
+def _doubt(method: Method, inverse: InverseProblem, volume: Tensor, expected: float | None) -> list[str]:
+    """A warning about a result of a prior that does not fit the data, each sample weighted by its noise.
+
+    Raises
+    ------
+    Diverged
+        If an empty image would fit better.
+    """
+    if not isinstance(method, Diffusion) or not bool(inverse.problem.data.any()):
+        return []
+    misfit, noise = inverse.problem.whitened.misfit(volume), expected or 0.0
+    if not misfit <= max(HOPELESS_MISFIT, NOTABLE_TIMES * noise):
+        raise Diverged(
+            f"the result of {method.name} fits the data worse than an empty image: relative misfit {misfit:.3g}",
+            field="method",
+            remedy="leave its settings to their defaults, or lower the weight and the learning rate",
+        )
+    if misfit < max(NOTABLE_MISFIT, NOTABLE_TIMES * noise):
+        return []
+    usual = "" if expected is None else f", noise alone would leave {expected:.2g}"
+    return [
+        f"the result misses the data by {misfit:.2g} of their size{usual}: geometry, rotation centre, coil maps or"
+        " units may be wrong, or the prior overrules the data; compare with the baselines"
+    ]
+
+
+def _against_truth(
+    measurement: Measurement, inverse: InverseProblem, volumes: dict[str, Tensor]
+) -> dict[str, Scores] | None:
+    if measurement.truth is None:
+        return None
+    from recon.quality import metrics  # heavy, and only known volumes need it
+
+    found = {}
+    for name, volume in volumes.items():
+        shown = inverse.display(inverse.arranged(volume))
+        found[name] = Scores(
+            psnr=_finite(metrics.psnr(shown, measurement.truth), 3),
+            ssim=_finite(metrics.ssim(shown, measurement.truth), 4),
+            nrmse=_finite(metrics.nrmse(shown, measurement.truth), 5),
+        )
+    return found
+
+
+def _finite(value: float, digits: int) -> float | None:
+    """A constant truth has no range to compare with: that is null in JSON."""
+    return round(value, digits) if math.isfinite(value) else None

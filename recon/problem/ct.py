@@ -1,0 +1,101 @@
+"""Physics of CT acquisitions: the inverse problem of a sinogram, and its simulation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from operators.tomography import Tomography
+from recon.measurement import noise_estimate
+from recon.measurement.measurement import Measurement
+from recon.priors.card import Card
+from recon.problem.inverse_problem import InverseProblem, placed
+from recon.problem.problem import IntensityMap, Problem
+from recon.spec.acquisitions.base import Volume
+from recon.spec.acquisitions.ct import CT, WATER_PER_MM
+from recon.spec.affine import Affine
+from recon.spec.simulation import Simulation
+
+BRIGHTEST = 0.6
+"""Where the robust maximum of a CT scan without a water value is put on the prior's scale: dense bone."""
+
+
+@dataclass(frozen=True)
+class CTProblem(InverseProblem):
+    """Inverse problem of CT; with `mu_water`, attenuation of water in 1/mm, the result is in HU."""
+
+    mu_water: float | None = None
+
+    def display(self, volume: Tensor) -> NDArray[np.float32]:
+        """A solution in HU or 1/mm."""
+        if self.mu_water is not None:
+            volume = (volume / self.mu_water - 1) * 1000
+        return volume.numpy()
+
+    def intensity_map(self, card: Card) -> IntensityMap:
+        """By water where its attenuation is known, else by the robust maximum."""
+        if self.mu_water is None:
+            scale = self.problem.scale / (1 + BRIGHTEST)
+            return IntensityMap(scale, scale)
+        half = (card.intensity_range.high - card.intensity_range.low) / 2
+        middle = self.mu_water * (1 + (card.intensity_range.low + half) / 1000)
+        return IntensityMap(self.mu_water * half / 1000, middle)
+
+
+def build(measurement: Measurement) -> CTProblem:
+    """Set up the inverse problem of a sinogram."""
+    acquisition = measurement.acquisition
+    assert isinstance(acquisition, CT)
+    data = torch.from_numpy(measurement.data)
+    geometry = acquisition.geometry(data.shape[2])
+    notes = list(measurement.notes)
+    noise = acquisition.noise_std if acquisition.noise_std is not None else measurement.noise_std
+    inverse_std = None
+    if acquisition.photons_per_ray is not None:
+        counted, inverse_std = noise_estimate.of_photons(data, acquisition.photons_per_ray)
+        noise = counted if noise is None else noise
+    if noise is None:
+        noise = noise_estimate.of_sinogram(data)
+        notes.append(
+            f"noise of the line integrals estimated from the sinogram: {noise:.2e}"
+            if noise > 0
+            else "rays through air show no noise: the data count as free of it; if their air was set to one value, give"
+            " photons_per_ray or noise_std"
+        )
+    slice_mm = acquisition.slice_mm or geometry.pixel_mm
+    affine, in_patient = placed(measurement, geometry.rows, geometry.cols, geometry.pixel_mm, slice_mm, notes)
+    problem = Problem(Tomography(geometry), data, noise, slice_mm, geometry.pixel_mm, inverse_std)
+    mu_water = acquisition.mu_water_per_mm
+    return CTProblem(problem, affine, in_patient, "HU" if mu_water else "1/mm", "ct", notes, mu_water)
+
+
+def simulate(volume: Volume, affine: Affine, given: CT, settings: Simulation) -> Measurement:
+    """Measure a volume ``(slices, rows, cols)`` in HU; see `recon.measurement.simulate.simulate`."""
+    acquisition, shape = given.simulated(volume.shape, affine, settings)
+    mu_water = acquisition.mu_water_per_mm or WATER_PER_MM
+    attenuation = torch.from_numpy(mu_water * (1 + volume / 1000)).clamp(min=0)
+    line_integrals = Tomography(acquisition.geometry(shape[2])).forward(attenuation)
+    noise_std = 0.0
+    if settings.photons_per_ray is not None:
+        generator = torch.Generator().manual_seed(settings.seed)
+        line_integrals, noise_std = photon_noise(line_integrals, settings.photons_per_ray, generator)
+    return Measurement(
+        data=line_integrals.numpy(),
+        acquisition=acquisition,
+        affine=affine,
+        truth=((attenuation / mu_water - 1) * 1000).numpy(),
+        noise_std=noise_std,
+        provenance={"simulated": settings.model_dump(mode="json")},
+    )
+
+
+def photon_noise(line_integrals: Tensor, photons_per_ray: float, generator: torch.Generator) -> tuple[Tensor, float]:
+    """Line integrals with photon noise, and the root mean square of that over the rays."""
+    expected = photons_per_ray * torch.exp(-line_integrals.double())
+    counts = torch.poisson(expected, generator=generator).clamp(min=1.0)
+    noisy = -torch.log(counts / photons_per_ray)
+    return noisy.float(), float((1 / expected.clamp(min=1.0)).mean().sqrt())

@@ -1,0 +1,138 @@
+"""Physics of Cartesian MRI: the inverse problem of k-space, and its simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from operators.coils import espirit_maps
+from operators.errors import InputError
+from operators.fourier import CartesianMRI
+from operators.interrupt import checkpoint
+from operators.linear import random_element
+from recon.measurement import noise_estimate
+from recon.measurement.measurement import Measurement
+from recon.measurement.random_fields import smooth_phase
+from recon.problem.inverse_problem import InverseProblem, placed
+from recon.problem.problem import Problem
+from recon.spec.acquisitions.base import Volume
+from recon.spec.acquisitions.mri_cartesian import MRICartesian
+from recon.spec.affine import Affine, voxel_size
+from recon.spec.simulation import Simulation
+
+ATTEMPTS = 4
+"""Attempts to draw a Poisson disc."""
+LEAST_POISSON = 2.0
+"""Least acceleration of a Poisson disc: its corners are cut off, and the closest packing has gaps."""
+
+
+def build(measurement: Measurement) -> InverseProblem:
+    """Set up the inverse problem of k-space."""
+    acquisition = measurement.acquisition
+    assert isinstance(acquisition, MRICartesian)
+    data = torch.from_numpy(measurement.data)
+    rows, cols = data.shape[2:]
+    notes = list(measurement.notes)
+    sampled, everywhere = _sampling(measurement, data)
+    if measurement.coil_maps is not None:
+        maps = torch.from_numpy(measurement.coil_maps)
+    else:
+        maps = espirit_maps(data, everywhere, acquisition.acs_width)
+        notes.append("coil maps by ESPIRiT from the fully sampled centre of k-space")
+    noise = acquisition.noise_std if acquisition.noise_std is not None else measurement.noise_std
+    if noise is None:
+        noise = noise_estimate.of_kspace(data, everywhere)
+        notes.append(f"noise of k-space estimated from its outermost samples: {noise:.2e}")
+    pixel_mm, slice_mm = acquisition.pixel_mm or 1.0, acquisition.slice_mm or acquisition.pixel_mm or 1.0
+    affine, in_patient = placed(measurement, rows, cols, pixel_mm, slice_mm, notes)
+    if measurement.affine is not None:
+        pixel_mm, _, slice_mm = voxel_size(affine)
+    elif acquisition.pixel_mm is None:
+        notes.append("no pixel size in the input: voxels are written as 1 mm")
+    operator = CartesianMRI(sampled, maps)
+    problem = Problem(operator, data * operator.mask[:, None], noise, slice_mm, pixel_mm)
+    return InverseProblem(problem, affine, in_patient, "a.u.", "mri", notes)
+
+
+def _sampling(measurement: Measurement, data: Tensor) -> tuple[Tensor, Tensor]:
+    """The operator's mask, one for all slices or one each, and the points that every slice has."""
+    if measurement.mask is not None:
+        mask = torch.from_numpy(measurement.mask)
+        return mask, mask
+    sampled = (data != 0).any(dim=1)
+    everywhere = sampled[sampled.any(dim=(1, 2))].all(0)
+    if bool((sampled == everywhere).all(dim=(1, 2)).logical_or(~sampled.any(dim=(1, 2))).all()):
+        return everywhere, everywhere
+    return sampled, everywhere
+
+
+def simulate(volume: Volume, affine: Affine, given: MRICartesian, settings: Simulation) -> Measurement:
+    """Measure a magnitude volume ``(slices, rows, cols)``; see `recon.measurement.simulate.simulate`."""
+    slices, rows, cols = volume.shape
+    col_mm, _, slice_mm = voxel_size(affine)
+    acquisition = given.model_copy(update={"pixel_mm": col_mm, "slice_mm": slice_mm})
+    generator = torch.Generator().manual_seed(settings.seed)
+    phase = smooth_phase(rows, cols, generator)
+    image = torch.polar(torch.from_numpy(volume), phase.expand(slices, -1, -1).contiguous())
+    mask = sampling_mask(rows, cols, settings)
+    operator = CartesianMRI(mask, birdcage_maps(settings.coils, rows, cols))
+    noise_std = settings.noise_std * float(volume.max())
+    kspace = operator.forward(image)
+    noise = random_element(operator.range, slices, generator) * noise_std
+    return Measurement(
+        data=(kspace + mask * noise).numpy(),
+        acquisition=acquisition,
+        affine=affine,
+        truth=volume,
+        noise_std=noise_std,
+        mask=mask.numpy(),
+        provenance={"simulated": settings.model_dump(mode="json")},
+    )
+
+
+def birdcage_maps(coils: int, rows: int, cols: int) -> Tensor:
+    """Birdcage sensitivities ``(coils, rows, cols)`` complex64 with unit norm over coils."""
+    from sigpy.mri.sim import birdcage_maps as sigpy_maps
+
+    maps = torch.from_numpy(np.asarray(sigpy_maps((coils, rows, cols)), dtype=np.complex64))
+    normalized: Tensor = maps / torch.linalg.vector_norm(maps, dim=0).clamp(min=1e-6)
+    return normalized
+
+
+def sampling_mask(rows: int, cols: int, settings: Simulation) -> Tensor:
+    """Sampled points ``(rows, cols)``: every R-th row or a Poisson disc, with a fully sampled centre.
+
+    Raises
+    ------
+    InputError
+        If no Poisson disc of that acceleration is found.
+    """
+    if settings.pattern == "equispaced":
+        mask = torch.zeros(rows, dtype=torch.bool)
+        mask[:: round(settings.acceleration)] = True
+        width = max(round(settings.center_fraction * rows), 8)
+        mask[rows // 2 - width // 2 : rows // 2 - width // 2 + width] = True
+        return mask[:, None].expand(rows, cols).clone()
+    from sigpy.mri import poisson
+
+    if settings.acceleration < LEAST_POISSON:
+        raise InputError(
+            f"a Poisson disc is undersampled {LEAST_POISSON:g} times at least, got {settings.acceleration:g}",
+            field="input.simulate.acceleration",
+            remedy="take a higher acceleration, or the equispaced pattern",
+        )
+    width = max(round(settings.center_fraction * min(rows, cols)), 16)
+    for attempt in range(ATTEMPTS):
+        checkpoint()
+        seed = settings.seed + attempt * 1_000_003
+        try:
+            drawn = poisson((rows, cols), settings.acceleration, calib=(width, width), seed=seed % 2**32)
+        except ValueError:
+            continue  # with some seeds sigpy's sampling ends with its first point
+        return torch.from_numpy(np.abs(drawn) > 0)
+    raise InputError(
+        f"no Poisson disc of {rows} x {cols} points was found that is undersampled {settings.acceleration:g} times",
+        field="input.simulate.acceleration",
+        remedy="take another acceleration, or the equispaced pattern",
+    )

@@ -1,0 +1,122 @@
+"""Physics of super-resolution: the inverse problem of a low-resolution stack, and its simulation.
+
+The operator works on planes that hold the direction to be refined; thick slices are seen from the side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from operators.linear import random_element
+from operators.resolution import Downsampling, SlabAverage, Truncation
+from recon.measurement.measurement import Measurement
+from recon.problem.inverse_problem import InverseProblem, placed
+from recon.problem.problem import Problem
+from recon.spec.acquisitions.base import Volume
+from recon.spec.acquisitions.superresolution import MRISuperResolution
+from recon.spec.affine import Affine, voxel_size
+from recon.spec.simulation import Simulation
+
+
+@dataclass(frozen=True)
+class SuperResolutionProblem(InverseProblem):
+    """Inverse problem of super-resolution, whose planes may lie across the volume."""
+
+    acquisition: MRISuperResolution
+
+    @property
+    def noisy_parts(self) -> int:
+        """One: a stack of magnitudes keeps the noise along the image only."""
+        return 1
+
+    def arranged(self, volume: Tensor) -> Tensor:
+        """The planes as a volume."""
+        return from_planes(volume, self.acquisition)
+
+    def planes(self, volume: Tensor) -> Tensor:
+        """The planes that hold the direction to be refined."""
+        return in_planes(volume, self.acquisition)
+
+
+def build(measurement: Measurement) -> SuperResolutionProblem:
+    """Set up the inverse problem of a low-resolution stack."""
+    acquisition = measurement.acquisition
+    assert isinstance(acquisition, MRISuperResolution)
+    stack = torch.from_numpy(measurement.data)
+    notes = list(measurement.notes)
+    noise = acquisition.noise_std if acquisition.noise_std is not None else measurement.noise_std
+    if noise is None:
+        noise = 0.0
+        notes.append("noise of the stack not given: taken as none")
+    factor = acquisition.factor
+    plane = acquisition.direction == "plane"
+    shape = acquisition.result_shape(stack.shape)
+    pixel_mm, slice_mm = acquisition.pixel_mm or 1.0, acquisition.slice_mm or acquisition.pixel_mm or 1.0
+    pixel_mm, slice_mm = (pixel_mm / factor, slice_mm) if plane else (pixel_mm, slice_mm / factor)
+    affine, in_patient = placed(measurement, shape[1], shape[2], pixel_mm, slice_mm, notes)
+    if measurement.affine is None and acquisition.pixel_mm is None:
+        notes.append("no pixel size in the input: pixels of the stack count as 1 mm")
+    across, along, between_mm = voxel_size(affine)
+    sides = (across, along) if plane else (along, between_mm)
+    if max(sides) > 1.2 * min(sides):
+        notes.append(
+            f"the refined planes have pixels of {sides[0]:.2f} x {sides[1]:.2f} mm: priors were trained on square ones"
+        )
+    operator = downsampling(acquisition, shape)
+    # Magnitudes have lost their phase; the solvers' images are complex, and get theirs from the data: none.
+    data = in_planes(stack.to(torch.complex64), acquisition)
+    between = slice_mm if plane else pixel_mm
+    problem = Problem(operator, data, noise, between, pixel_mm)
+    return SuperResolutionProblem(problem, affine, in_patient, "a.u.", "mri", notes, acquisition)
+
+
+def simulate(volume: Volume, affine: Affine, given: MRISuperResolution, settings: Simulation) -> Measurement:
+    """The magnitude of the low-resolution image, with complex noise in it: what a scanner exports."""
+    factor = given.factor
+    col_mm, _, slice_mm = voxel_size(affine)
+    plane = given.direction == "plane"
+    acquisition = given.model_copy(
+        update={
+            "pixel_mm": col_mm * (factor if plane else 1),
+            "slice_mm": slice_mm * (1 if plane else factor),
+        }
+    )
+    given.check_volume(volume, affine)
+    lower = downsampling(given, volume.shape)
+    planes = in_planes(torch.from_numpy(volume).to(torch.complex64), given)
+    low = lower.forward(planes)
+    noise_std = settings.noise_std * float(volume.max())
+    low = low + noise_std * random_element(lower.range, len(low), torch.Generator().manual_seed(settings.seed))
+    return Measurement(
+        data=from_planes(low, given).abs().numpy(),
+        acquisition=acquisition,
+        affine=affine,
+        truth=volume,
+        noise_std=noise_std,
+        provenance={"simulated": settings.model_dump(mode="json")},
+    )
+
+
+def downsampling(acquisition: MRISuperResolution, shape: Sequence[int]) -> Downsampling:
+    """The operator on the planes of a high-resolution volume of `shape` ``(slices, rows, cols)``."""
+    slices, rows, cols = shape
+    if acquisition.direction == "plane":
+        return Truncation(rows, cols, acquisition.factor)
+    return SlabAverage(slices, rows, acquisition.factor, -2, complex=True)
+
+
+def in_planes(volume: Tensor, acquisition: MRISuperResolution) -> Tensor:
+    """``(slices, rows, cols)`` as the planes that the operator and the prior see.
+
+    In-plane: the slices themselves. Through-plane: one plane ``(slices, rows)`` for every column.
+    """
+    return volume if acquisition.direction == "plane" else volume.permute(2, 0, 1).contiguous()
+
+
+def from_planes(planes: Tensor, acquisition: MRISuperResolution) -> Tensor:
+    """Inverse of `in_planes`."""
+    return planes if acquisition.direction == "plane" else planes.permute(1, 2, 0).contiguous()

@@ -1,0 +1,30 @@
+"""Acquisitions: one file per kind of scan."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Union  # noqa: F401 - for the type below
+
+from pydantic import Field
+
+from recon.spec.acquisitions.base import Acquisition
+from recon.spec.registry import ACQUISITIONS, METHODS
+
+if TYPE_CHECKING:
+    AnyAcquisition = Acquisition
+else:
+    AnyAcquisition = Annotated[tuple(ACQUISITIONS.values()), Field(discriminator="kind")]
+
+__all__ = ["Acquisition", "AnyAcquisition", "check_method", "methods_of"]
+
+
+def methods_of(acquisition: Acquisition) -> tuple[str, ...]:
+    """Names of the methods that fit an acquisition."""
+    more = (name for name, method in METHODS.items() if acquisition.kind in method.FOR)
+    return tuple(dict.fromkeys((*acquisition.METHODS, *more)))
+
+
+def check_method(acquisition: Acquisition, method: str) -> None:
+    """Raise ValueError if a method does not fit the kind of acquisition."""
+    allowed = methods_of(acquisition)
+    if method not in allowed:
+        raise ValueError(f"method {method!r} does not fit {acquisition.kind}; use one of {', '.join(allowed)}")

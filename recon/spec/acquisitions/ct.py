@@ -1,0 +1,295 @@
+"""CT acquisitions: parallel and flat-detector fan beam."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator, model_validator
+
+from operators.errors import GeometryError, InputError
+from operators.geometry import (
+    MATRIX_LIMIT_BYTES,
+    FanBeam,
+    ParallelBeam,
+    SamplingPattern,
+    angular_pattern,
+    check_angles,
+    estimated_matrix_bytes,
+)
+from recon.spec.acquisitions.base import Acquisition, Shape, Volume
+from recon.spec.affine import Affine, voxel_size
+from recon.spec.base import Strict
+from recon.spec.costs import MachineCosts
+from recon.spec.simulation import Simulation
+
+Size = Annotated[int, Field(ge=1, le=8192)]
+WATER_PER_MM = 0.02
+"""Attenuation of water near 60 keV in 1/mm, used for simulation."""
+LARGEST_LINE_INTEGRAL = 50.0
+"""exp(-50) of the photons arrive: nobody measured that, so the array holds something else."""
+MATRIX_COLUMNS = 16
+"""Slices that the projector multiplies at once, however few there are."""
+
+
+class AngleRange(Strict):
+    """`count` equally spaced angles from `start_rad`, the end not included."""
+
+    start_rad: float = 0.0
+    stop_rad: float = math.pi
+    count: int = Field(ge=1, le=20_000)
+
+    def angles(self) -> tuple[float, ...]:
+        """The angles in radians."""
+        step = (self.stop_rad - self.start_rad) / self.count
+        return tuple(self.start_rad + i * step for i in range(self.count))
+
+
+class CT(Acquisition):
+    """Line integrals of the attenuation, slice by slice."""
+
+    MODALITY = "ct"
+    AXES = ("slices", "views", "detectors")
+    METHODS = ("fbp", "sirt", "cgls", "tv", "diffpir", "dds", "red-diff", "diffusion-mbir", "dps")
+    BASELINE = "fbp"
+    PHYSICS = "recon.problem.ct"
+    TUNED_AS = ("ct",)
+    PRECONDITIONED = True
+    ALTERNATIVES = (frozenset({"detector_shift_mm", "rotation_center_column"}),)
+    GRID = ("pixel_mm", "slice_mm", "rows", "cols")
+    RENAMED: ClassVar[dict[str, str]] = {"photons": "photons_per_ray"}
+
+    angles_rad: list[float] | AngleRange | None = None
+    """Angle of each view. Default: those of the file."""
+    detector_mm: float | None = Field(None, gt=0)
+    """Detector pitch."""
+    detector_shift_mm: float | None = None
+    """Detector position of its own centre; see `rotation_center_column` for the usual way to say it."""
+    rotation_center_column: float | None = None
+    """Detector column onto which the rotation axis projects. Default: the middle, ``(n - 1) / 2``."""
+    rows: Size | None = None
+    cols: Size | None = None
+    mu_water_per_mm: float | None = Field(None, gt=0, le=10)
+    """Attenuation of water; given, the result is in HU, else in 1/mm."""
+    noise_std: float | None = Field(None, ge=0)
+    """Standard deviation of the line integrals. Default: derived from `photons_per_ray`; without it, estimated from
+    the sinogram."""
+    photons_per_ray: float | None = Field(None, ge=10, le=1e12)
+    """Photons per ray in air (I0). If given, noise is modelled as Poisson and each ray is weighted accordingly."""
+
+    @field_validator("angles_rad")
+    @classmethod
+    def _plausible(cls, value: list[float] | AngleRange | None) -> list[float] | AngleRange | None:
+        if value is not None:
+            try:
+                check_angles(value.angles() if isinstance(value, AngleRange) else tuple(value))
+            except InputError as error:
+                raise ValueError(f"{error.message}; {error.remedy}") from error
+        return value
+
+    @model_validator(mode="after")
+    def _one_centre(self) -> Self:
+        if self.detector_shift_mm is not None and self.rotation_center_column is not None:
+            raise ValueError("give detector_shift_mm or rotation_center_column, not both")
+        return self
+
+    def angles(self) -> tuple[float, ...] | None:
+        """The angles in radians, if the specification has them."""
+        if isinstance(self.angles_rad, AngleRange):
+            return self.angles_rad.angles()
+        return None if self.angles_rad is None else tuple(self.angles_rad)
+
+    def geometry(self, detectors: int) -> ParallelBeam:
+        """The operator's geometry; sizes that were left open follow from the detector.
+
+        An unset pixel is the detector pitch at the rotation axis, an unset image covers the field of view.
+        """
+        angles = self.angles()
+        detector_mm = _required(self.detector_mm, "detector_mm")
+        if angles is None:
+            raise InputError("needed, the file does not carry it", field="acquisition.angles_rad")
+        shift = self.detector_shift_mm or 0.0
+        if self.rotation_center_column is not None:
+            shift = ((detectors - 1) / 2 - self.rotation_center_column) * detector_mm
+        pixel_mm = self.pixel_mm or detector_mm / self.magnification()
+        visible = self.visible_mm(2 * (detectors * detector_mm / 2 - abs(shift)))
+        side = max(int(visible / pixel_mm + 1e-6), 1)
+        common: dict[str, Any] = {
+            "rows": self.rows or self.cols or side,
+            "cols": self.cols or self.rows or side,
+            "pixel_mm": pixel_mm,
+            "angles_rad": angles,
+            "detectors": detectors,
+            "detector_mm": detector_mm,
+            "detector_shift_mm": shift,
+        }
+        try:
+            return self._beam(common)
+        except GeometryError as error:
+            raise error.at(f"acquisition.{error.field}") from error
+
+    def magnification(self) -> float:
+        """Size on the detector over size at the rotation axis."""
+        return 1.0
+
+    def visible_mm(self, detector_mm: float) -> float:
+        """Diameter of the disc around the axis that so much of a centred detector sees."""
+        return detector_mm
+
+    def _beam(self, common: dict[str, Any]) -> ParallelBeam:
+        return ParallelBeam(**common)
+
+    def result_shape(self, shape: Shape) -> tuple[int, int, int]:
+        """As the geometry says."""
+        geometry = self.geometry(shape[2])
+        return shape[0], geometry.rows, geometry.cols
+
+    def simulated(self, shape: Sequence[int], affine: Affine, settings: Simulation) -> tuple[Self, Shape]:
+        """Sizes are taken from the volume; the detector sees the image's corners."""
+        slices, rows, cols = shape
+        col_mm, _, slice_mm = voxel_size(affine)
+        found = self._placed(max(rows, cols) * col_mm)
+        magnification = found.magnification()
+        detector_mm = self.detector_mm or col_mm * magnification
+        found = found.model_copy(
+            update={
+                "rows": rows,
+                "cols": cols,
+                "pixel_mm": col_mm,
+                "slice_mm": slice_mm,
+                "detector_mm": detector_mm,
+                "mu_water_per_mm": self.mu_water_per_mm or WATER_PER_MM,
+                "angles_rad": self.angles_rad or AngleRange(stop_rad=self._turn_rad(), count=settings.views),
+                "photons_per_ray": settings.photons_per_ray,
+            }
+        )
+        reach = self._reach() * math.hypot(rows, cols) * col_mm
+        detectors = math.ceil(reach * magnification / detector_mm) + 2
+        found.geometry(detectors)
+        return found, (slices, len(found.angles() or ()), detectors)
+
+    def _placed(self, object_mm: float) -> Self:
+        """With source and detector where an object of that size needs them, if they were not given."""
+        del object_mm
+        return self
+
+    def _turn_rad(self) -> float:
+        return math.pi
+
+    def _reach(self) -> float:
+        """Part of the image's diagonal that the detector sees."""
+        return 1.0
+
+    def operator_bytes(self, shape: Shape, costs: MachineCosts) -> float:
+        """The system matrix while it is built; none where it would be too large."""
+        size = estimated_matrix_bytes(self.geometry(shape[2]))
+        return costs.memory.matrix * size if size <= MATRIX_LIMIT_BYTES else 0.0
+
+    def product_seconds(self, shape: Shape, per_chunk: float, costs: MachineCosts) -> float:
+        """By the matrix's size; the projector multiplies as many slices as a chunk usually has, however few."""
+        full = max(1.0, MATRIX_COLUMNS / per_chunk)
+        return full * costs.seconds.per_matrix_byte * estimated_matrix_bytes(self.geometry(shape[2])) / 2
+
+    def sampling(self, shape: Shape) -> tuple[SamplingPattern, float]:
+        """Whether views cover all directions, and pixels over rays."""
+        geometry = self.geometry(shape[2])
+        ratio = geometry.rows * geometry.cols / (len(geometry.angles_rad) * geometry.detectors)
+        return angular_pattern(geometry.angles_rad), ratio
+
+    def check(self, data: NDArray[np.generic], **files: NDArray[Any] | None) -> None:
+        """One angle per view; values that can be line integrals."""
+        del files
+        angles = self.angles()
+        if angles is not None and data.shape[1] != len(angles):
+            raise GeometryError(
+                f"{len(angles)} angles for a sinogram of shape {data.shape} {self.axes}",
+                field="acquisition.angles_rad",
+                remedy="give one angle per view; transpose the array if its axes are in another order",
+            )
+        largest, lowest = float(data.max()), float(data.min())
+        if largest > LARGEST_LINE_INTEGRAL:
+            raise InputError(
+                f"line integrals reach {largest:g}: these look like counts or HU, not -log(I / I0)",
+                field="input",
+                remedy="take -log(I / I0), or use format dxchange for raw counts",
+            )
+        if lowest < -1.0:
+            raise InputError(
+                f"line integrals reach {lowest:g}: more photons behind the object than without it",
+                field="input",
+                remedy="check the flat-field correction and the sign of the logarithm",
+            )
+
+    def check_volume(self, volume: Volume, affine: Affine) -> None:
+        """HU with air in it, in square pixels."""
+        lowest = float(volume.min())
+        if lowest >= 0:
+            raise InputError(
+                f"the lowest value is {lowest:g}, a CT volume in HU has air near -1000",
+                field="input",
+                remedy="give CT volumes in HU; for MRI use acquisition kind mri-cartesian",
+            )
+        col_mm, row_mm, _ = voxel_size(affine)
+        if abs(col_mm - row_mm) > 0.01 * col_mm:
+            raise InputError(
+                f"pixels are {col_mm:.3f} x {row_mm:.3f} mm, projection needs square ones",
+                field="input",
+                remedy="resample the volume to square pixels",
+            )
+
+
+class CTParallel(CT):
+    """Parallel-beam CT."""
+
+    kind: Literal["ct-parallel"] = "ct-parallel"
+
+
+class CTFan(CT):
+    """Flat-detector fan-beam CT."""
+
+    kind: Literal["ct-fan"] = "ct-fan"
+    source_origin_mm: float | None = Field(None, gt=0)
+    """Distance from the source to the rotation axis."""
+    origin_detector_mm: float | None = Field(None, ge=0)
+    """Distance from the rotation axis to the detector."""
+
+    def magnification(self) -> float:
+        """Source to detector over source to axis."""
+        source, behind = self._distances()
+        return (source + behind) / source
+
+    def _distances(self) -> tuple[float, float]:
+        source = _required(self.source_origin_mm, "source_origin_mm")
+        return source, _required(self.origin_detector_mm, "origin_detector_mm")
+
+    def visible_mm(self, detector_mm: float) -> float:
+        """The outermost rays touch the disc."""
+        source, _ = self._distances()
+        visible = detector_mm / self.magnification()
+        return 2 * source * math.sin(math.atan(visible / 2 / source))
+
+    def _beam(self, common: dict[str, Any]) -> ParallelBeam:
+        source, behind = self._distances()
+        return FanBeam(**common, source_origin_mm=source, origin_detector_mm=behind)
+
+    def _placed(self, object_mm: float) -> Self:
+        source = self.source_origin_mm or 4.0 * object_mm
+        behind = self.origin_detector_mm if self.origin_detector_mm is not None else source
+        return self.model_copy(update={"source_origin_mm": source, "origin_detector_mm": behind})
+
+    def _turn_rad(self) -> float:
+        return 2 * math.pi
+
+    def _reach(self) -> float:
+        return 1.15  # a margin for the fan's widening
+
+
+def _required(value: float | None, name: str) -> float:
+    if value is None:
+        raise InputError(
+            "needed, the file does not carry it", field=f"acquisition.{name}", remedy="give it in millimetres"
+        )
+    return value

@@ -1,0 +1,143 @@
+"""Classical methods: without a prior."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from recon.spec.acquisitions.base import Acquisition
+from recon.spec.costs import Cost
+from recon.spec.methods.base import MethodSettings, refuse
+
+
+class FBP(MethodSettings):
+    """Filtered back-projection (parallel and fan beam)."""
+
+    SOLVER = "recon.solvers.fbp:solve"
+
+    name: Literal["fbp"] = "fbp"
+    window: Literal["ram-lak", "hann"] = "ram-lak"
+
+    def cost(self, acquisition: Acquisition) -> Cost:
+        """One filtering, one back-projection."""
+        del acquisition
+        return Cost(volumes=6, products=2)
+
+
+class SIRT(MethodSettings):
+    """Simultaneous iterative reconstruction (ASTRA), non-negative."""
+
+    SOLVER = "recon.solvers.astra_iterative:solve"
+
+    name: Literal["sirt"] = "sirt"
+    iterations: int = Field(150, ge=1, le=10_000)
+
+    def cost(self, acquisition: Acquisition) -> Cost:
+        """Two products per iteration."""
+        del acquisition
+        return Cost(volumes=5, products=2 * (self.iterations + 1))
+
+
+class CGLS(MethodSettings):
+    """Conjugate gradients for least squares (ASTRA); stopping early is its only regularisation."""
+
+    SOLVER = "recon.solvers.astra_iterative:solve"
+
+    name: Literal["cgls"] = "cgls"
+    iterations: int = Field(15, ge=1, le=1_000)
+
+    def cost(self, acquisition: Acquisition) -> Cost:
+        """Two products per iteration."""
+        del acquisition
+        return Cost(volumes=6, products=2 * (self.iterations + 1))
+
+
+class TV(MethodSettings):
+    """Isotropic total variation by ADMM, in the volume or slice by slice."""
+
+    SOLVER = "recon.solvers.tv:solve"
+    REMOVES_TEXTURE = True
+    RENAMED: ClassVar[dict[str, str]] = {"least_weight": "min_weight", "noise_share": "weight_per_noise"}
+    INNER_ITERATIONS: ClassVar[dict[bool, int]] = {True: 5, False: 10}
+    """Conjugate gradient iterations per ADMM iteration, with a preconditioner (CT) and without."""
+
+    name: Literal["tv"] = "tv"
+    weight: float | None = Field(None, gt=0, le=10)
+    """Weight of the TV term, for an image scaled to its robust maximum and the operator to norm one. Default: from the
+    noise of the data, as the next two say."""
+    min_weight: float = Field(3e-5, gt=0, le=10)
+    """Lower bound on the automatic weight. Raise it when few data leave much to the regulariser."""
+    weight_per_noise: float | None = Field(None, gt=0, le=100)
+    """Automatic weight over the noise of the data, scaled as the weight is. A projector of norm one damps fine detail,
+    a coil-combined Fourier transform does not. Default: 0.03 for CT, 0.3 for MRI."""
+    iterations: int = Field(100, ge=1, le=5_000)
+    """ADMM iterations."""
+    cg_iterations: int | None = Field(None, ge=1, le=200)
+    """Conjugate gradient iterations per ADMM iteration. Default: 5 with a preconditioner (CT), 10 without."""
+    dimensions: Literal[2, 3] = 3
+    """In 2 dimensions slices are independent of each other."""
+
+    @model_validator(mode="after")
+    def _one_weight(self) -> Self:
+        if self.weight is not None:
+            refuse(self, {"min_weight", "weight_per_noise"}, "a weight")
+        return self
+
+    def inner_iterations(self, *, preconditioned: bool) -> int:
+        """Conjugate gradient iterations per ADMM iteration."""
+        return self.cg_iterations or self.INNER_ITERATIONS[preconditioned]
+
+    def couples_slices(self) -> bool:
+        """In 3 dimensions."""
+        return self.dimensions == 3
+
+    def tunable(self) -> bool:
+        """With an automatic weight."""
+        return self.weight is None
+
+    def cost(self, acquisition: Acquisition) -> Cost:
+        """Conjugate gradients in every ADMM iteration."""
+        inner = self.inner_iterations(preconditioned=acquisition.PRECONDITIONED)
+        return Cost(volumes=22, products=2 * self.iterations * (inner + 1))
+
+
+class ZeroFilled(MethodSettings):
+    """Coil-combined inverse Fourier transform of what was measured."""
+
+    SOLVER = "recon.solvers.sense:solve"
+
+    name: Literal["zero-filled"] = "zero-filled"
+
+    def cost(self, acquisition: Acquisition) -> Cost:
+        """One adjoint."""
+        del acquisition
+        return Cost(volumes=4, products=2)
+
+
+class Interpolation(MethodSettings):
+    """Low-resolution images interpolated: zero-filled k-space, or linear between thick slices."""
+
+    SOLVER = "recon.solvers.interpolation:solve"
+
+    name: Literal["interpolation"] = "interpolation"
+
+    def cost(self, acquisition: Acquisition) -> Cost:
+        """One interpolation."""
+        del acquisition
+        return Cost(volumes=4, products=2)
+
+
+class CGSense(MethodSettings):
+    """Iterative SENSE by conjugate gradients with Tikhonov regularisation."""
+
+    SOLVER = "recon.solvers.sense:solve"
+
+    name: Literal["cg-sense"] = "cg-sense"
+    iterations: int = Field(30, ge=1, le=1_000)
+    weight: float = Field(1e-3, ge=0, le=10)
+
+    def cost(self, acquisition: Acquisition) -> Cost:
+        """Two products per iteration."""
+        del acquisition
+        return Cost(volumes=8, products=2 * (self.iterations + 1))

@@ -1,0 +1,107 @@
+"""Registries of kinds: which acquisitions, methods and formats there are, and where each lives.
+
+A row is a name and a ``module:attribute`` string that is imported when it is first asked for, so that naming a kind
+costs nothing. Other packages add rows by entry points of the registry's group, for instance in their pyproject.toml::
+
+    [project.entry-points."recon.methods"]
+    my-method = "my_package.my_method:MyMethod"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from importlib.metadata import entry_points
+from pkgutil import resolve_name
+from typing import Any, Generic, TypeVar, cast
+
+T = TypeVar("T")
+
+
+class Registry(Mapping[str, T], Generic[T]):
+    """Mapping from names to lazily imported objects: our rows first, then other packages' in order of their names.
+
+    Parameters
+    ----------
+    group
+        Group of entry points by which other packages add rows.
+    rows
+        Our own: name to ``module:attribute``.
+    """
+
+    def __init__(self, group: str, rows: dict[str, str]) -> None:
+        self.group, self._ours = group, rows
+        self._found: dict[str, T] = {}
+
+    @cached_property
+    def _rows(self) -> dict[str, str]:
+        theirs = {entry.name: entry.value for entry in sorted(entry_points(group=self.group), key=lambda e: e.name)}
+        twice = sorted(theirs.keys() & self._ours.keys())
+        if twice:
+            raise ValueError(f"an installed package adds {twice[0]!r} to {self.group}, a name that is taken")
+        return {**self._ours, **theirs}
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._found:
+            self._found[name] = cast(T, resolve_name(self._rows[name]))
+        return self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+def resolve(path: str) -> Any:
+    """The object at ``module:attribute``, imported now."""
+    return resolve_name(path)
+
+
+# Rows are typed where they are used (`recon.spec.acquisitions`, `recon.spec.methods`, `recon.formats.format`).
+ACQUISITIONS: Registry[Any] = Registry(
+    "recon.acquisitions",
+    {
+        "ct-parallel": "recon.spec.acquisitions.ct:CTParallel",
+        "ct-fan": "recon.spec.acquisitions.ct:CTFan",
+        "mri-cartesian": "recon.spec.acquisitions.mri_cartesian:MRICartesian",
+        "mri-superresolution": "recon.spec.acquisitions.superresolution:MRISuperResolution",
+    },
+)
+METHODS: Registry[Any] = Registry(
+    "recon.methods",
+    {
+        "fbp": "recon.spec.methods.classical:FBP",
+        "sirt": "recon.spec.methods.classical:SIRT",
+        "cgls": "recon.spec.methods.classical:CGLS",
+        "tv": "recon.spec.methods.classical:TV",
+        "zero-filled": "recon.spec.methods.classical:ZeroFilled",
+        "cg-sense": "recon.spec.methods.classical:CGSense",
+        "interpolation": "recon.spec.methods.classical:Interpolation",
+        "diffpir": "recon.spec.methods.diffpir:DiffPIR",
+        "dds": "recon.spec.methods.dds:DDS",
+        "red-diff": "recon.spec.methods.red_diff:REDDiff",
+        "diffusion-mbir": "recon.spec.methods.diffusion_mbir:DiffusionMBIR",
+        "dps": "recon.spec.methods.dps:DPS",
+        "boundary": "recon.spec.methods.boundary:Boundary",
+    },
+)
+FORMATS: Registry[Any] = Registry(
+    "recon.formats",
+    {
+        "numpy": "recon.formats.numpy_files:FORMAT",
+        "hdf5": "recon.formats.hdf5:FORMAT",
+        "dxchange": "recon.formats.dxchange:FORMAT",
+        "htc": "recon.formats.htc:FORMAT",
+        "nifti": "recon.formats.nifti:FORMAT",
+    },
+)
+"""Input formats."""
+OUTPUT_FORMATS: Registry[Any] = Registry(
+    "recon.output_formats",
+    {"nifti": "recon.formats.nifti:FORMAT", "numpy": "recon.formats.numpy_files:FORMAT"},
+)
+"""Formats of results."""
+RENAMED_KINDS = {"mri-resolution": "mri-superresolution"}
+RENAMED_METHODS = {"annealed": "diffpir"}
+"""New names by old ones, for errors that say them."""

@@ -1,0 +1,172 @@
+"""The report of a job, ``report.json``: typed, versioned, and light to read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from operators.errors import InputError
+from recon.spec.validation import reason
+
+SCHEMA_VERSION: Literal[1] = 1
+_BEFORE_VERSIONS = {
+    "prior_axis": "intensity_map",
+    "starting_noise": "frozen_noise",
+    "slabs_resumed": "chunks_resumed",
+    "slabs_by_other_workers": "chunks_by_other_workers",
+}
+"""Names of fields by those that reports without a version have."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Scores(_Part):
+    """Agreement with a known volume; null where the volume has no range to compare with."""
+
+    psnr: float | None
+    """Peak signal-to-noise ratio in dB."""
+    ssim: float | None
+    """Structural similarity."""
+    nrmse: float | None
+    """Root mean square error over the root mean square of the known volume."""
+
+
+class Familiarity(_Part):
+    """How usual the result's slices look: percentiles among slices of the kind that the judge was trained on."""
+
+    median: float
+    lowest: float
+    judge: str
+    """Name of the prior that judged."""
+
+
+class Uncertainty(_Part):
+    """The map of the errors to be expected, and how far it is to be trusted where the volume is known."""
+
+    replicates: int
+    """Bootstrap replicates that it was made from."""
+    rms: float | None
+    """Root mean square of the map, in the result's unit."""
+    rms_error: float | None = None
+    """Root mean square of the true errors."""
+    within_two: float | None = None
+    """Share of the voxels whose error is below twice the map."""
+
+
+class FrozenNoise(_Part):
+    """Noise that was the same in every slice."""
+
+    seed: int
+    amplitude: float
+    source: str
+    """``shipped``, ``random``, or the file that it came from."""
+
+
+class Intensity(_Part):
+    """Affine map from the prior's scale to physical intensity: ``physical = scale * u + offset``."""
+
+    scale: float
+    offset: float
+
+
+class Duration(_Part):
+    """Seconds of the final reconstruction and of the whole job."""
+
+    solve: float
+    total: float
+
+
+class Memory(_Part):
+    """Resident memory in bytes: measured peak, and what was planned, in all and by part."""
+
+    peak_bytes: int
+    planned_bytes: int
+    planned: dict[str, int]
+
+
+class Report(_Part):
+    """What a job found, beside its volume."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: str
+    spec_sha256: str
+    method: dict[str, Any]
+    """Settings that were used, complete."""
+    acquisition: dict[str, Any]
+    """Acquisition, completed by what the file knew."""
+    seed: int
+    unit: str
+    shape: tuple[int, int, int]
+    axes: tuple[str, str, str] = ("slices", "rows", "cols")
+    data_misfit: dict[str, float]
+    """``|A x - y| / |y|`` of the result and of each baseline."""
+    noise_std: float
+    """Standard deviation of the measurement's noise, per real channel; 0 if none is known of."""
+    expected_misfit: float | None
+    """Misfit that noise alone would leave."""
+    against_truth: dict[str, Scores] | None
+    prior: dict[str, Any] | None
+    """Card of the prior."""
+    intensity_map: Intensity | None
+    familiarity: Familiarity | None
+    uncertainty: Uncertainty | None
+    frozen_noise: FrozenNoise | None
+    network_evaluations: int
+    chunks_resumed: int
+    """Chunks that an earlier attempt had computed."""
+    chunks_by_other_workers: int
+    notes: list[str]
+    provenance: dict[str, Any]
+    seconds: Duration
+    peak_memory_bytes: int
+    memory: Memory
+    versions: dict[str, str]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _before_versions(cls, value: Any) -> Any:
+        """Read reports that were written before they had a version."""
+        if not isinstance(value, dict) or "schema_version" in value:
+            return value
+        renamed = {_BEFORE_VERSIONS.get(name, name): found for name, found in value.items()}
+        if isinstance(renamed.get("frozen_noise"), dict):
+            noise = dict(renamed["frozen_noise"])
+            renamed["frozen_noise"] = {**noise, "source": noise.get("source", noise.get("calibration"))}
+        if isinstance(renamed.get("uncertainty"), dict):
+            found = dict(renamed["uncertainty"])
+            renamed["uncertainty"] = {**found, "replicates": found.get("replicates", found.get("replicas"))}
+        return renamed
+
+    @classmethod
+    def read(cls, path: Path) -> Report:
+        """Read ``report.json``.
+
+        Raises
+        ------
+        InputError
+            If the file is no report, or one of a newer version.
+        """
+        try:
+            value = json.loads(path.read_text())
+            version = value.get("schema_version", SCHEMA_VERSION) if isinstance(value, dict) else None
+            if isinstance(version, int) and version > SCHEMA_VERSION:
+                raise InputError(
+                    f"{path.name} has schema version {version}, this program knows up to {SCHEMA_VERSION}",
+                    field="schema_version",
+                    remedy="update diffusion-recon",
+                )
+            return cls.model_validate(value)
+        except (OSError, ValueError) as error:
+            text = reason(error) if isinstance(error, ValidationError) else str(error)
+            raise InputError(
+                f"{path.name} is not a report: {text}", field="report", remedy="give the report.json of a job"
+            ) from error
+
+    def json_text(self) -> str:
+        """As it is written to disk."""
+        return json.dumps(self.model_dump(mode="json"), indent=2, allow_nan=False) + "\n"
