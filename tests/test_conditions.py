@@ -293,9 +293,8 @@ def test_a_job_with_a_prior_that_is_given_k_space(complex_card: Path, tmp_path: 
 
 
 def test_recipes_that_cannot_be_are_refused(tmp_path: Path) -> None:
-    for changes in ({"complex": True}, {"neighbours": 1}):
-        with pytest.raises(ValidationError, match="least_squares"):
-            recipe(tmp_path, **changes)
+    with pytest.raises(ValidationError, match="least_squares"):
+        recipe(tmp_path, complex=True)
     with pytest.raises(ValidationError, match="least_squares"):
         recipe(tmp_path, "mri", super_resolution=2)
 
@@ -306,3 +305,16 @@ def test_the_older_name_of_the_condition_is_understood(card: Path) -> None:
     older = card.with_name("older.yaml")
     older.write_text(text.replace("least_squares: true", "projections: true"))
     assert registry.card_of(str(older)).least_squares
+
+
+def test_what_says_that_it_sees_no_neighbours_is_still_read(card: Path, tmp_path: Path) -> None:
+    """Cards and recipes had a setting for them once; a prior that was trained to see some is none for one slice."""
+    older = card.with_name("older.yaml")
+    older.write_text(card.read_text() + "neighbours: 0\n")
+    assert registry.card_of(str(older)) == registry.card_of(str(card))
+    assert recipe(tmp_path, neighbours=0) == recipe(tmp_path)
+    older.write_text(card.read_text() + "neighbours: 1\n")
+    with pytest.raises(InputError, match=r"method\.prior: older\.yaml .*neighbours: 1, but priors see one slice"):
+        registry.card_of(str(older))
+    with pytest.raises(ValidationError, match="neighbours: 1, but priors see one slice at a time"):
+        recipe(tmp_path, neighbours=1)

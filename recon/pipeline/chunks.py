@@ -65,10 +65,8 @@ def plan(slices: int, halo: int | None, size: int = SLAB) -> list[Slab]:
     ]
 
 
-def halo_of(method: Method, neighbours: int = 0) -> int | None:
+def halo_of(method: Method) -> int | None:
     """Slices beside a slab that a method needs: 0 where slices are independent, None if it cannot be cut.
-
-    They are not independent either for a prior that sees `neighbours`.
 
     DiffusionMBIR and DDS in 3D as published make few conjugate gradient steps, whose length depends on the whole
     volume: slabs of it differ by 5e-3 of the range.
@@ -76,7 +74,7 @@ def halo_of(method: Method, neighbours: int = 0) -> int | None:
     if in_one_piece(method):
         return None
     coupled = method.dimensions == 3 if isinstance(method, TV) else getattr(method, "z_weight", 0.0) > 0
-    return HALO if coupled or neighbours else 0
+    return HALO if coupled else 0
 
 
 class Shelf:
@@ -173,7 +171,6 @@ def solve(
     shelf: Shelf,
     key: str,
     size: int = SLAB,
-    neighbours: int = 0,
 ) -> Steps[Tensor]:
     """Solve a problem slab by slab, skipping those on the shelf and those that others are computing.
 
@@ -183,11 +180,9 @@ def solve(
         The solver of a part of the problem.
     key
         Of all that the result depends on but `size`, see `digest`.
-    neighbours
-        Slices on each side that the prior sees.
     """
     cut = _Cut(problem, start, shelf, digest({"key": key, "size": size, "halo": HALO}))
-    slabs = plan(problem.slices, halo_of(method, neighbours), size)
+    slabs = plan(problem.slices, halo_of(method), size)
     volume, pending = problem.zeros(), []
     for slab in slabs:
         found = shelf.get(cut.key, slab)
@@ -226,7 +221,6 @@ def assist(
     key: str,
     stop: Callable[[], bool] = lambda: False,
     size: int = SLAB,
-    neighbours: int = 0,
 ) -> Steps[bool]:
     """Compute the slabs of `solve` that nobody has computed or is computing, for whoever put up the shelf.
 
@@ -247,7 +241,7 @@ def assist(
         If the shelf was cleared meanwhile: nobody needs the slab any more.
     """
     cut = _Cut(problem, start, shelf, digest({"key": key, "size": size, "halo": HALO}))
-    slabs = plan(problem.slices, halo_of(method, neighbours), size)
+    slabs = plan(problem.slices, halo_of(method), size)
     for index, slab in enumerate(slabs):
         # What is not open is in one piece, or finished, or another host's, whose numbers differ.
         if stop() or not shelf.wanted(cut.key):

@@ -30,8 +30,6 @@ from recon.spec.methods import DEFAULT_PRIOR, DPS, QUICK, Boundary, Diffusion, M
 
 _METHODS: TypeAdapter[Method] = TypeAdapter(Method)
 T = TypeVar("T")
-FAR_MM = 12.0
-"""Slices that lie farther apart are no neighbours to a prior."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +72,6 @@ class Stage:
     settings: Method
     start: Callable[..., Solver]
     key: str
-    neighbours: int
-    """Slices on each side that its prior sees."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +107,7 @@ def prepare(spec: JobSpec, files: Mapping[str, Path]) -> Generator[JobProgress, 
     def stage(label: str, settings: Method, *, prior: NetworkPrior | None = None, **more: Any) -> Stage:
         start = partial(solvers.start, settings=settings, prior=prior, axis=axis, seed=spec.seed)
         key = chunks.digest({**measured, "method": settings.model_dump(mode="json"), **more})
-        return Stage(settings.name, label, settings, start, key, 0 if prior is None else prior.neighbours)
+        return Stage(settings.name, label, settings, start, key)
 
     stages = [
         stage(f"baseline {name}", lookup.resolved(_METHODS.validate_python({"name": name}), kind, model.problem))
@@ -134,8 +130,8 @@ def assist(
     job = yield from prepare(spec, files)
     shelf, welcome = chunks.Shelf(work), False
     for stage in job.stages:
-        size, neighbours = job.planned.slab, stage.neighbours
-        parts = chunks.assist(job.model.problem, stage.settings, stage.start, shelf, stage.key, stop, size, neighbours)
+        size = job.planned.slab
+        parts = chunks.assist(job.model.problem, stage.settings, stage.start, shelf, stage.key, stop, size)
         welcome |= yield from staged(parts, stage.label, (0.0, 1.0))
     return welcome
 
@@ -198,8 +194,6 @@ def chosen_prior(method: Method, model: models.Model) -> tuple[NetworkPrior | No
             remedy=f"use one for {modality}, as {DEFAULT_PRIOR[modality]}",
         )
     _check_condition(method, model, prior.card)
-    if isinstance(method, DPS) or model.problem.slice_mm > FAR_MM:
-        prior = prior.apart()  # DPS takes a few slices at a time, whatever lies beside them
     return prior, model.prior_axis(prior.card)
 
 

@@ -92,9 +92,7 @@ def reconstruct(
         span = (0.05 + each * index, 0.05 + each * (index + 1)) if stage is not job.stages[-1] else (0.3, solved_at)
         solving = time.monotonic()
         size = slab or job.planned.slab
-        parts = chunks.solve(
-            model.problem, stage.settings, stage.start, shelf, stage.key, size, neighbours=stage.neighbours
-        )
+        parts = chunks.solve(model.problem, stage.settings, stage.start, shelf, stage.key, size)
         volumes[stage.name] = yield from staged(parts, stage.label, span)
         solve_s = time.monotonic() - solving
     method, baselines = job.stages[-1].settings, volumes
@@ -199,7 +197,7 @@ def _uncertainty(
         again = uncertainty.replica(job.model.problem, volume, index, spec.seed)
         start = partial(stage.start, seed=(spec.seed + 1 + index) % 2**32)
         key = chunks.digest({"key": stage.key, "replica": index})
-        parts = chunks.solve(again, stage.settings, start, shelf, key, size, neighbours=stage.neighbours)
+        parts = chunks.solve(again, stage.settings, start, shelf, key, size)
         part = (span[0] + width * index, span[0] + width * (index + 1))
         found = yield from staged(parts, f"replica {index + 1} of {count}", part)
         power += (torch.from_numpy(job.model.display(found)) - shown).square()

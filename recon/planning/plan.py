@@ -16,14 +16,10 @@ from operators.geometry import MATRIX_LIMIT_BYTES, estimated_matrix_bytes
 from recon.defaults.table import FULL_CIRCLE, Pattern, angular_cover, completed, installed, nearest
 from recon.measurement.geometry import ct_geometry, finer_shape
 from recon.measurement.header import Outline
-from recon.priors.card import Card
 from recon.spec.job import CTFan, CTParallel, JobSpec, MRICartesian, MRIResolution
 from recon.spec.methods import (
-    CARD_ENDINGS,
     CGLS,
     DDS,
-    DEFAULT_PRIOR,
-    DPS,
     QUICK,
     SIRT,
     TV,
@@ -216,28 +212,15 @@ def computed_slices(method: Method, outline: Outline, slices: int, slab: int) ->
 
 
 def coupled(method: Method, outline: Outline) -> bool:
-    """Whether slices depend on their neighbours: by total variation between them, or by a prior that sees them."""
+    """Whether slices depend on their neighbours, by total variation between them."""
     if isinstance(method, TV):
         return method.dimensions == 3
     if getattr(method, "z_weight", 0.0) > 0:
         return True
     ct = outline.acquisition.kind.startswith("ct")
-    if (
-        ct
-        and isinstance(method, REDDiff | DDS)
-        and method.preset == "tuned"
-        and "z_weight" not in method.model_fields_set
-    ):
-        return True  # tuned settings may couple slices; which ones a job gets shows when its data are there
-    return isinstance(method, Diffusion) and not isinstance(method, DPS) and ct and _sees(method.prior)
-
-
-@cache
-def _sees(prior: str | None) -> bool:
-    """Whether a CT prior sees neighbours, as its card says; the job's own check is the one that counts."""
-    name = prior or DEFAULT_PRIOR["ct"]
-    path = Path(name) if name.endswith(CARD_ENDINGS) else TABLE.parent.parent / "priors" / "weights" / f"{name}.yaml"
-    return path.is_file() and Card.read(path, "method.prior").neighbours > 0
+    # Tuned settings may couple slices; which ones a job gets shows when its data are there.
+    tuned = isinstance(method, REDDiff | DDS) and method.preset == "tuned" and "z_weight" not in method.model_fields_set
+    return ct and tuned
 
 
 def tuned(method: Method, outline: Outline) -> list[Method]:

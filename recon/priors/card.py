@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from operators.errors import InputError
 from recon.spec.validation import reason
-from recon.training.recipe import Axis
+from recon.training.recipe import Axis, without_neighbours
 
 
 class _Part(BaseModel):
@@ -76,8 +76,6 @@ class Card(_Part):
     """Conditional: needs the same slice with this factor less resolution in plane."""
     least_squares: bool = Field(False, validation_alias=AliasChoices("least_squares", "projections"))
     """Conditional: needs the least-squares image of the scan."""
-    neighbours: int = Field(0, ge=0, le=1)
-    """Slices on each side that the network sees beside the one it denoises."""
     weights: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors$")
     """A file beside the card."""
     sha256: str
@@ -101,10 +99,13 @@ class Card(_Part):
     """Shipped prior that tells how familiar a result of this one is, if it cannot itself."""
     limits: list[str]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _older(cls, given: Any) -> Any:
+        return without_neighbours(given)
+
     @model_validator(mode="after")
     def _consistent(self) -> Card:
-        if self.neighbours and self.complex:
-            raise ValueError("neighbours: only real priors see them")
         if self.super_resolution is not None and not self.complex:
             raise ValueError("super_resolution: for complex priors only")
         return self

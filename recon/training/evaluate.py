@@ -19,8 +19,8 @@ from recon.training.recipe import Recipe
 SIGMAS = (0.05, 0.1, 0.25, 0.5)
 """Noise levels of the denoising table, for images that fill [-1, 1]."""
 
-Denoise = Callable[[Tensor, float, Tensor | None, Tensor | None], Tensor]
-"""Of noisy slices, the noise level on the prior's axis, the condition and the slices beside each, or None."""
+Denoise = Callable[[Tensor, float, Tensor | None], Tensor]
+"""Of noisy slices, the noise level on the prior's axis, and the condition or None."""
 
 
 def conditioner(shape: Card | Recipe) -> Callable[[Tensor], Tensor] | None:
@@ -70,7 +70,6 @@ def denoising_psnr(
     *,
     is_complex: bool,
     condition_of: Callable[[Tensor], Tensor] | None = None,
-    beside: Tensor | None = None,
 ) -> float:
     """PSNR in dB of the denoised images; of their magnitude for a complex prior.
 
@@ -84,15 +83,10 @@ def denoising_psnr(
         For images that fill [-1, 1] (see `axis_sigma`).
     condition_of
         For a conditional prior: the condition of images without noise, see `conditioner`.
-    beside
-        For a prior that sees them: the slices on both sides, ``(slices, 2, rows, cols)``, NaN where there is none.
     """
     level = axis_sigma(sigma, is_complex=is_complex)
     clean = with_phase(images) if is_complex else images
     condition = None if condition_of is None else condition_of(clean)
     noisy = clean + level * SliceNoise(1, len(clean)).draw(clean)
-    if beside is not None:
-        added = SliceNoise(5, 2 * len(clean)).draw(beside.flatten(0, 1)).unflatten(0, (-1, 2))
-        beside = torch.where(beside.isnan(), noisy[:, None], beside + level * added)
-    found = denoise(noisy, level, condition, beside)
+    found = denoise(noisy, level, condition)
     return peak_psnr(found.abs() if is_complex else found, images, is_complex=is_complex)

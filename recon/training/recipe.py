@@ -70,6 +70,23 @@ class Training(_Strict):
     """Share of the averaged weights that a step keeps."""
 
 
+def without_neighbours(given: Any) -> Any:
+    """A recipe or card as read from a file, which may still say that its prior sees no neighbouring slices.
+
+    Raises
+    ------
+    ValueError
+        If it says that the prior sees some.
+    """
+    if not isinstance(given, dict) or "neighbours" not in given:
+        return given
+    if given["neighbours"] != 0:
+        raise ValueError(
+            f"neighbours: {given['neighbours']!r}, but priors see one slice at a time; leave it out and train anew"
+        )
+    return {name: value for name, value in given.items() if name != "neighbours"}
+
+
 class Recipe(_Strict):
     """Everything that defines a training run but the seed."""
 
@@ -90,8 +107,6 @@ class Recipe(_Strict):
     """Condition on the least-squares image of a scan of the slice: few projections, or undersampled k-space."""
     solved: bool = False
     """Half of the images are what a solver has made of a scan of them; always so for one that is given the scan."""
-    neighbours: int = Field(0, ge=0, le=1)
-    """Slices on each side that are seen beside the one that is denoised (real priors)."""
     start: str | None = None
     """Prior whose weights training starts from."""
     sources: list[Source] = Field(min_length=1)
@@ -99,16 +114,19 @@ class Recipe(_Strict):
     training: Training
     limits: list[str]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _older(cls, given: Any) -> Any:
+        return without_neighbours(given)
+
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         if self.super_resolution is not None and not self.complex:
             raise ValueError("super_resolution: for complex priors only; set complex: true")
-        if self.scanned and (self.complex != (self.modality == "mri") or self.neighbours):
-            raise ValueError("least_squares, solved: for real CT and complex MRI priors, and none that sees neighbours")
+        if self.scanned and self.complex != (self.modality == "mri"):
+            raise ValueError("least_squares, solved: for real CT and complex MRI priors")
         if self.scanned and self.super_resolution is not None:
             raise ValueError("least_squares, solved: not with super_resolution: a prior is made for one kind of data")
-        if self.neighbours and self.complex:
-            raise ValueError("neighbours: only real priors see them; their phases would have to be learnt too")
         if self.super_resolution is not None and self.training.crop % self.super_resolution:
             raise ValueError(
                 f"training.crop: {self.training.crop} is no multiple of the factor {self.super_resolution}"

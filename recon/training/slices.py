@@ -101,11 +101,6 @@ class SliceSet:
             found.setdefault(label, []).append(index)
         return found
 
-    def neighbour(self, index: int, step: int) -> int | None:
-        """The slice so many further on, if there is one of the same subject."""
-        other = index + step
-        return other if 0 <= other < len(self) and self.labels[other] == self.labels[index] else None
-
     def whole(self, index: int, recipe: Recipe) -> Tensor:
         """Slice `index` as the prior takes it, ``(1, rows, cols)``; complex with no phase for a complex prior."""
         image = self.planes(index, recipe)[:1]
@@ -151,18 +146,10 @@ class Batch:
     images: Tensor
     weights: Tensor
     condition: Tensor | None
-    beside: Tensor | None = None
-    """The slices before and after each image, ``(batch, 2, crop, crop)``; NaN where there is none."""
     iterates: Tensor | None = None
     """What a solver has made of each image so far, and is to be denoised in its place."""
     sigma: float = 0.0
     """Noise level of the solver's next step."""
-
-
-GAPS = (0.06, 0.64, 0.18, 0.06, 0.06)
-"""How often a neighbour lies so many slices away: thin slices, thick ones, and anything between."""
-ALONE = 0.15
-"""Share of images whose neighbours are missing."""
 
 
 REUSED = 6
@@ -189,21 +176,14 @@ class Crops:
         planes = torch.stack([self._crop(generator) for _ in range(self.recipe.training.batch)])
         images, weights = planes[:, :channels], planes[:, channels : channels + 1]
         rest = planes[:, channels + 1 :].contiguous() if planes.shape[1] > channels + 1 else None
-        expanded = weights.expand_as(images)
-        if self.recipe.neighbours:
-            return Batch(images, expanded, None, rest)
-        return Batch(images, expanded, rest)
+        return Batch(images, weights.expand_as(images), rest)
 
     def _crop(self, generator: torch.Generator) -> Tensor:
-        """Planes ``(channels + 1 + more, crop, crop)``: image, weight, then the condition or the neighbours."""
+        """Planes ``(channels + 1 + more, crop, crop)``: image, weight, then the condition if there is one."""
         settings = self.recipe.training
         chosen = self.sets[int(torch.multinomial(self.shares, 1, generator=generator))]
         index = augment.integer(generator, len(chosen))
         planes = chosen.planes(index, self.recipe)
-        beside = self._beside(chosen, index, generator) if self.recipe.neighbours else []
-        if beside:
-            seen = [chosen.planes(index if i is None else i, self.recipe)[:1] for i in beside]
-            planes = torch.cat([planes[:1], *seen, planes[1:]])
         if min(planes.shape[1:]) >= 2 * settings.crop and augment.uniform(generator) < settings.halve:
             # Half resolution shows the network whole organs inside one crop.
             planes = functional.avg_pool2d(planes, 2)
@@ -214,11 +194,7 @@ class Crops:
         image, known = planes[0], (planes[-1] > 0.999).float()
         if not self.recipe.complex:
             gain = augment.uniform(generator, 1 - settings.intensity, 1 + settings.intensity)
-            others = [
-                torch.full_like(plane, torch.nan) if i is None else (plane + 1) * gain - 1
-                for plane, i in zip(planes[1:-1], beside, strict=True)
-            ]
-            return torch.stack([(image + 1) * gain - 1, known, *others])
+            return torch.stack([(image + 1) * gain - 1, known])
         return torch.cat(self._complex(image, known, generator))
 
     def _scanned_batch(self, step: int) -> Batch:
@@ -266,15 +242,6 @@ class Crops:
         images = functional.pad(planes[None, :-1], (0, right, 0, below), mode="replicate")[0]
         return torch.cat([images, functional.pad(planes[-1:], (0, right, 0, below))])
 
-    def _beside(self, chosen: SliceSet, index: int, generator: torch.Generator) -> list[int | None]:
-        """Slices of the same subject on both sides of one, at a random distance, either way round; None for none."""
-        alone, turned = (augment.uniform(generator) for _ in range(2))
-        gap = int(torch.multinomial(torch.tensor(GAPS), 1, generator=generator))
-        found: list[int | None] = [None, None]
-        if alone >= ALONE:
-            found = [chosen.neighbour(index, step) for step in (-gap, gap)]
-        return found if turned < 0.5 else found[::-1]
-
     def _complex(self, magnitude: Tensor, known: Tensor, generator: torch.Generator) -> list[Tensor]:
         image = augment.measured_like(magnitude, generator)
         planes = [_parts(image), known[None]]
@@ -313,34 +280,10 @@ def _parts(image: Tensor) -> Tensor:
 
 def tuning_images(folder: Path, recipe: Recipe, count: int = 16) -> Tensor:
     """Evenly spaced whole slices of the tuning set on the prior's axis, ``(count, rows, cols)``, always the same."""
-    chosen = _tuning_slices(folder, recipe, count)
-    return _cropped([one.planes(index, recipe)[0] for one, index in chosen], recipe)
-
-
-def tuning_neighbours(folder: Path, recipe: Recipe, count: int = 16) -> Tensor | None:
-    """The slices on both sides of `tuning_images`, ``(count, 2, rows, cols)``; NaN where there is none.
-
-    None for a prior that does not see them.
-    """
-    if not recipe.neighbours:
-        return None
-    found = []
-    for one, index in _tuning_slices(folder, recipe, count):
-        for other in (one.neighbour(index, -1), one.neighbour(index, 1)):
-            plane = one.planes(index if other is None else other, recipe)[0]
-            found.append(plane if other is not None else torch.full_like(plane, torch.nan))
-    pairs: Tensor = _cropped(found, recipe).unflatten(0, (-1, 2))
-    return pairs
-
-
-def _tuning_slices(folder: Path, recipe: Recipe, count: int) -> list[tuple[SliceSet, int]]:
     sets = [SliceSet.read(folder, source) for source in recipe.validation]
     each = count // len(sets) or 1
-    return [(one, int(i)) for one in sets for i in np.linspace(0, len(one) - 1, each).round().astype(int)]
-
-
-def _cropped(images: list[Tensor], recipe: Recipe) -> Tensor:
-    """Images of one size, a multiple of what the recipe needs."""
+    chosen = [(one, int(i)) for one in sets for i in np.linspace(0, len(one) - 1, each).round().astype(int)]
+    images = [one.planes(index, recipe)[0] for one, index in chosen]
     multiple = recipe.super_resolution or 1
     rows, cols = (min(x.shape[axis] for x in images) // multiple * multiple for axis in (0, 1))
     return torch.stack([x[:rows, :cols] for x in images])

@@ -219,8 +219,8 @@ def feature_distance(prior: NetworkPrior, a: Tensor, b: Tensor) -> float:
     features = []
     for image in (a, b):
         x = as_channels(image[None].to(torch.complex64) if prior.complex else image[None])
-        # The image stands in for its condition and its neighbours.
-        x = x.repeat(1, 1 + 2 * network.neighbours + network.condition_channels // network.image_channels, 1, 1)
+        # The image stands in for its condition.
+        x = x.repeat(1, 1 + network.condition_channels // network.image_channels, 1, 1)
         side = network.multiple
         x = torch.nn.functional.pad(x, (0, -x.shape[3] % side, 0, -x.shape[2] % side), mode="replicate")
         features.append(network.encode(x / prior.card.sigma_data, noise_features(torch.tensor([FEATURE_SIGMA]))))
