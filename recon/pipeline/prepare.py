@@ -213,7 +213,7 @@ def _check_condition(method: Diffusion, model: models.Model, card: Card) -> None
             field="method.prior",
             remedy="leave it out, or use another method",
         )
-    if card.super_resolution not in (None, factor) or (card.least_squares and factor is not None):
+    if card.super_resolution not in (None, factor):
         raise InputError(
             f"prior {card.name!r} needs {card.condition}, the data are {'not' if factor is None else f'x{factor}'}",
             field="method.prior",

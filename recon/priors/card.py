@@ -75,7 +75,7 @@ class Card(_Part):
     super_resolution: int | None = Field(ge=2, le=8)
     """Conditional: needs the same slice with this factor less resolution in plane."""
     least_squares: bool = Field(False, validation_alias=AliasChoices("least_squares", "projections"))
-    """Conditional: needs the least-squares image of the scan."""
+    """Conditional: needs the least-squares image of the projections."""
     weights: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors$")
     """A file beside the card."""
     sha256: str
@@ -108,6 +108,8 @@ class Card(_Part):
     def _consistent(self) -> Card:
         if self.super_resolution is not None and not self.complex:
             raise ValueError("super_resolution: for complex priors only")
+        if self.least_squares and (self.complex or self.modality != "ct"):
+            raise ValueError("least_squares: for real CT priors only; train a prior that is not given the scan")
         return self
 
     @property
@@ -130,7 +132,7 @@ class Card(_Part):
     def condition(self) -> str:
         """What it is given beside the noisy image, in words."""
         if self.least_squares:
-            return "the least-squares image of " + ("k-space" if self.complex else "the projections")
+            return "the least-squares image of the projections"
         return "nothing" if self.super_resolution is None else f"an image of x{self.super_resolution} less resolution"
 
     @classmethod

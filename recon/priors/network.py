@@ -48,10 +48,6 @@ class NetworkShape(Protocol):
     def conditional(self) -> bool:
         """Whether the network is given a condition."""
 
-    @property
-    def super_resolution(self) -> int | None:
-        """The factor of the low resolution it is given, or None."""
-
 
 class Block(nn.Module):
     """``x + conv(relu(conv(x) * (1 + scale) + shift))``, scale and shift from the noise level."""
@@ -104,9 +100,6 @@ class Denoiser(nn.Module):
         Channels of an image of the same size that the estimate is conditioned on; 0 for none.
     unshuffle
         The stem folds so many pixels each way into channels: fewer positions for the same receptive field.
-    phase_of_condition
-        Whether a complex image's phase is that of its condition, which suits the same image at low resolution, or its
-        own, where the condition has ghosts.
     """
 
     def __init__(
@@ -117,11 +110,8 @@ class Denoiser(nn.Module):
         blocks: int = 2,
         condition_channels: int = 0,
         unshuffle: int = 2,
-        *,
-        phase_of_condition: bool = True,
     ) -> None:
         super().__init__()
-        self.phase_of_condition = phase_of_condition
         self.image_channels, self.condition_channels, self.sigma_data = image_channels, condition_channels, sigma_data
         self.engine: Callable[[Tensor, Tensor], Tensor] | None = None
         """Computes `body` in its place, as `recon.priors.engine` does."""
@@ -174,7 +164,7 @@ class Denoiser(nn.Module):
         if self.image_channels == 1:
             return c_skip * x + c_out * self._raw(given, sigma)
         with torch.autocast(x.device.type, enabled=False):
-            phase = smooth_phase_factor(condition if condition is not None and self.phase_of_condition else x)
+            phase = smooth_phase_factor(x if condition is None else condition)
         return c_skip * x + c_out * turned(self._raw(turned(given, conjugate(phase)), sigma), phase)
 
     def _raw(self, x: Tensor, sigma: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor
 
 from operators.errors import InputError
-from operators.fourier import CartesianMRI
 from operators.resolution import Resolution
 from operators.tomography import Tomography
 from recon.priors.card import Card
@@ -28,7 +27,7 @@ def of(problem: Problem, axis: Axis, card: Card) -> Tensor:
     """
     if card.super_resolution is not None and isinstance(problem.operator, Resolution):
         return axis.to_prior(problem.operator.upsample(problem.data))
-    if card.least_squares and isinstance(problem.operator, Tomography | CartesianMRI):
+    if card.least_squares and isinstance(problem.operator, Tomography):
         return least_squares(problem, axis)
     raise InputError(
         f"prior {card.name!r} needs {card.condition}, which this acquisition does not give",
@@ -41,8 +40,7 @@ def least_squares(problem: Problem, axis: Axis) -> Tensor:
     """The image nearest to an empty one among those that fit the data as well as their noise asks for.
 
     It scales with the data: ``argmin_u |B u - d|^2 / s^2 + |u - empty|^2 / SPREAD^2`` by conjugate gradients,
-    stopped early. What few samples leave open shows as the usual streaks or ghosts, which a prior can learn to see
-    through.
+    stopped early. What few views leave open shows as the usual streaks, which a prior can learn to see through.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from operators.resolution import Truncation
 from recon.priors.card import Card
 from recon.priors.noise import SliceNoise
 from recon.problem import conditioning
-from recon.training import few_samples, few_views
+from recon.training import few_views
 from recon.training.augment import smooth_phase
 from recon.training.recipe import Recipe
 
@@ -26,8 +26,7 @@ Denoise = Callable[[Tensor, float, Tensor | None], Tensor]
 def conditioner(shape: Card | Recipe) -> Callable[[Tensor], Tensor] | None:
     """What a prior is judged with: the condition of images ``(slices, rows, cols)`` on its axis; None if it needs none.
 
-    Truncated k-space for super-resolution; else the least-squares image of 8 views, or every 8th line of k-space,
-    without noise.
+    Truncated k-space for super-resolution; else the least-squares image of 8 views without noise.
     """
     factor = shape.super_resolution
 
@@ -37,8 +36,7 @@ def conditioner(shape: Card | Recipe) -> Callable[[Tensor], Tensor] | None:
         return lower.upsample(lower(images))
 
     def scanned(images: Tensor) -> Tensor:
-        seen = few_samples.evenly(images) if shape.complex else few_views.evenly(images, shape.axis)
-        return conditioning.least_squares(*seen)
+        return conditioning.least_squares(*few_views.evenly(images, shape.axis))
 
     if shape.least_squares:
         return scanned

@@ -104,9 +104,9 @@ class Recipe(_Strict):
     super_resolution: int | None = Field(None, ge=2, le=8)
     """Condition on the same slice with this factor less resolution in plane (complex priors)."""
     least_squares: bool = Field(False, validation_alias=AliasChoices("least_squares", "projections"))
-    """Condition on the least-squares image of a scan of the slice: few projections, or undersampled k-space."""
+    """Condition on the least-squares image of a few projections of the slice (CT priors)."""
     solved: bool = False
-    """Half of the images are what a solver has made of a scan of them; always so for one that is given the scan."""
+    """Half of the images are what a solver has made of a scan of them (CT priors); always so with `least_squares`."""
     start: str | None = None
     """Prior whose weights training starts from."""
     sources: list[Source] = Field(min_length=1)
@@ -123,10 +123,8 @@ class Recipe(_Strict):
     def _consistent(self) -> Recipe:
         if self.super_resolution is not None and not self.complex:
             raise ValueError("super_resolution: for complex priors only; set complex: true")
-        if self.scanned and self.complex != (self.modality == "mri"):
-            raise ValueError("least_squares, solved: for real CT and complex MRI priors")
-        if self.scanned and self.super_resolution is not None:
-            raise ValueError("least_squares, solved: not with super_resolution: a prior is made for one kind of data")
+        if self.scanned and (self.complex or self.modality != "ct"):
+            raise ValueError("least_squares, solved: for real CT priors only; leave them out")
         if self.super_resolution is not None and self.training.crop % self.super_resolution:
             raise ValueError(
                 f"training.crop: {self.training.crop} is no multiple of the factor {self.super_resolution}"

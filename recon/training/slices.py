@@ -17,9 +17,7 @@ from torch.nn import functional
 from operators.errors import InputError
 from recon.formats import nifti
 from recon.formats.safety import check_finite, real
-from recon.priors.network import as_channels
-from recon.problem.problem import Axis, Problem
-from recon.training import augment, few_samples, few_views, solved
+from recon.training import augment, few_views, solved
 from recon.training.recipe import Recipe, Source
 
 UNKNOWN_MARGIN = 3
@@ -206,13 +204,12 @@ class Crops:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step + 250_000_000)
         crop = self.recipe.training.crop
         planes = torch.stack([augment.dihedral(augment.window(one, crop, generator), generator) for one in scanned])
-        channels = 2 if self.recipe.complex else 1
-        image, condition, iterate, known = (part.contiguous() for part in planes.split([channels] * 3 + [1], 1))
+        image, condition, iterate, known = (part.contiguous() for part in planes.split(1, 1))
         given = condition if self.recipe.least_squares else None
         return Batch(image, (known > 0.999).float().expand_as(image), given, iterates=iterate, sigma=sigma)
 
     def _scan(self, generator: torch.Generator) -> tuple[Tensor, float]:
-        """Images, conditions, iterates and where they are known, ``(batch, planes, size, size)``; the noise level."""
+        """Images, conditions, iterates and where they are known, ``(batch, 4, size, size)``; the noise level."""
         assert self.denoise is not None
         settings = self.recipe.training
         halved = augment.uniform(generator) < settings.halve
@@ -228,11 +225,10 @@ class Crops:
             planes = augment.dihedral(cut(self._padded(planes, field), field, generator), generator)
             drawn.append(functional.avg_pool2d(planes, 2) if pooled else planes)
         whole = torch.stack(drawn)
-        images, known = whole[:, 0].contiguous(), whole[:, 1:]
-        if self.recipe.complex:
-            images = torch.stack([augment.measured_like(image, generator) for image in images])
-        found = solved.solved(*scan_of(images, self.recipe, generator), generator, self.denoise)
-        return torch.cat([*map(as_channels, (images, found.condition, found.iterate)), known], 1), found.sigma
+        images, known = whole[:, 0].contiguous(), whole[:, 1]
+        scan = few_views.scanned(images, self.recipe.axis, generator)
+        found = solved.solved(*scan, generator, self.denoise)
+        return torch.stack([images, found.condition, found.iterate, known], 1), found.sigma
 
     def _padded(self, planes: Tensor, size: int | None = None) -> Tensor:
         """Slices smaller than a crop get their edge repeated, without weight in the loss."""
@@ -265,13 +261,6 @@ def _brightness(images: NDArray[np.float32], name: str) -> float:
             remedy="crop the volume to the object",
         )
     return found
-
-
-def scan_of(images: Tensor, recipe: Recipe, generator: torch.Generator) -> tuple[Problem, Axis]:
-    """A random scan of slices ``(slices, size, size)`` on the prior's axis, as the recipe's modality has them."""
-    if recipe.complex:
-        return few_samples.scanned(images, generator)
-    return few_views.scanned(images, recipe.axis, generator)
 
 
 def _parts(image: Tensor) -> Tensor:
