@@ -52,7 +52,7 @@ def solve(problem: Problem, settings: REDDiff, prior: Prior, axis: Axis, noise: 
     start = yield from warm_start(problem, settings.start, settings.steps)
     mu = axis.to_prior(start)
     fit = DataStep.of(problem, axis, settings)
-    adam = _Adam(problem, axis, fit, settings)
+    adam = _Adam(problem, fit, settings)
     first_kept = settings.steps - max(1, round(settings.average * settings.steps))
     kept = torch.zeros_like(mu)
     skipping = Skipping(settings.skip, problem.slices)
@@ -148,14 +148,15 @@ def _gradient(prior: Prior, x0: Tensor, sigma: float, n: Tensor, signs: tuple[fl
 class _Adam:
     """Adam on every real number of `mu`; slices are independent, as if each were a run of its own."""
 
-    def __init__(self, problem: Problem, axis: Axis, fit: DataStep, settings: REDDiff) -> None:
-        self.problem, self.axis, self.fit, self.settings = problem, axis, fit, settings
+    def __init__(self, problem: Problem, fit: DataStep, settings: REDDiff) -> None:
+        self.problem, self.fit, self.settings = problem, fit, settings
         self.first: Tensor | None = None
         self.second: Tensor | None = None
 
     def __call__(self, mu: Tensor, x0: Tensor, gradient: Tensor, sigma: float, step: int) -> Tensor:
         settings = self.settings
-        data_gradient = self._data_gradient(x0)
+        operator = self.fit.operator
+        data_gradient = operator.adjoint(operator.forward(x0) - self.fit.data)
         if settings.reduction == "mean":
             # Means over the measurements and over the pixels, as published; a complex number counts as two.
             data_gradient = data_gradient / (_reals(self.fit.data[0]) * self._measured_share())
@@ -176,17 +177,6 @@ class _Adam:
         """Of the samples that the data have room for: k-space that was not sampled is no measurement."""
         operator = self.problem.operator
         return float(operator.mask.float().mean()) if isinstance(operator, CartesianMRI) else 1.0
-
-    def _data_gradient(self, x0: Tensor) -> Tensor:
-        operator, problem = self.fit.operator, self.problem
-        if problem.likelihood is None:
-            return operator.adjoint(operator.forward(x0) - self.fit.data)
-        with torch.enable_grad():
-            given = x0.detach().requires_grad_()
-            value = problem.likelihood(self.axis.to_physical(given)).sum()
-            (slope,) = torch.autograd.grad(value, given)
-        # As if the operator had norm one and the data were on the prior's axis.
-        return slope.detach() / (problem.operator.norm * self.axis.scale) ** 2
 
 
 def _real(x: Tensor) -> Tensor:

@@ -50,10 +50,6 @@ def start(
     InputError
         If the method does not fit the acquisition, or lacks its prior.
     """
-    if problem.likelihood is not None and not (isinstance(settings, REDDiff) and settings.update == "adam"):
-        raise InputError(
-            f"{settings.name} takes linear measurements only", field="method.name", remedy="use red-diff, update: adam"
-        )
     match settings:
         case FBP():
             return fbp.solve(problem, settings)
