@@ -117,7 +117,7 @@ def test_the_truth_misses_the_data_by_their_noise_and_so_do_the_defaults() -> No
     """Residuals about as large as the noise: less, where the image takes some of it up, but never fitted away."""
     model = chest(1e5)
     prior = registry.load("ct")
-    axis = model.intensity_map(prior.card)
+    intensity = model.intensity_map(prior.card)
     recipe_image = tuning_images(SAMPLES, Recipe.named("ct"))[4:5]
     truth = intensity.to_physical(recipe_image)
     assert discrepancy(model.problem, truth) == pytest.approx(1.0, abs=0.1)

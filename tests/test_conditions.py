@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from operators.errors import InputError
+from operators.fourier import CartesianMRI
 from operators.geometry import ParallelBeam
 from operators.resolution import Truncation
 from operators.tomography import Tomography
@@ -31,7 +32,6 @@ from recon.problem import conditioning
 from recon.problem.problem import IntensityMap, Problem, run
 from recon.solvers import registry as solvers
 from recon.spec.methods import DiffPIR, REDDiff
-from recon.training import few_samples
 from recon.training.export import export
 from recon.training.recipe import Recipe
 from recon.training.start import start_from
@@ -41,18 +41,14 @@ from tests.test_training import stir, tiny, trained
 AXIS = IntensityMap(0.025, 0.025)
 
 
-def recipe(folder: Path, modality: str = "ct", **changes: Any) -> Recipe:
-    """A tiny one, of discs in HU or as magnitudes."""
-    source: dict[str, Any] = {"file": "train.npz", "slope": 1 / 200}
-    axis = {"unit": "-", "low": -1.0, "high": 1.0}
-    if modality == "ct":
-        source = {"file": "train.npz", "slope": 5.0, "intercept": -1000.0}
-        axis = {"unit": "HU", "low": -1000.0, "high": 1500.0}
+def recipe(folder: Path, **changes: Any) -> Recipe:
+    """A tiny one, of discs in HU."""
+    source = {"file": "train.npz", "slope": 5.0, "intercept": -1000.0}
     changes = {
-        "modality": modality,
-        "complex": modality == "mri",
+        "modality": "ct",
+        "complex": False,
         "least_squares": True,
-        "axis": axis,
+        "axis": {"unit": "HU", "low": -1000.0, "high": 1500.0},
         "sources": [source],
         "validation": [source],
         **changes,
@@ -64,21 +60,13 @@ def recipe(folder: Path, modality: str = "ct", **changes: Any) -> Recipe:
     return found
 
 
-def made(folder: Path, modality: str) -> Path:
-    """The card of a tiny prior."""
-    stir(trained(recipe(folder, modality), folder, folder / "run"))
-    export(folder / "run", folder, "recon train tiny", folder)
-    return folder / "tiny.yaml"
-
-
 @pytest.fixture(scope="module")
 def card(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made(tmp_path_factory.mktemp("conditions"), "ct")
-
-
-@pytest.fixture(scope="module")
-def complex_card(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made(tmp_path_factory.mktemp("conditions"), "mri")
+    """Of a tiny prior."""
+    folder = tmp_path_factory.mktemp("conditions")
+    stir(trained(recipe(folder), folder, folder / "run"))
+    export(folder / "run", folder, "recon train tiny", folder)
+    return folder / "tiny.yaml"
 
 
 @pytest.fixture
@@ -128,33 +116,21 @@ def test_noise_asks_for_a_smoother_condition() -> None:
     assert float(error) < 0.9 * float(naive)
 
 
-def test_the_condition_of_k_space_is_that_of_the_samples_alone() -> None:
-    """The ghosts of what is missing stay: nothing of the truth leaks in, and a slice is not told from its ghost."""
-    image = discs()
-    problem, axis = few_samples.evenly(image, factor=4)
-    found = conditioning.least_squares(problem, axis)
-    assert problem.misfit(found) < 0.02
-    assert 0.01 < float((found - image).norm() / image.norm()) < 0.5
-    turned = Problem(problem.operator, problem.data * complex(0, 1))
-    assert torch.allclose(conditioning.least_squares(turned, axis), found * complex(0, 1), atol=1e-5)
-    assert torch.equal(conditioning.least_squares(problem.part(1, 2), axis), found[1:2])
-
-
 def discs(size: int = 48) -> Tensor:
     grid = torch.linspace(-1, 1, size)
     inside = [((grid[:, None] - a).square() + (grid - b).square() < 0.3) * 1.0 for a, b in ((0, 0), (0.2, -0.3))]
     return torch.polar(torch.stack(inside), torch.sin(3 * grid)[:, None] + grid).to(torch.complex64)
 
 
-def test_a_prior_is_given_only_what_it_was_trained_with(card: Path, complex_card: Path, tmp_path: Path) -> None:
+def test_a_prior_is_given_only_what_it_was_trained_with(card: Path, tmp_path: Path) -> None:
     stir(trained(tiny(tmp_path, super_resolution=2), tmp_path, tmp_path / "run"))
     finer = export(tmp_path / "run", tmp_path, "recon train tiny", tmp_path)
-    scan = few_samples.evenly(discs())
-    low = Truncation(48, 48, 2)
-    stack = Problem(low, low.forward(discs())), IntensityMap(1.0, 0.0)
+    sampled = torch.arange(48)[:, None].expand(48, 48) % 2 == 0
+    lines = CartesianMRI(sampled, torch.ones(1, 48, 48, dtype=torch.complex64))
+    scan, stack = ((Problem(o, o.forward(discs())), IntensityMap(1.0, 0.0)) for o in (lines, Truncation(48, 48, 2)))
     for seen, other, needs in (
         (scan, finer, "x2 less resolution"),
-        (stack, registry.load(str(complex_card)).card, "the least-squares image of k-space"),
+        (scan, registry.load(str(card)).card, "the least-squares image of the projections"),
         (stack, registry.load(str(card)).card, "the least-squares image of the projections"),
     ):
         with pytest.raises(
@@ -164,17 +140,17 @@ def test_a_prior_is_given_only_what_it_was_trained_with(card: Path, complex_card
 
 
 def test_a_condition_begins_without_effect(tmp_path: Path) -> None:
-    """A network that starts from a prior is that prior, also where the ghosts of the condition have another phase."""
-    stir(trained(tiny(tmp_path), tmp_path, tmp_path / "run"))
+    """A network that starts from a prior is that prior, whatever it is given."""
+    stir(trained(recipe(tmp_path, least_squares=False), tmp_path, tmp_path / "run"))
     export(tmp_path / "run", tmp_path, "recon train tiny", tmp_path)
     prior = registry.load(str(tmp_path / "tiny.yaml"))
-    network = registry.new_network(recipe(tmp_path, "mri"))
+    network = registry.new_network(recipe(tmp_path))
     start_from(network, str(tmp_path / "tiny.yaml"))
-    x = as_channels(discs() + 0.1)
-    ghosts = as_channels(discs().roll(12, 1) * complex(0, 1))
+    x = as_channels(discs().abs() + 0.1)
+    streaks = x.roll(12, 2)
     prior.network.engine = None
     with torch.no_grad():
-        mine, started = prior.network(x, torch.tensor([0.2])), network(x, torch.tensor([0.2]), ghosts)
+        mine, started = prior.network(x, torch.tensor([0.2])), network(x, torch.tensor([0.2]), streaks)
     assert torch.allclose(mine, started, atol=1e-5) and float((mine - x).abs().max()) > 1e-3
 
 
@@ -274,30 +250,19 @@ def test_a_prior_for_super_resolution_serves_other_solvers_too(tmp_path: Path) -
         run_job(spec(4), local_files(spec(4)), tmp_path / "x4")
 
 
-def test_a_job_with_a_prior_that_is_given_k_space(complex_card: Path, tmp_path: Path) -> None:
-    image = np.random.default_rng(0).random((48, 48, 2)).astype(np.float32)
-    nib.save(nib.Nifti1Image(image, np.eye(4)), tmp_path / "brain.nii.gz")
-
-    def spec(acquisition: Any, **simulate: Any) -> Any:
-        known = {"path": str(tmp_path / "brain.nii.gz"), "simulate": simulate}
-        method = {"name": "red-diff", "prior": str(complex_card), "steps": 2}
-        return job(input=known, acquisition=acquisition, method=method, output={"baselines": []})
-
-    scan = spec("mri-cartesian", acceleration=2, center_fraction=0.5)
-    report = run_job(scan, local_files(scan), tmp_path / "scan")
-    assert report["prior"]["least_squares"] is True and report["network_evaluations"] > 0
-    assert report["familiarity"]["judge"] == "brain-mri"
-    stack = spec({"kind": "mri-superresolution", "factor": 2})
-    with pytest.raises(InputError, match=r"method\.prior: .*needs the least-squares image of k-space"):
-        run_job(stack, local_files(stack), tmp_path / "stack")
-
-
 def test_recipes_that_cannot_be_are_refused(tmp_path: Path) -> None:
-    for changes in ({"complex": True}, {"neighbours": 1}):
-        with pytest.raises(ValidationError, match="least_squares"):
-            recipe(tmp_path, **changes)
-    with pytest.raises(ValidationError, match="least_squares"):
-        recipe(tmp_path, "mri", super_resolution=2)
+    for changes in ({"modality": "mri"}, {"complex": True}, {"complex": True, "super_resolution": 2}):
+        for scanned in ({}, {"least_squares": False, "solved": True}):
+            with pytest.raises(ValidationError, match="least_squares, solved: for real CT priors only"):
+                recipe(tmp_path, **changes, **scanned)
+
+
+def test_a_card_that_asks_for_the_least_squares_image_of_k_space_is_refused(card: Path) -> None:
+    other = card.with_name("other.yaml")
+    text = card.read_text().replace("modality: ct", "modality: mri")
+    other.write_text(text.replace("complex: false", "complex: true"))
+    with pytest.raises(InputError, match=r"method\.prior: other\.yaml .*least_squares: for real CT priors only"):
+        registry.card_of(str(other))
 
 
 def test_the_older_name_of_the_condition_is_understood(card: Path) -> None:
@@ -306,3 +271,16 @@ def test_the_older_name_of_the_condition_is_understood(card: Path) -> None:
     older = card.with_name("older.yaml")
     older.write_text(text.replace("least_squares: true", "projections: true"))
     assert registry.card_of(str(older)).least_squares
+
+
+def test_what_says_that_it_sees_no_neighbours_is_still_read(card: Path, tmp_path: Path) -> None:
+    """Cards and recipes had a setting for them once; a prior that was trained to see some is none for one slice."""
+    older = card.with_name("older.yaml")
+    older.write_text(card.read_text() + "neighbours: 0\n")
+    assert registry.card_of(str(older)) == registry.card_of(str(card))
+    assert recipe(tmp_path, neighbours=0) == recipe(tmp_path)
+    older.write_text(card.read_text() + "neighbours: 1\n")
+    with pytest.raises(InputError, match=r"method\.prior: older\.yaml .*neighbours: 1, but priors see one slice"):
+        registry.card_of(str(older))
+    with pytest.raises(ValidationError, match="neighbours: 1, but priors see one slice at a time"):
+        recipe(tmp_path, neighbours=1)

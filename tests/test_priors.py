@@ -204,7 +204,7 @@ def test_what_is_below_the_window_or_far_above_it_is_the_datas_to_say() -> None:
     """A narrow window, metal, and values below air: the prior sees them clipped, the data step puts them back."""
     prior = registry.load("ct")
     operator = Tomography(ParallelBeam(48, 48, 1.4, tuple(torch.linspace(0, math.pi, 61)[:60].tolist()), 70, 1.4))
-    axis = IntensityMap(0.025, 0.025)
+    intensity = IntensityMap(0.025, 0.025)
     image = torch.full((1, 48, 48), 0.0)
     image[0, 12:36, 12:36] = 0.02
     image[0, 20:24, 20:24] = 0.12  # 5000 HU

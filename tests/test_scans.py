@@ -9,20 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from operators.fourier import CartesianMRI
-from recon.problem.problem import IntensityMap, Problem
-from recon.training import few_samples, few_views, slices, solved, training
+from recon.training import few_views, slices, solved, training
 from recon.training.export import export
 from recon.training.slices import REUSED, Crops, SliceSet
 from recon.training.training import Trainer
-from tests.test_conditions import discs, recipe
+from tests.test_conditions import recipe
 from tests.test_training import trained
 
 
-@pytest.mark.parametrize("modality", ["ct", "mri"])
-def test_training_scans_slices_and_repeats_itself(modality: str, tmp_path: Path) -> None:
-    settings = recipe(tmp_path, modality)
-    channels = 2 if modality == "mri" else 1
+def test_training_scans_slices_and_repeats_itself(tmp_path: Path) -> None:
+    settings = recipe(tmp_path)
     sets = [SliceSet.read(tmp_path, source) for source in settings.sources]
     straight, resumed = (Crops(sets, settings, 4, lambda x, sigma, condition: 0.5 * (x + condition)) for _ in range(2))
     batches = [straight.batch(step) for step in range(2 * REUSED)]
@@ -34,7 +30,7 @@ def test_training_scans_slices_and_repeats_itself(modality: str, tmp_path: Path)
         assert again.iterates is not None and batches[step].iterates is not None
         assert torch.equal(again.iterates, batches[step].iterates) and again.sigma == batches[step].sigma
     for batch in batches:
-        assert batch.condition is not None and batch.images.shape == batch.condition.shape == (2, channels, 16, 16)
+        assert batch.condition is not None and batch.images.shape == batch.condition.shape == (2, 1, 16, 16)
         assert batch.weights.shape == batch.images.shape
     assert not torch.equal(batches[0].images, batches[1].images)
     shown, true = (torch.cat([v.flatten() for v in some]) for some in zip(*_pairs(batches), strict=True))
@@ -60,9 +56,8 @@ def test_saturated_pixels_do_not_count_on_scans_either(tmp_path: Path) -> None:
     assert float((values[known] - values.min()).abs().max()) < 1e-3 < float(values.max() - values.min())
 
 
-@pytest.mark.parametrize("modality", ["ct", "mri"])
-def test_a_prior_that_is_given_nothing_learns_from_solved_images_too(modality: str, tmp_path: Path) -> None:
-    settings = recipe(tmp_path, modality, least_squares=False, solved=True)
+def test_a_prior_that_is_given_nothing_learns_from_solved_images_too(tmp_path: Path) -> None:
+    settings = recipe(tmp_path, least_squares=False, solved=True)
     trainer = trained(settings, tmp_path, tmp_path / "run")
     batch = trainer.crops.batch(0)
     assert batch.condition is None and batch.iterates is not None
@@ -70,12 +65,11 @@ def test_a_prior_that_is_given_nothing_learns_from_solved_images_too(modality: s
     assert not export(tmp_path / "run", tmp_path, "recon train tiny", tmp_path).conditional
 
 
-@pytest.mark.parametrize("modality", ["ct", "mri"])
-def test_training_on_scans_resumes_bit_by_bit(modality: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_on_scans_resumes_bit_by_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The scans are solved with the network as it is, so a checkpoint is written between two of them only."""
     for module in (slices, training):
         monkeypatch.setattr(module, "REUSED", 2)
-    settings = recipe(tmp_path, modality)
+    settings = recipe(tmp_path)
     straight = Trainer(settings, tmp_path, tmp_path / "straight", seed=3)
     losses = [p.loss for p in straight.run()]
     broken = Trainer(settings, tmp_path, tmp_path / "broken", seed=3)
@@ -110,63 +104,8 @@ def test_a_scan_is_solved_with_the_network_for_some_steps(tmp_path: Path) -> Non
     assert len(seen) > 3
 
 
-def test_a_complex_scan_is_solved_at_the_levels_of_its_axis() -> None:
-    truth = discs(64)
-    reached = set()
-    for seed in range(16):
-        generator, sigmas = torch.Generator().manual_seed(seed), []
-
-        def knows(x: Tensor, sigma: float, condition: Tensor, sigmas: list[float] = sigmas) -> Tensor:
-            sigmas.append(sigma)
-            assert float(torch.view_as_real(x - condition).std()) > 0.2 * sigma
-            return truth
-
-        found = solved.solved(*few_samples.scanned(truth, generator), generator, knows)
-        assert (*sigmas, found.sigma) == solved.COMPLEX_LEVELS[: len(sigmas) + 1]
-        assert not sigmas or float((found.iterate - truth).abs().square().mean().sqrt()) < 0.05
-        reached.add(found.sigma)
-    assert len(reached) > 3
-
-
 def test_scans_of_training_vary() -> None:
     made = [few_views.scan(number, 32).geometry for number in range(12)]
     assert len({g.angles_rad[0] for g in made}) == 12
     views = [len(g.angles_rad) for g in made]
     assert min(views) >= few_views.FEWEST and max(views) <= few_views.MOST and len(set(views)) > 6
-
-
-def test_samplings_and_coils_of_training_vary() -> None:
-    made = [few_samples.scan(number, 64) for number in range(24)]
-    masks = [one.measured.mask[0] for one in made]
-    factors = [1 / float(mask.float().mean()) for mask in masks]
-    assert 2 < min(factors) < 4 and 7 < max(factors) < 13
-    along = [[bool((m == m.select(axis, 0).unsqueeze(axis)).all()) for axis in (0, 1)] for m in masks]
-    assert all(kind in along for kind in ([False, False], [True, False], [False, True]))  # points, lines either way
-    assert all(bool(mask[29:36, 29:36].all()) for mask in masks)  # the centre, from which coils are found
-    assert len({len(one.measured.maps[0]) for one in made}) > 3
-    for one in made:
-        assert torch.equal(one.measured.mask, one.believed.mask)
-        for operator in one:
-            assert torch.allclose(torch.linalg.vector_norm(operator.maps[0], dim=0), torch.ones(64, 64), atol=1e-5)
-        error = float((one.believed.maps - one.measured.maps).norm() / one.measured.maps.norm())
-        assert error < 3 * few_samples.MAP_ERROR
-
-
-def test_a_scan_of_training_measures_what_it_says() -> None:
-    """Its noise is what the problem credits it with, where sampled; some sensitivities end with the object."""
-    image, cut = discs(64), set()
-    for seed in range(8):
-        problem, axis = few_samples.scanned(image, torch.Generator().manual_seed(seed))
-        empty, _ = few_samples.scanned(torch.zeros_like(image), torch.Generator().manual_seed(seed))
-        operator = problem.operator
-        assert isinstance(operator, CartesianMRI) and axis == IntensityMap(1.0, 0.0)
-        noise = torch.view_as_real(empty.data[..., operator.mask[0]])
-        assert float(noise.std()) == pytest.approx(problem.noise_std, rel=0.05)
-        assert not bool(problem.data[..., ~operator.mask[0]].any())
-        # Beyond the noise only the sensitivities, which are estimates, differ.
-        assert Problem(operator, problem.data - empty.data).misfit(image) < 2 * few_samples.MAP_ERROR
-        seen = operator.maps.abs().sum(1) > 0
-        cut.add(bool(seen.all()))
-        assert bool(seen.expand_as(image)[image.abs() > 0].all())
-        assert operator.norm == pytest.approx(1.0, abs=0.1)
-    assert cut == {True, False}

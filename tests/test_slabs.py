@@ -41,7 +41,7 @@ def one_thread() -> Iterator[None]:
 
 
 def phantom() -> Tensor:
-    """A volume that changes along every axis, ``(SLICES, SIDE, SIDE)``, 0 to 0.05."""
+    """A volume that changes along every intensity, ``(SLICES, SIDE, SIDE)``, 0 to 0.05."""
     z, y, x = torch.meshgrid(
         torch.linspace(-1, 1, SLICES), torch.linspace(-1, 1, SIDE), torch.linspace(-1, 1, SIDE), indexing="ij"
     )
@@ -76,7 +76,7 @@ def prior_for(problem: Problem) -> tuple[GaussianPrior, IntensityMap]:
 
 
 def solved(problem: Problem, method: Method, folder: Path, size: int, key: str = "k") -> Tensor:
-    prior, axis = prior_for(problem)
+    prior, intensity = prior_for(problem)
     start = partial(registry.start, settings=method, prior=prior, intensity=intensity, seed=3)
     job = chunks.solve(problem, method, start, chunks.Shelf(folder), key, size)
     try:
@@ -103,9 +103,9 @@ LEVELS: dict[str, Any] = {"steps": 4, "start": "tv"}
         (ct(), FBP()),
         (ct(), CGLS(iterations=4)),
         (ct(), TV(dimensions=2, iterations=6, cg_iterations=3)),
-        (ct(photons=True), TV(dimensions=2, iterations=6, cg_iterations=3)),
+        (ct(photons_per_ray=True), TV(dimensions=2, iterations=6, cg_iterations=3)),
         (ct(), DiffPIR(**LEVELS)),
-        (ct(photons=True), REDDiff(**LEVELS)),
+        (ct(photons_per_ray=True), REDDiff(**LEVELS)),
         (ct(), REDDiff(preset="paper", steps=4)),
         (ct(), DDS(**LEVELS)),
         (ct(), DPS(steps=3)),
@@ -126,7 +126,7 @@ def test_independent_slices_are_the_same_in_slabs(problem: Problem, method: Meth
     ("problem", "method"),
     [
         (ct(), TV(iterations=30)),
-        (ct(photons=True), TV(iterations=30)),
+        (ct(photons_per_ray=True), TV(iterations=30)),
         (mri(per_slice=True), TV(iterations=30)),
         (ct(), DiffusionMBIR(steps=8)),
         (ct(), REDDiff(steps=8, tv_z_weight=0.5)),
@@ -228,7 +228,7 @@ def test_a_volume_is_cut_with_halos_only_where_slices_are_coupled() -> None:
 
 
 def test_a_part_keeps_what_belongs_to_the_whole_volume() -> None:
-    for problem in (ct(photons=True), mri(per_slice=True)):
+    for problem in (ct(photons_per_ray=True), mri(per_slice=True)):
         part = problem.part(16, 32)
         assert part.first == 16 and part.slices == 16 and part.scale == problem.scale
         assert part.operator.norm == problem.operator.norm

@@ -151,7 +151,7 @@ def test_annealed_with_a_gaussian_prior_gives_the_posterior_mean() -> None:
     settings = DiffPIR(steps=100, sigma_first=2.0, sigma_last=0.02, start="classical")
     prior = GaussianPrior(0.5, 0.09, is_complex=True)
     problem = Problem(operator, operator(truth))
-    found = run(registry.start(problem, settings, prior=prior, axis=IntensityMap(1.0, 0.0)))
+    found = run(registry.start(problem, settings, prior=prior, intensity=IntensityMap(1.0, 0.0)))
     expected = torch.where(mask, fourier(truth), fourier(torch.full_like(truth, 0.5)))
     assert nrmse_complex(fourier(found), expected) < 0.03
 
@@ -163,7 +163,7 @@ def test_dds_with_a_gaussian_prior_samples_the_posterior(eta: float) -> None:
     settings = DDS(steps=200, sigma_first=5.0, sigma_last=0.01, eta=eta, start="classical")
     prior = GaussianPrior(0.5, 0.09, is_complex=True)
     problem = Problem(operator, operator(truth))
-    found = fourier(run(registry.start(problem, settings, prior=prior, axis=IntensityMap(1.0, 0.0), seed=1)))
+    found = fourier(run(registry.start(problem, settings, prior=prior, intensity=IntensityMap(1.0, 0.0), seed=1)))
     assert nrmse_complex(found[:, mask], fourier(truth)[:, mask]) < 1e-2
     free = (found - fourier(torch.full_like(truth, 0.5)))[:, ~mask]
     assert abs(complex(free.mean())) < 0.03
@@ -176,7 +176,7 @@ def test_dds_with_fresh_noise_only_keeps_half_of_the_spread() -> None:
     operator, mask, truth = half_measured()
     settings = DDS(steps=200, sigma_first=5.0, sigma_last=0.01)
     problem, prior = Problem(operator, operator(truth)), GaussianPrior(0.5, 0.09, is_complex=True)
-    found = fourier(run(registry.start(problem, settings, prior=prior, axis=IntensityMap(1.0, 0.0), seed=1)))
+    found = fourier(run(registry.start(problem, settings, prior=prior, intensity=IntensityMap(1.0, 0.0), seed=1)))
     assert nrmse_complex(found[:, mask], fourier(truth)[:, mask]) < 1e-2
     free = (found - fourier(torch.full_like(truth, 0.5)))[:, ~mask]
     assert abs(complex(free.mean())) < 0.03
@@ -232,7 +232,7 @@ def test_a_slice_does_not_depend_on_its_batch(settings: Diffusion | TV | FBP | S
     def solve(part: Tensor) -> Tensor:
         return run(
             registry.start(
-                Problem(operator, part), settings, prior=_Blur(0, 1), axis=IntensityMap(0.025, 0.025), seed=7
+                Problem(operator, part), settings, prior=_Blur(0, 1), intensity=IntensityMap(0.025, 0.025), seed=7
             )
         )
 
@@ -260,7 +260,7 @@ def test_units_do_not_matter(settings: TV | Diffusion, factor: float) -> None:
     data = operator(0.02 * disc(24, 1.0, 8.0))
 
     def solve(by: float) -> Tensor:
-        axis = IntensityMap(0.025 * by, 0.025 * by)
+        intensity = IntensityMap(0.025 * by, 0.025 * by)
         return run(registry.start(Problem(operator, data * by), settings, prior=_Blur(0, 1), intensity=intensity))
 
     assert torch.allclose(solve(factor) / factor, solve(1.0), rtol=1e-6, atol=1e-9)
@@ -295,7 +295,7 @@ def test_methods_refuse_the_wrong_acquisition() -> None:
     with pytest.raises(InputError, match="needs a prior"):
         registry.start(ct, DiffPIR())
     with pytest.raises(InputError, match="different modalities"):
-        registry.start(ct, DiffPIR(), prior=GaussianPrior(0, 1, is_complex=True), axis=IntensityMap(1, 0))
+        registry.start(ct, DiffPIR(), prior=GaussianPrior(0, 1, is_complex=True), intensity=IntensityMap(1, 0))
 
 
 def test_a_solver_that_diverges_says_so() -> None:

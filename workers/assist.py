@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 from operators.errors import Cancelled, NotFound, ReconError
 from operators.interrupt import interruptible
-from recon.pipeline import chunks, prepare
+from recon.pipeline import prepare
+from recon.pipeline.chunk_cache import ChunkCache
 from workers import stopping
 from workers.store import JobStore
 
@@ -36,9 +37,9 @@ def assist(store: JobStore, job_id: str, token: str, others_wait: Callable[[], b
     """
     attempt = _Attempt(store, job_id, token)
     try:
-        shelf = chunks.Shelf(store.work(job_id))
+        cache = ChunkCache(store.work(job_id))
         attempt.ask()
-        if not shelf.wanted():
+        if not cache.wanted():
             return False
         if others_wait():
             return True
@@ -59,7 +60,7 @@ def assist(store: JobStore, job_id: str, token: str, others_wait: Callable[[], b
     except (ReconError, MemoryError) as error:
         # Whoever runs the job meets the same and records it, or gets along without help.
         log.warning("helping with job %s failed: %s", job_id, error)
-    except FileNotFoundError:  # the shelf, which may go before we have asked for the job's state
+    except FileNotFoundError:  # the cache, which may go before we have asked for the job's state
         log.info("job %s ended meanwhile", job_id)
     return False
 

@@ -23,7 +23,7 @@ from recon.samples import SAMPLES
 from recon.spec.methods import DEFAULT_PRIOR
 from recon.training.evaluate import SIGMAS, axis_sigma, conditioner, denoising_psnr, peak_psnr
 from recon.training.recipe import Recipe
-from recon.training.slices import tuning_images, tuning_neighbours
+from recon.training.slices import tuning_images
 
 SIZE, BATCH = 256, 8
 
@@ -62,7 +62,7 @@ def denoising(names: list[str], data: Path = SAMPLES, *, with_bm3d: bool = True)
         prior = registry.load(name, field="name")
         card = prior.card
         # A user's own prior has no shipped recipe: its modality's tuning slices are what there is to compare on.
-        own = card.model_dump(include={"complex", "super_resolution", "neighbours"}) | {"axis": card.intensity_range}
+        own = card.model_dump(include={"complex", "super_resolution"}) | {"intensity_range": card.intensity_range}
         recipe = Recipe.named(DEFAULT_PRIOR[card.modality]).model_copy(update=own)
         images = tuning_images(data, recipe)
         for sigma in SIGMAS:
@@ -84,7 +84,6 @@ def denoising(names: list[str], data: Path = SAMPLES, *, with_bm3d: bool = True)
                 sigma,
                 is_complex=card.complex,
                 condition_of=conditioner(card),
-                beside=tuning_neighbours(data, recipe),
             )
             psnr_noisy = peak_psnr(noisy, images, is_complex=card.complex)
             yield Row(name, sigma, round(psnr_noisy, 2), reference[key], round(psnr, 2))

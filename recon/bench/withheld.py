@@ -15,7 +15,7 @@ from operators.linear import LinearOperator
 from operators.tomography import Tomography
 from recon.measurement.measurement import Measurement
 from recon.problem.problem import Problem
-from recon.spec.acquisitions.ct import CTFan, CTParallel
+from recon.spec.acquisitions.ct import CT
 from recon.spec.acquisitions.mri_cartesian import MRICartesian
 
 SHARE = 0.1
@@ -40,7 +40,7 @@ def withhold(measurement: Measurement, *, every: int = 10, seed: int = 0) -> tup
     """
     if isinstance(measurement.acquisition, MRICartesian):
         return _points(measurement, seed)
-    if isinstance(measurement.acquisition, CTParallel | CTFan):
+    if isinstance(measurement.acquisition, CT):
         return _views(measurement, measurement.acquisition, every)
     raise InputError("a stack of images has no samples to withhold", field="acquisition.kind")
 
@@ -61,7 +61,7 @@ def _points(measurement: Measurement, seed: int) -> tuple[Measurement, Judge]:
     return replace(measurement, data=(data * ~chosen).numpy()), judge
 
 
-def _views(measurement: Measurement, acquisition: CTParallel | CTFan, every: int) -> tuple[Measurement, Judge]:
+def _views(measurement: Measurement, acquisition: CT, every: int) -> tuple[Measurement, Judge]:
     angles = np.array(acquisition.angles())
     index = np.arange(len(angles))
     # The first and the last view stay, so that nothing is extrapolated.
@@ -69,7 +69,7 @@ def _views(measurement: Measurement, acquisition: CTParallel | CTFan, every: int
     if not held.any() or held.all():
         raise InputError(f"{len(angles)} views cannot be split with every {every}", field="every")
 
-    def part(chosen: np.ndarray) -> tuple[np.ndarray, CTParallel | CTFan]:
+    def part(chosen: np.ndarray) -> tuple[np.ndarray, CT]:
         taken = acquisition.model_copy(update={"angles_rad": angles[chosen].tolist()})
         return np.ascontiguousarray(measurement.data[:, chosen]), taken
 
@@ -77,7 +77,7 @@ def _views(measurement: Measurement, acquisition: CTParallel | CTFan, every: int
     withheld, geometry = part(held)
 
     def judge(_problem: Problem, volume: Tensor) -> float:
-        operator = Tomography(ct_geometry(geometry, withheld.shape[2]))
+        operator = Tomography(geometry.geometry(withheld.shape[2]))
         return _misfit(operator, volume, torch.from_numpy(withheld))
 
     return replace(measurement, data=data, acquisition=taken), judge

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,7 @@ import typer
 from recon.cli.bench import machine
 from recon.cli.remote import follow
 from recon.cli.show import console, table
+from recon.spec.report import Report
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +36,7 @@ def demo(
             follow(client.watch(job_id), name)
             client.wait(job_id)  # raises the job's own error if it failed
             client.fetch(job_id, out / name)
-            reports[name] = json.loads((out / name / "report.json").read_text())
+            reports[name] = Report.read(out / name / "report.json")
     columns = ["job", "method", "seconds", "data misfit", "PSNR, dB"]
     table(columns, demonstration.rows(reports), f"Seconds are of the whole job, baselines included; {machine()}")
     for name in submitted:

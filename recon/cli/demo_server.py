@@ -10,12 +10,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from operators.errors import BackendUnavailable
 from recon.client.client import Client
 from recon.samples import SAMPLES
 from recon.spec.job import JobSpec
+from recon.spec.report import Report
 
 STARTUP_S = 60.0
 STOP_S = 60.0
@@ -93,20 +93,20 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes], store: Path) -
     raise BackendUnavailable("the server did not start", field="server", remedy=f"see {store / 'server.log'}")
 
 
-def rows(reports: dict[str, dict[str, Any]]) -> list[list[str]]:
-    """Table rows of finished jobs: one a method, baselines included."""
+def rows(reports: dict[str, Report]) -> list[list[str]]:
+    """Table rows of finished jobs: one per method, baselines included."""
     found = []
     for report in reports.values():
-        for method, misfit in report["data_misfit"].items():
-            truth = report["against_truth"]
-            own = method == report["method"]["name"]
+        for method, misfit in report.data_misfit.items():
+            truth = report.against_truth
+            own = method == report.method["name"]
             found.append(
                 [
-                    report["name"] if own else "",
+                    report.name if own else "",
                     method,
-                    f"{report['seconds']['total']:.0f}" if own else "",
+                    f"{report.seconds.total:.0f}" if own else "",
                     f"{misfit:.4f}",
-                    str(truth[method]["psnr"]) if truth else "no truth",
+                    str(truth[method].psnr) if truth else "no truth",
                 ]
             )
     return found

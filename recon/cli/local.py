@@ -14,6 +14,8 @@ from recon.cli.batch import batch
 from recon.cli.plan import plan
 from recon.cli.show import bar, console, detail, errors, summary, table
 from recon.spec.job import JobSpec
+from recon.spec.registry import ACQUISITIONS
+from recon.spec.report import Report
 
 
 def register(app: typer.Typer) -> None:
@@ -37,7 +39,7 @@ def run(
     console.print(f"{target}: {summary(report)}", highlight=False, soft_wrap=True)
 
 
-def _reconstruct(job: JobSpec, target: Path, progress: Any, label: str) -> dict[str, Any]:
+def _reconstruct(job: JobSpec, target: Path, progress: Any, label: str) -> Report:
     from recon.pipeline.prepare import local_files
     from recon.pipeline.reconstruct import run as reconstruct
 
@@ -53,32 +55,30 @@ def _reconstruct(job: JobSpec, target: Path, progress: Any, label: str) -> dict[
 def simulate(
     volume: Annotated[Path, typer.Argument(help="NIfTI volume: CT in HU, or MRI magnitude.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Measurement to write, .h5.")],
-    kind: Annotated[
-        str, typer.Option(help="ct-parallel, ct-fan, mri-cartesian or mri-superresolution.")
-    ] = "ct-parallel",
-    views: Annotated[int, typer.Option(help="CT: number of projections.")] = 60,
-    photons_per_ray: Annotated[float | None, typer.Option(help="CT: photons a ray; noiseless when not given.")] = None,
+    kind: Annotated[str, typer.Option(help=f"One of {', '.join(ACQUISITIONS)}.")] = "ct-parallel",
+    views: Annotated[int, typer.Option(help="CT: number of views.")] = 60,
+    photons_per_ray: Annotated[
+        float | None, typer.Option(help="CT: photons per ray in air; noiseless by default.")
+    ] = None,
     acceleration: Annotated[float, typer.Option(help="MRI: undersampling factor.")] = 4.0,
-    pattern: Annotated[str, typer.Option(help="MRI: uniform or poisson.")] = "equispaced",
+    pattern: Annotated[str, typer.Option(help="MRI: equispaced or poisson.")] = "equispaced",
     coils: Annotated[int, typer.Option(help="MRI: number of coils.")] = 8,
     noise_std: Annotated[float, typer.Option(help="MRI: noise, a share of the largest value.")] = 0.0,
-    factor: Annotated[int, typer.Option(help="mri-superresolution: how many times less resolution.")] = 2,
-    direction: Annotated[str, typer.Option(help="mri-superresolution: plane or slices.")] = "plane",
+    factor: Annotated[int | None, typer.Option(help="mri-superresolution: how many times less resolution.")] = None,
+    direction: Annotated[str | None, typer.Option(help="mri-superresolution: plane or slices.")] = None,
     slices: Annotated[str | None, typer.Option(help="Only slices FIRST:LAST.")] = None,
     seed: int = 0,
 ) -> None:
     """Make an undersampled measurement from a volume, and a specification that reconstructs it."""
-    settings: dict[str, Any] = {"seed": seed}
-    if kind == "mri-cartesian":
-        settings |= {"acceleration": acceleration, "pattern": pattern, "coils": coils, "noise_std": noise_std}
-    elif kind == "mri-superresolution":
-        settings |= {"noise_std": noise_std}
-    else:
-        settings |= {"views": views, "photons_per_ray": photons_per_ray}
-    refined = {"factor": factor, "direction": direction} if kind == "mri-superresolution" else {}
+    settings = {
+        "seed": seed, "views": views, "photons_per_ray": photons_per_ray, "acceleration": acceleration,
+        "pattern": pattern, "coils": coils, "noise_std": noise_std,
+    }  # fmt: skip
+    refined = {"factor": factor, "direction": direction}
     value: dict[str, Any] = {
         "input": {"path": str(volume), "format": "nifti", "simulate": settings},
-        "acquisition": {"kind": kind, **refined},
+        # What a kind does not have is refused where it is given, and left out where it is not.
+        "acquisition": {"kind": kind, **{name: found for name, found in refined.items() if found is not None}},
         "method": "tv",
     }
     if slices is not None:

@@ -16,21 +16,21 @@ from recon.spec.job import JobSpec
 def plan(
     spec: Annotated[Path | None, typer.Argument(help="Job specification, YAML or JSON.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    calibrate: Annotated[
+    measure: Annotated[
         Path | None, typer.Option(help="Measure this machine and write its table here; RECON_PLAN names it later.")
     ] = None,
 ) -> None:
     """Memory, time and chunks of a job, without running it; exit status 2 if it does not fit into memory."""
     from recon.planning import plan as planning
 
-    if calibrate is not None:
+    if measure is not None:
         from recon.planning.measure_costs import measured
 
-        planning.write_table(calibrate, measured())
-        console.print(f"{calibrate}: use it with RECON_PLAN={calibrate}", highlight=False, soft_wrap=True)
+        planning.write_table(measure, measured())
+        console.print(f"{measure}: use it with RECON_PLAN={measure}", highlight=False, soft_wrap=True)
     if spec is None:
-        if calibrate is None:
-            raise InputError("nothing to plan", field="spec", remedy="give a specification, or --calibrate FILE")
+        if measure is None:
+            raise InputError("nothing to plan", field="spec", remedy="give a specification, or --measure FILE")
         return
     from recon.formats import reader
     from recon.pipeline.prepare import local_files

@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
     app.command("priors")(show)
     app.command()(train)
     app.command()(export)
-    app.command()(calibrate)
+    app.command()(search_noise)
 
 
 def show(
@@ -100,11 +100,11 @@ def export(
     console.print(f"written: {out / card.name}.yaml, which a job's method.prior can name", highlight=False)
 
 
-def calibrate(
+def search_noise(
     what: Annotated[
         str, typer.Argument(help="A conditional prior (as brain-mri-x2), or a job specification on a known volume.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Calibration to write, .yaml.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File of starting noise to write, .yaml.")],
     data: Annotated[Path | None, typer.Option(help="Folder with the files of the prior's recipe.")] = None,
     direction: Annotated[str, typer.Option(help="Of a prior's task: plane or slices.")] = "plane",
     candidates: Annotated[int, typer.Option(min=2, help="Starting noises to try.")] = 32,
@@ -117,7 +117,7 @@ def calibrate(
     from recon.pipeline.prepare import local_files
     from recon.spec.job import JobSpec
     from recon.spec.methods import Boundary
-    from recon.tuning import search_noise as calibrating
+    from recon.tuning import search_noise as searching
 
     if out.suffix not in CARD_ENDINGS:
         raise InputError(f"{out.name} does not end in .yaml", field="out", remedy="a job names it as *.yaml")
@@ -126,7 +126,7 @@ def calibrate(
         raise InputError(f"{metric!r} is not one of {', '.join(METRICS)}", field="metric")
     if what.endswith((".yaml", ".yml", ".json")):
         job = JobSpec.read(Path(what))
-        task = calibrating.task_of_job(job, local_files(job))
+        task = searching.task_of_job(job, local_files(job))
         command = f"recon search-noise {Path(what).name} --candidates {candidates} --metric {metric}"
     elif data is None:
         raise InputError("needed with a prior's name", field="data", remedy="give the folder of the recipe's files")
@@ -134,12 +134,12 @@ def calibrate(
         if direction not in ("plane", "slices"):
             raise InputError(f"{direction!r} is neither plane nor slices", field="direction")
         chosen = cast(Literal["plane", "slices"], direction)
-        task = calibrating.task_of_prior(what, data, slices, Boundary(), chosen)
+        task = searching.task_of_prior(what, data, slices, Boundary(), chosen)
         command = (
             f"recon search-noise {what} --data DATA --direction {direction} --candidates {candidates}"
             f" --slices {slices} --metric {metric}"
         )
-    found = calibrating.search_noise(task, range(candidates), cast(Metric, metric), command)
+    found = searching.search_noise(task, range(candidates), cast(Metric, metric), command)
     found.write(out)
     errors = list(found.errors.values())
     a = found.analysis

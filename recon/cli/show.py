@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+
+from recon.spec.report import Report
 
 PIPE_WIDTH = 160
 """Columns when the output is no terminal: tables in logs should not wrap at 80."""
@@ -38,14 +38,13 @@ def detail(stage: str, step: int, steps: int, misfit: float | None) -> str:
     return text + (f"  misfit {misfit:.4f}" if misfit is not None else "")
 
 
-def summary(report: dict[str, Any]) -> str:
-    """One line of what a report says: misfit, and PSNR where a truth is known."""
-    name = report["method"]["name"]
-    text = f"misfit {report['data_misfit'][name]:.4f}"
-    if report["expected_misfit"] is not None:
-        text += f" (noise {report['expected_misfit']:.4f})"
-    if report["against_truth"]:
-        values = ", ".join(f"{k} {v['psnr']}" for k, v in report["against_truth"].items())
+def summary(report: Report) -> str:
+    """Summarise a report in one line: misfit, and PSNR where a truth is known."""
+    text = f"misfit {report.misfit:.4f}"
+    if report.expected_misfit is not None:
+        text += f" (noise {report.expected_misfit:.4f})"
+    if report.against_truth:
+        values = ", ".join(f"{name} {scores.psnr}" for name, scores in report.against_truth.items())
         text += f", PSNR in dB: {values}"
     return text
 

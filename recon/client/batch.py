@@ -27,6 +27,7 @@ import yaml
 from operators.errors import Conflict, InputError, ReconError
 from recon.client.client import Client, ServerError
 from recon.spec.job import JobSpec
+from recon.spec.report import Report
 
 SUBMITTERS = 4
 """Connections that upload at the same time."""
@@ -157,11 +158,11 @@ def done_before(entry: Entry, out: Path) -> Row | None:
     if entry.spec is None or not target.exists():
         return None
     try:
-        known = json.loads((target / "report.json").read_text()).get("spec_sha256")
+        known = Report.read(target / "report.json").spec_sha256
         mark = target / "batch.json"
         known = json.loads(mark.read_text())["spec_sha256"] if mark.exists() else known
         row = row_of(entry, target)
-    except (OSError, ValueError, KeyError) as error:
+    except (InputError, OSError, ValueError, KeyError) as error:
         raise Conflict(f"{target} holds no results that can be read", field="out", remedy="remove it") from error
     if known != entry.spec.sha256():
         raise Conflict(
@@ -172,15 +173,15 @@ def done_before(entry: Entry, out: Path) -> Row | None:
 
 def row_of(entry: Entry, target: Path) -> Row:
     """The row of a job that has finished."""
-    report = json.loads((target / "report.json").read_text())
-    method, truth = report["method"]["name"], report["against_truth"]
+    report = Report.read(target / "report.json")
+    scores = report.scores
     return Row(
         entry.name,
         entry.input,
         "succeeded",
-        report["seconds"]["total"],
-        report["data_misfit"][method],
-        truth[method]["psnr"] if truth else None,
+        report.seconds.total,
+        report.misfit,
+        None if scores is None else scores.psnr,
     )
 
 

@@ -29,7 +29,7 @@ FOLDER = Path(__file__).parent.parent / "priors" / "starting_noise"
 METRICS = ("nrmse", "ssim", "features")
 Metric = Literal["nrmse", "ssim", "features"]
 IGNORED = {"amplitude", "frozen_noise", "prior", "name"}
-"""Settings of the solver that may differ from those calibrated with; the name is looked at by itself."""
+"""Settings of the solver that may differ from those searched with; the name is looked at by itself."""
 
 
 class Noise(NamedTuple):

@@ -11,8 +11,8 @@ CHUNK = 16
 SMALLER = (8, 4, 2, 1)
 """Slices solved at once where memory is short: slower, the projector still multiplies as many."""
 HALO = 16
-"""Slices computed on both sides of a chunk where the method couples slices. Chunks are then twice as long: the same cost
-as 8 and single length, but seams below 1e-3 of the range, where 8 left up to 2e-3 (red-diff with a tv_z_weight)."""
+"""Slices computed on both sides of a chunk where the method couples slices. Chunks are then twice as long, which costs
+what 8 slices and single length do, with seams below 1e-3 of the range, where 8 left up to 2e-3 (red-diff)."""
 
 
 @dataclass(frozen=True)

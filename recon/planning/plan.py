@@ -180,7 +180,7 @@ def table() -> MachineCosts:
 
 @cache
 def read_table(path: Path) -> MachineCosts:
-    """Read a table that `recon plan --calibrate` wrote; raises `InputError`."""
+    """Read a table that `recon plan --measure` wrote; raises `InputError`."""
     return read_yaml(
         MachineCosts, path, "a table of costs", field="RECON_PLAN", remedy="write one with recon plan --measure"
     )

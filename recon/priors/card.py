@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import AliasChoices, Field, model_validator
@@ -69,6 +69,23 @@ class Familiarity(Strict):
         return self
 
 
+def without_neighbours(given: Any) -> Any:
+    """A recipe or card as read from a file, which may still say that its prior sees no neighbouring slices.
+
+    Raises
+    ------
+    ValueError
+        If it says that the prior sees some.
+    """
+    if not isinstance(given, dict) or "neighbours" not in given:
+        return given
+    if given["neighbours"] != 0:
+        raise ValueError(
+            f"neighbours: {given['neighbours']!r}, but priors see one slice at a time; leave it out and train anew"
+        )
+    return {name: value for name, value in given.items() if name != "neighbours"}
+
+
 class Card(Strict):
     """The card of a prior, read from the YAML file beside the weights."""
 
@@ -86,9 +103,7 @@ class Card(Strict):
     super_resolution: int | None = Field(ge=2, le=8)
     """Conditional: needs the same slice with this factor less resolution in plane."""
     least_squares: bool = Field(False, validation_alias=AliasChoices("least_squares", "projections"))
-    """Conditional: needs the least-squares image of the scan."""
-    neighbours: int = Field(0, ge=0, le=1)
-    """Slices on each side that the network sees beside the one it denoises."""
+    """Conditional: needs the least-squares image of the projections."""
     weights: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors$")
     """A file beside the card."""
     sha256: str
@@ -97,7 +112,7 @@ class Card(Strict):
     """Of this run and of those before it."""
     start: str | None
     """Prior whose weights training started from."""
-    before: list[Run] = []
+    before: list[Run] = Field([])
     """How those weights came about, the first run first."""
     command: str
     seed: int
@@ -112,12 +127,17 @@ class Card(Strict):
     """Shipped prior that tells how familiar a result of this one is, if it cannot itself."""
     limits: list[str]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _older(cls, given: Any) -> Any:
+        return without_neighbours(given)
+
     @model_validator(mode="after")
     def _consistent(self) -> Card:
-        if self.neighbours and self.complex:
-            raise ValueError("neighbours: only real priors see them")
         if self.super_resolution is not None and not self.complex:
             raise ValueError("super_resolution: for complex priors only")
+        if self.least_squares and (self.complex or self.modality != "ct"):
+            raise ValueError("least_squares: for real CT priors only; train a prior that is not given the scan")
         return self
 
     @property
@@ -140,7 +160,7 @@ class Card(Strict):
     def condition(self) -> str:
         """What it is given beside the noisy image, in words."""
         if self.least_squares:
-            return "the least-squares image of " + ("k-space" if self.complex else "the projections")
+            return "the least-squares image of the projections"
         return "nothing" if self.super_resolution is None else f"an image of x{self.super_resolution} less resolution"
 
     @classmethod

@@ -87,7 +87,7 @@ def residuals(denoise: Denoise, images: Tensor, sigmas: Sequence[float] = FAMILI
     rows = []
     for sigma in sigmas:
         noisy = images + sigma * SliceNoise(4, len(images)).draw(images)
-        error = ((denoise(noisy, sigma, None, None) - images).abs().square() * content).mean(dim=(1, 2))
+        error = ((denoise(noisy, sigma, None) - images).abs().square() * content).mean(dim=(1, 2))
         rows.append((error / share).log())
     return torch.where(share[:, None] > 1e-3, torch.stack(rows, dim=1), torch.nan)
 

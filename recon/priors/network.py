@@ -45,15 +45,8 @@ class NetworkShape(Protocol):
     def unshuffle(self) -> int: ...  # noqa: D102
 
     @property
-    def neighbours(self) -> int: ...  # noqa: D102
-
-    @property
     def conditional(self) -> bool:
         """Whether the network is given a condition."""
-
-    @property
-    def super_resolution(self) -> int | None:
-        """The factor of the low resolution it is given, or None."""
 
 
 class Block(nn.Module):
@@ -107,11 +100,6 @@ class Denoiser(nn.Module):
         Channels of an image of the same size that the estimate is conditioned on; 0 for none.
     unshuffle
         The stem folds so many pixels each way into channels: fewer positions for the same receptive field.
-    neighbours
-        Slices on each side that the network sees beside the one it denoises, as noisy as that.
-    phase_of_condition
-        Whether a complex image's phase is that of its condition, which suits the same image at low resolution, or its
-        own, where the condition has ghosts.
     """
 
     def __init__(
@@ -122,14 +110,9 @@ class Denoiser(nn.Module):
         blocks: int = 2,
         condition_channels: int = 0,
         unshuffle: int = 2,
-        neighbours: int = 0,
-        *,
-        phase_of_condition: bool = True,
     ) -> None:
         super().__init__()
-        self.phase_of_condition = phase_of_condition
         self.image_channels, self.condition_channels, self.sigma_data = image_channels, condition_channels, sigma_data
-        self.neighbours = neighbours
         self.engine: Callable[[Tensor, Tensor], Tensor] | None = None
         """Computes `body` in its place, as `recon.priors.engine` does."""
         self.unshuffle = unshuffle
@@ -139,8 +122,7 @@ class Denoiser(nn.Module):
         self.embed = nn.Sequential(
             nn.Linear(NOISE_FEATURES, EMBEDDING), nn.SiLU(), nn.Linear(EMBEDDING, EMBEDDING), nn.SiLU()
         )
-        given = image_channels * (1 + 2 * neighbours) + condition_channels
-        self.stem = nn.Conv2d(given * folded, channels[0], 3, padding=1)
+        self.stem = nn.Conv2d((image_channels + condition_channels) * folded, channels[0], 3, padding=1)
         self.head = nn.Conv2d(channels[0], image_channels * folded, 3, padding=1)
         _zero(self.head)
 
@@ -154,9 +136,7 @@ class Denoiser(nn.Module):
         self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairs)
         self.up = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in pairs)
 
-    def forward(
-        self, x: Tensor, sigma: Tensor, condition: Tensor | None = None, beside: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, sigma: Tensor, condition: Tensor | None = None) -> Tensor:
         """Denoise.
 
         Parameters
@@ -167,9 +147,6 @@ class Denoiser(nn.Module):
             Noise levels, shape ``(batch,)``, or ``(1,)`` for one level, on the same axis as `x`.
         condition
             Images to condition on, ``(batch, condition_channels, rows, cols)``, float32, on the same axis.
-        beside
-            The slices before and after each, ``(batch, 2 * neighbours * image_channels, rows, cols)``, as noisy as
-            `x`. A slice that is missing, or all when None, is replaced by `x` itself.
 
         Returns
         -------
@@ -182,16 +159,12 @@ class Denoiser(nn.Module):
         c_out = s * self.sigma_data / total.sqrt()
         c_in = total.rsqrt()
         given = x * c_in
-        if self.neighbours:
-            given = torch.cat(
-                [given, given.repeat(1, 2 * self.neighbours, 1, 1) if beside is None else beside * c_in], 1
-            )
         if condition is not None:
             given = torch.cat([given, condition / self.sigma_data], dim=1)
         if self.image_channels == 1:
             return c_skip * x + c_out * self._raw(given, sigma)
         with torch.autocast(x.device.type, enabled=False):
-            phase = smooth_phase_factor(condition if condition is not None and self.phase_of_condition else x)
+            phase = smooth_phase_factor(x if condition is None else condition)
         return c_skip * x + c_out * turned(self._raw(turned(given, conjugate(phase)), sigma), phase)
 
     def _raw(self, x: Tensor, sigma: Tensor) -> Tensor:

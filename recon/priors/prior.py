@@ -71,9 +71,7 @@ class ConditionalPrior(Protocol):
     def conditional(self) -> bool:
         """Whether `denoise` needs a condition."""
 
-    def denoise(
-        self, x: Tensor, sigma: float, condition: Tensor | None = None, *, index: Tensor | None = None
-    ) -> Tensor:
+    def denoise(self, x: Tensor, sigma: float, condition: Tensor | None = None) -> Tensor:
         """``E[x0 | x = x0 + sigma n, condition]`` for each slice of ``(slices, rows, cols)``."""
 
 
@@ -105,7 +103,9 @@ class Given:
 
     def denoise(self, x: Tensor, sigma: float, *, index: Tensor | None = None) -> Tensor:
         """``E[x0 | x = x0 + sigma n, condition]`` for the slices of `index`; `x` are all slices of the problem."""
-        return self._prior.denoise(x, sigma, self._condition, index=index)
+        if index is None:
+            return self._prior.denoise(x, sigma, self._condition)
+        return self._prior.denoise(x[index], sigma, self._condition[index])
 
     def changed(self, change: Callable[[Tensor], Tensor]) -> Given:
         """For images that are changed, as turned: with the condition changed alike."""
@@ -121,12 +121,10 @@ class NetworkPrior:
         The denoiser, in evaluation mode.
     card
         What it was trained on, its axis and its limits.
-    apart
-        Every slice as if it had no neighbours, though the network could see them.
     """
 
-    def __init__(self, network: Denoiser, card: Card, *, apart: bool = False) -> None:
-        self.network, self.card, self._apart = network, card, apart
+    def __init__(self, network: Denoiser, card: Card) -> None:
+        self.network, self.card = network, card
         self.evaluations = 0
         """Slices denoised so far, the usual measure of a solver's cost."""
         self.seconds = 0.0
@@ -142,29 +140,7 @@ class NetworkPrior:
         """Whether `denoise` needs a condition."""
         return self.card.conditional
 
-    @property
-    def neighbours(self) -> int:
-        """How many slices on each side the estimate of a slice depends on."""
-        return 0 if self._apart else self.card.neighbours
-
-    @property
-    def joint(self) -> bool:
-        """Whether a slice's estimate depends on other slices."""
-        return self.neighbours > 0
-
-    def apart(self) -> NetworkPrior:
-        """The same prior for slices that are no neighbours, with counters of its own."""
-        return NetworkPrior(self.network, self.card, apart=True)
-
-    def denoise(
-        self,
-        x: Tensor,
-        sigma: float,
-        condition: Tensor | None = None,
-        beside: Tensor | None = None,
-        *,
-        index: Tensor | None = None,
-    ) -> Tensor:
+    def denoise(self, x: Tensor, sigma: float, condition: Tensor | None = None) -> Tensor:
         """``E[x0 | x = x0 + sigma n]`` of every slice; differentiable, slowly, if `x` requires a gradient.
 
         Parameters
@@ -176,17 +152,11 @@ class NetworkPrior:
             Noise level, positive.
         condition
             For a conditional prior: what the estimate is conditioned on, like `x`.
-        beside
-            For a prior that sees `neighbours`: the slices on both sides of each, ``(slices, 2, rows, cols)``, as noisy
-            as `x`. By default its neighbours in `x`; at the ends the slice itself stands for the one that is missing.
-        index
-            Which slices are wanted; all by default. The others are neighbours only.
 
         Returns
         -------
         Tensor
-            Same dtype, and the shape of what is wanted. On a CPU a slice's result does not depend on others than its
-            neighbours, to the bit.
+            Same shape and dtype. On a CPU a slice's result does not depend on the others, to the bit.
 
         Raises
         ------
@@ -217,20 +187,13 @@ class NetworkPrior:
         given = inside if x.is_complex() else inside.clamp(min=-1.0 - 4 * sigma)
         condition = None if condition is None else _limited(condition, limit)
         rest = (x - inside).detach()
-        if beside is not None:
-            self._check_beside(beside, x)
-        if self.neighbours:
-            beside = pairs(given) if beside is None else _limited(beside, limit).clamp(min=-1.0 - 4 * sigma)
-        if index is not None:
-            given, rest = given[index], rest[index]
-            condition, beside = (None if v is None else v[index] for v in (condition, beside))
         self.evaluations += len(given)
         started = time.perf_counter()
         if self.card.super_resolution is not None:
             told = None if condition is None else continued(condition)
             clean = cut_back(apply(self.network, continued(given), sigma, told)) + rest
         else:
-            clean = apply(self.network, given, sigma, condition, beside) + rest
+            clean = apply(self.network, given, sigma, condition) + rest
         self.seconds += time.perf_counter() - started
         return clean
 
@@ -265,17 +228,7 @@ class NetworkPrior:
                 remedy="conditional priors have none; write the card of another again with recon export",
             )
         known = self.card.familiarity
-        return diagnose.percentile(known, diagnose.residuals(self.apart().denoise, x, known.sigmas))
-
-    def _check_beside(self, beside: Tensor, x: Tensor) -> None:
-        expected = (len(x), 2 * self.card.neighbours, *x.shape[1:])
-        if not self.card.neighbours or beside.shape != expected or beside.dtype != x.dtype:
-            says = f"needs {expected} {_name(x.dtype)}" if self.card.neighbours else "sees no neighbours"
-            raise InputError(
-                f"got {tuple(beside.shape)} {_name(beside.dtype)}, prior {self.card.name!r} {says}", field="beside"
-            )
-        if not bool(torch.isfinite(beside).all()):
-            raise InputError("some values are not finite", field="beside", remedy="mend or leave out these slices")
+        return diagnose.percentile(known, diagnose.residuals(self.denoise, x, known.sigmas))
 
     def _check(self, x: Tensor, field: str) -> None:
         dtype = torch.complex64 if self.complex else torch.float32
@@ -291,13 +244,6 @@ class NetworkPrior:
             raise InputError("some values are not finite", field=field, remedy="mend or leave out these slices")
 
 
-def pairs(x: Tensor) -> Tensor:
-    """The slices before and after each of ``(slices, rows, cols)``, itself at the ends: ``(slices, 2, rows, cols)``."""
-    last = len(x) - 1
-    index = torch.arange(len(x))
-    return torch.stack([x[(index - 1).clamp(min=0)], x[(index + 1).clamp(max=last)]], 1)
-
-
 def _limited(x: Tensor, limit: float) -> Tensor:
     return x * (limit / x.abs().clamp(min=limit)) if x.is_complex() else x.clamp(max=limit)
 
@@ -306,13 +252,10 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def apply(
-    network: Denoiser, x: Tensor, sigma: float, condition: Tensor | None = None, beside: Tensor | None = None
-) -> Tensor:
+def apply(network: Denoiser, x: Tensor, sigma: float, condition: Tensor | None = None) -> Tensor:
     """A network on slices ``(slices, rows, cols)`` of any size, float32 or complex64, in blocks.
 
-    Sizes that the network cannot take are padded by repeating the edge, and cropped again. `beside` are the slices on
-    both sides of each, ``(slices, 2, rows, cols)``, for a network that sees them.
+    Sizes that the network cannot take are padded by repeating the edge, and cropped again.
     """
     if not len(x):
         return x
@@ -323,11 +266,11 @@ def apply(
             some = slice(first, first + BATCH)
             given = as_channels(x[some])
             more = None if condition is None else as_channels(condition[some])
-            found.append(from_channels(_block(network, given, sigma, more, None if beside is None else beside[some])))
+            found.append(from_channels(_block(network, given, sigma, more)))
         return torch.cat(found)
 
 
-def _block(network: Denoiser, x: Tensor, sigma: float, condition: Tensor | None, beside: Tensor | None) -> Tensor:
+def _block(network: Denoiser, x: Tensor, sigma: float, condition: Tensor | None) -> Tensor:
     """All of them ``(batch, channels, rows, cols)`` of any size."""
     rows, cols = x.shape[2:]
     below, right = -rows % network.multiple, -cols % network.multiple
@@ -339,5 +282,5 @@ def _block(network: Denoiser, x: Tensor, sigma: float, condition: Tensor | None,
         return functional.pad(given, (0, right, 0, below), mode="replicate").to(device)
 
     level = torch.full((1,), sigma, dtype=torch.float32, device=device)
-    found: Tensor = network(fitted(x), level, fitted(condition), fitted(beside))[..., :rows, :cols]
+    found: Tensor = network(fitted(x), level, fitted(condition))[..., :rows, :cols]
     return found.to(x.device)

@@ -139,8 +139,6 @@ def new_network(shape: NetworkShape) -> Denoiser:
         shape.blocks,
         condition_channels,
         shape.unshuffle,
-        shape.neighbours,
-        phase_of_condition=shape.super_resolution is not None,
     )
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network

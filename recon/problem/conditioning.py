@@ -52,8 +52,7 @@ def least_squares(problem: Problem, intensity: IntensityMap) -> Tensor:
     """The image nearest to an empty one among those that fit the data as well as their noise asks for.
 
     It scales with the data: ``argmin_u |B u - d|^2 / s^2 + |u - empty|^2 / SPREAD^2`` by conjugate gradients,
-    stopped early. What few samples leave open shows as the usual streaks or ghosts, which a prior can learn to see
-    through.
+    stopped early. What few views leave open shows as the usual streaks, which a prior can learn to see through.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from operators.errors import Diverged, InputError
+from operators.errors import Diverged
 from operators.linear import LinearOperator
 from operators.weighted import Weighted
 
@@ -55,11 +55,6 @@ class Problem:
     slice_mm: float = 1.0
     pixel_mm: float = 1.0
     inverse_std: Tensor | None = None
-    likelihood: Callable[[Tensor], Tensor] | None = None
-    """Minus the logarithm of the likelihood of a volume, ``(slices,)``, differentiable, in the scale of half the
-    squared misfit; for measurements that are not linear. Only red-diff with ``update: adam`` can use it; `operator`
-    and `data` are then what is linear about them, for the start."""
-
     first: int = 0
     """Which slice of the whole volume is the first one here: noise is keyed by it."""
     whole: Problem | None = None
@@ -67,8 +62,6 @@ class Problem:
 
     def part(self, first: int, last: int) -> Problem:
         """The problem of slices ``[first, last)`` alone; what is one number for a volume stays that of the whole."""
-        if self.likelihood is not None:
-            raise InputError("a measurement that is not linear cannot be cut into slabs", field="likelihood")
         return replace(
             self,
             operator=self.operator.part(first, last),

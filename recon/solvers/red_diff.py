@@ -51,7 +51,7 @@ def solve(problem: Problem, settings: REDDiff, prior: Prior, intensity: Intensit
     start = yield from warm_start(problem, settings.start, settings.steps)
     mu = intensity.to_prior(start)
     fit = DataStep.of(problem, intensity, settings)
-    adam = _Adam(problem, intensity, fit, settings)
+    adam = _Adam(problem, fit, settings)
     first_kept = settings.steps - max(1, round(settings.average * settings.steps))
     kept = torch.zeros_like(mu)
     skipping = Skipping(settings.skip_threshold, problem.slices)
@@ -147,14 +147,15 @@ def _gradient(prior: Prior, x0: Tensor, sigma: float, n: Tensor, signs: tuple[fl
 class _Adam:
     """Adam on every real number of `mu`; slices are independent, as if each were a run of its own."""
 
-    def __init__(self, problem: Problem, intensity: IntensityMap, fit: DataStep, settings: REDDiff) -> None:
-        self.problem, self.intensity, self.fit, self.settings = problem, intensity, fit, settings
+    def __init__(self, problem: Problem, fit: DataStep, settings: REDDiff) -> None:
+        self.problem, self.fit, self.settings = problem, fit, settings
         self.first: Tensor | None = None
         self.second: Tensor | None = None
 
     def __call__(self, mu: Tensor, x0: Tensor, gradient: Tensor, sigma: float, step: int) -> Tensor:
         settings = self.settings
-        data_gradient = self._data_gradient(x0)
+        operator = self.fit.operator
+        data_gradient = operator.adjoint(operator.forward(x0) - self.fit.data)
         if settings.reduction == "mean":
             # Means over the measurements and over the pixels, as published; a complex number counts as two.
             data_gradient = data_gradient / (_reals(self.fit.data[0]) * self.problem.operator.measured_share)
@@ -170,17 +171,6 @@ class _Adam:
         rate = settings.rate * _decay(settings, step)
         moved = _real(mu) - rate * mean / (power.sqrt() + EPSILON)
         return torch.view_as_complex(moved) if mu.is_complex() else moved
-
-    def _data_gradient(self, x0: Tensor) -> Tensor:
-        operator, problem = self.fit.operator, self.problem
-        if problem.likelihood is None:
-            return operator.adjoint(operator.forward(x0) - self.fit.data)
-        with torch.enable_grad():
-            given = x0.detach().requires_grad_()
-            value = problem.likelihood(self.intensity.to_physical(given)).sum()
-            (slope,) = torch.autograd.grad(value, given)
-        # As if the operator had norm one and the data were on the prior's scale.
-        return slope.detach() / (problem.operator.norm * self.intensity.scale) ** 2
 
 
 def _real(x: Tensor) -> Tensor:

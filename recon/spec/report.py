@@ -142,6 +142,16 @@ class Report(_Part):
             renamed["uncertainty"] = {**found, "replicates": found.get("replicates", found.get("replicas"))}
         return renamed
 
+    @property
+    def misfit(self) -> float:
+        """Relative data misfit of the result."""
+        return self.data_misfit[self.method["name"]]
+
+    @property
+    def scores(self) -> Scores | None:
+        """Agreement of the result with the known volume, where there is one."""
+        return None if self.against_truth is None else self.against_truth[self.method["name"]]
+
     @classmethod
     def read(cls, path: Path) -> Report:
         """Read ``report.json``.

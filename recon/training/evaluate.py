@@ -13,21 +13,20 @@ from recon.measurement.random_fields import smooth_phase
 from recon.priors.card import Card
 from recon.priors.noise import SliceNoise
 from recon.problem import conditioning
-from recon.training import few_samples, few_views
+from recon.training import few_views
 from recon.training.recipe import Recipe
 
 SIGMAS = (0.05, 0.1, 0.25, 0.5)
 """Noise levels of the denoising table, for images that fill [-1, 1]."""
 
-Denoise = Callable[[Tensor, float, Tensor | None, Tensor | None], Tensor]
-"""Of noisy slices, the noise level on the prior's axis, the condition and the slices beside each, or None."""
+Denoise = Callable[[Tensor, float, Tensor | None], Tensor]
+"""Of noisy slices, the noise level on the prior's axis, and the condition or None."""
 
 
 def conditioner(shape: Card | Recipe) -> Callable[[Tensor], Tensor] | None:
     """What a prior is judged with: the condition of images ``(slices, rows, cols)`` on its axis; None if it needs none.
 
-    Truncated k-space for super-resolution; else the least-squares image of 8 views, or every 8th line of k-space,
-    without noise.
+    Truncated k-space for super-resolution; else the least-squares image of 8 views without noise.
     """
     factor = shape.super_resolution
 
@@ -37,8 +36,7 @@ def conditioner(shape: Card | Recipe) -> Callable[[Tensor], Tensor] | None:
         return lower.upsample(lower(images))
 
     def scanned(images: Tensor) -> Tensor:
-        seen = few_samples.evenly(images) if shape.complex else few_views.evenly(images, shape.intensity_range)
-        return conditioning.least_squares(*seen)
+        return conditioning.least_squares(*few_views.evenly(images, shape.intensity_range))
 
     if shape.least_squares:
         return scanned
@@ -70,7 +68,6 @@ def denoising_psnr(
     *,
     is_complex: bool,
     condition_of: Callable[[Tensor], Tensor] | None = None,
-    beside: Tensor | None = None,
 ) -> float:
     """PSNR in dB of the denoised images; of their magnitude for a complex prior.
 
@@ -84,15 +81,10 @@ def denoising_psnr(
         For images that fill [-1, 1] (see `axis_sigma`).
     condition_of
         For a conditional prior: the condition of images without noise, see `conditioner`.
-    beside
-        For a prior that sees them: the slices on both sides, ``(slices, 2, rows, cols)``, NaN where there is none.
     """
     level = axis_sigma(sigma, is_complex=is_complex)
     clean = with_phase(images) if is_complex else images
     condition = None if condition_of is None else condition_of(clean)
     noisy = clean + level * SliceNoise(1, len(clean)).draw(clean)
-    if beside is not None:
-        added = SliceNoise(5, 2 * len(clean)).draw(beside.flatten(0, 1)).unflatten(0, (-1, 2))
-        beside = torch.where(beside.isnan(), noisy[:, None], beside + level * added)
-    found = denoise(noisy, level, condition, beside)
+    found = denoise(noisy, level, condition)
     return peak_psnr(found.abs() if is_complex else found, images, is_complex=is_complex)

@@ -23,7 +23,7 @@ from recon.spec.methods import DEFAULT_PRIOR
 from recon.training import checkpoint as checkpoints
 from recon.training.evaluate import SIGMAS, axis_sigma, conditioner, denoising_psnr, with_phase
 from recon.training.recipe import Recipe
-from recon.training.slices import SliceSet, tuning_images, tuning_neighbours
+from recon.training.slices import SliceSet, tuning_images
 from recon.training.start import data_hash, start_of
 
 FAMILIAR_SLICES = 12
@@ -96,7 +96,6 @@ def _card(recipe: Recipe, state: dict[str, Any], sources: list[SliceSet], weight
         unshuffle=recipe.unshuffle,
         super_resolution=recipe.super_resolution,
         least_squares=recipe.least_squares,
-        neighbours=recipe.neighbours,
         weights=weights.name,
         sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
         parameters=sum(value.numel() for value in state["average"].values()),
@@ -116,17 +115,10 @@ def _card(recipe: Recipe, state: dict[str, Any], sources: list[SliceSet], weight
 
 
 def _measured(prior: NetworkPrior, recipe: Recipe, data: Path, sources: list[SliceSet]) -> dict[str, Any]:
-    images, beside = tuning_images(data, recipe), tuning_neighbours(data, recipe)
+    images = tuning_images(data, recipe)
     table = {
         sigma: round(
-            denoising_psnr(
-                prior.denoise,
-                images,
-                sigma,
-                is_complex=recipe.complex,
-                condition_of=conditioner(recipe),
-                beside=beside,
-            ),
+            denoising_psnr(prior.denoise, images, sigma, is_complex=recipe.complex, condition_of=conditioner(recipe)),
             2,
         )
         for sigma in SIGMAS
@@ -163,8 +155,6 @@ def _familiarity(prior: NetworkPrior, recipe: Recipe, data: Path, sources: list[
         for label, indices in one.subjects().items():
             places = np.linspace(0, len(indices) - 1, min(FAMILIAR_SLICES, len(indices))).round().astype(int)
             chosen = [indices[place] for place in places]
-            features.append(
-                torch.cat([diagnose.residuals(prior.apart().denoise, one.whole(i, recipe)) for i in chosen])
-            )
+            features.append(torch.cat([diagnose.residuals(prior.denoise, one.whole(i, recipe)) for i in chosen]))
             names.append(f"{one.source.file} {label}".strip())
     return diagnose.familiarity(features, names)

@@ -10,7 +10,7 @@ import yaml
 from pydantic import AliasChoices, Field, ValidationError, model_validator
 
 from operators.errors import InputError
-from recon.priors.card import IntensityRange
+from recon.priors.card import IntensityRange, without_neighbours
 from recon.spec.base import Strict
 from recon.spec.methods import PRIOR_NAME
 from recon.spec.validation import reason
@@ -73,11 +73,9 @@ class Recipe(Strict):
     super_resolution: int | None = Field(None, ge=2, le=8)
     """Condition on the same slice with this factor less resolution in plane (complex priors)."""
     least_squares: bool = Field(False, validation_alias=AliasChoices("least_squares", "projections"))
-    """Condition on the least-squares image of a scan of the slice: few projections, or undersampled k-space."""
+    """Condition on the least-squares image of a few projections of the slice (CT priors)."""
     solved: bool = False
-    """Half of the images are what a solver has made of a scan of them; always so for one that is given the scan."""
-    neighbours: int = Field(0, ge=0, le=1)
-    """Slices on each side that are seen beside the one that is denoised (real priors)."""
+    """Half of the images are what a solver has made of a scan of them (CT priors); always so with `least_squares`."""
     start: str | None = None
     """Prior whose weights training starts from."""
     sources: list[Source] = Field(min_length=1)
@@ -85,16 +83,17 @@ class Recipe(Strict):
     training: Training
     limits: list[str]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _older(cls, given: Any) -> Any:
+        return without_neighbours(given)
+
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
         if self.super_resolution is not None and not self.complex:
             raise ValueError("super_resolution: for complex priors only; set complex: true")
-        if self.scanned and (self.complex != (self.modality == "mri") or self.neighbours):
-            raise ValueError("least_squares, solved: for real CT and complex MRI priors, and none that sees neighbours")
-        if self.scanned and self.super_resolution is not None:
-            raise ValueError("least_squares, solved: not with super_resolution: a prior is made for one kind of data")
-        if self.neighbours and self.complex:
-            raise ValueError("neighbours: only real priors see them; their phases would have to be learnt too")
+        if self.scanned and (self.complex or self.modality != "ct"):
+            raise ValueError("least_squares, solved: for real CT priors only; leave them out")
         if self.super_resolution is not None and self.training.crop % self.super_resolution:
             raise ValueError(
                 f"training.crop: {self.training.crop} is no multiple of the factor {self.super_resolution}"

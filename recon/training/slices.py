@@ -18,9 +18,7 @@ from operators.errors import InputError
 from recon.formats import nifti
 from recon.formats.safety import check_finite, real
 from recon.measurement import random_fields
-from recon.priors.network import as_channels
-from recon.problem.problem import IntensityMap, Problem
-from recon.training import augment, few_samples, few_views, solved
+from recon.training import augment, few_views, solved
 from recon.training.recipe import Recipe, Source
 
 UNKNOWN_MARGIN = 3
@@ -102,11 +100,6 @@ class SliceSet:
             found.setdefault(label, []).append(index)
         return found
 
-    def neighbour(self, index: int, step: int) -> int | None:
-        """The slice so many further on, if there is one of the same subject."""
-        other = index + step
-        return other if 0 <= other < len(self) and self.labels[other] == self.labels[index] else None
-
     def whole(self, index: int, recipe: Recipe) -> Tensor:
         """Slice `index` as the prior takes it, ``(1, rows, cols)``; complex with no phase for a complex prior."""
         image = self.planes(index, recipe)[:1]
@@ -154,18 +147,10 @@ class Batch:
     images: Tensor
     weights: Tensor
     condition: Tensor | None
-    beside: Tensor | None = None
-    """The slices before and after each image, ``(batch, 2, crop, crop)``; NaN where there is none."""
     iterates: Tensor | None = None
     """What a solver has made of each image so far, and is to be denoised in its place."""
     sigma: float = 0.0
     """Noise level of the solver's next step."""
-
-
-GAPS = (0.06, 0.64, 0.18, 0.06, 0.06)
-"""How often a neighbour lies so many slices away: thin slices, thick ones, and anything between."""
-ALONE = 0.15
-"""Share of images whose neighbours are missing."""
 
 
 REUSED = 6
@@ -192,21 +177,14 @@ class Crops:
         planes = torch.stack([self._crop(generator) for _ in range(self.recipe.training.batch)])
         images, weights = planes[:, :channels], planes[:, channels : channels + 1]
         rest = planes[:, channels + 1 :].contiguous() if planes.shape[1] > channels + 1 else None
-        expanded = weights.expand_as(images)
-        if self.recipe.neighbours:
-            return Batch(images, expanded, None, rest)
-        return Batch(images, expanded, rest)
+        return Batch(images, weights.expand_as(images), rest)
 
     def _crop(self, generator: torch.Generator) -> Tensor:
-        """Planes ``(channels + 1 + more, crop, crop)``: image, weight, then the condition or the neighbours."""
+        """Planes ``(channels + 1 + more, crop, crop)``: image, weight, then the condition if there is one."""
         settings = self.recipe.training
         chosen = self.sets[int(torch.multinomial(self.shares, 1, generator=generator))]
         index = random_fields.integer(generator, len(chosen))
         planes = chosen.planes(index, self.recipe)
-        beside = self._beside(chosen, index, generator) if self.recipe.neighbours else []
-        if beside:
-            seen = [chosen.planes(index if i is None else i, self.recipe)[:1] for i in beside]
-            planes = torch.cat([planes[:1], *seen, planes[1:]])
         if min(planes.shape[1:]) >= 2 * settings.crop and random_fields.uniform(generator) < settings.halve:
             # Half resolution shows the network whole organs inside one crop.
             planes = functional.avg_pool2d(planes, 2)
@@ -217,11 +195,7 @@ class Crops:
         image, known = planes[0], (planes[-1] > 0.999).float()
         if not self.recipe.complex:
             gain = random_fields.uniform(generator, 1 - settings.intensity, 1 + settings.intensity)
-            others = [
-                torch.full_like(plane, torch.nan) if i is None else (plane + 1) * gain - 1
-                for plane, i in zip(planes[1:-1], beside, strict=True)
-            ]
-            return torch.stack([(image + 1) * gain - 1, known, *others])
+            return torch.stack([(image + 1) * gain - 1, known])
         return torch.cat(self._complex(image, known, generator))
 
     def _scanned_batch(self, step: int) -> Batch:
@@ -233,13 +207,12 @@ class Crops:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step + 250_000_000)
         crop = self.recipe.training.crop
         planes = torch.stack([augment.dihedral(augment.window(one, crop, generator), generator) for one in scanned])
-        channels = 2 if self.recipe.complex else 1
-        image, condition, iterate, known = (part.contiguous() for part in planes.split([channels] * 3 + [1], 1))
+        image, condition, iterate, known = (part.contiguous() for part in planes.split(1, 1))
         given = condition if self.recipe.least_squares else None
         return Batch(image, (known > 0.999).float().expand_as(image), given, iterates=iterate, sigma=sigma)
 
     def _scan(self, generator: torch.Generator) -> tuple[Tensor, float]:
-        """Images, conditions, iterates and where they are known, ``(batch, planes, size, size)``; the noise level."""
+        """Images, conditions, iterates and where they are known, ``(batch, 4, size, size)``; the noise level."""
         assert self.denoise is not None
         settings = self.recipe.training
         halved = random_fields.uniform(generator) < settings.halve
@@ -255,11 +228,10 @@ class Crops:
             planes = augment.dihedral(cut(self._padded(planes, field), field, generator), generator)
             drawn.append(functional.avg_pool2d(planes, 2) if pooled else planes)
         whole = torch.stack(drawn)
-        images, known = whole[:, 0].contiguous(), whole[:, 1:]
-        if self.recipe.complex:
-            images = torch.stack([augment.measured_like(image, generator) for image in images])
-        found = solved.solved(*scan_of(images, self.recipe, generator), generator, self.denoise)
-        return torch.cat([*map(as_channels, (images, found.condition, found.iterate)), known], 1), found.sigma
+        images, known = whole[:, 0].contiguous(), whole[:, 1]
+        scan = few_views.scanned(images, self.recipe.intensity_range, generator)
+        found = solved.solved(*scan, generator, self.denoise)
+        return torch.stack([images, found.condition, found.iterate, known], 1), found.sigma
 
     def _padded(self, planes: Tensor, size: int | None = None) -> Tensor:
         """Slices smaller than a crop get their edge repeated, without weight in the loss."""
@@ -268,15 +240,6 @@ class Crops:
             return planes
         images = functional.pad(planes[None, :-1], (0, right, 0, below), mode="replicate")[0]
         return torch.cat([images, functional.pad(planes[-1:], (0, right, 0, below))])
-
-    def _beside(self, chosen: SliceSet, index: int, generator: torch.Generator) -> list[int | None]:
-        """Slices of the same subject on both sides of one, at a random distance, either way round; None for none."""
-        alone, turned = (random_fields.uniform(generator) for _ in range(2))
-        gap = int(torch.multinomial(torch.tensor(GAPS), 1, generator=generator))
-        found: list[int | None] = [None, None]
-        if alone >= ALONE:
-            found = [chosen.neighbour(index, step) for step in (-gap, gap)]
-        return found if turned < 0.5 else found[::-1]
 
     def _complex(self, magnitude: Tensor, known: Tensor, generator: torch.Generator) -> list[Tensor]:
         image = augment.measured_like(magnitude, generator)
@@ -303,47 +266,16 @@ def _brightness(images: NDArray[np.float32], name: str) -> float:
     return found
 
 
-def scan_of(images: Tensor, recipe: Recipe, generator: torch.Generator) -> tuple[Problem, IntensityMap]:
-    """A random scan of slices ``(slices, size, size)`` on the prior's axis, as the recipe's modality has them."""
-    if recipe.complex:
-        return few_samples.scanned(images, generator)
-    return few_views.scanned(images, recipe.intensity_range, generator)
-
-
 def _parts(image: Tensor) -> Tensor:
     return torch.stack([image.real, image.imag])
 
 
 def tuning_images(folder: Path, recipe: Recipe, count: int = 16) -> Tensor:
     """Evenly spaced whole slices of the tuning set on the prior's axis, ``(count, rows, cols)``, always the same."""
-    chosen = _tuning_slices(folder, recipe, count)
-    return _cropped([one.planes(index, recipe)[0] for one, index in chosen], recipe)
-
-
-def tuning_neighbours(folder: Path, recipe: Recipe, count: int = 16) -> Tensor | None:
-    """The slices on both sides of `tuning_images`, ``(count, 2, rows, cols)``; NaN where there is none.
-
-    None for a prior that does not see them.
-    """
-    if not recipe.neighbours:
-        return None
-    found = []
-    for one, index in _tuning_slices(folder, recipe, count):
-        for other in (one.neighbour(index, -1), one.neighbour(index, 1)):
-            plane = one.planes(index if other is None else other, recipe)[0]
-            found.append(plane if other is not None else torch.full_like(plane, torch.nan))
-    pairs: Tensor = _cropped(found, recipe).unflatten(0, (-1, 2))
-    return pairs
-
-
-def _tuning_slices(folder: Path, recipe: Recipe, count: int) -> list[tuple[SliceSet, int]]:
     sets = [SliceSet.read(folder, source) for source in recipe.validation]
     each = count // len(sets) or 1
-    return [(one, int(i)) for one in sets for i in np.linspace(0, len(one) - 1, each).round().astype(int)]
-
-
-def _cropped(images: list[Tensor], recipe: Recipe) -> Tensor:
-    """Images of one size, a multiple of what the recipe needs."""
+    chosen = [(one, int(i)) for one in sets for i in np.linspace(0, len(one) - 1, each).round().astype(int)]
+    images = [one.planes(index, recipe)[0] for one, index in chosen]
     multiple = recipe.super_resolution or 1
     rows, cols = (min(x.shape[axis] for x in images) // multiple * multiple for axis in (0, 1))
     return torch.stack([x[:rows, :cols] for x in images])

@@ -16,8 +16,6 @@ from recon.problem.problem import IntensityMap, Problem
 
 LEVELS = (0.4, 0.25, 0.16, 0.1, 0.063, 0.04)
 """Noise levels of the solver's steps; after the last one the image is as good as it gets."""
-COMPLEX_LEVELS = (0.3, 0.15, 0.08, 0.04, 0.02, 0.01, 0.005)
-"""The same for magnitudes, which fill half as much of their axis, and whose solvers end lower."""
 DATA_SIGMA = 1e-3
 """Noise that its data steps assume at least, on the prior's axis."""
 
@@ -49,9 +47,8 @@ def solved(problem: Problem, axis: IntensityMap, generator: torch.Generator, den
     """
     condition = found = conditioning.least_squares(problem, axis)
     fit = DataStep(problem, axis, DATA_SIGMA, None, noise_fraction=0.6)
-    levels = COMPLEX_LEVELS if found.is_complex() else LEVELS
-    steps = random_fields.integer(generator, len(levels))
-    for sigma in levels[:steps]:
+    steps = random_fields.integer(generator, len(LEVELS))
+    for sigma in LEVELS[:steps]:
         noisy = found + sigma * random_element(problem.operator.domain, len(found), generator)
         found = fit(denoise(noisy, sigma, condition), sigma)
-    return Solved(condition, found, levels[steps])
+    return Solved(condition, found, LEVELS[steps])

@@ -17,7 +17,7 @@ from recon.training.slices import SliceSet
 def start_from(network: Denoiser, name: str) -> Card:
     """Give `network` the weights of prior `name`, whose card is returned.
 
-    A condition, or neighbours, that the prior does not know begin without effect.
+    A condition that the prior does not know begins without effect.
     """
     prior = load(name, field="start")
     weights = {k: v.float() for k, v in prior.network.state_dict().items()}

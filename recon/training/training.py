@@ -20,7 +20,7 @@ from recon.training import checkpoint as checkpoints
 from recon.training.evaluate import SIGMAS, conditioner, denoising_psnr
 from recon.training.optimizer import Optimizer
 from recon.training.recipe import Recipe
-from recon.training.slices import REUSED, Crops, SliceSet, tuning_images, tuning_neighbours
+from recon.training.slices import REUSED, Crops, SliceSet, tuning_images
 from recon.training.start import data_hash, start_from, start_of
 
 WARM_UP = 200
@@ -73,7 +73,7 @@ class Trainer:
             one.require(recipe)
         self.data_hash = data_hash(sets)
         self.crops = Crops(sets, recipe, seed, self._denoise)
-        self.validation, self.beside = tuning_images(data, recipe), tuning_neighbours(data, recipe)
+        self.validation = tuning_images(data, recipe)
         torch.manual_seed(seed)
         self.model = registry.new_network(recipe)
         registry.require_small(sum(value.numel() for value in self.model.state_dict().values()))
@@ -123,7 +123,6 @@ class Trainer:
                 sigma,
                 is_complex=self.recipe.complex,
                 condition_of=conditioner(self.recipe),
-                beside=self.beside,
             )
             for sigma in SIGMAS
         }
@@ -159,12 +158,8 @@ class Trainer:
             start = torch.cat([batch.iterates[:own], clean[own:]])
         sigma = log_sigma.exp().reshape(-1, 1, 1, 1)
         noisy = start + sigma * torch.randn(clean.shape, generator=generator)
-        beside = batch.beside
-        if beside is not None:
-            among = beside + sigma * torch.randn(beside.shape, generator=generator)
-            beside = torch.where(beside.isnan(), noisy, among)
         with torch.autocast("cpu", torch.bfloat16):
-            estimate = self.model(noisy, sigma.flatten(), batch.condition, beside)
+            estimate = self.model(noisy, sigma.flatten(), batch.condition)
         variance = self.recipe.sigma_data**2
         # What is to be taken out of a solver's image is more than the noise.
         error = (weight * (start - clean).square()).sum((1, 2, 3), keepdim=True)

@@ -212,7 +212,7 @@ def _display_map(truth: NDArray[np.float32], prior: NetworkPrior) -> IntensityMa
 
 @torch.inference_mode()
 def feature_distance(prior: NetworkPrior, a: Tensor, b: Tensor) -> float:
-    """Distance of two images ``(rows, cols)`` on the prior's scale in its encoder's features, 0 for equal ones, up to 4.
+    """Distance of two images ``(rows, cols)`` in the features of a prior's encoder, 0 for equal ones, up to 4.
 
     A perceptual distance (Zhang et al. 2018, arXiv 1801.03924) in a network that knows such images: features of every
     level, normalised to unit length a pixel, mean squared difference, mean over levels.
@@ -221,8 +221,8 @@ def feature_distance(prior: NetworkPrior, a: Tensor, b: Tensor) -> float:
     features = []
     for image in (a, b):
         x = as_channels(image[None].to(torch.complex64) if prior.complex else image[None])
-        # The image stands in for its condition and its neighbours.
-        x = x.repeat(1, 1 + 2 * network.neighbours + network.condition_channels // network.image_channels, 1, 1)
+        # The image stands in for its condition.
+        x = x.repeat(1, 1 + network.condition_channels // network.image_channels, 1, 1)
         side = network.multiple
         x = torch.nn.functional.pad(x, (0, -x.shape[3] % side, 0, -x.shape[2] % side), mode="replicate")
         features.append(network.encode(x / prior.card.sigma_data, noise_features(torch.tensor([FEATURE_SIGMA]))))

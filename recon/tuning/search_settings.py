@@ -168,8 +168,8 @@ def tune(
             same = known.task == task.name and known.settings.get("prior") == prior
             before = known.psnr_before if same else _judge(model, truth, name, own)({})
         yield Tuned(
-            kind=kind, task=task.name, pattern=model.problem.operator.sampling_pattern, undersampling=ratio, noisy=noisy,
-            method=name, settings=settings, psnr=round(psnr, 2), psnr_before=round(before, 2),
+            kind=kind, task=task.name, pattern=model.problem.operator.sampling_pattern, undersampling=ratio,
+            noisy=noisy, method=name, settings=settings, psnr=round(psnr, 2), psnr_before=round(before, 2),
         )  # fmt: skip
 
 

@@ -69,7 +69,7 @@ def compare(name: str, data: Path, slices: int, direction: search_noise.Directio
     for label, settings in methods:
         prior = task.prior if isinstance(settings, Boundary) else unconditional
         before = prior.evaluations
-        axis = model.intensity_map(prior.card)
+        intensity = model.intensity_map(prior.card)
         found = model.display(
             model.arranged(run(solvers.start(model.problem, settings, prior=prior, intensity=intensity)))
         )

@@ -49,7 +49,7 @@ def compare(data: Path) -> Iterator[Row]:
             continue
         settings = lookup.resolved(REDDiff(), task.acquisition.kind, problem)
         assert isinstance(settings, REDDiff)
-        prior, axis = chosen_prior(settings, model)
+        prior, intensity = chosen_prior(settings, model)
         for share in sorted({*SHARES, settings.noise_fraction}):
             chosen = settings.model_copy(update={"noise_fraction": share})
             volume = run(solvers.start(problem, chosen, prior=prior, intensity=intensity))

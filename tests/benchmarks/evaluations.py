@@ -81,7 +81,7 @@ def _variants(
         settings = _METHODS.validate_python({**tuned.model_dump(), **changed, **more})
         if changed and settings == tuned:
             continue  # that is how it is
-        prior, axis = chosen_prior(settings, model)
+        prior, intensity = chosen_prior(settings, model)
         assert prior is not None
         before, started = prior.evaluations, time.perf_counter()
         solver = solvers.start(model.problem, settings, prior=prior, intensity=intensity)

@@ -12,7 +12,7 @@ from pathlib import Path
 from operators.errors import InputError
 from recon.bench.solving import label
 from recon.measurement.measurement import Measurement
-from recon.quality import montage
+from tests.benchmarks import pictures
 from tests.benchmarks.quality import STACK, Row, Task, Volume
 
 BASELINES = ("l1-wavelet", "tv", "interpolation")
@@ -95,9 +95,9 @@ class Report:
             kind, truth = self._measurement.acquisition.kind, self._measurement.truth
             path = self.folder / picture(task.name)
             if truth is not None:
-                montage.comparison(path, truth, shown, "a.u." if kind.startswith("mri") else "HU")
+                pictures.comparison(path, truth, shown, "a.u." if kind.startswith("mri") else "HU")
             else:
-                montage.side_by_side(path, shown, "a.u." if kind.startswith("mri") else "1/mm")
+                pictures.side_by_side(path, shown, "a.u." if kind.startswith("mri") else "1/mm")
         self._shown, self._measurement = {}, None
         (self.folder / "quality.md").write_text(self._markdown())
 

@@ -55,7 +55,7 @@ def _judged(
     task: search_settings.Task, model: inverse_problem.InverseProblem, truth: Tensor, given: dict[str, Any], count: int
 ) -> Row:
     settings = lookup.resolved(method_of(given), task.acquisition.kind, model.problem)
-    prior, axis = chosen_prior(settings, model)
+    prior, intensity = chosen_prior(settings, model)
 
     def shown(problem: Problem, seed: int) -> tuple[Tensor, Tensor]:
         volume = run(solvers.start(problem, settings, prior=prior, intensity=intensity, seed=seed))
