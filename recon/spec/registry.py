@@ -10,10 +10,13 @@ costs nothing. Other packages add rows by entry points of the registry's group, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, reduce
 from importlib.metadata import entry_points
+from operator import or_
 from pkgutil import resolve_name
-from typing import Any, Generic, TypeVar, cast
+from typing import Annotated, Any, Generic, TypeVar, cast
+
+from pydantic import Field
 
 T = TypeVar("T")
 
@@ -51,6 +54,11 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __len__(self) -> int:
         return len(self._rows)
+
+
+def union(registry: Registry[Any], discriminator: str) -> Any:
+    """The type of any of a registry's models, told apart by one field: for annotations of pydantic models."""
+    return Annotated[reduce(or_, registry.values()), Field(discriminator=discriminator)]
 
 
 def resolve(path: str) -> Any:

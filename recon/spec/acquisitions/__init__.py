@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Union  # noqa: F401 - for the type below
-
-from pydantic import Field
+from typing import TYPE_CHECKING
 
 from recon.spec.acquisitions.base import Acquisition
-from recon.spec.registry import ACQUISITIONS, METHODS
+from recon.spec.registry import ACQUISITIONS, METHODS, union
 
 if TYPE_CHECKING:
     AnyAcquisition = Acquisition
 else:
-    AnyAcquisition = Annotated[tuple(ACQUISITIONS.values()), Field(discriminator="kind")]
+    AnyAcquisition = union(ACQUISITIONS, "kind")
 
 __all__ = ["Acquisition", "AnyAcquisition", "check_method", "methods_of"]
 

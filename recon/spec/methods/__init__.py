@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Union  # noqa: F401 - for the type below
+from typing import TYPE_CHECKING
 
-from pydantic import Field, TypeAdapter
+from pydantic import TypeAdapter
 
 from recon.spec.methods.base import (
     CARD_ENDINGS,
@@ -24,12 +24,12 @@ from recon.spec.methods.diffpir import DiffPIR
 from recon.spec.methods.diffusion_mbir import DiffusionMBIR
 from recon.spec.methods.dps import DPS
 from recon.spec.methods.red_diff import REDDiff
-from recon.spec.registry import METHODS
+from recon.spec.registry import METHODS, union
 
 if TYPE_CHECKING:
     Method = MethodSettings
 else:
-    Method = Annotated[tuple(METHODS.values()), Field(discriminator="name")]
+    Method = union(METHODS, "name")
 
 _ADAPTER: TypeAdapter[MethodSettings] = TypeAdapter(Method)
 
