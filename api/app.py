@@ -11,9 +11,9 @@ from fastapi.responses import JSONResponse
 from redis.exceptions import RedisError
 from starlette.concurrency import run_in_threadpool
 
-from api import estimates, events, jobs, methods, metrics, openapi, problems, submission, uploads
+from api import allowed_methods, estimates, events, jobs, metrics, openapi, problems, submission, uploads
+from api.middleware import Authentication, RequestLog
 from api.representation import represent
-from api.requests import Access, Requests
 from api.service import Service
 from recon.formats import sandbox
 from workers import reconcile, retention, tasks
@@ -56,7 +56,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     parts = [part.router for part in (uploads, submission, estimates, jobs, events, metrics)]
     for part in parts:
         app.include_router(part)
-    methods.install(app, parts)
+    allowed_methods.install(app, parts)
 
     @app.get("/healthz", tags=["service"])
     async def healthz() -> dict[str, str]:
@@ -73,6 +73,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             return problems.problem(503, "backend_unavailable", "Redis cannot be reached", {"Retry-After": "5"})
         return JSONResponse({"status": "ready", "queued": len(waiting)})
 
-    app.add_middleware(Access, service=service)
-    app.add_middleware(Requests, service=service)  # the outer one
+    app.add_middleware(Authentication, service=service)
+    app.add_middleware(RequestLog, service=service)  # the outer one
     return app

@@ -44,7 +44,7 @@ def of(request: Request, error: ReconError) -> JSONResponse:
 
 
 def install(app: FastAPI) -> None:
-    """Register the handlers; what none of them knows ends in `api.requests`."""
+    """Register the handlers; what none of them knows ends in `api.middleware`."""
 
     @app.exception_handler(ReconError)
     async def of_ours(request: Request, error: ReconError) -> JSONResponse:

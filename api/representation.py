@@ -25,7 +25,7 @@ def represent(service: Service, record: Record) -> dict[str, Any]:
         links["results"] = f"{base}/results"
     return {
         **{k: v for k, v in asdict(record).items() if k != "token"},  # the workers' own
-        **service.outlook.of(record),
+        **service.queue_estimates.of(record),
         "expires": retention.expires(record, service.settings),
         "links": links,
     }
