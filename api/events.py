@@ -15,6 +15,8 @@ from fastapi.responses import PlainTextResponse, StreamingResponse
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
+from api import problems
+from api.models import StreamedEvent
 from api.service import Service, key_of, service
 from operators.errors import NotFound
 from workers.events import Tail
@@ -35,10 +37,14 @@ _open = 0
 
 @router.get(
     "/v1/jobs/{job_id}/events",
-    response_class=StreamingResponse,
+    response_class=EventSourceResponse,
     responses={
-        200: {"content": {"text/event-stream": {}}, "description": "Events, each with id, event and data."},
+        200: {
+            "content": {"text/event-stream": {"schema": StreamedEvent.model_json_schema()}},
+            "description": "Events, each with id, event and data.",
+        },
         204: {"description": "The job has ended and there is nothing more to tell."},
+        **problems.responses(404, 410, 503),
     },
 )
 async def events(
@@ -113,7 +119,7 @@ def _ended(found: Service, job_id: str) -> bool:
         return True  # deleted
 
 
-@router.get("/v1/jobs/{job_id}/logs", response_class=PlainTextResponse)
+@router.get("/v1/jobs/{job_id}/logs", response_class=PlainTextResponse, responses=problems.responses(404, 410))
 def logs(request: Request, job_id: str) -> Response:
     """What the job logged so far, a line an entry."""
     found = service(request)

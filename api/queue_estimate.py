@@ -9,10 +9,11 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, get_args
+from typing import get_args
 
 from redis.exceptions import RedisError
 
+from api.models import JobTimes
 from recon.job import JobSpec
 from workers import tasks
 from workers.index import JobIndex
@@ -76,10 +77,10 @@ class QueueEstimates:
         self._lock = threading.Lock()
         self._view = _View()
 
-    def of(self, record: Record) -> dict[str, Any]:
-        """``queue_position`` (jobs before it) and ``estimate`` (seconds) of an unfinished job."""
+    def of(self, record: Record) -> tuple[int | None, JobTimes | None]:
+        """How many jobs are before an unfinished one in the queue, and its times."""
         if record.terminal:
-            return {"queue_position": None, "estimate": None}
+            return None, None
         if self._age() > STALE_S:
             with self._lock:  # one looks, and the others see what it saw
                 if self._age() > STALE_S:
@@ -91,8 +92,8 @@ class QueueEstimates:
         if record.state != "queued" and start is None:
             start = 0.0
         known = start is not None or duration is not None
-        estimate = {"start_s": _rounded(start), "duration_s": _rounded(duration)} if known else None
-        return {"queue_position": view.ahead.get(record.id), "estimate": estimate}
+        estimate = JobTimes(start_s=_rounded(start), duration_s=_rounded(duration)) if known else None
+        return view.ahead.get(record.id), estimate
 
     def _age(self) -> float:
         return time.monotonic() - self._view.at
