@@ -19,6 +19,11 @@ class _Answer(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class _StoredAnswer(_Answer):
+    # Made from a file of the store, into which a newer version may have written more.
+    model_config = ConfigDict(extra="ignore", json_schema_extra={"additionalProperties": False})
+
+
 class JobTimes(_Answer):
     """Seconds until a job starts and that it computes, estimated; null where nothing is known."""
 
@@ -71,7 +76,7 @@ class Purged(_Answer):
     purged: Literal[True]
 
 
-class ResultFile(_Answer):
+class ResultFile(_StoredAnswer):
     """A result file, with the address to fetch it from."""
 
     name: str
@@ -95,7 +100,7 @@ class Estimate(Plan):
     fits: bool
 
 
-class Upload(_Answer):
+class Upload(_StoredAnswer):
     """A complete upload."""
 
     id: str

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict
 
-from fastapi import Request
-from fastapi.responses import JSONResponse
+from fastapi import Request, Response
 
 from api.models import Job
 from api.service import Service
@@ -38,7 +37,7 @@ def etag(job: Job) -> str:
     return f'W/"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
 
 
-def answer(service: Service, record: Record, status: int = 200, headers: dict[str, str] | None = None) -> JSONResponse:
+def answer(service: Service, record: Record, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """The job, where to find it, and when to look again."""
     job = represent(service, record)
     more = {"ETag": etag(job), **(headers or {})}
@@ -46,7 +45,7 @@ def answer(service: Service, record: Record, status: int = 200, headers: dict[st
         more["Retry-After"] = str(POLL_S)
     if status == 202:
         more["Location"] = f"/v1/jobs/{record.id}"
-    return JSONResponse(job.model_dump(mode="json"), status, headers=more)
+    return Response(job.model_dump_json(), status, more, media_type="application/json")
 
 
 def matches(request: Request, tag: str) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Request, Response
 from kombu.exceptions import OperationalError
 from starlette.concurrency import run_in_threadpool
 
@@ -47,7 +46,7 @@ router = APIRouter(tags=["jobs"])
         "requestBody": JOB_SPEC_BODY,
     },
 )
-async def submit(request: Request) -> JSONResponse:
+async def submit(request: Request) -> Response:
     """Accept a job: its specification is on disk, and queued, before the 202."""
     found, key = service(request), key_of(request)
     body = await bodies.small(request)
