@@ -6,14 +6,16 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Security
 from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
 from redis.exceptions import RedisError
 from starlette.concurrency import run_in_threadpool
 
-from api import estimates, events, jobs, methods, metrics, openapi, problems, submission, uploads
+from api import allowed_methods, estimates, events, jobs, metrics, openapi, problems, submission, uploads
+from api.middleware import Authentication, RequestLog
+from api.models import Health, Ready
 from api.representation import represent
-from api.requests import Access, Requests
 from api.service import Service
 from recon.formats import sandbox
 from workers import reconcile, retention, tasks
@@ -31,7 +33,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """The API of a deployment; settings come from the environment unless given."""
     chosen = settings or Settings.from_environment()
     service = Service.of(chosen)
-    webhooks = Webhooks(service.index, chosen, lambda record: represent(service, record))
+    webhooks = Webhooks(service.index, chosen, lambda record: represent(service, record).model_dump(mode="json"))
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -49,30 +51,33 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 stack.push_async_callback(run_in_threadpool, work.stop)
             yield
 
-    app = FastAPI(title="Diffusion Recon", version="1", lifespan=lifespan)
+    app = FastAPI(title="Diffusion Recon", version="1", lifespan=lifespan, responses=problems.responses("default"))
     app.state.settings, app.state.store, app.state.service = chosen, service.store, service
     problems.install(app)
     openapi.install(app)
-    parts = [part.router for part in (uploads, submission, estimates, jobs, events, metrics)]
+    # For the document: `Authentication` has let the request in already.
+    key = [Security(HTTPBearer(scheme_name="key", auto_error=False))] if chosen.keys is not None else []
+    parts = [part.router for part in (uploads, submission, estimates, jobs, events)]
     for part in parts:
-        app.include_router(part)
-    methods.install(app, parts)
+        app.include_router(part, responses=problems.responses(401, 422), dependencies=key)
+    app.include_router(metrics.router)
+    allowed_methods.install(app, [*parts, metrics.router])
 
     @app.get("/healthz", tags=["service"])
-    async def healthz() -> dict[str, str]:
+    async def healthz() -> Health:
         """The process answers."""
-        return {"status": "ok"}
+        return Health(status="ok")
 
-    @app.get("/readyz", tags=["service"])
-    async def readyz() -> JSONResponse:
+    @app.get("/readyz", tags=["service"], response_model=Ready, responses=problems.responses(503))
+    async def readyz() -> Ready | JSONResponse:
         """Redis answers, so jobs can be accepted."""
         try:
             waiting = await run_in_threadpool(tasks.waiting, chosen.redis_url)
         except RedisError as error:
             log.warning("not ready: %s", error)
             return problems.problem(503, "backend_unavailable", "Redis cannot be reached", {"Retry-After": "5"})
-        return JSONResponse({"status": "ready", "queued": len(waiting)})
+        return Ready(status="ready", queued=len(waiting))
 
-    app.add_middleware(Access, service=service)
-    app.add_middleware(Requests, service=service)  # the outer one
+    app.add_middleware(Authentication, service=service)
+    app.add_middleware(RequestLog, service=service)  # the outer one
     return app

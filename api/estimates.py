@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
-from api import bodies, strict_json
+from api import bodies, problems, strict_json
+from api.models import Estimate
+from api.openapi import JOB_SPEC_BODY
 from api.service import key_of, service
 from api.submission import checked
 from recon.planning import plan
@@ -18,16 +18,12 @@ router = APIRouter(tags=["jobs"])
 
 @router.post(
     "/v1/estimates",
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/JobSpec"}}},
-        }
-    },
+    responses=problems.responses(404, 410, 413, 503),
+    openapi_extra={"requestBody": JOB_SPEC_BODY},
 )
-async def estimate(request: Request) -> dict[str, Any]:
+async def estimate(request: Request) -> Estimate:
     """Memory by part, network evaluations, seconds and chunks of a job; `fits` says whether it would be accepted."""
     spec = JobSpec.parse(strict_json.parse(await bodies.small(request)), "the request")
     found = await run_in_threadpool(checked, service(request), key_of(request), spec)
     limit = plan.memory_limit()
-    return {**found.model_dump(mode="json"), "limit_bytes": limit, "fits": found.memory_bytes <= limit}
+    return Estimate(**found.model_dump(), limit_bytes=limit, fits=found.memory_bytes <= limit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import re
 import time
@@ -11,8 +12,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
+from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
+from api import problems
+from api.models import StreamedEvent
 from api.service import Service, key_of, service
 from operators.errors import NotFound
 from workers.events import Tail
@@ -33,10 +37,14 @@ _open = 0
 
 @router.get(
     "/v1/jobs/{job_id}/events",
-    response_class=StreamingResponse,
+    response_class=EventSourceResponse,
     responses={
-        200: {"content": {"text/event-stream": {}}, "description": "Events, each with id, event and data."},
+        200: {
+            "content": {"text/event-stream": {"schema": StreamedEvent.model_json_schema()}},
+            "description": "Events, each with id, event and data.",
+        },
         204: {"description": "The job has ended and there is nothing more to tell."},
+        **problems.responses(404, 410, 503),
     },
 )
 async def events(
@@ -55,46 +63,45 @@ async def events(
     if _open >= MAX_STREAMS:
         raise Busy(f"{MAX_STREAMS} event streams are open", field="events", remedy="poll the job instead")
     # A client that does not read stops the stream, not the server: what is unsent is one piece of the log.
-    return StreamingResponse(
+    return EventSourceResponse(
         _counted(_stream(tail, lambda: _ended(found, job_id))),
-        media_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        sep="\n",
+        ping=HEARTBEAT_S,
+        ping_message_factory=functools.partial(ServerSentEvent, comment="still here", sep="\n"),
     )
 
 
-async def _counted(stream: AsyncIterator[str]) -> AsyncIterator[str]:
+async def _counted(stream: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
     global _open
     _open += 1
     try:
-        async for text in stream:
-            yield text
+        async for event in stream:
+            yield event
     finally:
         _open -= 1
 
 
-async def _stream(tail: Tail, ended: Callable[[], bool]) -> AsyncIterator[str]:
+async def _stream(tail: Tail, ended: Callable[[], bool]) -> AsyncIterator[dict[str, Any]]:
+    """Fields of the events to send, until the job has ended."""
+
     def look() -> tuple[bool, list[dict[str, Any]]]:
         return ended(), tail.read()  # asked before reading: what came before the end is then read
 
-    yield "retry: 1000\n\n"
-    spoken, over_since = time.monotonic(), None
+    yield {"retry": 1000}
+    over_since = None
     while True:
         over, some = await run_in_threadpool(look)
         for event in some:
-            yield f"id: {event['id']}\nevent: {event['event']}\ndata: {json.dumps(_data(event))}\n\n"
+            yield {"id": str(event["id"]), "event": event["event"], "data": json.dumps(_data(event))}
             if event["event"] == "state" and event["data"].get("state") in TERMINAL:
                 return
-        now = time.monotonic()
         if some:
-            spoken = now
             continue
         if over:
+            now = time.monotonic()
             over_since = over_since or now
             if now - over_since > LAST_WORD_S:
                 return
-        if now - spoken > HEARTBEAT_S:
-            spoken = now
-            yield ": still here\n\n"
         await asyncio.sleep(max(LOOK_EVERY_S, _open / LOOKS_PER_S))
 
 
@@ -112,7 +119,7 @@ def _ended(found: Service, job_id: str) -> bool:
         return True  # deleted
 
 
-@router.get("/v1/jobs/{job_id}/logs", response_class=PlainTextResponse)
+@router.get("/v1/jobs/{job_id}/logs", response_class=PlainTextResponse, responses=problems.responses(404, 410))
 def logs(request: Request, job_id: str) -> Response:
     """What the job logged so far, a line an entry."""
     found = service(request)

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from api import pages, ranges, waiting
+from api import pages, problems, ranges, waiting
+from api.models import Job, Jobs, Purged, ResultFile, Results
+from api.openapi import BINARY, PREFER_WAIT, STRING, header_parameter, headers
 from api.representation import answer, etag, matches, represent
 from api.service import key_of, owns, service
 from operators.errors import Conflict, NotFound
+from recon.spec.job import JobSpec
 from workers import retention
 from workers.store import TERMINAL, Record, State, manifest
 
 router = APIRouter(tags=["jobs"])
 MEDIA_TYPES = {".json": "application/json", ".png": "image/png", ".gz": "application/gzip"}
+OTHER_MEDIA_TYPE = "application/octet-stream"
+BINARY_TYPES = (*(set(MEDIA_TYPES.values()) - {"application/json"}), OTHER_MEDIA_TYPE)
 
 
 @router.get("/v1/jobs")
@@ -27,7 +32,7 @@ def list_jobs(
     name: Annotated[str | None, Query(max_length=100, description="Part of the name, in any case.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
     cursor: Annotated[str | None, Query(max_length=200, description="From `next` of the page before.")] = None,
-) -> dict[str, Any]:
+) -> Jobs:
     """Jobs, newest first; `next` leads to the page after this one."""
     found, key = service(request), key_of(request)
     wanted = (name or "").casefold()
@@ -41,15 +46,29 @@ def list_jobs(
     ]
     page, following = pages.cut(records, limit, cursor)
     filters = {"state": state, "tag": tag, "name": name, "limit": str(limit)}
-    return {
-        "jobs": [represent(found, r) for r in page],
-        "total": len(records),
-        "truncated": following is not None,
-        "next": pages.link("/v1/jobs", filters, following) if following else None,
-    }
+    return Jobs(
+        jobs=[represent(found, r) for r in page],
+        total=len(records),
+        truncated=following is not None,
+        next=pages.link("/v1/jobs", filters, following) if following else None,
+    )
 
 
-@router.get("/v1/jobs/{job_id}", responses={304: {"description": "As the client has it (If-None-Match)."}})
+@router.get(
+    "/v1/jobs/{job_id}",
+    response_model=Job,
+    responses={
+        200: {"headers": headers(STRING, "ETag")},
+        304: {"description": "As the client has it (If-None-Match)."},
+        **problems.responses(404, 410),
+    },
+    openapi_extra={
+        "parameters": [
+            PREFER_WAIT,
+            header_parameter("If-None-Match", "The `ETag` that the client has; 304 if it still holds."),
+        ]
+    },
+)
 async def get_job(request: Request, job_id: str) -> Response:
     """State, progress and links of a job.
 
@@ -71,20 +90,28 @@ async def get_job(request: Request, job_id: str) -> Response:
     return full
 
 
-@router.get("/v1/jobs/{job_id}/spec")
-def get_spec(request: Request, job_id: str) -> dict[str, Any]:
+@router.get("/v1/jobs/{job_id}/spec", response_model=JobSpec, responses=problems.responses(404, 410))
+def get_spec(request: Request, job_id: str) -> JSONResponse:
     """The specification as submitted."""
     found = service(request)
     found.job(key_of(request), job_id)
-    return found.store.spec(job_id).model_dump(mode="json", exclude_unset=True)
+    return JSONResponse(found.store.spec(job_id).model_dump(mode="json", exclude_unset=True))
 
 
-@router.delete("/v1/jobs/{job_id}", responses={202: {"description": "It will stop at its next step."}})
+@router.delete(
+    "/v1/jobs/{job_id}",
+    response_model=Job | Purged,
+    responses={
+        202: {"model": Job, "description": "It will stop at its next step."},
+        **problems.responses(404, 409, 410),
+    },
+)
 def cancel(
     request: Request,
+    response: Response,
     job_id: str,
     purge: Annotated[bool, Query(description="Delete a finished job and its results.")] = False,
-) -> JSONResponse:
+) -> Job | Purged:
     """Cancel: at once while queued, at the next step while running; finished jobs stay as they are.
 
     With ``purge=1`` a finished job is deleted at once, and is 410 afterwards.
@@ -94,27 +121,31 @@ def cancel(
     if purge:
         found.durations.count([record])  # before it is gone: nobody may have asked for metrics since its end
         retention.purge_job(found.store, record, "it was purged on request")
-        return JSONResponse({"id": job_id, "purged": True})
+        return Purged(id=job_id, purged=True)
     record = found.store.request_cancel(job_id)
-    return JSONResponse(represent(found, record), 200 if record.terminal else 202)
+    response.status_code = 200 if record.terminal else 202
+    return represent(found, record)
 
 
-@router.get("/v1/jobs/{job_id}/results")
-def results(request: Request, job_id: str) -> dict[str, Any]:
+@router.get("/v1/jobs/{job_id}/results", responses=problems.responses(404, 409, 410))
+def results(request: Request, job_id: str) -> Results:
     """Manifest of the results: name, bytes, sha256 and link of each file."""
     found = service(request)
     _finished(found.job(key_of(request), job_id))
     entries = manifest(found.store.output(job_id))
-    return {
-        "id": job_id,
-        "files": [{**entry, "href": f"/v1/jobs/{job_id}/results/{entry['name']}"} for entry in entries],
-    }
+    files = [ResultFile(**entry, href=f"/v1/jobs/{job_id}/results/{entry['name']}") for entry in entries]
+    return Results(id=job_id, files=files)
 
 
 @router.get(
     "/v1/jobs/{job_id}/results/{name}",
     response_class=FileResponse,
-    responses={206: {"description": "The range asked for."}},
+    responses={
+        200: {"content": {"application/json": {}, **dict.fromkeys(BINARY_TYPES, BINARY)}},
+        206: {"description": "The range asked for."},
+        **problems.responses(404, 409, 410, 416),
+    },
+    openapi_extra={"parameters": [header_parameter("Range", "`bytes=FIRST-LAST`: this part only.")]},
 )
 @router.head("/v1/jobs/{job_id}/results/{name}", include_in_schema=False)
 def result(request: Request, job_id: str, name: str) -> Response:
@@ -128,7 +159,7 @@ def result(request: Request, job_id: str, name: str) -> Response:
     refusal = ranges.refusal(request, file.stat().st_size)
     if refusal is not None:
         return refusal
-    media = MEDIA_TYPES.get(file.suffix, "application/octet-stream")
+    media = MEDIA_TYPES.get(file.suffix, OTHER_MEDIA_TYPE)
     return FileResponse(file, media_type=media, filename=name, headers={"X-Content-Type-Options": "nosniff"})
 
 

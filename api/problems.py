@@ -11,20 +11,56 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from api.models import Problem
 from operators.errors import ReconError, StorageFull
 from workers.logs import request_id
 from workers.refusals import Refusal
 
 log = logging.getLogger("recon.api")
 TYPE = "https://diffusion-recon.invalid/problems/"
+MEDIA_TYPE = "application/problem+json"
+MEANINGS: dict[int | str, str] = {
+    401: "No key, or one that nobody has.",
+    404: "It is not here, or belongs to another key.",
+    409: "Its state forbids this now.",
+    410: "It was here, and has been deleted.",
+    413: "Larger than is accepted.",
+    416: "There is no such range.",
+    422: "The request is wrong; `field` and `remedy` say what to mend.",
+    429: "The key has as many unfinished jobs as it may have.",
+    503: "Try again after `Retry-After` seconds.",
+    507: "The disk, or the key's share of it, is full.",
+    "default": "A problem.",
+}
 
 
-def problem(status: int, code: str, detail: str, headers: dict[str, str] | None = None, **more: Any) -> JSONResponse:
-    """A problem document."""
-    body = {"type": TYPE + code, "title": code.replace("_", " "), "status": status, "code": code, "detail": detail}
-    more["request_id"] = request_id.get()
-    body |= {k: v for k, v in more.items() if v is not None}
-    return JSONResponse(body, status_code=status, headers=headers, media_type="application/problem+json")
+def responses(*statuses: int | str) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI responses that describe the problems of a route."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": MEANINGS[status], "content": content} for status in statuses}
+
+
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    headers: dict[str, str] | None = None,
+    *,
+    field: str | None = None,
+    remedy: str | None = None,
+    instance: str | None = None,
+) -> JSONResponse:
+    """A response that says what is wrong."""
+    body: Problem = {
+        "type": TYPE + code,
+        "title": code.replace("_", " "),
+        "status": status,
+        "code": code,
+        "detail": detail,
+    }
+    more = {"field": field, "remedy": remedy, "instance": instance, "request_id": request_id.get()}
+    said = {name: value for name, value in more.items() if value is not None}
+    return JSONResponse({**body, **said}, status_code=status, headers=headers, media_type=MEDIA_TYPE)
 
 
 def of(request: Request, error: ReconError) -> JSONResponse:
@@ -44,7 +80,7 @@ def of(request: Request, error: ReconError) -> JSONResponse:
 
 
 def install(app: FastAPI) -> None:
-    """Register the handlers; what none of them knows ends in `api.requests`."""
+    """Register the handlers; what none of them knows ends in `api.middleware`."""
 
     @app.exception_handler(ReconError)
     async def of_ours(request: Request, error: ReconError) -> JSONResponse:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import asdict
-from typing import Any
 
-from fastapi import Request
-from fastapi.responses import JSONResponse
+from fastapi import Request, Response
 
+from api.models import Job
 from api.service import Service
 from workers import retention
 from workers.store import Record
@@ -17,27 +15,29 @@ from workers.store import Record
 POLL_S = 1
 
 
-def represent(service: Service, record: Record) -> dict[str, Any]:
+def represent(service: Service, record: Record) -> Job:
     """A job with its links, its place in the queue and what is known of its time."""
     base = f"/v1/jobs/{record.id}"
     links = {"self": base, "spec": f"{base}/spec", "events": f"{base}/events", "logs": f"{base}/logs"}
     if record.state == "succeeded":
         links["results"] = f"{base}/results"
-    return {
+    queue_position, estimate = service.queue_estimates.of(record)
+    return Job(
         **{k: v for k, v in asdict(record).items() if k != "token"},  # the workers' own
-        **service.outlook.of(record),
-        "expires": retention.expires(record, service.settings),
-        "links": links,
-    }
+        queue_position=queue_position,
+        estimate=estimate,
+        expires=retention.expires(record, service.settings),
+        links=links,
+    )
 
 
-def etag(job: dict[str, Any]) -> str:
+def etag(job: Job) -> str:
     """Changes with the job, not with the estimate, which changes with the clock."""
-    text = json.dumps({k: v for k, v in job.items() if k != "estimate"}, sort_keys=True)
+    text = job.model_dump_json(exclude={"estimate"})
     return f'W/"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
 
 
-def answer(service: Service, record: Record, status: int = 200, headers: dict[str, str] | None = None) -> JSONResponse:
+def answer(service: Service, record: Record, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """The job, where to find it, and when to look again."""
     job = represent(service, record)
     more = {"ETag": etag(job), **(headers or {})}
@@ -45,7 +45,7 @@ def answer(service: Service, record: Record, status: int = 200, headers: dict[st
         more["Retry-After"] = str(POLL_S)
     if status == 202:
         more["Location"] = f"/v1/jobs/{record.id}"
-    return JSONResponse(job, status, headers=more)
+    return Response(job.model_dump_json(), status, more, media_type="application/json")
 
 
 def matches(request: Request, tag: str) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fastapi import Request
 
 from api.durations import Durations
-from api.outlook import Outlook
+from api.queue_estimate import QueueEstimates
 from operators.errors import NotFound
 from workers import retention
 from workers.index import JobIndex
@@ -27,7 +27,7 @@ class Service:
     store: JobStore
     index: JobIndex
     usage: Usage
-    outlook: Outlook
+    queue_estimates: QueueEstimates
     keys: KeyRing | None
     answers: Counter[int] = field(default_factory=Counter)
     """Requests by status."""
@@ -39,7 +39,7 @@ class Service:
         store = JobStore(settings.store)
         index = JobIndex(store)
         keys = KeyRing(settings.keys) if settings.keys else None
-        return cls(settings, store, index, Usage(index), Outlook(index, settings.redis_url), keys)
+        return cls(settings, store, index, Usage(index), QueueEstimates(index, settings.redis_url), keys)
 
     def job(self, key: Key | None, job_id: str) -> Record:
         """A job that a key may see; raises `NotFound` or `Gone`."""

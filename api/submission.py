@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Request, Response
 from kombu.exceptions import OperationalError
 from starlette.concurrency import run_in_threadpool
 
-from api import bodies, strict_json, waiting
+from api import bodies, problems, strict_json, waiting
+from api.models import Job
+from api.openapi import JOB_SPEC_BODY, PREFER_WAIT, STRING, header_parameter, headers
 from api.representation import answer
 from api.service import Service, key_of, service
 from operators.errors import BackendUnavailable, InputError, NotFound
@@ -26,22 +27,26 @@ router = APIRouter(tags=["jobs"])
 @router.post(
     "/v1/jobs",
     status_code=202,
+    response_model=Job,
+    responses={
+        200: {"model": Job, "description": "The job has ended within the time to wait (`Prefer: wait`)."},
+        202: {"headers": headers(STRING, "Location", "ETag")},
+        **problems.responses(404, 409, 410, 413, 429, 503, 507),
+    },
     openapi_extra={
         "parameters": [
-            {
-                "name": idempotency.HEADER,
-                "in": "header",
-                "description": "Sent again with the same body, the answer is the same job.",
-                "schema": {"type": "string", "minLength": 1, "maxLength": 255},
-            }
+            header_parameter(
+                idempotency.HEADER,
+                "Sent again with the same body, the answer is the same job.",
+                minLength=1,
+                maxLength=255,
+            ),
+            PREFER_WAIT,
         ],
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/JobSpec"}}},
-        },
+        "requestBody": JOB_SPEC_BODY,
     },
 )
-async def submit(request: Request) -> JSONResponse:
+async def submit(request: Request) -> Response:
     """Accept a job: its specification is on disk, and queued, before the 202."""
     found, key = service(request), key_of(request)
     body = await bodies.small(request)

@@ -12,7 +12,10 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
+from api import problems
 from api.bodies import chunks
+from api.models import Upload, UploadBegun
+from api.openapi import BINARY, COUNT, STRING, header_parameter, headers
 from api.service import Service, key_of, owns, service
 from operators.errors import InputError, NotFound, ResourceLimit, StorageFull
 from workers import arrival, partial, retention
@@ -21,34 +24,27 @@ from workers.settings import Settings
 
 router = APIRouter(tags=["uploads"])
 SHA256, LENGTH, OFFSET = "X-Checksum-SHA256", "Upload-Length", "Upload-Offset"
-BODY = {"required": True, "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
-
-
-def _header(name: str, pattern: str, description: str) -> dict[str, object]:
-    schema = {"type": "string", "pattern": pattern}
-    return {"name": name, "in": "header", "description": description, "schema": schema}
-
-
-BEGINNING = [
-    _header(SHA256, "^[0-9a-fA-F]{64}$", "Of the file; it is verified."),
-    _header(
-        LENGTH,
-        "^0{0,16}[1-9][0-9]{0,17}$",
-        "Bytes of a file that will be sent in pieces, with PATCH; the body is then empty.",
-    ),
-]
+BODY = {"required": True, "content": {"application/octet-stream": BINARY}}
+BEGINNING = {
+    "requestBody": {**BODY, "required": False},
+    "parameters": [
+        header_parameter(SHA256, "Of the file; it is verified.", pattern="^[0-9a-fA-F]{64}$"),
+        header_parameter(
+            LENGTH,
+            "Bytes of a file that will be sent in pieces, with PATCH; the body is then empty.",
+            pattern="^0{0,16}[1-9][0-9]{0,17}$",
+        ),
+    ],
+}
+BEGUN = {201: {"headers": headers(STRING, "Location")}, **problems.responses(413, 507)}
+PLACE = {"headers": headers(COUNT, OFFSET, LENGTH)}
 
 
 @router.post(
-    "/v1/uploads",
-    status_code=201,
-    openapi_extra={
-        "requestBody": {**BODY, "required": False},
-        "parameters": BEGINNING,
-    },
+    "/v1/uploads", status_code=201, response_model=Upload | UploadBegun, responses=BEGUN, openapi_extra=BEGINNING
 )
 @router.put(
-    "/v1/uploads", status_code=201, openapi_extra={"requestBody": {**BODY, "required": False}, "parameters": BEGINNING}
+    "/v1/uploads", status_code=201, response_model=Upload | UploadBegun, responses=BEGUN, openapi_extra=BEGINNING
 )
 async def upload(request: Request) -> JSONResponse:
     """Store the request's body; or, with ``Upload-Length``, begin an upload that arrives in pieces."""
@@ -90,10 +86,10 @@ def _begin(found: Service, key: Key | None, announced: str, expected: str | None
         arriving.keep(length, whole=True)
         begun = partial.create(found.store, length, expected, key.name if key else None)
     headers = {"Location": f"/v1/uploads/{begun.id}", OFFSET: "0", LENGTH: str(length)}
-    return JSONResponse({"id": begun.id, "bytes": length, "complete": False}, 201, headers=headers)
+    return JSONResponse(_begun(begun).model_dump(), 201, headers=headers)
 
 
-@router.head("/v1/uploads/{upload_id}", responses={404: {}, 410: {}})
+@router.head("/v1/uploads/{upload_id}", response_class=Response, responses={200: PLACE, **problems.responses(404, 410)})
 def progress(request: Request, upload_id: str) -> Response:
     """Where an upload is: ``Upload-Offset`` of ``Upload-Length`` bytes have arrived."""
     found, key = service(request), key_of(request)
@@ -107,24 +103,28 @@ def progress(request: Request, upload_id: str) -> Response:
     return Response(status_code=200, headers=headers)
 
 
-@router.get("/v1/uploads/{upload_id}")
-def describe(request: Request, upload_id: str) -> dict[str, object]:
+@router.get("/v1/uploads/{upload_id}", responses=problems.responses(404, 410))
+def describe(request: Request, upload_id: str) -> Upload | UploadBegun:
     """Bytes, sha256 and time of a complete upload; of one whose pieces are still coming, that it is not complete."""
     found, key = service(request), key_of(request)
     try:
         here = _unfinished(found, key, upload_id)
     except NotFound:
-        return found.upload(key, upload_id)
-    return {"id": here.id, "bytes": here.length, "complete": False}
+        return Upload.model_validate(found.upload(key, upload_id))
+    return _begun(here)
 
 
 @router.patch(
     "/v1/uploads/{upload_id}",
-    responses={204: {"description": "The piece is stored, more are to come."}},
+    response_model=Upload,
+    responses={
+        204: {"description": "The piece is stored, more are to come.", **PLACE},
+        **problems.responses(404, 409, 410, 413, 507),
+    },
     openapi_extra={
         "requestBody": BODY,
         "parameters": [
-            {**_header(OFFSET, "^[0-9]{1,18}$", "Where the piece begins; what HEAD says."), "required": True}
+            header_parameter(OFFSET, "Where the piece begins; what HEAD says.", required=True, pattern="^[0-9]{1,18}$")
         ],
     },
 )
@@ -145,7 +145,7 @@ async def append(request: Request, upload_id: str) -> Response:
     return Response(status_code=204, headers={OFFSET: str(at), LENGTH: str(here.length)})
 
 
-@router.delete("/v1/uploads/{upload_id}", status_code=204)
+@router.delete("/v1/uploads/{upload_id}", status_code=204, responses=problems.responses(404, 409, 410))
 def delete(request: Request, upload_id: str) -> Response:
     """Delete an upload that no unfinished job uses; it is 410 afterwards."""
     found, key = service(request), key_of(request)
@@ -158,6 +158,10 @@ def delete(request: Request, upload_id: str) -> Response:
     else:
         retention.delete(found.store, "uploads", partial.folder(found.store, here.id), owner, reason)
     return Response(status_code=204)
+
+
+def _begun(upload: partial.Partial) -> UploadBegun:
+    return UploadBegun(id=upload.id, bytes=upload.length, complete=False)
 
 
 def _write(stream: IO[bytes], chunk: bytes) -> None:

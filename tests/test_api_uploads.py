@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import socket
 import time
@@ -17,8 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
-from recon.client import transfer
-from recon.client.client import Client
+from recon.client.client import Client, transfer
 from tests.serving import Server, job_body, refused, send, serving, sinogram
 from workers import keys, retention
 
@@ -136,6 +136,14 @@ def test_an_upload_can_be_deleted(server: Server) -> None:
     assert server.http.delete(where).status_code == 204
     assert server.http.head(where).status_code == 410
     refused(server.http.delete(f"/v1/uploads/{upload}"), 410)
+
+
+def test_what_a_newer_version_stored_of_an_upload_is_left_out(server: Server) -> None:
+    upload = send(server.http)
+    answer = server.http.get(f"/v1/uploads/{upload}").json()
+    path = server.store.uploads / upload / "meta.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "compressed": True}))
+    assert server.http.get(f"/v1/uploads/{upload}").json() == answer
 
 
 def test_a_body_that_does_not_go_on_is_given_up(tmp_path: Path) -> None:

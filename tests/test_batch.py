@@ -16,8 +16,7 @@ import yaml
 
 from operators.errors import InputError
 from recon.cli.batch import batch as batch_command
-from recon.client import batch
-from recon.client.client import Client
+from recon.client.client import Client, batch
 from recon.pipeline import reconstruct
 from recon.spec.job import JobSpec
 from tests.serving import Server, serving

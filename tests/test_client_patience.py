@@ -14,8 +14,7 @@ import pytest
 
 from api import waiting
 from operators.errors import BackendUnavailable, Cancelled
-from recon.client import connection
-from recon.client.client import Client, ServerError
+from recon.client.client import Client, ServerError, connection
 from tests.serving import job_body, send, serving, until
 from workers.embedded import private_redis
 

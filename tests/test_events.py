@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from api import events as api_events
+from operators.errors import BackendUnavailable
 from recon.client import event_stream
 from recon.client.client import Client
 from tests.serving import Server, job_body, refused, send, serving, until
@@ -79,9 +80,9 @@ def test_a_broken_connection_misses_no_event(server: Server, monkeypatch: pytest
     job.finish()
     whole, calls = event_stream.parse, []
 
-    def breaks(lines: Any) -> Iterator[event_stream.Event]:
+    def breaks(answer: httpx.Response) -> Iterator[event_stream.Event]:
         calls.append(1)
-        for i, event in enumerate(whole(lines)):
+        for i, event in enumerate(whole(answer)):
             if i == 6 and len(calls) < 3:
                 raise httpx.ReadError("the line broke")
             yield event
@@ -90,6 +91,16 @@ def test_a_broken_connection_misses_no_event(server: Server, monkeypatch: pytest
     with Client(server.url) as client:
         seen = [e.id for e in client.progress(job.id)]
     assert seen == list(range(1, 24)) and len(calls) == 3
+
+
+def test_an_answer_that_is_no_stream_is_told(server: Server) -> None:
+    """As the login page of a proxy, which would otherwise look like a job of which nothing is heard."""
+    page = httpx.Response(200, text="<html>please log in</html>", headers={"content-type": "text/html"})
+    with Client(server.url) as client:
+        inner = client._connection
+        inner.http = httpx.Client(base_url=server.url, transport=httpx.MockTransport(lambda _: page))
+        with pytest.raises(BackendUnavailable, match=r"text/event-stream.*text/html"):
+            list(client.progress("a" * 26))
 
 
 def test_silence_is_filled_with_heartbeats(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from recon.priors.equivariant import WAYS, at_step, turn, turn_back
 from torch import Tensor
 
 from operators.fourier import CartesianMRI
 from recon.priors import registry
+from recon.priors.equivariant import WAYS, at_step, turn, turn_back
 from recon.priors.prior import Given
 from recon.problem.problem import IntensityMap, Problem, run
 from recon.quality.metrics import nrmse

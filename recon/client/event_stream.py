@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
+from httpx_sse import EventSource, SSEError
 
+from operators.errors import BackendUnavailable
 from recon.client.connection import Connection, ServerError
 
 TERMINAL = ("succeeded", "failed", "cancelled")
@@ -38,7 +40,7 @@ def follow(connection: Connection, job_id: str, after: int = 0) -> Iterator[Even
     Raises
     ------
     BackendUnavailable
-        If the server stays away for longer than the connection's patience.
+        If the server stays away for longer than the connection's patience, or what answers is no stream of events.
     ServerError
         If it refuses.
     """
@@ -51,13 +53,19 @@ def follow(connection: Connection, job_id: str, after: int = 0) -> Iterator[Even
                 patience = connection.patience()  # the server is there, however long nothing happens
                 if answer.status_code == 204:
                     return
-                for event in parse(answer.iter_lines()):
+                for event in parse(answer):
                     last = event.id
                     yield event
                     if event.kind == "state" and event.data.get("state") in TERMINAL:
                         return
             if connection.request("GET", f"/v1/jobs/{job_id}").json()["state"] in TERMINAL:
                 return  # the final event was never written
+        except SSEError as error:  # not the service but something on the way to it, as a login page
+            raise BackendUnavailable(
+                f"{connection.http.base_url} answers with no stream of events: {error}",
+                field="url",
+                remedy="have proxies pass text/event-stream on as it is",
+            ) from error
         except httpx.TransportError as error:
             patience.spend(connection.unreachable(error))
         except ServerError as error:
@@ -66,14 +74,8 @@ def follow(connection: Connection, job_id: str, after: int = 0) -> Iterator[Even
             time.sleep(PAUSE_S)
 
 
-def parse(lines: Iterable[str]) -> Iterator[Event]:
-    """Events of a stream of lines; comments and fields without meaning here are skipped."""
-    fields: dict[str, str] = {}
-    for line in lines:
-        if line:
-            name, _, value = line.partition(":")
-            fields[name] = value.removeprefix(" ")
-        else:
-            if {"id", "event", "data"} <= fields.keys():
-                yield Event(int(fields["id"]), fields["event"], json.loads(fields["data"]))
-            fields = {}
+def parse(answer: httpx.Response) -> Iterator[Event]:
+    """Events of a streamed answer; what has no data, as the interval for browsers to retry, is skipped."""
+    for event in EventSource(answer).iter_sse():
+        if event.id and event.data:
+            yield Event(int(event.id), event.event, json.loads(event.data))

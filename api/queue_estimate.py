@@ -1,4 +1,4 @@
-"""When will my job start, and how long will it take: learned from the jobs that finished."""
+"""The queue estimate predicts when a job starts and how long it takes, from the jobs that finished."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import get_args
 
 from redis.exceptions import RedisError
 
+from api.models import JobTimes
+from recon.spec.job import JobSpec
 from workers import tasks
 from workers.index import JobIndex
 from workers.store import Record
@@ -23,8 +25,8 @@ FRESH_S = 1.0
 """The queue is looked at as often, however many ask."""
 STALE_S = 5.0
 """What was seen so long ago is not told any more."""
-DEVICES = ("cpu", "gpu")
-log = logging.getLogger("recon.outlook")
+DEVICES = get_args(JobSpec.model_fields["device"].annotation)
+log = logging.getLogger("recon.queue_estimate")
 
 
 def seconds(record: Record) -> float | None:
@@ -59,8 +61,8 @@ class _View:
             busy = None if busy is None or expected is None else busy + expected
 
 
-class Outlook:
-    """Queue positions and estimates; null is said where nothing is known.
+class QueueEstimates:
+    """Queue positions and durations estimated for unfinished jobs; null where nothing is known.
 
     Parameters
     ----------
@@ -75,10 +77,10 @@ class Outlook:
         self._lock = threading.Lock()
         self._view = _View()
 
-    def of(self, record: Record) -> dict[str, Any]:
-        """``queue_position`` (jobs before it) and ``estimate`` (seconds) of an unfinished job."""
+    def of(self, record: Record) -> tuple[int | None, JobTimes | None]:
+        """How many jobs are before an unfinished one in the queue, and its times."""
         if record.terminal:
-            return {"queue_position": None, "estimate": None}
+            return None, None
         if self._age() > STALE_S:
             with self._lock:  # one looks, and the others see what it saw
                 if self._age() > STALE_S:
@@ -90,15 +92,15 @@ class Outlook:
         if record.state != "queued" and start is None:
             start = 0.0
         known = start is not None or duration is not None
-        estimate = {"start_s": _rounded(start), "duration_s": _rounded(duration)} if known else None
-        return {"queue_position": view.ahead.get(record.id), "estimate": estimate}
+        estimate = JobTimes(start_s=_rounded(start), duration_s=_rounded(duration)) if known else None
+        return view.ahead.get(record.id), estimate
 
     def _age(self) -> float:
         return time.monotonic() - self._view.at
 
     def _refresh_soon(self) -> None:
         try:
-            threading.Thread(target=self._refresh, name="outlook", daemon=True).start()
+            threading.Thread(target=self._refresh, name="queue-estimate", daemon=True).start()
         except RuntimeError as error:  # no more threads now: what was seen last is told again
             self._lock.release()
             log.warning("the queue cannot be looked at: %s", error)

@@ -1,4 +1,4 @@
-"""What is said of a method that a path does not have: all that it has, not those of its first route alone."""
+"""HTTP 405 (RFC 9110) names in `Allow` every method of the path; Starlette names those of its first route alone."""
 
 from __future__ import annotations
 

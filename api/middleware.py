@@ -1,4 +1,4 @@
-"""Around every request: an id, a log line, a count, a key, and a problem document whatever happens."""
+"""The middlewares give every request an id, a log line, a count, a check of its key and an answer whatever happens."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ OPEN = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/oaut
 _JOB = re.compile(rf"/v1/jobs/({UPLOAD_ID.strip('^$')})(?:/.*)?")
 
 
-class Requests:
-    """Gives each request an id, answers what nothing else answered, and writes one line to the log."""
+class RequestLog:
+    """Middleware that gives each request an id, answers what nothing else answered, and writes one line to the log."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self.app, self.service = app, service
@@ -87,8 +87,8 @@ def _job(path: str) -> str | None:
     return found[1] if found else None
 
 
-class Access:
-    """Lets requests with a key of the key ring in; without a ring, all of them."""
+class Authentication:
+    """Middleware that lets in requests with a key of the key ring; without a ring, all of them."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self.app, self.service = app, service

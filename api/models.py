@@ -1,0 +1,153 @@
+"""The JSON documents that the routes answer with, as pydantic models: OpenAPI describes them, FastAPI writes them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
+
+from recon.planning.plan import Plan
+from workers import events
+from workers.store import State
+
+Count = Annotated[int, Field(ge=0)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _StoredAnswer(_Answer):
+    # Made from a file of the store, into which a newer version may have written more.
+    model_config = ConfigDict(extra="ignore", json_schema_extra={"additionalProperties": False})
+
+
+class JobTimes(_Answer):
+    """Seconds until a job starts and that it computes, estimated; null where nothing is known."""
+
+    start_s: float | None
+    duration_s: float | None
+
+
+class Job(_Answer):
+    """A job's state, as stored (see `workers.store.Record`), with its place in the queue and its links."""
+
+    id: str
+    state: State
+    created: str
+    updated: str
+    name: str
+    method: str
+    progress: float
+    stage: str
+    step: int
+    steps: int
+    data_misfit: float | None
+    attempt: int
+    started: str | None
+    finished: str | None
+    error: dict[str, Any] | None
+    tags: list[str]
+    priority: str
+    device: str
+    planned_s: float | None
+    owner: str | None
+    queue_position: Count | None
+    estimate: JobTimes | None
+    expires: str | None
+    links: dict[str, str]
+
+
+class Jobs(_Answer):
+    """A page of jobs, newest first."""
+
+    jobs: list[Job]
+    total: Count
+    truncated: bool
+    next: str | None
+
+
+class Purged(_Answer):
+    """A job that is deleted."""
+
+    id: str
+    purged: Literal[True]
+
+
+class ResultFile(_StoredAnswer):
+    """A result file, with the address to fetch it from."""
+
+    name: str
+    bytes: Count
+    sha256: Sha256
+    href: str
+
+
+class Results(_Answer):
+    """Manifest of a job's results."""
+
+    id: str
+    files: list[ResultFile]
+
+
+class Estimate(Plan):
+    """Plan of a job, beside the memory that a job may take."""
+
+    model_config = ConfigDict(extra="forbid")
+    limit_bytes: Count
+    fits: bool
+
+
+class Upload(_StoredAnswer):
+    """A complete upload."""
+
+    id: str
+    bytes: Count
+    sha256: Sha256
+    created: str
+    owner: str | None
+
+
+class UploadBegun(_Answer):
+    """An upload whose pieces are still coming."""
+
+    id: str
+    bytes: Count
+    complete: Literal[False]
+
+
+class StreamedEvent(_Answer):
+    """A server-sent event of a job; `data` is JSON."""
+
+    id: str
+    event: events.Event
+    data: str
+
+
+class Health(_Answer):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+class Ready(_Answer):
+    """Jobs can be accepted."""
+
+    status: Literal["ready"]
+    queued: Count
+
+
+class Problem(TypedDict):
+    """An error (RFC 9457)."""
+
+    type: Annotated[str, Field(json_schema_extra={"format": "uri"})]
+    title: str
+    status: int
+    code: Annotated[str, Field(description="Stable, for programs.")]
+    detail: Annotated[str, Field(description="What is wrong, with the value.")]
+    field: NotRequired[Annotated[str, Field(description="The offending field, header or limit.")]]
+    remedy: NotRequired[Annotated[str, Field(description="What to do.")]]
+    instance: NotRequired[str]
+    request_id: NotRequired[Annotated[str, Field(description="As in the server's log.")]]
