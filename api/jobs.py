@@ -12,8 +12,10 @@ from api import pages, ranges, waiting
 from api.representation import answer, etag, matches, represent
 from api.service import key_of, owns, service
 from operators.errors import Conflict, NotFound
+from recon.job_states import TERMINAL, State
 from workers import retention
-from workers.store import TERMINAL, Record, State, manifest
+from workers.results import manifest
+from workers.store import Record
 
 router = APIRouter(tags=["jobs"])
 MEDIA_TYPES = {".json": "application/json", ".png": "image/png", ".gz": "application/gzip"}

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from datetime import UTC, datetime
-from typing import get_args
 
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse
 
 from api import exposition
 from api.service import service
-from workers.store import Record, State
+from recon.job_states import PRIORITIES, STATES
+from workers.store import Record
 
 router = APIRouter(tags=["service"])
-PRIORITIES = ("high", "normal", "low")
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
@@ -49,7 +48,7 @@ def metrics(request: Request) -> PlainTextResponse:
             ],
         ),
         exposition.family(
-            "recon_jobs", "gauge", "Jobs in the store, by state.", [({"state": s}, states[s]) for s in get_args(State)]
+            "recon_jobs", "gauge", "Jobs in the store, by state.", [({"state": s}, states[s]) for s in STATES]
         ),
         exposition.histogram(
             "recon_job_seconds",

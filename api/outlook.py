@@ -13,6 +13,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from recon.job_states import DEVICES
 from workers import tasks
 from workers.index import JobIndex
 from workers.store import Record
@@ -23,7 +24,6 @@ FRESH_S = 1.0
 """The queue is looked at as often, however many ask."""
 STALE_S = 5.0
 """What was seen so long ago is not told any more."""
-DEVICES = ("cpu", "gpu")
 log = logging.getLogger("recon.outlook")
 
 

@@ -12,8 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from operators.errors import ReconError, StorageFull
+from workers.http_errors import Refusal
 from workers.logs import request_id
-from workers.refusals import Refusal
 
 log = logging.getLogger("recon.api")
 TYPE = "https://diffusion-recon.invalid/problems/"

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from operators.errors import Cancelled, InputError, ReconError
 from recon import event_stream, transfer
 from recon.connection import PATIENCE_S, Connection, ServerError, retry_after
-from recon.event_stream import TERMINAL, Event
+from recon.event_stream import Event
 from recon.job import JobSpec
+from recon.job_states import TERMINAL
 
 __all__ = ["TERMINAL", "Client", "Event", "JobFailed", "ServerError"]
 WAIT_S = 20

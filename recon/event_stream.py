@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 
 from recon.connection import Connection, ServerError
+from recon.job_states import TERMINAL
 
-TERMINAL = ("succeeded", "failed", "cancelled")
 SILENCE_S = 45.0
 """The server says something every 15 seconds; after so long without a word the connection is dead."""
 PAUSE_S = 0.5

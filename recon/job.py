@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from operators.errors import InputError
+from recon.job_states import Device, Priority
 from recon.methods import METHODS, Diffusion, Method, REDDiff
 from recon.reasons import reason
 
@@ -232,9 +233,9 @@ class JobSpec(_Part):
     name: str = Field("", max_length=100)
     tags: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9._:/=-]{1,64}$")]] = Field([], max_length=16)
     """For finding jobs again; a server filters by them."""
-    priority: Literal["high", "normal", "low"] = "normal"
+    priority: Priority = "normal"
     """Of a server's queues: a job waits for those of a higher one only."""
-    device: Literal["cpu", "gpu"] = "cpu"
+    device: Device = "cpu"
     """Which of a server's workers compute it; a worker uses whatever its machine has."""
     notify: str | None = Field(None, max_length=500, pattern=r"^https?://")
     """Address that a server tells of every change of state, signed; see docs/api.md."""

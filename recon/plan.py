@@ -35,6 +35,7 @@ from recon.methods import (
 from recon.outline import Outline
 from recon.priors.card import Card
 from recon.reasons import reason
+from recon.settings import Settings
 from recon.table import FULL_CIRCLE, Pattern, angular_cover, completed, installed, nearest
 
 SLAB = 16
@@ -160,10 +161,8 @@ def _with_slabs(spec: JobSpec, outline: Outline, slab: int) -> Plan:
 
 def memory_limit() -> int:
     """Bytes a job may take: RECON_MAX_JOB_BYTES, or four fifths of the machine's memory, or of its container's."""
-    text = os.environ.get("RECON_MAX_JOB_BYTES", "")
-    if text and not text.isdigit():
-        raise InputError(f"{text!r} is not a number of bytes", field="RECON_MAX_JOB_BYTES")
-    return int(text) if text else int(0.8 * _memory_bytes())
+    allowed = Settings().max_job_bytes
+    return int(0.8 * _memory_bytes()) if allowed is None else allowed
 
 
 def _memory_bytes() -> int:
@@ -355,7 +354,7 @@ def write_table(path: Path, costs: Costs) -> None:
 
 def table() -> Costs:
     """The costs of this machine."""
-    return read_table(Path(os.environ.get("RECON_PLAN") or TABLE))
+    return read_table(Settings().plan or TABLE)
 
 
 @cache

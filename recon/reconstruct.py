@@ -24,7 +24,7 @@ from torch import Tensor
 from operators.errors import Conflict, Diverged, InputError
 from recon import model as models
 from recon import peak, replicas, slabs, versions
-from recon.disk import sync
+from recon.atomic import sync
 from recon.formats import nifti
 from recon.job import JobSpec
 from recon.measurement import Measurement

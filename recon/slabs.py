@@ -25,7 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recon.disk import sync, try_lock
+from recon.atomic import atomic_write
+from recon.locks import try_lock
 from recon.measurement import Measurement
 from recon.methods import TV, Method, in_one_piece
 from recon.plan import HALO, SLAB
@@ -142,14 +143,8 @@ class Shelf:
 
     def put(self, key: str, slab: Slab, volume: Tensor) -> None:
         """Keep a slab; it is there whole or not at all, even if the machine stops."""
-        path = self._path(key, slab)
-        temporary = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
-        with temporary.open("wb") as stream:
+        with atomic_write(self._path(key, slab)) as stream:
             np.save(stream, volume.numpy())
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-        sync(self.folder)
 
     def clear(self) -> None:
         """Remove all slabs: the result is published. Whoever still comes to help finds nothing."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,6 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from operators.errors import Diverged, InputError
+from recon.atomic import sync
 from recon.methods import DEFAULT_PRIOR
 from recon.priors import checkpoint as checkpoints
 from recon.priors import diagnose, registry
@@ -74,8 +74,12 @@ def export(run: Path, data: Path, command: str, folder: Path) -> Card:
         prior = NetworkPrior(registry.network(card, weights), card)
         card = Card.model_validate(card.model_dump() | _measured(prior, recipe, data, sources))
         card.write(Path(partial) / f"{recipe.name}.yaml")
-        for path in (weights, Path(partial) / f"{recipe.name}.yaml"):
-            os.replace(path, folder / path.name)
+        finished = (weights, Path(partial) / f"{recipe.name}.yaml")
+        for path in finished:
+            sync(path)
+        for path in finished:
+            path.replace(folder / path.name)
+        sync(folder)
     return card
 
 
