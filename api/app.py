@@ -31,7 +31,7 @@ NOTIFY_EVERY_S = 1.0
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The API of a deployment; settings come from the environment unless given."""
-    chosen = settings or Settings.from_environment()
+    chosen = settings or Settings()
     service = Service.of(chosen)
     webhooks = Webhooks(service.index, chosen, lambda record: represent(service, record).model_dump(mode="json"))
 

@@ -9,7 +9,7 @@ from fastapi import Request
 
 from operators.errors import ResourceLimit
 from recon.spec.job import MAX_SPEC_BYTES
-from workers.refusals import Stalled
+from workers.http_errors import Stalled
 
 
 async def chunks(request: Request) -> AsyncIterator[bytes]:

@@ -41,7 +41,7 @@ def serve(
     logs.install()
     if store is not None:
         os.environ["RECON_STORE"] = str(store.resolve())
-    _check_exposure(host, Settings.from_environment().keys, insecure)
+    _check_exposure(host, Settings().keys, insecure)
     # uvicorn hands SIGTERM on after its own shutdown: as an exception it lets the children be stopped.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
@@ -49,7 +49,7 @@ def serve(
         if embedded:
             from workers.embedded import redis_and_worker
 
-            stack.enter_context(redis_and_worker(Settings.from_environment().store))
+            stack.enter_context(redis_and_worker(Settings().store))
         # Only now: the Celery application reads REDIS_URL when it is imported.
         from api.app import create_app
         from api.server import run

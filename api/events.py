@@ -19,9 +19,9 @@ from api import problems
 from api.models import StreamedEvent
 from api.service import Service, key_of, service
 from operators.errors import NotFound
+from recon.spec.job_states import TERMINAL
 from workers.events import Tail
-from workers.refusals import Busy
-from workers.store import TERMINAL
+from workers.http_errors import Busy
 
 router = APIRouter(tags=["jobs"])
 LOOK_EVERY_S = 0.3

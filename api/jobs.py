@@ -15,8 +15,10 @@ from api.representation import answer, etag, matches, represent
 from api.service import key_of, owns, service
 from operators.errors import Conflict, NotFound
 from recon.spec.job import JobSpec
+from recon.spec.job_states import TERMINAL, State
 from workers import retention
-from workers.store import TERMINAL, Record, State, manifest
+from workers.results import manifest
+from workers.store import Record
 
 router = APIRouter(tags=["jobs"])
 MEDIA_TYPES = {".json": "application/json", ".png": "image/png", ".gz": "application/gzip"}

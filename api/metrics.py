@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import get_args
 
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse
@@ -14,11 +13,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from api.service import Service, service
-from recon.spec.job import JobSpec
-from workers.store import Record, State
+from recon.spec.job_states import PRIORITIES, STATES
+from workers.store import Record
 
 router = APIRouter(tags=["service"])
-PRIORITIES = get_args(JobSpec.model_fields["priority"].annotation)
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
@@ -49,7 +47,7 @@ class ServiceCollector(Collector):
 
         states = Counter(r.state for r in records)
         jobs = GaugeMetricFamily("recon_jobs", "Jobs in the store, by state.", labels=["state"])
-        for state in get_args(State):
+        for state in STATES:
             jobs.add_metric([state], states[state])
         yield jobs
 

@@ -17,7 +17,7 @@ from api import problems
 from api.service import Service
 from recon.spec.files import UPLOAD_ID
 from workers import logs
-from workers.refusals import Unauthorized
+from workers.http_errors import Unauthorized
 
 access = logging.getLogger("recon.access")
 log = logging.getLogger("recon.api")

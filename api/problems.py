@@ -13,8 +13,8 @@ from starlette.requests import ClientDisconnect
 
 from api.models import Problem
 from operators.errors import ReconError, StorageFull
+from workers.http_errors import Refusal
 from workers.logs import request_id
-from workers.refusals import Refusal
 
 log = logging.getLogger("recon.api")
 TYPE = "https://diffusion-recon.invalid/problems/"

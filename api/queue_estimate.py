@@ -9,12 +9,11 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import get_args
 
 from redis.exceptions import RedisError
 
 from api.models import JobTimes
-from recon.spec.job import JobSpec
+from recon.spec.job_states import DEVICES
 from workers import tasks
 from workers.index import JobIndex
 from workers.store import Record
@@ -25,7 +24,6 @@ FRESH_S = 1.0
 """The queue is looked at as often, however many ask."""
 STALE_S = 5.0
 """What was seen so long ago is not told any more."""
-DEVICES = get_args(JobSpec.model_fields["device"].annotation)
 log = logging.getLogger("recon.queue_estimate")
 
 

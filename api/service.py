@@ -11,9 +11,9 @@ from api.durations import Durations
 from api.queue_estimate import QueueEstimates
 from operators.errors import NotFound
 from workers import retention
+from workers.http_errors import Gone
 from workers.index import JobIndex
 from workers.keys import Key, KeyRing
-from workers.refusals import Gone
 from workers.settings import Settings
 from workers.store import JobStore, Record
 from workers.usage import Usage

@@ -18,7 +18,7 @@ from api.models import Upload, UploadBegun
 from api.openapi import BINARY, COUNT, STRING, header_parameter, headers
 from api.service import Service, key_of, owns, service
 from operators.errors import InputError, NotFound, ResourceLimit, StorageFull
-from workers import arrival, partial, retention
+from workers import resumable_uploads, retention, uploads
 from workers.keys import Key
 from workers.settings import Settings
 
@@ -54,7 +54,7 @@ async def upload(request: Request) -> JSONResponse:
         return await run_in_threadpool(_begin, found, key, request.headers[LENGTH], expected)
     announced = request.headers.get("content-length", "")
     digest, size = hashlib.sha256(), 0
-    with found.usage.one_more_upload(key) as arriving, arrival.receiving(found.store) as (upload_id, path):
+    with found.usage.one_more_upload(key) as arriving, uploads.receiving(found.store) as (upload_id, path):
         if announced.isdigit():
             await run_in_threadpool(arriving.keep, int(announced), whole=True)
             check_room(found.settings, int(announced), int(announced))
@@ -73,7 +73,7 @@ async def upload(request: Request) -> JSONResponse:
         if expected not in (None, digest.hexdigest()):
             raise InputError(f"sha256 {digest.hexdigest()} arrived, {expected} was announced", field=SHA256)
         owner = key.name if key else None
-        meta = await asyncio.to_thread(arrival.publish, found.store, upload_id, path, digest.hexdigest(), owner)
+        meta = await asyncio.to_thread(uploads.publish, found.store, upload_id, path, digest.hexdigest(), owner)
     return JSONResponse(meta, 201, headers={"Location": f"/v1/uploads/{upload_id}"})
 
 
@@ -84,7 +84,7 @@ def _begin(found: Service, key: Key | None, announced: str, expected: str | None
     check_room(found.settings, length, length)
     with found.usage.one_more_upload(key) as arriving:
         arriving.keep(length, whole=True)
-        begun = partial.create(found.store, length, expected, key.name if key else None)
+        begun = resumable_uploads.create(found.store, length, expected, key.name if key else None)
     headers = {"Location": f"/v1/uploads/{begun.id}", OFFSET: "0", LENGTH: str(length)}
     return JSONResponse(_begun(begun).model_dump(), 201, headers=headers)
 
@@ -95,7 +95,7 @@ def progress(request: Request, upload_id: str) -> Response:
     found, key = service(request), key_of(request)
     try:
         here = _unfinished(found, key, upload_id)
-        offset, length, whole = partial.offset(found.store, here), here.length, "?0"
+        offset, length, whole = resumable_uploads.offset(found.store, here), here.length, "?0"
     except NotFound:
         offset = length = int(str(found.upload(key, upload_id)["bytes"]))
         whole = "?1"
@@ -133,7 +133,7 @@ async def append(request: Request, upload_id: str) -> Response:
     found, key = service(request), key_of(request)
     at = _number(request.headers.get(OFFSET, ""), OFFSET)
     here = await run_in_threadpool(_unfinished, found, key, upload_id)
-    with partial.appending(found.store, here, at) as stream:
+    with resumable_uploads.appending(found.store, here, at) as stream:
         async for chunk in chunks(request):
             at += len(chunk)
             if at > here.length:
@@ -141,7 +141,7 @@ async def append(request: Request, upload_id: str) -> Response:
             check_room(found.settings, at, len(chunk))
             await asyncio.to_thread(_write, stream, chunk)
         if at == here.length:
-            return JSONResponse(await asyncio.to_thread(partial.complete, found.store, here))
+            return JSONResponse(await asyncio.to_thread(resumable_uploads.complete, found.store, here))
     return Response(status_code=204, headers={OFFSET: str(at), LENGTH: str(here.length)})
 
 
@@ -156,11 +156,11 @@ def delete(request: Request, upload_id: str) -> Response:
         found.upload(key, upload_id)
         retention.delete_upload(found.index, upload_id, owner, reason)
     else:
-        retention.delete(found.store, "uploads", partial.folder(found.store, here.id), owner, reason)
+        retention.delete(found.store, "uploads", resumable_uploads.folder(found.store, here.id), owner, reason)
     return Response(status_code=204)
 
 
-def _begun(upload: partial.Partial) -> UploadBegun:
+def _begun(upload: resumable_uploads.ResumableUpload) -> UploadBegun:
     return UploadBegun(id=upload.id, bytes=upload.length, complete=False)
 
 
@@ -170,9 +170,9 @@ def _write(stream: IO[bytes], chunk: bytes) -> None:
     stream.flush()
 
 
-def _unfinished(found: Service, key: Key | None, upload_id: str) -> partial.Partial:
+def _unfinished(found: Service, key: Key | None, upload_id: str) -> resumable_uploads.ResumableUpload:
     try:
-        here = partial.find(found.store, upload_id)
+        here = resumable_uploads.find(found.store, upload_id)
     except NotFound:
         found.upload(key, upload_id)  # raises what is to be said of an upload that never was, or is gone
         raise NotFound(f"upload {upload_id!r} is complete", field="id") from None

@@ -40,7 +40,7 @@ def serving(store: Path, redis_url: str | None = None, *, port: int = 0, **more:
         with private_redis(store / "redis") as url, serving(store, url, port=port, **more) as found:
             yield found
         return
-    settings = Settings(store, redis_url, **{"max_upload_bytes": 10**8, "min_free_bytes": 0, **more})
+    settings = Settings(store=store, redis_url=redis_url, **{"max_upload_bytes": 10**8, "min_free_bytes": 0, **more})
     with celery_on(redis_url):
         app = create_app(settings)
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -14,8 +15,9 @@ import pytest
 
 from recon.client.client import Client
 from recon.spec.job import JobSpec
+from recon.storage.atomic import write_json
 from tests.serving import Server, job_body, refused, send, serving, until
-from workers import files, idempotency, retention
+from workers import idempotency, retention
 from workers.store import JobStore, Record, new_id
 
 
@@ -31,10 +33,10 @@ def upload(server: Server) -> str:
 
 
 def finish(store: JobStore, job_id: str, **more: Any) -> Record:
-    store.move(job_id, "running")
+    store.transition(job_id, "running")
     store.output(job_id).mkdir()
     (store.output(job_id) / "volume.npy").write_bytes(b"x" * 1000)
-    return store.move(job_id, "succeeded", progress=1.0, **more)
+    return store.transition(job_id, "succeeded", progress=1.0, **more)
 
 
 def submit(server: Server, upload: str, **more: Any) -> dict[str, Any]:
@@ -121,7 +123,7 @@ def test_thousands_of_jobs_are_listed_at_once(server: Server, upload: str) -> No
         made = replace(template, id=new_id(), state="succeeded", created=f"2020-01-01T00:00:00.{i:06d}+00:00")
         (server.store.jobs / made.id).mkdir()
         files_state = server.store.jobs / made.id / "state.json"
-        files_state.write_text(files.json.dumps(asdict(made)))
+        files_state.write_text(json.dumps(asdict(made)))
     server.http.get("/v1/jobs?limit=1")
     begun = time.perf_counter()
     for _ in range(5):
@@ -163,7 +165,7 @@ def test_queue_position_and_estimate(tmp_path: Any) -> None:
         record = finish(server.store, first["id"])
         long_ago = datetime.fromisoformat(str(record.finished)) - timedelta(seconds=40)
         path = server.store.folder(record.id) / "state.json"
-        files.write_json(path, {**asdict(record), "started": long_ago.isoformat()})
+        write_json(path, {**asdict(record), "started": long_ago.isoformat()})
         server.service.index._seen.clear()  # finished jobs do not change elsewhere
         jobs = [submit(server, upload)["id"] for _ in range(3)]
         path = f"/v1/jobs/{jobs[2]}"
@@ -195,7 +197,7 @@ def test_estimates_follow_the_size_of_a_job(tmp_path: Any) -> None:
         assert record.planned_s
         long_ago = datetime.fromisoformat(str(record.finished)) - timedelta(seconds=10)
         path = server.store.folder(record.id) / "state.json"
-        files.write_json(path, {**asdict(record), "started": long_ago.isoformat(), "planned_s": record.planned_s / 4})
+        write_json(path, {**asdict(record), "started": long_ago.isoformat(), "planned_s": record.planned_s / 4})
         server.service.index._seen.clear()
         other = submit(server, upload)["id"]
         until(lambda: (server.http.get(f"/v1/jobs/{other}").json()["estimate"] or {}).get("duration_s") == 40.0, 8)
@@ -223,7 +225,8 @@ def test_finished_jobs_expire_and_unfinished_ones_never(tmp_path: Any) -> None:
         retention.sweep(index, settings, datetime.now(UTC) + timedelta(days=6))
         assert server.http.get(f"/v1/jobs/{done['id']}").status_code == 200
         assert server.http.get(f"/v1/uploads/{unused}").status_code == 200
-        retention.sweep(index, replace(settings, retention_days=0), datetime.now(UTC) + timedelta(days=999))
+        forever = settings.model_copy(update={"retention_days": 0})
+        retention.sweep(index, forever, datetime.now(UTC) + timedelta(days=999))
         assert server.http.get(f"/v1/jobs/{done['id']}").status_code == 200
         refused(server.http.get(f"/v1/uploads/{unused}"), 410, "id")
         retention.sweep(index, settings, datetime.now(UTC) + timedelta(days=31))

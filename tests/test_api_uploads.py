@@ -9,7 +9,6 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Barrier
@@ -119,7 +118,7 @@ def test_the_client_goes_on_where_a_piece_broke(
 
 def test_unused_and_unfinished_uploads_expire(server: Server) -> None:
     where, kept = begin(server, b"x" * 100), send(server.http)
-    settings = replace(server.service.settings, upload_days=7)
+    settings = server.service.settings.model_copy(update={"upload_days": 7})
     retention.sweep(server.service.index, settings, datetime.now(UTC) + timedelta(hours=23))
     assert server.http.head(where).status_code == 200
     retention.sweep(server.service.index, settings, datetime.now(UTC) + timedelta(hours=25))

@@ -11,9 +11,10 @@ import pytest
 
 from operators.errors import Cancelled
 from operators.interrupt import checkpoint
+from recon.spec.job_states import TERMINAL, TRANSITIONS, State
 from tests.test_leases import computing, job, names
 from workers.execute import execute
-from workers.store import ALLOWED, TERMINAL, JobStore, State
+from workers.store import JobStore
 
 
 @pytest.fixture
@@ -21,12 +22,12 @@ def store(tmp_path: Path) -> JobStore:
     return JobStore(tmp_path / "store")
 
 
-@pytest.mark.parametrize("state", list(ALLOWED))
+@pytest.mark.parametrize("state", list(TRANSITIONS))
 def test_cancelling_in_every_state(store: JobStore, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     job_id = job(store)
     path: dict[str, list[State]] = {"queued": [], "cancelled": ["cancelled"], "cancelling": ["running", "cancelling"]}
     for step in path.get(state, ["running", state] if state != "running" else ["running"]):
-        store.move(job_id, step)
+        store.transition(job_id, step)
     with store.running_lock(job_id):  # somebody computes
         found = store.request_cancel(job_id).state
     wanted = {"queued": "cancelled", "running": "cancelling"}
@@ -74,9 +75,9 @@ def test_a_deaf_computation_is_cancelled_without_it(store: JobStore, monkeypatch
 
 def test_results_that_come_too_late_for_a_cancellation_are_not_published(store: JobStore) -> None:
     job_id = job(store)
-    record = store.move(job_id, "running")
+    record = store.transition(job_id, "running")
     store.attempt(record).mkdir()
-    store.move(job_id, "cancelling")
+    store.transition(job_id, "cancelling")
     with pytest.raises(Cancelled):
         store.publish(job_id, str(record.token), store.attempt(record))
     assert not store.output(job_id).exists()

@@ -40,8 +40,8 @@ def test_who_waits_for_a_job_outlives_a_restart_of_the_api(tmp_path: Path) -> No
         time.sleep(0.5)  # nobody listens
         assert not ended and asking.is_alive() and telling.is_alive()
         with serving(store, redis, port=port) as server:
-            server.store.move(job, "running")
-            server.store.move(job, "succeeded")
+            server.store.transition(job, "running")
+            server.store.transition(job, "succeeded")
             asking.join(20)
             telling.join(20)
     assert [e["state"] for e in ended] == ["succeeded", "succeeded"]
@@ -120,7 +120,7 @@ def test_waiters_are_limited_and_those_without_a_place_ask_again_politely(
 def test_a_download_that_breaks_is_begun_again(tmp_path: Path) -> None:
     with serving(tmp_path / "store") as server, Client(server.url) as client:
         job = str(server.http.post("/v1/jobs", json=job_body(send(server.http))).json()["id"])
-        record = server.store.move(job, "running")
+        record = server.store.transition(job, "running")
         attempt = server.store.attempt(record)
         attempt.mkdir()
         (attempt / "volume.npy").write_bytes(b"x" * 5_000_000)

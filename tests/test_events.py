@@ -40,8 +40,8 @@ class Writer:
         append(self.path, event, data)
 
     def finish(self) -> None:
-        self.server.store.move(self.id, "running")
-        self.server.store.move(self.id, "succeeded")
+        self.server.store.transition(self.id, "running")
+        self.server.store.transition(self.id, "succeeded")
 
 
 def test_events_are_replayed_and_followed_to_the_end(server: Server) -> None:

@@ -13,9 +13,11 @@ import pytest
 from operators.errors import StorageFull
 from recon.cli import main
 from recon.spec.job import JobSpec
+from recon.storage import atomic
 from tests.serving import job_body, refused, send, serving
 from workers import execute as executing
-from workers import files, retention
+from workers import retention, schema
+from workers import store as storing
 from workers.execute import execute
 from workers.results import damaged
 from workers.store import JobStore, Record
@@ -46,7 +48,7 @@ def computed(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def writing(monkeypatch: pytest.MonkeyPatch, name: str, store: JobStore, job_id: str, times: int) -> list[int]:
     """Let so many writes of a file fail, once there are results; returns what is left of them."""
-    write, left = files.write_json, [times]
+    write, left = atomic.write_json, [times]
 
     def fails(path: Path, value: Any, *, durable: bool = True) -> None:
         if path.name == name and left[0] and (name != "state.json" or store.output(job_id).exists()):
@@ -54,7 +56,8 @@ def writing(monkeypatch: pytest.MonkeyPatch, name: str, store: JobStore, job_id:
             full()
         write(path, value, durable=durable)
 
-    monkeypatch.setattr(files, "write_json", fails)
+    for module in (storing, schema):
+        monkeypatch.setattr(module, "write_json", fails)
     return left
 
 
@@ -93,13 +96,13 @@ def test_the_results_of_a_job_make_room_for_saying_that_there_is_none(
     store: JobStore, computed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writing(monkeypatch, "manifest.json", store, computed, 1)
-    move, seen = store.move, []
+    transition, seen = store.transition, []
 
     def looked(job_id: str, state: Any, **more: Any) -> Record:
         seen.append((state, [path.name for path in store.left(job_id)]))
-        return move(job_id, state, **more)
+        return transition(job_id, state, **more)
 
-    monkeypatch.setattr(store, "move", looked)
+    monkeypatch.setattr(store, "transition", looked)
     execute(store, computed)
     assert store.record(computed).state == "failed" and seen[-1] == ("failed", ["work"])
     assert not store.output(computed).exists()
@@ -124,15 +127,15 @@ def test_published_results_are_a_success_whatever_could_not_be_written(
 
 
 def test_deleting_makes_room_on_a_full_disk(store: JobStore, computed: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    record = store.move(computed, "cancelled")
-    write = files.write_json
+    record = store.transition(computed, "cancelled")
+    write = atomic.write_json
 
     def write_if_deleted(path: Path, value: Any, *, durable: bool = True) -> None:
         if any(store.jobs.iterdir()):
             full()
         write(path, value, durable=durable)
 
-    monkeypatch.setattr(files, "write_json", write_if_deleted)
+    monkeypatch.setattr(retention, "write_json", write_if_deleted)
     retention.purge_job(store, record, "it was purged")
     left = retention.note(store, "jobs", computed)
     assert left is not None and left.reason == "it was purged" and not any(store.jobs.iterdir())

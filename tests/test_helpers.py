@@ -194,8 +194,8 @@ def test_a_helper_that_comes_too_late_does_nothing(tmp_path: Path) -> None:
     store = JobStore(tmp_path / "store")
     job_id = store.create(spec(tmp_path, 3)).id
     assist(store, job_id, "none")  # it waits in a queue
-    token = str(store.move(job_id, "running").token)
-    store.move(job_id, "cancelled", holder=token)
+    token = str(store.transition(job_id, "running").token)
+    store.transition(job_id, "cancelled", token=token)
     assist(store, job_id, token)
     assist(store, "a" * 26, token)  # removed
     assert not store.work(job_id).exists()
@@ -204,7 +204,7 @@ def test_a_helper_that_comes_too_late_does_nothing(tmp_path: Path) -> None:
 def being_solved(store: JobStore, given: JobSpec) -> tuple[str, str]:
     """A job whose worker has put up its shelf, and the token of the attempt."""
     job_id = store.create(given).id
-    token = str(store.move(job_id, "running").token)
+    token = str(store.transition(job_id, "running").token)
     running = reconstruct(given, local_files(given), store.output(job_id), store.work(job_id))
     while "slices 0:16" not in next(running).stage:
         pass
@@ -219,7 +219,7 @@ def test_a_helper_stops_when_the_attempt_ends(tmp_path: Path, monkeypatch: pytes
 
     def put_then_cancel(shelf: chunks.Shelf, *what: object) -> None:
         put(shelf, *what)  # type: ignore[arg-type]
-        store.move(job_id, "cancelled", holder=token)
+        store.transition(job_id, "cancelled", token=token)
         time.sleep(0.3)  # it asks now and then only
 
     monkeypatch.setattr(chunks.Shelf, "put", put_then_cancel)

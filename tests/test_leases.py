@@ -20,16 +20,17 @@ from recon.spec.job import JobSpec
 from tests.serving import celery_on
 from workers import execute as executing
 from workers import lease, tasks
-from workers.app import app, queues
-from workers.attempts import MAX_ATTEMPTS
+from workers.app import app
 from workers.embedded import private_redis, worker_command
 from workers.execute import execute
 from workers.index import JobIndex
 from workers.lease import Lease
+from workers.lost_jobs import MAX_ATTEMPTS
+from workers.queues import queues
 from workers.reconcile import GRACE_S, PATIENCE_S, Reconciler
-from workers.results import damaged
+from workers.results import damaged, manifest
 from workers.settings import Settings
-from workers.store import JobStore, Record, manifest
+from workers.store import JobStore, Record
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def job(store: JobStore, **more: Any) -> str:
 
 
 def reconciler(store: JobStore, url: str) -> Reconciler:
-    return Reconciler(Settings(store.root, url, 0, 0), JobIndex(store))
+    return Reconciler(Settings(store=store.root, redis_url=url), JobIndex(store))
 
 
 def computing(monkeypatch: pytest.MonkeyPatch, does: Callable[[Path], None]) -> None:
@@ -142,13 +143,13 @@ def test_results_are_published_once_with_their_manifest(store: JobStore, monkeyp
 def test_a_zombie_overwrites_nothing(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that was taken for dead, and goes on after another has begun."""
     job_id = job(store)
-    old = store.move(job_id, "running")
-    new = store.move(job_id, "running")
+    old = store.transition(job_id, "running")
+    new = store.transition(job_id, "running")
     assert old.token != new.token and new.attempt == 2
     for write in (
-        lambda: store.report_progress(job_id, holder=old.token, progress=0.9),
-        lambda: store.move(job_id, "failed", holder=old.token),
-        lambda: store.move(job_id, "cancelled", holder=old.token),
+        lambda: store.report_progress(job_id, token=old.token, progress=0.9),
+        lambda: store.transition(job_id, "failed", token=old.token),
+        lambda: store.transition(job_id, "cancelled", token=old.token),
     ):
         with pytest.raises(Conflict, match="another attempt"):
             write()
@@ -157,14 +158,14 @@ def test_a_zombie_overwrites_nothing(store: JobStore, monkeypatch: pytest.Monkey
         (store.attempt(record) / "volume").write_text(str(record.attempt))
     with pytest.raises(Conflict, match="another attempt"):
         store.publish(job_id, str(old.token), store.attempt(old))
-    store.note(job_id, str(old.token), {"message": "from the grave"})
+    store.log(job_id, str(old.token), {"message": "from the grave"})
     assert store.record(job_id) == new and not store.output(job_id).exists()
     store.publish(job_id, str(new.token), store.attempt(new))
     assert (store.output(job_id) / "volume").read_text() == "2"
     assert "from the grave" not in str(store.events(job_id))
 
     def overtaken(_: Path) -> None:
-        store.move(job_id, "running")  # as if on another host
+        store.transition(job_id, "running")  # as if on another host
 
     job_id = job(store)
     computing(monkeypatch, overtaken)
@@ -180,7 +181,7 @@ def test_who_dies_between_publishing_and_saying_so_has_succeeded(
     computing(monkeypatch, lambda _: pytest.fail("computed again"))
     ids = [job(store) for _ in range(3)]
     for job_id in ids:
-        store.move(job_id, "running")
+        store.transition(job_id, "running")
         store.output(job_id).mkdir()
     execute(store, ids[0])
     assert store.request_cancel(ids[1]).state == "succeeded"
@@ -209,7 +210,7 @@ def test_a_duplicate_delivery_is_dropped(
 
 def died(store: JobStore, job_id: str) -> Record:
     """A worker began the job and is gone: state running, lock free."""
-    return store.move(job_id, "running")
+    return store.transition(job_id, "running")
 
 
 def test_jobs_of_dead_workers_are_queued_once_and_given_up_after_three(
@@ -330,8 +331,8 @@ def test_events_survive_a_process_that_died_while_telling(store: JobStore) -> No
     path = store.folder(job_id) / "events.jsonl"
     path.write_bytes(path.read_bytes() + b'{"id": 2, "eve')
     assert [e["id"] for e in store.events(job_id)] == [1]
-    store.move(job_id, "running")
-    store.move(job_id, "failed", error={"code": "internal", "message": "m"})
+    store.transition(job_id, "running")
+    store.transition(job_id, "failed", error={"code": "internal", "message": "m"})
     told = path.read_bytes()
     path.write_bytes(told[: told[:-1].rfind(b"\n") + 1])  # it died after the state, before the event
     for _ in range(2):
@@ -345,6 +346,6 @@ def test_the_token_is_not_shown(store: JobStore, url: str) -> None:
     from api.service import Service
 
     job_id = job(store)
-    service = Service.of(Settings(store.root, url, 10**8, 0))
-    assert "token" not in represent(service, store.move(job_id, "running"))
+    service = Service.of(Settings(store=store.root, redis_url=url))
+    assert "token" not in represent(service, store.transition(job_id, "running"))
     assert json.loads((store.folder(job_id) / "state.json").read_text())["token"]

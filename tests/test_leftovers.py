@@ -20,7 +20,7 @@ from recon.pipeline.prepare import local_files
 from recon.pipeline.reconstruct import beside, run
 from recon.spec.job import JobSpec
 from tests.serving import Server, celery_on, send, serving, sinogram
-from workers import arrival, partial, retention, tasks
+from workers import resumable_uploads, retention, tasks, uploads
 from workers.embedded import private_redis
 from workers.execute import execute
 from workers.index import JobIndex
@@ -44,7 +44,8 @@ def job(store: JobStore) -> str:
 
 
 def swept(store: JobStore, hours: float) -> None:
-    retention.sweep(JobIndex(store), Settings(store.root, "", 0, 0), datetime.now(UTC) + timedelta(hours=hours))
+    settings = Settings(store=store.root, redis_url="")
+    retention.sweep(JobIndex(store), settings, datetime.now(UTC) + timedelta(hours=hours))
 
 
 @pytest.fixture
@@ -80,12 +81,12 @@ def test_a_job_that_could_not_be_made_leaves_nothing(store: JobStore, monkeypatc
 def test_slabs_of_a_job_that_has_ended_do_not_stay(store: JobStore) -> None:
     cancelled, ended = job(store), job(store)
     for job_id in (cancelled, ended):
-        store.move(job_id, "running")
+        store.transition(job_id, "running")
         store.work(job_id).mkdir()
         (store.folder(job_id) / ".attempt-1.partial").mkdir()
     assert store.request_cancel(cancelled).state == "cancelled"  # its worker had died
     assert store.left(cancelled) == []
-    store.move(ended, "failed")  # and the worker died before it had removed them
+    store.transition(ended, "failed")  # and the worker died before it had removed them
     with store.running_lock(ended):
         swept(store, 0)
         assert len(store.left(ended)) == 2  # it may live after all
@@ -122,13 +123,13 @@ def test_an_upload_whose_publisher_died_can_be_finished(tmp_path: Path, monkeypa
         raise Killed
 
     with serving(tmp_path / "store") as server:
-        begun = partial.create(server.store, len(content), None, None)
-        with partial.appending(server.store, begun, 0) as stream:
+        begun = resumable_uploads.create(server.store, len(content), None, None)
+        with resumable_uploads.appending(server.store, begun, 0) as stream:
             stream.write(content)
         with monkeypatch.context() as patch, pytest.raises(Killed):
-            patch.setattr(arrival.files, "write_json", dies)
-            partial.complete(server.store, begun)
-        assert not (partial.folder(server.store, begun.id) / "data").exists()
+            patch.setattr(uploads, "write_json", dies)
+            resumable_uploads.complete(server.store, begun)
+        assert not (resumable_uploads.folder(server.store, begun.id) / "data").exists()
         swept(server.store, 0)
         where = f"/v1/uploads/{begun.id}"
         head = server.http.head(where)
@@ -141,7 +142,7 @@ def test_an_upload_whose_publisher_died_can_be_finished(tmp_path: Path, monkeypa
 def test_an_upload_whose_description_is_damaged_is_begun_again(tmp_path: Path) -> None:
     with serving(tmp_path / "store") as server:
         where = server.http.post("/v1/uploads", headers={"Upload-Length": "5"}).headers["Location"]
-        (partial.folder(server.store, Path(where).name) / "partial.json").write_text("{")
+        (resumable_uploads.folder(server.store, Path(where).name) / "partial.json").write_text("{")
         answer = server.http.patch(where, headers={"Upload-Offset": "0"}, content=b"12345")
         assert answer.status_code == 404 and answer.json()["remedy"] == "upload the file first"
 
@@ -154,9 +155,9 @@ def test_one_damaged_folder_stops_no_sweep(store: JobStore, monkeypatch: pytest.
         (upload / "meta.json").write_text("{")
         (upload / "partial.json").write_text("{")
         (upload / "data").touch()
-    begun, ended, refusing = partial.create(store, 5, None, None), job(store), job(store)
+    begun, ended, refusing = resumable_uploads.create(store, 5, None, None), job(store), job(store)
     for job_id in (ended, refusing):
-        store.move(job_id, "failed")
+        store.transition(job_id, "failed")
     rename = Path.rename
 
     def refuses(path: Path, target: Path) -> Path:
@@ -166,13 +167,13 @@ def test_one_damaged_folder_stops_no_sweep(store: JobStore, monkeypatch: pytest.
 
     monkeypatch.setattr(Path, "rename", refuses)
     swept(store, 31 * 24)
-    assert not partial.folder(store, begun.id).exists() and not damaged[2].exists()
+    assert not resumable_uploads.folder(store, begun.id).exists() and not damaged[2].exists()
     assert not (store.jobs / ended).exists() and (store.jobs / refusing).exists()
 
 
 def test_purges_of_one_job_at_once_and_during_a_sweep(store: JobStore) -> None:
     for _ in range(10):
-        record = store.move(job(store), "cancelled")
+        record = store.transition(job(store), "cancelled")
         begin = Barrier(5)
 
         def purge(number: int, record: Any = record, begin: Barrier = begin) -> None:
@@ -192,7 +193,7 @@ def test_purging_twice_at_once_over_http(tmp_path: Path) -> None:
     with serving(tmp_path / "store") as server:
         upload = send(server.http)
         for _ in range(5):
-            record = server.store.move(job(server.store), "cancelled")
+            record = server.store.transition(job(server.store), "cancelled")
 
             def purge(_: int, server: Server = server, job_id: str = record.id) -> int:
                 return server.http.delete(f"/v1/jobs/{job_id}?purge=1").status_code
@@ -204,10 +205,11 @@ def test_purging_twice_at_once_over_http(tmp_path: Path) -> None:
 
 
 def test_a_killed_reconciler_holds_up_nobody(store: JobStore) -> None:
-    holding = "import sys, time; from recon.storage.disk import try_lock; from pathlib import Path\n"
+    holding = "import sys, time; from recon.storage.locks import try_lock; from pathlib import Path\n"
     holding += "with try_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     with private_redis(store.root / "redis") as url, celery_on(url):
-        reconciler, job_id = Reconciler(Settings(store.root, url, 0, 0), JobIndex(store)), job(store)
+        settings = Settings(store=store.root, redis_url=url)
+        reconciler, job_id = Reconciler(settings, JobIndex(store)), job(store)
         command = [sys.executable, "-c", holding, str(store.root / "reconcile.lock")]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
             assert other.stdout is not None and other.stdout.readline() == b"held\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -33,9 +32,9 @@ def submit(server: Server, upload: str, **more: str) -> str:
 
 def finished(server: Server, upload: str) -> str:
     job = submit(server, upload)
-    server.store.move(job, "running")
+    server.store.transition(job, "running")
     server.store.output(job).mkdir()
-    server.store.move(job, "succeeded", progress=1.0)
+    server.store.transition(job, "succeeded", progress=1.0)
     return job
 
 
@@ -77,7 +76,7 @@ def test_durations_count_each_job_once_and_never_fall(server: Server, upload: st
     kept, unseen = finished(server, upload), finished(server, upload)
     assert server.http.delete(f"/v1/jobs/{unseen}", params={"purge": 1}).status_code == 200  # before any metrics
     assert values(server)[count] == before + 2
-    settings = replace(server.service.settings, retention_days=1)
+    settings = server.service.settings.model_copy(update={"retention_days": 1})
     retention.sweep(server.service.index, settings, datetime.now(UTC) + timedelta(days=2))
     assert server.http.get(f"/v1/jobs/{kept}").status_code == 410
     found = values(server)

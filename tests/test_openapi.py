@@ -35,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
         for _ in range(2):
             job = http.post("/v1/jobs", json=job_body(upload)).json()["id"]
         store = JobStore(folder / "store")
-        record = store.move(job, "running")
+        record = store.transition(job, "running")
         store.attempt(record).mkdir()
         (store.attempt(record) / "report.json").write_text("{}")
         store.publish(job, str(record.token), store.attempt(record))
@@ -110,7 +110,7 @@ def test_a_method_that_a_path_does_not_have_is_answered_with_all_that_it_has(ser
 
 
 def test_the_document_says_whether_a_key_is_needed(schema: dict[str, Any], tmp_path: Path) -> None:
-    without = create_app(Settings(tmp_path, "redis://127.0.0.1:1/0", 10**8, 0)).openapi()
+    without = create_app(Settings(store=tmp_path, redis_url="redis://127.0.0.1:1/0")).openapi()
     for path, method, operation in operations(schema):
         assert operation.get("security") == ([{"key": []}] if path.startswith("/v1/") else None)
         assert "security" not in without["paths"][path][method]

@@ -20,9 +20,10 @@ from operators.errors import BackendUnavailable, ReconError
 from recon.client.client import Client, ServerError
 from recon.formats import nifti
 from recon.spec.job import JobSpec
+from recon.spec.job_states import TERMINAL
 from tests.serving import refused
 from tests.whole_service import computing_child, processes, quick, slow, wait_for
-from workers.store import TERMINAL, JobStore
+from workers.store import JobStore
 
 
 @pytest.fixture

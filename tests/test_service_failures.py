@@ -12,9 +12,10 @@ import pytest
 from operators.errors import ReconError
 from recon.cli.demo_server import server
 from recon.client.client import Client
+from recon.spec.job_states import TERMINAL
 from tests.serving import refused
 from tests.whole_service import api_alone, processes, quick, slow, wait_for
-from workers.store import ALLOWED, TERMINAL, JobStore
+from workers.store import JobStore
 
 
 def test_accepted_jobs_survive_a_restart_and_a_lost_queue(tmp_path: Path, ct_file: Path) -> None:
@@ -63,12 +64,13 @@ def test_without_redis_nothing_is_accepted(tmp_path: Path, ct_file: Path) -> Non
 
 
 def test_a_job_that_kills_its_worker_is_given_up(tmp_path: Path, ct_file: Path) -> None:
-    from workers.execute import MAX_ATTEMPTS, execute
+    from workers.execute import execute
+    from workers.lost_jobs import MAX_ATTEMPTS
 
     store = JobStore(tmp_path / "store")
     job = store.create(quick(ct_file))
     for _ in range(MAX_ATTEMPTS):
-        store.move(job.id, "running")  # and then the process died
+        store.transition(job.id, "running")  # and then the process died
     execute(store, job.id)
     record = store.record(job.id)
     assert record.state == "failed" and record.error is not None and record.error["code"] == "worker_lost"
@@ -84,13 +86,11 @@ def test_a_damaged_job_folder_does_not_hide_the_others(tmp_path: Path, ct_file: 
 
 def test_states_only_move_forward(tmp_path: Path, ct_file: Path) -> None:
     store = JobStore(tmp_path / "store")
-    for state in TERMINAL:
-        assert ALLOWED[state] == ()
     job = store.create(quick(ct_file))
-    store.move(job.id, "running")
+    store.transition(job.id, "running")
     store.report_progress(job.id, progress=0.5)
-    store.move(job.id, "succeeded", progress=1.0)
+    store.transition(job.id, "succeeded", progress=1.0)
     with pytest.raises(ReconError, match="cannot become"):
-        store.move(job.id, "running")
+        store.transition(job.id, "running")
     store.report_progress(job.id, progress=0.1)
     assert store.record(job.id).progress == 1.0

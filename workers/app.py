@@ -10,6 +10,7 @@ from celery import Celery
 from celery.signals import celeryd_init, setup_logging, task_postrun, task_prerun, worker_process_init
 
 from workers import logs
+from workers.queues import queue
 from workers.settings import Settings
 
 log = logging.getLogger("recon.worker")
@@ -19,18 +20,6 @@ VISIBILITY_S = 24 * 3600
 GIVE_WAY = 10
 """Niceness of a computation."""
 AUTOGROUP = Path("/proc/self/autogroup")
-
-PRIORITIES = {"high": ".high", "normal": "", "low": ".low"}
-
-
-def queue(device: str, priority: str) -> str:
-    """Name of the queue of a device, ``cpu`` or ``gpu``, and a priority."""
-    return device + PRIORITIES[priority]
-
-
-def queues(device: str) -> list[str]:
-    """A device's queues in the order in which they are served."""
-    return [queue(device, priority) for priority in PRIORITIES]
 
 
 def make_app(settings: Settings) -> Celery:
@@ -64,7 +53,7 @@ def make_app(settings: Settings) -> Celery:
     return app
 
 
-app = make_app(Settings.from_environment())
+app = make_app(Settings())
 
 
 @celeryd_init.connect  # type: ignore[untyped-decorator]

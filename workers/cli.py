@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from operators.errors import InputError
+from recon.spec.job_states import DEVICES
 
 
 def register(app: typer.Typer) -> None:
@@ -22,8 +23,9 @@ def worker(
     """Compute jobs: reads REDIS_URL and RECON_STORE, gives its job back on Ctrl-C (see RECON_STOP_S)."""
     from workers.embedded import worker_command
 
-    if queue not in ("cpu", "gpu"):
-        raise InputError(f"{queue!r} is no queue", field="queue", remedy="choose cpu or gpu")
-    command = worker_command(concurrency, queue)
+    device = next((known for known in DEVICES if known == queue), None)
+    if device is None:
+        raise InputError(f"{queue!r} is no queue", field="queue", remedy=f"choose {' or '.join(DEVICES)}")
+    command = worker_command(concurrency, device)
     # The worker takes this process's place, so that signals and exit status are its own.
     os.execv(command[0], command)  # noqa: S606

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import signal
@@ -18,7 +17,10 @@ from pathlib import Path
 import redis
 
 from operators.errors import BackendUnavailable, Conflict
+from recon.spec.job_states import Device
+from recon.storage.locks import try_lock_open
 from recon.storage.redis_binary import redis_server
+from workers.queues import queues
 
 STARTUP_S = 20.0
 STOP_S = 20.0
@@ -38,12 +40,10 @@ def private_redis(data: Path) -> Iterator[str]:
     data.mkdir(parents=True, exist_ok=True)
     # Socket paths are limited to about 100 characters, a store may lie deeper: the socket gets its own folder.
     with tempfile.TemporaryDirectory(prefix="recon-") as short, (data / "lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not try_lock_open(lock):
             raise Conflict(
                 f"another service uses {data.parent}", field="store", remedy="stop it, or choose another --store"
-            ) from error
+            )
         socket = Path(short) / "redis.sock"
         command = [
             redis_server(), "--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700",
@@ -134,12 +134,12 @@ def kept_running(command: list[str], env: dict[str, str], log: Path) -> Iterator
                 stopping.set()
 
 
-def worker_command(concurrency: int = 1, device: str = "cpu") -> list[str]:
+def worker_command(concurrency: int = 1, device: Device = "cpu") -> list[str]:
     """Command line of a worker of this installation, for the queues of ``cpu`` or ``gpu``."""
     return [
         sys.executable, "-m", "celery", "--quiet", "-A", "workers.app", "worker", "--pool", "prefork",
         "--concurrency", str(concurrency), "--loglevel", "INFO", "--without-gossip", "--without-mingle",
-        "--queues", ",".join(f"{device}{ending}" for ending in (".high", "", ".low")),
+        "--queues", ",".join(queues(device)),
     ]  # fmt: skip
 
 

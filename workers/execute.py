@@ -14,11 +14,12 @@ from operators.errors import Cancelled, Conflict, NotFound, ReconError, StorageF
 from operators.interrupt import interruptible
 from recon.pipeline.prepare import JobProgress
 from recon.pipeline.reconstruct import run
-from workers import stopping, tasks
-from workers.attempts import MAX_ATTEMPTS, cancel_lost, fail_lost
+from recon.spec.job_states import Device
+from workers import stopping
 from workers.background import every
 from workers.events import log_kept
 from workers.lease import Lease
+from workers.lost_jobs import MAX_ATTEMPTS, cancel_lost, fail_lost
 from workers.store import JobStore, Record, new_id
 
 REPORT_EVERY_S = 0.5
@@ -27,10 +28,12 @@ CANCEL_S = 1.2
 """A computation that has not heard of a cancellation after this is cancelled without it; what it then does is lost."""
 DEAF_S = 60.0
 """A computation that has not come back after so much longer is taken to hang, and its process ended."""
+Invite = Callable[[str, str, int, Device], None]
+"""Called with the job, the token of the attempt, how many slabs others could compute, and the device."""
 log = logging.getLogger("recon.worker")
 
 
-def execute(store: JobStore, job_id: str, redis_url: str | None = None) -> None:
+def execute(store: JobStore, job_id: str, redis_url: str | None = None, invite: Invite | None = None) -> None:
     """Compute one job. Whatever happens short of the process dying or the worker stopping ends in a final state.
 
     Delivered twice, the second finds the run lock or the lease taken, or the job finished, and does nothing.
@@ -39,6 +42,8 @@ def execute(store: JobStore, job_id: str, redis_url: str | None = None) -> None:
     ----------
     redis_url
         Where the lease is kept; None goes without.
+    invite
+        Asks other workers to help with slabs, see `workers.tasks.invite`; None computes alone.
 
     Raises
     ------
@@ -65,33 +70,37 @@ def execute(store: JobStore, job_id: str, redis_url: str | None = None) -> None:
             return
         with lease.kept() if lease is not None else nullcontext():
             try:
-                record = store.move(job_id, "running", progress=0.0, stage="starting")
+                record = store.transition(job_id, "running", progress=0.0, stage="starting")
             except Conflict:
                 log.info("job %s was cancelled before it started", job_id)
                 return
             try:
-                _attempt(store, record, redis_url)
+                _attempt(store, record, invite)
             except NotFound:
                 log.warning("job %s was removed while it was computed", job_id)
 
 
-def _attempt(store: JobStore, record: Record, redis_url: str | None) -> None:
+def _attempt(store: JobStore, record: Record, invite: Invite | None) -> None:
     token = str(record.token)
     store.clear(record.id, work=False)  # of attempts that died
     reporter = _Reporter(store, record.id, token)
-    invite = partial(tasks.invite, record.id, token, device=record.device) if redis_url else None
-    with log_kept(partial(store.note, record.id, token)):
+
+    def ask_for_help(slabs: int) -> None:
+        if invite is not None:
+            invite(record.id, token, slabs, record.device)
+
+    with log_kept(partial(store.log, record.id, token)):
         try:
             with every(ASK_EVERY_S, reporter.watch, "cancellation watch"), interruptible(reporter.ask):
-                _compute(store, record, reporter, invite)
+                _compute(store, record, reporter, ask_for_help)
         except Conflict as error:  # somebody else has recorded the end, or begun another attempt
             log.info("%s", error)
     if store.record(record.id).token == token:
         store.clear(record.id)
 
 
-def _compute(store: JobStore, record: Record, reporter: _Reporter, invite: Callable[[int], None] | None) -> None:
-    job_id, end = record.id, partial(store.move, record.id, holder=record.token)
+def _compute(store: JobStore, record: Record, reporter: _Reporter, invite: Callable[[int], None]) -> None:
+    job_id, end = record.id, partial(store.transition, record.id, token=record.token)
     try:
         spec, finished = store.spec(job_id), store.attempt(record)
         run(spec, store.job_files(spec), finished, reporter, store.work(job_id), invite)
@@ -100,7 +109,7 @@ def _compute(store: JobStore, record: Record, reporter: _Reporter, invite: Calla
         end("cancelled")
     except stopping.GivenBack:
         back = {"attempt": record.attempt - 1, "stage": "given back", "started": None}
-        store.report_progress(job_id, holder=record.token, **back)
+        store.report_progress(job_id, token=record.token, **back)
         raise
     except (Conflict, NotFound) as error:
         if store.record(job_id).token != record.token:
@@ -139,7 +148,7 @@ class _Reporter:
             self.reported = now
             self.store.report_progress(
                 self.job_id,
-                holder=self.token,
+                token=self.token,
                 progress=round(progress.fraction, 4),
                 stage=progress.stage,
                 step=progress.step,
@@ -169,6 +178,6 @@ class _Reporter:
             log.error("job %s was cancelled and its computation hangs, ending the process", self.job_id)
             os._exit(1)  # the worker starts another
         try:
-            self.store.move(self.job_id, "cancelled", holder=self.token)
+            self.store.transition(self.job_id, "cancelled", token=self.token)
         except (Conflict, NotFound):
             return  # it has ended

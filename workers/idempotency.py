@@ -7,7 +7,6 @@ answered; the kernel frees the lock of a process that dies.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -19,8 +18,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from operators.errors import InputError
-from recon.storage.disk import sync
-from workers.refusals import InProgress
+from recon.storage.atomic import sync
+from recon.storage.locks import try_lock_open
+from workers.http_errors import InProgress
 from workers.store import new_id
 
 HEADER = "Idempotency-Key"
@@ -82,12 +82,10 @@ def sweep(folder: Path) -> None:
 def _locked(path: Path) -> Iterator[IO[str]]:
     while True:
         with path.open("a+") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+            if not try_lock_open(stream):
                 raise InProgress(
                     "a request with this key is being answered", field=HEADER, remedy="send it again in a moment"
-                ) from error
+                )
             if os.fstat(stream.fileno()).st_nlink == 0:  # forgotten while we opened it
                 continue
             yield stream

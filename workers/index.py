@@ -5,21 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 
-from operators.errors import NotFound
+from operators.errors import ReconError
+from workers import schema
 from workers.store import JobStore, Record
 
 log = logging.getLogger("recon.store")
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What of a job's specification the service itself needs."""
-
-    uploads: frozenset[str]
-    notify: str | None
 
 
 class JobIndex:
@@ -35,9 +27,9 @@ class JobIndex:
         self.store = store
         self._lock = threading.Lock()
         self._seen: dict[str, tuple[tuple[int, int], Record]] = {}
-        self._broken: set[str] = set()
+        self._broken: dict[str, Exception] = {}
         self._ordered: list[Record] = []
-        self._facts: dict[str, Facts] = {}
+        self._uploads: dict[str, frozenset[str]] = {}
         self._sizes: dict[str, int] = {}
         self._peaks: dict[str, int] = {}
 
@@ -54,9 +46,11 @@ class JobIndex:
         gone = self._seen.keys() - names
         for name in gone:
             del self._seen[name]
-            self._facts.pop(name, None)
+            self._uploads.pop(name, None)
             self._sizes.pop(name, None)
             self._peaks.pop(name, None)
+        for name in self._broken.keys() - names:
+            del self._broken[name]
         changed = bool(gone)
         for name in names:
             known = self._seen.get(name)
@@ -72,25 +66,39 @@ class JobIndex:
             if stamp == before:
                 return False
             self._seen[name] = (stamp, self.store.record(name))
-        except (NotFound, OSError, ValueError, TypeError) as error:
+        except (ReconError, OSError, ValueError, TypeError) as error:
             if name not in self._broken:  # once is enough
-                self._broken.add(name)
                 log.error("%s is no readable job: %s", self.store.jobs / name, error)
+            self._broken[name] = error
             return False
+        self._broken.pop(name, None)
         return True
 
-    def facts(self, job_id: str) -> Facts:
-        """Uploads and webhook of a job; raises `NotFound`."""
-        known = self._facts.get(job_id)
+    def uploads(self, job_id: str) -> frozenset[str]:
+        """Ids of the uploads that a job's specification names.
+
+        Raises
+        ------
+        NotFound
+            If there is no such job.
+        InputError, ValueError
+            If its specification is damaged, or none that this version computes.
+        workers.schema.NewerStore
+            If a newer version wrote it.
+        """
+        known = self._uploads.get(job_id)
         if known is None:
-            spec = json.loads((self.store.folder(job_id) / "job.json").read_text())
-            acquisition = spec.get("acquisition")
-            files = [spec["input"]]
-            if isinstance(acquisition, dict):
-                files += [acquisition.get("mask"), acquisition.get("coil_maps")]
-            uploads = frozenset(f["upload"] for f in files if isinstance(f, dict) and f.get("upload"))
-            known = self._facts[job_id] = Facts(uploads, spec.get("webhook_url"))
+            files = self.store.spec(job_id).files().values()
+            known = self._uploads[job_id] = frozenset(file.upload for file in files if file.upload)
         return known
+
+    def require_readable(self) -> None:
+        """Raise `workers.schema.NewerStore` if there is a job of which only a newer version knows what it uses."""
+        self.records()
+        with self._lock:
+            newer = next((e for e in self._broken.values() if isinstance(e, schema.NewerStore)), None)
+        if newer is not None:
+            raise newer
 
     def stored_bytes(self, record: Record) -> int:
         """Bytes of a job's results."""

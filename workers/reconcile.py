@@ -9,10 +9,10 @@ import redis
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from recon.storage.disk import try_lock
+from recon.storage.locks import try_lock
 from workers import lease, tasks
-from workers.attempts import MAX_ATTEMPTS, cancel_lost, fail_lost
 from workers.index import JobIndex
+from workers.lost_jobs import MAX_ATTEMPTS, cancel_lost, fail_lost
 from workers.settings import Settings
 from workers.store import Record
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from recon.storage.disk import sync
+from recon.storage.atomic import sync
 
 
 def measured(folder: Path) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ finished, and uploads that such jobs use, are never deleted.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import re
@@ -19,10 +18,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from operators.errors import Conflict, NotFound, StorageFull
+from operators.errors import Conflict, InputError, NotFound, StorageFull
 from recon.spec.files import UPLOAD_ID
-from recon.storage.disk import sync
-from workers import files, idempotency, leftovers, partial
+from recon.storage.atomic import sync, write_json
+from recon.storage.locks import locked
+from workers import idempotency, leftovers, resumable_uploads
 from workers.index import JobIndex
 from workers.leftovers import goes_on
 from workers.settings import Settings
@@ -81,7 +81,7 @@ def delete(store: JobStore, kind: Kind, folder: Path, owner: str | None, reason:
     Nothing is done where somebody else has been faster. On a full disk the note comes last: deleting makes room.
     """
     left, hidden = Note(folder.name, owner, timestamp(), reason), folder.with_name(leftovers.GONE + folder.name)
-    with files.locked(store.root / "deleting.lock"):
+    with locked(store.root / "deleting.lock"):
         if not folder.is_dir():
             return
         try:
@@ -95,34 +95,34 @@ def delete(store: JobStore, kind: Kind, folder: Path, owner: str | None, reason:
     sync(folder.parent)
     shutil.rmtree(hidden, ignore_errors=True)
     if not told:
-        with files.locked(store.root / "deleting.lock"):
+        with locked(store.root / "deleting.lock"):
             _leave(store, kind, left)
 
 
 def _leave(store: JobStore, kind: Kind, left: Note) -> None:
     notes = store.root / "gone" / kind
     notes.mkdir(parents=True, exist_ok=True)
-    files.write_json(notes / f"{left.id}.json", vars(left))
+    write_json(notes / f"{left.id}.json", vars(left))
 
 
 @contextmanager
 def submitting(store: JobStore, *, exclusive: bool = False) -> Iterator[None]:
     """Held while a job is made from uploads, and exclusively while uploads are deleted."""
-    with (store.root / "uploads.lock").open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+    with locked(store.root / "uploads.lock", shared=not exclusive):
         yield
 
 
 def used(index: JobIndex, *, unfinished_only: bool) -> set[str]:
-    """Ids of the uploads that jobs use."""
+    """Ids of the uploads that jobs use; raises `workers.schema.NewerStore` where only a newer version knows."""
+    index.require_readable()
     found: set[str] = set()
     for record in index.records():
         if not (unfinished_only and record.terminal):
             try:
-                found |= index.facts(record.id).uploads
+                found |= index.uploads(record.id)
             except (NotFound, FileNotFoundError):
                 continue  # deleted meanwhile
-            except (ValueError, KeyError, TypeError) as error:  # damaged: nobody can run it
+            except (InputError, ValueError) as error:  # damaged: nobody can run it
                 log.error("job %s has no readable specification: %s", record.id, error)
     return found
 
@@ -183,9 +183,10 @@ def _sweep_uploads(index: JobIndex, settings: Settings, now: datetime) -> None:
 
 
 def _sweep_unfinished(store: JobStore, now: datetime) -> None:
-    for upload_id, owner in partial.expired(store, now):
+    for upload_id, owner in resumable_uploads.expired(store, now):
         with goes_on(f"unfinished upload {upload_id}"):
-            delete(store, "uploads", partial.folder(store, upload_id), owner, "it was not finished within a day")
+            folder = resumable_uploads.folder(store, upload_id)
+            delete(store, "uploads", folder, owner, "it was not finished within a day")
             log.info("unfinished upload %s has expired", upload_id)
 
 

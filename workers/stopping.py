@@ -26,7 +26,7 @@ class GivenBack(Exception):
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]
 def tell(**_: object) -> None:
     """Tell the computations of this worker."""
-    _until.value = time.monotonic() + Settings.from_environment().stop_s
+    _until.value = time.monotonic() + Settings().stop_s
 
 
 def ask() -> None:

@@ -17,7 +17,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import logging
 import os
 import re
@@ -29,26 +28,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from operators.errors import Cancelled, Conflict, NotFound
+from operators.errors import Cancelled, Conflict, NotFound, ReconError
 from recon.spec.files import UPLOAD_ID
 from recon.spec.job import JobSpec
-from recon.storage.disk import sync, try_lock
-from workers import events, files, results
+from recon.spec.job_states import TERMINAL, TRANSITIONS, Device, Priority, State
+from recon.storage.atomic import sync, write_json
+from recon.storage.locks import locked, try_lock
+from workers import events, results, schema
 from workers.events import Tail
-from workers.results import manifest as manifest
 
 log = logging.getLogger("recon.store")
-State = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
-TERMINAL = ("succeeded", "failed", "cancelled")
-ALLOWED: dict[str, tuple[str, ...]] = {
-    "queued": ("running", "cancelled", "failed"),
-    "running": ("running", "cancelling", "succeeded", "failed", "cancelled"),
-    "cancelling": ("cancelled", "succeeded", "failed"),
-    "succeeded": (),
-    "failed": (),
-    "cancelled": (),
-}
-"""From each state to the states that may follow; ``running`` to itself is another attempt."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +60,8 @@ class Record:
     finished: str | None = None
     error: dict[str, Any] | None = None
     tags: list[str] = field(default_factory=list)
-    priority: str = "normal"
-    device: str = "cpu"
+    priority: Priority = "normal"
+    device: Device = "cpu"
     planned_s: float | None = None
     """Seconds that the plan gives the job, on the machine it was made for: how large it is beside others."""
     owner: str | None = None
@@ -126,8 +115,8 @@ class JobStore:
         hidden = self.jobs / f".{job_id}"
         hidden.mkdir(exist_ok=True)  # one that a crash left is written anew
         try:
-            files.write_json(hidden / "job.json", spec.model_dump(mode="json", exclude_unset=True), durable=False)
-            files.write_json(hidden / "state.json", asdict(record), durable=False)
+            schema.write(hidden / "job.json", spec.model_dump(mode="json", exclude_unset=True), durable=False)
+            schema.write(hidden / "state.json", asdict(record), durable=False)
             events.append(hidden / "events.jsonl", "state", {"state": "queued"})
             sync(hidden)
             hidden.rename(self.jobs / job_id)
@@ -151,13 +140,18 @@ class JobStore:
         return path
 
     def spec(self, job_id: str) -> JobSpec:
-        """The job's specification, validated again."""
-        return JobSpec.parse(json.loads((self.folder(job_id) / "job.json").read_text()), "job.json")
+        """The job's specification, validated again; raises `InputError` for one that this version does not compute."""
+        return JobSpec.parse(schema.read(self.folder(job_id) / "job.json"), "job.json")
+
+    def notify(self, job_id: str) -> str | None:
+        """The address that is told of the job's changes of state; the rest of its specification is not validated."""
+        address: str | None = schema.read(self.folder(job_id) / "job.json").get("webhook_url")
+        return address
 
     def record(self, job_id: str) -> Record:
         """The job's state."""
-        found = json.loads((self.folder(job_id) / "state.json").read_text())
-        # A newer version may have written more than this one knows.
+        found = schema.read(self.folder(job_id) / "state.json")
+        # A newer program of the same version of the store may have written more than this one knows.
         return Record(**{k: v for k, v in found.items() if k in _FIELDS})
 
     def records(self) -> list[Record]:
@@ -168,57 +162,57 @@ class JobStore:
                 continue
             try:
                 found.append(self.record(path.name))
-            except (NotFound, OSError, ValueError, TypeError) as error:
+            except (ReconError, OSError, ValueError, TypeError) as error:
                 log.error("%s is no readable job: %s", path, error)
         return sorted(found, key=lambda r: (r.created, r.id), reverse=True)
 
-    def move(
-        self, job_id: str, state: State, *, only_from: State | None = None, holder: str | None = None, **changes: Any
+    def transition(
+        self, job_id: str, state: State, *, only_from: State | None = None, token: str | None = None, **changes: Any
     ) -> Record:
-        """Move a job to another state; to ``running`` means a new attempt with a token of its own.
+        """Take a job to another state; to ``running`` means a new attempt with a token of its own.
 
         Parameters
         ----------
         only_from
             Refuse if the job is in any other state.
-        holder
-            Token of the attempt on whose behalf this is; refused if there is a newer one.
+        token
+            Of the attempt on whose behalf this is; refused if there is a newer one.
         changes
             Fields of the record.
 
         Raises
         ------
         Conflict
-            If `ALLOWED`, `only_from` or `holder` forbids it, or results are there already.
+            If `TRANSITIONS`, `only_from` or `token` forbids it, or results are there already.
         """
         with self._locked(job_id):
-            record = self._held(job_id, holder)
+            record = self._check_token(job_id, token)
             if state != "succeeded":
                 record = self._settled(record)
-            if state not in ALLOWED[record.state] or only_from not in (None, record.state):
+            if state not in TRANSITIONS[record.state] or only_from not in (None, record.state):
                 raise Conflict(f"job {job_id} is {record.state} and cannot become {state}", field="state")
             if state == "running":
                 attempt = {"started": record.started or timestamp(), "attempt": record.attempt + 1}
                 changes = {"token": new_id(), **changes, **attempt}
             return self._write(record, "state", {**changes, "state": state})
 
-    def report_progress(self, job_id: str, *, holder: str | None = None, **changes: Any) -> None:
+    def report_progress(self, job_id: str, *, token: str | None = None, **changes: Any) -> None:
         """Update progress fields of a job that runs; not synced to disk, losing one is harmless.
 
-        A job that has ended stays as it is; whoever reports as its `holder` gets a `Conflict`.
+        A job that has ended stays as it is; whoever reports with the `token` of an attempt gets a `Conflict`.
         """
         with self._locked(job_id):
-            record = self._held(job_id, holder)
+            record = self._check_token(job_id, token)
             if not record.terminal:
                 self._write(record, "progress", changes)
-            elif holder is not None:
+            elif token is not None:
                 raise Conflict(f"job {job_id} is {record.state} already", field="state")
 
-    def note(self, job_id: str, holder: str, line: dict[str, Any]) -> None:
+    def log(self, job_id: str, token: str, line: dict[str, Any]) -> None:
         """Add a log line to the job's events, unless it has ended or the attempt is no longer the newest."""
         with self._locked(job_id):
             record = self.record(job_id)
-            if record.token == holder and not record.terminal:
+            if record.token == token and not record.terminal:
                 events.append(self.folder(job_id) / "events.jsonl", "log", line)
 
     def events(self, job_id: str, after: int = 0) -> list[dict[str, Any]]:
@@ -257,12 +251,12 @@ class JobStore:
         """
         folder, entries = self.folder(job_id), results.measured(finished)
         with self._locked(job_id):
-            record = self._held(job_id, token)
+            record = self._check_token(job_id, token)
             if record.state == "cancelling":
                 raise Cancelled("cancelled by request")
             if record.terminal:
                 raise Conflict(f"job {job_id} is {record.state} already", field="state")
-            files.write_json(folder / "manifest.json", entries)
+            write_json(folder / "manifest.json", entries)
             os.replace(finished, self.output(job_id))
             sync(folder)
             return self._succeeded(record)
@@ -287,12 +281,12 @@ class JobStore:
         return self._write(record, "state", {"state": "succeeded", "progress": 1.0, "stage": "done"})
 
     def _locked(self, job_id: str) -> AbstractContextManager[None]:
-        return files.locked(self.folder(job_id) / "state.lock")
+        return locked(self.folder(job_id) / "state.lock")
 
-    def _held(self, job_id: str, holder: str | None) -> Record:
-        """The record, for somebody who may change it; with the state lock held."""
+    def _check_token(self, job_id: str, token: str | None) -> Record:
+        """The record, if `token` is that of its newest attempt or none is given; with the state lock held."""
         record = self.record(job_id)
-        if holder is not None and record.token != holder:
+        if token is not None and record.token != token:
             raise Conflict(f"another attempt at job {job_id} has begun: this one is over", field="token")
         return record
 
@@ -302,7 +296,7 @@ class JobStore:
         if changes.get("state") in TERMINAL:
             changes["finished"] = now
         record = replace(record, updated=now, **changes)
-        files.write_json(folder / "state.json", asdict(record), durable=event == "state")
+        schema.write(folder / "state.json", asdict(record), durable=event == "state")
         told = {k: v for k, v in changes.items() if k in events.FIELDS}
         if told:
             events.append(folder / "events.jsonl", event, told)
@@ -312,18 +306,18 @@ class JobStore:
         """Cancel a job that nobody computes at once, ask a running one to stop; final states stay as they are."""
         folder = self.folder(job_id)
         (folder / "cancel").touch()
-        for _ in range(3):  # the worker may move the job between our look and our move
+        for _ in range(3):  # the worker may take the job on between our look and our transition
             record = self.recover(job_id)
             if record.terminal:
                 return record
             with self.running_lock(job_id) as nobody:
                 try:
                     if nobody or record.state == "queued":
-                        record = self.move(job_id, "cancelled", only_from=record.state)
+                        record = self.transition(job_id, "cancelled", only_from=record.state)
                         if nobody:  # of attempts that died
                             self.clear(job_id)
                         return record
-                    return record if record.state == "cancelling" else self.move(job_id, "cancelling")
+                    return record if record.state == "cancelling" else self.transition(job_id, "cancelling")
                 except Conflict:
                     continue
         return self.record(job_id)

@@ -9,7 +9,9 @@ from typing import cast
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from workers.app import app, queue, queues
+from recon.spec.job_states import DEVICES, Device, Priority
+from workers.app import app
+from workers.queues import queue, queues
 from workers.settings import Settings
 from workers.stopping import GivenBack
 from workers.store import JobStore, Record
@@ -25,10 +27,10 @@ def reconstruct_job(job_id: str) -> None:
     """Compute one job of this deployment's store."""
     from workers.execute import execute
 
-    settings = Settings.from_environment()
+    settings = Settings()
     store = JobStore(settings.store)
     try:
-        execute(store, job_id, settings.redis_url)
+        execute(store, job_id, settings.redis_url, invite)
     except GivenBack:
         log.info("job %s is given back", job_id)
         try:
@@ -42,7 +44,7 @@ def assist_job(job_id: str, token: str) -> None:
     """Help with an attempt at a job that another worker makes."""
     from workers.assist import assist
 
-    settings = Settings.from_environment()
+    settings = Settings()
     store = JobStore(settings.store)
 
     def others_wait() -> bool:
@@ -56,7 +58,7 @@ def assist_job(job_id: str, token: str) -> None:
         invite(job_id, token, 1, store.record(job_id).device)  # after those that wait
 
 
-def enqueue(job_id: str, priority: str = "normal", device: str = "cpu") -> None:
+def enqueue(job_id: str, priority: Priority = "normal", device: Device = "cpu") -> None:
     """Put a job into a queue; raises `kombu.exceptions.OperationalError` when Redis is away."""
     reconstruct_job.apply_async(args=[job_id], task_id=job_id, queue=queue(device, priority), retry=False)
 
@@ -66,7 +68,7 @@ def enqueue_again(record: Record) -> None:
     enqueue(record.id, record.priority if record.state == "queued" else "high", record.device)
 
 
-def invite(job_id: str, token: str, helpers: int, device: str = "cpu") -> None:
+def invite(job_id: str, token: str, helpers: int, device: Device = "cpu") -> None:
     """Ask workers that have nothing better to do to help with an attempt; without Redis it goes on alone."""
     try:
         for _ in range(min(helpers, MAX_HELPERS)):
@@ -75,14 +77,14 @@ def invite(job_id: str, token: str, helpers: int, device: str = "cpu") -> None:
         log.warning("no helpers for job %s: %s", job_id, error)
 
 
-def waiting(redis_url: str, device: str | None = None) -> list[str]:
+def waiting(redis_url: str, device: Device | None = None) -> list[str]:
     """Ids of the jobs waiting in Redis, the next one first, of one device or of all.
 
     Raises `redis.exceptions.RedisError` when Redis is away.
     """
     from workers.lease import connect
 
-    names = queues(device) if device else [*queues("cpu"), *queues("gpu")]
+    names = [name for d in ([device] if device else DEVICES) for name in queues(d)]
     with connect(redis_url) as client:
         found = [cast(list[bytes], client.lrange(f"recon:{name}", 0, -1)) for name in names]
     # Workers take from the end of a list.

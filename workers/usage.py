@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from operators.errors import NotFound, ResourceLimit, StorageFull
-from workers import partial, retention
+from workers import resumable_uploads, retention
+from workers.http_errors import TooManyJobs
 from workers.index import JobIndex
 from workers.keys import Key
-from workers.refusals import TooManyJobs
 
 log = logging.getLogger("recon.store")
 
@@ -85,7 +85,7 @@ class Usage:
             return None
         # Before what is stored: an upload that becomes complete meanwhile counts twice rather than not at all.
         arriving = sum(a.kept for a in list(self._arriving) if a.key is not None and a.key.name == key.name)
-        coming = sum(p.length for p in partial.reserved(self.index.store) if p.owner == key.name)
+        coming = sum(p.length for p in resumable_uploads.reserved(self.index.store) if p.owner == key.name)
         jobs = sum(self.index.stored_bytes(r) for r in self.index.records() if r.owner == key.name)
         stored = sum(size for owner, size in self.uploads() if owner == key.name)
         return max(0, key.max_bytes - arriving - coming - jobs - stored)

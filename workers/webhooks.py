@@ -23,11 +23,13 @@ import httpx
 
 from operators.errors import NotFound, ReconError
 from recon.client import webhook_signature
-from workers import addresses, files
+from recon.spec.job_states import TERMINAL
+from recon.storage.atomic import write_json
+from workers import addresses
 from workers.events import Tail
 from workers.index import JobIndex
 from workers.settings import Settings
-from workers.store import TERMINAL, Record
+from workers.store import Record
 
 log = logging.getLogger("recon.webhooks")
 ATTEMPTS = 8
@@ -130,7 +132,7 @@ class Webhooks:
         return None
 
     def _opened(self, record: Record) -> _Job | None:
-        url = self.index.facts(record.id).notify
+        url = self.index.store.notify(record.id)
         state_file = self.index.store.folder(record.id) / "webhook.json"
         state = Delivery(**json.loads(state_file.read_text())) if state_file.exists() else Delivery()
         if url is None or state.done:
@@ -163,7 +165,7 @@ class Webhooks:
                 job.state = self._one(record, job, job.due[0])
                 if not job.state.attempts:
                     job.due.pop(0)
-                files.write_json(state_file, asdict(job.state), durable=False)
+                write_json(state_file, asdict(job.state), durable=False)
                 if job.state.attempts:
                     return False
             if job.state.done:

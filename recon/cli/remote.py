@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,12 +11,11 @@ import typer
 
 from recon.cli.show import bar, console, detail, errors, table
 from recon.client.client import Client
+from recon.settings import Settings
 from recon.spec.job import JobSpec
 
 Url = Annotated[str, typer.Option("--url", envvar="RECON_URL", help="The server.")]
 DEFAULT_URL = "http://127.0.0.1:8000"
-KEY = "RECON_API_KEY"
-"""Environment variable with the API key: a key on the command line would be seen by everybody on the machine."""
 Id = Annotated[str, typer.Argument(help="Job id, as printed by submit.")]
 
 
@@ -89,7 +87,7 @@ def cancel(job_id: Id, url: Url = DEFAULT_URL) -> None:
 
 def connect(url: str) -> Client:
     """A client with the key of the environment."""
-    return Client(url, os.environ.get(KEY) or None)
+    return Client(url, Settings().api_key)
 
 
 def _follow(client: Client, job_id: str) -> None:

@@ -28,6 +28,7 @@ from operators.errors import Conflict, InputError, ReconError
 from recon.client.client import Client, ServerError
 from recon.spec.job import JobSpec
 from recon.spec.report import Report
+from recon.storage.atomic import write_json
 
 SUBMITTERS = 4
 """Connections that upload at the same time."""
@@ -262,9 +263,9 @@ def _submitted(entry: Entry, out: Path, client: Client) -> str:
     # Noted before it is sent: after a crash the same request under the same key is the same job.
     sent, once = client.with_uploads(entry.spec), str(uuid.uuid4())
     said = {"spec_sha256": digest, "once": once, "sent": sent.model_dump(mode="json", exclude_unset=True)}
-    _write(note, said)
+    write_json(note, said)
     job_id = str(client.submit(sent, once)["id"])
-    _write(note, {**said, "id": job_id})
+    write_json(note, {**said, "id": job_id})
     return job_id
 
 
@@ -293,7 +294,7 @@ def _fetched(entry: Entry, out: Path, client: Client, submitted: Future[str]) ->
     client.wait(job_id)
     client.fetch(job_id, arriving)
     # The server's specification names uploads: what was asked for here is noted beside the results.
-    _write(arriving / "batch.json", {"id": job_id, "spec_sha256": entry.spec.sha256()})
+    write_json(arriving / "batch.json", {"id": job_id, "spec_sha256": entry.spec.sha256()})
     arriving.replace(target)
     _note(entry, out).unlink()
     return row_of(entry, target)
@@ -301,13 +302,6 @@ def _fetched(entry: Entry, out: Path, client: Client, submitted: Future[str]) ->
 
 def _note(entry: Entry, out: Path) -> Path:
     return out / f".{entry.name}.submitted.json"
-
-
-def _write(path: Path, value: dict[str, Any]) -> None:
-    """Write a note that is never there by half."""
-    temporary = path.with_name(f"{path.name}.new")
-    temporary.write_text(json.dumps(value))
-    temporary.replace(path)
 
 
 # --- what became of it -----------------------------------------------------------------------------------------------

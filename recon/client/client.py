@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from operators.errors import Cancelled, InputError, ReconError
 from recon.client import event_stream, transfer
 from recon.client.connection import PATIENCE_S, Connection, ServerError, retry_after
-from recon.client.event_stream import TERMINAL, Event
+from recon.client.event_stream import Event
 from recon.spec.job import JobSpec
+from recon.spec.job_states import TERMINAL
 
 __all__ = ["TERMINAL", "Client", "Event", "JobFailed", "ServerError"]
 WAIT_S = 20

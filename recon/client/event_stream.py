@@ -13,8 +13,8 @@ from httpx_sse import EventSource, SSEError
 
 from operators.errors import BackendUnavailable
 from recon.client.connection import Connection, ServerError
+from recon.spec.job_states import TERMINAL
 
-TERMINAL = ("succeeded", "failed", "cancelled")
 SILENCE_S = 45.0
 """The server says something every 15 seconds; after so long without a word the connection is dead."""
 PAUSE_S = 0.5

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from operators.errors import InputError, ResourceLimit
-
-DEFAULT_LIMIT = 8 * 2**30
+from recon.settings import Settings
 
 
 def limit_bytes() -> int:
     """Largest array a reader accepts; RECON_MAX_INPUT_BYTES sets it."""
-    text = os.environ.get("RECON_MAX_INPUT_BYTES", "")
-    if text and not text.isdigit():
-        raise InputError(f"{text!r} is not a number of bytes", field="RECON_MAX_INPUT_BYTES", remedy="as 8589934592")
-    return int(text) if text else DEFAULT_LIMIT
+    return Settings().max_input_bytes
 
 
 def existing(path: Path, field: str = "input") -> Path:

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from recon.measurement.measurement import Measurement
 from recon.planning.chunk_layout import Chunk
-from recon.storage.disk import sync, try_lock
+from recon.storage.atomic import atomic_write
+from recon.storage.locks import try_lock
 
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 """Errors of a file system without locks: then nobody helps either."""
@@ -90,14 +91,8 @@ class ChunkCache:
 
     def put(self, key: str, chunk: Chunk, volume: Tensor) -> None:
         """Keep a chunk; it is there whole or not at all, even if the machine stops."""
-        path = self._path(key, chunk)
-        temporary = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
-        with temporary.open("wb") as stream:
+        with atomic_write(self._path(key, chunk)) as stream:
             np.save(stream, volume.numpy())
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-        sync(self.folder)
 
     def clear(self) -> None:
         """Remove all chunks: the result is published. Whoever still comes to help finds nothing."""

@@ -17,7 +17,7 @@ from recon.problem.inverse_problem import InverseProblem
 from recon.spec.job import JobSpec
 from recon.spec.registry import OUTPUT_FORMATS
 from recon.spec.report import Report
-from recon.storage.disk import sync
+from recon.storage.atomic import sync
 
 
 def publish(spec: JobSpec, inverse: InverseProblem, solved: Solved, report: Report, out: Path) -> None:

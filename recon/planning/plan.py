@@ -9,10 +9,11 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from operators.errors import InputError, ResourceLimit
+from operators.errors import ResourceLimit
 from recon.defaults.table import completed, installed, nearest
 from recon.measurement.header import Header
 from recon.planning.chunk_layout import CHUNK, SMALLER, layout
+from recon.settings import Settings
 from recon.spec.costs import MachineCosts
 from recon.spec.job import JobSpec
 from recon.spec.methods import Method, method_of
@@ -106,10 +107,8 @@ def _with_chunks(spec: JobSpec, header: Header, methods: list[Method], plain: li
 
 def memory_limit() -> int:
     """Bytes a job may take: RECON_MAX_JOB_BYTES, or four fifths of the machine's memory, or of its container's."""
-    text = os.environ.get("RECON_MAX_JOB_BYTES", "")
-    if text and not text.isdigit():
-        raise InputError(f"{text!r} is not a number of bytes", field="RECON_MAX_JOB_BYTES")
-    return int(text) if text else int(0.8 * _memory_bytes())
+    allowed = Settings().max_job_bytes
+    return int(0.8 * _memory_bytes()) if allowed is None else allowed
 
 
 def _memory_bytes() -> int:
@@ -175,7 +174,7 @@ def write_table(path: Path, costs: MachineCosts) -> None:
 
 def table() -> MachineCosts:
     """The costs of this machine."""
-    return read_table(Path(os.environ.get("RECON_PLAN") or TABLE))
+    return read_table(Settings().plan or TABLE)
 
 
 @cache

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
 
 import yaml
 from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, model_validator
@@ -19,6 +19,7 @@ from operators.errors import InputError
 from recon.spec.acquisitions import Acquisition, AnyAcquisition, check_method
 from recon.spec.base import Strict
 from recon.spec.files import File
+from recon.spec.job_states import Device, Priority
 from recon.spec.methods import Diffusion, Method, REDDiff
 from recon.spec.registry import FORMATS, METHODS, OUTPUT_FORMATS, RENAMED_KINDS, RENAMED_METHODS
 from recon.spec.simulation import Simulation
@@ -121,9 +122,9 @@ class JobSpec(Strict):
     name: str = Field("", max_length=100)
     tags: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9._:/=-]{1,64}$")]] = Field([], max_length=16)
     """For finding jobs again; a server filters by them."""
-    priority: Literal["high", "normal", "low"] = "normal"
+    priority: Priority = "normal"
     """Queue of a server: a job waits for those of a higher priority only."""
-    device: Literal["cpu", "gpu"] = "cpu"
+    device: Device = "cpu"
     """Which of a server's workers compute it; a worker uses whatever its machine has."""
     webhook_url: str | None = Field(None, max_length=500, pattern=r"^https?://")
     """Address to which a server posts every change of state, signed; see docs/api.md."""

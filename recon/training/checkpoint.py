@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 
 from operators.errors import InputError
 from recon.spec.validation import reason
+from recon.storage.atomic import atomic_write
 from recon.training.recipe import Recipe
 
 STATE = {"model", "average", "optimizer", "step", "seconds", "seed", "data_hash", "recipe"}
@@ -19,12 +19,8 @@ STATE = {"model", "average", "optimizer", "step", "seconds", "seed", "data_hash"
 
 def write(path: Path, state: dict[str, Any]) -> None:
     """Write beside the old file, then replace it: a crash leaves one whole file."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
+    with atomic_write(path) as file:
         torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def read(path: Path, field: str) -> tuple[dict[str, Any], Recipe]:

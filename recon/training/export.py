@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,6 +19,7 @@ from recon.priors.card import Card, Data, Familiarity
 from recon.priors.network import Denoiser
 from recon.priors.prior import NetworkPrior
 from recon.spec.methods import DEFAULT_PRIOR
+from recon.storage.atomic import sync
 from recon.training import checkpoint as checkpoints
 from recon.training.evaluate import SIGMAS, axis_sigma, conditioner, denoising_psnr, with_phase
 from recon.training.recipe import Recipe
@@ -75,8 +75,12 @@ def export(run: Path, data: Path, command: str, folder: Path) -> Card:
         prior = NetworkPrior(registry.network(card, weights), card)
         card = Card.model_validate(card.model_dump() | _measured(prior, recipe, data, sources))
         card.write(Path(partial) / f"{recipe.name}.yaml")
-        for path in (weights, Path(partial) / f"{recipe.name}.yaml"):
-            os.replace(path, folder / path.name)
+        finished = (weights, Path(partial) / f"{recipe.name}.yaml")
+        for path in finished:
+            sync(path)
+        for path in finished:
+            path.replace(folder / path.name)
+        sync(folder)
     return card
 
 

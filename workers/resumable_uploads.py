@@ -1,4 +1,4 @@
-"""Uploads that arrive in pieces: ``partial/ID`` grows until the announced length is there.
+"""Resumable uploads, which arrive in pieces: ``partial/ID`` grows until the announced length is there.
 
 The length of the file is the offset, so an upload that was interrupted anywhere goes on from there.
 """
@@ -19,9 +19,10 @@ from typing import IO, Any
 
 from operators.errors import Conflict, InputError, NotFound
 from recon.spec.files import UPLOAD_ID
-from recon.storage.disk import try_lock
-from workers import arrival, files, leftovers
-from workers.refusals import InProgress
+from recon.storage.atomic import write_json
+from recon.storage.locks import try_lock
+from workers import leftovers, uploads
+from workers.http_errors import InProgress
 from workers.store import JobStore, new_id, timestamp
 
 KEPT_H = 24.0
@@ -30,7 +31,7 @@ log = logging.getLogger("recon.store")
 
 
 @dataclass(frozen=True)
-class Partial:
+class ResumableUpload:
     """An upload that is not complete."""
 
     id: str
@@ -40,23 +41,23 @@ class Partial:
     created: str
 
 
-def create(store: JobStore, length: int, sha256: str | None, owner: str | None) -> Partial:
+def create(store: JobStore, length: int, sha256: str | None, owner: str | None) -> ResumableUpload:
     """Begin an upload of `length` bytes."""
-    found = Partial(new_id(), length, sha256, owner, timestamp())
+    found = ResumableUpload(new_id(), length, sha256, owner, timestamp())
     hidden = _root(store) / f".{found.id}"
     hidden.mkdir(parents=True)
     (hidden / "data").touch()
-    files.write_json(hidden / "partial.json", asdict(found))
+    write_json(hidden / "partial.json", asdict(found))
     hidden.rename(folder(store, found.id))
     return found
 
 
-def find(store: JobStore, upload_id: str) -> Partial:
+def find(store: JobStore, upload_id: str) -> ResumableUpload:
     """An unfinished upload; raises `NotFound`, also for one whose description is damaged, which is logged."""
     try:
         if not re.fullmatch(UPLOAD_ID, upload_id):
             raise FileNotFoundError
-        return Partial(**json.loads((folder(store, upload_id) / "partial.json").read_text()))
+        return ResumableUpload(**json.loads((folder(store, upload_id) / "partial.json").read_text()))
     except FileNotFoundError as error:
         raise _absent(upload_id) from error
     except (ValueError, TypeError) as error:
@@ -64,16 +65,16 @@ def find(store: JobStore, upload_id: str) -> Partial:
         raise _absent(upload_id) from error
 
 
-def offset(store: JobStore, partial: Partial) -> int:
+def offset(store: JobStore, upload: ResumableUpload) -> int:
     """Bytes that have arrived; raises `NotFound` if the upload was completed or deleted meanwhile."""
     try:
-        return _data(folder(store, partial.id)).stat().st_size
+        return _data(folder(store, upload.id)).stat().st_size
     except FileNotFoundError as error:
-        raise _absent(partial.id) from error
+        raise _absent(upload.id) from error
 
 
 @contextmanager
-def appending(store: JobStore, partial: Partial, at: int) -> Iterator[IO[bytes]]:
+def appending(store: JobStore, upload: ResumableUpload, at: int) -> Iterator[IO[bytes]]:
     """The file to append a piece to.
 
     Raises
@@ -85,15 +86,15 @@ def appending(store: JobStore, partial: Partial, at: int) -> Iterator[IO[bytes]]
     NotFound
         If the upload was completed or deleted meanwhile.
     """
-    place = folder(store, partial.id)
+    place = folder(store, upload.id)
     with ExitStack() as held:
         try:
             free = held.enter_context(try_lock(place / "lock"))
         except FileNotFoundError as error:
-            raise _absent(partial.id) from error
+            raise _absent(upload.id) from error
         if not free:
             raise InProgress("another piece of this upload is arriving", field="Upload-Offset")
-        present = offset(store, partial)
+        present = offset(store, upload)
         if at != present:
             raise Conflict(
                 f"{present} bytes are here, the piece begins at {at}",
@@ -104,7 +105,7 @@ def appending(store: JobStore, partial: Partial, at: int) -> Iterator[IO[bytes]]
             yield stream
 
 
-def complete(store: JobStore, partial: Partial) -> dict[str, Any]:
+def complete(store: JobStore, upload: ResumableUpload) -> dict[str, Any]:
     """Verify an upload that has all its bytes and publish it; a damaged one is deleted.
 
     Raises
@@ -112,22 +113,22 @@ def complete(store: JobStore, partial: Partial) -> dict[str, Any]:
     InputError
         If its sha256 is not the one announced.
     """
-    place = folder(store, partial.id)
+    place = folder(store, upload.id)
     received = _data(place)
     with received.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    if partial.sha256 not in (None, digest):
+    if upload.sha256 not in (None, digest):
         hidden = place.rename(place.with_name(leftovers.GONE + place.name))
         shutil.rmtree(hidden, ignore_errors=True)
         raise InputError(
-            f"sha256 {digest} arrived, {partial.sha256} was announced",
+            f"sha256 {digest} arrived, {upload.sha256} was announced",
             field="X-Checksum-SHA256",
             remedy="upload the file again from its start",
         )
-    return arrival.publish(store, partial.id, received, digest, owner=partial.owner)
+    return uploads.publish(store, upload.id, received, digest, owner=upload.owner)
 
 
-def reserved(store: JobStore) -> list[Partial]:
+def reserved(store: JobStore) -> list[ResumableUpload]:
     """All unfinished uploads; a folder that cannot be read is logged and left out."""
     found = []
     for path in _root(store).glob("[!.]*"):

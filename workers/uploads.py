@@ -1,4 +1,4 @@
-"""A file on its way into ``uploads/ID``: hidden until it is whole."""
+"""Uploads: a file received into ``uploads/ID``, hidden until it is whole."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from recon.storage.disk import sync
-from workers import files
+from recon.storage.atomic import sync, write_json
 from workers.store import JobStore, new_id, timestamp
 
 
@@ -31,10 +30,21 @@ def publish(store: JobStore, upload_id: str, received: Path, sha256: str, owner:
     Whoever dies in here may come again with what `received` was renamed to.
     """
     sync(received)
-    data = received.rename(received.with_name("data" + files.ending(received)))
+    data = received.rename(received.with_name("data" + _ending(received)))
     meta = {"id": upload_id, "bytes": data.stat().st_size, "sha256": sha256, "created": timestamp()}
     meta["owner"] = owner
-    files.write_json(data.parent / "meta.json", meta)
+    write_json(data.parent / "meta.json", meta)
     data.parent.rename(store.uploads / upload_id)
     sync(store.uploads)
     return meta
+
+
+def _ending(path: Path) -> str:
+    """File name ending by content, so that readers need not trust a client's name."""
+    with path.open("rb") as stream:
+        magic = stream.read(8)
+    known = ((b"\x1f\x8b", ".nii.gz"), (b"\x93NUMPY", ".npy"), (b"\x89HDF", ".h5"), (b"PK\x03\x04", ".npz"))
+    for start, ending in known:
+        if magic.startswith(start):
+            return ending
+    return ".nii" if magic[:4] in (b"\x5c\x01\x00\x00", b"\x00\x00\x01\x5c") else ".bin"

@@ -1,0 +1,49 @@
+"""Atomic writes: a file is there whole or not at all, whatever dies, and on the disk once written."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextmanager
+def atomic_write(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
+    """Write a file beside its place, hidden, and rename it there, never empty, when the block has ended.
+
+    Parameters
+    ----------
+    durable
+        Whether to wait for the folder's entry too: without, a machine that stops may bring the old file back.
+    """
+    hidden = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with hidden.open("xb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        hidden.replace(path)
+    except BaseException:
+        hidden.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync(path.parent)
+
+
+def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
+    """Write a JSON file, see `atomic_write`."""
+    with atomic_write(path, durable=durable) as stream:
+        stream.write(json.dumps(value, allow_nan=False).encode())
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's entries, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

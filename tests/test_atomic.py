@@ -1,0 +1,62 @@
+"""Files that are whole or not there, and locks that end with their holder."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from recon.storage.atomic import atomic_write, write_json
+from recon.storage.locks import locked, try_lock, try_lock_open
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "state.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(RuntimeError), atomic_write(path) as stream:
+        stream.write(b"half")
+        raise RuntimeError("killed here")
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"a": float("nan")})
+
+    def full(_: int) -> None:
+        raise OSError("no space")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        write_json(path, {"a": 2})
+    assert json.loads(path.read_text()) == {"a": 1} and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_the_folder_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, seen = tmp_path / "a", []
+
+    def synced(descriptor: int) -> None:
+        seen.append((Path(f"/proc/self/fd/{descriptor}").readlink(), path.exists()))
+
+    monkeypatch.setattr(os, "fsync", synced)
+    with atomic_write(path, durable=False) as stream:
+        stream.write(b"content")
+    assert [(p.parent, named) for p, named in seen] == [(tmp_path, False)] and path.read_bytes() == b"content"
+    path.unlink()
+    with atomic_write(path) as stream:
+        stream.write(b"content")
+    assert seen[1][0].parent == tmp_path and not seen[1][1] and seen[2:] == [(tmp_path, True)]
+
+
+def test_a_lock_is_held_by_one_or_shared(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with locked(path), try_lock(path) as free:
+        assert not free
+    with locked(path, shared=True), locked(path, shared=True), try_lock(path) as free:
+        assert not free
+    with try_lock(path) as free, path.open("a") as other:
+        assert free and not try_lock_open(other)
+    with path.open("a") as stream:
+        assert try_lock_open(stream)

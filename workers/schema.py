@@ -1,0 +1,50 @@
+"""The version of the store's files: each JSON file of a job says which version of its layout it has."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from operators.errors import ReconError
+from recon.storage.atomic import write_json
+
+SCHEMA_VERSION = 1
+"""Raised whenever an older program would misread what this one writes."""
+FIELD = "schema_version"
+
+
+class NewerStore(ReconError):
+    """A file of the store was written by a newer version of this program."""
+
+    code, status, exit_code = "newer_store", 503, 3
+
+
+def write(path: Path, value: dict[str, Any], *, durable: bool = True) -> None:
+    """Write a file of this version, see `recon.atomic.write_json`."""
+    write_json(path, {FIELD: SCHEMA_VERSION, **value}, durable=durable)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a file of this version or of an older one.
+
+    Raises
+    ------
+    NewerStore
+        If a newer one wrote it.
+    ValueError
+        If it is damaged.
+    """
+    value = json.loads(path.read_text())
+    if not isinstance(value, dict):
+        raise ValueError(f"{path.name} holds no mapping")
+    version = value.pop(FIELD, 1)  # absent from what was written before there were versions
+    if not isinstance(version, int) or version < 1:
+        raise ValueError(f"{path.name} has {FIELD} {version!r}")
+    if version > SCHEMA_VERSION:
+        raise NewerStore(
+            f"{path.parent.name}/{path.name} has version {version}, this program reads up to {SCHEMA_VERSION}",
+            field=FIELD,
+            remedy="upgrade diffusion-recon to the version that wrote the store",
+        )
+    return value
