@@ -15,7 +15,7 @@ from torch import Tensor
 
 from operators.errors import Diverged, InputError
 from recon.priors import checkpoint as checkpoints
-from recon.priors import prior, registry
+from recon.priors import precision, prior, registry
 from recon.priors.evaluate import SIGMAS, conditioning, denoising_psnr
 from recon.priors.network import as_channels, from_channels
 from recon.priors.optimizer import Optimizer
@@ -114,7 +114,7 @@ class Trainer:
         """Denoising PSNR of the averaged weights on the tuning set, by sigma."""
         model = registry.new_network(self.recipe)
         model.load_state_dict(self.average)
-        model.eval().to(torch.bfloat16)
+        model.eval().to(precision.compute_dtype())
         return {
             sigma: denoising_psnr(
                 partial(prior.apply, model),
@@ -162,7 +162,7 @@ class Trainer:
         if beside is not None:
             among = beside + sigma * torch.randn(beside.shape, generator=generator)
             beside = torch.where(beside.isnan(), noisy, among)
-        with torch.autocast("cpu", torch.bfloat16):
+        with precision.autocast():
             estimate = self.model(noisy, sigma.flatten(), batch.condition, beside)
         variance = self.recipe.sigma_data**2
         # What is to be taken out of a solver's image is more than the noise.
@@ -182,7 +182,7 @@ class Trainer:
 
     def _denoise(self, x: Tensor, sigma: float, condition: Tensor) -> Tensor:
         """Slices ``(slices, rows, cols)`` by the network as it is."""
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad(), precision.autocast():
             given = as_channels(condition) if self.recipe.conditional else None
             return from_channels(self.model(as_channels(x), torch.tensor([sigma]), given))
 
