@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from recon.priors import precision
 from tests.conftest import SAMPLES
 
 BODY = SAMPLES / "ct_body.nii.gz"
@@ -104,6 +105,7 @@ def test_doctor(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
     for text in ("parallel beam", "fan beam", "Cartesian MRI", "adjoint error", "GPU", "torch", "all is well"):
         assert text in done.stdout
+    assert f"compute in {precision.name()}" in " ".join(done.stdout.split())
 
 
 def test_priors_are_listed(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from itertools import pairwise
@@ -20,7 +22,7 @@ from operators.resolution import Truncation
 from operators.tomography import Tomography
 from recon.bench import familiarity as familiarity_bench
 from recon.formats import nifti
-from recon.priors import engine, noise, registry
+from recon.priors import engine, noise, precision, registry
 from recon.priors.diagnose import jacobian_asymmetry
 from recon.priors.network import Denoiser, turned
 from recon.problem.problem import IntensityMap, Problem, run
@@ -69,6 +71,35 @@ def test_shipped_prior_removes_noise(name: str) -> None:
         noisy = clean + sigma * noise.SliceNoise(0, 1).draw(clean)
         error = (prior.denoise(noisy, sigma) - clean).abs().square().mean()
         assert error < 0.35 * (noisy - clean).abs().square().mean()
+
+
+@pytest.mark.parametrize("instructions", ["AVX2", "AVX512_CORE"])
+def test_no_bfloat16_where_the_processor_would_emulate_it(instructions: str) -> None:
+    """The switch that keeps oneDNN, which torch and OpenVINO compute with, from using more of the processor."""
+    code = "from recon.priors import precision; print(precision.name(), precision.reason())"
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": instructions}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    dtype, reason = done.stdout.strip().split(" ", 1)
+    assert dtype == "float32"
+    assert reason.endswith((f"ONEDNN_MAX_CPU_ISA={instructions} forbids it", "neither AVX-512 BF16 nor AMX"))
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx512_bf16", "dtype"),
+    [(False, False, "float32"), (False, True, "bfloat16"), (True, True, "bfloat16")],
+)
+def test_networks_compute_in_what_the_processor_multiplies(
+    amx: bool, avx512_bf16: bool, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if dtype == "bfloat16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("oneDNN itself takes no bfloat16 here")
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    monkeypatch.delenv("DNNL_MAX_CPU_ISA", raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
+    monkeypatch.setattr(precision, "_chosen", precision._chosen.__wrapped__)
+    assert precision.name() == dtype
+    assert ("neither" in precision.reason()) == (dtype == "float32")
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from operators.errors import BackendUnavailable
-from recon.priors import registry
+from recon.priors import precision, registry
 from recon.priors.network import noise_features
 from recon.priors.noise import SliceNoise
 from recon.priors.prior import NetworkPrior
@@ -41,7 +41,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Speed:
-    """A network's speed in batches, and the share of what a bfloat16 matrix product reached in the same run."""
+    """A network's speed in batches, and the share of what a matrix product in the same type reached in the same run."""
 
     prior: str
     ms_per_slice: float
@@ -119,7 +119,7 @@ def speed(name: str, repeats: int = 10) -> Speed:
         _denoise(prior, x, condition)
     prior.network.engine = compiled
     sizes = (1024, 2048, 4096)
-    matrices = {n: torch.randn(n, n, dtype=torch.bfloat16) for n in sizes}
+    matrices = {n: torch.randn(n, n, dtype=precision.compute_dtype()) for n in sizes}
     best_network, best_product = math.inf, 0.0
     with torch.inference_mode():
         for _ in range(repeats):
@@ -132,11 +132,11 @@ def speed(name: str, repeats: int = 10) -> Speed:
 
 
 def engines(name: str, repeats: int = 10) -> dict[str, float]:
-    """Milliseconds a slice of the network's body by what computes it, taken in turn; all in bfloat16."""
+    """Milliseconds a slice of the network's body by what computes it, taken in turn; all in the same type."""
     prior = registry.load(name, field="name")
     found = registry.new_network(prior.card).eval()
     found.load_state_dict(prior.network.state_dict())
-    eager = found.to(torch.bfloat16).body
+    eager = found.to(precision.compute_dtype()).body
     if prior.network.engine is None:
         raise BackendUnavailable("the network is not on a CPU", remedy="hide the GPU with CUDA_VISIBLE_DEVICES=")
     body = prior.network.engine

@@ -149,14 +149,15 @@ def priors(
 ) -> None:
     """Denoising PSNR on the tuning slices, never trained on, and the networks' speed."""
     from recon.bench import priors as bench
-    from recon.priors import registry
+    from recon.priors import precision, registry
     from recon.samples import SAMPLES
 
     wanted = names or registry.names()
     if engines:
         measured = {name: bench.engines(name) for name in wanted}
         shown = [[name, way, f"{ms:.1f}"] for name, ways in measured.items() for way, ms in ways.items()]
-        table(["prior", "computed by", "ms a slice"], shown, f"Batches of {bench.BATCH}, bfloat16; {machine()}")
+        title = f"Batches of {bench.BATCH}, {precision.name()}; {machine()}"
+        table(["prior", "computed by", "ms a slice"], shown, title)
         write_rows(json_file, [{"prior": name, "ms_per_slice": ways} for name, ways in measured.items()])
         return
     if bm3d:
@@ -178,7 +179,7 @@ def priors(
          f"{s.peak_gflop_per_s:.0f}", f"{100 * s.share_of_peak:.0f} %"]
         for s in speeds
     ]  # fmt: skip
-    title = f"Slices of {bench.SIZE} x {bench.SIZE} in batches of {bench.BATCH}, bfloat16; {machine()}"
+    title = f"Slices of {bench.SIZE} x {bench.SIZE} in batches of {bench.BATCH}, {precision.name()}; {machine()}"
     table(["prior", "ms a slice", "GFLOP a slice", "GFLOP/s", "peak GFLOP/s", "share"], timed, title)
     write_rows(
         json_file,

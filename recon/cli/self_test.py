@@ -33,6 +33,7 @@ def checks() -> Iterator[Check]:
         ("finite differences", _differences),
         ("redis-server", redis_server),
         ("priors", _priors),
+        ("arithmetic", _arithmetic),
     ]
     for name, test in tests:
         try:
@@ -119,6 +120,12 @@ def _priors() -> str:
             raise ArithmeticError(f"prior {name} returns values that are not finite")
         found.append(f"{name} ({prior.card.parameters / 1e6:.1f} M parameters)")
     return ", ".join(found) or "none installed"
+
+
+def _arithmetic() -> str:
+    from recon.priors import precision
+
+    return f"networks compute in {precision.name()}: {precision.reason()}"
 
 
 def _gpu() -> str:

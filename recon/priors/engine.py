@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from recon.priors import precision
 from recon.priors.network import NOISE_FEATURES, Denoiser
 
 # OpenVINO reports its use to its makers unless this module is missing. Patients' data are computed on here: no word
@@ -19,6 +20,8 @@ from recon.priors.network import NOISE_FEATURES, Denoiser
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 import openvino  # noqa: E402
+
+_HINTS = {torch.bfloat16: "bf16", torch.float32: "f32"}
 
 
 class _Body(nn.Module):
@@ -33,7 +36,7 @@ class _Body(nn.Module):
 
 
 def compiled(network: Denoiser) -> Callable[[Tensor, Tensor], Tensor]:
-    """`network.body` for one noise level and images of any number and size, in bfloat16 where the CPU has it.
+    """`network.body` for one noise level and images of any number and size, in the type of `recon.priors.precision`.
 
     Parameters
     ----------
@@ -49,7 +52,7 @@ def compiled(network: Denoiser) -> Callable[[Tensor, Tensor], Tensor]:
     shapes = ([-1, network.stem.in_channels, -1, -1], [1, NOISE_FEATURES])
     model.reshape({index: openvino.PartialShape(shape) for index, shape in enumerate(shapes)})
     settings = {
-        "INFERENCE_PRECISION_HINT": "bf16",
+        "INFERENCE_PRECISION_HINT": _HINTS[precision.compute_dtype()],
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
         "ENABLE_CPU_PINNING": False,  # several worker processes would all pin to the same cores

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from operators.errors import InputError
 from operators.interrupt import checkpoint
-from recon.priors import diagnose
+from recon.priors import diagnose, precision
 from recon.priors.card import Card
 from recon.priors.mirrored import continued, cut_back
 from recon.priors.network import Denoiser, as_channels, from_channels
@@ -260,7 +260,7 @@ def apply(network: Denoiser, x: Tensor, sigma: float, condition: Tensor | None =
     if not len(x):
         return x
     found = []
-    with torch.inference_mode(not x.requires_grad), torch.autocast("cpu", torch.bfloat16, enabled=x.requires_grad):
+    with torch.inference_mode(not x.requires_grad), precision.autocast(enabled=x.requires_grad):
         for first in range(0, len(x), BATCH):
             checkpoint()
             some = slice(first, first + BATCH)

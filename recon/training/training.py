@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from operators.errors import Diverged, InputError
-from recon.priors import prior, registry
+from recon.priors import precision, prior, registry
 from recon.priors.network import as_channels, from_channels
 from recon.training import checkpoint as checkpoints
 from recon.training.evaluate import SIGMAS, conditioner, denoising_psnr
@@ -115,7 +115,7 @@ class Trainer:
         """Denoising PSNR of the averaged weights on the tuning set, by sigma."""
         model = registry.new_network(self.recipe)
         model.load_state_dict(self.average)
-        model.eval().to(torch.bfloat16)
+        model.eval().to(precision.compute_dtype())
         return {
             sigma: denoising_psnr(
                 partial(prior.apply, model),
@@ -158,7 +158,7 @@ class Trainer:
             start = torch.cat([batch.iterates[:own], clean[own:]])
         sigma = log_sigma.exp().reshape(-1, 1, 1, 1)
         noisy = start + sigma * torch.randn(clean.shape, generator=generator)
-        with torch.autocast("cpu", torch.bfloat16):
+        with precision.autocast():
             estimate = self.model(noisy, sigma.flatten(), batch.condition)
         variance = self.recipe.sigma_data**2
         # What is to be taken out of a solver's image is more than the noise.
@@ -178,7 +178,7 @@ class Trainer:
 
     def _denoise(self, x: Tensor, sigma: float, condition: Tensor) -> Tensor:
         """Slices ``(slices, rows, cols)`` by the network as it is."""
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad(), precision.autocast():
             given = as_channels(condition) if self.recipe.conditional else None
             return from_channels(self.model(as_channels(x), torch.tensor([sigma]), given))
 

@@ -1,0 +1,50 @@
+"""The number type that networks compute in on a CPU: bfloat16 where the processor multiplies it, else float32.
+
+A processor without such instructions emulates bfloat16, up to a hundred times slower than it computes in float32.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+
+import torch
+
+EMULATING = ("AVX512_CORE", "AVX512_CORE_VNNI")
+"""Instruction sets with which oneDNN takes bfloat16, but emulates it; with lesser ones it does not take it."""
+
+
+def compute_dtype() -> torch.dtype:
+    """The type of the network's weights and activations on this machine."""
+    return _chosen()[0]
+
+
+def name() -> str:
+    """The type in words, as tables and reports give it."""
+    return str(compute_dtype()).removeprefix("torch.")
+
+
+def reason() -> str:
+    """Why it is this type."""
+    return _chosen()[1]
+
+
+def autocast(*, enabled: bool = True) -> torch.autocast:
+    """Context in which products of float32 are computed in `compute_dtype`."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=enabled and compute_dtype() is torch.bfloat16)
+
+
+@cache
+def _chosen() -> tuple[torch.dtype, str]:
+    if torch.cpu._is_amx_tile_supported():
+        instructions = "AMX"
+    elif torch.cpu._is_avx512_bf16_supported():
+        instructions = "AVX-512 BF16"
+    else:
+        return torch.float32, "the processor has neither AVX-512 BF16 nor AMX"
+    # Those calls know the processor only; oneDNN, which torch and OpenVINO compute with, can be told to use less of it.
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA", "")).upper()
+    if limit in EMULATING or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        limited = f"ONEDNN_MAX_CPU_ISA={limit} forbids it" if limit else "this torch is built without oneDNN"
+        return torch.float32, f"the processor has {instructions}, but {limited}"
+    return torch.bfloat16, f"the processor has {instructions}"
