@@ -23,7 +23,7 @@ from recon.priors.evaluate import SIGMAS, axis_sigma, conditioning, denoising_ps
 from recon.priors.network import Denoiser
 from recon.priors.prior import NetworkPrior
 from recon.priors.recipe import Recipe
-from recon.priors.slices import SliceSet, tuning_images, tuning_neighbours
+from recon.priors.slices import SliceSet, training_sets, tuning_images, tuning_neighbours, validation_sets
 
 FAMILIAR_SLICES = 12
 """Slices of each subject or file that familiarity is measured against, evenly spaced."""
@@ -54,7 +54,7 @@ def export(run: Path, data: Path, command: str, folder: Path) -> Card:
             f"there is no checkpoint.pt in {run}", field="run", remedy="give the --out folder of recon train"
         )
     state, recipe = checkpoints.read(checkpoint, "run")
-    sources = [SliceSet.read(data, source) for source in recipe.sources]
+    sources = training_sets(data, recipe)
     if registry.data_hash(sources) != state["data_hash"]:
         raise InputError(
             f"the files in {data} are not those that the run was trained on",
@@ -156,7 +156,7 @@ def _asymmetry(network: Denoiser, recipe: Recipe, images: Tensor) -> dict[float,
 def _familiarity(prior: NetworkPrior, recipe: Recipe, data: Path, sources: list[SliceSet]) -> Familiarity | None:
     """Residuals on tuning and training slices, grouped by subject where the file says which slice is whose."""
     features, names = [], []
-    for one in [*(SliceSet.read(data, s) for s in recipe.validation), *sources]:
+    for one in [*validation_sets(data, recipe), *sources]:
         if one.source.unknown_from is not None:
             continue  # saturated pixels have no residual
         for label, indices in one.subjects().items():

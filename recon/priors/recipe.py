@@ -50,6 +50,13 @@ class Source(_Strict):
     """Stored values from here on are saturated and do not count in the loss."""
 
 
+class Synthetic(_Strict):
+    """Images that `recon.priors.synthetic` makes on the fly, in place of files."""
+
+    seed: int = Field(ge=0)
+    validation_seed: int = Field(ge=0)
+
+
 class Training(_Strict):
     """Optimisation settings; sigma is drawn as ``exp(N(log_sigma_mean, log_sigma_std))``."""
 
@@ -94,8 +101,10 @@ class Recipe(_Strict):
     """Slices on each side that are seen beside the one that is denoised (real priors)."""
     start: str | None = None
     """Prior whose weights training starts from."""
-    sources: list[Source] = Field(min_length=1)
-    validation: list[Source] = Field(min_length=1)
+    sources: list[Source] = []
+    validation: list[Source] = []
+    synthetic: Synthetic | None = None
+    """In place of sources and validation."""
     training: Training
     limits: list[str]
 
@@ -113,7 +122,19 @@ class Recipe(_Strict):
             raise ValueError(
                 f"training.crop: {self.training.crop} is no multiple of the factor {self.super_resolution}"
             )
-        if not any(source.share for source in self.sources):
+        if self.synthetic is None:
+            for part in ("sources", "validation"):
+                if not getattr(self, part):
+                    raise ValueError(f"{part}: Files are needed, at least one, or synthetic in place of all files")
+        elif self.sources or self.validation:
+            raise ValueError("synthetic: Images are made, so that there are no files: leave out sources and validation")
+        elif self.synthetic.seed == self.synthetic.validation_seed:
+            raise ValueError(f"synthetic.validation_seed: {self.synthetic.seed} is the seed of the images trained on")
+        elif self.modality != "ct" or self.complex or self.scanned or self.neighbours:
+            raise ValueError("synthetic: For real CT priors that are given nothing but the image and see no neighbours")
+        elif self.training.halve:
+            raise ValueError("training.halve: Synthetic images are made in the size of a crop; set it to 0")
+        if self.sources and not any(source.share for source in self.sources):
             raise ValueError("sources: every share is 0, so that nothing would be drawn")
         multiple = self.unshuffle * 2 ** (len(self.channels) - 1)
         if self.training.crop % multiple:

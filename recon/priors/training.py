@@ -20,7 +20,7 @@ from recon.priors.evaluate import SIGMAS, conditioning, denoising_psnr
 from recon.priors.network import as_channels, from_channels
 from recon.priors.optimizer import Optimizer
 from recon.priors.recipe import Recipe
-from recon.priors.slices import REUSED, Crops, SliceSet, tuning_images, tuning_neighbours
+from recon.priors.slices import REUSED, Crops, training_sets, tuning_images, tuning_neighbours, validation_sets
 
 WARM_UP = 200
 SPREAD = 0.4
@@ -55,7 +55,7 @@ class Trainer:
     recipe
         What to train on and how.
     data
-        Folder of the recipe's files.
+        Folder of the recipe's files; synthetic images need none.
     out
         Folder of the run; an existing checkpoint in it is resumed.
     seed
@@ -67,9 +67,10 @@ class Trainer:
     def __init__(self, recipe: Recipe, data: Path, out: Path, seed: int = 0, steps: int | None = None) -> None:
         self.recipe, self.out, self.seed = recipe, out, seed
         self.steps = steps or recipe.training.steps
-        sets = [SliceSet.read(data, source) for source in recipe.sources]
-        for one in [*sets, *(SliceSet.read(data, source) for source in recipe.validation)]:
-            one.require(recipe)
+        sets = training_sets(data, recipe)
+        if recipe.synthetic is None:
+            for one in [*sets, *validation_sets(data, recipe)]:
+                one.require(recipe)
         self.data_hash = registry.data_hash(sets)
         self.crops = Crops(sets, recipe, seed, self._denoise)
         self.validation, self.beside = tuning_images(data, recipe), tuning_neighbours(data, recipe)
