@@ -18,11 +18,12 @@ class _Part(BaseModel):
 
 
 class Data(_Part):
-    """One file trained on."""
+    """One file trained on, or the generator of synthetic images."""
 
     file: str
     licence: str
     sha256: str
+    """Of the file; of the generator's name, version and seed."""
 
 
 class Run(_Part):

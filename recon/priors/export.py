@@ -17,7 +17,7 @@ from torch import Tensor
 from operators.errors import Diverged, InputError
 from recon.methods import DEFAULT_PRIOR
 from recon.priors import checkpoint as checkpoints
-from recon.priors import diagnose, registry
+from recon.priors import diagnose, registry, synthetic
 from recon.priors.card import Card, Data, Familiarity
 from recon.priors.evaluate import SIGMAS, axis_sigma, conditioning, denoising_psnr, with_phase
 from recon.priors.network import Denoiser
@@ -56,6 +56,12 @@ def export(run: Path, data: Path, command: str, folder: Path) -> Card:
     state, recipe = checkpoints.read(checkpoint, "run")
     sources = training_sets(data, recipe)
     if registry.data_hash(sources) != state["data_hash"]:
+        if recipe.synthetic is not None:
+            raise InputError(
+                f"the run was trained on images of another generator than version {synthetic.VERSION}",
+                field="run",
+                remedy="export it with the release that it was trained with, or train again",
+            )
         raise InputError(
             f"the files in {data} are not those that the run was trained on",
             field="data",

@@ -7,7 +7,6 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 import torch
@@ -35,27 +34,6 @@ JUDGED, JUDGED_SIZE = 96, 256
 """Synthetic images that a prior is judged by, and their rows and columns."""
 BRIGHT_PERCENTILE = 99.8
 """Of a magnitude volume; becomes 1 on the prior's axis."""
-
-
-@dataclass(frozen=True)
-class Made(Sequence[NDArray[np.generic]]):
-    """Synthetic images of one seed, each made when it is asked for."""
-
-    seed: int
-    images: int
-    size: int
-
-    def __len__(self) -> int:
-        return self.images
-
-    @overload
-    def __getitem__(self, index: int) -> NDArray[np.generic]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[NDArray[np.generic]]: ...
-    def __getitem__(self, index: int | slice) -> NDArray[np.generic] | list[NDArray[np.generic]]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self.images))]
-        return synthetic.image(self.seed, index, self.size)
 
 
 @dataclass(frozen=True)
@@ -105,7 +83,7 @@ class SliceSet:
         """Synthetic images of a seed; the hash is that of what makes them, the generator's version and the seed."""
         name = f"synthetic images, generator version {synthetic.VERSION}, seed {seed}"
         source = Source(file=name, licence="none needed: made by recon/priors/synthetic.py")
-        return cls(Made(seed, images, size), labels, source, hashlib.sha256(name.encode()).hexdigest())
+        return cls(synthetic.Made(seed, images, size), labels, source, hashlib.sha256(name.encode()).hexdigest())
 
     def __len__(self) -> int:
         return len(self.stored)

@@ -1,9 +1,9 @@
 """Images of what is no patient, made from a seed: no data, no licence, nothing that could leak.
 
-Every image is an object in air, or a part of one: a scene of one kind (two in some), of materials that are constant,
-graded or textured, with inclusions, and blurred a little in some. The dead leaves model (Lee, Mumford and Huang 2001,
-doi 10.1023/A:1011109015675) gives sizes by a power law, so that no size is special. Edges are anti-aliased from the
-signed distance to them.
+An image shows an object in air, or a part of one: a scene of one kind (two in some), of materials that are constant,
+graded or textured, with inclusions in some; half of the images are a little blurred. Sizes follow a power law, so that
+no size is special, as in the dead leaves model (Lee, Mumford and Huang 2001, IJCV 41, 35). Edges are
+anti-aliased from the signed distance to them.
 
 Attenuation counts in the robust maximum of a scan; air is 0. Lengths are in pixels.
 """
@@ -13,23 +13,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 from scipy.ndimage import gaussian_filter
-from scipy.spatial import cKDTree
+
+from recon.priors import shapes
+from recon.priors.shapes import Image
 
 VERSION = 1
 """Of the images: another one makes other images of the same seed."""
 DENSEST = 2.0
 """Attenuation of the densest inclusions: small ones are beyond the robust maximum."""
-NEIGHBOURS = 5
-"""Cells among which a pixel's own and the one beyond the nearest wall are looked for."""
-
-Image = NDArray[np.floating[Any]]
-"""In float32 wherever it is of the size of an image."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,7 @@ class Materials:
         if rng.random() < 0.5:
             return value * (1 + texture)
         rows, cols = texture.shape
-        ramp = _ramp(rng, rows, cols)
+        ramp = shapes.ramp(rng, rows, cols)
         return value * (1 + rng.uniform(0.05, 0.4) * ramp)
 
 
@@ -65,7 +61,7 @@ def image(seed: int, index: int, size: int) -> NDArray[np.float32]:
     materials = _materials(rng, size)
     scene = KINDS[kind](rng, size, materials)
     if rng.random() < 0.2:
-        scene = _blend(scene, KINDS[_kind(rng)](rng, size, materials), _outline(rng, size)[0])
+        scene = shapes.blend(scene, KINDS[_kind(rng)](rng, size, materials), shapes.outline(rng, size)[0])
     scene = _with_inclusions(rng, scene, materials)
     if rng.random() < 0.7:
         scene = _in_air(rng, scene, materials)
@@ -83,15 +79,36 @@ def _kind(rng: np.random.Generator) -> str:
     return list(KINDS)[rng.integers(len(KINDS))]
 
 
+@dataclass(frozen=True)
+class Made(Sequence[NDArray[np.generic]]):
+    """Synthetic images of one seed, each made when it is asked for."""
+
+    seed: int
+    images: int
+    size: int
+
+    def __len__(self) -> int:
+        return self.images
+
+    @overload
+    def __getitem__(self, index: int) -> NDArray[np.generic]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[NDArray[np.generic]]: ...
+    def __getitem__(self, index: int | slice) -> NDArray[np.generic] | list[NDArray[np.generic]]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self.images))]
+        return image(self.seed, index, self.size)
+
+
 # Scenes: attenuation of every pixel.
 
 
 def leaves(rng: np.random.Generator, size: int, materials: Materials) -> Image:
     """Dead leaves: ellipses, polygons, rods and shells of all sizes, each over those before it."""
     scene = _background(rng, size, materials)
-    forms = [FORMS[i] for i in np.flatnonzero(rng.random(len(FORMS)) < 0.6)] or FORMS
+    forms = [shapes.FORMS[i] for i in np.flatnonzero(rng.random(len(shapes.FORMS)) < 0.6)] or shapes.FORMS
     count = int(rng.integers(20, 1 + size * 3 // 2))
-    radii = power_law(rng, rng.uniform(1, 3), rng.uniform(0.2, 0.5) * size, 3.0, count)
+    radii = shapes.power_law(rng, rng.uniform(1, 3), rng.uniform(0.2, 0.5) * size, 3.0, count)
     if rng.random() < 0.5:
         radii = np.sort(radii)[::-1]  # the small ones in front
     for radius in radii:
@@ -102,85 +119,89 @@ def leaves(rng: np.random.Generator, size: int, materials: Materials) -> Image:
 def assembly(rng: np.random.Generator, size: int, materials: Materials) -> Image:
     """A few large machined parts, with bores and thin walls, in air or cast in something."""
     scene = _background(rng, size, materials) * np.float32(rng.random() < 0.5)
-    for radius in np.sort(power_law(rng, 0.05 * size, 0.6 * size, 1.5, int(rng.integers(3, 14))))[::-1]:
+    for radius in np.sort(shapes.power_law(rng, 0.05 * size, 0.6 * size, 1.5, int(rng.integers(3, 14))))[::-1]:
         hollow = rng.random()
-        _stamp(rng, scene, materials, FORMS[rng.integers(len(FORMS))], radius, thin=hollow < 0.4)
+        _stamp(rng, scene, materials, shapes.FORMS[rng.integers(len(shapes.FORMS))], radius, thin=hollow < 0.4)
     return scene
 
 
 def lattice(rng: np.random.Generator, size: int, materials: Materials) -> Image:
     """A periodic structure: bars in up to three directions, balls, or a section of a minimal surface."""
-    period = float(power_law(rng, 4, size / 3, 1.0, 1)[0])
+    period = float(shapes.power_law(rng, 4, size / 3, 1.0, 1)[0])
     fill = rng.uniform(0.08, 0.5)
-    x, y = _turned(rng, *_grid(size))
+    x, y = shapes.turned(rng, *shapes.grid(size))
     if rng.random() < 0.5:
         bend = rng.uniform(0, 0.5) * period
-        x, y = x + bend * _smooth(rng, size, 3), y + bend * _smooth(rng, size, 3)
+        x, y = x + bend * shapes.smooth(rng, size, 3), y + bend * shapes.smooth(rng, size, 3)
     which = rng.integers(3)
     if which == 0:
-        directions = _angles(rng, int(rng.integers(1, 4)))
-        distance = np.min([_sawtooth(x * math.cos(a) + y * math.sin(a), period) for a in directions], axis=0)
-        covered = _band(distance, fill * period)
+        directions = shapes.angles(rng, int(rng.integers(1, 4)))
+        distance = np.min([shapes.sawtooth(x * math.cos(a) + y * math.sin(a), period) for a in directions], axis=0)
+        covered = shapes.band(distance, fill * period)
     elif which == 1:
         shift = np.where(np.round(y / period) % 2, period * rng.choice([0.0, 0.5]), 0.0).astype(np.float32)
-        covered = _inside(np.hypot(_sawtooth(x + shift, period), _sawtooth(y, period)) - fill * period)
+        covered = shapes.inside(
+            np.hypot(shapes.sawtooth(x + shift, period), shapes.sawtooth(y, period)) - fill * period
+        )
     else:
         # The gyroid or the Schwarz P surface, cut by an oblique plane.
-        u, v, w = _oblique(rng, x * (2 * math.pi / period), y * (2 * math.pi / period))
+        u, v, w = shapes.oblique(rng, x * (2 * math.pi / period), y * (2 * math.pi / period))
         if rng.random() < 0.5:
             level = np.sin(u) * np.cos(v) + np.sin(v) * np.cos(w) + np.sin(w) * np.cos(u)
         else:
             level = np.cos(u) + np.cos(v) + np.cos(w)
-        slope = _slope(level)
+        slope = shapes.slope(level)
         if rng.random() < 0.5:
-            covered = _band(level / slope, 2 * fill / slope)
+            covered = shapes.band(level / slope, 2 * fill / slope)
         else:
-            covered = _inside((level - rng.uniform(-0.8, 0.8)) / slope)
-    return _blend(*_two(rng, size, materials), covered)
+            covered = shapes.inside((level - rng.uniform(-0.8, 0.8)) / slope)
+    return shapes.blend(*_two(rng, size, materials), covered)
 
 
 def foam(rng: np.random.Generator, size: int, materials: Materials) -> Image:
     """Cells with walls between them, thin or thick, mostly full of air."""
-    cells = _cells(rng, size)
+    cells = shapes.cells(rng, size)
     wall = math.exp(rng.uniform(math.log(0.4), math.log(0.35 * cells.spacing + 0.5)))
     inside, walls = _two(rng, size, materials)
     if rng.random() < 0.7:
         inside = inside * np.float32(0)
-    return _blend(inside, walls, _band(cells.distance, wall))
+    return shapes.blend(inside, walls, shapes.band(cells.distance, wall))
 
 
 def grains(rng: np.random.Generator, size: int, materials: Materials) -> Image:
     """Cells of different attenuation, as crystals are, with a boundary phase between them in some."""
-    cells = _cells(rng, size)
+    cells = shapes.cells(rng, size)
     spread = math.exp(rng.uniform(math.log(0.02), math.log(0.8)))
     own: Image = materials.draw(rng) * (1 + spread * rng.uniform(-1, 1, cells.count))
     if rng.random() < 0.3:
         own = materials.values[rng.integers(len(materials.values), size=cells.count)]
     own = own.astype(np.float32)
-    scene = _blend(own[cells.second], own[cells.first], _inside(-cells.distance))
+    scene = shapes.blend(own[cells.second], own[cells.first], shapes.inside(-cells.distance))
     if rng.random() < 0.4:
-        scene = _blend(scene, _background(rng, size, materials), _band(cells.distance, rng.uniform(0.3, 2.5)))
+        scene = shapes.blend(
+            scene, _background(rng, size, materials), shapes.band(cells.distance, rng.uniform(0.3, 2.5))
+        )
     return scene * (1 + materials.texture) if rng.random() < materials.varied else scene
 
 
 def fibres(rng: np.random.Generator, size: int, materials: Materials) -> Image:
     """Straight and bent fibres, aligned or in every direction, thin or thick, seen from the side or cut across."""
     scene = _background(rng, size, materials) * np.float32(rng.random() < 0.6)
-    width = float(power_law(rng, 0.8, 0.08 * size, 2.0, 1)[0])
+    width = float(shapes.power_law(rng, 0.8, 0.08 * size, 2.0, 1)[0])
     value, main, spread = materials.draw(rng), rng.uniform(0, math.pi), float(rng.choice([0.05, 0.3, math.pi]))
     if rng.random() < 0.25:
         bundle = _held(materials, [value])
         for _ in range(int(min(rng.uniform(0.1, 0.6) * size**2 / (4 * width**2), 2 * size))):
-            _stamp(rng, scene, bundle, ellipse, width * rng.uniform(0.8, 1.2), thin=False)
+            _stamp(rng, scene, bundle, shapes.ellipse, width * rng.uniform(0.8, 1.2), thin=False)
         return scene
-    x, y = _grid(size)
+    x, y = shapes.grid(size)
     for _ in range(int(rng.integers(5, 60))):
         angle = main + spread * rng.uniform(-0.5, 0.5)
         across = x * math.cos(angle) + y * math.sin(angle) - rng.uniform(-0.7, 0.7) * size
         along = y * math.cos(angle) - x * math.sin(angle)
         bend = rng.uniform(-0.3, 0.3) * size * (rng.random() < 0.5)
         across = across + bend * (along / size) ** 2
-        scene = _blend(scene, np.float32(value), _band(across, width * rng.uniform(0.7, 1.3)))
+        scene = shapes.blend(scene, np.float32(value), shapes.band(across, width * rng.uniform(0.7, 1.3)))
     return scene
 
 
@@ -198,27 +219,29 @@ def pores(rng: np.random.Generator, size: int, materials: Materials) -> Image:
     """A material with pores, or particles, of sizes by a power law, round or not."""
     scene = _background(rng, size, materials)
     held = _held(materials, [0.0 if rng.random() < 0.7 else materials.draw(rng)])
-    form = ellipse if rng.random() < 0.7 else FORMS[rng.integers(len(FORMS))]
+    form = shapes.ellipse if rng.random() < 0.7 else shapes.FORMS[rng.integers(len(shapes.FORMS))]
     count = int(rng.integers(10, 1 + 2 * size))
-    for radius in power_law(rng, rng.uniform(0.6, 3), rng.uniform(0.05, 0.3) * size, rng.uniform(2.0, 3.5), count):
+    for radius in shapes.power_law(
+        rng, rng.uniform(0.6, 3), rng.uniform(0.05, 0.3) * size, rng.uniform(2.0, 3.5), count
+    ):
         _stamp(rng, scene, held, form, radius, thin=False)
     return scene
 
 
 def layers(rng: np.random.Generator, size: int, materials: Materials) -> Image:
     """Layers, thin and thick, flat, wavy or wound around a centre."""
-    x, y = _turned(rng, *_grid(size))
+    x, y = shapes.turned(rng, *shapes.grid(size))
     if rng.random() < 0.3:
         x0, y0 = rng.uniform(-1, 1, 2) * size
         x = np.hypot(x - x0, y - y0)
     if rng.random() < 0.6:
-        x = x + rng.uniform(0, 0.08) * size * _smooth(rng, size, int(rng.integers(2, 8)))
-    thick = power_law(rng, rng.uniform(0.5, 3), rng.uniform(0.05, 0.4) * size, rng.uniform(1, 2.5), 4 * size)
+        x = x + rng.uniform(0, 0.08) * size * shapes.smooth(rng, size, int(rng.integers(2, 8)))
+    thick = shapes.power_law(rng, rng.uniform(0.5, 3), rng.uniform(0.05, 0.4) * size, rng.uniform(1, 2.5), 4 * size)
     edges = np.concatenate([[0.0], np.cumsum(thick)])
     values = materials.values[rng.integers(len(materials.values), size=len(thick))]
     # The mean over a pixel's width is a difference of the integral.
     integral = np.concatenate([[0.0], np.cumsum(values * thick)])
-    half, start = _slope(x) / 2, x - x.min()
+    half, start = shapes.slope(x) / 2, x - x.min()
     total = np.interp(start + half, edges, integral) - np.interp(start - half, edges, integral)
     scene: Image = (total / (2 * half)).astype(np.float32)
     return scene * (1 + materials.texture) if rng.random() < materials.varied else scene
@@ -226,53 +249,17 @@ def layers(rng: np.random.Generator, size: int, materials: Materials) -> Image:
 
 def mixture(rng: np.random.Generator, size: int, materials: Materials) -> Image:
     """Two materials grown through each other, as where they separated, or one that varies without any edge."""
-    level = _field(rng, size, cut=float(power_law(rng, 4, size / 3, 1.0, 1)[0]))
+    level = shapes.field(rng, size, cut=float(shapes.power_law(rng, 4, size / 3, 1.0, 1)[0]))
     first, second = _two(rng, size, materials)
     if rng.random() < 0.3:
-        return _blend(first, second, (0.5 + 0.2 * level).clip(0, 1))
-    return _blend(first, second, _inside((level - rng.uniform(-1, 1)) / _slope(level)))
+        return shapes.blend(first, second, (0.5 + 0.2 * level).clip(0, 1))
+    return shapes.blend(first, second, shapes.inside((level - rng.uniform(-1, 1)) / shapes.slope(level)))
 
 
 KINDS: dict[str, Callable[[np.random.Generator, int, Materials], Image]] = {
     scene.__name__: scene for scene in (leaves, assembly, lattice, foam, grains, fibres, cracks, pores, layers, mixture)
 }
 """Scenes by name, all as frequent."""
-
-
-# Forms: signed distance to the edge of a part of radius `r` around the origin, negative inside.
-
-
-def ellipse(rng: np.random.Generator, x: Image, y: Image, r: float) -> Image:
-    """An ellipse, in half of all cases a circle."""
-    a, b = r, r * (rng.uniform(0.3, 1) if rng.random() < 0.5 else 1.0)
-    # To first order, which is exact for a circle and at the edge.
-    scaled = np.hypot(x / a, y / b)
-    distance: Image = scaled * (scaled - 1) / np.hypot(x / a**2, y / b**2).clip(1e-6)
-    return distance
-
-
-def polygon(rng: np.random.Generator, x: Image, y: Image, r: float) -> Image:
-    """A convex polygon of three to seven sides, in a third of all cases a rectangle."""
-    if rng.random() < 1 / 3:
-        rectangle: Image = np.maximum(np.abs(x) - r, np.abs(y) - r * rng.uniform(0.2, 1))
-        return rectangle
-    sides = int(rng.integers(3, 8))
-    angles = 2 * math.pi * (np.arange(sides) + rng.uniform(-0.3, 0.3, sides)) / sides
-    reach = (r * rng.uniform(0.4, 0.8, sides)).astype(np.float32)
-    distance: Image = x * math.cos(angles[0]) + y * math.sin(angles[0]) - reach[0]
-    for angle, far in zip(angles[1:], reach[1:], strict=True):
-        distance = np.maximum(distance, x * math.cos(angle) + y * math.sin(angle) - far)
-    return distance
-
-
-def rod(rng: np.random.Generator, x: Image, y: Image, r: float) -> Image:
-    """A rod with round ends."""
-    half = r * rng.uniform(0.03, 0.3)
-    distance: Image = np.hypot((np.abs(x) - (r - half)).clip(0), y) - half
-    return distance
-
-
-FORMS = [ellipse, polygon, rod]
 
 
 def _stamp(
@@ -289,10 +276,10 @@ def _stamp(
     row, col = rng.uniform(-0.2 * radius, size - 1 + 0.2 * radius, 2)
     reach = 1.5 * radius + 1  # of a rectangle's corners
     rows, cols = (slice(max(math.floor(c - reach), 0), max(math.ceil(c + reach) + 1, 0)) for c in (row, col))
-    x, y = _grid(size)
-    x, y = _turned(rng, x[:, cols] + (size - 1) / 2 - np.float32(col), y[rows] + (size - 1) / 2 - np.float32(row))
+    x, y = shapes.grid(size)
+    x, y = shapes.turned(rng, x[:, cols] + (size - 1) / 2 - np.float32(col), y[rows] + (size - 1) / 2 - np.float32(row))
     distance = form(rng, x, y, radius)
-    covered = _band(distance, max(0.4, radius * rng.uniform(0.03, 0.3))) if thin else _inside(distance)
+    covered = shapes.band(distance, max(0.4, radius * rng.uniform(0.03, 0.3))) if thin else shapes.inside(distance)
     place = scene[rows, cols]
     place += covered * (materials.fill(rng, (rows, cols), materials.draw(rng)) - place)
 
@@ -300,7 +287,7 @@ def _stamp(
 def _crack(rng: np.random.Generator, scene: Image, filling: float, at: Image, angle: float, width: float) -> None:
     """A crack from a point on, in place: straight pieces that turn, taper, and branch."""
     size = len(scene)
-    x, y = _grid(size)
+    x, y = shapes.grid(size)
     pieces = int(rng.integers(6, 25))
     for piece in range(pieces):
         length, wide = rng.uniform(0.02, 0.1) * size, width * (1 - piece / pieces)
@@ -315,7 +302,7 @@ def _crack(rng: np.random.Generator, scene: Image, filling: float, at: Image, an
         along = ((u * step[0] + v * step[1]) / length**2).clip(0, 1)
         distance = np.hypot(u - along * step[0], v - along * step[1])
         place = scene[rows, cols]
-        place += _band(distance, wide) * (filling - place)
+        place += shapes.band(distance, wide) * (filling - place)
         at = at + step
         if piece > 2 and width > 0.8 and rng.random() < 0.08:
             aside = math.copysign(rng.uniform(0.4, 1.2), rng.random() - 0.5)
@@ -328,72 +315,22 @@ def _with_inclusions(rng: np.random.Generator, scene: Image, materials: Material
     if chance < 0.3:
         value = rng.uniform(materials.values.max(), DENSEST) if chance < 0.2 else 0.0
         held = _held(materials, [value])
-        for radius in power_law(rng, 0.6, 0.06 * size, 2.5, int(rng.integers(1, 40))):
-            _stamp(rng, scene, held, FORMS[rng.integers(len(FORMS))], radius, thin=False)
+        for radius in shapes.power_law(rng, 0.6, 0.06 * size, 2.5, int(rng.integers(1, 40))):
+            _stamp(rng, scene, held, shapes.FORMS[rng.integers(len(shapes.FORMS))], radius, thin=False)
     return scene
 
 
 def _in_air(rng: np.random.Generator, scene: Image, materials: Materials) -> Image:
     """A scene cut to the outline of an object, in a wall of its own in some images."""
     size = len(scene)
-    covered, distance = _outline(rng, size)
+    covered, distance = shapes.outline(rng, size)
     scene = scene * covered
     if rng.random() < 0.35:
-        wall = float(power_law(rng, 0.6, 0.08 * size, 1.5, 1)[0])
+        wall = float(shapes.power_law(rng, 0.6, 0.08 * size, 1.5, 1)[0])
         gap = rng.uniform(-0.5, 1) * 0.08 * size * (rng.random() < 0.5)
         wall_value = np.float32(materials.draw(rng) if rng.random() < 0.7 else rng.uniform(0.3, 1.2))
-        scene = _blend(scene, wall_value, _band(distance - gap, wall))
+        scene = shapes.blend(scene, wall_value, shapes.band(distance - gap, wall))
     return scene
-
-
-def _outline(rng: np.random.Generator, size: int) -> tuple[Image, Image]:
-    """How far an object covers each pixel, and the distance from its outline: smooth, with corners, or uneven."""
-    radius = size * math.exp(rng.uniform(math.log(0.25), math.log(2.0)))
-    away, angle = rng.uniform(0, max(radius - 0.1 * size, 0.1 * size)), rng.uniform(0, 2 * math.pi)
-    x, y = _grid(size)
-    x, y = _turned(rng, x - np.float32(away * math.cos(angle)), y - np.float32(away * math.sin(angle)))
-    distance = polygon(rng, x, y, 1.3 * radius) if rng.random() < 0.3 else ellipse(rng, x, y, radius)
-    if rng.random() < 0.5:
-        distance = distance + rng.uniform(0.02, 0.15) * radius * _smooth(rng, size, int(rng.integers(2, 10)))
-        distance = distance / _slope(distance)
-    return _inside(distance), distance
-
-
-@dataclass(frozen=True)
-class Cells:
-    """A Voronoi tessellation: of each pixel its cell, the one beyond the nearest wall, and how far that wall is."""
-
-    first: NDArray[np.integer[Any]]
-    second: NDArray[np.integer[Any]]
-    distance: Image
-    count: int
-    spacing: float
-
-
-def _cells(rng: np.random.Generator, size: int) -> Cells:
-    """Cells of a random mean size, even or not, stretched in some."""
-    spacing = float(power_law(rng, 4, 0.35 * size, 1.0, 1)[0])
-    stretch = math.exp(rng.uniform(0, 1.2)) if rng.random() < 0.3 else 1.0
-    x, y = _turned(rng, *_grid(size))
-    half = 0.75 * size + spacing
-    count = int((2 * half / spacing) ** 2 / stretch)
-    seeds = rng.uniform(-half, half, (count, 2))
-    if rng.random() < 0.5:
-        # Uneven sizes: half of the seeds come in clusters.
-        moved = count // 2
-        seeds[:moved] = seeds[rng.integers(moved, count, moved)] + rng.normal(0, 0.7 * spacing, (moved, 2))
-    points = np.stack([(x / stretch).ravel(), y.ravel()], axis=1)
-    seeds = seeds * [1 / stretch, 1]
-    away, which = (np.asarray(found) for found in cKDTree(seeds).query(points, k=NEIGHBOURS))
-    between = seeds[which[:, 1:]] - seeds[which[:, :1]]
-    # From the line half-way between two seeds, and back from the stretched plane into pixels.
-    distances = (away[:, 1:] ** 2 - away[:, :1] ** 2) / (2 * np.hypot(between[..., 0] / stretch, between[..., 1]))
-    nearest = distances.argmin(axis=1)
-    each = np.arange(len(points))
-    wall = distances[each, nearest].astype(np.float32)
-    first, second = which[:, 0], which[each, 1 + nearest]
-    shape = size, size
-    return Cells(first.reshape(shape), second.reshape(shape), wall.reshape(shape), count, spacing)
 
 
 # Materials.
@@ -436,103 +373,7 @@ def _two(rng: np.random.Generator, size: int, materials: Materials) -> tuple[Ima
 def _texture(rng: np.random.Generator, size: int) -> Image:
     """A random field of unit variance: fine or coarse, alike in all directions or brushed."""
     if rng.random() < 0.3:
-        return _field(rng, size, cut=float(power_law(rng, 2.5, 20, 1.5, 1)[0]))
-    return _field(rng, size, exponent=rng.uniform(0.5, 2.5), stretch=rng.uniform(1, 6) if rng.random() < 0.3 else 1.0)
-
-
-def _field(
-    rng: np.random.Generator, size: int, *, cut: float | None = None, exponent: float = 0.0, stretch: float = 1.0
-) -> Image:
-    """A Gaussian random field of unit variance: of a wavelength `cut`, or of an amplitude ``frequency**-exponent``."""
-    rows, cols = np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)
-    cols, rows = _turned(rng, cols, rows)
-    frequency = np.hypot(cols, rows * stretch)
-    if cut is not None:
-        weight = np.exp(-0.5 * ((frequency * cut - 1) / 0.25) ** 2)
-    else:
-        weight = frequency.clip(1 / size) ** -exponent
-    weight[0, 0] = 0.0
-    noise = fft.rfft2(rng.standard_normal((size, size), dtype=np.float32))
-    field: Image = fft.irfft2(noise * weight.astype(np.float32), s=(size, size))
-    return field / max(float(field.std()), 1e-6)
-
-
-def _smooth(rng: np.random.Generator, size: int, waves: int) -> Image:
-    """A smooth field of about unit size, with so many waves across the image."""
-    return _field(rng, size, cut=size / waves)
-
-
-# Geometry.
-
-
-def power_law(rng: np.random.Generator, low: float, high: float, exponent: float, count: int) -> Image:
-    """Numbers between `low` and `high` of a density ``r**-exponent``."""
-    u = rng.random(count, np.float32)
-    if exponent == 1:
-        return low * (high / low) ** u
-    power = 1 - exponent
-    found: Image = (low**power + u * (high**power - low**power)) ** (1 / power)
-    return found
-
-
-def _grid(size: int) -> tuple[Image, Image]:
-    """Columns ``(1, size)`` and rows ``(size, 1)``, from the centre."""
-    offsets = np.arange(size, dtype=np.float32) - np.float32((size - 1) / 2)
-    return offsets[None], offsets[:, None]
-
-
-def _turned(rng: np.random.Generator, x: Image, y: Image) -> tuple[Image, Image]:
-    """Coordinates turned by a random angle."""
-    angle = rng.uniform(0, 2 * math.pi)
-    c, s = math.cos(angle), math.sin(angle)
-    return x * c + y * s, y * c - x * s
-
-
-def _angles(rng: np.random.Generator, count: int) -> list[float]:
-    """Directions evenly spread over half a turn, or at random."""
-    found = math.pi * (np.arange(count) / count if rng.random() < 0.7 else rng.random(count))
-    return [float(angle) for angle in found]
-
-
-def _oblique(rng: np.random.Generator, x: Image, y: Image) -> list[Image]:
-    """Three coordinates on a random plane through space."""
-    axes = np.linalg.qr(rng.standard_normal((3, 3)))[0].astype(np.float32)
-    return [x * a + y * b + c for a, b, c in zip(axes[0], axes[1], axes[2] * 100, strict=True)]
-
-
-def _ramp(rng: np.random.Generator, rows: int, cols: int) -> Image:
-    """From -1 to 1 across a rectangle, in a random direction."""
-    angle = rng.uniform(0, 2 * math.pi)
-    x, y = np.linspace(-1, 1, cols, dtype=np.float32), np.linspace(-1, 1, rows, dtype=np.float32)[:, None]
-    ramp: Image = (x * math.cos(angle) + y * math.sin(angle)) / math.sqrt(2)
-    return ramp
-
-
-def _sawtooth(x: Image, period: float) -> Image:
-    """Distance from the nearest multiple of a period."""
-    return np.abs(x - period * np.round(x / period))
-
-
-def _slope(level: Image) -> Image:
-    """Length of the gradient, a pixel; not quite 0, so that a level divided by it is a distance."""
-    down, right = np.gradient(level)
-    slope: Image = np.hypot(down, right).clip(1e-3)
-    return slope
-
-
-def _inside(distance: Image) -> Image:
-    """How far a pixel at a signed distance from an edge is covered, between 0 and 1."""
-    covered: Image = (np.float32(0.5) - distance).clip(0, 1)
-    return covered
-
-
-def _band(distance: Image, width: float | Image) -> Image:
-    """How far a pixel at a distance from a band's middle is covered: never wholly by a band thinner than a pixel."""
-    covered: Image = (distance + width / 2).clip(-0.5, 0.5) - (distance - width / 2).clip(-0.5, 0.5)
-    return covered
-
-
-def _blend(below: Image, above: Image | np.float32, covered: Image) -> Image:
-    """One image over another."""
-    blended: Image = below + covered * (above - below)
-    return blended
+        return shapes.field(rng, size, cut=float(shapes.power_law(rng, 2.5, 20, 1.5, 1)[0]))
+    return shapes.field(
+        rng, size, exponent=rng.uniform(0.5, 2.5), stretch=rng.uniform(1, 6) if rng.random() < 0.3 else 1.0
+    )
