@@ -14,7 +14,9 @@ from recon.defaults.frozen_noise import METRICS, Metric
 from recon.priors.card import Card
 from recon.spec.methods import CARD_ENDINGS
 
-Data = Annotated[Path, typer.Option(help="Folder with the recipe's files, or with a user's own NIfTI volumes.")]
+Data = Annotated[
+    Path, typer.Option(help="Folder with the recipe's files, or a user's own NIfTI volumes; unused for synthetic ones.")
+]
 
 
 def register(app: typer.Typer) -> None:

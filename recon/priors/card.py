@@ -27,11 +27,12 @@ class IntensityRange(Strict):
 
 
 class Data(Strict):
-    """One file trained on."""
+    """One file trained on, or the generator of synthetic images."""
 
     file: str
     licence: str
     sha256: str
+    """Of the file; of the generator's name, version and seed."""
 
 
 class Run(Strict):

@@ -37,8 +37,8 @@ class CTProblem(InverseProblem):
         return volume.numpy()
 
     def intensity_map(self, card: Card) -> IntensityMap:
-        """By water where its attenuation is known, else by the robust maximum."""
-        if self.mu_water is None:
+        """By water where its attenuation is known and the prior is in HU, else by the robust maximum."""
+        if self.mu_water is None or card.intensity_range.unit != "HU":
             scale = self.problem.scale / (1 + BRIGHTEST)
             return IntensityMap(scale, scale)
         half = (card.intensity_range.high - card.intensity_range.low) / 2

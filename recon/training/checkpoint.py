@@ -37,10 +37,17 @@ def read(path: Path, field: str) -> tuple[dict[str, Any], Recipe]:
         missing = STATE - set(state)
         if missing:
             raise ValueError(f"it lacks {', '.join(sorted(missing))}")
-        return state, Recipe.model_validate(state["recipe"])
+        return state, Recipe.model_validate(_renamed(state["recipe"]))
     except (OSError, RuntimeError, EOFError, ValueError, TypeError, pickle.UnpicklingError) as error:
         raise InputError(
             f"the checkpoint {path} cannot be read: {reason(error)}",
             field=field,
             remedy="train again in another folder, or remove the file to start again in this one",
         ) from error
+
+
+def _renamed(recipe: Any) -> Any:
+    """A run's recipe in today's names: a run may be older than they are, and goes on all the same."""
+    if not isinstance(recipe, dict):
+        return recipe
+    return {Recipe.RENAMED.get(name, name): value for name, value in recipe.items()}

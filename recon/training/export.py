@@ -21,9 +21,10 @@ from recon.priors.prior import NetworkPrior
 from recon.spec.methods import DEFAULT_PRIOR
 from recon.storage.atomic import sync
 from recon.training import checkpoint as checkpoints
+from recon.training import synthetic
 from recon.training.evaluate import SIGMAS, axis_sigma, conditioner, denoising_psnr, with_phase
 from recon.training.recipe import Recipe
-from recon.training.slices import SliceSet, tuning_images
+from recon.training.slices import SliceSet, training_sets, tuning_images, validation_sets
 from recon.training.start import data_hash, start_of
 
 FAMILIAR_SLICES = 12
@@ -55,8 +56,14 @@ def export(run: Path, data: Path, command: str, folder: Path) -> Card:
             f"there is no checkpoint.pt in {run}", field="run", remedy="give the --out folder of recon train"
         )
     state, recipe = checkpoints.read(checkpoint, "run")
-    sources = [SliceSet.read(data, source) for source in recipe.sources]
+    sources = training_sets(data, recipe)
     if data_hash(sources) != state["data_hash"]:
+        if recipe.synthetic is not None:
+            raise InputError(
+                f"the run was trained on images of another generator than version {synthetic.VERSION}",
+                field="run",
+                remedy="export it with the release that it was trained with, or train again",
+            )
         raise InputError(
             f"the files in {data} are not those that the run was trained on",
             field="data",
@@ -153,7 +160,7 @@ def _asymmetry(network: Denoiser, recipe: Recipe, images: Tensor) -> dict[float,
 def _familiarity(prior: NetworkPrior, recipe: Recipe, data: Path, sources: list[SliceSet]) -> Familiarity | None:
     """Residuals on tuning and training slices, grouped by subject where the file says which slice is whose."""
     features, names = [], []
-    for one in [*(SliceSet.read(data, s) for s in recipe.validation), *sources]:
+    for one in [*validation_sets(data, recipe), *sources]:
         if one.source.unknown_from is not None:
             continue  # saturated pixels have no residual
         for label, indices in one.subjects().items():

@@ -34,6 +34,13 @@ class Source(Strict):
     """Stored values from here on are saturated and do not count in the loss."""
 
 
+class Synthetic(Strict):
+    """Images that `recon.training.synthetic` makes on the fly, in place of files."""
+
+    seed: int = Field(ge=0)
+    validation_seed: int = Field(ge=0)
+
+
 class Training(Strict):
     """Optimisation settings; sigma is drawn as ``exp(N(log_sigma_mean, log_sigma_std))``."""
 
@@ -78,8 +85,10 @@ class Recipe(Strict):
     """Half of the images are what a solver has made of a scan of them (CT priors); always so with `least_squares`."""
     start: str | None = None
     """Prior whose weights training starts from."""
-    sources: list[Source] = Field(min_length=1)
-    validation: list[Source] = Field(min_length=1)
+    sources: list[Source] = Field([])
+    validation: list[Source] = Field([])
+    synthetic: Synthetic | None = None
+    """In place of sources and validation."""
     training: Training
     limits: list[str]
 
@@ -98,7 +107,19 @@ class Recipe(Strict):
             raise ValueError(
                 f"training.crop: {self.training.crop} is no multiple of the factor {self.super_resolution}"
             )
-        if not any(source.share for source in self.sources):
+        if self.synthetic is None:
+            for part in ("sources", "validation"):
+                if not getattr(self, part):
+                    raise ValueError(f"{part}: Files are needed, at least one, or synthetic in place of all files")
+        elif self.sources or self.validation:
+            raise ValueError("synthetic: Images are made, so that there are no files: leave out sources and validation")
+        elif self.synthetic.seed == self.synthetic.validation_seed:
+            raise ValueError(f"synthetic.validation_seed: {self.synthetic.seed} is the seed of the images trained on")
+        elif self.modality != "ct" or self.complex or self.scanned:
+            raise ValueError("synthetic: For real CT priors that are given nothing but the image")
+        elif self.training.halve:
+            raise ValueError("training.halve: Synthetic images are made in the size of a crop; set it to 0")
+        if self.sources and not any(source.share for source in self.sources):
             raise ValueError("sources: every share is 0, so that nothing would be drawn")
         multiple = self.unshuffle * 2 ** (len(self.channels) - 1)
         if self.training.crop % multiple:

@@ -18,7 +18,7 @@ from operators.errors import InputError
 from recon.formats import nifti
 from recon.formats.safety import check_finite, real
 from recon.measurement import random_fields
-from recon.training import augment, few_views, solved
+from recon.training import augment, few_views, solved, synthetic
 from recon.training.recipe import Recipe, Source
 
 UNKNOWN_MARGIN = 3
@@ -27,6 +27,10 @@ AIR_HU = -200.0
 """Every body scan has something below: the air around it, or fat and gas inside."""
 NEGATIVE_SHARE = 0.05
 """Of its largest value; so much below zero interpolation leaves in a magnitude volume, and no more."""
+MADE = 2**40
+"""Synthetic images that crops are drawn from: none is likely to be drawn twice."""
+JUDGED, JUDGED_SIZE = 96, 256
+"""Synthetic images that a prior is judged by, and their rows and columns."""
 BRIGHT_PERCENTILE = 99.8
 """Of a magnitude volume; becomes 1 on the prior's axis."""
 
@@ -72,6 +76,13 @@ class SliceSet:
             raise InputError(f"{path.name} holds empty slices only", field="sources.file")
         labels = [str(subjects[index]) for index in kept]
         return cls([images[index] for index in kept], labels, source, hashlib.sha256(path.read_bytes()).hexdigest())
+
+    @classmethod
+    def made(cls, seed: int, images: int, size: int, labels: Sequence[str] = ()) -> SliceSet:
+        """Synthetic images of a seed; the hash is that of what makes them, the generator's version and the seed."""
+        name = f"synthetic images, generator version {synthetic.VERSION}, seed {seed}"
+        source = Source(file=name, licence="none needed: made by recon/training/synthetic.py")
+        return cls(synthetic.Made(seed, images, size), labels, source, hashlib.sha256(name.encode()).hexdigest())
 
     def __len__(self) -> int:
         return len(self.stored)
@@ -121,6 +132,22 @@ class SliceSet:
             recipe.intensity_range.high - recipe.intensity_range.low
         ) * 2 - 1
         return torch.stack([image, known])
+
+
+def training_sets(folder: Path, recipe: Recipe) -> list[SliceSet]:
+    """What a recipe trains on: its files in a folder, or synthetic images of the size of a crop."""
+    if recipe.synthetic is not None:
+        return [SliceSet.made(recipe.synthetic.seed, MADE, recipe.training.crop)]
+    return [SliceSet.read(folder, source) for source in recipe.sources]
+
+
+def validation_sets(folder: Path, recipe: Recipe) -> list[SliceSet]:
+    """What a recipe is judged by: its files in a folder, or larger synthetic images, labelled with their kind."""
+    if recipe.synthetic is not None:
+        seed = recipe.synthetic.validation_seed
+        kinds = [synthetic.kind_of(seed, index) for index in range(JUDGED)]
+        return [SliceSet.made(seed, JUDGED, JUDGED_SIZE, kinds)]
+    return [SliceSet.read(folder, source) for source in recipe.validation]
 
 
 def _archive(path: Path) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
@@ -272,7 +299,7 @@ def _parts(image: Tensor) -> Tensor:
 
 def tuning_images(folder: Path, recipe: Recipe, count: int = 16) -> Tensor:
     """Evenly spaced whole slices of the tuning set on the prior's axis, ``(count, rows, cols)``, always the same."""
-    sets = [SliceSet.read(folder, source) for source in recipe.validation]
+    sets = validation_sets(folder, recipe)
     each = count // len(sets) or 1
     chosen = [(one, int(i)) for one in sets for i in np.linspace(0, len(one) - 1, each).round().astype(int)]
     images = [one.planes(index, recipe)[0] for one, index in chosen]

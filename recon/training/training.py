@@ -20,7 +20,13 @@ from recon.training import checkpoint as checkpoints
 from recon.training.evaluate import SIGMAS, conditioner, denoising_psnr
 from recon.training.optimizer import Optimizer
 from recon.training.recipe import Recipe
-from recon.training.slices import REUSED, Crops, SliceSet, tuning_images
+from recon.training.slices import (
+    REUSED,
+    Crops,
+    training_sets,
+    tuning_images,
+    validation_sets,
+)
 from recon.training.start import data_hash, start_from, start_of
 
 WARM_UP = 200
@@ -56,7 +62,7 @@ class Trainer:
     recipe
         What to train on and how.
     data
-        Folder of the recipe's files.
+        Folder of the recipe's files; synthetic images need none.
     out
         Folder of the run; an existing checkpoint in it is resumed.
     seed
@@ -68,9 +74,10 @@ class Trainer:
     def __init__(self, recipe: Recipe, data: Path, out: Path, seed: int = 0, steps: int | None = None) -> None:
         self.recipe, self.out, self.seed = recipe, out, seed
         self.steps = steps or recipe.training.steps
-        sets = [SliceSet.read(data, source) for source in recipe.sources]
-        for one in [*sets, *(SliceSet.read(data, source) for source in recipe.validation)]:
-            one.require(recipe)
+        sets = training_sets(data, recipe)
+        if recipe.synthetic is None:
+            for one in [*sets, *validation_sets(data, recipe)]:
+                one.require(recipe)
         self.data_hash = data_hash(sets)
         self.crops = Crops(sets, recipe, seed, self._denoise)
         self.validation = tuning_images(data, recipe)
