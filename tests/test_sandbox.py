@@ -1,15 +1,18 @@
-"""Checks of untrusted files in processes of their own: crashes, limits, what is remembered, and who follows whom."""
+"""Checks of untrusted files in processes of their own: crashes, limits, what is remembered, and what ends when."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from operators.errors import InputError, ResourceLimit
+from operators.errors import BackendUnavailable, InputError, ResourceLimit
 from recon.formats import sandbox
 from recon.spec.job import JobSpec
 
@@ -54,24 +57,74 @@ def test_a_file_that_passed_is_read_again_only_when_it_or_the_question_changes(
     assert len(box._known) == 2
 
 
-def test_a_worn_helper_answers_until_another_is_ready(
+def test_checks_of_many_threads_each_get_their_own_answer(tmp_path: Path, box: sandbox.Sandbox) -> None:
+    box.start()
+    paths = [tmp_path / f"{slices}.npy" for slices in range(1, 13)]
+    for slices, path in enumerate(paths, 1):
+        np.save(path, np.zeros((slices, 6, 20), np.float32))
+    with ThreadPoolExecutor(12) as threads:
+        found = list(threads.map(lambda path: box.check(*job(path)).shape[0], paths))
+    assert found == list(range(1, 13))
+
+
+def test_a_fork_server_that_was_killed_is_replaced_and_a_closed_one_leaves_nothing(
+    tmp_path: Path, box: sandbox.Sandbox
+) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.zeros((2, 6, 20), np.float32))
+    box.check(*job(path))
+    first = box._server
+    assert first is not None
+    first.kill()
+    first.wait()
+    box._known.clear()
+    assert box.check(*job(path)).shape == (2, 6, 20)
+    second = box._server
+    assert second is not None and second.pid != first.pid
+    box.close()
+    assert second.poll() is not None
+
+
+@pytest.mark.parametrize("failure", ["ctypes.string_at(0)", "time.sleep(60)", "[None for _ in itertools.count()]"])
+def test_a_reader_that_crashes_or_takes_too_long_is_an_error_of_the_file(
+    failure: str, tmp_path: Path, box: sandbox.Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((2, 6, 20), np.float32))
+    code = f"""import ctypes, itertools, time, recon.formats.reader, recon.formats.sandbox
+recon.formats.reader.check = lambda spec, files: {failure} if "a.npy" in str(files) else 1 / 0
+recon.formats.sandbox.WALL_S = recon.formats.sandbox.CPU_S = 1
+recon.formats.sandbox.main()"""
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{code}'\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sandbox.sys, "executable", str(python))
+    with pytest.raises(InputError, match=f"crash, or take more than {sandbox.CPU_S} s"):
+        box.check(*job(tmp_path / "a.npy"))
+    with pytest.raises(InputError, match="unexpected ZeroDivisionError"):  # the fork server goes on
+        box.check(*job(tmp_path / "b.npy"))
+
+
+def test_a_fork_server_that_cannot_start_is_no_fault_of_the_file(
     tmp_path: Path, box: sandbox.Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "a.npy"
     np.save(path, np.zeros((2, 6, 20), np.float32))
-    monkeypatch.setattr(sandbox, "CHECKS", 3)
-    first = box._take()
-    box._give_back(first)
+    monkeypatch.setattr(sandbox.sys, "executable", "/bin/false")
+    with pytest.raises(BackendUnavailable, match="no process"):
+        box.check(*job(path))
+
+
+def test_the_fork_server_ends_with_its_parent_even_if_that_is_killed() -> None:
+    code = "from recon.formats.sandbox import shared as s; s.start(); print(s._server.pid, flush=True); input()"
+    parent = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    server = Path("/proc", parent.stdout.readline().strip())
+    parent.kill()
+    parent.communicate()
     deadline = time.monotonic() + 60
-    while not first.retired:
-        box._known.clear()
-        assert box.check(*job(path)).shape == (2, 6, 20)
-        assert time.monotonic() < deadline
-    assert first._checks >= 3
-    before = first._checks
-    box._known.clear()
-    assert box.check(*job(path)).shape == (2, 6, 20) and first._checks == before
-    assert first._process.poll() is not None and (box._alive, len(box._idle)) == (1, 1)
+    while server.exists() and "Z" not in (server / "stat").read_text().split()[2]:
+        assert time.monotonic() < deadline, "the fork server lives on"
+        time.sleep(0.05)
 
 
 def test_a_reader_that_crashes_or_eats_memory_is_a_problem_of_the_file(
@@ -86,16 +139,11 @@ def test_a_reader_that_crashes_or_eats_memory_is_a_problem_of_the_file(
         patch.setattr(sandbox, "memory_limit", lambda: 64 * 2**20)
         with pytest.raises(ResourceLimit, match="memory"):
             box.check(spec, files)
-    # A child that ends without a word, as after a crash: a limit that is no number kills it.
+    # A process that ends without a word, as after a crash: a limit that is no number kills it.
     with monkeypatch.context() as patch:
         patch.setattr(sandbox, "memory_limit", lambda: "none")
         with pytest.raises(InputError, match="crash"):
             box.check(spec, files)
-    # Its helper killed while nothing was asked: the next check starts another.
-    helper = box._take()
-    helper._process.kill()
-    helper._process.wait()
-    box._idle.append(helper)
     box._known.clear()
     assert box.check(spec, files).shape == (8, 600, 2000)
     with pytest.raises(InputError, match="there is no file"):

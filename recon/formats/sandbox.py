@@ -1,66 +1,62 @@
-"""Checking untrusted files in processes of their own, with limits on memory and time.
+"""Sandboxed checks of untrusted files: one process per check, with limits on memory and time.
 
-A helper, ``python -m recon.formats.sandbox``, has the readers imported and answers one check after the other, so that
-a check costs milliseconds. A damaged file can crash its helper, or exhaust what the helper may use: the answer is an
-error like any other, the process that asked goes on, and the next check gets a new helper.
+A fork server, ``python -m recon.formats.sandbox``, has the readers imported and forks a process per check, so that a
+check costs milliseconds and starts clean. A damaged file can crash that process, or exhaust what it may use: the
+answer is an error like any other, and nothing but this check is lost.
 """
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import logging
 import os
 import resource
-import select
+import signal
+import socket
 import subprocess
 import sys
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from operators.errors import GeometryError, InputError, ReconError, ResourceLimit
+from operators.errors import BackendUnavailable, GeometryError, InputError, ReconError, ResourceLimit
 from recon.formats.safety import limit_bytes
 from recon.measurement.header import Header
 from recon.spec.job import JobSpec
 
 CPU_S = 120
-"""Computing time of a check; decompressing and reading 8 GB takes about half."""
-WALL_S = 300.0
-"""Waiting for the disk included."""
+"""Computing time per check; decompressing and reading 8 GB takes about half."""
+WALL_S = 300
+"""Wall-clock time per check, waiting for the disk included."""
 AT_ONCE = 4
-"""Helpers, at most; further checks wait."""
-CHECKS = 200
-"""Of one helper: then its memory is in pieces, and another takes its place."""
-PATIENCE_S = 0.5
-"""Waiting for a helper that is busy, before another is started."""
+"""Concurrent checks, at most; further ones wait."""
 REMEMBERED = 256
-"""Outlines of the latest files that passed: whoever sends many jobs of one file need not wait for each check."""
+"""Cached headers of files that passed: whoever sends many jobs of one file need not wait for each check."""
 NOT_READ = {"name", "tags", "priority", "device", "webhook_url", "seed"}
-"""Of a specification: a check does not depend on them."""
+"""Fields of a specification on which no check depends."""
 log = logging.getLogger("recon.sandbox")
 _ERRORS = {kind.code: kind for kind in (InputError, GeometryError, ResourceLimit)}
 
 
 def memory_limit() -> int:
-    """Bytes of address space a check may use: some copies of the largest array, at most half of the machine."""
+    """Address space per check, in bytes: some copies of the largest array, at most half of the machine."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return int(min(2 * 2**30 + 4 * limit_bytes(), max(physical // 2, 2**30)))
 
 
 class Sandbox:
-    """Helpers that check files, started as they are needed. Thread-safe."""
+    """Fork server for checks of files, started when it is first needed. Thread-safe."""
 
     def __init__(self) -> None:
         self._slots = threading.BoundedSemaphore(AT_ONCE)
-        self._idle: list[_Helper] = []
-        self._returned = threading.Condition()
-        self._known: OrderedDict[str, Header] = OrderedDict()
         self._lock = threading.Lock()
-        self._alive = 0
+        self._known: OrderedDict[str, Header] = OrderedDict()
+        self._server: subprocess.Popen[bytes] | None = None
+        self._requests: socket.socket | None = None
 
     def check(self, spec: JobSpec, files: Mapping[str, Path]) -> Header:
         """`recon.formats.reader.check`, in another process.
@@ -90,8 +86,8 @@ class Sandbox:
                 field="input",
                 remedy="the file is damaged, or far too large; read it with `recon run` to see more",
             )
-        if "outline" in answer:
-            found = Header.model_validate(answer["outline"])
+        if "header" in answer:
+            found = Header.model_validate(answer["header"])
             with self._lock:
                 self._known[key] = found
                 while len(self._known) > REMEMBERED:
@@ -100,143 +96,65 @@ class Sandbox:
         raise _ERRORS.get(answer["code"], InputError)(answer["message"], field=answer["field"], remedy=answer["remedy"])
 
     def _ask(self, question: dict[str, Any]) -> dict[str, Any] | None:
-        with self._slots:
-            helper = self._take()
+        """The answer; None if the process that checked died or took too long."""
+        ours, theirs = socket.socketpair()
+        answer = b""
+        with self._slots, ours:
+            ours.settimeout(WALL_S)
             try:
-                return helper.ask(question)
-            finally:
-                self._give_back(helper)
-
-    def _take(self) -> _Helper:
-        """A helper that lives: an idle one, or a new one if none is soon."""
-        until = time.monotonic() + PATIENCE_S
-        with self._returned:
-            while True:
-                while self._idle:
-                    helper = self._idle.pop()
-                    if helper.usable:
-                        return helper
-                    self._drop(helper)
-                # To wait a moment for one that is busy is faster than to start another.
-                left = until - time.monotonic()
-                if not self._alive or left <= 0:
-                    break
-                self._returned.wait(left)
-        return self._new()
-
-    def _give_back(self, helper: _Helper) -> None:
-        with self._returned:
-            if not helper.usable:
-                self._drop(helper)
-                return
-            self._idle.append(helper)
-            self._returned.notify()
-            if helper.worn and not helper.followed:
-                helper.followed = True
-                threading.Thread(target=self._follow, args=(helper,), name="new helper", daemon=True).start()
-
-    def _follow(self, worn: _Helper) -> None:
-        """Start another helper in the place of one, which answers until that is ready."""
+                with theirs:
+                    self._send(theirs)
+                ours.sendall(json.dumps(question).encode() + b"\n")
+                while piece := ours.recv(2**16):
+                    answer += piece
+            except OSError as error:
+                log.error("a check of files has no answer: %s", error)
+        if not answer:
+            raise BackendUnavailable("no process could be started to check the files", remedy="try again later")
         try:
-            fresh = self._new()
-        except OSError:
-            log.exception("no helper could be started, going on with a worn one")
-            worn.followed = False
-            return
-        with self._returned:
-            worn.retired = True
-            if worn in self._idle:
-                self._idle.remove(worn)
-                self._drop(worn)
-        self._give_back(fresh)
+            found: dict[str, Any] = json.loads(answer)
+        except ValueError:
+            log.error("a check of files ended without an answer")
+            return None
+        return found
 
-    def _new(self) -> _Helper:
-        helper = _Helper()
-        with self._returned:
-            self._alive += 1
-        helper.ask(None)
-        return helper
+    def _send(self, connection: socket.socket) -> None:
+        """Hand a connection to the fork server, which forks a process to answer on it."""
+        with self._lock:
+            socket.send_fds(self._fork_server(), [b"\0"], [connection.fileno()])
 
-    def _drop(self, helper: _Helper) -> None:
-        self._alive -= 1
-        helper.end()
+    def _fork_server(self) -> socket.socket:
+        """Socket of the fork server; starts one if none runs."""
+        if self._requests is None or self._server is None or self._server.poll() is not None:
+            if self._requests is not None:
+                self._requests.close()
+            self._requests, theirs = socket.socketpair()
+            with theirs:
+                self._server = subprocess.Popen(
+                    [sys.executable, "-m", "recon.formats.sandbox"],
+                    stdin=theirs.fileno(),
+                    stdout=2,  # what a library prints
+                    env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+                    start_new_session=True,  # a Ctrl-C in the terminal ends it through us
+                )
+        return self._requests
 
     def start(self) -> None:
-        """Start a helper now, so that the first check need not wait for it."""
-        threading.Thread(target=lambda: self._give_back(self._new()), name="first helper", daemon=True).start()
+        """Start the fork server now, so that the first check need not wait for its imports."""
+        with self._lock:
+            self._fork_server()
 
     def close(self) -> None:
-        """End the helpers that are idle; the others end with this process."""
-        with self._returned:
-            while self._idle:
-                self._drop(self._idle.pop())
-
-
-class _Helper:
-    """One process; it ends when its input does."""
-
-    def __init__(self) -> None:
-        self._checks = 0
-        self._broken = False
-        self.followed = self.retired = False
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "recon.formats.sandbox"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-            start_new_session=True,  # a Ctrl-C in the terminal ends it through us
-        )
-
-    @property
-    def usable(self) -> bool:
-        """Whether another check can be asked of it."""
-        return not self._broken and not self.retired and self._process.poll() is None
-
-    @property
-    def worn(self) -> bool:
-        """Whether another should take its place."""
-        return self._checks >= CHECKS
-
-    def ask(self, question: dict[str, Any] | None) -> dict[str, Any] | None:
-        """The answer, empty to no question; None if the process died or took too long, and must not be used again."""
-        self._checks += 1
-        assert self._process.stdin is not None
-        try:
-            _send(self._process.stdin.fileno(), question)
-            line = self._read_line()
-            answer: dict[str, Any] = json.loads(line)
-        except (OSError, ValueError) as error:
-            log.error("a check of files has no answer: %s", error)
-            self._broken = True
-            return None
-        return answer
-
-    def end(self) -> None:
-        """Stop the process, if it still runs."""
-        self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                stream.close()
-
-    def _read_line(self) -> bytes:
-        assert self._process.stdout is not None
-        descriptor, line = self._process.stdout.fileno(), b""
-        poll = select.poll()  # select() itself knows no descriptors beyond 1024
-        poll.register(descriptor, select.POLLIN)
-        while not line.endswith(b"\n"):
-            if not poll.poll(WALL_S * 1e3):
-                raise TimeoutError(f"nothing within {WALL_S:g} s")
-            chunk = os.read(descriptor, 2**16)
-            if not chunk:
-                raise OSError(f"the helper ended with status {self._process.wait()}")
-            line += chunk
-        return line
+        """End the fork server; checks that run end within their limits."""
+        with self._lock:
+            if self._server is not None and self._requests is not None:
+                self._requests.close()
+                self._server.kill()
+                self._server.wait()
 
 
 def _stamp(path: Path) -> list[int]:
-    """Changes with a file; empty where there is none."""
+    """Inode, size and time of the last change; empty where there is no file."""
     try:
         status = path.stat()
     except OSError:
@@ -244,37 +162,41 @@ def _stamp(path: Path) -> list[int]:
     return [status.st_ino, status.st_size, status.st_mtime_ns]
 
 
-def _send(descriptor: int, value: dict[str, Any] | None) -> None:
-    left = memoryview(json.dumps(value).encode() + b"\n")
-    while left:
-        left = left[os.write(descriptor, left) :]
-
-
 shared = Sandbox()
-"""The one of this process."""
+"""Sandbox of this process."""
 
 
 def main() -> None:
-    """A helper: answers questions, one a line, until there are no more."""
-    import recon.formats.reader  # noqa: F401 - imported before there are limits
+    """Fork a process per connection received on standard input, until that is closed."""
+    import numpy.ma  # noqa: F401 - h5py imports it with its first array
 
-    answers = os.dup(1)
-    os.dup2(2, 1)  # what a library prints is no answer
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # a check writes no file
-    for line in sys.stdin.buffer:
-        question = json.loads(line)
-        if question is None:
-            _send(answers, {})
-            continue
-        used = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))
-        for what, value in ((resource.RLIMIT_AS, question["bytes"]), (resource.RLIMIT_CPU, used + CPU_S)):
-            _limit(what, value)
-        answer, sane = _checked(question)
-        _limit(resource.RLIMIT_AS, resource.RLIM_INFINITY)
-        _send(answers, answer)
-        if not sane:
-            return
+    import recon.formats.reader  # noqa: F401 - once here, so that no check pays for it
+
+    gc.freeze()  # a collection would touch, and so copy, all memory shared with the checks
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # none is waited for
+    requests = socket.socket(fileno=0)
+    while descriptors := socket.recv_fds(requests, 1, 1)[1]:
+        with socket.socket(fileno=descriptors[0]) as connection:
+            if os.fork() == 0:
+                requests.close()
+                _answer(connection)
+                os._exit(0)
+
+
+def _answer(connection: socket.socket) -> None:
+    """Answer the question that arrives, within the limits."""
+    connection.sendall(b"\n")  # begun: if nothing follows, the check has failed, and not its start
+    with connection.makefile("rb") as lines:
+        question = json.loads(lines.readline())
+    signal.alarm(WALL_S)
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_FSIZE, 0)  # a check writes no file
+    _limit(resource.RLIMIT_CPU, CPU_S)
+    _limit(resource.RLIMIT_AS, question["bytes"])
+    answer = _checked(question)
+    _limit(resource.RLIMIT_AS, resource.RLIM_INFINITY)
+    connection.sendall(json.dumps(answer).encode())
+    connection.shutdown(socket.SHUT_WR)  # or the answer would wait until this process has ended
 
 
 def _limit(what: int, value: int) -> None:
@@ -284,23 +206,22 @@ def _limit(what: int, value: int) -> None:
     resource.setrlimit(what, (allowed if hard == resource.RLIM_INFINITY else min(allowed, hard), hard))
 
 
-def _checked(question: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-    """The answer, and whether this process can be trusted with another question."""
+def _checked(question: dict[str, Any]) -> dict[str, Any]:
     from recon.formats import reader
 
     try:
         spec = JobSpec.parse(question["spec"])
-        outline = reader.check(spec, {name: Path(path) for name, path in question["files"].items()})
+        header = reader.check(spec, {name: Path(path) for name, path in question["files"].items()})
     except ReconError as error:
-        return error.as_dict(), True
+        return error.as_dict()
     except MemoryError:
         message = f"reading the files takes more than {question['bytes'] / 1e9:.1f} GB of memory"
-        return ResourceLimit(message, field="input", remedy="send fewer slices").as_dict(), False
+        return ResourceLimit(message, field="input", remedy="send fewer slices").as_dict()
     except Exception as error:  # a parser of a damaged file can fail in any way: the log has it whole
         log.exception("an unexpected error while checking %s", question["files"])
         message = f"the files cannot be read: unexpected {type(error).__name__}"
-        return InputError(message, field="input", remedy="the file is probably damaged").as_dict(), False
-    return {"outline": outline.model_dump(mode="json")}, True
+        return InputError(message, field="input", remedy="the file is probably damaged").as_dict()
+    return {"header": header.model_dump(mode="json")}
 
 
 if __name__ == "__main__":
