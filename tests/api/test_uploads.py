@@ -1,0 +1,180 @@
+"""Uploads in pieces: interrupted anywhere they go on, and what arrives damaged is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+import httpx
+import pytest
+
+from recon.client.client import Client, transfer
+from tests.service.serving import Server, job_body, refused, send, serving, sinogram
+from workers import keys, retention
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("uploads") / "store") as found:
+        yield found
+
+
+def begin(server: Server, content: bytes, sha256: str | None = None) -> str:
+    digest = sha256 or hashlib.sha256(content).hexdigest()
+    headers = {"Upload-Length": str(len(content)), "X-Checksum-SHA256": digest}
+    answer = server.http.post("/v1/uploads", headers=headers)
+    assert answer.status_code == 201 and answer.json()["complete"] is False, answer.text
+    return str(answer.headers["Location"])
+
+
+def piece(server: Server, where: str, offset: int, content: bytes) -> httpx.Response:
+    return server.http.patch(where, content=content, headers={"Upload-Offset": str(offset)})
+
+
+def test_pieces_make_a_file(server: Server) -> None:
+    content = sinogram()
+    where = begin(server, content)
+    upload = where.rpartition("/")[2]
+    refused(server.http.post("/v1/jobs", json=job_body(upload)), 404, "input.upload")  # not before it is whole
+    first = piece(server, where, 0, content[:200])
+    assert first.status_code == 204 and first.headers["Upload-Offset"] == "200"
+    for wrong in (0, 199, 201):
+        assert "200 bytes are here" in refused(piece(server, where, wrong, b"x"), 409, "Upload-Offset")["detail"]
+    head = server.http.head(where)
+    assert (head.headers["Upload-Offset"], head.headers["Upload-Length"]) == ("200", str(len(content)))
+    assert head.headers["Upload-Complete"] == "?0"
+    last = piece(server, where, 200, content[200:])
+    assert last.status_code == 200 and last.json()["sha256"] == hashlib.sha256(content).hexdigest()
+    assert server.http.head(where).headers["Upload-Complete"] == "?1"
+    assert server.http.get(where).json()["bytes"] == len(content)
+    assert server.http.post("/v1/jobs", json=job_body(upload)).status_code == 202
+    refused(piece(server, where, len(content), b""), 404, "id")
+
+
+def test_what_arrives_damaged_is_refused(server: Server) -> None:
+    where = begin(server, b"x" * 100, "0" * 64)
+    refused(piece(server, where, 0, b"x" * 100), 422, "X-Checksum-SHA256")
+    assert server.http.head(where).status_code == 404
+    where = begin(server, b"x" * 100)
+    refused(piece(server, where, 0, b"x" * 101), 413, "body")
+    refused(server.http.patch(where, content=b"x"), 422, "Upload-Offset")
+    for length in ("0", "-1", "many", "9" * 30):
+        refused(server.http.post("/v1/uploads", headers={"Upload-Length": length}), 422, "Upload-Length")
+    refused(server.http.post("/v1/uploads", headers={"Upload-Length": str(10**12)}), 413, "body")
+    refused(server.http.post("/v1/uploads", content=b"x", headers={"X-Checksum-SHA256": "z"}), 422, "X-Checksum-SHA256")
+    for path in ("nope", "a" * 26, "..%2f..%2fetc"):
+        assert server.http.head(f"/v1/uploads/{path}").status_code == 404
+
+
+def test_a_broken_piece_keeps_what_arrived(server: Server) -> None:
+    content = os.urandom(300_000)
+    where = begin(server, content)
+    address = httpx.URL(server.url)
+    with socket.create_connection((address.host, int(address.port or 80))) as line:
+        head = f"PATCH {where} HTTP/1.1\r\nHost: x\r\nUpload-Offset: 0\r\nContent-Length: {len(content)}\r\n\r\n"
+        line.sendall(head.encode() + content[:100_000])
+        time.sleep(0.3)  # and then the line breaks
+    deadline = time.monotonic() + 20
+    while True:
+        offset = int(server.http.head(where).headers["Upload-Offset"])
+        answer = piece(server, where, offset, content[offset:])
+        if answer.status_code == 200:
+            break
+        assert answer.status_code == 409 and time.monotonic() < deadline  # the broken piece is still being read
+        time.sleep(0.1)
+    assert offset > 0 and answer.json()["sha256"] == hashlib.sha256(content).hexdigest()
+
+
+def test_the_client_goes_on_where_a_piece_broke(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "large.bin"
+    path.write_bytes(os.urandom(50_000))
+    monkeypatch.setattr(transfer, "PIECE", 20_000)
+    monkeypatch.setattr(transfer, "CHUNK", 4_000)
+    whole, broken = transfer._chunks, []
+
+    def breaks_once(stream: Any, size: int) -> Iterator[bytes]:
+        for i, chunk in enumerate(whole(stream, size)):
+            if i == 3 and not broken:
+                broken.append(True)
+                raise httpx.WriteError("the line broke")
+            yield chunk
+
+    monkeypatch.setattr(transfer, "_chunks", breaks_once)
+    with Client(server.url) as client:
+        upload = client.upload(path)
+    assert broken and server.http.get(f"/v1/uploads/{upload}").json()["sha256"] == transfer.sha256(path)
+
+
+def test_unused_and_unfinished_uploads_expire(server: Server) -> None:
+    where, kept = begin(server, b"x" * 100), send(server.http)
+    settings = server.service.settings.model_copy(update={"upload_days": 7})
+    retention.sweep(server.service.index, settings, datetime.now(UTC) + timedelta(hours=23))
+    assert server.http.head(where).status_code == 200
+    retention.sweep(server.service.index, settings, datetime.now(UTC) + timedelta(hours=25))
+    assert server.http.head(where).status_code == 410
+    refused(piece(server, where, 0, b"x"), 410, "id")
+    assert server.http.get(f"/v1/uploads/{kept}").status_code == 200
+    retention.sweep(server.service.index, settings, datetime.now(UTC) + timedelta(days=8))
+    refused(server.http.get(f"/v1/uploads/{kept}"), 410, "id")
+
+
+def test_an_upload_can_be_deleted(server: Server) -> None:
+    upload, where = send(server.http), begin(server, b"x" * 100)
+    assert server.http.delete(f"/v1/uploads/{upload}").status_code == 204
+    assert server.http.delete(where).status_code == 204
+    assert server.http.head(where).status_code == 410
+    refused(server.http.delete(f"/v1/uploads/{upload}"), 410)
+
+
+def test_what_a_newer_version_stored_of_an_upload_is_left_out(server: Server) -> None:
+    upload = send(server.http)
+    answer = server.http.get(f"/v1/uploads/{upload}").json()
+    path = server.store.uploads / upload / "meta.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "compressed": True}))
+    assert server.http.get(f"/v1/uploads/{upload}").json() == answer
+
+
+def test_a_body_that_does_not_go_on_is_given_up(tmp_path: Path) -> None:
+    with serving(tmp_path / "store", idle_s=1) as server:
+        address = httpx.URL(server.url)
+        with socket.create_connection((address.host, int(address.port or 80)), timeout=20) as line:
+            line.sendall(b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
+            assert b" 408 " in line.recv(65536).splitlines()[0]
+        assert not list(server.store.uploads.glob(".*"))  # nothing half-received stays
+
+
+@pytest.mark.parametrize("way", ["announced", "unannounced", "pieces"])
+def test_uploads_at_the_same_time_share_a_quota(tmp_path: Path, way: str) -> None:
+    secret, key = keys.make("anna")
+    (tmp_path / "keys.yaml").write_text(f"- {keys.entry(key.model_copy(update={'max_bytes': 5000}))}\n")
+    begun = Barrier(6, timeout=20)
+    sent: dict[str, str] = {"announced": {"Content-Length": "2000"}, "pieces": {"Upload-Length": "2000"}}.get(way, {})
+
+    def halves() -> Iterator[bytes]:
+        yield b"x" * 1000
+        begun.wait()  # all are on their way
+        yield b"x" * 1000
+
+    with serving(tmp_path / "store", keys=tmp_path / "keys.yaml") as server:
+
+        def upload(_: int) -> int:
+            headers = {"Authorization": f"Bearer {secret}", **sent}
+            content = None if way == "pieces" else halves()
+            return server.http.post("/v1/uploads", content=content, headers=headers).status_code
+
+        with ThreadPoolExecutor(6) as pool:
+            found = list(pool.map(upload, range(6)))
+        assert set(found) == {201, 507} and found.count(201) <= 2
+        usage, anna = server.service.usage, key.model_copy(update={"max_bytes": 5000})
+        assert usage.room(anna) == 5000 - 2000 * found.count(201)  # and what was kept for them is free again

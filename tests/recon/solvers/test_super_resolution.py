@@ -1,0 +1,317 @@
+"""Super-resolution: the right place and scale, a solver against its closed form, and a frozen noise that is checked."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from typer.testing import CliRunner
+
+from operators.errors import GeometryError, InputError
+from operators.resolution import Truncation
+from recon.cli.main import app
+from recon.defaults import frozen_noise
+from recon.defaults.frozen_noise import Calibration, analyse, expected_maximum, noise_of, search
+from recon.formats import nifti
+from recon.priors import registry
+from recon.priors.card import Card
+from recon.priors.noise import SliceNoise
+from recon.problem.problem import IntensityMap, Problem, run
+from recon.samples import SAMPLES
+from recon.solvers import boundary
+from recon.spec.methods import Boundary
+from recon.training.export import export
+from recon.tuning.search_noise import feature_distance, task_of_job
+from tests.recon.pipeline.test_reconstruct import job, reconstructed
+from tests.recon.training.test_training import tiny, trained
+
+AFFINE = np.array([[-0.9, 0.05, 0.1, 30], [0.02, -1.1, 0, 50], [0.05, 0, 2.0, -100], [0, 0, 0, 1.0]])
+
+
+def blob(shape: tuple[int, int, int], at: tuple[float, float, float]) -> np.ndarray:
+    grid = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij")
+    widths = (2.0, 3.0, 3.5)
+    value = sum(((g - c) / w) ** 2 for g, c, w in zip(grid, at, widths, strict=True))
+    return np.exp(-0.5 * value).astype(np.float32)
+
+
+def centre(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Centre of mass in millimetres."""
+    s, r, c = (float((g * volume).sum() / volume.sum()) for g in np.indices(volume.shape))
+    return (affine @ [c, r, s, 1.0])[:3]
+
+
+@pytest.mark.parametrize("rows", [24, 26])  # 13 low-resolution rows: an odd number
+@pytest.mark.parametrize("direction", ["plane", "slices"])
+def test_a_stack_is_refined_in_its_place(tmp_path: Path, direction: str, rows: int) -> None:
+    """Simulated from a volume, written as a scanner would, read as a stack: everything stays where it is."""
+    truth = blob((12, rows, 32), (6.3, 11.2, 18.4))
+    nifti.write(tmp_path / "truth.nii.gz", truth, AFFINE, "test")
+    acquisition = {"kind": "mri-superresolution", "factor": 2, "direction": direction}
+    known = {"path": str(tmp_path / "truth.nii.gz"), "simulate": {}}
+    spec = job(input=known, acquisition=acquisition, method="interpolation")
+    simulated, affine, report = reconstructed(spec, tmp_path / "simulated")
+    assert np.allclose(affine, AFFINE, atol=1e-4)
+    assert report["against_truth"]["interpolation"]["psnr"] > 30
+    assert np.abs(centre(simulated, affine) - centre(truth, AFFINE)).max() < 0.05
+
+    low, low_affine = lowered(truth, direction)
+    nifti.write(tmp_path / "low.nii.gz", low, low_affine, "test")
+    spec = job(input=str(tmp_path / "low.nii.gz"), acquisition=acquisition, method="interpolation")
+    measured, affine, report = reconstructed(spec, tmp_path / "measured")
+    assert np.allclose(affine, AFFINE, atol=1e-4)
+    assert report["against_truth"] is None
+    assert np.allclose(measured, simulated, atol=1e-4)
+
+
+def lowered(volume: np.ndarray, direction: str) -> tuple[np.ndarray, np.ndarray]:
+    """Low resolution and the affine a scanner would give it, written out by hand."""
+    affine = AFFINE.copy()
+    if direction == "slices":
+        affine[:3, 2] *= 2
+        affine[:3, 3] += 0.5 * AFFINE[:3, 2]
+        return volume.reshape(-1, 2, *volume.shape[1:]).mean(axis=1), affine
+    rows, cols = volume.shape[1:]
+    operator = Truncation(rows, cols, 2)
+    affine[:3, :2] *= 2
+    # Pixel 0 of the low-resolution grid lies on this pixel of the fine one.
+    first_row, first_col = (2 * (0 - (n // 2) // 2) + n // 2 for n in (rows, cols))
+    affine[:3, 3] += first_col * AFFINE[:3, 0] + first_row * AFFINE[:3, 1]
+    return operator(torch.from_numpy(volume).to(torch.complex64)).abs().numpy(), affine
+
+
+def test_a_stack_that_cannot_be_refined_says_why(tmp_path: Path) -> None:
+    nifti.write(tmp_path / "odd.nii.gz", blob((4, 15, 16), (2, 7, 8)), AFFINE, "test")
+    acquisition = {"kind": "mri-superresolution", "factor": 2}
+    spec = job(
+        input={"path": str(tmp_path / "odd.nii.gz"), "simulate": {}}, acquisition=acquisition, method="interpolation"
+    )
+    with pytest.raises(GeometryError, match=r"acquisition\.factor: 15 rows are no multiple of the factor 2"):
+        reconstructed(spec, tmp_path / "out")
+    nifti.write(tmp_path / "ct.nii.gz", blob((4, 16, 16), (2, 7, 8)) * 1000 - 1000, AFFINE, "test")
+    spec = job(input=str(tmp_path / "ct.nii.gz"), acquisition=acquisition, method="interpolation")
+    with pytest.raises(InputError, match="magnitudes are negative"):
+        reconstructed(spec, tmp_path / "out")
+    spec = job(input=str(tmp_path / "odd.nii.gz"), acquisition={**acquisition, "factor": 3}, method="boundary")
+    with pytest.raises(InputError, match=r"method\.prior: there is no prior 'brain-mri-x3'"):
+        reconstructed(spec, tmp_path / "out")
+    with pytest.raises(InputError, match="does not fit mri-cartesian"):
+        job(input="k.npy", acquisition="mri-cartesian", method="boundary")
+
+
+class ConditionalGaussian:
+    """The exact denoiser of ``x ~ N(condition, variance I)``."""
+
+    variance, complex, conditional = 0.09, True, True
+    card = cast(Card, SimpleNamespace(name="gaussian", sha256="0"))
+
+    def denoise(self, x: Tensor, sigma: float, condition: Tensor | None = None) -> Tensor:
+        assert condition is not None
+        return condition + self.variance / (self.variance + sigma**2) * (x - condition)
+
+
+def refined(**settings: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Result, interpolated condition and starting noise of a small problem."""
+    truth = 0.5 + 0.1 * torch.randn(2, 32, 24, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    operator = Truncation(32, 24, 2)
+    problem = Problem(operator, operator(truth))
+    method = Boundary(frozen_noise="random", **settings)
+    found = run(boundary.solve(problem, method, ConditionalGaussian(), IntensityMap(2.0, 0.0), seed=3))
+    return found / 2, operator.upsample(problem.data) / 2, SliceNoise(3, len(truth), shared=True).draw(truth)
+
+
+def test_the_ode_carries_the_noise_to_the_image() -> None:
+    """With a Gaussian prior the flow is known: noise is scaled by ``sqrt((v + s0^2) / (v + s^2))``."""
+    errors = {}
+    for order in (1, 2):
+        found, condition, noise = refined(
+            order=order, start="noise", steps=40, sigma_first=5.0, sigma_last=0.001, consistency=False
+        )
+        start = 5.0 * noise - condition
+        exact = condition + start * (0.09 / (0.09 + 5.0**2)) ** 0.5
+        errors[order] = float((found - exact).abs().square().mean().sqrt())
+    assert errors[2] < 0.01 < errors[1] < 0.1
+
+
+def test_without_noise_the_ode_ends_at_the_expected_image() -> None:
+    """With a Gaussian prior what remains of the noise is in proportion to its amplitude."""
+    ended = []
+    for amplitude in (0.0, 0.5, 1.0):
+        found, condition, _ = refined(amplitude=amplitude, sigma_last=0.01, steps=8, consistency=False)
+        ended.append(found - condition)
+    assert float(ended[0].abs().max()) < 1e-5
+    assert torch.allclose(2 * ended[1], ended[2], atol=1e-5) and float(ended[2].abs().mean()) > 0.01
+
+
+def test_the_data_are_met_whatever_the_network_says() -> None:
+    operator = Truncation(32, 24, 2)
+    for consistency, least, most in ((True, 0.0, 1e-3), (False, 0.02, 1.0)):
+        found, condition, _ = refined(consistency=consistency, min_noise_std=1e-3, sigma_last=0.05)
+        low = operator(condition)
+        misfit = float(torch.linalg.vector_norm(operator(found) - low) / torch.linalg.vector_norm(low))
+        assert least <= misfit < most
+
+
+def test_a_slice_does_not_depend_on_its_batch() -> None:
+    truth = torch.randn(3, 32, 24, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    operator = Truncation(32, 24, 2)
+
+    def solve(part: Tensor) -> Tensor:
+        method = Boundary(frozen_noise="random", steps=4)
+        return run(
+            boundary.solve(Problem(operator, operator(part)), method, ConditionalGaussian(), IntensityMap(1.0, 0.0), 3)
+        )
+
+    assert torch.equal(solve(truth[:1]), solve(truth)[:1])
+
+
+def test_every_slice_starts_from_the_same_noise_and_large_ones_repeat_it() -> None:
+    def drawn(seed: int, *shape: int) -> Tensor:
+        return SliceNoise(seed, shape[0], shared=True).draw(torch.zeros(shape))
+
+    noise = drawn(1, 3, 300, 280)
+    assert torch.equal(noise[0], noise[2])
+    assert torch.equal(noise[0, 256:], noise[0, : 300 - 256])
+    assert torch.equal(drawn(1, 2, 40, 50)[0], noise[0, :40, :50])  # a seed means the same at every size
+    assert not torch.equal(noise, drawn(2, 3, 300, 280))
+    assert float(drawn(1, 1, 256, 256).std()) == pytest.approx(1.0, rel=0.02)
+
+
+def test_the_analysis_finds_the_variances_and_predicts_the_gain() -> None:
+    generator = np.random.default_rng(0)
+    seeds, slices, b, w = 64, 40, 0.3, 0.2
+
+    def draw(count: int, noise: np.ndarray) -> np.ndarray:
+        return 1.0 + noise[:, None] + generator.normal(0, 2, count) + generator.normal(0, w, (seeds, count))
+
+    gains = []
+    for _ in range(50):
+        noise = generator.normal(0, b, seeds)
+        errors = draw(slices, noise)
+        found = analyse(errors)
+        new = draw(slices, noise).mean(axis=1)
+        gains.append(new.mean() - new[errors.mean(axis=1).argmin()])
+    assert found.noise_std == pytest.approx(b, rel=0.25)
+    assert found.interaction_std == pytest.approx(w, rel=0.1)
+    assert np.mean(gains) == pytest.approx(found.expected_gain, rel=0.25)
+    assert expected_maximum(2) == pytest.approx(1 / math.sqrt(math.pi), abs=1e-3)
+    assert analyse(generator.normal(0, 1, (8, 1000))).share < 0.05
+
+
+def test_the_search_keeps_the_best_seed() -> None:
+    best, errors = search(lambda seed: [abs(seed - 5) + 0.1, abs(seed - 5) + 0.3], range(2, 9))
+    assert best == 5 and errors.shape == (7, 2)
+
+
+@pytest.fixture
+def prior(tmp_path: Path) -> Path:
+    """A small conditional prior of one's own."""
+    trained(tiny(tmp_path, super_resolution=2), tmp_path, tmp_path / "run")
+    export(tmp_path / "run", tmp_path, "recon train tiny", tmp_path)
+    return tmp_path / "tiny.yaml"
+
+
+def test_a_calibration_is_made_kept_and_checked(tmp_path: Path, prior: Path) -> None:
+    nifti.write(tmp_path / "brain.nii.gz", blob((3, 32, 32), (1.3, 14.2, 18.4)), np.diag([1.0, 1, 1, 1]), "test")
+    method = {"name": "boundary", "prior": "tiny.yaml", "steps": 3}
+    spec = tmp_path / "job.yaml"
+    text = {"input": {"path": "brain.nii.gz", "simulate": {}}, "acquisition": "mri-superresolution", "method": method}
+    spec.write_text(str(text))
+    out = tmp_path / "calibration.yaml"
+    done = CliRunner().invoke(app, ["calibrate", str(spec), "--out", str(out), "--candidates", "3"])
+    assert done.exit_code == 0, done.output
+    found = Calibration.read(out)
+    assert found.errors[found.seed] == min(found.errors.values()) and len(found.errors) == 3
+    assert found.amplitudes[found.amplitude] == min(found.amplitudes.values())
+    assert found.amplitudes[1.0] == found.errors[found.seed] and set(found.amplitudes) == {1.0, 0.75, 0.5, 0.25, 0.0}
+
+    def solve(**more: Any) -> np.ndarray:
+        settings = {**method, "prior": str(prior), **more}
+        known = {"path": str(tmp_path / "brain.nii.gz"), "simulate": {}}
+        spec = job(input=known, acquisition="mri-superresolution", method=settings, seed=found.seed)
+        return reconstructed(spec, tmp_path / f"out-{len(list(tmp_path.iterdir()))}")[0]
+
+    frozen = solve(frozen_noise=str(out))
+    random = solve(frozen_noise="random", amplitude=found.amplitude)
+    assert np.array_equal(frozen, random)  # the job's seed is the calibrated one
+    with pytest.raises(InputError, match="made with another steps"):
+        solve(frozen_noise=str(out), steps=4)
+    with pytest.raises(InputError, match=r"no calibration was shipped for prior 'tiny'"):
+        solve()
+    out.write_text(out.read_text().replace(str(found.prior_sha256), "ab" * 32))
+    with pytest.raises(InputError, match="other weights"):
+        solve(frozen_noise=str(out))
+
+
+def test_a_ct_job_is_calibrated_by_a_perceptual_distance(tmp_path: Path, ct_file: Path) -> None:
+    """Any deterministic solver and metric; the file serves the scan it was made for and no other."""
+    method = {"name": "dds", "steps": 2, "eta": 0.5}
+    spec = tmp_path / "job.yaml"
+    known = {"path": str(ct_file), "simulate": {"views": 12}}
+    spec.write_text(str({"input": known, "acquisition": "ct-parallel", "method": method}))
+    out = tmp_path / "noise.yaml"
+    asked = ["calibrate", str(spec), "--out", str(out), "--candidates", "3", "--metric", "features"]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 0, done.output
+    found = Calibration.read(out)
+    assert found.metric == "features" and found.scan == "12 parallel views over 180 of 180 degrees"
+    assert len(set(found.errors.values())) == 3 and 0 < min(found.errors.values()) < max(found.errors.values()) < 4
+
+    def solve(views: int, **more: Any) -> np.ndarray:
+        given = {"path": str(ct_file), "simulate": {"views": views}}
+        settings = {**found.method, "frozen_noise": str(out), **more}
+        spec = job(input=given, acquisition="ct-parallel", method=settings, seed=found.seed)
+        return reconstructed(spec, tmp_path / f"out-{len(list(tmp_path.iterdir()))}")[0]
+
+    assert np.array_equal(solve(12), solve(12, frozen_noise="random"))  # the job's seed is the calibrated one
+    with pytest.raises(InputError, match="made for 12 parallel views over 180 of 180 degrees, the data are of 13"):
+        solve(13)
+
+
+@pytest.mark.parametrize("name", ["ct", "brain-mri", "brain-mri-x2"])
+def test_the_perceptual_distance_grows_with_what_is_wrong(name: str) -> None:
+    prior = registry.load(name)
+    image = torch.from_numpy(blob((1, 40, 48), (0, 15.0, 20.0)))[0]
+    noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
+    distances = [feature_distance(prior, image + strength * noise, image) for strength in (0.0, 0.02, 0.2)]
+    assert distances[0] == 0.0 < distances[1] < distances[2] / 2 < 2.0
+
+
+def test_a_solver_without_noise_is_not_calibrated(tmp_path: Path) -> None:
+    for method in ("tv", "diffpir"):
+        spec = job(input={"path": "x.nii.gz", "simulate": {}}, acquisition="ct-parallel", method=method)
+        with pytest.raises(InputError, match="no noise that decides its result"):
+            task_of_job(spec, {"input": tmp_path / "x.nii.gz"})
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_shipped_priors_refine_slices_never_trained_on(tmp_path: Path, factor: int) -> None:
+    """Thick slices, seen from the side: the frozen noise and the shipped prior beat interpolation, and say so."""
+    brain = np.load(SAMPLES / "tune" / "mri_256_ms.npz")["images"][6:8].astype(np.float32)
+    volume = np.ascontiguousarray(brain.transpose(1, 2, 0))  # the prior's planes are the sample's slices
+    nifti.write(tmp_path / "brain.nii.gz", volume, np.diag([0.9, 0.9, 0.9, 1.0]), "test")
+    acquisition = {"kind": "mri-superresolution", "factor": factor, "direction": "slices"}
+    known = {"path": str(tmp_path / "brain.nii.gz"), "simulate": {}}
+    spec = job(input=known, acquisition=acquisition, method="boundary", output={"montage": False})
+    _, _, report = reconstructed(spec, tmp_path / "out")
+    quality = {name: found["psnr"] for name, found in report["against_truth"].items()}
+    assert quality["boundary"] > quality["interpolation"] + 1.0
+    assert report["prior"]["super_resolution"] == factor and report["network_evaluations"] == 2 * 5
+    frozen = Calibration.read(frozen_noise.shipped(f"brain-mri-x{factor}", "slices"))
+    assert report["starting_noise"] == {"seed": frozen.seed, "amplitude": frozen.amplitude, "frozen_noise": "shipped"}
+
+
+@pytest.mark.parametrize("path", sorted(frozen_noise.FOLDER.glob("*.yaml")), ids=lambda p: p.stem)
+def test_shipped_calibrations_fit_the_shipped_priors(path: Path) -> None:
+    name, direction = path.stem.rsplit("-", 1)
+    card = registry.card_of(name)
+    found = Calibration.read(path)
+    assert noise_of(Boundary(), card, direction, 12345) == (found.seed, found.amplitude)
+    assert noise_of(Boundary(amplitude=0.3), card, direction, 12345) == (found.seed, 0.3)
+    assert noise_of(Boundary(frozen_noise="random"), card, direction, 12345) == (12345, 1.0)

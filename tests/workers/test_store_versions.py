@@ -1,0 +1,124 @@
+"""Stores that other versions wrote: older ones open, newer ones are refused with what to do, and lose nothing."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recon.spec.files import File
+from recon.spec.job import JobSpec
+from tests.service.serving import refused, send, serving
+from workers import retention
+from workers.index import JobIndex
+from workers.schema import SCHEMA_VERSION, NewerStore
+from workers.settings import Settings
+from workers.store import JobStore
+
+OLD, UPLOAD, MASK, MAPS = "a" * 26, "b" * 26, "c" * 26, "d" * 26
+SPEC = {
+    "input": {"upload": UPLOAD, "format": "numpy"},
+    "acquisition": {"kind": "mri-cartesian", "mask": {"upload": MASK}, "coil_maps": {"upload": MAPS}},
+    "method": {"name": "zero-filled"},
+    "webhook_url": "https://example.org/hook",
+}
+STATE = {
+    "id": OLD, "state": "running", "created": "2026-01-01T00:00:00+00:00", "updated": "2026-01-01T00:00:01+00:00",
+    "name": "", "method": "zero-filled", "progress": 0.5, "stage": "solving", "step": 1, "steps": 2,
+    "data_misfit": None, "attempt": 1, "started": "2026-01-01T00:00:01+00:00", "finished": None, "error": None,
+    "tags": [], "priority": "normal", "device": "cpu", "planned_s": 3.0, "owner": None, "token": "e" * 26,
+}  # fmt: skip
+
+
+def written(root: Path, spec: dict[str, Any] = SPEC, state: dict[str, Any] = STATE) -> JobStore:
+    """A store as it lies on a disk: one running job with its uploads."""
+    job = root / "jobs" / OLD
+    job.mkdir(parents=True)
+    (job / "job.json").write_text(json.dumps(spec))
+    (job / "state.json").write_text(json.dumps(state))
+    (job / "events.jsonl").write_text(
+        '{"id": 1, "event": "state", "at": "2026-01-01T00:00:00+00:00", "data": {"state": "queued"}}\n'
+    )
+    for upload in (UPLOAD, MASK, MAPS):
+        (root / "uploads" / upload).mkdir(parents=True)
+        (root / "uploads" / upload / "data.npy").write_bytes(b"x")
+        meta = {"id": upload, "bytes": 1, "sha256": "0" * 64, "created": "2026-01-01T00:00:00+00:00"}
+        (root / "uploads" / upload / "meta.json").write_text(json.dumps(meta))
+    return JobStore(root)
+
+
+def swept(store: JobStore) -> set[str]:
+    """What is left of the uploads years later."""
+    settings = Settings(store=store.root, redis_url="", retention_days=0)
+    retention.sweep(JobIndex(store), settings, datetime.now(UTC) + timedelta(days=999))
+    return {path.name for path in store.uploads.iterdir()}
+
+
+def test_a_store_from_before_there_were_versions_opens_and_goes_on(tmp_path: Path) -> None:
+    store = written(tmp_path)
+    record = store.record(OLD)
+    assert record.state == "running" and record.token == "e" * 26 and record.planned_s == 3.0
+    assert store.spec(OLD) == JobSpec.parse(SPEC) and store.notify(OLD) == "https://example.org/hook"
+    assert [r.id for r in JobIndex(store).records()] == [OLD]
+    assert store.transition(OLD, "failed", token=record.token).attempt == 1
+    assert json.loads((store.folder(OLD) / "state.json").read_text())["schema_version"] == SCHEMA_VERSION
+    assert [e["data"]["state"] for e in store.events(OLD)] == ["queued", "failed"]
+
+
+def test_what_is_written_says_its_version(tmp_path: Path) -> None:
+    store = JobStore(tmp_path)
+    job_id = store.create(JobSpec.parse(SPEC)).id
+    for name in ("job.json", "state.json"):
+        assert json.loads((store.folder(job_id) / name).read_text())["schema_version"] == 1
+    assert store.spec(job_id) == JobSpec.parse(SPEC) and store.record(job_id).state == "queued"
+
+
+@pytest.mark.parametrize("name", ["job.json", "state.json"])
+def test_a_file_of_a_newer_version_is_refused_with_what_to_do(tmp_path: Path, name: str) -> None:
+    newer = {"schema_version": SCHEMA_VERSION + 1}
+    store = written(tmp_path, **{"spec" if name == "job.json" else "state": {**newer, "layout": "of tomorrow"}})
+    with pytest.raises(NewerStore) as caught:
+        store.spec(OLD) if name == "job.json" else store.record(OLD)
+    said = caught.value
+    assert f"{OLD}/{name} has version 2" in said.message and "reads up to 1" in said.message
+    assert said.field == "schema_version" and "upgrade" in str(said.remedy)
+    # Nobody here knows which uploads it needs.
+    assert swept(store) == {UPLOAD, MASK, MAPS}
+    with pytest.raises(NewerStore):
+        retention.delete_upload(JobIndex(store), UPLOAD, None, "it was deleted on request")
+    assert (store.folder(OLD) / name).exists()
+
+
+def test_a_job_of_a_newer_version_hides_no_other(tmp_path: Path) -> None:
+    store = written(tmp_path / "store", state={**STATE, "schema_version": 2})
+    with serving(store.root) as server:
+        other = store.create(JobSpec.parse({"input": "a.npy", "acquisition": "ct-parallel", "method": "fbp"})).id
+        assert [job["id"] for job in server.http.get("/v1/jobs").json()["jobs"]] == [other]
+        assert "upgrade" in refused(server.http.get(f"/v1/jobs/{OLD}"), 503, "schema_version")["remedy"]
+        unused = send(server.http)
+        refused(server.http.delete(f"/v1/uploads/{unused}"), 503, "schema_version")
+        (store.jobs / OLD / "state.json").write_text(json.dumps(STATE))  # by the version that could read it
+        assert server.http.delete(f"/v1/uploads/{unused}").status_code == 204
+
+
+@pytest.mark.parametrize("version", [0, "2", None])
+def test_a_version_that_is_none_is_damage(tmp_path: Path, version: object) -> None:
+    store = written(tmp_path, state={**STATE, "schema_version": version})
+    with pytest.raises(ValueError, match="schema_version"):
+        store.record(OLD)
+
+
+def test_no_upload_that_a_job_names_is_deleted(tmp_path: Path) -> None:
+    store = written(tmp_path)
+    assert JobIndex(store).uploads(OLD) == {UPLOAD, MASK, MAPS} == swept(store)
+
+
+def test_a_file_of_a_field_that_is_new_is_kept_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which files a job needs is said once, by the specification."""
+    store, fresh, files = written(tmp_path), "f" * 26, JobSpec.files
+    (store.uploads / MASK).rename(store.uploads / fresh)
+    monkeypatch.setattr(JobSpec, "files", lambda spec: {**files(spec), "acquisition.dose": File(upload=fresh)})
+    assert fresh in swept(store)
