@@ -31,6 +31,22 @@ BASELINES_AT, RESULT_AT, JUDGING_AT = 0.05, 0.3, 0.95
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """A job that was solved and judged, before anything is written."""
+
+    spec: JobSpec
+    job: Prepared
+    solved: Solved
+    report: Report
+
+    def publish(self, out: Path) -> None:
+        """Write volume, baselines, pictures and report to the folder `out`, all at once."""
+        if out.exists():
+            raise Conflict(f"{out} exists already", field="output", remedy="choose another folder or remove it")
+        publish(self.spec, self.job.inverse, self.solved, self.report, out)
+
+
+@dataclass(frozen=True)
 class _Run:
     """A prepared job that is being solved, where its chunks are kept, and how many slices one has."""
 
@@ -73,23 +89,31 @@ def reconstruct(
     """
     if out.exists():
         raise Conflict(f"{out} exists already", field="output", remedy="choose another folder or remove it")
+    cache = ChunkCache(work or beside(out), invite)
+    outcome = yield from solve(spec, files, cache, chunk)
+    yield JobProgress(0.97, "writing")
+    outcome.publish(out)
+    if work is None:
+        cache.clear()
+    yield JobProgress(1.0, "done", measure=partial(getattr, outcome.report, "misfit"))
+    return outcome.report
+
+
+def solve(
+    spec: JobSpec, files: Mapping[str, Path], cache: ChunkCache, chunk: int | None = None
+) -> Generator[JobProgress, None, Outcome]:
+    """Run a job up to its report, and write nothing but finished chunks to `cache`; see `reconstruct`."""
     started = time.monotonic()
     peak.reset()
     job = yield from prepare(spec, files)
-    run = _Run(spec, job, ChunkCache(work or beside(out), invite), chunk or job.planned.chunk)
+    run = _Run(spec, job, cache, chunk or job.planned.chunk)
     end = RESULT_AT + (JUDGING_AT - RESULT_AT) / (1 + spec.output.uncertainty)
     volumes, solve_s = yield from _solved(run, end)
     volume = volumes.pop(spec.method.name)
     errors = yield from _expected_errors(run, volume, (end, JUDGING_AT))
     yield JobProgress(0.96, "judging")
-    solved = Solved(volume, volumes, errors, solve_s, run.cache.reused, run.cache.given)
-    report = write_report(spec, job, solved, started)
-    yield JobProgress(0.97, "writing")
-    publish(spec, job.inverse, solved, report, out)
-    if work is None:
-        run.cache.clear()
-    yield JobProgress(1.0, "done", measure=partial(report.data_misfit.__getitem__, spec.method.name))
-    return report
+    solved = Solved(volume, volumes, errors, solve_s, cache.reused, cache.given)
+    return Outcome(spec, job, solved, write_report(spec, job, solved, started))
 
 
 def run(

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import IO
 
-import matplotlib as mpl
 import nibabel as nib
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
 
 Volume = NDArray[np.float32]
 Affine = NDArray[np.float64]
 
 
-def write(path: Path, volumes: dict[str, Volume], affine: Affine, unit: str, *, in_patient: bool) -> None:
+def write(path: Path | IO[bytes], volumes: dict[str, Volume], affine: Affine, unit: str, *, in_patient: bool) -> None:
     """Draw volumes ``(slices, rows, cols)`` in axial, coronal and sagittal planes through the middle.
 
     Patient volumes are turned by their affine into the radiological view: anterior or superior on top, the
@@ -27,9 +25,9 @@ def write(path: Path, volumes: dict[str, Volume], affine: Affine, unit: str, *, 
     first = volumes[names[0]]
     low, high = (float(v) for v in np.percentile(first, [0.5, 99.8]))
     planes = 3 if first.shape[0] > 1 else 1
-    figure, axes = plt.subplots(
-        len(names), planes, figsize=(4.2 * planes, 4.0 * len(names)), squeeze=False, layout="constrained"
-    )
+    # Not by pyplot, which would choose a backend for the whole process, a notebook's too.
+    figure = Figure(figsize=(4.2 * planes, 4.0 * len(names)), layout="constrained")
+    axes = figure.subplots(len(names), planes, squeeze=False)
     image = None
     for row, name in enumerate(names):
         for column, (title, picture, aspect) in enumerate(views(volumes[name], affine, in_patient=in_patient)[:planes]):
@@ -40,8 +38,7 @@ def write(path: Path, volumes: dict[str, Volume], affine: Affine, unit: str, *, 
             axis.set_yticks([])
     if image is not None:
         figure.colorbar(image, ax=axes, label=unit, shrink=0.6)
-    figure.savefig(path, dpi=90)
-    plt.close(figure)
+    figure.savefig(path, dpi=90, format="png")
 
 
 def views(volume: Volume, affine: Affine, *, in_patient: bool) -> list[tuple[str, Volume, float]]:
