@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 import yaml
 
 from operators.errors import InputError
 from recon.cli.show import bar, console, table
-from recon.defaults.frozen_noise import METRICS, Metric
 from recon.priors.card import Card
 from recon.spec.methods import CARD_ENDINGS
+
+if TYPE_CHECKING:
+    from recon.defaults.frozen_noise import Metric
 
 Data = Annotated[
     Path, typer.Option(help="Folder with the recipe's files, or a user's own NIfTI volumes; unused for synthetic ones.")
@@ -116,6 +118,7 @@ def search_noise(
     ] = "nrmse",
 ) -> None:
     """Search for the starting noise of a deterministic solver and freeze it; say whether that can help."""
+    from recon.defaults.frozen_noise import METRICS
     from recon.pipeline.prepare import local_files
     from recon.spec.job import JobSpec
     from recon.spec.methods import Boundary
@@ -141,7 +144,7 @@ def search_noise(
             f"recon search-noise {what} --data DATA --direction {direction} --candidates {candidates}"
             f" --slices {slices} --metric {metric}"
         )
-    found = searching.search_noise(task, range(candidates), cast(Metric, metric), command)
+    found = searching.search_noise(task, range(candidates), cast("Metric", metric), command)
     found.write(out)
     errors = list(found.errors.values())
     a = found.analysis

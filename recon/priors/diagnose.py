@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -13,7 +13,9 @@ from torch.nn import functional
 from recon.priors.card import Familiarity
 from recon.priors.network import Denoiser, as_channels
 from recon.priors.noise import SliceNoise
-from recon.training.evaluate import Denoise
+
+Denoise = Callable[[Tensor, float, Tensor | None], Tensor]
+"""A denoiser as a function of noisy slices, the noise level on the prior's scale, and the condition or None."""
 
 ASYMMETRY_SIGMAS = (0.05, 0.1, 0.25)
 FAMILIARITY_SIGMAS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
@@ -71,7 +73,7 @@ def residuals(denoise: Denoise, images: Tensor, sigmas: Sequence[float] = FAMILI
     Parameters
     ----------
     denoise
-        See `recon.training.evaluate.Denoise`; slices are judged each alone.
+        See `Denoise`; slices are judged each alone.
     images
         Slices ``(slices, rows, cols)`` on the prior's axis, free of noise as far as one knows.
     sigmas

@@ -11,6 +11,7 @@ from torch import Tensor
 from operators.resolution import Truncation
 from recon.measurement.random_fields import smooth_phase
 from recon.priors.card import Card
+from recon.priors.diagnose import Denoise
 from recon.priors.noise import SliceNoise
 from recon.problem import conditioning
 from recon.training import few_views
@@ -18,9 +19,6 @@ from recon.training.recipe import Recipe
 
 SIGMAS = (0.05, 0.1, 0.25, 0.5)
 """Noise levels of the denoising table, for images that fill [-1, 1]."""
-
-Denoise = Callable[[Tensor, float, Tensor | None], Tensor]
-"""Of noisy slices, the noise level on the prior's axis, and the condition or None."""
 
 
 def conditioner(shape: Card | Recipe) -> Callable[[Tensor], Tensor] | None:
@@ -74,7 +72,7 @@ def denoising_psnr(
     Parameters
     ----------
     denoise
-        See `Denoise`.
+        See `recon.priors.diagnose.Denoise`.
     images
         ``(slices, rows, cols)`` on the prior's axis: CT in [-1, 1], MRI magnitudes in [0, 1].
     sigma
