@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # Test volumes for the demonstration, if a folder shared/data lies beside the checkout.
 export RECON_DATA ?= $(firstword $(wildcard $(dir $(CURDIR))shared/data))
 
-.PHONY: demo test test-all test-faults check format clean
+.PHONY: demo test test-all test-faults benchmarks check format clean
 
 demo: $(READY)
 	$(BIN)/recon demo
@@ -20,6 +20,11 @@ test-all: check
 # Breaks a deployment of its own in every way, for some minutes, and writes docs/reliability.md and .json.
 test-faults: $(READY)
 	$(BIN)/python -m tests.faults --out docs
+
+# The benchmarks behind the documents; each prints its own rows: make benchmarks RUN="quality --data DATA --out docs/benchmarks"
+RUN ?= --help
+benchmarks: $(READY)
+	$(BIN)/python -m tests.benchmarks $(RUN)
 
 check: $(READY)
 	$(BIN)/ruff check .

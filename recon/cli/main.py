@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
+import recon
 from operators.errors import ReconError, StorageFull
 from recon.cli.show import errors
 
@@ -23,6 +24,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        typer.echo(f"recon {recon.__version__}")
+        raise typer.Exit
+
+
 for entry in sorted(entry_points(group=COMMANDS), key=lambda e: e.name):
     entry.load()(app)
 
