@@ -78,7 +78,7 @@ def accept(found: Service, key: Key | None, body: bytes, once: str | None) -> Re
 
 def _make(found: Service, key: Key | None, body: bytes, job_id: str | None) -> Record:
     spec = JobSpec.parse(strict_json.parse(body), "the request")
-    _check_notify(found, spec)
+    _check_webhook(found, spec)
     with found.usage.one_more_job(key), retention.submitting(found.store):
         planned = checked(found, key, spec)
         plan.require_fit(planned)
@@ -119,7 +119,7 @@ def checked(found: Service, key: Key | None, spec: JobSpec) -> Plan:
     return plan.make(spec, sandbox.shared.check(spec, found.store.job_files(spec)))
 
 
-def _check_notify(found: Service, spec: JobSpec) -> None:
+def _check_webhook(found: Service, spec: JobSpec) -> None:
     if spec.webhook_url is None:
         return
     if found.settings.webhook_secret is None:

@@ -164,8 +164,8 @@ def test_queue_position_and_estimate(tmp_path: Any) -> None:
         assert first["estimate"] == {"start_s": 0.0, "duration_s": None} and first["queue_position"] == 0
         record = finish(server.store, first["id"])
         long_ago = datetime.fromisoformat(str(record.finished)) - timedelta(seconds=40)
-        path = server.store.folder(record.id) / "state.json"
-        write_json(path, {**asdict(record), "started": long_ago.isoformat()})
+        state_file = server.store.folder(record.id) / "state.json"
+        write_json(state_file, {**asdict(record), "started": long_ago.isoformat()})
         server.service.index._seen.clear()  # finished jobs do not change elsewhere
         jobs = [submit(server, upload)["id"] for _ in range(3)]
         path = f"/v1/jobs/{jobs[2]}"
