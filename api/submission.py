@@ -16,7 +16,6 @@ from recon.formats import sandbox
 from recon.planning import plan
 from recon.planning.plan import Plan
 from recon.spec.job import JobSpec
-from recon.spec.methods import Diffusion
 from workers import addresses, idempotency, retention, tasks
 from workers.keys import Key
 from workers.store import Record
@@ -109,13 +108,12 @@ def checked(found: Service, key: Key | None, spec: JobSpec) -> Plan:
                 remedy="send the file to /v1/uploads and give its id as upload",
             )
         found.upload(key, file.upload, f"{name}.upload")
-    if isinstance(spec.method, Diffusion):
-        for name, path in spec.method.paths().items():
-            raise InputError(
-                f"'{path}' is a path, a server has what is installed only",
-                field=f"method.{name}",
-                remedy="leave it out or name an installed prior, or run the job with `recon run`",
-            )
+    for name, path in spec.method.paths().items():
+        raise InputError(
+            f"'{path}' is a path, a server has what is installed only",
+            field=f"method.{name}",
+            remedy="leave it out or name an installed prior, or run the job with `recon run`",
+        )
     return plan.make(spec, sandbox.shared.check(spec, found.store.job_files(spec)))
 
 

@@ -139,18 +139,18 @@ def test_an_idle_worker_helps(tmp_path: Path, url: str, *, killed: bool) -> None
     env = {"REDIS_URL": url, "RECON_STORE": str(store.root), "OMP_NUM_THREADS": "1"}
     logs = [tmp_path / "one.log", tmp_path / "two.log"]
     with running(worker_command(), env, logs[0]) as one, running(worker_command(), env, logs[1]) as two:
-        until(lambda: all(log.exists() and " ready." in log.read_text() for log in logs), 60)
+        until(lambda: all(log.exists() and " ready." in log.read_text() for log in logs), 300)
         (child,) = Path(f"/proc/{one.pid}/task/{one.pid}/children").read_text().split()
         assert os.getpriority(os.PRIO_PROCESS, int(child)) > os.getpriority(os.PRIO_PROCESS, one.pid)
         job_id = store.create(given).id
         tasks.enqueue(job_id)
         helps = "helping with job"
-        until(lambda: any(helps in log.read_text() for log in logs), 60)
+        until(lambda: any(helps in log.read_text() for log in logs), 300)
         if killed:
             assert not store.record(job_id).terminal
             helper = one if helps in logs[0].read_text() else two
             os.killpg(helper.pid, signal.SIGKILL)
-        until(lambda: store.record(job_id).terminal, 120)
+        until(lambda: store.record(job_id).terminal, 300)
     assert store.record(job_id).state == "succeeded" and store.record(job_id).attempt == 1
     assert (store.output(job_id) / "volume.nii.gz").read_bytes() == (tmp_path / "offline/volume.nii.gz").read_bytes()
     report = json.loads((store.output(job_id) / "report.json").read_text())
@@ -173,7 +173,7 @@ def test_what_a_worker_had_finished_is_not_computed_again(tmp_path: Path, url: s
     tasks.enqueue(job_id)
     env = {"REDIS_URL": url, "RECON_STORE": str(store.root), "OMP_NUM_THREADS": "1"}
     with running(worker_command(), env, tmp_path / "one.log") as one:
-        until(lambda: len(list(store.work(job_id).glob("chunk-*.npy"))) >= 2, 60)
+        until(lambda: len(list(store.work(job_id).glob("chunk-*.npy"))) >= 2, 300)
         if how == signal.SIGTERM:
             one.terminate()
             one.wait(20)  # long before the job would be done
@@ -185,7 +185,7 @@ def test_what_a_worker_had_finished_is_not_computed_again(tmp_path: Path, url: s
             tasks.enqueue(job_id)  # as the reconciler does
         assert store.record(job_id).state == "running"
     with running(worker_command(), env, tmp_path / "two.log"):
-        until(lambda: store.record(job_id).terminal, 120)
+        until(lambda: store.record(job_id).terminal, 300)
     record = store.record(job_id)
     assert record.state == "succeeded" and record.attempt == (1 if how == signal.SIGTERM else 2)
     assert json.loads((store.output(job_id) / "report.json").read_text())["chunks_resumed"] >= 2

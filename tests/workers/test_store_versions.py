@@ -94,7 +94,7 @@ def test_a_job_in_old_names_is_listed_keeps_its_upload_and_is_computed(tmp_path:
         refused(server.http.delete(f"/v1/uploads/{UPLOAD}"), 409, "id")
         env = {"REDIS_URL": url, "RECON_STORE": str(store.root), "OMP_NUM_THREADS": "1"}
         with running(worker_command(), env, tmp_path / "worker.log"):  # the reconciler has queued the job
-            until(lambda: store.record(OLD).terminal, 120)
+            until(lambda: store.record(OLD).terminal, 300)
         assert server.http.get(f"/v1/jobs/{OLD}").json()["state"] == "succeeded", store.record(OLD).error
         assert server.http.get(f"/v1/jobs/{OLD}/spec").json()["acquisition"]["photons_per_ray"] == 1e5
         refusal = refused(server.http.post("/v1/jobs", json=SIMULATED), 422, "notify")
