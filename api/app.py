@@ -26,7 +26,7 @@ from workers.webhooks import Webhooks
 
 log = logging.getLogger("recon.api")
 SWEEP_EVERY_S = 600.0
-NOTIFY_EVERY_S = 1.0
+WEBHOOKS_EVERY_S = 1.0
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -40,7 +40,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         background = [
             Background("reconciling", Reconciler(chosen, service.index).work, reconcile.EVERY_S),
             Background("sweeping", lambda: retention.sweep(service.index, chosen), SWEEP_EVERY_S),
-            Background("webhooks", webhooks.deliver_due, NOTIFY_EVERY_S),
+            Background("webhooks", webhooks.deliver_due, WEBHOOKS_EVERY_S),
         ]
         async with AsyncExitStack() as stack:
             sandbox.shared.start()

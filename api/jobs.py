@@ -9,6 +9,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from api import pages, problems, ranges, waiting
+from api.media_types import MEDIA_TYPES, OTHER, media_type
 from api.models import Job, Jobs, Purged, ResultFile, Results
 from api.openapi import BINARY, PREFER_WAIT, STRING, header_parameter, headers
 from api.representation import answer, etag, matches, represent
@@ -21,9 +22,7 @@ from workers.results import manifest
 from workers.store import Record
 
 router = APIRouter(tags=["jobs"])
-MEDIA_TYPES = {".json": "application/json", ".png": "image/png", ".gz": "application/gzip"}
-OTHER_MEDIA_TYPE = "application/octet-stream"
-BINARY_TYPES = (*(set(MEDIA_TYPES.values()) - {"application/json"}), OTHER_MEDIA_TYPE)
+RESULT_CONTENT = {kind: {} if kind == "application/json" else BINARY for kind in sorted({*MEDIA_TYPES.values(), OTHER})}
 
 
 @router.get("/v1/jobs")
@@ -143,7 +142,7 @@ def results(request: Request, job_id: str) -> Results:
     "/v1/jobs/{job_id}/results/{name}",
     response_class=FileResponse,
     responses={
-        200: {"content": {"application/json": {}, **dict.fromkeys(BINARY_TYPES, BINARY)}},
+        200: {"content": RESULT_CONTENT},
         206: {"description": "The range asked for."},
         **problems.responses(404, 409, 410, 416),
     },
@@ -161,8 +160,8 @@ def result(request: Request, job_id: str, name: str) -> Response:
     refusal = ranges.refusal(request, file.stat().st_size)
     if refusal is not None:
         return refusal
-    media = MEDIA_TYPES.get(file.suffix, OTHER_MEDIA_TYPE)
-    return FileResponse(file, media_type=media, filename=name, headers={"X-Content-Type-Options": "nosniff"})
+    sniffing = {"X-Content-Type-Options": "nosniff"}
+    return FileResponse(file, media_type=media_type(name), filename=name, headers=sniffing)
 
 
 def _finished(record: Record) -> None:

@@ -16,7 +16,6 @@ from recon.formats import sandbox
 from recon.planning import plan
 from recon.planning.plan import Plan
 from recon.spec.job import JobSpec
-from recon.spec.methods import Diffusion
 from workers import addresses, idempotency, retention, tasks
 from workers.keys import Key
 from workers.store import Record
@@ -78,7 +77,7 @@ def accept(found: Service, key: Key | None, body: bytes, once: str | None) -> Re
 
 def _make(found: Service, key: Key | None, body: bytes, job_id: str | None) -> Record:
     spec = JobSpec.parse(strict_json.parse(body), "the request")
-    _check_notify(found, spec)
+    _check_webhook(found, spec)
     with found.usage.one_more_job(key), retention.submitting(found.store):
         planned = checked(found, key, spec)
         plan.require_fit(planned)
@@ -109,17 +108,16 @@ def checked(found: Service, key: Key | None, spec: JobSpec) -> Plan:
                 remedy="send the file to /v1/uploads and give its id as upload",
             )
         found.upload(key, file.upload, f"{name}.upload")
-    if isinstance(spec.method, Diffusion):
-        for name, path in spec.method.paths().items():
-            raise InputError(
-                f"'{path}' is a path, a server has what is installed only",
-                field=f"method.{name}",
-                remedy="leave it out or name an installed prior, or run the job with `recon run`",
-            )
+    for name, path in spec.method.paths().items():
+        raise InputError(
+            f"'{path}' is a path, a server has what is installed only",
+            field=f"method.{name}",
+            remedy="leave it out or name an installed prior, or run the job with `recon run`",
+        )
     return plan.make(spec, sandbox.shared.check(spec, found.store.job_files(spec)))
 
 
-def _check_notify(found: Service, spec: JobSpec) -> None:
+def _check_webhook(found: Service, spec: JobSpec) -> None:
     if spec.webhook_url is None:
         return
     if found.settings.webhook_secret is None:

@@ -1,4 +1,4 @@
-"""Helping with a job that another worker runs: an idle one computes slabs of its volume.
+"""Helping with a job that another worker runs: an idle one computes chunks of its volume.
 
 Everything lies in the job's folder: a helper that dies, comes too late or is never called costs nothing but time.
 """
@@ -21,14 +21,14 @@ log = logging.getLogger("recon.assist")
 
 
 def assist(store: JobStore, job_id: str, token: str, others_wait: Callable[[], bool] = lambda: False) -> bool:
-    """Compute slabs of an attempt at a job until none is left, the attempt is over, or other jobs wait for a worker.
+    """Compute chunks of an attempt at a job until none is left, the attempt is over, or other jobs wait for a worker.
 
     Parameters
     ----------
     token
         Of the attempt.
     others_wait
-        Asked before each slab.
+        Asked before each chunk.
 
     Returns
     -------

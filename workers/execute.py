@@ -29,7 +29,7 @@ CANCEL_S = 1.2
 DEAF_S = 60.0
 """A computation that has not come back after so much longer is taken to hang, and its process ended."""
 Invite = Callable[[str, str, int, Device], None]
-"""Called with the job, the token of the attempt, how many slabs others could compute, and the device."""
+"""Called with the job, the token of the attempt, how many chunks others could compute, and the device."""
 log = logging.getLogger("recon.worker")
 
 
@@ -43,7 +43,7 @@ def execute(store: JobStore, job_id: str, redis_url: str | None = None, invite: 
     redis_url
         Where the lease is kept; None goes without.
     invite
-        Asks other workers to help with slabs, see `workers.tasks.invite`; None computes alone.
+        Asks other workers to help with chunks, see `workers.tasks.invite`; None computes alone.
 
     Raises
     ------
@@ -85,9 +85,9 @@ def _attempt(store: JobStore, record: Record, invite: Invite | None) -> None:
     store.clear(record.id, work=False)  # of attempts that died
     reporter = _Reporter(store, record.id, token)
 
-    def ask_for_help(slabs: int) -> None:
+    def ask_for_help(chunks: int) -> None:
         if invite is not None:
-            invite(record.id, token, slabs, record.device)
+            invite(record.id, token, chunks, record.device)
 
     with log_kept(partial(store.log, record.id, token)):
         try:

@@ -20,7 +20,7 @@ log = logging.getLogger("recon.retention")
 
 
 def sweep(index: JobIndex, now: datetime) -> None:
-    """Remove deletions cut short, uploads and jobs that never became visible, and slabs of jobs that have ended."""
+    """Remove deletions cut short, uploads and jobs that never became visible, and chunks of jobs that have ended."""
     store, old = index.store, (now - timedelta(hours=LEFT_H)).timestamp()
     for folder in (store.jobs, store.uploads, store.root / "partial"):
         for path in folder.glob(".*"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,17 @@ class NewerStore(ReconError):
 
 
 def write(path: Path, value: dict[str, Any], *, durable: bool = True) -> None:
-    """Write a file of this version, see `recon.atomic.write_json`."""
+    """Write a file of this version, see `recon.storage.atomic.write_json`."""
     write_json(path, {FIELD: SCHEMA_VERSION, **value}, durable=durable)
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path, upgrade: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> dict[str, Any]:
     """Read a file of this version or of an older one.
+
+    Parameters
+    ----------
+    upgrade
+        Brings what was written before there were versions into today's form; None where that has not changed.
 
     Raises
     ------
@@ -38,7 +44,9 @@ def read(path: Path) -> dict[str, Any]:
     value = json.loads(path.read_text())
     if not isinstance(value, dict):
         raise ValueError(f"{path.name} holds no mapping")
-    version = value.pop(FIELD, 1)  # absent from what was written before there were versions
+    if FIELD not in value:
+        return value if upgrade is None else upgrade(value)
+    version = value.pop(FIELD)
     if not isinstance(version, int) or version < 1:
         raise ValueError(f"{path.name} has {FIELD} {version!r}")
     if version > SCHEMA_VERSION:

@@ -1,6 +1,6 @@
-"""A worker that is told to stop gives its job back instead of finishing it: the next one goes on with its slabs.
+"""A worker that is told to stop gives its job back instead of finishing it: the next one goes on with its chunks.
 
-A job in one piece has no slabs that could be gone on with: RECON_STOP_S gives it time to finish.
+A job in one piece has no chunks that could be gone on with: RECON_STOP_S gives it time to finish.
 """
 
 from __future__ import annotations

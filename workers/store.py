@@ -7,7 +7,7 @@
     jobs/ID/events.jsonl   every change of state, progress and log line, see `workers.events`
     jobs/ID/cancel         exists once somebody asked for cancellation
     jobs/ID/run.lock       held by the process that computes; free when that process is gone
-    jobs/ID/work/          finished slabs, until the job has ended
+    jobs/ID/work/          finished chunks, until the job has ended
     jobs/ID/attempt-N/     what attempt N writes
     jobs/ID/output/        the results: the folder of one attempt, published by one rename
     jobs/ID/manifest.json  name, size and sha256 of the results, written just before
@@ -32,6 +32,8 @@ from operators.errors import Cancelled, Conflict, NotFound, ReconError
 from recon.spec.files import UPLOAD_ID
 from recon.spec.job import JobSpec
 from recon.spec.job_states import TERMINAL, TRANSITIONS, Device, Priority, State
+from recon.spec.registry import RENAMED_METHODS
+from recon.spec.upgrade import upgraded
 from recon.storage.atomic import sync, write_json
 from recon.storage.locks import locked, try_lock
 from workers import events, results, schema
@@ -141,16 +143,20 @@ class JobStore:
 
     def spec(self, job_id: str) -> JobSpec:
         """The job's specification, validated again; raises `InputError` for one that this version does not compute."""
-        return JobSpec.parse(schema.read(self.folder(job_id) / "job.json"), "job.json")
+        return JobSpec.parse(self._job(job_id), "job.json")
 
-    def notify(self, job_id: str) -> str | None:
+    def webhook_url(self, job_id: str) -> str | None:
         """The address that is told of the job's changes of state; the rest of its specification is not validated."""
-        address: str | None = schema.read(self.folder(job_id) / "job.json").get("webhook_url")
+        address: str | None = self._job(job_id).get("webhook_url")
         return address
+
+    def _job(self, job_id: str) -> dict[str, Any]:
+        """The specification as it is stored, in today's names."""
+        return schema.read(self.folder(job_id) / "job.json", upgraded)
 
     def record(self, job_id: str) -> Record:
         """The job's state."""
-        found = schema.read(self.folder(job_id) / "state.json")
+        found = schema.read(self.folder(job_id) / "state.json", _upgraded_record)
         # A newer program of the same version of the store may have written more than this one knows.
         return Record(**{k: v for k, v in found.items() if k in _FIELDS})
 
@@ -335,21 +341,21 @@ class JobStore:
         return self.folder(record.id) / f"attempt-{record.attempt}"
 
     def work(self, job_id: str) -> Path:
-        """Where finished slabs are kept for the next attempt."""
+        """Where finished chunks are kept for the next attempt."""
         return self.folder(job_id) / "work"
 
     def clear(self, job_id: str, *, work: bool = True) -> None:
-        """Remove what attempts left, and with `work` the finished slabs too."""
+        """Remove what attempts left, and with `work` the finished chunks too."""
         place = self.work(job_id)
         if work:
             with suppress(FileNotFoundError):  # nothing was finished, or somebody else clears
-                place.rename(place.with_name(f".work.{secrets.token_hex(4)}"))  # helpers may be putting slabs there
+                place.rename(place.with_name(f".work.{secrets.token_hex(4)}"))  # helpers may be putting chunks there
         for path in self.left(job_id):
             if path != place:
                 shutil.rmtree(path, ignore_errors=True)
 
     def left(self, job_id: str) -> list[Path]:
-        """Folders of attempts and of finished slabs; nobody needs them once the job has ended."""
+        """Folders of attempts and of finished chunks; nobody needs them once the job has ended."""
         return [path for name in ("*attempt-*", ".work.*", "work") for path in self.folder(job_id).glob(name)]
 
     def output(self, job_id: str) -> Path:
@@ -371,6 +377,11 @@ class JobStore:
             name: self.upload(file.upload) if file.upload else Path(str(file.path))
             for name, file in spec.files().items()
         }
+
+
+def _upgraded_record(value: dict[str, Any]) -> dict[str, Any]:
+    method = value.get("method", "")
+    return {**value, "method": RENAMED_METHODS.get(method, method)}
 
 
 def new_id() -> str:

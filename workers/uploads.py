@@ -8,8 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from recon.spec.registry import FORMATS
 from recon.storage.atomic import sync, write_json
 from workers.store import JobStore, new_id, timestamp
+
+GZIP = b"\x1f\x8b"
 
 
 @contextmanager
@@ -42,9 +45,11 @@ def publish(store: JobStore, upload_id: str, received: Path, sha256: str, owner:
 def _ending(path: Path) -> str:
     """File name ending by content, so that readers need not trust a client's name."""
     with path.open("rb") as stream:
-        magic = stream.read(8)
-    known = ((b"\x1f\x8b", ".nii.gz"), (b"\x93NUMPY", ".npy"), (b"\x89HDF", ".h5"), (b"PK\x03\x04", ".npz"))
-    for start, ending in known:
-        if magic.startswith(start):
-            return ending
-    return ".nii" if magic[:4] in (b"\x5c\x01\x00\x00", b"\x00\x00\x01\x5c") else ".bin"
+        first = stream.read(16)
+    packed = first.startswith(GZIP)
+    for row in FORMATS.values():
+        if packed or first.startswith(row.magic):
+            for ending in row.endings:
+                if ending.endswith(".gz") == packed:
+                    return str(ending)
+    return ".bin"

@@ -132,7 +132,7 @@ class Webhooks:
         return None
 
     def _opened(self, record: Record) -> _Job | None:
-        url = self.index.store.notify(record.id)
+        url = self.index.store.webhook_url(record.id)
         state_file = self.index.store.folder(record.id) / "webhook.json"
         state = Delivery(**json.loads(state_file.read_text())) if state_file.exists() else Delivery()
         if url is None or state.done:

@@ -20,10 +20,17 @@ class Strict(BaseModel):
     @classmethod
     def _renamed(cls, value: Any) -> Any:
         if isinstance(value, dict):
-            for base in cls.__mro__:
-                for old, new in vars(base).get("RENAMED", {}).items():
-                    if old in value and old not in cls.model_fields:
-                        raise PydanticCustomError(
-                            "renamed", "{field} is now called {new}", {"field": old, "new": new, "value": value[old]}
-                        )
+            for old, new in cls.renamed().items():
+                if old in value:
+                    raise PydanticCustomError(
+                        "renamed", "{field} is now called {new}", {"field": old, "new": new, "value": value[old]}
+                    )
         return value
+
+    @classmethod
+    def renamed(cls) -> dict[str, str]:
+        """New names of fields by their old ones, those of base classes included."""
+        found: dict[str, str] = {}
+        for base in reversed(cls.__mro__):
+            found |= vars(base).get("RENAMED", {})
+        return {old: new for old, new in found.items() if old not in cls.model_fields}

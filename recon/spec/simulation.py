@@ -8,6 +8,9 @@ from pydantic import Field, field_validator
 
 from recon.spec.base import Strict
 
+RENAMED_PATTERNS = {"uniform": "equispaced"}
+"""New names by old ones."""
+
 
 class Simulation(Strict):
     """Retrospective undersampling: measure a known volume as the acquisition says, with noise."""
@@ -35,6 +38,6 @@ class Simulation(Strict):
     @field_validator("pattern", mode="before")
     @classmethod
     def _new_name(cls, value: object) -> object:
-        if value == "uniform":
-            raise ValueError("the pattern uniform is now called equispaced")
+        if isinstance(value, str) and value in RENAMED_PATTERNS:
+            raise ValueError(f"the pattern {value} is now called {RENAMED_PATTERNS[value]}")
         return value

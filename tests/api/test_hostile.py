@@ -214,7 +214,7 @@ def test_hostile_queries(http: httpx.Client, query: str) -> None:
 
 @pytest.mark.parametrize("checksum", ["0" * 64, "zz", "é" * 20, "a" * 5000])
 def test_hostile_checksums(http: httpx.Client, checksum: str) -> None:
-    answer = http.post("/v1/uploads", content=b"x", headers={"X-Checksum-SHA256": checksum.encode()})
+    answer = http.post("/v1/uploads", content=b"x", headers={b"X-Checksum-SHA256": checksum.encode()})
     problem(answer, 422)
 
 

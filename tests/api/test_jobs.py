@@ -116,8 +116,9 @@ def test_pages_are_stable_while_jobs_come(server: Server, upload: str) -> None:
         assert len(client.jobs(tag="pages", limit=5)) == 5
 
 
-def test_thousands_of_jobs_are_listed_at_once(server: Server, upload: str) -> None:
-    """The index opens no file that it has read before."""
+def test_thousands_of_jobs_are_listed_without_reading_them_again(
+    server: Server, upload: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     template = server.store.record(submit(server, upload)["id"])
     for i in range(2000):
         made = replace(template, id=new_id(), state="succeeded", created=f"2020-01-01T00:00:00.{i:06d}+00:00")
@@ -125,11 +126,17 @@ def test_thousands_of_jobs_are_listed_at_once(server: Server, upload: str) -> No
         files_state = server.store.jobs / made.id / "state.json"
         files_state.write_text(json.dumps(asdict(made)))
     server.http.get("/v1/jobs?limit=1")
-    begun = time.perf_counter()
+    reads: list[str] = []
+    record = JobStore.record
+
+    def counted(store: JobStore, job_id: str) -> Record:
+        reads.append(job_id)
+        return record(store, job_id)
+
+    monkeypatch.setattr(JobStore, "record", counted)
     for _ in range(5):
         assert server.http.get("/v1/jobs?limit=10").json()["total"] > 2000
-    per_request = (time.perf_counter() - begun) / 5
-    assert per_request < 1.0, per_request
+    assert len(reads) < 100  # some, by what else looks at jobs that change
 
 
 def test_what_the_client_has_is_not_sent_again(server: Server, upload: str) -> None:
@@ -164,8 +171,8 @@ def test_queue_position_and_estimate(tmp_path: Any) -> None:
         assert first["estimate"] == {"start_s": 0.0, "duration_s": None} and first["queue_position"] == 0
         record = finish(server.store, first["id"])
         long_ago = datetime.fromisoformat(str(record.finished)) - timedelta(seconds=40)
-        path = server.store.folder(record.id) / "state.json"
-        write_json(path, {**asdict(record), "started": long_ago.isoformat()})
+        state_file = server.store.folder(record.id) / "state.json"
+        write_json(state_file, {**asdict(record), "started": long_ago.isoformat()})
         server.service.index._seen.clear()  # finished jobs do not change elsewhere
         jobs = [submit(server, upload)["id"] for _ in range(3)]
         path = f"/v1/jobs/{jobs[2]}"

@@ -17,7 +17,8 @@ from typing import Any
 import httpx
 import pytest
 
-from recon.client.client import Client, transfer
+from recon.client import transfer
+from recon.client.client import Client
 from tests.service.serving import Server, job_body, refused, send, serving, sinogram
 from workers import keys, retention
 
@@ -101,7 +102,8 @@ def test_the_client_goes_on_where_a_piece_broke(
     path.write_bytes(os.urandom(50_000))
     monkeypatch.setattr(transfer, "PIECE", 20_000)
     monkeypatch.setattr(transfer, "CHUNK", 4_000)
-    whole, broken = transfer._chunks, []
+    whole = transfer._chunks
+    broken: list[bool] = []
 
     def breaks_once(stream: Any, size: int) -> Iterator[bytes]:
         for i, chunk in enumerate(whole(stream, size)):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +32,8 @@ def store(tmp_path: Path) -> JobStore:
 
 
 @pytest.fixture
-def computed(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A job whose computation is replaced by writing one file, with a folder of slabs."""
+def computed(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A job whose computation is replaced by writing one file, with a folder of chunks."""
 
     def run(_s: Any, _f: Any, out: Path, _r: Any, work: Path, *_: Any) -> None:
         work.mkdir()

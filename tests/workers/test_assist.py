@@ -1,4 +1,4 @@
-"""Idle workers help with the slabs of a job: the same result, whoever computes, whoever dies."""
+"""Idle workers help with the chunks of a job: the same result, whoever computes, whoever dies."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from operators.geometry import ParallelBeam
 from operators.tomography import Tomography
 from recon.pipeline import chunks
+from recon.pipeline.chunk_cache import ChunkCache
 from recon.pipeline.prepare import local_files
 from recon.pipeline.reconstruct import reconstruct, run
 from recon.problem.problem import Problem
@@ -31,6 +32,7 @@ from workers.assist import assist
 from workers.embedded import private_redis, running, worker_command
 from workers.store import JobStore
 
+T = TypeVar("T")
 SLICES, SIDE, VIEWS = 128, 40, 24
 
 
@@ -56,27 +58,27 @@ def spec(folder: Path, iterations: int) -> JobSpec:
     )
 
 
-def driven(parts: chunks.Steps[Tensor], each: Callable[[str], None]) -> Tensor:
+def driven(parts: chunks.Steps[T], each: Callable[[str], None]) -> T:
     """Drive a solver to its end, calling `each` with the label of every step."""
     try:
         while True:
             each(next(parts)[0])
     except StopIteration as end:
-        found: Tensor = end.value
+        found: T = end.value
         return found
 
 
-def test_two_processes_share_slabs_and_neither_computes_twice(tmp_path: Path) -> None:
+def test_two_processes_share_chunks_and_neither_computes_twice(tmp_path: Path) -> None:
     method = TV(dimensions=2, iterations=3)
     start = partial(registry.start, settings=method)
-    alone = driven(chunks.solve(problem(), method, start, chunks.Shelf(tmp_path / "alone"), "k"), lambda _: None)
+    alone = driven(chunks.solve(problem(), method, start, ChunkCache(tmp_path / "alone"), "k"), lambda _: None)
     invited: list[int] = []
-    mine, theirs = chunks.Shelf(tmp_path / "shared", invited.append), chunks.Shelf(tmp_path / "shared")
+    mine, theirs = ChunkCache(tmp_path / "shared", invited.append), ChunkCache(tmp_path / "shared")
     assert list(chunks.assist(problem(), method, start, theirs, "k")) == []  # nothing is open yet
     solving = chunks.solve(problem(), method, start, mine, "k")
-    by_me = {next(solving)[0]}  # it has begun the first slab
+    by_me = {next(solving)[0]}  # it has begun the first chunk
     assert list(chunks.assist(problem(), method, start, theirs, "k", lambda: True)) == []  # others wait
-    # Who cuts other slabs, having other memory, is no help, and is not asked again.
+    # Who cuts other chunks, having other memory, is no help, and is not asked again.
     assert driven(chunks.assist(problem(), method, start, theirs, "k", size=8), lambda _: None) is False
     helper = chunks.assist(problem(), method, start, theirs, "k")
     by_them: set[str] = set()
@@ -92,16 +94,16 @@ def test_two_processes_share_slabs_and_neither_computes_twice(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("hangs", [False, True], ids=["dies", "hangs"])
-def test_a_slab_of_a_helper_that_is_lost_is_computed(
+def test_a_chunk_of_a_helper_that_is_lost_is_computed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, hangs: bool
 ) -> None:
     method = TV(dimensions=2, iterations=3)
     start = partial(registry.start, settings=method)
     monkeypatch.setattr(chunks, "LEAST_PATIENCE_S", 0.5)
-    shelf = chunks.Shelf(tmp_path)
-    solving = chunks.solve(problem(), method, start, shelf, "k")
+    cache = ChunkCache(tmp_path)
+    solving = chunks.solve(problem(), method, start, cache, "k")
     next(solving)
-    helper = chunks.assist(problem(), method, start, chunks.Shelf(tmp_path), "k")
+    helper = chunks.assist(problem(), method, start, ChunkCache(tmp_path), "k")
     first = next(helper)[0]
     waited: list[str] = []
 
@@ -111,7 +113,7 @@ def test_a_slab_of_a_helper_that_is_lost_is_computed(
             helper.close()  # as the kernel does for a process that is killed
 
     driven(solving, step)
-    assert waited.count("1 slabs with other workers") >= 2 and waited[-1] == first and shelf.given == 0
+    assert waited.count("1 chunks with other workers") >= 2 and waited[-1] == first and cache.given == 0
 
 
 @pytest.fixture(scope="module")
@@ -137,18 +139,18 @@ def test_an_idle_worker_helps(tmp_path: Path, url: str, *, killed: bool) -> None
     env = {"REDIS_URL": url, "RECON_STORE": str(store.root), "OMP_NUM_THREADS": "1"}
     logs = [tmp_path / "one.log", tmp_path / "two.log"]
     with running(worker_command(), env, logs[0]) as one, running(worker_command(), env, logs[1]) as two:
-        until(lambda: all(log.exists() and " ready." in log.read_text() for log in logs), 60)
+        until(lambda: all(log.exists() and " ready." in log.read_text() for log in logs), 300)
         (child,) = Path(f"/proc/{one.pid}/task/{one.pid}/children").read_text().split()
         assert os.getpriority(os.PRIO_PROCESS, int(child)) > os.getpriority(os.PRIO_PROCESS, one.pid)
         job_id = store.create(given).id
         tasks.enqueue(job_id)
         helps = "helping with job"
-        until(lambda: any(helps in log.read_text() for log in logs), 60)
+        until(lambda: any(helps in log.read_text() for log in logs), 300)
         if killed:
             assert not store.record(job_id).terminal
             helper = one if helps in logs[0].read_text() else two
             os.killpg(helper.pid, signal.SIGKILL)
-        until(lambda: store.record(job_id).terminal, 120)
+        until(lambda: store.record(job_id).terminal, 300)
     assert store.record(job_id).state == "succeeded" and store.record(job_id).attempt == 1
     assert (store.output(job_id) / "volume.nii.gz").read_bytes() == (tmp_path / "offline/volume.nii.gz").read_bytes()
     report = json.loads((store.output(job_id) / "report.json").read_text())
@@ -171,7 +173,7 @@ def test_what_a_worker_had_finished_is_not_computed_again(tmp_path: Path, url: s
     tasks.enqueue(job_id)
     env = {"REDIS_URL": url, "RECON_STORE": str(store.root), "OMP_NUM_THREADS": "1"}
     with running(worker_command(), env, tmp_path / "one.log") as one:
-        until(lambda: len(list(store.work(job_id).glob("slab-*.npy"))) >= 2, 60)
+        until(lambda: len(list(store.work(job_id).glob("chunk-*.npy"))) >= 2, 300)
         if how == signal.SIGTERM:
             one.terminate()
             one.wait(20)  # long before the job would be done
@@ -183,7 +185,7 @@ def test_what_a_worker_had_finished_is_not_computed_again(tmp_path: Path, url: s
             tasks.enqueue(job_id)  # as the reconciler does
         assert store.record(job_id).state == "running"
     with running(worker_command(), env, tmp_path / "two.log"):
-        until(lambda: store.record(job_id).terminal, 120)
+        until(lambda: store.record(job_id).terminal, 300)
     record = store.record(job_id)
     assert record.state == "succeeded" and record.attempt == (1 if how == signal.SIGTERM else 2)
     assert json.loads((store.output(job_id) / "report.json").read_text())["chunks_resumed"] >= 2
@@ -202,7 +204,7 @@ def test_a_helper_that_comes_too_late_does_nothing(tmp_path: Path) -> None:
 
 
 def being_solved(store: JobStore, given: JobSpec) -> tuple[str, str]:
-    """A job whose worker has put up its shelf, and the token of the attempt."""
+    """A job whose worker has put up its chunks, and the token of the attempt."""
     job_id = store.create(given).id
     token = str(store.transition(job_id, "running").token)
     running = reconstruct(given, local_files(given), store.output(job_id), store.work(job_id))
@@ -215,28 +217,28 @@ def being_solved(store: JobStore, given: JobSpec) -> tuple[str, str]:
 def test_a_helper_stops_when_the_attempt_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = JobStore(tmp_path / "store")
     job_id, token = being_solved(store, spec(tmp_path, 20))
-    put = chunks.Shelf.put
+    put = ChunkCache.put
 
-    def put_then_cancel(shelf: chunks.Shelf, *what: object) -> None:
-        put(shelf, *what)  # type: ignore[arg-type]
+    def put_then_cancel(cache: ChunkCache, *what: object) -> None:
+        put(cache, *what)  # type: ignore[arg-type]
         store.transition(job_id, "cancelled", token=token)
         time.sleep(0.3)  # it asks now and then only
 
-    monkeypatch.setattr(chunks.Shelf, "put", put_then_cancel)
+    monkeypatch.setattr(ChunkCache, "put", put_then_cancel)
     assert not assist(store, job_id, token)
     assert len(list(store.work(job_id).glob("*.npy"))) == 1
 
 
-def test_a_helper_of_a_shelf_that_was_cleared_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_helper_of_a_cache_that_was_cleared_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = JobStore(tmp_path / "store")
     job_id, token = being_solved(store, spec(tmp_path, 3))
-    put = chunks.Shelf.put
+    put = ChunkCache.put
 
-    def cleared_then_put(shelf: chunks.Shelf, *what: object) -> None:
-        chunks.Shelf(store.work(job_id)).clear()
-        put(shelf, *what)  # type: ignore[arg-type]
+    def cleared_then_put(cache: ChunkCache, *what: object) -> None:
+        ChunkCache(store.work(job_id)).clear()
+        put(cache, *what)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(chunks.Shelf, "put", cleared_then_put)
+    monkeypatch.setattr(ChunkCache, "put", cleared_then_put)
     assert not assist(store, job_id, token)
     assert not store.work(job_id).exists()
 

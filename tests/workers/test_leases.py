@@ -17,6 +17,7 @@ import redis
 from operators.errors import Conflict
 from recon.pipeline.prepare import JobProgress
 from recon.spec.job import JobSpec
+from recon.spec.job_states import Priority
 from tests.service.serving import celery_on
 from workers import execute as executing
 from workers import lease, tasks
@@ -293,7 +294,9 @@ def test_a_job_that_had_begun_goes_on_before_others(store: JobStore, url: str, c
 
 
 def test_priorities_are_queues_served_in_order(url: str, client: redis.Redis) -> None:
-    for job_id, priority in (("n1", "normal"), ("l1", "low"), ("h1", "high"), ("n2", "normal"), ("h2", "high")):
+    jobs: list[tuple[str, Priority]]
+    jobs = [("n1", "normal"), ("l1", "low"), ("h1", "high"), ("n2", "normal"), ("h2", "high")]
+    for job_id, priority in jobs:
         tasks.enqueue(job_id, priority)
     tasks.enqueue("g1", "normal", "gpu")
     assert tasks.waiting(url, "cpu") == ["h1", "h2", "n1", "n2", "l1"]
@@ -347,5 +350,5 @@ def test_the_token_is_not_shown(store: JobStore, url: str) -> None:
 
     job_id = job(store)
     service = Service.of(Settings(store=store.root, redis_url=url))
-    assert "token" not in represent(service, store.transition(job_id, "running"))
+    assert "token" not in represent(service, store.transition(job_id, "running")).model_dump()
     assert json.loads((store.folder(job_id) / "state.json").read_text())["token"]

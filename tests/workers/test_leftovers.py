@@ -78,7 +78,7 @@ def test_a_job_that_could_not_be_made_leaves_nothing(store: JobStore, monkeypatc
     assert list(store.jobs.iterdir()) == []
 
 
-def test_slabs_of_a_job_that_has_ended_do_not_stay(store: JobStore) -> None:
+def test_chunks_of_a_job_that_has_ended_do_not_stay(store: JobStore) -> None:
     cancelled, ended = job(store), job(store)
     for job_id in (cancelled, ended):
         store.transition(job_id, "running")
@@ -94,12 +94,12 @@ def test_slabs_of_a_job_that_has_ended_do_not_stay(store: JobStore) -> None:
     assert store.left(ended) == []
 
 
-def test_slabs_last_until_the_results_are_safe(
+def test_chunks_last_until_the_results_are_safe(
     store: JobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     np.save(tmp_path / "data.npy", np.random.default_rng(0).random((80, 12, 24), dtype=np.float32))
     given = spec(tmp_path / "data.npy")
-    assert run(given, local_files(given), tmp_path / "out")["chunks_resumed"] == 0
+    assert run(given, local_files(given), tmp_path / "out").chunks_resumed == 0
     assert not beside(tmp_path / "out").exists()  # where no store publishes, nothing is left
     job_id = store.create(given).id
 
@@ -109,11 +109,11 @@ def test_slabs_last_until_the_results_are_safe(
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(JobStore, "publish", dies)
         execute(store, job_id)
-    slabs = len(list(store.work(job_id).glob("*.npy")))
+    chunks = len(list(store.work(job_id).glob("*.npy")))
     execute(store, job_id)
     assert store.record(job_id).state == "succeeded" and store.left(job_id) == []
     report = json.loads((store.output(job_id) / "report.json").read_text())
-    assert report["chunks_resumed"] == slabs > 0
+    assert report["chunks_resumed"] == chunks > 0
 
 
 def test_an_upload_whose_publisher_died_can_be_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,7 +134,7 @@ def test_deliveries_are_retried_and_survive_a_restart(
 ) -> None:
     monkeypatch.setattr(webhooks, "FIRST_DELAY_S", 0.1)
     receiver.broken = True
-    settings = {"webhook_secret": SECRET, "webhook_allow": "127.0.0.0/8"}
+    settings: dict[str, Any] = {"webhook_secret": SECRET, "webhook_allow": "127.0.0.0/8"}
     with serving(tmp_path / "store", **settings) as server:
         job = submit(server, receiver.url)
         until(lambda: receiver.tries >= 2)
@@ -204,7 +204,7 @@ def test_a_name_that_changes_its_address_is_refused(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(socket, "getaddrinfo", rebinding)
     monkeypatch.setattr(webhooks, "FIRST_DELAY_S", 0.1)
-    settings = {"webhook_secret": SECRET, "webhook_allow": "127.0.0.1/32"}
+    settings: dict[str, Any] = {"webhook_secret": SECRET, "webhook_allow": "127.0.0.1/32"}
     with receiving() as public, receiving("127.0.0.2", public.server_port) as private:
         with serving(tmp_path / "store", **settings) as server:
             job = submit(server, f"http://rebinding.test:{public.server_port}/hook")

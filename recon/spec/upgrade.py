@@ -1,0 +1,44 @@
+"""Upgrades of stored specifications to today's names; one that is submitted in old names is refused instead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recon.spec.base import Strict
+from recon.spec.job import JobSpec
+from recon.spec.registry import ACQUISITIONS, METHODS, RENAMED_KINDS, RENAMED_METHODS, Registry
+from recon.spec.simulation import RENAMED_PATTERNS, Simulation
+
+
+def upgraded(value: dict[str, Any]) -> dict[str, Any]:
+    """The same specification in today's names; whatever else is wrong with it stays for validation to find."""
+    spec = _renamed(JobSpec, value)
+    for part, key, registry, names in (
+        ("acquisition", "kind", ACQUISITIONS, RENAMED_KINDS),
+        ("method", "name", METHODS, RENAMED_METHODS),
+    ):
+        if isinstance(spec.get(part), dict):
+            spec[part] = _part(spec[part], key, registry, names)
+    given = spec.get("input")
+    if isinstance(given, dict) and isinstance(given.get("simulate"), dict):
+        settings = _renamed(Simulation, given["simulate"])
+        if "pattern" in settings:
+            settings["pattern"] = _name(settings["pattern"], RENAMED_PATTERNS)
+        spec["input"] = {**given, "simulate": settings}
+    return spec
+
+
+def _part(value: dict[str, Any], key: str, registry: Registry[Any], names: dict[str, str]) -> dict[str, Any]:
+    """An acquisition or a method, whose fields depend on its kind."""
+    kind = _name(value.get(key), names)
+    return _renamed(registry[kind], {**value, key: kind}) if isinstance(kind, str) and kind in registry else value
+
+
+def _name(value: Any, names: dict[str, str]) -> Any:
+    return names.get(value, value) if isinstance(value, str) else value
+
+
+def _renamed(model: type[Strict], value: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a model in today's names."""
+    names = model.renamed()
+    return {names.get(field, field): given for field, given in value.items()}
