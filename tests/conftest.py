@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -31,6 +32,18 @@ def disc(size: int, pixel_mm: float, radius_mm: float, x_mm: float = 0.0, y_mm: 
     axis = (torch.arange(size * fine) - (size * fine - 1) / 2) * pixel_mm / fine
     inside = ((axis[None, :] - x_mm) ** 2 + (-axis[:, None] - y_mm) ** 2 <= radius_mm**2).float()
     return torch.nn.functional.avg_pool2d(inside[None], fine)
+
+
+def image(path: Path) -> nib.Nifti1Image:
+    """A NIfTI file as it is stored, axes ``(col, row, slice)``."""
+    found = nib.load(path)
+    assert isinstance(found, nib.Nifti1Image)
+    return found
+
+
+def voxels(path: Path) -> np.ndarray:
+    """Values of a NIfTI file, ``(slices, rows, cols)``."""
+    return np.asarray(image(path).dataobj).transpose(2, 1, 0)
 
 
 @pytest.fixture

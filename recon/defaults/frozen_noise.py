@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from operators.errors import InputError
-from recon.priors.prior import CardedPrior, Prior
+from recon.priors.card import Card
 from recon.spec.methods import FrozenNoise
 from recon.spec.validation import read_yaml
 
@@ -96,15 +96,15 @@ class NoiseFile(BaseModel):
         path.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=120))
 
 
-def of_settings(settings: FrozenNoise, prior: Prior, scan: str, seed: int) -> Noise | None:
+def of_settings(settings: FrozenNoise, card: Card | None, scan: str, seed: int) -> Noise | None:
     """The noise that settings freeze: that of the job's seed, or of a file made for this solver; None if none.
 
     Parameters
     ----------
     settings
         Settings of the method, complete.
-    prior
-        The prior, whose card names the file that was shipped with it.
+    card
+        Card of the prior, which names the file that was shipped with it; None for a prior without.
     scan
         What was measured, see `operators.linear.LinearOperator.scan`.
     seed
@@ -120,13 +120,12 @@ def of_settings(settings: FrozenNoise, prior: Prior, scan: str, seed: int) -> No
     own = settings.noise_amplitude
     if settings.frozen_noise == "random":
         return Noise(seed, 1.0 if own is None else own)
-    if not isinstance(prior, CardedPrior):
+    if card is None:
         raise InputError(
             "the prior has no card, so that nothing tells its weights",
             field="method.frozen_noise",
             remedy="set frozen_noise: random",
         )
-    card = prior.card
     path = settings.paths().get("frozen_noise", shipped(card.name, scan))
     if settings.frozen_noise is None and not path.is_file():
         raise InputError(

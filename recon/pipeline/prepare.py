@@ -202,4 +202,4 @@ def _frozen(method: Method, prior: NetworkPrior | None, inverse: InverseProblem,
     """The noise that a method freezes; None if it freezes none."""
     if prior is None or not isinstance(method, FrozenNoise):
         return None
-    return frozen_noise.of_settings(method, prior, inverse.problem.operator.scan, seed)
+    return frozen_noise.of_settings(method, prior.card, inverse.problem.operator.scan, seed)

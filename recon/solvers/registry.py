@@ -68,7 +68,8 @@ def _diffusion(
 def _noise(problem: Problem, settings: Diffusion, prior: Prior, seed: int, frozen: Noise | None) -> SliceNoise:
     """What a solver draws from: each slice by itself, or frozen and the same for all."""
     if frozen is None and isinstance(settings, FrozenNoise):
-        frozen = frozen_noise.of_settings(settings, prior, problem.operator.scan, seed)
+        card = prior.card if isinstance(prior, CardedPrior) else None
+        frozen = frozen_noise.of_settings(settings, card, problem.operator.scan, seed)
     if frozen is None:
         return SliceNoise(seed, problem.slices, problem.first)
     return SliceNoise(frozen.seed, problem.slices, shared=True, amplitude=frozen.amplitude)

@@ -121,7 +121,7 @@ def test_weights_make_the_image_better() -> None:
     )
     assert isinstance(measurement.acquisition, CTParallel) and measurement.acquisition.photons_per_ray == 5e3
     model = inverse_problem.build(measurement)
-    assert model.problem.weights is not None and measurement.truth is not None
+    assert model.problem.inverse_std is not None and measurement.truth is not None
     plain = Problem(model.problem.operator, model.problem.data, model.problem.noise_std, 5.0, 5.0)
     errors = []
     for problem, weights in ((model.problem, (1e-4, 3e-4)), (plain, (3e-3, 1e-2))):
@@ -142,4 +142,4 @@ def test_photons_travel_with_the_file(tmp_path: Path, ct_file: Path) -> None:
     stored = JobSpec.parse({"input": {"path": str(tmp_path / "m.h5"), "format": "hdf5"}})
     again = reader.read(stored, {"input": tmp_path / "m.h5"})
     assert isinstance(again.acquisition, CTParallel) and again.acquisition.photons_per_ray == 1e4
-    assert inverse_problem.build(again).problem.weights is not None
+    assert inverse_problem.build(again).problem.inverse_std is not None

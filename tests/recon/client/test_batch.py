@@ -16,7 +16,8 @@ import yaml
 
 from operators.errors import InputError
 from recon.cli.batch import batch as batch_command
-from recon.client.client import Client, batch
+from recon.client import batch
+from recon.client.client import Client
 from recon.pipeline import reconstruct
 from recon.spec.job import JobSpec
 from tests.recon.cli.test_cli import recon, spec_file

@@ -14,7 +14,8 @@ import pytest
 
 from api import waiting
 from operators.errors import BackendUnavailable, Cancelled
-from recon.client.client import Client, ServerError, connection
+from recon.client import connection
+from recon.client.client import Client, ServerError
 from tests.service.serving import job_body, send, serving, until
 from workers.embedded import private_redis
 
@@ -117,7 +118,7 @@ def test_waiters_are_limited_and_those_without_a_place_ask_again_politely(
         assert waiting._waiting == 0
 
 
-def test_a_download_that_breaks_is_begun_again(tmp_path: Path) -> None:
+def test_a_download_that_breaks_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(tmp_path / "store") as server, Client(server.url) as client:
         job = str(server.http.post("/v1/jobs", json=job_body(send(server.http))).json()["id"])
         record = server.store.transition(job, "running")
@@ -125,7 +126,8 @@ def test_a_download_that_breaks_is_begun_again(tmp_path: Path) -> None:
         attempt.mkdir()
         (attempt / "volume.npy").write_bytes(b"x" * 5_000_000)
         server.store.publish(job, str(record.token), attempt)
-        whole, broken = client._connection.http.stream, []
+        whole = client._connection.http.stream
+        broken: list[str] = []
 
         def breaks_once(method: str, url: str, **options: Any) -> Any:
             if url.endswith("volume.npy") and not broken:
@@ -133,7 +135,7 @@ def test_a_download_that_breaks_is_begun_again(tmp_path: Path) -> None:
                 raise httpx.ReadError("the line broke")
             return whole(method, url, **options)
 
-        client._connection.http.stream = breaks_once  # type: ignore[method-assign]
+        monkeypatch.setattr(client._connection.http, "stream", breaks_once)
         (fetched,) = client.fetch(job, tmp_path / "got")
         assert broken and fetched.stat().st_size == 5_000_000
         until(lambda: not list((tmp_path / "got").glob(".*")))

@@ -101,6 +101,17 @@ def good_hdf5(file: h5py.File) -> None:
     file["data"] = np.zeros((1, 6, 20), np.float32)
 
 
+def soft_linked(file: h5py.File) -> None:
+    good_hdf5(file)
+    file.move("data", "x")
+    file["data"] = h5py.SoftLink("/x")
+
+
+def format_is_an_array(file: h5py.File) -> None:
+    good_hdf5(file)
+    file.attrs["format"] = np.zeros(9)
+
+
 def npz_bomb(folder: Path) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
@@ -112,12 +123,10 @@ def npz_bomb(folder: Path) -> bytes:
 
 def npz_pickle(folder: Path) -> bytes:
     stream = io.BytesIO()
-    np.savez(
-        stream,
-        a__sino=np.array([{"x": 1}], dtype=object),
-        a__deg=np.zeros(1),
-        **{k: np.array(1.0) for k in ("distanceSourceOrigin_mm", "distanceSourceDetector_mm", "detectorPixel_mm")},
+    scanner: dict[str, Any] = dict.fromkeys(
+        ("distanceSourceOrigin_mm", "distanceSourceDetector_mm", "detectorPixel_mm"), np.array(1.0)
     )
+    np.savez(stream, a__sino=np.array([{"x": 1}], dtype=object), a__deg=np.zeros(1), **scanner)
     return stream.getvalue()
 
 
@@ -167,7 +176,7 @@ FILES: list[tuple[str, str, Make, tuple[int, ...]]] = [
     ("gz of gz of nii", "nifti", lambda _: gzip.compress(gzip.compress(nifti_header() + VOXELS)), (422,)),
     ("hdf5 external link", "hdf5", link(h5py.ExternalLink("/etc/passwd", "/data")), (422,)),
     ("hdf5 soft link to itself", "hdf5", link(h5py.SoftLink("/data")), (422,)),
-    ("hdf5 soft link to a dataset", "hdf5", hdf5(lambda f: (good_hdf5(f), f.move("data", "x"), f.__setitem__("data", h5py.SoftLink("/x")))), (422,)),
+    ("hdf5 soft link to a dataset", "hdf5", hdf5(soft_linked), (422,)),
     ("hdf5 virtual dataset", "hdf5", hdf5(virtual), (422,)),
     ("hdf5 external storage", "hdf5", hdf5(external_storage), (422,)),
     ("hdf5 of 40 TB in chunks", "hdf5", hdf5(lambda f: f.create_dataset("data", (10**7, 1000, 1000), "f4", chunks=(1, 100, 100))), (413,)),
@@ -178,7 +187,7 @@ FILES: list[tuple[str, str, Make, tuple[int, ...]]] = [
     ("hdf5 of zero size", "hdf5", hdf5(lambda f: f.create_dataset("data", (0, 6, 20), "f4")), (422,)),
     ("hdf5 group for a dataset", "hdf5", hdf5(lambda f: f.create_group("data")), (422,)),
     ("hdf5 of ours with a lying attribute", "hdf5", hdf5(lambda f: f.attrs.update({"format": "diffusion-recon measurement 1", "acquisition": "[" * 5000})), (422,)),
-    ("hdf5 whose format is an array", "hdf5", hdf5(lambda f: (good_hdf5(f), f.attrs.update({"format": np.zeros(9)}))), (202, 422)),
+    ("hdf5 whose format is an array", "hdf5", hdf5(format_is_an_array), (202, 422)),
     ("hdf5 cut short", "hdf5", lambda d: hdf5(good_hdf5)(d)[:900], (422,)),
     ("dxchange of one link", "dxchange", hdf5(lambda f: f.__setitem__("exchange", h5py.ExternalLink("/etc/passwd", "/"))), (422,)),
     *[(f"npy fuzzed {i}", "numpy", flipped(lambda _: npy(np.zeros((1, 6, 20), np.float32)), i), (422, 413)) for i in range(4)],

@@ -18,7 +18,7 @@ from recon.measurement.measurement import Measurement
 from recon.pipeline.prepare import local_files
 from recon.spec.acquisitions.ct import CTFan, CTParallel
 from recon.spec.job import JobSpec
-from tests.conftest import SAMPLES
+from tests.conftest import SAMPLES, image
 
 
 def spec(path: Path, **more: Any) -> JobSpec:
@@ -46,7 +46,7 @@ def sinogram_file(tmp_path: Path, data: np.ndarray) -> Path:
 def test_nifti_round_trip_keeps_values_axes_and_affine(tmp_path: Path, ct_file: Path, asymmetric: np.ndarray) -> None:
     volume, affine = nifti.read(ct_file)
     assert np.array_equal(volume, asymmetric)
-    stored = nib.load(ct_file)
+    stored = image(ct_file)
     assert stored.shape == (40, 48, 4)  # (col, row, slice)
     assert np.allclose(stored.affine, affine)
     assert stored.header.get_xyzt_units()[0] == "mm"
@@ -126,7 +126,7 @@ def test_npy_pickles_and_truncation(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "field", "says"),
     [
-        (np.zeros((2, 3, 4, 5), np.float32), "input", "expected (slices, angles, detectors)"),
+        (np.zeros((2, 3, 4, 5), np.float32), "input", "expected (slices, views, detectors)"),
         (np.zeros((2, 7, 20), np.float32), "acquisition.angles_rad", "6 angles for a sinogram"),
         (np.zeros((6, 20), np.complex64), "input", "expected real numbers"),
         (np.full((6, 20), np.nan, np.float32), "input", "120 of 120 values are not finite, the first at (0, 0, 0)"),
@@ -156,21 +156,26 @@ def test_missing_sizes_are_named(tmp_path: Path) -> None:
         reader.check(job, local_files(job))
     assert "needed" in refusal(JobSpec.parse({"input": str(path)})).message
     odd = path.rename(tmp_path / "data.bin")
+    assert reader.check(spec(odd), local_files(spec(odd))).shape == (1, 6, 20)  # its first bytes leave no doubt
+    with h5py.File(odd, "w") as file:  # those of HDF5 do
+        file["data"] = np.zeros((6, 20), np.float32)
+    assert refusal(spec(odd)).field == "input.format"
+    odd.write_bytes(b"whatever")
     assert refusal(spec(odd)).field == "input.format"
 
 
 def test_nifti_units_and_unknown_orientation(tmp_path: Path, ct_file: Path) -> None:
-    image = nib.load(ct_file)
-    image.header.set_xyzt_units("micron")
-    nib.save(image, tmp_path / "micron.nii.gz")
-    assert np.allclose(nifti.read(tmp_path / "micron.nii.gz")[1][:3], image.affine[:3] * 1e-3, atol=1e-6)
-    image.header["sform_code"] = image.header["qform_code"] = 0
-    image.set_sform(None, 0)
-    image.set_qform(None, 0)
-    nib.save(image, tmp_path / "lost.nii.gz")
+    found = image(ct_file)
+    found.header.set_xyzt_units("micron")
+    nib.save(found, tmp_path / "micron.nii.gz")
+    assert np.allclose(nifti.read(tmp_path / "micron.nii.gz")[1][:3], found.affine[:3] * 1e-3, atol=1e-6)
+    found.header["sform_code"] = found.header["qform_code"] = 0
+    found.set_sform(None, 0)
+    found.set_qform(None, 0)
+    nib.save(found, tmp_path / "lost.nii.gz")
     job = spec(tmp_path / "lost.nii.gz", acquisition="ct-parallel")
-    found = reader.read(job, local_files(job))
-    assert not found.in_patient and "does not say how it lies" in " ".join(found.notes)
+    lost = reader.read(job, local_files(job))
+    assert not lost.in_patient and "does not say how it lies" in " ".join(lost.notes)
     job = spec(ct_file, acquisition="ct-parallel")
     assert reader.read(job, local_files(job)).in_patient
 
@@ -191,7 +196,7 @@ def test_damaged_measurement_files(tmp_path: Path) -> None:
     acquisition = CTParallel(angles_rad=[0.0, 1.0], detector_mm=0.5)
     hdf5.write_measurement(path, Measurement(np.zeros((2, 20), np.float32), acquisition))
     job = JobSpec.parse({"input": {"path": str(path), "format": "hdf5"}, "method": "fbp"})
-    assert "expected (slices, angles, detectors)" in refusal(job).message
+    assert "expected (slices, views, detectors)" in refusal(job).message
     for text, says in (("{oops", "attributes"), ('{"kind": "ct-parallel", "pixel_mm": -1}', "greater than 0")):
         with h5py.File(path, "a") as file:
             file.attrs["acquisition"] = text
@@ -282,7 +287,7 @@ def test_htc_scans(tmp_path: Path) -> None:
     assert data.shape == (1, 61, 560)
     assert acquisition.source_origin_mm == pytest.approx(410.66)
     assert acquisition.origin_detector_mm == pytest.approx(143.08)
-    assert np.rad2deg(acquisition.angles_rad) == pytest.approx(np.arange(299, 329.1, 0.5))
+    assert np.rad2deg(acquisition.angles() or ()) == pytest.approx(np.arange(299, 329.1, 0.5))
     with pytest.raises(InputError, match=r"input.scan.*holds 4 scans.*ta_subsample73"):
         htc.read(path, None)
     with pytest.raises(InputError, match="'zz' is not in"):

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,12 @@ def test_a_file_that_passed_is_read_again_only_when_it_or_the_question_changes(
     np.save(path, np.zeros((2, 6, 20), np.float32))
     asked: list[object] = []
     ask = box._ask
-    monkeypatch.setattr(box, "_ask", lambda question: asked.append(question) or ask(question))
+
+    def counted(question: Any) -> Any:
+        asked.append(question)
+        return ask(question)
+
+    monkeypatch.setattr(box, "_ask", counted)
     for seed in (0, 1):
         assert box.check(*job(path, seed=seed, name=str(seed))).shape == (2, 6, 20)
     assert len(asked) == 1
@@ -97,7 +103,7 @@ recon.formats.sandbox.main()"""
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{code}'\n")
     python.chmod(0o755)
-    monkeypatch.setattr(sandbox.sys, "executable", str(python))
+    monkeypatch.setattr(sys, "executable", str(python))
     with pytest.raises(InputError, match=f"crash, or take more than {sandbox.CPU_S} s"):
         box.check(*job(tmp_path / "a.npy"))
     with pytest.raises(InputError, match="unexpected ZeroDivisionError"):  # the fork server goes on
@@ -109,7 +115,7 @@ def test_a_fork_server_that_cannot_start_is_no_fault_of_the_file(
 ) -> None:
     path = tmp_path / "a.npy"
     np.save(path, np.zeros((2, 6, 20), np.float32))
-    monkeypatch.setattr(sandbox.sys, "executable", "/bin/false")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(BackendUnavailable, match="no process"):
         box.check(*job(path))
 

@@ -1,4 +1,4 @@
-"""Volumes in slabs: the same result as in one piece, nothing computed twice, nothing stale used."""
+"""Volumes in chunks: the same result as in one piece, nothing computed twice, nothing stale used."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from operators.geometry import ParallelBeam
 from operators.resolution import Truncation
 from operators.tomography import Tomography
 from recon.pipeline import chunks
+from recon.pipeline.chunk_cache import ChunkCache
 from recon.pipeline.prepare import JobProgress, local_files
 from recon.pipeline.reconstruct import reconstruct, run
-from recon.planning.chunk_layout import HALO
+from recon.planning.chunk_layout import HALO, layout
 from recon.problem.mri_cartesian import birdcage_maps
 from recon.problem.problem import IntensityMap, Problem, Progress
 from recon.solvers import registry
@@ -55,8 +56,8 @@ def ct(photons: bool = False) -> Problem:
     operator = Tomography(ParallelBeam(SIDE, SIDE, 1.0, angles, 36, 1.0))
     data = operator(phantom())
     generator = torch.Generator().manual_seed(0)
-    weights = torch.rand(data.shape, generator=generator) + 0.5 if photons else None
-    return Problem(operator, data + 0.003 * torch.randn(data.shape, generator=generator), 0.003, 2.0, 1.0, weights)
+    inverse_std = torch.rand(data.shape, generator=generator) + 0.5 if photons else None
+    return Problem(operator, data + 0.003 * torch.randn(data.shape, generator=generator), 0.003, 2.0, 1.0, inverse_std)
 
 
 def mri(*, per_slice: bool) -> Problem:
@@ -78,7 +79,7 @@ def prior_for(problem: Problem) -> tuple[GaussianPrior, IntensityMap]:
 def solved(problem: Problem, method: Method, folder: Path, size: int, key: str = "k") -> Tensor:
     prior, intensity = prior_for(problem)
     start = partial(registry.start, settings=method, prior=prior, intensity=intensity, seed=3)
-    job = chunks.solve(problem, method, start, chunks.Shelf(folder), key, size)
+    job = chunks.solve(problem, method, start, ChunkCache(folder), key, size)
     try:
         while True:
             next(job)
@@ -88,10 +89,16 @@ def solved(problem: Problem, method: Method, folder: Path, size: int, key: str =
 
 
 def difference(problem: Problem, method: Method, folder: Path, size: int = 16) -> float:
-    """Largest difference between slabs and one piece, a share of the result's range."""
+    """Largest difference between chunks and one piece, a share of the result's range."""
     whole, cut = solved(problem, method, folder / "whole", SLICES), solved(problem, method, folder / "cut", size)
-    size = (whole.abs().max() - whole.abs().min()).clamp(min=1e-9)
-    return float((whole - cut).abs().max() / size)
+    span = (whole.abs().max() - whole.abs().min()).clamp(min=1e-9)
+    return float((whole - cut).abs().max() / span)
+
+
+def halo_of(method: Method) -> int | None:
+    """Slices computed beside those of a chunk; None for a method that is not cut."""
+    cut = layout(100, method)
+    return None if len(cut) == 1 else cut[1].first - cut[1].begin
 
 
 LEVELS: dict[str, Any] = {"steps": 4, "start": "tv"}
@@ -103,9 +110,9 @@ LEVELS: dict[str, Any] = {"steps": 4, "start": "tv"}
         (ct(), FBP()),
         (ct(), CGLS(iterations=4)),
         (ct(), TV(dimensions=2, iterations=6, cg_iterations=3)),
-        (ct(photons_per_ray=True), TV(dimensions=2, iterations=6, cg_iterations=3)),
+        (ct(photons=True), TV(dimensions=2, iterations=6, cg_iterations=3)),
         (ct(), DiffPIR(**LEVELS)),
-        (ct(photons_per_ray=True), REDDiff(**LEVELS)),
+        (ct(photons=True), REDDiff(**LEVELS)),
         (ct(), REDDiff(preset="paper", steps=4)),
         (ct(), DDS(**LEVELS)),
         (ct(), DPS(steps=3)),
@@ -117,8 +124,8 @@ LEVELS: dict[str, Any] = {"steps": 4, "start": "tv"}
     ],
     ids=lambda v: v.name if hasattr(v, "name") else type(v.operator).__name__,
 )
-def test_independent_slices_are_the_same_in_slabs(problem: Problem, method: Method, tmp_path: Path) -> None:
-    assert chunks.halo_of(method) == 0
+def test_independent_slices_are_the_same_in_chunks(problem: Problem, method: Method, tmp_path: Path) -> None:
+    assert halo_of(method) == 0
     assert difference(problem, method, tmp_path) <= 1e-6
 
 
@@ -126,7 +133,7 @@ def test_independent_slices_are_the_same_in_slabs(problem: Problem, method: Meth
     ("problem", "method"),
     [
         (ct(), TV(iterations=30)),
-        (ct(photons_per_ray=True), TV(iterations=30)),
+        (ct(photons=True), TV(iterations=30)),
         (mri(per_slice=True), TV(iterations=30)),
         (ct(), DiffusionMBIR(steps=8)),
         (ct(), REDDiff(steps=8, tv_z_weight=0.5)),
@@ -135,7 +142,7 @@ def test_independent_slices_are_the_same_in_slabs(problem: Problem, method: Meth
     ids=lambda v: v.name if hasattr(v, "name") else type(v.operator).__name__,
 )
 def test_the_seams_of_coupled_slices_are_invisible(problem: Problem, method: Method, tmp_path: Path) -> None:
-    assert chunks.halo_of(method)
+    assert halo_of(method)
     found = difference(problem, method, tmp_path, size=8)
     print(f"{method.name}: {found:.1e}")
     assert 0 < found < 1e-3
@@ -157,7 +164,7 @@ def test_a_stopped_job_goes_on_where_it_was(tmp_path: Path) -> None:
     np.save(tmp_path / "data.npy", ct().data.numpy())
     spec = spec_of(tmp_path / "data.npy")
     report = run(spec, local_files(spec), tmp_path / "straight")
-    assert report["chunks_resumed"] == 0
+    assert report.chunks_resumed == 0
 
     def stop_after_two(progress: JobProgress) -> None:
         if progress.stage.startswith("tv, slices 32:48"):
@@ -165,24 +172,24 @@ def test_a_stopped_job_goes_on_where_it_was(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         run(spec, local_files(spec), tmp_path / "out", stop_after_two)
-    kept = {p.name: p.stat().st_mtime_ns for p in (tmp_path / ".out.slabs").glob("*.npy")}
-    assert sum("slab-00016-" in name for name in kept) == 2  # of the baseline and of the method
+    kept = {p.name: p.stat().st_mtime_ns for p in (tmp_path / ".out.chunks").glob("*.npy")}
+    assert sum("chunk-00016-" in name for name in kept) == 2  # of the baseline and of the method
     stages: list[str] = []
 
     def note(progress: JobProgress) -> None:
         stages.append(progress.stage)
-        for path in (tmp_path / ".out.slabs").glob("slab-*.npy"):  # gone at the end
+        for path in (tmp_path / ".out.chunks").glob("chunk-*.npy"):  # gone at the end
             assert kept.setdefault(path.name, path.stat().st_mtime_ns) == path.stat().st_mtime_ns
 
     report = run(spec, local_files(spec), tmp_path / "out", note)
-    assert report["chunks_resumed"] == 6 and not any("slices 0:16" in s or "baseline" in s for s in stages)
-    assert not (tmp_path / ".out.slabs").exists()
+    assert report.chunks_resumed == 6 and not any("slices 0:16" in s or "baseline" in s for s in stages)
+    assert not (tmp_path / ".out.chunks").exists()
     straight, resumed = ((tmp_path / name / "volume.nii.gz").read_bytes() for name in ("straight", "out"))
     assert straight == resumed
 
 
 @pytest.mark.parametrize("change", [{"method": {"name": "tv", "dimensions": 2, "iterations": 11}}, {"seed": 1}, {}])
-def test_stale_slabs_are_not_used(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_stale_chunks_are_not_used(tmp_path: Path, change: dict[str, Any]) -> None:
     np.save(tmp_path / "data.npy", ct().data.numpy())
     spec = spec_of(tmp_path / "data.npy", output={"baselines": []})
     running = reconstruct(spec, local_files(spec), tmp_path / "out")
@@ -192,13 +199,13 @@ def test_stale_slabs_are_not_used(tmp_path: Path, change: dict[str, Any]) -> Non
     if not change:  # the same specification of other data
         np.save(tmp_path / "data.npy", 2 * ct().data.numpy())
     other = spec_of(tmp_path / "data.npy", output={"baselines": []}, **change)
-    assert run(other, local_files(other), tmp_path / "out")["chunks_resumed"] == 0
+    assert run(other, local_files(other), tmp_path / "out").chunks_resumed == 0
 
 
-def test_a_damaged_slab_is_computed_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_chunk_is_computed_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     problem, method = ct(), FBP()
     whole = solved(problem, method, tmp_path, 16)
-    for path in tmp_path.glob("slab-00016-*"):
+    for path in tmp_path.glob("chunk-00016-*"):
         path.write_bytes(path.read_bytes()[:50])
     assert torch.equal(solved(problem, method, tmp_path, 16), whole)
     assert "cannot be read" in caplog.text
@@ -207,7 +214,7 @@ def test_a_damaged_slab_is_computed_again(tmp_path: Path, caplog: pytest.LogCapt
 def test_progress_is_that_of_the_whole(tmp_path: Path) -> None:
     method = TV(dimensions=2, iterations=10)
     seen: list[Progress] = []
-    job = chunks.solve(ct(), method, partial(registry.start, settings=method), chunks.Shelf(tmp_path), "k", 16)
+    job = chunks.solve(ct(), method, partial(registry.start, settings=method), ChunkCache(tmp_path), "k", 16)
     for label, progress in job:
         assert label.endswith("of 64")
         seen.append(progress)
@@ -216,19 +223,20 @@ def test_progress_is_that_of_the_whole(tmp_path: Path) -> None:
 
 
 def test_a_volume_is_cut_with_halos_only_where_slices_are_coupled() -> None:
-    assert len(chunks.plan(32, 16)) == len(chunks.plan(32, 0)) == len(chunks.plan(100, None)) == 1
-    apart, together = chunks.plan(100, 0), chunks.plan(100, HALO)
+    independent, coupled, whole = FBP(), TV(), DDS(preset="paper-3d")
+    assert len(layout(32, coupled)) == len(layout(32, independent)) == len(layout(100, whole)) == 1
+    apart, together = layout(100, independent), layout(100, coupled)
     assert [(s.begin, s.end) for s in apart] == [(s.first, s.last) for s in apart]
     for cut in (apart, together):
         assert [s.first for s in cut[1:]] == [s.last for s in cut[:-1]] and (cut[0].first, cut[-1].last) == (0, 100)
     assert (together[1].begin, together[1].end) == (32 - HALO, 64 + HALO)
-    assert chunks.halo_of(TV()) == chunks.halo_of(DiffusionMBIR()) == HALO
-    assert chunks.halo_of(DiffusionMBIR(tv_z_weight=0)) == 0 and chunks.halo_of(DiffusionMBIR(preset="paper")) is None
-    assert chunks.halo_of(DDS(preset="paper-3d")) is None and chunks.halo_of(DDS(preset="paper")) == 0
+    assert halo_of(TV()) == halo_of(DiffusionMBIR()) == HALO
+    assert halo_of(DiffusionMBIR(tv_z_weight=0)) == 0 and halo_of(DiffusionMBIR(preset="paper")) is None
+    assert halo_of(DDS(preset="paper-3d")) is None and halo_of(DDS(preset="paper")) == 0
 
 
 def test_a_part_keeps_what_belongs_to_the_whole_volume() -> None:
-    for problem in (ct(photons_per_ray=True), mri(per_slice=True)):
+    for problem in (ct(photons=True), mri(per_slice=True)):
         part = problem.part(16, 32)
         assert part.first == 16 and part.slices == 16 and part.scale == problem.scale
         assert part.operator.norm == problem.operator.norm

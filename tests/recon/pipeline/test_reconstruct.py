@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -17,16 +16,17 @@ from operators.errors import Conflict, Diverged, InputError
 from operators.tomography import Tomography
 from recon.formats import hdf5, reader
 from recon.measurement import noise_estimate
-from recon.pipeline.prepare import local_files
+from recon.pipeline.prepare import JobProgress, local_files
 from recon.pipeline.reconstruct import reconstruct, run
 from recon.problem import inverse_problem
 from recon.problem.ct import photon_noise
 from recon.problem.mri_cartesian import sampling_mask
 from recon.quality import metrics, montage
 from recon.spec.job import JobSpec
+from recon.spec.report import Report
 from recon.spec.simulation import Simulation
 from recon.training.export import export
-from tests.conftest import SAMPLES, disc
+from tests.conftest import SAMPLES, disc, image, voxels
 from tests.recon.training.test_training import tiny, trained
 
 
@@ -34,11 +34,17 @@ def job(**value: Any) -> JobSpec:
     return JobSpec.parse(value)
 
 
-def reconstructed(spec: JobSpec, out: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+def reconstructed(spec: JobSpec, out: Path) -> tuple[np.ndarray, np.ndarray, Report]:
     """Volume ``(slices, rows, cols)`` and affine as written, and the report."""
     report = run(spec, local_files(spec), out)
-    image = nib.load(out / "volume.nii.gz")
-    return np.asarray(image.dataobj).transpose(2, 1, 0), image.affine, report
+    path = out / "volume.nii.gz"
+    return voxels(path), image(path).affine, report
+
+
+def psnr(report: Report) -> dict[str, float]:
+    """PSNR in dB of the result and of each baseline."""
+    assert report.against_truth is not None
+    return {name: scores.psnr for name, scores in report.against_truth.items() if scores.psnr is not None}
 
 
 @pytest.mark.parametrize("kind", ["ct-parallel", "ct-fan"])
@@ -47,19 +53,19 @@ def test_ct_comes_back_in_hu_in_place_with_its_affine(
 ) -> None:
     spec = job(input={"path": str(ct_file), "simulate": {"views": 180}}, acquisition=kind, method="fbp")
     volume, affine, report = reconstructed(spec, tmp_path / "out")
-    assert np.allclose(affine, nib.load(ct_file).affine, atol=1e-4)
+    assert np.allclose(affine, image(ct_file).affine, atol=1e-4)
     assert metrics.psnr(volume, asymmetric) > 22
     for turned in (volume[:, ::-1], volume[:, :, ::-1], volume[::-1]):
         assert metrics.psnr(turned, asymmetric) < metrics.psnr(volume, asymmetric) - 1
     assert float(volume[:, 20:26, 10:15].mean()) == pytest.approx(0.0, abs=15)  # water is 0 HU
     assert float(volume[:, 12:16, 10:14].mean()) == pytest.approx(700.0, abs=40)
-    assert report["unit"] == "HU" and report["against_truth"]["fbp"]["psnr"] > 22
+    assert report.unit == "HU" and psnr(report)["fbp"] > 22
 
 
 def test_selected_slices_keep_their_place_in_the_patient(tmp_path: Path, ct_file: Path) -> None:
     spec = job(input={"path": str(ct_file), "slices": [2, 4]}, acquisition="ct-parallel", method="fbp")
     _, affine, _ = reconstructed(spec, tmp_path / "out")
-    original = nib.load(ct_file).affine
+    original = image(ct_file).affine
     assert np.allclose(affine @ [0, 0, 0, 1], original @ [0, 0, 2, 1], atol=1e-4)
 
 
@@ -68,16 +74,16 @@ def test_ct_without_water_value_comes_back_per_mm_in_the_scanner_frame(tmp_path:
     from operators.tomography import Tomography
 
     angles = np.linspace(0, math.pi, 90, endpoint=False)
-    image = 0.05 * disc(64, 0.5, 6.0, x_mm=5.0, y_mm=4.0)
-    sinogram = Tomography(ParallelBeam(64, 64, 0.5, tuple(angles.tolist()), 100, 0.5))(image)
+    truth = 0.05 * disc(64, 0.5, 6.0, x_mm=5.0, y_mm=4.0)
+    sinogram = Tomography(ParallelBeam(64, 64, 0.5, tuple(angles.tolist()), 100, 0.5))(truth)
     np.save(tmp_path / "s.npy", sinogram.numpy())
     spec = job(
         input=str(tmp_path / "s.npy"), method="fbp",
         acquisition={"kind": "ct-parallel", "angles_rad": angles.tolist(), "detector_mm": 0.5, "rows": 64},
     )  # fmt: skip
     volume, affine, report = reconstructed(spec, tmp_path / "out")
-    assert report["unit"] == "1/mm"
-    assert "scanner's frame" in " ".join(report["notes"])
+    assert report.unit == "1/mm"
+    assert "scanner's frame" in " ".join(report.notes)
     row, col = (int(v.mean().round()) for v in np.nonzero(volume[0] > 0.04))
     assert float(volume[0, row, col]) == pytest.approx(0.05, rel=0.03)
     assert (affine @ [col, row, 0, 1])[:2] == pytest.approx([5.0, 4.0], abs=0.6)
@@ -88,18 +94,18 @@ def test_the_diffusion_solver_beats_its_baselines_on_unseen_ct(tmp_path: Path) -
         input={"path": str(SAMPLES / "ct_body.nii.gz"), "slices": [50, 52], "simulate": {"views": 60}},
         acquisition="ct-parallel", method="diffpir", output={"baselines": ["fbp", "tv"]},
     )  # fmt: skip
-    seen = []
+    seen: list[JobProgress] = []
     report = run(spec, local_files(spec), tmp_path / "out", seen.append)
-    quality = {k: v["psnr"] for k, v in report["against_truth"].items()}
+    quality = psnr(report)
     assert quality["diffpir"] > quality["tv"] + 0.5 > quality["fbp"] + 3
-    assert report["data_misfit"]["diffpir"] < 0.01
+    assert report.data_misfit["diffpir"] < 0.01
     fractions = [p.fraction for p in seen]
     assert fractions == sorted(fractions) and fractions[0] == 0.0 and fractions[-1] == 1.0
-    assert report["prior"]["name"] == "ct"
-    assert report["network_evaluations"] == 60  # two slices, thirty steps
-    assert report["seconds"]["total"] >= report["seconds"]["solve"] > 0
-    assert report["peak_memory_bytes"] > 1e8
-    assert report["versions"]["torch"].startswith("2.")
+    assert report.prior is not None and report.prior["name"] == "ct"
+    assert report.network_evaluations == 60  # two slices, thirty steps
+    assert report.seconds.total >= report.seconds.solve > 0
+    assert report.peak_memory_bytes > 1e8
+    assert report.versions["torch"].startswith("2.")
     written = {p.name for p in (tmp_path / "out").iterdir()}
     assert written == {
         "volume.nii.gz",
@@ -122,21 +128,21 @@ def test_measured_mri(tmp_path: Path, method: str) -> None:
     volume, affine, report = reconstructed(spec, tmp_path / "out")
     assert volume.shape == (1, 230, 180) and (volume >= 0).all()
     assert abs(affine[0, 0]) == pytest.approx(1.2)
-    assert report["data_misfit"][method] < 1.5 * report["expected_misfit"]
-    assert nib.load(tmp_path / "out" / "volume-phase.nii.gz").shape == (180, 230, 1)
+    assert report.expected_misfit is not None and report.data_misfit[method] < 1.5 * report.expected_misfit
+    assert image(tmp_path / "out" / "volume-phase.nii.gz").shape == (180, 230, 1)
 
 
 def test_simulated_mri_with_estimated_coils(tmp_path: Path) -> None:
     from recon.formats import nifti
 
-    image = (disc(80, 1.0, 30.0) + 0.5 * disc(80, 1.0, 10.0, x_mm=10.0, y_mm=8.0)).numpy() * 900
-    nifti.write(tmp_path / "mri.nii.gz", image, np.diag([1.0, 1.0, 3.0, 1.0]), "")
+    truth = (disc(80, 1.0, 30.0) + 0.5 * disc(80, 1.0, 10.0, x_mm=10.0, y_mm=8.0)).numpy() * 900
+    nifti.write(tmp_path / "mri.nii.gz", truth, np.diag([1.0, 1.0, 3.0, 1.0]), "")
     spec = job(
         input={"path": str(tmp_path / "mri.nii.gz"), "simulate": {"acceleration": 3, "noise_std": 0.002}},
         acquisition="mri-cartesian", method="cg-sense",
     )  # fmt: skip
     volume, _, report = reconstructed(spec, tmp_path / "out")
-    quality = {k: v["psnr"] for k, v in report["against_truth"].items()}
+    quality = psnr(report)
     assert quality["cg-sense"] > quality["zero-filled"] + 3
     assert float(volume[0, 40, 20]) == pytest.approx(900, rel=0.1)  # the input's own unit
 
@@ -146,13 +152,15 @@ def test_a_report_says_when_the_prior_has_not_seen_such_images(tmp_path: Path, c
     method = {"name": "diffpir", "steps": 2, "start": "classical"}
     spec = job(input=str(ct_file), acquisition="ct-parallel", method=method, output={"baselines": []})
     report = run(spec, local_files(spec), tmp_path / "phantom")
-    assert report["familiarity"]["median"] < 1 and "does not know such images" in " ".join(report["notes"])
+    assert report.familiarity is not None and report.familiarity.median < 1
+    assert "does not know such images" in " ".join(report.notes)
     known = job(
         input={"path": str(SAMPLES / "ct_body.nii.gz"), "slices": [50, 52], "simulate": {"views": 120}},
         acquisition="ct-parallel", method={"name": "diffpir", "steps": 12}, output={"baselines": []},
     )  # fmt: skip
     report = run(known, local_files(known), tmp_path / "body")
-    assert report["familiarity"]["median"] > 1 and "does not know" not in " ".join(report["notes"])
+    assert report.familiarity is not None and report.familiarity.median > 1
+    assert "does not know" not in " ".join(report.notes)
 
 
 def test_a_conditional_prior_is_refused_where_there_is_nothing_to_condition_on(tmp_path: Path) -> None:
@@ -171,8 +179,8 @@ def test_slices_sampled_differently_are_not_mixed(tmp_path: Path) -> None:
     from operators.fourier import CartesianMRI
     from recon.problem.mri_cartesian import birdcage_maps
 
-    image = disc(64, 1.0, 24.0).to(torch.complex64).repeat(3, 1, 1)
-    full = CartesianMRI(torch.ones(64, 64, dtype=torch.bool), birdcage_maps(4, 64, 64))(image)
+    truth = disc(64, 1.0, 24.0).to(torch.complex64).repeat(3, 1, 1)
+    full = CartesianMRI(torch.ones(64, 64, dtype=torch.bool), birdcage_maps(4, 64, 64))(truth)
     mask = torch.zeros(3, 64, 64, dtype=torch.bool)
     mask[:, 22:42] = True
     mask[0, ::2] = True
@@ -189,7 +197,7 @@ def test_a_constant_volume_is_reported_without_a_psnr(tmp_path: Path) -> None:
     nifti.write(tmp_path / "air.nii.gz", np.full((1, 16, 16), -1000.0, np.float32), np.eye(4), "")
     spec = job(input=str(tmp_path / "air.nii.gz"), acquisition="ct-parallel", method="cgls")
     report = run(spec, local_files(spec), tmp_path / "out")
-    assert report["against_truth"]["cgls"]["psnr"] is None
+    assert report.scores is not None and report.scores.psnr is None
     assert json.loads((tmp_path / "out" / "report.json").read_text())["data_misfit"]["cgls"] == 0.0
 
 
@@ -209,7 +217,7 @@ def test_a_failed_or_abandoned_job_leaves_nothing(tmp_path: Path, ct_file: Path)
     for _ in range(6):
         next(running)
     running.close()
-    assert len(list((tmp_path / ".out.slabs").iterdir())) == 1  # the baseline, finished, for the next run
+    assert len(list((tmp_path / ".out.chunks").iterdir())) == 1  # the baseline, finished, for the next run
     bad = job(input=str(ct_file), acquisition="ct-parallel", method={"name": "diffpir", "prior": "brain-mri"})
     with pytest.raises(InputError, match="prior"):
         run(bad, local_files(bad), tmp_path / "out")
@@ -326,8 +334,8 @@ def test_a_measurement_without_its_truth_gives_the_same_result(
     one, _, first = reconstructed(direct, tmp_path / "a")
     two, _, second = reconstructed(stored, tmp_path / "b")
     assert np.array_equal(one, two)
-    assert first["noise_std"] == second["noise_std"] > 0
-    assert first["expected_misfit"] == pytest.approx(second["expected_misfit"])
+    assert first.noise_std == second.noise_std > 0
+    assert first.expected_misfit == pytest.approx(second.expected_misfit)
 
 
 def test_a_result_that_does_not_fit_the_data_is_said_to_be_doubtful(tmp_path: Path, ct_file: Path) -> None:
@@ -342,7 +350,7 @@ def test_a_result_that_does_not_fit_the_data_is_said_to_be_doubtful(tmp_path: Pa
         hdf5.write_measurement(path, replace(measurement, truth=None, acquisition=acquisition))
         stored = job(input={"path": str(path), "format": "hdf5"}, method=method, output={"baselines": []})
         _, _, report = reconstructed(stored, tmp_path / str(shift_mm))
-        doubts[shift_mm] = [note for note in report["notes"] if "misses the data" in note]
+        doubts[shift_mm] = [note for note in report.notes if "misses the data" in note]
     assert not doubts[0.0] and len(doubts[12.0]) == 1 and "rotation centre" in doubts[12.0][0]
 
 

@@ -7,7 +7,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -29,7 +28,7 @@ from recon.samples import SAMPLES
 from recon.solvers import registry
 from recon.spec.job import JobSpec
 from recon.spec.methods import CGSense
-from tests.conftest import disc
+from tests.conftest import disc, image, voxels
 from tests.recon.pipeline.test_reconstruct import job, reconstructed
 from tests.recon.solvers.test_solvers import angles
 
@@ -45,13 +44,13 @@ def test_noise_that_a_linear_method_lets_through_is_found() -> None:
         return run(registry.start(problem, CGSense(weight=0.0)))
 
     found = solve(problem)
-    errors = [(solve(uncertainty.replica(problem, found, k, 1)).abs() - found.abs()).square() for k in range(4)]
+    errors = [(solve(uncertainty.replicate(problem, found, k, 1)).abs() - found.abs()).square() for k in range(4)]
     pooled = uncertainty.pooled(sum(errors[1:], errors[0]) / 4)
     assert float(pooled.mean()) == pytest.approx(0.3, rel=0.05)
     assert float((pooled - 0.3).abs().max()) < 0.15
-    other = uncertainty.replica(problem, found, 0, 2)
-    assert not torch.equal(other.data, uncertainty.replica(problem, found, 0, 1).data)
-    assert torch.equal(other.data, uncertainty.replica(problem, found, 0, 2).data)
+    other = uncertainty.replicate(problem, found, 0, 2)
+    assert not torch.equal(other.data, uncertainty.replicate(problem, found, 0, 1).data)
+    assert torch.equal(other.data, uncertainty.replicate(problem, found, 0, 2).data)
 
 
 def test_other_views_have_the_noise_of_these() -> None:
@@ -59,12 +58,12 @@ def test_other_views_have_the_noise_of_these() -> None:
     truth = 0.05 * disc(48, 1.0, 16.0)
     clean = operator(truth)
     measured, noise_std = photon_noise(clean, 2e3, torch.Generator().manual_seed(0))
-    mean, weights = noise_estimate.of_photons(measured, 2e3)
+    mean, inverse_std = noise_estimate.of_photons(measured, 2e3)
     for problem in (
         Problem(operator, measured, noise_std=noise_std),
-        Problem(operator, measured, noise_std=mean, weights=weights),
+        Problem(operator, measured, noise_std=mean, inverse_std=inverse_std),
     ):
-        other = uncertainty.replica(problem, truth, 0, 3)
+        other = uncertainty.replicate(problem, truth, 0, 3)
         assert isinstance(other.operator, Tomography)
         turned = other.operator.geometry.angles_rad
         gaps = {round((a - b) % math.pi, 6) for a in turned for b in operator.geometry.angles_rad}
@@ -72,10 +71,10 @@ def test_other_views_have_the_noise_of_these() -> None:
         noise = other.data - clean  # a centred disc looks the same from everywhere
         assert float(noise.std()) == pytest.approx(noise_std, rel=0.1)
         dense = noise[..., 30:40].std() / noise[..., :8].std()
-        weighted = problem.weights is not None
-        assert (float(dense) > 1.6) == weighted and (other.weights is not None) == weighted
-    silent = uncertainty.replica(Problem(operator, clean, noise_std=0.0, weights=weights), truth, 0, 3)
-    assert silent.weights is None and bool(silent.data.isfinite().all())
+        weighted = problem.inverse_std is not None
+        assert (float(dense) > 1.6) == weighted and (other.inverse_std is not None) == weighted
+    silent = uncertainty.replicate(Problem(operator, clean, noise_std=0.0, inverse_std=inverse_std), truth, 0, 3)
+    assert silent.inverse_std is None and bool(silent.data.isfinite().all())
 
 
 @pytest.mark.parametrize("rows", [32, 33])
@@ -89,9 +88,9 @@ def test_other_lines_and_points_keep_the_centre(rows: int) -> None:
     for mask in (lines, lines.T.contiguous(), points):
         maps = torch.ones(2, *mask.shape, dtype=torch.complex64)
         problem = Problem(CartesianMRI(mask, maps), torch.zeros(3, 2, *mask.shape, dtype=torch.complex64))
-        seen = []
+        seen: list[Tensor] = []
         for index in range(3):
-            other = uncertainty.replica(problem, torch.ones(3, *mask.shape, dtype=torch.complex64), index, 0)
+            other = uncertainty.replicate(problem, torch.ones(3, *mask.shape, dtype=torch.complex64), index, 0)
             assert isinstance(other.operator, CartesianMRI)
             moved = other.operator.mask[0]
             middle = tuple(slice(n // 2 - 3, n // 2 + 4) for n in mask.shape)
@@ -102,42 +101,42 @@ def test_other_lines_and_points_keep_the_centre(rows: int) -> None:
             seen.append(moved)
 
 
-def asked(ct_file: Path, method: Any, replicas: int, **more: Any) -> JobSpec:
+def asked(ct_file: Path, method: Any, replicates: int, **more: Any) -> JobSpec:
     known = {"path": str(ct_file), "simulate": {"views": 14, "photons_per_ray": 1e5}}
-    output = {"uncertainty": replicas, "montage": False}
+    output = {"uncertainty": replicates, "montage": False}
     return job(input=known, acquisition="ct-parallel", method=method, output=output, **more)
 
 
 def test_a_job_maps_the_errors_it_makes(tmp_path: Path, ct_file: Path) -> None:
     """In the result's unit and place; larger where the errors are, and about as large as they are."""
     volume, affine, report = reconstructed(asked(ct_file, "tv", 3), tmp_path / "out")
-    image = nib.load(tmp_path / "out" / "uncertainty.nii.gz")
-    uncertainty = np.asarray(image.dataobj).transpose(2, 1, 0)
-    assert uncertainty.shape == volume.shape and np.allclose(image.affine, affine)
-    truth = np.asarray(nib.load(ct_file).dataobj).transpose(2, 1, 0)
-    error = np.abs(volume - np.maximum(truth, -1000))
-    high = uncertainty > np.quantile(uncertainty, 0.8)
+    path = tmp_path / "out" / "uncertainty.nii.gz"
+    found = voxels(path)
+    assert found.shape == volume.shape and np.allclose(image(path).affine, affine)
+    error = np.abs(volume - np.maximum(voxels(ct_file), -1000))
+    high = found > np.quantile(found, 0.8)
     assert error[high].mean() > 1.5 * error[~high].mean()
-    told = report["uncertainty"]
-    assert told["replicas"] == 3 and told["rms"] == pytest.approx(float(np.sqrt((uncertainty**2).mean())), rel=1e-3)
+    told = report.uncertainty
+    assert told is not None and told.rms is not None and told.rms_error is not None and told.within_two is not None
+    assert told.replicates == 3 and told.rms == pytest.approx(float(np.sqrt((found**2).mean())), rel=1e-3)
     # Scaled up as anatomy needs it, which flat regions do not.
-    assert 0.7 < told["rms"] / told["rms_error"] < 3 and told["within_two"] > 0.75
+    assert 0.7 < told.rms / told.rms_error < 3 and told.within_two > 0.75
     again = reconstructed(asked(ct_file, "tv", 3), tmp_path / "again")
-    assert np.array_equal(again[0], volume) and again[2]["uncertainty"] == told
+    assert np.array_equal(again[0], volume) and again[2].uncertainty == told
     plain = reconstructed(asked(ct_file, "tv", 0), tmp_path / "plain")
-    assert np.array_equal(plain[0], volume) and plain[2]["uncertainty"] is None
+    assert np.array_equal(plain[0], volume) and plain[2].uncertainty is None
     assert not (tmp_path / "plain" / "uncertainty.nii.gz").exists()
 
 
-def test_a_diffusion_job_counts_its_replicas(tmp_path: Path, ct_file: Path) -> None:
-    """Every replica draws its own noise; a picture shows the map; progress never goes back."""
+def test_a_diffusion_job_counts_its_replicates(tmp_path: Path, ct_file: Path) -> None:
+    """Every replicate draws its own noise; a picture shows the map; progress never goes back."""
     spec = asked(ct_file, {"name": "red-diff", "steps": 2, "skip_threshold": 0}, 2)
     spec = spec.model_copy(update={"output": spec.output.model_copy(update={"montage": True, "format": "numpy"})})
     fractions: list[float] = []
     report = run_job(spec, local_files(spec), tmp_path / "out", lambda p: fractions.append(p.fraction))
     assert fractions == sorted(fractions)
     slices = np.load(tmp_path / "out" / "volume.npy").shape[0]
-    assert report["network_evaluations"] == 3 * 2 * 2 * slices
+    assert report.network_evaluations == 3 * 2 * 2 * slices
     assert np.load(tmp_path / "out" / "uncertainty.npy").min() > 0
     assert (tmp_path / "out" / "uncertainty.png").stat().st_size > 5_000
 

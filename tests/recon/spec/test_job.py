@@ -11,16 +11,18 @@ import pytest
 import yaml
 
 from operators.errors import InputError
+from recon.spec.acquisitions import methods_of
 from recon.spec.acquisitions.ct import AngleRange
 from recon.spec.job import JobSpec
-from recon.spec.methods import METHODS, Diffusion
+from recon.spec.methods import Diffusion
+from recon.spec.registry import ACQUISITIONS
 
 CT: dict[str, Any] = {"kind": "ct-parallel", "angles_rad": {"count": 4}, "detector_mm": 1.0}
 
 
 def test_a_methods_name_is_enough() -> None:
-    for kind, methods in METHODS.items():
-        for method in methods:
+    for kind, acquisition in ACQUISITIONS.items():
+        for method in methods_of(acquisition()):
             job = JobSpec.parse({"input": "a.npy", "acquisition": kind, "method": method})
             assert job.method.name == method
 
