@@ -66,6 +66,8 @@ class Memory(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     baseline: float
+    metrics: float
+    coil_calibration: float
     network: float
     per_network_pixel: float
     montage: float
@@ -300,6 +302,10 @@ def _memory(spec: JobSpec, outline: Outline, shape: tuple[int, int, int], at_onc
     }
     if isinstance(spec.method, Diffusion):
         found["network"] = costs.network + costs.per_network_pixel * rows * cols * min(NETWORK_BATCH, at_once)
+    if outline.known:
+        found["metrics"] = costs.metrics
+    if isinstance(outline.acquisition, MRICartesian) and not outline.coil_maps and outline.shape[1] > 1:
+        found["coil_calibration"] = costs.coil_calibration
     if spec.output.montage:
         found["montage"] = costs.montage
     return {name: int(value) for name, value in found.items()}

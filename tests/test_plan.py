@@ -41,7 +41,14 @@ def planned(value: dict[str, Any]) -> plan.Plan:
     return plan.make(spec, reader.check(spec, {"input": Path(str(spec.input.path))}))
 
 
-@pytest.mark.parametrize("value", [CT, MRI], ids=["CT", "MRI"])
+FBP: dict[str, Any] = {
+    "input": {"path": str(SAMPLES / "ct_tooth.h5"), "format": "dxchange"},
+    "acquisition": {"kind": "ct-parallel", "detector_mm": 0.1},
+    "method": "fbp",
+}
+
+
+@pytest.mark.parametrize("value", [CT, MRI, FBP], ids=["CT", "MRI", "CT by FBP, no truth"])
 def test_the_plan_is_what_a_job_takes(tmp_path: Path, value: dict[str, Any]) -> None:
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(value))
     done = recon("run", "job.yaml", cwd=tmp_path)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib as mpl
 import nibabel as nib
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
 
 Volume = NDArray[np.float32]
 Affine = NDArray[np.float64]
@@ -27,9 +24,8 @@ def write(path: Path, volumes: dict[str, Volume], affine: Affine, unit: str, *, 
     first = volumes[names[0]]
     low, high = (float(v) for v in np.percentile(first, [0.5, 99.8]))
     planes = 3 if first.shape[0] > 1 else 1
-    figure, axes = plt.subplots(
-        len(names), planes, figsize=(4.2 * planes, 4.0 * len(names)), squeeze=False, layout="constrained"
-    )
+    figure = Figure(figsize=(4.2 * planes, 4.0 * len(names)), layout="constrained")
+    axes = figure.subplots(len(names), planes, squeeze=False)
     image = None
     for row, name in enumerate(names):
         for column, (title, picture, aspect) in enumerate(views(volumes[name], affine, in_patient=in_patient)[:planes]):
@@ -41,7 +37,6 @@ def write(path: Path, volumes: dict[str, Volume], affine: Affine, unit: str, *, 
     if image is not None:
         figure.colorbar(image, ax=axes, label=unit, shrink=0.6)
     figure.savefig(path, dpi=90)
-    plt.close(figure)
 
 
 def views(volume: Volume, affine: Affine, *, in_patient: bool) -> list[tuple[str, Volume, float]]:
@@ -68,7 +63,8 @@ def side_by_side(path: Path, volumes: dict[str, Volume], unit: str) -> None:
     """Draw the middle slice of reconstructions, as stored, in one window: the one of the last."""
     reference = list(volumes.values())[-1]
     low, high = (float(v) for v in np.percentile(reference, [0.5, 99.8]))
-    figure, axes = plt.subplots(1, len(volumes), figsize=(3.6 * len(volumes) + 1, 3.8), layout="constrained")
+    figure = Figure(figsize=(3.6 * len(volumes) + 1, 3.8), layout="constrained")
+    axes = figure.subplots(1, len(volumes))
     for axis, (name, volume) in zip(np.atleast_1d(axes), volumes.items(), strict=True):
         shown = axis.imshow(volume[len(volume) // 2], cmap="gray", vmin=low, vmax=high)
         axis.set_title(name, fontsize=10)
@@ -76,7 +72,6 @@ def side_by_side(path: Path, volumes: dict[str, Volume], unit: str) -> None:
         axis.set_yticks([])
     figure.colorbar(shown, ax=axes, label=unit, shrink=0.7)
     figure.savefig(path, dpi=70)
-    plt.close(figure)
 
 
 def comparison(path: Path, truth: Volume, volumes: dict[str, Volume], unit: str) -> None:
@@ -84,7 +79,8 @@ def comparison(path: Path, truth: Volume, volumes: dict[str, Volume], unit: str)
     middle = len(truth) // 2
     low, high = (float(v) for v in np.percentile(truth, [0.5, 99.8]))
     largest = float(np.percentile(np.abs(next(iter(volumes.values()))[middle] - truth[middle]), 99.5)) or 1.0
-    figure, axes = plt.subplots(2, len(volumes) + 1, figsize=(3.6 * (len(volumes) + 1), 7.4), layout="constrained")
+    figure = Figure(figsize=(3.6 * (len(volumes) + 1), 7.4), layout="constrained")
+    axes = figure.subplots(2, len(volumes) + 1)
     for column, (name, volume) in enumerate({"truth": truth, **volumes}.items()):
         shown = axes[0][column].imshow(volume[middle], cmap="gray", vmin=low, vmax=high)
         error = volume[middle] - truth[middle]
@@ -97,4 +93,3 @@ def comparison(path: Path, truth: Volume, volumes: dict[str, Volume], unit: str)
     figure.colorbar(shown, ax=axes[0], label=unit, shrink=0.7)
     figure.colorbar(errors, ax=axes[1], label=unit, shrink=0.7)
     figure.savefig(path, dpi=70)
-    plt.close(figure)
