@@ -20,13 +20,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from operators.errors import Conflict, InputError, ReconError
-from recon.client import Client, ServerError
 from recon.job import JobSpec
+
+if TYPE_CHECKING:
+    from recon.client import Client
 
 SUBMITTERS = 4
 """Connections that upload at the same time."""
@@ -269,6 +271,8 @@ def _submitted(entry: Entry, out: Path, client: Client) -> str:
 
 def _known_job(note: Path, digest: str, client: Client) -> str | None:
     """The job that an earlier batch submitted, or was about to; None if there is none whose results may come."""
+    from recon.client import ServerError
+
     if not note.exists():
         return None
     try:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from operators.errors import Conflict
+
 
 def sync(path: Path) -> None:
     """Wait until a file's content, or a folder's entries, are on the disk."""
@@ -16,6 +18,12 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def check_new(folder: Path) -> None:
+    """Refuse a folder for results that exists already."""
+    if folder.exists():
+        raise Conflict(f"{folder} exists already", field="output", remedy="choose another folder or remove it")
 
 
 @contextmanager

@@ -317,6 +317,16 @@ class JobSpec(_Part):
         return JobSpec.model_validate(data)
 
 
+def local_files(spec: JobSpec) -> dict[str, Path]:
+    """The files of a job that runs on this machine; uploads exist on a server only."""
+    found = {}
+    for field, file in spec.files().items():
+        if file.path is None:
+            raise InputError("an upload id means nothing without a server", field=field, remedy="give a path")
+        found[field] = Path(file.path)
+    return found
+
+
 def check_method(acquisition: AnyAcquisition, method: str) -> None:
     """Raise ValueError if a method does not fit the kind of acquisition."""
     allowed = METHODS[acquisition.kind]

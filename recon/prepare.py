@@ -18,6 +18,7 @@ from recon import calibration, defaults, plan, slabs, versions
 from recon import model as models
 from recon.formats import reader
 from recon.job import JobSpec, MRIResolution, check_uncertainty
+from recon.job import local_files as local_files
 from recon.measurement import Measurement
 from recon.methods import DEFAULT_PRIOR, DPS, QUICK, Boundary, Diffusion, Method
 from recon.priors import registry as priors
@@ -151,16 +152,6 @@ def staged(parts: slabs.Steps[T], stage: str, span: tuple[float, float]) -> Gene
         return found
     finally:
         parts.close()
-
-
-def local_files(spec: JobSpec) -> dict[str, Path]:
-    """The files of a job that runs on this machine; uploads exist on a server only."""
-    found = {}
-    for field, file in spec.files().items():
-        if file.path is None:
-            raise InputError("an upload id means nothing without a server", field=field, remedy="give a path")
-        found[field] = Path(file.path)
-    return found
 
 
 def _check_uncertainty(spec: JobSpec, measurement: Measurement) -> None:

@@ -21,10 +21,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from operators.errors import Conflict, Diverged, InputError
+from operators.errors import Diverged, InputError
 from recon import model as models
 from recon import peak, replicas, slabs, versions
-from recon.disk import sync
+from recon.disk import check_new, sync
 from recon.formats import nifti
 from recon.job import JobSpec
 from recon.measurement import Measurement
@@ -78,8 +78,7 @@ def reconstruct(
     ReconError
         Whatever went wrong; closing the generator cancels the job. Either way `out` does not appear.
     """
-    if out.exists():
-        raise Conflict(f"{out} exists already", field="output", remedy="choose another folder or remove it")
+    check_new(out)
     started = time.monotonic()
     peak.reset()
     job = yield from prepare(spec, files)

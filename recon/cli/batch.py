@@ -13,7 +13,7 @@ import typer
 from operators.errors import Conflict, InputError, ReconError
 from recon import batch as batches
 from recon.cli.remote import connect
-from recon.cli.show import bar, detail, table
+from recon.cli.show import bar, on_bar, table
 
 
 def batch(
@@ -98,18 +98,11 @@ def _settled(entry: batches.Entry, out: Path, finished: Any, *, resume: bool) ->
 
 def _here(entry: batches.Entry, out: Path, progress: Any) -> batches.Row:
     """Compute in this process, which keeps system matrices and networks from job to job."""
-    from recon.prepare import local_files
+    from recon.job import local_files
     from recon.reconstruct import run
 
     assert entry.spec is not None
-    task = progress.add_task(entry.name, total=1.0, detail="")
-    show = partial(progress.update, task)
-    run(
-        entry.spec,
-        local_files(entry.spec),
-        out / entry.name,
-        lambda p: show(completed=p.fraction, detail=detail(p.stage, p.step, p.steps, p.data_misfit)),
-    )
+    run(entry.spec, local_files(entry.spec), out / entry.name, on_bar(progress, entry.name))
     return batches.row_of(entry, out / entry.name)
 
 

@@ -12,8 +12,8 @@ import yaml
 from operators.errors import InputError
 from recon.cli.batch import batch
 from recon.cli.plan import plan
-from recon.cli.show import bar, console, detail, errors, summary, table
-from recon.job import JobSpec
+from recon.cli.show import bar, console, errors, on_bar, summary, table
+from recon.job import JobSpec, local_files
 
 
 def register(app: typer.Typer) -> None:
@@ -38,16 +38,21 @@ def run(
 
 
 def _reconstruct(job: JobSpec, target: Path, progress: Any, label: str) -> dict[str, Any]:
-    from recon.prepare import local_files
+    files = local_files(job)
+    _check(job, files, target)
     from recon.reconstruct import run as reconstruct
 
-    task = progress.add_task(label, total=1.0, detail="")
-    return reconstruct(
-        job,
-        local_files(job),
-        target,
-        lambda p: progress.update(task, completed=p.fraction, detail=detail(p.stage, p.step, p.steps, p.data_misfit)),
-    )
+    return reconstruct(job, files, target, on_bar(progress, label))
+
+
+def _check(job: JobSpec, files: dict[str, Path], target: Path) -> None:
+    """Refuse what can be refused without torch: importing that takes longer than reading most files twice."""
+    from recon import plan as planning
+    from recon.disk import check_new
+    from recon.formats import reader
+
+    check_new(target)
+    planning.require_fit(planning.make(job, reader.check(job, files)))
 
 
 def simulate(
@@ -83,7 +88,6 @@ def simulate(
         value["input"]["slices"] = slice_range(slices)
     job = JobSpec.parse(value, "the options")
     from recon.formats import hdf5, reader
-    from recon.prepare import local_files
 
     measurement = reader.read(job, local_files(job))
     out.parent.mkdir(parents=True, exist_ok=True)

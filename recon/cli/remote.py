@@ -6,13 +6,15 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from recon.cli.show import bar, console, detail, errors, table
-from recon.client import Client
 from recon.job import JobSpec
+
+if TYPE_CHECKING:
+    from recon.client import Client
 
 Url = Annotated[str, typer.Option("--url", envvar="RECON_URL", help="The server.")]
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -89,6 +91,8 @@ def cancel(job_id: Id, url: Url = DEFAULT_URL) -> None:
 
 def connect(url: str) -> Client:
     """A client with the key of the environment."""
+    from recon.client import Client
+
     return Client(url, os.environ.get(KEY) or None)
 
 
