@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sigpy.mri.app import EspiritCalib
 from torch import Tensor
 
 from operators.errors import InputError
@@ -75,6 +74,8 @@ def espirit_maps(kspace: Tensor, mask: Tensor, width: int | None = None) -> Tens
 
 
 def _one_slice(kspace: NDArray[np.complex64], width: int) -> NDArray[np.complex64]:
+    from sigpy.mri.app import EspiritCalib  # imports numba: seconds that no other job should wait
+
     if not np.any(kspace):
         return np.zeros_like(kspace)
     # A kernel wider than half the calibration square leaves too few equations, and no signal space at all.

@@ -125,8 +125,8 @@ class Running(Iterator["JobProgress"]):
 
     def __init__(self, spec: JobSpec, folder: tempfile.TemporaryDirectory[str]) -> None:
         from recon.pipeline.chunk_cache import ChunkCache
-        from recon.pipeline.prepare import local_files
         from recon.pipeline.reconstruct import solve
+        from recon.spec.job import local_files
 
         self._folder = folder
         self._job = solve(spec, local_files(spec), ChunkCache(Path(folder.name) / "chunks"))
@@ -260,7 +260,7 @@ def simulate(
         Its `data` and `truth`; `reconstruct` takes it as it is.
     """
     from recon.formats import nifti, reader
-    from recon.pipeline.prepare import local_files
+    from recon.spec.job import local_files
 
     with tempfile.TemporaryDirectory(prefix="recon-") as folder:
         if isinstance(volume, np.ndarray):

@@ -12,7 +12,7 @@ import typer
 
 from operators.errors import Conflict, InputError, ReconError
 from recon.cli.remote import connect
-from recon.cli.show import bar, detail, table
+from recon.cli.show import bar, on_bar, table
 from recon.client import batch as batches
 
 
@@ -98,18 +98,11 @@ def _settled(entry: batches.Entry, out: Path, finished: Any, *, resume: bool) ->
 
 def _here(entry: batches.Entry, out: Path, progress: Any) -> batches.Row:
     """Compute in this process, which keeps system matrices and networks from job to job."""
-    from recon.pipeline.prepare import local_files
     from recon.pipeline.reconstruct import run
+    from recon.spec.job import local_files
 
     assert entry.spec is not None
-    task = progress.add_task(entry.name, total=1.0, detail="")
-    show = partial(progress.update, task)
-    run(
-        entry.spec,
-        local_files(entry.spec),
-        out / entry.name,
-        lambda p: show(completed=p.fraction, detail=detail(p.stage, p.step, p.steps, p.data_misfit)),
-    )
+    run(entry.spec, local_files(entry.spec), out / entry.name, on_bar(progress, entry.name))
     return batches.row_of(entry, out / entry.name)
 
 

@@ -12,8 +12,8 @@ import yaml
 from operators.errors import InputError
 from recon.cli.batch import batch
 from recon.cli.plan import plan
-from recon.cli.show import bar, console, detail, errors, summary, table
-from recon.spec.job import JobSpec
+from recon.cli.show import bar, console, errors, on_bar, summary, table
+from recon.spec.job import JobSpec, local_files
 from recon.spec.registry import ACQUISITIONS
 from recon.spec.report import Report
 
@@ -40,16 +40,21 @@ def run(
 
 
 def _reconstruct(job: JobSpec, target: Path, progress: Any, label: str) -> Report:
-    from recon.pipeline.prepare import local_files
+    files = local_files(job)
+    _check(job, files, target)
     from recon.pipeline.reconstruct import run as reconstruct
 
-    task = progress.add_task(label, total=1.0, detail="")
-    return reconstruct(
-        job,
-        local_files(job),
-        target,
-        lambda p: progress.update(task, completed=p.fraction, detail=detail(p.stage, p.step, p.steps, p.data_misfit)),
-    )
+    return reconstruct(job, files, target, on_bar(progress, label))
+
+
+def _check(job: JobSpec, files: dict[str, Path], target: Path) -> None:
+    """Refuse what can be refused without torch: importing that takes longer than reading most files twice."""
+    from recon.formats import reader
+    from recon.planning import plan as planning
+    from recon.storage.atomic import check_new
+
+    check_new(target)
+    planning.require_fit(planning.make(job, reader.check(job, files)))
 
 
 def simulate(
@@ -85,7 +90,7 @@ def simulate(
         value["input"]["slices"] = slice_range(slices)
     job = JobSpec.parse(value, "the options")
     from recon.formats import hdf5, reader
-    from recon.pipeline.prepare import local_files
+    from recon.spec.job import local_files
 
     measurement = reader.read(job, local_files(job))
     out.parent.mkdir(parents=True, exist_ok=True)

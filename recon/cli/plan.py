@@ -10,7 +10,7 @@ import typer
 
 from operators.errors import InputError
 from recon.cli.show import console, table
-from recon.spec.job import JobSpec
+from recon.spec.job import JobSpec, local_files
 
 
 def plan(
@@ -33,7 +33,6 @@ def plan(
             raise InputError("nothing to plan", field="spec", remedy="give a specification, or --measure FILE")
         return
     from recon.formats import reader
-    from recon.pipeline.prepare import local_files
 
     job = JobSpec.read(spec)
     found = planning.make(job, reader.check(job, local_files(job)))

@@ -119,8 +119,7 @@ def search_noise(
 ) -> None:
     """Search for the starting noise of a deterministic solver and freeze it; say whether that can help."""
     from recon.defaults.frozen_noise import METRICS
-    from recon.pipeline.prepare import local_files
-    from recon.spec.job import JobSpec
+    from recon.spec.job import JobSpec, local_files
     from recon.spec.methods import Boundary
     from recon.tuning import search_noise as searching
 

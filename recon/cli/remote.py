@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,9 @@ from recon.cli.show import bar, console, detail, errors, table
 from recon.client.client import Client
 from recon.settings import Settings
 from recon.spec.job import JobSpec
+
+if TYPE_CHECKING:
+    from recon.client.client import Client
 
 Url = Annotated[str, typer.Option("--url", envvar="RECON_URL", help="The server.")]
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -87,6 +90,8 @@ def cancel(job_id: Id, url: Url = DEFAULT_URL) -> None:
 
 def connect(url: str) -> Client:
     """A client with the key of the environment."""
+    from recon.client.client import Client
+
     return Client(url, Settings().api_key)
 
 

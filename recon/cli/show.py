@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from recon.spec.report import Report
+
+if TYPE_CHECKING:
+    from recon.pipeline.prepare import JobProgress
 
 PIPE_WIDTH = 160
 """Columns when the output is no terminal: tables in logs should not wrap at 80."""
@@ -30,6 +36,14 @@ def bar() -> Progress:
         console=errors,
         disable=not errors.is_terminal,
     )
+
+
+def on_bar(progress: Progress, label: str) -> Callable[[JobProgress], None] | None:
+    """Callback that shows a job on a bar; None where the bar is silent: the misfit takes a projection per step."""
+    if progress.disable:
+        return None
+    task = progress.add_task(label, total=1.0, detail="")
+    return lambda p: progress.update(task, completed=p.fraction, detail=detail(p.stage, p.step, p.steps, p.data_misfit))
 
 
 def detail(stage: str, step: int, steps: int, misfit: float | None) -> str:

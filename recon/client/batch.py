@@ -20,7 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -29,6 +29,9 @@ from recon.client.client import Client, ServerError
 from recon.spec.job import JobSpec
 from recon.spec.report import Report
 from recon.storage.atomic import write_json
+
+if TYPE_CHECKING:
+    from recon.client.client import Client
 
 SUBMITTERS = 4
 """Connections that upload at the same time."""

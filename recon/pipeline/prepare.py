@@ -152,16 +152,6 @@ def staged(parts: chunks.Steps[T], stage: str, span: tuple[float, float]) -> Gen
         parts.close()
 
 
-def local_files(spec: JobSpec) -> dict[str, Path]:
-    """The files of a job that runs on this machine; uploads exist on a server only."""
-    found = {}
-    for field, file in spec.files().items():
-        if file.path is None:
-            raise InputError("an upload id means nothing without a server", field=field, remedy="give a path")
-        found[field] = Path(file.path)
-    return found
-
-
 def _check_uncertainty(spec: JobSpec, measurement: Measurement) -> None:
     try:
         check_uncertainty(measurement.acquisition, spec.output.uncertainty)

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from operators.errors import Conflict, Diverged, InputError
+from operators.errors import Diverged, InputError
 from recon.pipeline import chunks, peak, uncertainty
 from recon.pipeline.chunk_cache import ChunkCache, digest
 from recon.pipeline.prepare import JobProgress, Prepared, prepare, staged
@@ -23,6 +23,7 @@ from recon.pipeline.publish import publish
 from recon.pipeline.report import Solved, write_report
 from recon.spec.job import JobSpec
 from recon.spec.report import Report
+from recon.storage.atomic import check_new
 
 Job = Generator[JobProgress, None, Report]
 """A running job yields `JobProgress` and returns its report."""
@@ -41,8 +42,7 @@ class Outcome:
 
     def publish(self, out: Path) -> None:
         """Write volume, baselines, pictures and report to the folder `out`, all at once."""
-        if out.exists():
-            raise Conflict(f"{out} exists already", field="output", remedy="choose another folder or remove it")
+        check_new(out)
         publish(self.spec, self.job.inverse, self.solved, self.report, out)
 
 
@@ -87,8 +87,7 @@ def reconstruct(
     ReconError
         Whatever went wrong; closing the generator cancels the job. Either way `out` does not appear.
     """
-    if out.exists():
-        raise Conflict(f"{out} exists already", field="output", remedy="choose another folder or remove it")
+    check_new(out)
     cache = ChunkCache(work or beside(out), invite)
     outcome = yield from solve(spec, files, cache, chunk)
     yield JobProgress(0.97, "writing")

@@ -160,6 +160,11 @@ def _memory(spec: JobSpec, header: Header, at_once: int, copies: list[int], *, n
         "volumes": image * (slices * held + at_once * max(copies)),
         "operator": acquisition.operator_bytes(header.shape, table()) * (1 + again),
     }
+    setup = acquisition.setup_bytes(header.shape, table())
+    if setup:
+        found["setup"] = setup
+    if header.known:
+        found["metrics"] = costs.metrics
     if network:
         found["network"] = costs.network + costs.per_network_pixel * rows * cols * min(NETWORK_BATCH, at_once)
     if spec.output.montage:

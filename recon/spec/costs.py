@@ -35,6 +35,8 @@ class Memory(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     baseline: float
+    metrics: float
+    coil_calibration: float
     network: float
     per_network_pixel: float
     montage: float

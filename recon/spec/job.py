@@ -211,6 +211,16 @@ class JobSpec(Strict):
         return JobSpec.model_validate(data)
 
 
+def local_files(spec: JobSpec) -> dict[str, Path]:
+    """The files of a job that runs on this machine; uploads exist on a server only."""
+    found = {}
+    for field, file in spec.files().items():
+        if file.path is None:
+            raise InputError("an upload id means nothing without a server", field=field, remedy="give a path")
+        found[field] = Path(file.path)
+    return found
+
+
 def check_uncertainty(acquisition: Acquisition, replicates: int) -> None:
     """Raise ValueError if bootstrap replicates are asked for of a scan that has none."""
     if replicates and not acquisition.RESAMPLES:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from operators.errors import Conflict
+
 
 @contextmanager
 def atomic_write(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
@@ -47,3 +49,9 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def check_new(folder: Path) -> None:
+    """Raise `Conflict` for a folder for results that exists already."""
+    if folder.exists():
+        raise Conflict(f"{folder} exists already", field="output", remedy="choose another folder or remove it")

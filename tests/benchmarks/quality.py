@@ -19,10 +19,9 @@ from recon.bench.wavelet import WAVELET
 from recon.bench.withheld import withhold
 from recon.formats import reader
 from recon.measurement.measurement import Measurement
-from recon.pipeline.prepare import local_files
 from recon.problem import inverse_problem
 from recon.quality import metrics
-from recon.spec.job import JobSpec
+from recon.spec.job import JobSpec, local_files
 from recon.spec.methods import Method
 
 Volume = NDArray[np.float32]

@@ -128,9 +128,8 @@ def overhead(bench: Bench, scale: Scale, folder: Path, repeats: int = 3) -> Outc
     """Compare upload, submit, wait and fetch with the same job run in-process; both warm, the best of some."""
     import torch
 
-    from recon.pipeline.prepare import local_files
     from recon.pipeline.reconstruct import run
-    from recon.spec.job import JobSpec
+    from recon.spec.job import JobSpec, local_files
 
     torch.set_num_threads(1)  # as the workers here
     ledger = Ledger(bench, "overhead")

@@ -13,8 +13,8 @@ from recon.spec.job import JobSpec
 
 
 def test_an_array_goes_in_and_a_volume_comes_out(service: tuple[str, Path], tmp_path: Path) -> None:
-    from recon.pipeline.prepare import local_files
     from recon.pipeline.reconstruct import run
+    from recon.spec.job import local_files
 
     image = np.zeros((2, 24, 24), np.float32)
     image[:, 8:16, 6:14] = 0.02

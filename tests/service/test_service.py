@@ -52,8 +52,8 @@ def test_submit_poll_fetch(client: Client, http: httpx.Client, ct_file: Path, tm
     assert report["seed"] == 5 and report["unit"] == "HU"
     # The same job offline gives the same voxels.
     from recon.formats import nifti
-    from recon.pipeline.prepare import local_files
     from recon.pipeline.reconstruct import run
+    from recon.spec.job import local_files
 
     run(sent, local_files(sent), tmp_path / "offline")
     online, _ = nifti.read(tmp_path / "out" / "volume.nii.gz")

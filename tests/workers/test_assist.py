@@ -19,11 +19,10 @@ from operators.geometry import ParallelBeam
 from operators.tomography import Tomography
 from recon.pipeline import chunks
 from recon.pipeline.chunk_cache import ChunkCache
-from recon.pipeline.prepare import local_files
 from recon.pipeline.reconstruct import reconstruct, run
 from recon.problem.problem import Problem
 from recon.solvers import registry
-from recon.spec.job import JobSpec
+from recon.spec.job import JobSpec, local_files
 from recon.spec.methods import TV
 from tests.service.serving import celery_on
 from workers import tasks

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recon.pipeline.prepare import local_files
 from recon.pipeline.reconstruct import beside, run
-from recon.spec.job import JobSpec
+from recon.spec.job import JobSpec, local_files
 from tests.service.serving import Server, celery_on, send, serving, sinogram
 from workers import resumable_uploads, retention, tasks, uploads
 from workers.embedded import private_redis

@@ -73,6 +73,11 @@ class Acquisition(Strict, ABC):
     def operator_bytes(self, shape: Shape, costs: MachineCosts) -> float:
         """Bytes that the operator of a measurement of `shape` takes at its peak."""
 
+    def setup_bytes(self, shape: Shape, costs: MachineCosts) -> float:
+        """Bytes that setting up the inverse problem takes beside the operator, for good: libraries that it loads."""
+        del shape, costs
+        return 0.0
+
     @abstractmethod
     def product_seconds(self, shape: Shape, per_chunk: float, costs: MachineCosts) -> float:
         """Seconds of a product of one slice with the operator, where `per_chunk` slices are multiplied at once."""

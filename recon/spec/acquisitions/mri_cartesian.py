@@ -54,6 +54,10 @@ class MRICartesian(Acquisition):
         del costs
         return float(self.data_bytes(shape))
 
+    def setup_bytes(self, shape: Shape, costs: MachineCosts) -> float:
+        """The library that estimates coil sensitivities, where they are not given."""
+        return costs.memory.coil_calibration if self.coil_maps is None and shape[1] > 1 else 0.0
+
     def product_seconds(self, shape: Shape, per_chunk: float, costs: MachineCosts) -> float:
         """By the coils' pixels."""
         del per_chunk

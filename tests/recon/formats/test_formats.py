@@ -15,9 +15,8 @@ import pytest
 from operators.errors import GeometryError, InputError, ReconError, ResourceLimit
 from recon.formats import dxchange, hdf5, htc, nifti, numpy_files, reader
 from recon.measurement.measurement import Measurement
-from recon.pipeline.prepare import local_files
 from recon.spec.acquisitions.ct import CTFan, CTParallel
-from recon.spec.job import JobSpec
+from recon.spec.job import JobSpec, local_files
 from tests.conftest import SAMPLES, image
 
 

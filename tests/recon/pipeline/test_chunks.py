@@ -18,13 +18,13 @@ from operators.resolution import Truncation
 from operators.tomography import Tomography
 from recon.pipeline import chunks
 from recon.pipeline.chunk_cache import ChunkCache
-from recon.pipeline.prepare import JobProgress, local_files
+from recon.pipeline.prepare import JobProgress
 from recon.pipeline.reconstruct import reconstruct, run
 from recon.planning.chunk_layout import HALO, layout
 from recon.problem.mri_cartesian import birdcage_maps
 from recon.problem.problem import IntensityMap, Problem, Progress
 from recon.solvers import registry
-from recon.spec.job import JobSpec
+from recon.spec.job import JobSpec, local_files
 from recon.spec.methods import CGLS, DDS, DPS, FBP, TV, CGSense, DiffPIR, DiffusionMBIR, Method, REDDiff, ZeroFilled
 from tests.conftest import GaussianPrior
 
@@ -110,9 +110,9 @@ LEVELS: dict[str, Any] = {"steps": 4, "start": "tv"}
         (ct(), FBP()),
         (ct(), CGLS(iterations=4)),
         (ct(), TV(dimensions=2, iterations=6, cg_iterations=3)),
-        (ct(photons=True), TV(dimensions=2, iterations=6, cg_iterations=3)),
+        (ct(photons_per_ray=True), TV(dimensions=2, iterations=6, cg_iterations=3)),
         (ct(), DiffPIR(**LEVELS)),
-        (ct(photons=True), REDDiff(**LEVELS)),
+        (ct(photons_per_ray=True), REDDiff(**LEVELS)),
         (ct(), REDDiff(preset="paper", steps=4)),
         (ct(), DDS(**LEVELS)),
         (ct(), DPS(steps=3)),
@@ -133,7 +133,7 @@ def test_independent_slices_are_the_same_in_chunks(problem: Problem, method: Met
     ("problem", "method"),
     [
         (ct(), TV(iterations=30)),
-        (ct(photons=True), TV(iterations=30)),
+        (ct(photons_per_ray=True), TV(iterations=30)),
         (mri(per_slice=True), TV(iterations=30)),
         (ct(), DiffusionMBIR(steps=8)),
         (ct(), REDDiff(steps=8, tv_z_weight=0.5)),
@@ -236,7 +236,7 @@ def test_a_volume_is_cut_with_halos_only_where_slices_are_coupled() -> None:
 
 
 def test_a_part_keeps_what_belongs_to_the_whole_volume() -> None:
-    for problem in (ct(photons=True), mri(per_slice=True)):
+    for problem in (ct(photons_per_ray=True), mri(per_slice=True)):
         part = problem.part(16, 32)
         assert part.first == 16 and part.slices == 16 and part.scale == problem.scale
         assert part.operator.norm == problem.operator.norm

@@ -16,13 +16,13 @@ from operators.errors import Conflict, Diverged, InputError
 from operators.tomography import Tomography
 from recon.formats import hdf5, reader
 from recon.measurement import noise_estimate
-from recon.pipeline.prepare import JobProgress, local_files
+from recon.pipeline.prepare import JobProgress
 from recon.pipeline.reconstruct import reconstruct, run
 from recon.problem import inverse_problem
 from recon.problem.ct import photon_noise
 from recon.problem.mri_cartesian import sampling_mask
 from recon.quality import metrics, montage
-from recon.spec.job import JobSpec
+from recon.spec.job import JobSpec, local_files
 from recon.spec.report import Report
 from recon.spec.simulation import Simulation
 from recon.training.export import export

@@ -20,13 +20,12 @@ from operators.tomography import Tomography
 from recon.cli.main import app
 from recon.measurement import noise_estimate
 from recon.pipeline import uncertainty
-from recon.pipeline.prepare import local_files
 from recon.pipeline.reconstruct import run as run_job
 from recon.problem.ct import photon_noise
 from recon.problem.problem import Problem, run
 from recon.samples import SAMPLES
 from recon.solvers import registry
-from recon.spec.job import JobSpec
+from recon.spec.job import JobSpec, local_files
 from recon.spec.methods import CGSense
 from tests.conftest import disc, image, voxels
 from tests.recon.pipeline.test_reconstruct import job, reconstructed

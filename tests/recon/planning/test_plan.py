@@ -15,10 +15,9 @@ import yaml
 
 from operators.errors import ResourceLimit
 from recon.formats import reader
-from recon.pipeline.prepare import local_files
 from recon.pipeline.reconstruct import run
 from recon.planning import plan
-from recon.spec.job import JobSpec
+from recon.spec.job import JobSpec, local_files
 from tests.conftest import SAMPLES
 from tests.recon.cli.test_cli import recon
 from tests.service.whole_service import api_alone
@@ -41,7 +40,14 @@ def planned(value: dict[str, Any]) -> plan.Plan:
     return plan.make(spec, reader.check(spec, {"input": Path(str(spec.input.path))}))
 
 
-@pytest.mark.parametrize("value", [CT, MRI], ids=["CT", "MRI"])
+FBP: dict[str, Any] = {
+    "input": {"path": str(SAMPLES / "ct_tooth.h5"), "format": "dxchange"},
+    "acquisition": {"kind": "ct-parallel", "detector_mm": 0.1},
+    "method": "fbp",
+}
+
+
+@pytest.mark.parametrize("value", [CT, MRI, FBP], ids=["CT", "MRI", "CT by FBP, no truth"])
 def test_the_plan_is_what_a_job_takes(tmp_path: Path, value: dict[str, Any]) -> None:
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(value))
     done = recon("run", "job.yaml", cwd=tmp_path)

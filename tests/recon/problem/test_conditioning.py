@@ -23,7 +23,6 @@ from operators.tomography import Tomography
 from recon.defaults import table
 from recon.defaults.table import Table, Tuned
 from recon.pipeline import chunks
-from recon.pipeline.prepare import local_files
 from recon.pipeline.reconstruct import run as run_job
 from recon.priors import registry
 from recon.priors.network import as_channels
@@ -31,6 +30,7 @@ from recon.priors.prior import Given, NetworkPrior
 from recon.problem import conditioning
 from recon.problem.problem import IntensityMap, Problem, run
 from recon.solvers import registry as solvers
+from recon.spec.job import local_files
 from recon.spec.methods import DiffPIR, REDDiff
 from recon.training.export import export
 from recon.training.recipe import Recipe

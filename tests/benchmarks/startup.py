@@ -1,0 +1,65 @@
+"""Start-up of the command line: seconds of fresh processes, against importing torch alone.
+
+Run it as ``python tests/benchmarks/startup.py [REPEATS]``. Wall-clock and computing time, the median of each.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+CT = {"kind": "ct-parallel", "angles_rad": {"count": 60}, "detector_mm": 1.0}
+FBP = {"input": "scan.npy", "acquisition": CT, "method": "fbp"}
+RUN = ["-m", "recon.cli.main", "run", "job.yaml", "--out", "out"]
+CASES = {
+    "import torch": (["-c", "import torch"], {}, 0),
+    "import recon": (["-c", "import recon"], {}, 0),
+    "recon --help": (["-m", "recon.cli.main", "--help"], {}, 0),
+    "refused: no such file": (RUN, {"input": "missing.npy"}, 2),
+    "refused: wrong shape": (RUN, {"acquisition": {**CT, "angles_rad": {"count": 50}}}, 2),
+    "refused: unknown method": (RUN, {"method": "magic"}, 2),
+    "small FBP": (RUN, {}, 0),
+    "small FBP without montage": (RUN, {"output": {"montage": False}}, 0),
+}
+
+
+def seconds(arguments: list[str], folder: Path, status: int) -> tuple[float, float]:
+    """Wall-clock and computing time of a fresh process."""
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    began, before = time.perf_counter(), os.times()
+    done = subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, text=True)
+    wall, after = time.perf_counter() - began, os.times()
+    if done.returncode != status:
+        sys.exit(f"{' '.join(arguments)}: status {done.returncode}, expected {status}\n{done.stderr}")
+    user, system = after.children_user - before.children_user, after.children_system - before.children_system
+    return wall, user + system
+
+
+def main(repeats: int = 5) -> None:
+    """Print the table; the cases take turns, so that another load of the machine meets them alike."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        np.save(folder / "scan.npy", np.ones((2, 60, 64), np.float32))
+        found: dict[str, list[tuple[float, float]]] = {case: [] for case in CASES}
+        for _ in range(repeats):
+            for case, (arguments, change, status) in CASES.items():
+                (folder / "job.yaml").write_text(yaml.safe_dump({**FBP, **change}))
+                found[case].append(seconds(arguments, folder, status))
+    medians = {case: [statistics.median(one) for one in zip(*times, strict=True)] for case, times in found.items()}
+    torch = medians["import torch"]
+    print(f"{'median of ' + str(repeats):28}  wall s   CPU s   CPU / torch")
+    for case, (wall, cpu) in medians.items():
+        print(f"{case:28}  {wall:6.2f}  {cpu:6.2f}   {cpu / torch[1]:6.2f}")
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
