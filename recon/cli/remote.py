@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from recon.cli.show import bar, console, detail, errors, table
-from recon.client.client import Client
 from recon.settings import Settings
 from recon.spec.job import JobSpec
 

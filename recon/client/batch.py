@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from operators.errors import Conflict, InputError, ReconError
-from recon.client.client import Client, ServerError
 from recon.spec.job import JobSpec
 from recon.spec.report import Report
 from recon.storage.atomic import write_json
@@ -274,6 +273,8 @@ def _submitted(entry: Entry, out: Path, client: Client) -> str:
 
 def _known_job(note: Path, digest: str, client: Client) -> str | None:
     """The job that an earlier batch submitted, or was about to; None if there is none whose results may come."""
+    from recon.client.connection import ServerError
+
     if not note.exists():
         return None
     try:
