@@ -238,7 +238,7 @@ def search_noise(task: Task, seeds: Sequence[int], metric: Metric, command: str)
     errors_at = errors_of(task, metric)
     seed, errors = frozen_noise.search(errors_at, seeds)
     tried = {1.0: float(errors.mean(axis=1).min())}
-    if isinstance(task.method, Boundary) and task.method.amplitude is None:
+    if isinstance(task.method, FrozenNoise) and task.method.ALWAYS_FROZEN and task.method.noise_amplitude is None:
         tried |= {amplitude: float(np.mean(errors_at(seed, amplitude))) for amplitude in AMPLITUDES}
     stated = {"acquisition": task.measurement.acquisition.model_dump(mode="json", exclude_none=True)}
     return NoiseFile(
