@@ -129,6 +129,8 @@ class Running(Iterator["JobProgress"]):
         from recon.spec.job import local_files
 
         self._folder = folder
+        self.folder = folder.name
+        """Where its temporary files are."""
         self._job = solve(spec, local_files(spec), ChunkCache(Path(folder.name) / "chunks"))
         self._result: Result | None = None
 
