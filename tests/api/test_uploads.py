@@ -95,6 +95,23 @@ def test_a_broken_piece_keeps_what_arrived(server: Server) -> None:
     assert offset > 0 and answer.json()["sha256"] == hashlib.sha256(content).hexdigest()
 
 
+@pytest.mark.parametrize(
+    ("start", "name"),
+    [
+        (b"\x1f\x8b\x08", "data.nii.gz"),
+        (b"\x5c\x01\x00\x00", "data.nii"),
+        (b"\x00\x00\x01\x5c", "data.nii"),
+        (b"\x93NUMPY\x01", "data.npy"),
+        (b"\x89HDF\r\n\x1a\n", "data.h5"),
+        (b"PK\x03\x04", "data.npz"),
+        (b"hello", "data.bin"),
+    ],
+)
+def test_an_upload_is_named_by_its_content(server: Server, start: bytes, name: str) -> None:
+    """Readers tell formats by the endings of names, and no client chooses those."""
+    assert server.store.upload(send(server.http, start + bytes(100))).name == name
+
+
 def test_the_client_goes_on_where_a_piece_broke(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
