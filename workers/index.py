@@ -81,15 +81,14 @@ class JobIndex:
         ------
         NotFound
             If there is no such job.
-        InputError, ValueError
-            If its specification is damaged, or none that this version computes.
+        ValueError
+            If its specification is damaged.
         workers.schema.NewerStore
             If a newer version wrote it.
         """
         known = self._uploads.get(job_id)
         if known is None:
-            files = self.store.spec(job_id).files().values()
-            known = self._uploads[job_id] = frozenset(file.upload for file in files if file.upload)
+            known = self._uploads[job_id] = self.store.upload_ids(job_id)
         return known
 
     def require_readable(self) -> None:

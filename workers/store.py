@@ -22,6 +22,7 @@ import os
 import re
 import secrets
 import shutil
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -149,6 +150,14 @@ class JobStore:
         """The address that is told of the job's changes of state; the rest of its specification is not validated."""
         address: str | None = self._job(job_id).get("webhook_url")
         return address
+
+    def upload_ids(self, job_id: str) -> frozenset[str]:
+        """Uploads that the job's specification names anywhere, also one that this version cannot compute.
+
+        Not by the fields of its kinds: the package that added a kind may be gone, and the uploads are needed all the
+        same when it comes back.
+        """
+        return frozenset(_upload_ids(self._job(job_id)))
 
     def _job(self, job_id: str) -> dict[str, Any]:
         """The specification as it is stored, in today's names."""
@@ -392,3 +401,12 @@ def new_id() -> str:
 def timestamp() -> str:
     """Now, in UTC, ISO 8601 with microseconds."""
     return datetime.now(UTC).isoformat()
+
+
+def _upload_ids(value: Any) -> Iterator[str]:
+    """Ids under the key ``upload``, at any depth."""
+    for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+        if key == "upload" and isinstance(part, str):
+            yield part
+        elif isinstance(part, dict | list):
+            yield from _upload_ids(part)

@@ -12,7 +12,6 @@ import pytest
 
 from operators.errors import InputError
 from recon.formats import nifti
-from recon.spec.files import File
 from recon.spec.job import JobSpec
 from tests.service.serving import refused, send, serving, until
 from workers import retention
@@ -37,18 +36,14 @@ STATE = {
     "tags": [], "priority": "normal", "device": "cpu", "planned_s": 3.0, "owner": None, "token": "e" * 26,
 }  # fmt: skip
 SIMULATED = {
-    "input": {
-        "upload": UPLOAD,
-        "format": "nifti",
-        "simulate": {"photons_per_ray": 1e5, "views": 12, "pattern": "equispaced"},
-    },
-    "acquisition": {"kind": "ct-parallel", "photons_per_ray": 1e5},
+    "input": {"upload": UPLOAD, "format": "nifti", "simulate": {"photons": 1e5, "views": 12, "pattern": "uniform"}},
+    "acquisition": {"kind": "ct-parallel", "photons": 1e5},
     "method": {"name": "fbp"},
     "output": {"montage": False, "baselines": []},
-    "webhook_url": HOOK,
+    "notify": HOOK,
 }
 """As the command line and the API took it before names changed."""
-ACQUISITION_FIELDS = {"kind", "factor", "acs_width", "photons_per_ray"}
+ACQUISITION_FIELDS = {"kind", "factor", "calibration_width", "acs_width", "photons", "photons_per_ray"}
 
 
 def written(root: Path, spec: dict[str, Any] = SPEC, state: dict[str, Any] = STATE) -> JobStore:
@@ -101,7 +96,7 @@ def test_a_job_in_old_names_is_listed_keeps_its_upload_and_is_computed(tmp_path:
             until(lambda: store.record(OLD).terminal, 300)
         assert server.http.get(f"/v1/jobs/{OLD}").json()["state"] == "succeeded", store.record(OLD).error
         assert server.http.get(f"/v1/jobs/{OLD}/spec").json()["acquisition"]["photons_per_ray"] == 1e5
-        refusal = refused(server.http.post("/v1/jobs", json=SIMULATED), 422, "webhook_url")
+        refusal = refused(server.http.post("/v1/jobs", json=SIMULATED), 422, "notify")
         assert "now called webhook_url" in refusal["detail"]
     assert nifti.read(store.output(OLD) / "volume.nii.gz")[0].shape == volume.shape
     assert store.webhook_url(OLD) == HOOK
@@ -111,23 +106,23 @@ def test_a_job_in_old_names_is_listed_keeps_its_upload_and_is_computed(tmp_path:
     ("old", "new"),
     [
         (
-            {"kind": "mri-superresolution", "factor": 2, "name": "diffpir"}
-            | {"min_noise_std": 1e-3, "noise_fraction": 0.5, "tv_z_weight": 0.1, "skip_threshold": 0.2},
+            {"kind": "mri-resolution", "factor": 2, "name": "annealed"}
+            | {"data_sigma": 1e-3, "noise_share": 0.5, "z_weight": 0.1, "skip": 0.2},
             {"kind": "mri-superresolution", "factor": 2, "name": "diffpir"}
             | {"min_noise_std": 1e-3, "noise_fraction": 0.5, "tv_z_weight": 0.1, "skip_threshold": 0.2},
         ),
         (
-            {"kind": "mri-cartesian", "acs_width": 24, "name": "tv", "min_weight": 1e-4, "noise_fraction": 0.1},
+            {"kind": "mri-cartesian", "calibration_width": 24, "name": "tv", "least_weight": 1e-4, "noise_share": 0.1},
             {"kind": "mri-cartesian", "acs_width": 24, "name": "tv", "min_weight": 1e-4, "weight_per_noise": 0.1},
         ),
         (
-            {"kind": "ct-fan", "photons_per_ray": 1e4, "name": "red-diff", "frozen_noise": "random"}
-            | {"equivariant": False, "pnp_steps": 2},
+            {"kind": "ct-fan", "photons": 1e4, "name": "red-diff", "calibration": "random"}
+            | {"turned": False, "polish": 2},
             {"kind": "ct-fan", "photons_per_ray": 1e4, "name": "red-diff", "frozen_noise": "random"}
             | {"equivariant": False, "pnp_steps": 2},
         ),
         (
-            {"kind": "mri-superresolution", "name": "boundary", "min_noise_std": 1e-2, "frozen_noise": "random"},
+            {"kind": "mri-resolution", "name": "boundary", "data_sigma": 1e-2, "calibration": "random"},
             {"kind": "mri-superresolution", "name": "boundary", "min_noise_std": 1e-2, "frozen_noise": "random"},
         ),
     ],
@@ -193,9 +188,10 @@ def test_no_upload_that_a_job_names_is_deleted(tmp_path: Path) -> None:
     assert JobIndex(store).uploads(OLD) == {UPLOAD, MASK, MAPS} == swept(store)
 
 
-def test_a_file_of_a_field_that_is_new_is_kept_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which files a job needs is said once, by the specification."""
-    store, fresh, files = written(tmp_path), "f" * 26, JobSpec.files
-    (store.uploads / MASK).rename(store.uploads / fresh)
-    monkeypatch.setattr(JobSpec, "files", lambda spec: {**files(spec), "acquisition.dose": File(upload=fresh)})
-    assert fresh in swept(store)
+def test_files_of_a_kind_that_is_not_here_are_kept_as_well(tmp_path: Path) -> None:
+    """The package that added the kind may be gone; its jobs need their uploads when it comes back."""
+    acquisition = {"kind": "another-packages", "dose": {"upload": MASK}, "parts": [{"deep": {"upload": MAPS}}]}
+    store = written(tmp_path, {**SPEC, "acquisition": acquisition})
+    with pytest.raises(InputError, match="another-packages"):
+        store.spec(OLD)
+    assert swept(store) == {UPLOAD, MASK, MAPS}
