@@ -28,7 +28,7 @@ def slow(path: Path) -> JobSpec:
     return quick(path, method={"name": "tv", "iterations": 5000, "cg_iterations": 20})
 
 
-def wait_for(client: Client, job_id: str, *states: str, seconds: float = 60) -> dict[str, Any]:
+def wait_for(client: Client, job_id: str, *states: str, seconds: float = 240) -> dict[str, Any]:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         job = client.job(job_id)
