@@ -338,7 +338,7 @@ def test_espirit_without_a_calibration_region_says_so() -> None:
 
 def test_maps_that_miss_the_signal_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """ESPIRiT that finds nothing would give an image of zeros, which must not pass for a result."""
-    from operators import coils
+    from sigpy.mri import app
 
     class Nothing:
         def __init__(self, kspace: np.ndarray, **options: object) -> None:
@@ -347,7 +347,7 @@ def test_maps_that_miss_the_signal_are_not_used(monkeypatch: pytest.MonkeyPatch)
         def run(self) -> np.ndarray:
             return np.zeros(self.shape)
 
-    monkeypatch.setattr(coils, "EspiritCalib", Nothing)
+    monkeypatch.setattr(app, "EspiritCalib", Nothing)
     kspace = fourier(disc(64, 1.0, 20.0).to(torch.complex64))[:, None].expand(1, 3, 64, 64)
     with pytest.raises(InputError, match="sensitivities for 0 % of the signal"):
         espirit_maps(kspace, torch.ones(64, 64, dtype=torch.bool), 16)
