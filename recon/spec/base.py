@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 
 class Strict(BaseModel):
-    """Immutable model that refuses unknown fields, and says the new name of a renamed one."""
+    """Immutable model that refuses unknown fields and names the new one if a field was renamed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
