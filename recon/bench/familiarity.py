@@ -123,7 +123,7 @@ def _hounsfield(volume: np.ndarray[Any, np.dtype[np.float32]]) -> Tensor:
 
 
 def _volume(path: Path, modality: str) -> Tensor:
-    """On the prior's axis; CT as the magnitudes of an MRI prior, or MRI on the axis of CT, by their brightness."""
+    """On the prior's scale; CT as the magnitudes of an MRI prior, or MRI on the axis of CT, by their brightness."""
     values = nifti.read(path)[0]
     scanned = "ct" if values.min() < AIR_HU else "mri"
     if scanned == "ct":
@@ -134,7 +134,7 @@ def _volume(path: Path, modality: str) -> Tensor:
 
 
 def reconstructed(value: dict[str, Any], card: Card, method: Method) -> Tensor:
-    """A measured sample by a method with its defaults, on the prior's axis."""
+    """A measured sample by a method with its defaults, on the prior's scale."""
     spec = JobSpec.parse(value)
     files = {field: Path(str(file.path)) for field, file in spec.files().items()}
     measurement = reader.read(spec, files)

@@ -42,7 +42,7 @@ def conditioner(shape: Card | Recipe) -> Callable[[Tensor], Tensor] | None:
 
 
 def axis_sigma(sigma: float, *, is_complex: bool) -> float:
-    """A level of the table on the prior's axis: a complex prior's magnitudes fill [0, 1], half the range."""
+    """A level of the table on the prior's scale: a complex prior's magnitudes fill [0, 1], half the range."""
     return sigma / 2 if is_complex else sigma
 
 
@@ -74,7 +74,7 @@ def denoising_psnr(
     denoise
         See `recon.priors.diagnose.Denoise`.
     images
-        ``(slices, rows, cols)`` on the prior's axis: CT in [-1, 1], MRI magnitudes in [0, 1].
+        ``(slices, rows, cols)`` on the prior's scale: CT in [-1, 1], MRI magnitudes in [0, 1].
     sigma
         For images that fill [-1, 1] (see `axis_sigma`).
     condition_of

@@ -46,7 +46,7 @@ def scan(number: int, size: int) -> Tomography:
 
 
 def scanned(images: Tensor, range_: IntensityRange, generator: torch.Generator) -> tuple[Problem, IntensityMap]:
-    """A random scan of slices ``(slices, size, size)`` on the prior's axis."""
+    """A random scan of slices ``(slices, size, size)`` on the prior's scale."""
     operator, intensity = scan(random_fields.integer(generator, SCANS), images.shape[-1]), physical(range_)
     data, noise = operator.forward(intensity.to_physical(images).clamp(min=0)), 0.0
     if random_fields.uniform(generator) >= NOISELESS:
@@ -66,6 +66,6 @@ def evenly(images: Tensor, range_: IntensityRange, views: int = 8) -> tuple[Prob
 
 
 def physical(range_: IntensityRange) -> IntensityMap:
-    """From the prior's axis, in HU, to attenuation in 1/mm."""
+    """From the prior's scale, in HU, to attenuation in 1/mm."""
     half = (range_.high - range_.low) / 2
     return IntensityMap(WATER_PER_MM * half / 1000, WATER_PER_MM * (1 + (range_.low + half) / 1000))

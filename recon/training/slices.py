@@ -32,7 +32,7 @@ MADE = 2**40
 JUDGED, JUDGED_SIZE = 96, 256
 """Synthetic images that a prior is judged by, and their rows and columns."""
 BRIGHT_PERCENTILE = 99.8
-"""Of a magnitude volume; becomes 1 on the prior's axis."""
+"""Of a magnitude volume; becomes 1 on the prior's scale."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class SliceSet:
         return image.to(torch.complex64) if recipe.complex else image
 
     def planes(self, index: int, recipe: Recipe) -> Tensor:
-        """Slice `index` on the prior's axis, and where it is known (1) or saturated (0): ``(2, rows, cols)``."""
+        """Slice `index` on the prior's scale, and where it is known (1) or saturated (0): ``(2, rows, cols)``."""
         stored = torch.from_numpy(np.asarray(self.stored[index], dtype=np.float32))
         known = torch.ones_like(stored)
         if self.source.unknown_from is not None:
@@ -282,7 +282,7 @@ class Crops:
 
 
 def _brightness(images: NDArray[np.float32], name: str) -> float:
-    """What becomes 1 on the prior's axis."""
+    """What becomes 1 on the prior's scale."""
     found = float(np.percentile(images, BRIGHT_PERCENTILE))
     if not found > 0:
         raise InputError(
@@ -298,7 +298,7 @@ def _parts(image: Tensor) -> Tensor:
 
 
 def tuning_images(folder: Path, recipe: Recipe, count: int = 16) -> Tensor:
-    """Evenly spaced whole slices of the tuning set on the prior's axis, ``(count, rows, cols)``, always the same."""
+    """Evenly spaced whole slices of the tuning set on the prior's scale, ``(count, rows, cols)``, always the same."""
     sets = validation_sets(folder, recipe)
     each = count // len(sets) or 1
     chosen = [(one, int(i)) for one in sets for i in np.linspace(0, len(one) - 1, each).round().astype(int)]

@@ -17,14 +17,14 @@ from recon.problem.problem import IntensityMap, Problem
 LEVELS = (0.4, 0.25, 0.16, 0.1, 0.063, 0.04)
 """Noise levels of the solver's steps; after the last one the image is as good as it gets."""
 DATA_SIGMA = 1e-3
-"""Noise that its data steps assume at least, on the prior's axis."""
+"""Noise that its data steps assume at least, on the prior's scale."""
 
 Denoise = Callable[[Tensor, float, Tensor], Tensor]
 """Of noisy slices ``(slices, rows, cols)``, their noise level and their condition."""
 
 
 class Solved(NamedTuple):
-    """What is known of slices ``(slices, size, size)`` from one scan, on the prior's axis."""
+    """What is known of slices ``(slices, size, size)`` from one scan, on the prior's scale."""
 
     condition: Tensor
     iterate: Tensor
