@@ -1,4 +1,4 @@
-"""DXchange HDF5: raw projections with flat and dark fields to line integrals.
+"""DXchange (HDF5): convert raw projections with flat and dark fields to line integrals.
 
 Layout: ``/exchange/data (views, rows, columns)``, ``data_white``, ``data_dark`` and ``theta`` in degrees.
 A detector row is a slice of the volume.
@@ -27,7 +27,7 @@ from recon.spec.job import Input
 from recon.spec.validation import invalid
 
 SMALLEST_TRANSMISSION = 1e-4
-"""Transmission below this is detector noise: a line integral above 9.2 cannot be told from more."""
+"""Lower bound on the transmission; below it is detector noise, so that line integrals are limited to 9.2."""
 
 
 def read(path: Path) -> tuple[NDArray[np.float32], tuple[float, ...] | None, float | None, list[str]]:
