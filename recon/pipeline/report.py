@@ -66,6 +66,7 @@ def write_report(spec: JobSpec, job: Prepared, solved: Solved, started: float) -
     inverse, measurement = job.inverse, job.measurement
     method = job.reconstructions[-1].settings
     volumes = {spec.method.name: solved.volume, **solved.baselines}
+    evaluations = 0 if job.prior is None else job.prior.evaluations  # before it judges
     familiarity = _familiarity(job.judge, inverse, solved.volume)
     expected = _expected_misfit(inverse)
     notes = [*inverse.notes, *_unfamiliar(familiarity), *_doubt(method, inverse, solved.volume, expected)]
@@ -90,7 +91,7 @@ def write_report(spec: JobSpec, job: Prepared, solved: Solved, started: float) -
         familiarity=familiarity,
         uncertainty=_uncertainty(spec, inverse, solved, measurement),
         frozen_noise=_noise(job, method),
-        network_evaluations=0 if job.prior is None else job.prior.evaluations,
+        network_evaluations=evaluations,
         chunks_resumed=solved.resumed,
         chunks_by_other_workers=solved.given,
         notes=notes,

@@ -5,10 +5,12 @@ from __future__ import annotations
 from operators.errors import InputError
 from operators.resolution import Downsampling
 from recon.problem.problem import Problem, Progress, Solver
+from recon.spec.methods import Interpolation
 
 
-def solve(problem: Problem) -> Solver:
+def solve(problem: Problem, settings: Interpolation) -> Solver:
     """Zero-filled k-space, or linear interpolation between thick slices, as a solver of one step."""
+    del settings
     if not isinstance(problem.operator, Downsampling):
         raise InputError("interpolation needs a low-resolution acquisition", field="method.name")
     volume = problem.operator.upsample(problem.data)
