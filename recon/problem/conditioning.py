@@ -28,8 +28,9 @@ def require_fit(card: Card, problem: Problem, settings: Diffusion) -> None:
             remedy="leave it out, or use another method",
         )
     if card.super_resolution not in (None, factor) or (card.least_squares and factor is not None):
+        instead = "which this acquisition does not give" if factor is None else f"the data are x{factor}"
         raise InputError(
-            f"prior {card.name!r} needs {card.condition}, the data are {'not' if factor is None else f'x{factor}'}",
+            f"prior {card.name!r} needs {card.condition}, {instead}",
             field="method.prior",
             remedy="leave it out" if only else f"use one that is not conditional, as {usual}",
         )

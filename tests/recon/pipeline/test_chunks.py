@@ -42,7 +42,7 @@ def one_thread() -> Iterator[None]:
 
 
 def phantom() -> Tensor:
-    """A volume that changes along every intensity, ``(SLICES, SIDE, SIDE)``, 0 to 0.05."""
+    """A volume that changes along every axis, ``(SLICES, SIDE, SIDE)``, 0 to 0.05."""
     z, y, x = torch.meshgrid(
         torch.linspace(-1, 1, SLICES), torch.linspace(-1, 1, SIDE), torch.linspace(-1, 1, SIDE), indexing="ij"
     )

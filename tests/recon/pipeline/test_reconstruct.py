@@ -371,5 +371,5 @@ def test_points_are_sampled_as_asked_for() -> None:
         assert 1 / float(mask.float().mean()) == pytest.approx(5.6, abs=0.2)
         assert bool(mask[57:72, 57:72].all()) and torch.equal(mask, sampling_mask(128, 128, settings))
     for acceleration in (1.5, 60.0):
-        with pytest.raises(InputError, match=r"^input\.simulate\.acceleration: .*uniform pattern"):
+        with pytest.raises(InputError, match=r"^input\.simulate\.acceleration: .*equispaced pattern"):
             sampling_mask(64, 64, Simulation(pattern="poisson", acceleration=acceleration))

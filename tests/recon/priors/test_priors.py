@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ from recon.samples import SAMPLES
 from recon.solvers import registry as solvers
 from recon.spec import schedules
 from recon.spec.methods import CGSense, REDDiff
-from recon.training.evaluate import conditioning, denoising_psnr, with_phase
+from recon.training.evaluate import conditioner, denoising_psnr, with_phase
 from recon.training.recipe import Recipe
 from recon.training.slices import tuning_images
 
@@ -163,7 +164,7 @@ def test_the_card_tells_what_the_prior_does(name: str) -> None:
     """The tuning slices shipped, at one level: near the card's figure, and far above the noise."""
     prior = registry.load(name)
     recipe = Recipe.named(name)
-    images, condition_of = tuning_images(SAMPLES, recipe), conditioning(prior.card)
+    images, condition_of = tuning_images(SAMPLES, recipe), conditioner(prior.card)
     found = denoising_psnr(prior.denoise, images, 0.1, is_complex=prior.complex, condition_of=condition_of)
     assert found == pytest.approx(prior.card.denoising_psnr[0.1], abs=0.15)
     assert found > 26.0 + 7.0  # the noise alone leaves 26.0 dB
@@ -388,10 +389,12 @@ def test_jacobian_asymmetry_of_a_known_jacobian() -> None:
         def forward(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
             return (x.flatten(1) @ self.matrix.T).reshape(x.shape)
 
-    images = torch.zeros(2, 8, 8)
-    assert jacobian_asymmetry(Linear(matrix + matrix.T), images, 0.1) < 1e-4
-    assert jacobian_asymmetry(Linear(matrix - matrix.T), images, 0.1) > 0.999
-    assert 0.2 < jacobian_asymmetry(Linear(matrix + 0.5 * matrix.T), images, 0.1, probes=50) < 0.5  # about a third
+    def asymmetry(matrix: torch.Tensor, probes: int = 4) -> float:
+        return jacobian_asymmetry(cast(Denoiser, Linear(matrix)), torch.zeros(2, 8, 8), 0.1, probes)
+
+    assert asymmetry(matrix + matrix.T) < 1e-4
+    assert asymmetry(matrix - matrix.T) > 0.999
+    assert 0.2 < asymmetry(matrix + 0.5 * matrix.T, probes=50) < 0.5  # about a third
 
 
 def test_the_gradient_is_that_of_the_denoiser() -> None:

@@ -60,7 +60,7 @@ def test_skipping_saves_evaluations_and_changes_little(method: type[DiffPIR] | t
         prior = Counting(0.0, 0.5)
         settings = method(steps=20, skip_threshold=skip)
         part = Problem(operator, data)
-        found = run(registry.start(part, settings, prior=prior, axis=IntensityMap(0.01, 0.01), seed=3))
+        found = run(registry.start(part, settings, prior=prior, intensity=IntensityMap(0.01, 0.01), seed=3))
         return found, prior.evaluations // len(data)
 
     every, whole = solved(problem.data, 0.0)
