@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from recon.formats import nifti
+from recon.priors import registry
 
 SAMPLES = Path(__file__).parent.parent / "recon" / "samples"
 
@@ -31,6 +32,16 @@ def disc(size: int, pixel_mm: float, radius_mm: float, x_mm: float = 0.0, y_mm: 
     axis = (torch.arange(size * fine) - (size * fine - 1) / 2) * pixel_mm / fine
     inside = ((axis[None, :] - x_mm) ** 2 + (-axis[:, None] - y_mm) ** 2 <= radius_mm**2).float()
     return torch.nn.functional.avg_pool2d(inside[None], fine)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Small arrays are not worth the threads' waiting for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    registry._network.cache_clear()  # networks are compiled for so many threads
 
 
 @pytest.fixture

@@ -34,6 +34,8 @@ from recon.table import Table, Tuned
 from tests.test_reconstruct import job
 from tests.test_training import stir, tiny, trained
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 AXIS = Axis(0.025, 0.025)
 
 

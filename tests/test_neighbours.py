@@ -26,6 +26,8 @@ from recon.solvers.problem import run
 from tests.test_slabs import AXIS, ct
 from tests.test_training import stir, tiny, trained
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def recipe(folder: Path, **changes: Any) -> Recipe:
     return tiny(folder, modality="ct", complex=False, neighbours=1, **changes)

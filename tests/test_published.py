@@ -24,6 +24,8 @@ from recon.solvers.published import ADMM_PENALTY, ADMM_THRESHOLD, MRI_PENALTY, M
 from tests.conftest import GaussianPrior, disc
 from tests.test_solvers import _Blur, angles
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 AXIS = Axis(0.025, 0.025)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,17 +26,10 @@ from recon.solvers import registry
 from recon.solvers.problem import Axis, Problem, Progress
 from tests.conftest import GaussianPrior
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SLICES, SIDE = 64, 20
 AXIS = Axis(0.02, 0.02)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Such small arrays are not worth the threads' waiting for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def phantom() -> Tensor:

@@ -37,6 +37,8 @@ from recon.solvers.fbp import filtered_back_projection, view_weights
 from recon.solvers.problem import Axis, Problem, Progress, check_finite, run
 from tests.conftest import GaussianPrior, disc
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def angles(views: int, span: float = math.pi) -> tuple[float, ...]:
     return tuple(np.linspace(0, span, views, endpoint=False).tolist())

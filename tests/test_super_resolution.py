@@ -31,6 +31,8 @@ from recon.solvers.problem import Axis, Problem, run
 from tests.test_reconstruct import job, reconstructed
 from tests.test_training import tiny, trained
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 AFFINE = np.array([[-0.9, 0.05, 0.1, 30], [0.02, -1.1, 0, 50], [0.05, 0, 2.0, -100], [0, 0, 0, 1.0]])
 
 

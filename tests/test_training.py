@@ -21,6 +21,8 @@ from recon.priors.recipe import Recipe
 from recon.priors.slices import Crops, SliceSet, tuning_images
 from recon.priors.training import Trainer, learning_rate
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def tiny(tmp_path: Path, **changes: Any) -> Recipe:
     generator = np.random.default_rng(0)

@@ -17,6 +17,8 @@ from recon.solvers.problem import Axis, Problem, run
 from tests.conftest import GaussianPrior
 from tests.test_solvers import half_measured
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 class Slanting(GaussianPrior):
     """It takes every image to be a little brighter on the right."""

@@ -29,6 +29,8 @@ from recon.solvers.data_step import DataStep
 from recon.solvers.problem import Axis, Problem, run
 from tests.conftest import disc
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def views(count: int) -> tuple[float, ...]:
     return tuple(math.pi * k / count for k in range(count))
