@@ -145,6 +145,7 @@ def priors(
     data: Annotated[Path | None, typer.Option(help="Folder of tuning files; without it the slices shipped.")] = None,
     bm3d: Annotated[bool, typer.Option(help="Compare with BM3D (2 s per slice; package bm3d).")] = True,
     engines: Annotated[bool, typer.Option(help="Only what computes the network, one against the other.")] = False,
+    repeats: Annotated[int, typer.Option(help="Times that everything timed is repeated; the fastest counts.")] = 10,
     json_file: Json = None,
 ) -> None:
     """Denoising PSNR on the tuning slices, never trained on, and the networks' speed."""
@@ -154,7 +155,7 @@ def priors(
 
     wanted = names or registry.names()
     if engines:
-        measured = {name: bench.engines(name) for name in wanted}
+        measured = {name: bench.engines(name, repeats) for name in wanted}
         shown = [[name, way, f"{ms:.1f}"] for name, ways in measured.items() for way, ms in ways.items()]
         title = f"Batches of {bench.BATCH}, {precision.name()}; {machine()}"
         table(["prior", "computed by", "ms per slice"], shown, title)
@@ -162,7 +163,7 @@ def priors(
         return
     if bm3d:
         bench.require_bm3d()
-    speeds = [bench.speed(name) for name in wanted]  # first, while nothing has warmed the machine
+    speeds = [bench.speed(name, repeats) for name in wanted]  # first, while nothing has warmed the machine
     rows = []
     for row in bench.denoising(wanted, data or SAMPLES, with_bm3d=bm3d):
         rows.append(row)

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import cast
@@ -123,13 +124,15 @@ def test_any_size_is_padded_and_cropped(shape: tuple[int, ...]) -> None:
     assert prior.evaluations == shape[0]
 
 
+@cache
 def brain() -> torch.Tensor:
-    """Two tuning slices with a smooth phase and noise, complex64, on the axis of the MRI priors."""
-    magnitude = tuning_images(SAMPLES, Recipe.named("brain-mri"))[4:6]
+    """Parts of two tuning slices with a smooth phase and noise, complex64, on the axis of the MRI priors."""
+    magnitude = tuning_images(SAMPLES, Recipe.named("brain-mri"))[4:6, 64:192, 64:192]
     clean = with_phase(magnitude)
     return clean + 0.05 * noise.SliceNoise(0, 2).draw(clean)
 
 
+@cache
 def measured_brain() -> torch.Tensor:
     """The shipped 8-coil scan by CG-SENSE, with its own phase and noise."""
     scan = {"input": str(SAMPLES / "mri_brain_8coil.npy"), "acquisition": "mri-cartesian", "method": "cg-sense"}
@@ -141,7 +144,7 @@ def measured_brain() -> torch.Tensor:
 def test_a_global_phase_passes_through_the_mri_prior(sigma: float, image: Callable[[], torch.Tensor]) -> None:
     noisy = image()
     plain = registry.load("brain-mri").denoise(noisy, sigma)
-    for angle in (0.3, 0.7, 1.6, 3.0, -2.0):
+    for angle in (0.7, 3.0, -2.0):
         turn = torch.polar(torch.tensor(1.0), torch.tensor(angle))
         back = registry.load("brain-mri").denoise(noisy * turn, sigma) / turn
         assert float(torch.linalg.vector_norm(back - plain) / torch.linalg.vector_norm(plain)) < 0.01
@@ -150,7 +153,7 @@ def test_a_global_phase_passes_through_the_mri_prior(sigma: float, image: Callab
 @pytest.mark.parametrize("factor", [2, 4])
 def test_a_global_phase_passes_through_the_priors_of_super_resolution(factor: int) -> None:
     prior, noisy = registry.load(f"brain-mri-x{factor}"), brain()
-    lower = Truncation(256, 256, factor)
+    lower = Truncation(128, 128, factor)
     low = lower.upsample(lower(brain()))
     plain = prior.denoise(noisy, 0.3, low)
     for angle in (0.7, 3.0, -2.0):
@@ -186,12 +189,11 @@ def test_metal_passes_unchanged_and_harms_nothing_around_it() -> None:
 
 def test_familiarity_separates_what_the_priors_know_from_what_they_do_not() -> None:
     ct, mri = registry.load("ct"), registry.load("brain-mri")
-    chest = tuning_images(SAMPLES, Recipe.named("ct"))
-    heads = tuning_images(SAMPLES, Recipe.named("brain-mri"))
-    body = nifti.read(SAMPLES / "ct_body.nii.gz")[0][20:100:10]
-    rows, cols = torch.meshgrid(torch.linspace(-1, 1, 256), torch.linspace(-1, 1, 256), indexing="ij")
+    chest, heads = (tuning_images(SAMPLES, Recipe.named(name))[2:15:6] for name in ("ct", "brain-mri"))
+    body = nifti.read(SAMPLES / "ct_body.nii.gz")[0][20:100:30]
+    rows, cols = torch.meshgrid(torch.linspace(-1, 1, 128), torch.linspace(-1, 1, 128), indexing="ij")
     disc = torch.where(rows**2 + cols**2 < 0.5, 0.1, -1.0)[None]
-    stripes = (0.5 * (torch.sin(60 * rows) > 0)).to(torch.complex64)[None]
+    stripes = (0.5 * (torch.sin(30 * rows) > 0)).to(torch.complex64)[None]
     known = float(ct.familiarity(chest).median())
     assert known > 10
     assert float(ct.familiarity(torch.from_numpy(body + 1000) / 1250 - 1).median()) > 1

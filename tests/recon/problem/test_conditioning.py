@@ -24,7 +24,6 @@ from recon.defaults import table
 from recon.defaults.table import Table, Tuned
 from recon.pipeline import chunks
 from recon.pipeline.chunk_cache import ChunkCache
-from recon.pipeline.prepare import local_files
 from recon.pipeline.reconstruct import run as run_job
 from recon.priors import registry
 from recon.priors.network import as_channels
@@ -39,6 +38,8 @@ from recon.training.recipe import Recipe
 from recon.training.start import start_from
 from tests.recon.pipeline.test_reconstruct import job
 from tests.recon.training.test_training import stir, tiny, trained
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 AXIS = IntensityMap(0.025, 0.025)
 
