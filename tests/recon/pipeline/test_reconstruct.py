@@ -16,7 +16,7 @@ from operators.errors import Conflict, Diverged, InputError
 from operators.tomography import Tomography
 from recon.formats import hdf5, reader
 from recon.measurement import noise_estimate
-from recon.pipeline.prepare import JobProgress, local_files
+from recon.pipeline.prepare import JobProgress
 from recon.pipeline.reconstruct import reconstruct, run
 from recon.problem import inverse_problem
 from recon.problem.ct import photon_noise
