@@ -27,7 +27,7 @@ def header_parameter(name: str, description: str, *, required: bool = False, **s
     return {**found, "required": True} if required else found
 
 
-PREFER_WAIT = header_parameter("Prefer", "`wait=SECONDS`: answer when the job has ended, or after so long.")
+PREFER_WAIT = header_parameter("Prefer", "`wait=SECONDS`: answer when the job has ended, or after that time.")
 
 
 def headers(schema: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class Background:
         self.name, self.work, self.every_s = name, work, every_s
         self._at_once = at_once
         self._stop = threading.Event()
-        # In the context of whoever makes it, so that its log lines name the same job.
+        # In the context of the creating thread, so that its log lines name the same job.
         self._thread = threading.Thread(target=copy_context().run, args=(self._loop,), name=name, daemon=True)
 
     def start(self) -> None:

@@ -93,7 +93,7 @@ def _attempt(store: JobStore, record: Record, invite: Invite | None) -> None:
         try:
             with every(ASK_EVERY_S, reporter.watch, "cancellation watch"), interruptible(reporter.ask):
                 _compute(store, record, reporter, ask_for_help)
-        except Conflict as error:  # somebody else has recorded the end, or begun another attempt
+        except Conflict as error:  # another process has recorded the end, or begun another attempt
             log.info("%s", error)
     if store.record(record.id).token == token:
         store.clear(record.id)

@@ -287,7 +287,7 @@ class JobStore:
 
     def _settled(self, record: Record) -> Record:
         """Read the record, marked as succeeded if results are published. Call with the state lock held."""
-        # Under the lock, results of an unfinished job mean that whoever published them could not say so.
+        # Under the lock, results of an unfinished job mean that the process that published them died before the record.
         if record.terminal or not self.output(record.id).exists():
             return record
         return self._succeeded(record)

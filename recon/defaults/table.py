@@ -97,7 +97,7 @@ def completed(method: Method, found: Tuned | None) -> Method:
         return method
     given = {k: getattr(method, k) for k in method.model_fields_set}
     if any(k in found.settings and v != found.settings[k] for k, v in given.items()):
-        # Tuned values belong together: whoever sets one of them otherwise starts from the method's own defaults.
+        # Tuned values belong together: a job that sets one of them otherwise starts from the method's own defaults.
         return method
     try:
         return type(method).model_validate({**found.settings, **given})

@@ -96,7 +96,7 @@ def prepare(spec: JobSpec, files: Mapping[str, Path]) -> Generator[JobProgress, 
     measurement = reader.read(spec, files)
     _check_uncertainty(spec, measurement)
     planned = plan.make(spec, reader.header(measurement, files))
-    plan.require_fit(planned)  # whoever accepted the job may have more memory
+    plan.require_fit(planned)  # the machine that accepted the job may have more memory
     yield JobProgress(0.02, "modelling")
     inverse = problems.build(measurement)
     kind, problem = measurement.acquisition.kind, inverse.problem

@@ -75,8 +75,8 @@ def reconstruct(
     out
         Receives the volume, baselines, ``montage.png`` and ``report.json``, all at once.
     work
-        Folder where finished chunks are kept, so that a job that was stopped can go on; whoever names it removes it,
-        once the results are safe. By default a hidden one beside `out`, which goes when they are there.
+        Folder where finished chunks are kept, so that a stopped job can be resumed; a caller that gives it removes it
+        once the results are safe. Default: a hidden one beside `out`, removed once they are published.
     chunk
         Slices that are solved at once in volumes of more than twice as many; as planned when None.
     invite

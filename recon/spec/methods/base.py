@@ -143,7 +143,7 @@ class Levels(Diffusion):
     def cost(self, acquisition: Acquisition) -> Cost:
         """Cost of data steps and network evaluations."""
         preconditioned = acquisition.PRECONDITIONED
-        # The last of preconditioned iterations, and the misfit of steps that nobody looks at, take none.
+        # The last preconditioned iteration takes none, nor does a step's misfit, computed only to be shown.
         per_step = 2 * self.inner_iterations(preconditioned=preconditioned) + (1 if preconditioned else 2)
         return Cost(VOLUMES, self.data_steps() * per_step + START_PRODUCTS, self.evaluations())
 
