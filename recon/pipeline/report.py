@@ -71,7 +71,9 @@ def write_report(spec: JobSpec, job: Prepared, solved: Solved, started: float) -
     expected = _expected_misfit(inverse)
     notes = [*inverse.notes, *_unfamiliar(familiarity), *_doubt(method, inverse, solved.volume, expected)]
     shape = tuple(inverse.arranged(solved.volume).shape)
-    resident = peak.resident_bytes()
+    misfits = {name: inverse.problem.misfit(volume) for name, volume in volumes.items()}
+    against_truth = _against_truth(measurement, inverse, volumes)
+    resident = peak.resident_bytes()  # after the misfits, which may be the first to need the operator
     return Report(
         name=spec.name,
         spec_sha256=spec.sha256(),
@@ -80,10 +82,10 @@ def write_report(spec: JobSpec, job: Prepared, solved: Solved, started: float) -
         seed=spec.seed,
         unit=inverse.unit,
         shape=(shape[0], shape[1], shape[2]),
-        data_misfit={name: inverse.problem.misfit(volume) for name, volume in volumes.items()},
+        data_misfit=misfits,
         noise_std=inverse.problem.noise_std,
         expected_misfit=expected,
-        against_truth=_against_truth(measurement, inverse, volumes),
+        against_truth=against_truth,
         prior=None if job.prior is None else job.prior.card.model_dump(mode="json", exclude={"familiarity"}),
         intensity_map=None
         if job.intensity is None
