@@ -10,7 +10,6 @@ De Carlo et al. 2014, J. Synchrotron Rad. 21, 1224-1230.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +20,11 @@ from operators.errors import GeometryError, InputError
 from recon.formats import hdf5
 from recon.formats.format import Format
 from recon.formats.safety import check_finite, real
+from recon.measurement.counts import line_integrals
 from recon.measurement.measurement import Measurement
 from recon.spec.acquisitions.ct import CTParallel
 from recon.spec.job import Input
 from recon.spec.validation import invalid
-
-SMALLEST_TRANSMISSION = 1e-4
-"""Transmission below this is detector noise: a line integral above 9.2 cannot be told from more."""
-
 
 def read(path: Path) -> tuple[NDArray[np.float32], tuple[float, ...] | None, float | None, list[str]]:
     """Read line integrals, angles, noise and remarks.
@@ -50,30 +46,8 @@ def read(path: Path) -> tuple[NDArray[np.float32], tuple[float, ...] | None, flo
         darks = _counts(hdf5.dataset(file, "exchange/data_dark"), "exchange/data_dark")
         has_theta = "theta" in file["exchange"]
         theta = real(hdf5.dataset(file, "exchange/theta"), "exchange/theta") if has_theta else None
-    for name, field in (("data_white", flats), ("data_dark", darks)):
-        if field.shape[1:] != counts.shape[1:]:
-            raise GeometryError(
-                f"exchange/{name} has frames of {field.shape[1:]}, exchange/data of {counts.shape[1:]}", field="input"
-            )
-    dark, flat = darks.mean(0), flats.mean(0)
-    span = flat - dark
-    if not (span > 0).all():
-        row, column = (int(i) for i in np.argwhere(span <= 0)[0])
-        raise InputError(
-            f"the flat field is not above the dark field at row {row}, column {column}",
-            field="exchange/data_white",
-            remedy="check that flat and dark fields are not swapped; mask dead detector elements",
-        )
-    angles = _angles(theta, len(counts))
-    transmission = (counts - dark) / span
-    low = int((transmission < SMALLEST_TRANSMISSION).sum())
-    notes = [f"{low} of {counts.size} transmissions were below {SMALLEST_TRANSMISSION:g} and set to it"] if low else []
-    line_integrals = -np.log(np.maximum(transmission, SMALLEST_TRANSMISSION))
-    # Flat frames repeat one measurement: their scatter over their mean is the relative noise of a count.
-    relative = float(np.median(flats.std(0, ddof=1) / span)) if len(flats) > 2 else 0.0
-    noise = relative * math.sqrt(float(np.median(span / np.maximum(counts - dark, 1.0)))) or None
-    ordered = np.ascontiguousarray(line_integrals.transpose(1, 0, 2), dtype=np.float32)
-    return ordered, angles, noise, notes
+    found = line_integrals(counts, flats, darks, ("exchange/data", "exchange/data_white", "exchange/data_dark"))
+    return found.data, _angles(theta, len(counts)), found.noise_std, found.notes
 
 
 def _counts(data: NDArray[np.generic], field: str) -> NDArray[np.float32]:
@@ -81,13 +55,6 @@ def _counts(data: NDArray[np.generic], field: str) -> NDArray[np.float32]:
         raise InputError(f"shape {data.shape}, expected (frames, rows, columns)", field=field)
     counts = real(data, field)
     check_finite(counts, field)
-    if (counts < 0).any():
-        index = tuple(int(i) for i in np.argwhere(counts < 0)[0])
-        raise InputError(
-            f"{int((counts < 0).sum())} counts are negative, the first at {index} is {counts[index]:g}",
-            field=field,
-            remedy="give raw detector counts; subtract no background before",
-        )
     return counts
 
 
