@@ -65,14 +65,14 @@ class Input(File):
 
     ``numpy``: a sinogram ``(slices, views, detectors)`` of line integrals, or k-space ``(slices, coils, rows,
     cols)``; the first axis may be missing. ``hdf5``: the same as a dataset. ``dxchange``: raw counts with flat
-    and dark fields. ``htc``: Helsinki Tomography Challenge 2022. ``nifti``: a volume (CT in HU, MRI magnitude),
-    measured retrospectively as the acquisition and `simulate` say.
+    and dark fields. ``nxtomo``: the same in NeXus. ``htc``: Helsinki Tomography Challenge 2022. ``nifti``: a volume
+    (CT in HU, MRI magnitude), measured retrospectively as the acquisition and `simulate` say.
     """
 
     format: InputFormat | None = None
     """Format of the file. Default: told from its name or its first bytes where these leave no doubt."""
     dataset: str | None = Field(None, max_length=200)
-    """HDF5: name of the dataset. Default: ``data`` or ``kspace``."""
+    """HDF5: name of the dataset. Default: ``data`` or ``kspace``. NeXus: frames of one of several scans."""
     scan: str | None = Field(None, max_length=200)
     """HTC: which of the file's scans."""
     slices: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]] | None = None

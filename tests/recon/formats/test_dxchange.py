@@ -181,5 +181,3 @@ def test_the_measured_tooth_is_read_as_it_is() -> None:
     assert found.data.shape == (2, 181, 640) and found.notes == []
     assert angles(found)[0] == 0 and np.rad2deg(angles(found)[-1]) == pytest.approx(180, abs=1)
     assert found.noise_std == pytest.approx(0.0047247, rel=1e-4)
-
-
