@@ -42,7 +42,7 @@ def read(spec: JobSpec, files: Mapping[str, Path]) -> Measurement:
     InputError
         Whatever is wrong, with the field.
     """
-    content, spec = _content(spec, files)
+    content = _content(spec, files)
     if _to_be_measured(content, spec):
         volume, acquisition = _known_volume(content, spec)
         measurement = simulate(volume.data, volume.affine, acquisition, spec.input.simulate or Simulation())
@@ -52,7 +52,7 @@ def read(spec: JobSpec, files: Mapping[str, Path]) -> Measurement:
 
 def check(spec: JobSpec, files: Mapping[str, Path]) -> Header:
     """Find everything `read` would refuse, and impossible geometries, without torch; for the API and for plans."""
-    content, spec = _content(spec, files)
+    content = _content(spec, files)
     if _to_be_measured(content, spec):
         volume, given = _known_volume(content, spec)
         settings = spec.input.simulate or Simulation()
@@ -80,8 +80,8 @@ def _source_bytes(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _content(spec: JobSpec, files: Mapping[str, Path]) -> tuple[Content, JobSpec]:
-    """What the input file holds, and the job as it is left: without `slices` where the format has selected them."""
+def _content(spec: JobSpec, files: Mapping[str, Path]) -> Content:
+    """What the input file holds."""
     path = files["input"]
     chosen = _format(spec, path)
     if chosen.read is None:
@@ -94,10 +94,7 @@ def _content(spec: JobSpec, files: Mapping[str, Path]) -> tuple[Content, JobSpec
         )
     if chosen.volumes:
         _required_acquisition(spec)
-    content = chosen.read(path, spec.input)
-    if not chosen.selects:
-        return content, spec
-    return content, spec.model_copy(update={"input": spec.input.model_copy(update={"slices": None})})
+    return chosen.read(path, spec.input)
 
 
 def _format(spec: JobSpec, path: Path) -> Format:
@@ -146,7 +143,8 @@ def _measured(spec: JobSpec, files: Mapping[str, Path], content: Content) -> Mea
     acquisition.check(measurement.data, mask=measurement.mask, coil_maps=measurement.coil_maps)
     if acquisition.refined is not None:
         check_size(acquisition.result_shape(measurement.data.shape), 8, "acquisition.factor")
-    measurement = _selected(measurement, spec)
+    if not _format(spec, files["input"]).selects:
+        measurement = _selected(measurement, spec)
     _check_methods(spec, measurement.acquisition)
     return measurement
 
