@@ -1,1 +1,1 @@
-"""The HTTP API. Never imports torch or ASTRA: it stores, enqueues and serves files."""
+"""HTTP API. It stores, enqueues and serves files, and never imports torch or ASTRA."""

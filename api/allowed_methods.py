@@ -1,4 +1,4 @@
-"""HTTP 405 (RFC 9110) names in `Allow` every method of the path; Starlette names those of its first route alone."""
+"""HTTP 405 responses (RFC 9110) whose `Allow` header lists every method of a path, not only the first route's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The FastAPI application of a deployment."""
+"""FastAPI application of a deployment."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WEBHOOKS_EVERY_S = 1.0
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The API of a deployment; settings come from the environment unless given."""
+    """Make the API of a deployment; settings come from the environment unless given."""
     chosen = settings or Settings()
     service = Service.of(chosen)
     webhooks = Webhooks(service.index, chosen, lambda record: represent(service, record).model_dump(mode="json"))
@@ -65,12 +65,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @app.get("/healthz", tags=["service"])
     async def healthz() -> Health:
-        """The process answers."""
+        """Liveness: the process answers."""
         return Health(status="ok")
 
     @app.get("/readyz", tags=["service"], response_model=Ready, responses=problems.responses(503))
     async def readyz() -> Ready | JSONResponse:
-        """Redis answers, so jobs can be accepted."""
+        """Readiness: Redis answers, so jobs can be accepted."""
         try:
             waiting = await run_in_threadpool(tasks.waiting, chosen.redis_url)
         except RedisError as error:

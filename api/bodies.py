@@ -1,4 +1,4 @@
-"""Reading a request's body, but not for ever."""
+"""Request bodies, read with a timeout and a size limit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workers.http_errors import Stalled
 
 
 async def chunks(request: Request) -> AsyncIterator[bytes]:
-    """The body as it comes; raises `Stalled` when nothing does for the settings' ``idle_s``."""
+    """Yield the body as it arrives; raises `Stalled` when nothing arrives for the settings' ``idle_s``."""
     idle_s: int = request.app.state.settings.idle_s
     stream = request.stream()
     while True:
@@ -27,7 +27,7 @@ async def chunks(request: Request) -> AsyncIterator[bytes]:
 
 
 async def small(request: Request) -> bytes:
-    """The whole body; raises `ResourceLimit` as soon as it is larger than a specification may be."""
+    """Read the whole body; raises `ResourceLimit` as soon as it is larger than a specification may be."""
     body = bytearray()
     async for chunk in chunks(request):
         body += chunk

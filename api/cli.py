@@ -1,4 +1,4 @@
-"""The commands ``recon serve`` and ``recon key``."""
+"""Commands ``recon serve`` and ``recon key``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The histogram of computing times counts each succeeded job once, and only grows, as Prometheus wants it."""
+"""Histogram of computing times for Prometheus; it counts each succeeded job once and only grows."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ disable_created_metrics()  # its series says no more than the scraper's own cloc
 class Durations:
     """Computing times of the jobs that succeeded since this process started, by method and device.
 
-    Each job is counted once, and stays counted when it is deleted. A new process begins at zero, which Prometheus takes
-    for what it is; jobs that ended before it are not counted again.
+    Each job is counted once, and stays counted when it is deleted. A new process starts at zero, which Prometheus
+    recognises; jobs that ended before are not counted again.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Durations:
         )
 
     def count(self, records: Iterable[Record]) -> None:
-        """Count what of these is new."""
+        """Count the jobs that were not counted before."""
         with self._lock:
             for record in records:
                 took = seconds(record)

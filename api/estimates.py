@@ -1,4 +1,4 @@
-"""What a job would take, without submitting it."""
+"""Estimate of a job's memory, time and chunks, without submitting it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ router = APIRouter(tags=["jobs"])
     openapi_extra={"requestBody": JOB_SPEC_BODY},
 )
 async def estimate(request: Request) -> Estimate:
-    """Memory by part, network evaluations, seconds and chunks of a job; `fits` says whether it would be accepted."""
+    """Estimate memory by part, network evaluations, seconds and chunks of a job; `fits`: would it be accepted."""
     spec = JobSpec.parse(strict_json.parse(await bodies.small(request)), "the request")
     found = await run_in_threadpool(checked, service(request), key_of(request), spec)
     limit = plan.memory_limit()

@@ -1,4 +1,4 @@
-"""A job's events as they happen (server-sent events), and its log."""
+"""Server-sent events of a job as they happen, and its log."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from workers.http_errors import Busy
 router = APIRouter(tags=["jobs"])
 LOOK_EVERY_S = 0.3
 LOOKS_PER_S = 200
-"""Of all streams together: the more there are, the more seldom each one looks."""
+"""Checks per second of all streams together: the more streams, the rarer each one checks."""
 HEARTBEAT_S = 15.0
 LAST_WORD_S = 3.0
-"""How long the event of the final state may come after the state."""
+"""Seconds to wait for the event of the final state once that state is seen."""
 MAX_STREAMS = 500
-"""At a time; each one holds a connection."""
+"""Maximum number of open streams; each one holds a connection."""
 _open = 0
 
 
@@ -50,7 +50,7 @@ _open = 0
 async def events(
     request: Request, job_id: str, last_event_id: Annotated[str | None, Header(max_length=20)] = None
 ) -> Response:
-    """State, progress and log events until the job has ended.
+    """Stream state, progress and log events until the job has ended.
 
     ``Last-Event-ID`` gives the events after that one, so that a broken connection misses none.
     """
@@ -82,7 +82,7 @@ async def _counted(stream: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[
 
 
 async def _stream(tail: Tail, ended: Callable[[], bool]) -> AsyncIterator[dict[str, Any]]:
-    """Fields of the events to send, until the job has ended."""
+    """Yield the fields of each event to send, until the job has ended."""
 
     def look() -> tuple[bool, list[dict[str, Any]]]:
         return ended(), tail.read()  # asked before reading: what came before the end is then read
@@ -121,7 +121,7 @@ def _ended(found: Service, job_id: str) -> bool:
 
 @router.get("/v1/jobs/{job_id}/logs", response_class=PlainTextResponse, responses=problems.responses(404, 410))
 def logs(request: Request, job_id: str) -> Response:
-    """What the job logged so far, a line an entry."""
+    """Log of the job so far, one line per entry."""
     found = service(request)
     found.job(key_of(request), job_id)
     tail = found.store.tail(job_id)

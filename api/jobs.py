@@ -1,4 +1,4 @@
-"""Jobs: look, list, cancel, purge, fetch."""
+"""Routes of jobs: show, list, cancel, purge, fetch results."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def list_jobs(
     limit: Annotated[int, Query(ge=1, le=1000)] = 50,
     cursor: Annotated[str | None, Query(max_length=200, description="From `next` of the page before.")] = None,
 ) -> Jobs:
-    """Jobs, newest first; `next` leads to the page after this one."""
+    """List jobs, newest first; `next` leads to the next page."""
     found, key = service(request), key_of(request)
     wanted = (name or "").casefold()
     records = [
@@ -93,7 +93,7 @@ async def get_job(request: Request, job_id: str) -> Response:
 
 @router.get("/v1/jobs/{job_id}/spec", response_model=JobSpec, responses=problems.responses(404, 410))
 def get_spec(request: Request, job_id: str) -> JSONResponse:
-    """The specification as submitted."""
+    """Specification of the job, as submitted."""
     found = service(request)
     found.job(key_of(request), job_id)
     return JSONResponse(found.store.spec(job_id).model_dump(mode="json", exclude_unset=True))
@@ -150,7 +150,7 @@ def results(request: Request, job_id: str) -> Results:
 )
 @router.head("/v1/jobs/{job_id}/results/{name}", include_in_schema=False)
 def result(request: Request, job_id: str, name: str) -> Response:
-    """One result file; Range requests are honoured."""
+    """Fetch one result file; Range requests are supported."""
     found = service(request)
     _finished(found.job(key_of(request), job_id))
     # Names come from the folder's own listing, never from the URL.

@@ -1,4 +1,4 @@
-"""Media types of result files: those of the output formats, and of what is written beside the volumes."""
+"""Media types of result files: volumes in the output formats, and the other results."""
 
 from __future__ import annotations
 

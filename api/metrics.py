@@ -1,4 +1,4 @@
-"""GET /metrics serves what an operator watches."""
+"""Prometheus metrics of a service, at GET /metrics."""
 
 from __future__ import annotations
 

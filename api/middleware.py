@@ -1,4 +1,4 @@
-"""The middlewares give every request an id, a log line, a count, a check of its key and an answer whatever happens."""
+"""Middlewares: request ids, request log, counts, API key check, and a response to every failure."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from workers.http_errors import Unauthorized
 access = logging.getLogger("recon.access")
 log = logging.getLogger("recon.api")
 OPEN = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc")
-"""Paths that need no key; a new one needs one unless it is listed here."""
+"""Public paths, which need no key; all others do."""
 _JOB = re.compile(rf"/v1/jobs/({UPLOAD_ID.strip('^$')})(?:/.*)?")
 
 
 class RequestLog:
-    """Middleware that gives each request an id, answers what nothing else answered, and writes one line to the log."""
+    """Middleware that gives each request an id, turns uncaught errors into a 500, and writes one log line."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self.app, self.service = app, service
@@ -82,13 +82,13 @@ class RequestLog:
 
 
 def _job(path: str) -> str | None:
-    """Id of the job that an address is of."""
+    """Id of the job in a path, if there is one."""
     found = _JOB.fullmatch(path)
     return found[1] if found else None
 
 
 class Authentication:
-    """Middleware that lets in requests with a key of the key ring; without a ring, all of them."""
+    """Middleware that accepts requests with a key of the key ring; without a ring, all of them."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self.app, self.service = app, service

@@ -1,4 +1,4 @@
-"""The JSON documents that the routes answer with, as pydantic models: OpenAPI describes them, FastAPI writes them."""
+"""Response models: the JSON documents of the routes, for OpenAPI and FastAPI."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class _StoredAnswer(_Answer):
 
 
 class JobTimes(_Answer):
-    """Seconds until a job starts and that it computes, estimated; null where nothing is known."""
+    """Estimated seconds until a job starts, and of its computation; null if unknown."""
 
     start_s: float | None
     duration_s: float | None
 
 
 class Job(_Answer):
-    """A job's state, as stored (see `workers.store.Record`), with its place in the queue and its links."""
+    """A job: its stored state (see `workers.store.Record`), place in the queue and links."""
 
     id: str
     state: State
@@ -70,7 +70,7 @@ class Jobs(_Answer):
 
 
 class Purged(_Answer):
-    """A job that is deleted."""
+    """A job that was deleted."""
 
     id: str
     purged: Literal[True]
@@ -93,7 +93,7 @@ class Results(_Answer):
 
 
 class Estimate(Plan):
-    """Plan of a job, beside the memory that a job may take."""
+    """Plan of a job, and the memory limit of the server."""
 
     model_config = ConfigDict(extra="forbid")
     limit_bytes: Count
@@ -127,13 +127,13 @@ class StreamedEvent(_Answer):
 
 
 class Health(_Answer):
-    """The process answers."""
+    """Liveness of the process."""
 
     status: Literal["ok"]
 
 
 class Ready(_Answer):
-    """Jobs can be accepted."""
+    """Readiness to accept jobs."""
 
     status: Literal["ready"]
     queued: Count

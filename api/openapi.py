@@ -1,4 +1,4 @@
-"""The OpenAPI document is FastAPI's, completed by what routes read themselves and by the form of every error."""
+"""OpenAPI document: FastAPI's, completed by the headers and bodies that routes read themselves, and by the errors."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ COUNT: dict[str, Any] = {"type": "integer", "minimum": 0}
 
 
 def header_parameter(name: str, description: str, *, required: bool = False, **schema: Any) -> dict[str, Any]:
-    """Parameter that describes a header which a route reads itself."""
+    """Describe a header that a route reads itself."""
     found = {"name": name, "in": "header", "description": description, "schema": {**STRING, **schema}}
     return {**found, "required": True} if required else found
 
 
-PREFER_WAIT = header_parameter("Prefer", "`wait=SECONDS`: answer when the job has ended, or after so long.")
+PREFER_WAIT = header_parameter("Prefer", "`wait=SECONDS`: answer when the job has ended, or after that time.")
 
 
 def headers(schema: dict[str, Any], *names: str) -> dict[str, Any]:
-    """Response headers that always come; `X-Request-ID` comes with every answer."""
+    """Describe response headers that are always present, `X-Request-ID` included."""
     return {name: {"schema": schema, "required": True} for name in names}
 
 
 def install(app: FastAPI) -> None:
-    """Complete the application's document when it is first asked for."""
+    """Complete the application's document when it is first requested."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -54,7 +54,7 @@ def install(app: FastAPI) -> None:
 
 
 def _say_that_servers_read_uploads(schemas: dict[str, Any]) -> None:
-    """A file is a path or an upload; over HTTP only the second."""
+    """Restrict files, a path or an upload, to uploads: the only kind over HTTP."""
     for name in ("File", "Input"):
         file = schemas[name]["properties"]
         file["path"] = {"type": "null", "description": "For the command line; a server reads uploads only."}

@@ -1,4 +1,4 @@
-"""Cutting a list of jobs into pages that stay right while jobs come and go."""
+"""Pagination of jobs by a cursor, which stays correct while jobs come and go."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from workers.store import Record
 
 
 def cut(records: list[Record], limit: int, cursor: str | None) -> tuple[list[Record], str | None]:
-    """The page after a cursor, of records that are newest first, and the cursor of the next one if there is one."""
+    """Cut the page after a cursor from records, newest first; also returns the next page's cursor, if there is one."""
     if cursor is not None:
         last = _read(cursor)
         records = [r for r in records if (r.created, r.id) < last]
@@ -20,7 +20,7 @@ def cut(records: list[Record], limit: int, cursor: str | None) -> tuple[list[Rec
 
 
 def link(path: str, filters: dict[str, str | None], cursor: str) -> str:
-    """Address of the next page, with the same filters."""
+    """URL of the next page, with the same filters."""
     return f"{path}?{urlencode({k: v for k, v in {**filters, 'cursor': cursor}.items() if v is not None})}"
 
 

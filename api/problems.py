@@ -1,4 +1,4 @@
-"""Every error as problem+json (RFC 9457); the one mapping from the error tree to HTTP."""
+"""Problem responses: maps every error class to HTTP as problem+json (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MEANINGS: dict[int | str, str] = {
 
 
 def responses(*statuses: int | str) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI responses that describe the problems of a route."""
+    """Describe the problems of a route as OpenAPI responses."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {status: {"description": MEANINGS[status], "content": content} for status in statuses}
 
@@ -50,7 +50,7 @@ def problem(
     remedy: str | None = None,
     instance: str | None = None,
 ) -> JSONResponse:
-    """A response that says what is wrong."""
+    """Make a problem response."""
     body: Problem = {
         "type": TYPE + code,
         "title": code.replace("_", " "),
@@ -64,7 +64,7 @@ def problem(
 
 
 def of(request: Request, error: ReconError) -> JSONResponse:
-    """The problem document of one of our errors."""
+    """Make the problem response of one of our errors."""
     headers = dict(error.headers) if isinstance(error, Refusal) else {}
     if error.status == 503:
         headers.setdefault("Retry-After", "5")
@@ -80,7 +80,7 @@ def of(request: Request, error: ReconError) -> JSONResponse:
 
 
 def install(app: FastAPI) -> None:
-    """Register the handlers; what none of them knows ends in `api.middleware`."""
+    """Register the error handlers; `api.middleware` handles everything else."""
 
     @app.exception_handler(ReconError)
     async def of_ours(request: Request, error: ReconError) -> JSONResponse:

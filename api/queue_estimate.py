@@ -1,4 +1,4 @@
-"""The queue estimate predicts when a job starts and how long it takes, from the jobs that finished."""
+"""Queue estimate: predict when jobs start and how long they take, from finished jobs."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from workers.index import JobIndex
 from workers.store import Record
 
 LEARN_FROM = 50
-"""Latest finished jobs of a method."""
+"""Number of a method's latest finished jobs to use."""
 FRESH_S = 1.0
-"""The queue is looked at as often, however many ask."""
+"""Seconds between looks at the queue, independent of the number of requests."""
 STALE_S = 5.0
-"""What was seen so long ago is not told any more."""
+"""Seconds after which an estimate is too old to be shown."""
 log = logging.getLogger("recon.queue_estimate")
 
 
 def seconds(record: Record) -> float | None:
-    """How long a finished job was computed."""
+    """Seconds for which a finished job was computed."""
     if record.started is None or record.finished is None:
         return None
     return (datetime.fromisoformat(record.finished) - datetime.fromisoformat(record.started)).total_seconds()
@@ -42,7 +42,7 @@ class _View:
     starts: dict[str, float | None] = field(default_factory=dict)
 
     def add(self, records: list[Record], waiting: list[str]) -> None:
-        """Work out the queue of one device, `waiting` being the messages in it, the next one first."""
+        """Estimate the queue of one device; `waiting` are its messages, the next one first."""
         among = set(waiting)
         # A job that a stopping worker gave back is running, and waits.
         queued = {r.id: r for r in records if r.state == "queued" or (r.state == "running" and r.id in among)}
@@ -60,7 +60,7 @@ class _View:
 
 
 class QueueEstimates:
-    """Queue positions and durations estimated for unfinished jobs; null where nothing is known.
+    """Estimate of queue positions and durations of unfinished jobs; null if unknown.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class QueueEstimates:
         self._view = _View()
 
     def of(self, record: Record) -> tuple[int | None, JobTimes | None]:
-        """How many jobs are before an unfinished one in the queue, and its times."""
+        """Number of jobs ahead of an unfinished one in the queue, and its estimated times."""
         if record.terminal:
             return None, None
         if self._age() > STALE_S:
@@ -122,14 +122,14 @@ class QueueEstimates:
 
 
 def _remaining(record: Record, expected: float | None, now: datetime) -> float | None:
-    """Seconds that a running job still needs."""
+    """Remaining seconds of a running job."""
     if expected is None or record.started is None:
         return None
     return max(0.0, expected - (now - datetime.fromisoformat(record.started)).total_seconds())
 
 
 def _rates(records: list[Record]) -> dict[str, float]:
-    """How many times as long as planned the latest jobs of each method took: the median."""
+    """Median ratio of computed to planned seconds of each method's latest jobs."""
     found: defaultdict[str, list[float]] = defaultdict(list)
     for record in records:
         if record.state == "succeeded" and record.planned_s and len(found[record.method]) < LEARN_FROM:
@@ -140,7 +140,7 @@ def _rates(records: list[Record]) -> dict[str, float]:
 
 
 def _expected(record: Record, rates: dict[str, float]) -> float | None:
-    """Seconds that a job will be computed, if jobs of its method have been."""
+    """Estimated seconds of a job's computation, if jobs of its method have finished."""
     rate = rates.get(record.method)
     return None if rate is None or record.planned_s is None else rate * record.planned_s
 

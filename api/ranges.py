@@ -1,4 +1,4 @@
-"""Range headers as RFC 9110 (section 14) has them; Starlette, which serves them, knows only ranges inside the file."""
+"""Range headers (RFC 9110, section 14), prepared for Starlette, which handles only ranges inside the file."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from fastapi.responses import JSONResponse
 from api.problems import problem
 
 MOST = 100
-"""Ranges of one request; with more, the whole file is sent."""
+"""Maximum number of ranges per request; with more, the whole file is sent."""
 _RANGE = re.compile(r"([0-9]+)-([0-9]*)|-([0-9]+)")
 _HUGE = 10**18
-"""Larger than any file; what is larger still means the same."""
+"""Upper bound on positions, larger than any file."""
 
 
 def refusal(request: Request, size: int) -> JSONResponse | None:
-    """A 416 if no range lies in a file of `size` bytes, or one is none; None if the request can be served.
+    """Check the Range header for a file of `size` bytes: 416 if no range is satisfiable or one is malformed, else None.
 
-    Of several ranges those that lie in the file are left in the header. Where ranges have to be ignored, or may be
-    because there are very many, the header is removed: the whole file is sent.
+    Ranges outside the file are removed from the header. If ranges have to be ignored, or may be because there are very
+    many, the header is removed and the whole file is sent.
     """
     header = request.headers.get("range")
     if header is None:
@@ -44,7 +44,7 @@ def refusal(request: Request, size: int) -> JSONResponse | None:
 
 
 def _meant(text: str, size: int) -> str | None:
-    """A range cut to the file; empty if it lies outside, None if it is no range."""
+    """Clip a range to the file; empty if it lies outside, None if it is malformed."""
     found = _RANGE.fullmatch(text)
     if found is None:
         return None
@@ -59,12 +59,12 @@ def _meant(text: str, size: int) -> str | None:
 
 
 def _number(digits: str) -> int:
-    """Of a text that may have more digits than Python converts; 0 of none."""
+    """Parse a number that may have more digits than Python converts; 0 if there are none."""
     significant = digits.lstrip("0")
     return _HUGE if len(significant) > 18 else int(significant or 0)
 
 
 def _replace(request: Request, value: str | None) -> None:
-    """Change or remove the header that Starlette will read."""
+    """Replace or remove the header that Starlette will read."""
     kept = [(k, v) for k, v in request.scope["headers"] if k.lower() != b"range"]
     request.scope["headers"] = kept if value is None else [*kept, (b"range", value.encode())]

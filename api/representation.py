@@ -1,4 +1,4 @@
-"""A job as the API shows it, with the headers that go with it."""
+"""Representation of a job in responses, with its headers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ POLL_S = 1
 
 
 def represent(service: Service, record: Record) -> Job:
-    """A job with its links, its place in the queue and what is known of its time."""
+    """Represent a job with its links, queue position and estimated times."""
     base = f"/v1/jobs/{record.id}"
     links = {"self": base, "spec": f"{base}/spec", "events": f"{base}/events", "logs": f"{base}/logs"}
     if record.state == "succeeded":
@@ -32,13 +32,13 @@ def represent(service: Service, record: Record) -> Job:
 
 
 def etag(job: Job) -> str:
-    """Changes with the job, not with the estimate, which changes with the clock."""
+    """Entity tag of the job; the estimate, which changes with the clock, does not count."""
     text = job.model_dump_json(exclude={"estimate"})
     return f'W/"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
 
 
 def answer(service: Service, record: Record, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """The job, where to find it, and when to look again."""
+    """Make the response for a job, with its location and the seconds after which to ask again."""
     job = represent(service, record)
     more = {"ETag": etag(job), **(headers or {})}
     if not record.terminal:
@@ -49,6 +49,6 @@ def answer(service: Service, record: Record, status: int = 200, headers: dict[st
 
 
 def matches(request: Request, tag: str) -> bool:
-    """Whether the client has this representation already."""
+    """Whether the client already has this representation."""
     known = [part.strip().removeprefix("W/") for part in request.headers.get("if-none-match", "").split(",")]
     return tag.removeprefix("W/") in known or known == ["*"]

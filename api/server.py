@@ -1,4 +1,4 @@
-"""Running the application: sockets, and connections whose other end stopped reading."""
+"""Server process: binds the socket and runs the application, with a timeout for connections that stop reading."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import uvicorn
 from fastapi import FastAPI
 
 STALLED_MS = 120_000
-"""A connection on which nothing could be sent for so long is closed by the kernel; downloads resume with Range."""
+"""Seconds without progress after which the kernel closes a connection; downloads can resume with Range."""
 
 
 def run(app: FastAPI, host: str, port: int) -> None:
-    """Serve until interrupted; raises SystemExit if the address cannot be had."""
+    """Serve until interrupted; raises SystemExit if the address cannot be bound."""
     config = uvicorn.Config(
         app,
         host=host,

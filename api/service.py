@@ -1,4 +1,4 @@
-"""What the routes share, and whose jobs and uploads a request may see."""
+"""Service object that the routes share, and access control: which jobs and uploads a request may see."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from workers.usage import Usage
 
 @dataclass
 class Service:
-    """One deployment as the API process sees it."""
+    """Service of one deployment: store, index, quotas and queue estimate of an API process."""
 
     settings: Settings
     store: JobStore
@@ -30,7 +30,7 @@ class Service:
     queue_estimates: QueueEstimates
     keys: KeyRing | None
     answers: Counter[int] = field(default_factory=Counter)
-    """Requests by status."""
+    """Number of requests by status."""
     durations: Durations = field(default_factory=Durations)
 
     @classmethod
@@ -42,7 +42,7 @@ class Service:
         return cls(settings, store, index, Usage(index), QueueEstimates(index, settings.redis_url), keys)
 
     def job(self, key: Key | None, job_id: str) -> Record:
-        """A job that a key may see; raises `NotFound` or `Gone`."""
+        """Return a job that a key may see; raises `NotFound` or `Gone`."""
         try:
             record = self.store.record(job_id)
         except (NotFound, FileNotFoundError):
@@ -53,7 +53,7 @@ class Service:
         return record
 
     def upload(self, key: Key | None, upload_id: str, field_name: str = "id") -> dict[str, object]:
-        """Description of an upload that a key may use; raises `NotFound` or `Gone`."""
+        """Return the description of an upload that a key may use; raises `NotFound` or `Gone`."""
         absent = NotFound(f"there is no upload {upload_id!r}", field=field_name, remedy="upload the file first")
         try:
             meta = retention.upload_meta(self.store, upload_id)
@@ -71,16 +71,16 @@ class Service:
 
 
 def owns(key: Key | None, owner: str | None) -> bool:
-    """Whether something of `owner` may be seen; without keys everything may."""
+    """Whether a request may see what belongs to `owner`; without API keys it may see everything."""
     return key is None or key.name == owner
 
 
 def service(request: Request) -> Service:
-    """The service of a request."""
+    """Return the service of a request."""
     found: Service = request.app.state.service
     return found
 
 
 def key_of(request: Request) -> Key | None:
-    """The key that a request came with; None where the service has no keys."""
+    """Return the API key of a request; None if the service has no keys."""
     return getattr(request.state, "key", None)

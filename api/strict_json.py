@@ -1,4 +1,4 @@
-"""JSON that means one thing only."""
+"""Strict JSON parser: refuses NaN, duplicate keys and deep nesting."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, NoReturn
 from operators.errors import InputError
 
 DEEPEST = 64
-"""Levels of nesting; a specification has five."""
+"""Maximum nesting; a specification has five levels."""
 
 
 def parse(body: bytes) -> Any:
-    """JSON without NaN, infinities, double keys or deep nesting; raises `InputError`."""
+    """Parse JSON without NaN, infinities, duplicate keys or deep nesting; raises `InputError`."""
     try:
         value = json.loads(body, object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
@@ -36,7 +36,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _depth(value: Any) -> int:
-    """Levels of nesting, found without recursion."""
+    """Depth of nesting, found without recursion."""
     deepest, level = 0, [value]
     while level:
         deepest += 1

@@ -1,4 +1,4 @@
-"""POST /v1/jobs: a job is on disk, and queued, before the 202; the same submission twice is one job."""
+"""Submission of jobs, POST /v1/jobs: on disk and queued before the 202; the same submission twice is one job."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ router = APIRouter(tags=["jobs"])
     },
 )
 async def submit(request: Request) -> Response:
-    """Accept a job: its specification is on disk, and queued, before the 202."""
+    """Submit a job. When the 202 is sent, the job is on disk and queued."""
     found, key = service(request), key_of(request)
     body = await bodies.small(request)
     once = request.headers.get(idempotency.HEADER)
@@ -93,7 +93,7 @@ def _make(found: Service, key: Key | None, body: bytes, job_id: str | None) -> R
 
 
 def checked(found: Service, key: Key | None, spec: JobSpec) -> Plan:
-    """Everything that can be refused at submission is, with the reason; the plan of what remains."""
+    """Refuse everything that can be refused at submission, with the reason; return the plan of an accepted job."""
     if spec.device not in found.settings.devices:
         raise InputError(
             f"this server has no workers for {spec.device}",

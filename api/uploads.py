@@ -1,4 +1,4 @@
-"""Uploads: the raw body streamed to disk, counted and hashed on the way; whole, or in pieces."""
+"""Routes of uploads: stream the raw body to disk, whole or in pieces, with a size limit and a hash."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _begin(found: Service, key: Key | None, announced: str, expected: str | None
 
 @router.head("/v1/uploads/{upload_id}", response_class=Response, responses={200: PLACE, **problems.responses(404, 410)})
 def progress(request: Request, upload_id: str) -> Response:
-    """Where an upload is: ``Upload-Offset`` of ``Upload-Length`` bytes have arrived."""
+    """Offset of an upload: ``Upload-Offset`` of ``Upload-Length`` bytes have arrived."""
     found, key = service(request), key_of(request)
     try:
         here = _unfinished(found, key, upload_id)
@@ -105,7 +105,7 @@ def progress(request: Request, upload_id: str) -> Response:
 
 @router.get("/v1/uploads/{upload_id}", responses=problems.responses(404, 410))
 def describe(request: Request, upload_id: str) -> Upload | UploadBegun:
-    """Bytes, sha256 and time of a complete upload; of one whose pieces are still coming, that it is not complete."""
+    """Bytes, sha256 and time of a complete upload; id and announced bytes of an incomplete one."""
     found, key = service(request), key_of(request)
     try:
         here = _unfinished(found, key, upload_id)
@@ -165,7 +165,7 @@ def _begun(upload: resumable_uploads.ResumableUpload) -> UploadBegun:
 
 
 def _write(stream: IO[bytes], chunk: bytes) -> None:
-    """At once, so that the file's time tells whether somebody is sending."""
+    """Write a piece without buffering, so that the file's time tells whether data still arrive."""
     stream.write(chunk)
     stream.flush()
 

@@ -1,4 +1,4 @@
-"""``Prefer: wait=SECONDS`` (RFC 7240): the answer comes when there is something to say, or after so long."""
+"""Long polling, ``Prefer: wait=SECONDS`` (RFC 7240): the response is sent when the job changes, or after that time."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from workers.store import Record
 
 MAX_WAIT_S = 60
 MAX_WAITERS = 500
-"""Requests that wait at a time; the next ones are answered at once, as the preference allows."""
+"""Maximum number of waiting requests; further ones are answered at once, as the RFC allows."""
 LOOK_EVERY_S = 0.2
 LOOKS_PER_S = 200
-"""Of all waiting requests together: the more there are, the more seldom each one looks."""
+"""Checks per second of all waiting requests together: the more there are, the rarer each one checks."""
 _waiting = 0
 
 
 def preferred(request: Request) -> int:
-    """Seconds to wait: what the client would, at most a minute; 0 when it did not say, or too many wait already."""
+    """Seconds to wait: as the client prefers, at most a minute; 0 without a preference or if too many wait already."""
     if _waiting >= MAX_WAITERS:
         return 0
     for preference in request.headers.get("prefer", "").split(","):
@@ -34,12 +34,12 @@ def preferred(request: Request) -> int:
 
 
 def applied(seconds: int) -> dict[str, str]:
-    """The header that says that we waited."""
+    """Header that confirms the preference."""
     return {"Preference-Applied": f"wait={seconds}"} if seconds else {}
 
 
 async def until(request: Request, look: Callable[[], Record], enough: Callable[[Record], bool], seconds: int) -> Record:
-    """Look at a job until `enough`, the time is over, or the client has gone.
+    """Check a job until `enough`, the time is over, or the client has disconnected.
 
     Raises
     ------

@@ -1,1 +1,1 @@
-"""What the scanner does: linear forward models with exact adjoints. Knows nothing of jobs or networks."""
+"""Linear forward models of CT and MRI scanners, with exact adjoints. Knows nothing of jobs or networks."""

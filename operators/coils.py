@@ -1,4 +1,4 @@
-"""Coil sensitivities from the fully sampled centre of k-space, by ESPIRiT through sigpy."""
+"""Coil sensitivities, estimated by ESPIRiT (sigpy) from the fully sampled centre of k-space."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def acs_width(mask: Tensor, limit: int = MAXIMUM_CALIBRATION) -> int:
 
 
 def espirit_maps(kspace: Tensor, mask: Tensor, width: int | None = None) -> Tensor:
-    """Coil sensitivity maps, one set a slice.
+    """Estimate coil sensitivity maps, one set per slice.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def espirit_maps(kspace: Tensor, mask: Tensor, width: int | None = None) -> Tens
     mask
         Sampled points, ``(rows, cols)`` bool.
     width
-        Side of the calibration square; measured from the mask when not given.
+        Side of the calibration square. Default: the fully sampled centre of the mask.
 
     Returns
     -------
@@ -95,7 +95,7 @@ def _one_slice(kspace: NDArray[np.complex64], width: int) -> NDArray[np.complex6
 
 
 def _energy_inside(kspace: NDArray[np.complex64], maps: NDArray[np.complex64], width: int) -> float:
-    """Share of the low-resolution image's energy where the maps are not zero."""
+    """Fraction of the low-resolution image's energy where the maps are not zero."""
     centre = np.zeros_like(kspace)
     window = tuple(slice(n // 2 - width // 2, n // 2 - width // 2 + width) for n in kspace.shape[1:])
     centre[(slice(None), *window)] = kspace[(slice(None), *window)]

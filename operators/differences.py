@@ -1,4 +1,4 @@
-"""Finite differences of a volume, for total variation. The only operators here that couple slices."""
+"""Finite differences of a volume, for total variation; the only operators here that couple slices."""
 
 from __future__ import annotations
 

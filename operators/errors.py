@@ -1,4 +1,4 @@
-"""The one error tree. The API maps it to problem+json, the command line to exit codes.
+"""Error classes. The API maps them to problem+json, the command line to exit codes.
 
 ::
 
@@ -10,7 +10,7 @@
     +-- StorageFull           the disk, or a key's share of it, takes no more
     +-- NotFound              no such job, upload or result
     +-- Conflict              the job's state forbids the request
-    +-- Cancelled             somebody asked for it
+    +-- Cancelled             the job was cancelled on request
     +-- Diverged              a solver produced NaN, or a result that fits worse than nothing
 """
 
@@ -22,7 +22,7 @@ from typing import Any, Self
 
 
 class ReconError(Exception):
-    """An error with enough in it to act on: what, where, and the remedy.
+    """Base class of errors that name the field, what is wrong with it, and the remedy.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class ReconError(Exception):
         return f"{where}{self.message}{mend}"
 
     def at(self, field: str) -> Self:
-        """The same error, said of the field under which its caller knows what is wrong."""
+        """Copy of the error that names the field by which its caller knows it."""
         found = copy(self)
         found.field = field
         return found
@@ -89,7 +89,7 @@ class StorageFull(ReconError):
 
     @classmethod
     def of(cls, error: Exception) -> StorageFull | None:
-        """What an error of the operating system means, if that is a full disk; None otherwise."""
+        """Convert an operating system error that means a full disk; None for others."""
         if not isinstance(error, OSError):
             return None
         # NumPy says how much it has written, and not why it stopped.
@@ -112,7 +112,7 @@ class Conflict(ReconError):
 
 
 class Cancelled(ReconError):
-    """Somebody asked for it."""
+    """The job was cancelled on request."""
 
     code, status, exit_code = "cancelled", 409, 4
 

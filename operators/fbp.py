@@ -16,7 +16,7 @@ from operators.interrupt import checkpoint
 
 
 def filtered_back_projection(sinogram: Tensor, geometry: ParallelBeam, window: str = "ram-lak") -> Tensor:
-    """Attenuation in 1/mm from line integrals.
+    """Reconstruct attenuation in 1/mm from line integrals by filtered back-projection.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Cartesian multi-coil MRI: coil sensitivities, centred orthonormal Fourier transform, sampling mask."""
+"""Cartesian multi-coil MRI operator: coil sensitivities, centred orthonormal Fourier transform, sampling mask."""
 
 from __future__ import annotations
 
@@ -80,17 +80,17 @@ class CartesianMRI(LinearOperator):
 
     @property
     def undersampling(self) -> float:
-        """Points of k-space per sampled point; coils see the same image and count once."""
+        """Undersampling factor: points of k-space per sampled point; all coils count once."""
         return 1.0 / max(self.measured_share, 1e-9)
 
     @property
     def measured_share(self) -> float:
-        """Share of k-space that was sampled."""
+        """Fraction of k-space that was sampled."""
         return float(self.mask.float().mean())
 
     @property
     def sampling_pattern(self) -> SamplingPattern:
-        """``lines``, sampled alike in all columns or all rows, else ``points``."""
+        """Sampling pattern: ``lines`` if all columns or all rows are sampled alike, else ``points``."""
         alike = any(bool((self.mask == self.mask.select(axis, 0).unsqueeze(axis)).all()) for axis in (-1, -2))
         return "lines" if alike else "points"
 
@@ -100,11 +100,11 @@ class CartesianMRI(LinearOperator):
         return f"k-space {self.sampling_pattern}, one in {self.undersampling:.0f}"
 
     def another(self, index: int) -> CartesianMRI:
-        """The same coils with other lines or points of k-space in the same pattern."""
+        """Comparable operator: the same coils with other lines or points of k-space in the same pattern."""
         return CartesianMRI(torch.stack([_moved(mask, index) for mask in self.mask]), self.maps)
 
     def noise(self, slices: int, generator: torch.Generator) -> Tensor:
-        """Standard normal noise of the sampled points, zero elsewhere."""
+        """Standard normal noise at the sampled points, zero elsewhere."""
         return self.mask[:, None] * random_element(self.range, slices, generator)
 
     def _part(self, first: int, last: int) -> CartesianMRI:
@@ -161,7 +161,7 @@ class CartesianMRI(LinearOperator):
 
 
 def _moved(mask: Tensor, index: int) -> Tensor:
-    """Other points of k-space in the same pattern ``(rows, cols)``: lines moved, points mirrored; the centre stays."""
+    """Make another sampling mask ``(rows, cols)`` of the same pattern: lines shifted, points mirrored, same centre."""
     if bool(mask.all()):
         return mask  # nothing is left to choose: the noise is another all the same
     if bool((mask == mask[:, :1]).all()):
@@ -175,7 +175,7 @@ def _moved(mask: Tensor, index: int) -> Tensor:
 
 
 def _moved_lines(lines: Tensor, index: int) -> Tensor:
-    """Lines ``(n,)`` outside the centre moved on, by the shifts that repeat the fewest of them."""
+    """Shift lines ``(n,)`` outside the centre, by the shifts that repeat the fewest of them."""
     n, middle, half = len(lines), len(lines) // 2, 0
     while middle - half - 1 >= 0 and middle + half + 1 < n and bool(lines[middle - half - 1 : middle + half + 2].all()):
         half += 1
@@ -188,6 +188,6 @@ def _moved_lines(lines: Tensor, index: int) -> Tensor:
 
 
 def _mirrored(mask: Tensor, *, rows: bool, cols: bool) -> Tensor:
-    """About the centre of k-space, index ``n // 2``."""
+    """Mirror a mask about the centre of k-space, index ``n // 2``."""
     axes = [axis for axis, wanted in enumerate((rows, cols)) if wanted]
     return torch.roll(mask.flip(axes), [1 - mask.shape[axis] % 2 for axis in axes], axes)

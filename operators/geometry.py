@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from operators.errors import GeometryError
 
 SamplingPattern = Literal["full", "limited", "lines", "points"]
-"""How samples are spread: CT over all angles or not, MRI along lines of k-space or in points."""
+"""Sampling pattern: full or limited angular coverage in CT, lines or points of k-space in MRI."""
 FULL_CIRCLE = 0.9
-"""Share of all directions above which a CT scan counts as one from all sides."""
+"""Fraction of all directions above which the angular coverage of a CT scan counts as full."""
 
 MATRIX_LIMIT_BYTES = 3 * 2**30
-"""Above this estimate the system matrix is not built and ASTRA projects slice by slice."""
+"""Size limit of the system matrix; above it ASTRA projects slice by slice instead."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def check_angles(angles_rad: tuple[float, ...]) -> None:
 
 
 def kernel(g: ParallelBeam) -> str:
-    """ASTRA's name of the projector that a geometry gets."""
+    """ASTRA's name of the projector for a geometry."""
     if not isinstance(g, FanBeam):
         return "linear"
     # ASTRA's area-weighted fan kernel has no vector form, which a shifted detector needs.
@@ -160,7 +160,7 @@ def kernel(g: ParallelBeam) -> str:
 
 
 def estimated_matrix_bytes(g: ParallelBeam) -> int:
-    """Bytes of the matrix and its transpose: non-zeros a pixel and view, measured for each kernel, times 16."""
+    """Bytes of the matrix and its transpose: non-zeros per pixel and view, measured for each kernel, times 16."""
     finer = max(1.0, g.pixel_mm * g.magnification / g.detector_mm)
     per_pixel = {"linear": 1.9, "strip_fanflat": 1.5 + finer, "line_fanflat": 1.5}[kernel(g)]
     if kernel(g) != "strip_fanflat":
@@ -169,14 +169,14 @@ def estimated_matrix_bytes(g: ParallelBeam) -> int:
 
 
 def angular_cover(angles_rad: Sequence[float]) -> float:
-    """Share of all directions, modulo half a turn, that views cover: the largest gap beyond a usual one is missing."""
+    """Fraction of all directions, modulo half a turn, that views cover: all but the largest gap."""
     directions = sorted(angle % math.pi for angle in angles_rad)
     gaps = [b - a for a, b in pairwise([*directions, directions[0] + math.pi])]
     return 1 - (max(gaps) - statistics.median(gaps)) / math.pi
 
 
 def angular_pattern(angles_rad: Sequence[float]) -> SamplingPattern:
-    """Whether views cover all directions."""
+    """Angular coverage: ``full`` if views cover all directions, else ``limited``."""
     return "full" if angular_cover(angles_rad) > FULL_CIRCLE else "limited"
 
 

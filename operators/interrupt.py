@@ -1,4 +1,4 @@
-"""Stopping a long computation from within: whoever runs one says how to ask, its inner loops ask."""
+"""Cancellation of long computations: inner loops call `checkpoint`, which raises if the caller wants to stop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _ask: ContextVar[Callable[[], None] | None] = ContextVar("ask", default=None)
 
 @contextmanager
 def interruptible(ask: Callable[[], None]) -> Iterator[None]:
-    """While the block runs, every `checkpoint` calls `ask`, which raises to stop the computation."""
+    """Call `ask` at every `checkpoint` while the block runs; it raises to stop the computation."""
     token = _ask.set(ask)
     try:
         yield
@@ -20,7 +20,7 @@ def interruptible(ask: Callable[[], None]) -> Iterator[None]:
 
 
 def checkpoint() -> None:
-    """A point of an inner loop, less than a second from the next, where the computation may be stopped."""
+    """Allow cancellation here; inner loops call this about once per second or more often."""
     ask = _ask.get()
     if ask is not None:
         ask()

@@ -21,12 +21,12 @@ from operators.geometry import SamplingPattern
 from operators.interrupt import checkpoint
 
 INITIAL_ITERATIONS = 5
-"""Conjugate gradient iterations of a quick classical image."""
+"""Number of conjugate gradient iterations for a quick classical image."""
 
 
 @dataclass(frozen=True)
 class Space:
-    """Shape of one slice's array, without the batch axis, and whether it is complex."""
+    """Vector space of one slice's array: shape without the batch axis, and whether it is complex."""
 
     shape: tuple[int, ...]
     complex: bool = False
@@ -43,18 +43,18 @@ class Space:
 
 
 class LinearOperator(ABC):
-    """``A`` with its exact adjoint, differentiable by using that adjoint as backward.
+    """Linear operator ``A`` with its exact adjoint, differentiable by using that adjoint as backward.
 
     A new operator implements `_forward` and `_adjoint` on plain tensors and hands `domain` and `range`
     to ``super().__init__``; `dot_product_error` then tells whether the two belong together.
     """
 
     slices: int | None = None
-    """Number of slices the operator is made for, when it differs from slice to slice."""
+    """Number of slices, if the operator differs between slices; None otherwise."""
     whole: LinearOperator | None = None
-    """What this operator is a part of, if it is one."""
+    """Operator that this one is a part of, if any."""
     refinement: int | None = None
-    """Factor by which images are finer than the measurement, for super-resolution."""
+    """Super-resolution factor: how many times finer images are than the measurement."""
 
     def __init__(self, domain: Space, range: Space) -> None:
         self.domain, self.range = domain, range
@@ -81,13 +81,13 @@ class LinearOperator(ABC):
         return cast(Tensor, _WithAdjoint.apply(x, self._normal, self._normal))  # type: ignore[no-untyped-call]
 
     def _normal(self, x: Tensor) -> Tensor:
-        """For operators whose ``A^H A`` is cheaper than its parts."""
+        """Apply ``A^H A``; operators override it where that is cheaper than its parts."""
         return self._adjoint(self._forward(x))
 
     __call__ = forward
 
     def part(self, first: int, last: int) -> LinearOperator:
-        """The operator of slices ``[first, last)``, with the norm of the whole; itself if all slices are alike."""
+        """Operator of slices ``[first, last)``, with the norm of the whole; itself if all slices are alike."""
         if self.slices is None:
             return self
         found = self._part(first, last)
@@ -98,7 +98,7 @@ class LinearOperator(ABC):
         raise InputError(f"{type(self).__name__} has no part {first}:{last}", field="operator")
 
     def initial_image(self, data: Tensor) -> Tensor:
-        """Quick classical image of a measurement: where iterations start, and what intensities are measured by.
+        """Initial image: quick classical reconstruction, from which solvers start and which sets the intensity scale.
 
         A few conjugate gradient iterations, unless an operator has a better way.
         """
@@ -106,26 +106,26 @@ class LinearOperator(ABC):
 
     @property
     def undersampling(self) -> float:
-        """Unknowns per slice over samples per slice."""
+        """Undersampling factor: unknowns per slice over samples per slice."""
         return math.prod(self.domain.shape) / math.prod(self.range.shape)
 
     @property
     def measured_share(self) -> float:
-        """Share of the entries of a measurement that were sampled; the others are zero."""
+        """Fraction of a measurement's entries that were sampled; the others are zero."""
         return 1.0
 
     @property
     def sampling_pattern(self) -> SamplingPattern:
-        """How the samples are spread."""
+        """Pattern in which samples are spread."""
         return "full"
 
     @property
     def scan(self) -> str:
-        """What decides whether noise that was good for one scan can be good for another; the image size does not."""
+        """Key of the scan for frozen noise: noise found for one scan applies to others with the same key."""
         return type(self).__name__
 
     def another(self, index: int) -> LinearOperator:  # noqa: ARG002
-        """The `index`-th other scan of the same kind, which misses other parts of an image; raises `InputError`."""
+        """Return the `index`-th comparable scan, which misses other parts of an image; `InputError` if none exists."""
         raise InputError(
             "there is no other scan of this kind to compare with",
             field="output.uncertainty",
@@ -137,14 +137,14 @@ class LinearOperator(ABC):
         return random_element(self.range, slices, generator)
 
     def spectrum(self) -> Tensor | None:
-        """Eigenvalues of ``A^H A`` on the grid of `torch.fft.rfft2`, about, if it acts like a convolution; else None.
+        """Approximate eigenvalues of ``A^H A`` on the grid of `torch.fft.rfft2`; None if it is not like a convolution.
 
-        What makes conjugate gradients converge in a few steps, see `operators.preconditioner`.
+        They precondition conjugate gradients, see `operators.preconditioner`.
         """
         return None
 
     def balance(self) -> Tensor | None:
-        """``d``, if ``A^H A`` is about ``diag(d) C diag(d)`` and `spectrum` is that of ``C``; None where it is one."""
+        """Diagonal ``d`` of about ``A^H A = diag(d) C diag(d)``, with `spectrum` that of ``C``; None if it is 1."""
         return None
 
     @cached_property
@@ -178,14 +178,14 @@ class LinearOperator(ABC):
     __rmul__ = __mul__
 
     def normalized(self) -> LinearOperator:
-        """The operator divided by its norm, so that data weights mean the same for every operator."""
+        """Operator divided by its norm, so that data weights mean the same for every operator."""
         if self.norm == 0.0:
             raise InputError("the operator is zero: it measures nothing", field="acquisition")
         return Scaled(self, 1.0 / self.norm)
 
 
 class _WithAdjoint(torch.autograd.Function):
-    """Applies one function and back-propagates with its adjoint."""
+    """Autograd function that applies an operator and back-propagates with its adjoint."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, apply: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor]) -> Tensor:
@@ -198,7 +198,7 @@ class _WithAdjoint(torch.autograd.Function):
 
 
 class Adjoint(LinearOperator):
-    """``A^H``."""
+    """Adjoint operator ``A^H``."""
 
     def __init__(self, operator: LinearOperator) -> None:
         super().__init__(operator.range, operator.domain)
@@ -217,7 +217,7 @@ class Adjoint(LinearOperator):
 
 
 class Composition(LinearOperator):
-    """``A B``."""
+    """Composed operator ``A B``."""
 
     def __init__(self, outer: LinearOperator, inner: LinearOperator) -> None:
         if outer.domain != inner.range:
@@ -233,19 +233,19 @@ class Composition(LinearOperator):
 
 
 class Scaled(LinearOperator):
-    """``factor A`` with a real factor."""
+    """Scaled operator ``factor A`` with a real factor."""
 
     def __init__(self, operator: LinearOperator, factor: float) -> None:
         super().__init__(operator.domain, operator.range)
         self.operator, self.factor, self.slices = operator, factor, operator.slices
 
     def spectrum(self) -> Tensor | None:
-        """The operator's, scaled."""
+        """Spectrum of the unscaled operator, scaled."""
         inner = self.operator.spectrum()
         return None if inner is None else inner * self.factor**2
 
     def balance(self) -> Tensor | None:
-        """The operator's: the factor is in the spectrum."""
+        """Diagonal of the unscaled operator; the factor is in the spectrum."""
         return self.operator.balance()
 
     def _normal(self, x: Tensor) -> Tensor:
@@ -266,15 +266,15 @@ def random_element(space: Space, slices: int, generator: torch.Generator, dtype:
 
 
 def slice_dot(a: Tensor, b: Tensor) -> Tensor:
-    """Real part of ``<a, b>`` a slice, shape ``(slices,)``; the first argument is conjugated."""
+    """Real part of ``<a, b>`` per slice, shape ``(slices,)``; the first argument is conjugated."""
     dots = [torch.vdot(p.reshape(-1), q.reshape(-1)) for p, q in zip(a, b, strict=True)]
     return torch.stack(dots).real
 
 
 def dot_product_error(operator: LinearOperator, *, slices: int = 2, seed: int = 0) -> float:
-    """The dot-product test: ``|<A x, y> - <x, A^H y>| / (|A x| |y|)`` for random `x` and `y`.
+    """Test the adjoint of an operator: ``|<A x, y> - <x, A^H y>| / (|A x| |y|)`` for random `x` and `y`.
 
-    For anyone who writes an operator: below 1e-5 in float32 means that forward and adjoint belong together.
+    Below 1e-5 in float32, forward and adjoint belong together.
     """
     generator = torch.Generator().manual_seed(seed)
     count = operator.slices or slices
@@ -302,7 +302,7 @@ def conjugate_gradient(
 ) -> Tensor:
     """Solve ``system(x) = right`` for a Hermitian positive semi-definite `system`, each slice on its own.
 
-    Step sizes are computed a slice, so the result of one slice does not depend on the others in the
+    Step sizes are computed per slice, so the result of one slice does not depend on the others in the
     batch. A slice whose residual has fallen below ``tolerance * |right|`` is left as it is.
 
     Parameters
@@ -320,7 +320,7 @@ def conjugate_gradient(
     precondition
         Approximate inverse of `system`, Hermitian and positive definite.
     energy
-        ``<x, system(x)>`` a slice, where that takes less than `system`: all that the last iteration needs.
+        ``<x, system(x)>`` per slice, if that is cheaper than `system`: all that the last iteration needs.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Approximate inverses in Fourier space, for conjugate gradients on blurring normal operators."""
+"""Preconditioners in Fourier space, for conjugate gradients on normal operators that act like a blur."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from operators.linear import LinearOperator
 
 
 def frequencies(shape: tuple[int, int]) -> Tensor:
-    """Radial frequency in cycles a pixel on the grid of `torch.fft.rfft2`; the mean's is that of half a period."""
+    """Radial frequency in cycles per pixel on the grid of `torch.fft.rfft2`; the mean gets that of half a period."""
     rows, cols = shape
     radial = torch.hypot(torch.fft.fftfreq(rows)[:, None], torch.fft.rfftfreq(cols)[None, :])
     radial[0, 0] = 0.5 / max(rows, cols)
@@ -49,7 +49,7 @@ def laplacian_spectrum(shape: tuple[int, int]) -> Tensor:
 
 
 def normal_inverse(operator: LinearOperator, more: Tensor | float) -> Callable[[Tensor], Tensor] | None:
-    """About the inverse of ``A^H A + R`` with `more` the eigenvalues of ``R``; None if the operator has no spectrum."""
+    """Approximate inverse of ``A^H A + R``, `more` being the eigenvalues of ``R``; None if there is no spectrum."""
     spectrum = operator.spectrum()
     if spectrum is None:
         return None

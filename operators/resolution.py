@@ -1,4 +1,4 @@
-"""Lower in-plane resolution: truncated k-space, and averages over slabs. The operators of super-resolution."""
+"""Downsampling operators of super-resolution: truncated k-space, and averages over slabs (thick slices)."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from operators.linear import LinearOperator, Space
 
 
 class Downsampling(LinearOperator):
-    """A low-resolution image; intensities are kept, a constant image stays the same constant."""
+    """Downsampling operator; intensities are kept, a constant image stays the same constant."""
 
     @abstractmethod
     def upsample(self, y: Tensor) -> Tensor:
         """Interpolate a low-resolution image ``(slices, *range.shape)`` to the full grid; not the adjoint."""
 
     def initial_image(self, data: Tensor) -> Tensor:
-        """The interpolated image."""
+        """Initial image: the interpolated one."""
         return self.upsample(data)
 
 
 class Truncation(Downsampling):
-    """Keep the central ``1 / factor`` of k-space in both directions, as a faster scan would.
+    """Downsample by keeping the central ``1 / factor`` of k-space in both directions, as a faster scan does.
 
     Pixel `j` of the low-resolution image lies on pixel ``factor * (j - n_low // 2) + n // 2`` of the full one.
 
@@ -58,17 +58,17 @@ class Truncation(Downsampling):
 
     @property
     def scan(self) -> str:
-        """``plane``: pixels are too large."""
+        """Direction that is refined: ``plane``."""
         return "plane"
 
     def upsample(self, y: Tensor) -> Tensor:
-        """Zero-filled interpolation: the same k-space in a larger grid."""
+        """Interpolate by zero filling: the same k-space in a larger grid."""
         self.range.check(y, "y")
         return self._adjoint(y) * self.factor**2
 
 
 class SlabAverage(Downsampling):
-    """Mean over slabs of `factor` neighbouring rows or columns, as thick slices seen from the side.
+    """Downsample by averaging slabs of `factor` neighbouring rows or columns: thick slices seen from the side.
 
     Parameters
     ----------
@@ -99,11 +99,11 @@ class SlabAverage(Downsampling):
 
     @property
     def scan(self) -> str:
-        """``slices``: slices are too thick."""
+        """Direction that is refined: ``slices``."""
         return "slices"
 
     def upsample(self, y: Tensor) -> Tensor:
-        """Linear interpolation between the slabs' centres, constant beyond the outermost."""
+        """Interpolate linearly between the slabs' centres, constant beyond the outermost."""
         self.range.check(y, "y")
         if y.is_complex():
             return torch.complex(self._interpolate(y.real), self._interpolate(y.imag))

@@ -1,4 +1,4 @@
-"""ASTRA's explicit system matrix as a pair of torch CSR tensors, built once a geometry and kept by bytes."""
+"""System matrix of ASTRA as a pair of torch CSR tensors, built once per geometry and cached up to a size limit."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ CACHE_BYTES = 4 * 2**30
 
 @dataclass(frozen=True)
 class SystemMatrix:
-    """``A`` and its transpose, each cut into parts of `BLOCK` columns in CSR form, float32."""
+    """System matrix ``A`` and its transpose, each cut into parts of `BLOCK` columns in CSR form, float32."""
 
     matrix: tuple[Tensor, ...]
     transpose: tuple[Tensor, ...]
     nbytes: int
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(slices, pixels)`` to ``(slices, rays)``."""
+        """Project ``(slices, pixels)`` to ``(slices, rays)``."""
         return _multiply(self.matrix, x)
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """``(slices, rays)`` to ``(slices, pixels)``."""
+        """Back-project ``(slices, rays)`` to ``(slices, pixels)``."""
         return _multiply(self.transpose, y)
 
 
@@ -97,7 +97,7 @@ def _to_torch(matrix: scipy.sparse.csr_matrix) -> Tensor:
 
 
 class MatrixCache:
-    """Least recently used matrices up to a number of bytes; safe to share between threads."""
+    """Least-recently-used cache of matrices, up to a number of bytes; safe to share between threads."""
 
     def __init__(self, limit_bytes: int = CACHE_BYTES) -> None:
         self.limit_bytes = limit_bytes
@@ -105,7 +105,7 @@ class MatrixCache:
         self._held: OrderedDict[Hashable, SystemMatrix] = OrderedDict()
 
     def get(self, key: Hashable, make: Callable[[], SystemMatrix]) -> SystemMatrix:
-        """The matrix of `key`, made once."""
+        """Matrix of `key`, from the cache or made now."""
         with self._lock:
             if key not in self._held:
                 self._held[key] = make()

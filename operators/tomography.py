@@ -3,7 +3,7 @@
 Three backends compute the same thing:
 
 ``matrix``  the stack of slices times ASTRA's explicit system matrix (the default on CPU),
-``astra``   ASTRA's own projector, one slice a thread, when the matrix would not fit,
+``astra``   ASTRA's own projector, one slice per thread, when the matrix would not fit,
 ``cuda``    ASTRA's GPU projectors, see `operators.tomography_cuda`.
 """
 
@@ -41,7 +41,7 @@ from operators.preconditioner import projection_spectrum
 
 Backend = Literal["auto", "matrix", "astra", "cuda"]
 TURN_RAD = math.pi * (3 - 5**0.5) / 2
-"""By which another scan of the same kind is turned on: the golden section of half a turn, which never comes round."""
+"""Rotation between comparable scans: the golden section of half a turn, so that angles never repeat."""
 
 
 class Tomography(LinearOperator):
@@ -84,12 +84,12 @@ class Tomography(LinearOperator):
         return projection_spectrum(self)
 
     def initial_image(self, data: Tensor) -> Tensor:
-        """Filtered back-projection with a Hann window, negative values cut off."""
+        """Initial image: filtered back-projection with a Hann window, negative values cut off."""
         return filtered_back_projection(data, self.geometry, "hann").clamp(min=0)
 
     @property
     def sampling_pattern(self) -> SamplingPattern:
-        """``full``, or ``limited`` where directions are missing."""
+        """Angular coverage: ``full``, or ``limited`` where directions are missing."""
         return angular_pattern(self.geometry.angles_rad)
 
     @property
@@ -100,7 +100,7 @@ class Tomography(LinearOperator):
         return f"{len(angles)} {beam} views over {180 * angular_cover(angles):.0f} of 180 degrees"
 
     def another(self, index: int) -> Tomography:
-        """The same scan with all views turned on by `TURN_RAD`, ``index + 1`` times."""
+        """Comparable scan: all views rotated by `TURN_RAD`, ``index + 1`` times."""
         angles = tuple(angle + TURN_RAD * (index + 1) for angle in self.geometry.angles_rad)
         return Tomography(replace(self.geometry, angles_rad=angles), self.backend)
 

@@ -1,4 +1,4 @@
-"""ASTRA's GPU projectors on torch tensors. Written to ASTRA's documentation and not tested: no GPU was at hand.
+"""GPU projectors of ASTRA on torch tensors. Written to ASTRA's documentation and not tested: no GPU was at hand.
 
 Only ever called when `astra.use_cuda()` is true: a 3D CUDA call without a GPU kills the process. The
 back-projection is voxel-driven, so it is the adjoint only approximately.

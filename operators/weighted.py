@@ -1,4 +1,4 @@
-"""Measurements that do not all count the same."""
+"""Weighted operator, which whitens measurements whose samples have different noise."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from operators.linear import LinearOperator
 
 
 class Weighted(LinearOperator):
-    """``diag(w) A``: with `w` the reciprocal of each sample's noise, the noise of ``diag(w) y`` is white.
+    """Weighted operator ``diag(w) A``: with `w` the inverse standard deviation of each sample, noise becomes white.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class Weighted(LinearOperator):
         return found
 
     def spectrum(self) -> Tensor | None:
-        """The operator's, with the weight of a typical pixel."""
+        """Spectrum of the unweighted operator, with the weight of a typical pixel."""
         inner = self.operator.spectrum()
         return None if inner is None else inner * self._typical**2
 
@@ -51,7 +51,7 @@ class Weighted(LinearOperator):
 
     @cached_property
     def _pixels(self) -> Tensor:
-        """Root mean square weight by pixel, ``(slices, *domain.shape)``; the mean where nothing is seen."""
+        """Root mean square weight per pixel, ``(slices, *domain.shape)``; the mean where nothing is seen."""
         squared = self.weights.square()
         seen = self.operator.adjoint(torch.ones_like(squared))
         average = self.operator.adjoint(squared) / seen.clamp(min=1e-6 * float(seen.max()))

@@ -1,4 +1,4 @@
-"""The front door for Python: reconstruct, simulate and load priors in one call each.
+"""Python interface: reconstruct, simulate and load priors in one call each.
 
 Everything runs along the path of every job (`recon.pipeline.reconstruct`), so that results are those of the command
 line. Data in memory are put into temporary files for as long as a call takes.
@@ -39,7 +39,7 @@ OUTPUT_FIELDS = ("baselines", "uncertainty")
 
 
 class _Shown(Protocol):
-    """A progress display, as `rich.progress.Progress` is one."""
+    """Protocol of a progress display, such as `rich.progress.Progress`."""
 
     def start(self) -> None: ...
     def stop(self) -> None: ...
@@ -47,12 +47,12 @@ class _Shown(Protocol):
 
 @dataclass(frozen=True)
 class Result:
-    """A reconstruction, with the evidence to check it. A notebook shows it as a picture of three planes.
+    """Result of a reconstruction, with the evidence to check it. A notebook shows it as a picture of three planes.
 
     Parameters
     ----------
     outcome
-        The job as it was solved.
+        Outcome of the solved job.
     """
 
     outcome: Outcome
@@ -64,7 +64,7 @@ class Result:
 
     @cached_property
     def volume(self) -> Volume:
-        """The result ``(slices, rows, cols)`` in ``report.unit``; MRI as reconstructed, complex64."""
+        """Volume ``(slices, rows, cols)`` in ``report.unit``; MRI as reconstructed, complex64."""
         return self._values(self.outcome.solved.volume)
 
     @cached_property
@@ -74,12 +74,12 @@ class Result:
 
     @property
     def affine(self) -> Affine:
-        """Voxel ``(col, row, slice)`` to millimetres of the patient (RAS), or of the scanner's frame."""
+        """Affine from voxel ``(col, row, slice)`` to millimetres of the patient (RAS), or of the scanner's frame."""
         return self.outcome.job.inverse.affine
 
     @property
     def uncertainty(self) -> NDArray[np.float32] | None:
-        """Errors to be expected, ``(slices, rows, cols)`` in ``report.unit``, if they were asked for."""
+        """Map of expected errors ``(slices, rows, cols)`` in ``report.unit``, if it was requested."""
         errors = self.outcome.solved.errors
         return None if errors is None else errors.numpy()
 
@@ -113,7 +113,7 @@ class Result:
 
 
 class Running(Iterator["JobProgress"]):
-    """A reconstruction under way: iterate it for its progress, close it to cancel it; `result` once it has ended.
+    """Running reconstruction: iterate it for its progress, close it to cancel it; `result` once it has ended.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ class Running(Iterator["JobProgress"]):
         return self._result
 
     def close(self) -> None:
-        """Cancel what is still running, and remove its temporary files."""
+        """Cancel the reconstruction if it is running, and remove its temporary files."""
         self._job.close()
         self._folder.cleanup()
 
@@ -171,7 +171,7 @@ def begin(
     method: str | Mapping[str, Any] | MethodSettings = "red-diff",
     **more: Any,
 ) -> Running:
-    """Begin a reconstruction that the caller drives; parameters as for `reconstruct`."""
+    """Start a reconstruction that the caller drives; parameters as for `reconstruct`."""
     folder = tempfile.TemporaryDirectory(prefix="recon-")
     try:
         return Running(_specification(data, acquisition, method, more, Path(folder.name)), folder)
@@ -241,16 +241,16 @@ def simulate(
     slices: tuple[int, int] | None = None,
     **settings: Any,
 ) -> Measurement:
-    """Measure a known volume: retrospective undersampling.
+    """Simulate the measurement of a known volume (retrospective undersampling).
 
     Parameters
     ----------
     volume
         NIfTI file, or an array ``(slices, rows, cols)``: CT in HU, MRI in any magnitude.
     acquisition
-        Kind of scan, and what of its geometry is given.
+        Kind of scan, with as much of its geometry as is known.
     affine
-        Of an array: voxel ``(col, row, slice)`` to RAS millimetres. Default: voxels of 1 mm.
+        Affine of an array: voxel ``(col, row, slice)`` to RAS millimetres. Default: voxels of 1 mm.
     slices
         Only slices ``[first, last)``.
     **settings
@@ -292,7 +292,7 @@ def _specification(
     more: dict[str, Any],
     folder: Path,
 ) -> JobSpec:
-    """The job that a call stands for; arrays become files in `folder`."""
+    """Make the job of a call; arrays become files in `folder`."""
     files = {name: _stored(value, folder, name) for name, value in more.items() if isinstance(value, np.ndarray)}
     more = {**more, **files}
     if isinstance(data, Measurement):
@@ -319,7 +319,7 @@ def _parsed(
     given: dict[str, Any],
     more: dict[str, Any],
 ) -> JobSpec:
-    """A specification from its parts as Python has them; raises `InputError` that names the offending one."""
+    """Make a specification from its parts; raises `InputError` that names the offending one."""
     rest = dict(more)
     value: dict[str, Any] = {
         "input": {"path": str(path.resolve()), **given, **_taken(rest, INPUT_FIELDS)},
@@ -338,7 +338,7 @@ def _parsed(
 
 
 def _fields(acquisition: str | Mapping[str, Any] | Acquisition | None) -> dict[str, Any]:
-    """An acquisition as a specification has it; empty for none."""
+    """Convert an acquisition to the form of a specification; empty for none."""
     if isinstance(acquisition, Acquisition):
         return {**acquisition.model_dump(exclude_none=True), "kind": acquisition.kind}
     if isinstance(acquisition, str):
@@ -347,18 +347,18 @@ def _fields(acquisition: str | Mapping[str, Any] | Acquisition | None) -> dict[s
 
 
 def _taken(values: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """Take what is given of some fields out of a dictionary."""
+    """Remove some fields from a dictionary and return them."""
     return {name: values.pop(name) for name in names if name in values}
 
 
 def _file_fields() -> tuple[str, ...]:
-    """Fields of all acquisitions that are files."""
+    """Names of the file fields of all acquisitions."""
     fields = (field for kind in ACQUISITIONS.values() for field in kind.model_fields.items())
     return tuple(dict.fromkeys(name for name, field in fields if field.annotation == File | None))
 
 
 def _shown(running: Running, *, visible: bool) -> None:
-    """Drive a reconstruction with a progress bar, where there is somebody to see it."""
+    """Drive a reconstruction, with a progress bar if one is shown."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 

@@ -17,7 +17,7 @@ PREFIX = "RECON_"
 
 
 def whole_number(unit: str, example: int) -> BeforeValidator:
-    """Make the check of a variable that holds a whole number: an `InputError` names variable, value and remedy."""
+    """Make the validator of an integer variable; its `InputError` names variable, value and remedy."""
 
     def check(value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, str) and not (value.isascii() and value.isdigit()):
@@ -32,7 +32,7 @@ def whole_number(unit: str, example: int) -> BeforeValidator:
 
 
 def variable(name: str) -> str:
-    """Name of the environment variable of a setting."""
+    """Environment variable of a setting."""
     return PREFIX + name.upper()
 
 
@@ -40,14 +40,14 @@ Bytes = Annotated[int, whole_number("bytes", 8 * 2**30)]
 
 
 class Settings(BaseSettings):
-    """Settings of whatever reads, plans or submits jobs on this machine; read anew whenever one is made."""
+    """Settings for reading, planning and submitting jobs on this machine; read again on every use."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True)
     max_input_bytes: Bytes = 8 * 2**30
-    """Largest array that a reader accepts."""
+    """Size limit in bytes of arrays that readers accept."""
     max_job_bytes: Bytes | None = None
-    """Memory that a job may take; by default a share of the machine's."""
+    """Memory limit of a job in bytes. Default: four fifths of the machine's."""
     plan: Path | None = None
-    """Table of costs, written by ``recon plan --calibrate``; by default the one shipped."""
+    """Cost table, written by ``recon plan --measure``. Default: the shipped one."""
     api_key: str | None = None
-    """Key sent to a server; an option would be seen by everybody on the machine."""
+    """API key sent to a server; not an option, since those are visible to every user of the machine."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from recon.formats import nifti
+from recon.priors import registry
 
 SAMPLES = Path(__file__).parent.parent / "recon" / "samples"
 
@@ -44,6 +45,16 @@ def image(path: Path) -> nib.Nifti1Image:
 def voxels(path: Path) -> np.ndarray:
     """Values of a NIfTI file, ``(slices, rows, cols)``."""
     return np.asarray(image(path).dataobj).transpose(2, 1, 0)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Small arrays are not worth the threads' waiting for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    registry._network.cache_clear()  # networks are compiled for so many threads
 
 
 @pytest.fixture

@@ -1,1 +1,1 @@
-"""Celery workers around the job folder: the folder is the truth, Redis only carries ids."""
+"""Job store and Celery workers. The store on disk is the truth; Redis only carries job ids."""

@@ -1,4 +1,4 @@
-"""Which addresses a server may call on a user's behalf: public ones, and those its operator allows."""
+"""Address check for webhooks: a server may call public addresses, and those its operator allows."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from operators.errors import BackendUnavailable, InputError
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
-"""IPv6 addresses in which a gateway finds an IPv4 one."""
+"""IPv6 networks that embed an IPv4 address for gateways."""
 GLOBAL = ipaddress.ip_network("2000::/3")
-"""What of IPv6 the internet uses: no other block holds hosts for everybody, whatever Python knows of it."""
+"""Global unicast addresses of IPv6: no other block holds public hosts, whatever Python knows of it."""
 SPECIAL = [
     ipaddress.ip_network(block)
     for block in (
@@ -25,12 +25,12 @@ SPECIAL = [
         "3fff::/20",  # documentation
     )
 ]
-"""Blocks within the public ones that are not; Python's own list differs from version to version."""
+"""Blocks inside the public ones that are not public; Python's own list differs between versions."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A web address with the one network address to connect to."""
+    """Web address, resolved to the network address to connect to."""
 
     scheme: str
     host: str
@@ -40,18 +40,18 @@ class Target:
 
     @property
     def url(self) -> str:
-        """The web address with the network address in place of the name."""
+        """Web address with the network address in place of the name."""
         return f"{self.scheme}://{_bracketed(self.address)}:{self.port}{self.path}"
 
     @property
     def host_header(self) -> str:
-        """The name as the receiver expects it."""
+        """Host header that the receiver expects."""
         usual = {"http": 80, "https": 443}[self.scheme]
         return _bracketed(self.host) + ("" if self.port == usual else f":{self.port}")
 
 
 def allowed_networks(text: str) -> list[Network]:
-    """Networks from ``10.0.0.0/8, ::1/128``; raises `InputError`."""
+    """Parse networks like ``10.0.0.0/8, ::1/128``; raises `InputError`."""
     try:
         return [ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip()]
     except ValueError as error:
@@ -61,7 +61,7 @@ def allowed_networks(text: str) -> list[Network]:
 
 
 def resolve(url: str, allow: list[Network]) -> Target:
-    """Find where a web address leads.
+    """Resolve a web address and check that it may be called.
 
     Raises
     ------

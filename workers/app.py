@@ -1,4 +1,4 @@
-"""The Celery application. Importing it loads neither torch nor ASTRA: the forked child does, when it computes."""
+"""Celery application. Importing it loads neither torch nor ASTRA: the forked child does, when it computes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workers.settings import Settings
 
 log = logging.getLogger("recon.worker")
 VISIBILITY_S = 24 * 3600
-"""Redis hands an unacknowledged job to another worker after this; the run lock drops such duplicates."""
+"""Visibility timeout: Redis hands an unacknowledged job to another worker after this; the run lock drops duplicates."""
 
 GIVE_WAY = 10
 """Niceness of a computation."""
@@ -23,7 +23,7 @@ AUTOGROUP = Path("/proc/self/autogroup")
 
 
 def make_app(settings: Settings) -> Celery:
-    """A Celery application for a deployment."""
+    """Make the Celery application of a deployment."""
     app = Celery("recon", broker=settings.redis_url, include=["workers.tasks"])
     app.conf.update(
         task_default_queue=queue("cpu", "normal"),
@@ -59,25 +59,25 @@ app = make_app(Settings())
 @celeryd_init.connect  # type: ignore[untyped-decorator]
 @setup_logging.connect  # type: ignore[untyped-decorator]
 def log_as_the_api_does(**_: object) -> None:
-    """Before Celery has anything to say; it leaves logging alone where the second signal is heard."""
+    """Set up logging before Celery logs anything; it leaves logging alone if the second signal is handled."""
     logs.install()
 
 
 @task_prerun.connect  # type: ignore[untyped-decorator]
 def name_the_job(args: list[str], **_: object) -> None:
-    """Lines that a computation logs say which job it is of: the first argument of every task."""
+    """Add the job's id, the first argument of every task, to the log lines of its computation."""
     logs.job_id.set(args[0])
 
 
 @task_postrun.connect  # type: ignore[untyped-decorator]
 def forget_the_job(**_: object) -> None:
-    """What is logged between two jobs is of neither."""
+    """Remove the job's id from log lines when its task ends."""
     logs.job_id.set(None)
 
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]
 def give_way(**_: object) -> None:
-    """A computation takes what is left over: the API of the same machine answers first."""
+    """Lower the priority of a computing process, so that the API on the same machine answers first."""
     os.nice(GIVE_WAY)
     # Linux may share the processor between sessions first; then theirs counts. Only a session that is the worker's own.
     if AUTOGROUP.exists() and os.getsid(0) == os.getppid():

@@ -1,4 +1,4 @@
-"""Helping with a job that another worker runs: an idle one computes chunks of its volume.
+"""Help with a job that another worker runs: an idle worker computes chunks of its volume.
 
 Everything lies in the job's folder: a helper that dies, comes too late or is never called costs nothing but time.
 """
@@ -26,7 +26,7 @@ def assist(store: JobStore, job_id: str, token: str, others_wait: Callable[[], b
     Parameters
     ----------
     token
-        Of the attempt.
+        Token of the attempt.
     others_wait
         Asked before each chunk.
 
@@ -66,7 +66,7 @@ def assist(store: JobStore, job_id: str, token: str, others_wait: Callable[[], b
 
 
 class _Attempt:
-    """An attempt at a job that somebody else makes."""
+    """Another worker's attempt at a job."""
 
     def __init__(self, store: JobStore, job_id: str, token: str) -> None:
         self.store, self.job_id, self.token = store, job_id, token

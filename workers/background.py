@@ -1,4 +1,4 @@
-"""Something done again and again in a thread, beside a computation or beside serving requests."""
+"""Background threads that repeat a function at an interval."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ log = logging.getLogger("recon.background")
 
 
 class Background:
-    """Calls `work` every `every_s` seconds until stopped; an error is logged and the next round is tried.
+    """Thread that calls `work` every `every_s` seconds until stopped; an error is logged and the next round is tried.
 
     Parameters
     ----------
     name
-        For the log.
+        Name for the log.
     work
-        What to do.
+        Function to call.
     every_s
         Pause between two rounds, in seconds.
     at_once
@@ -30,7 +30,7 @@ class Background:
         self.name, self.work, self.every_s = name, work, every_s
         self._at_once = at_once
         self._stop = threading.Event()
-        # In the context of whoever makes it, so that its log lines name the same job.
+        # In the context of the creating thread, so that its log lines name the same job.
         self._thread = threading.Thread(target=copy_context().run, args=(self._loop,), name=name, daemon=True)
 
     def start(self) -> None:
@@ -55,7 +55,7 @@ class Background:
 
 @contextmanager
 def every(seconds: float, work: Callable[[], None], name: str) -> Iterator[None]:
-    """While the block runs, call `work` in a thread every so many seconds."""
+    """Call `work` in a thread every `every_s` seconds while the block runs."""
     thread = Background(name, work, seconds, at_once=False)
     thread.start()
     try:

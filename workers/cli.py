@@ -1,4 +1,4 @@
-"""The command ``recon worker``."""
+"""Command ``recon worker``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A whole service on one machine: a private Redis, one worker and the API, started and stopped together."""
+"""Embedded service: a private Redis, one worker and the API, started and stopped together on one machine."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _wait_for_redis(socket: Path, process: subprocess.Popen[bytes]) -> None:
 def running(
     command: list[str], env: dict[str, str] | None = None, log: Path | None = None, keep: tuple[int, ...] = ()
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a child process in a session of its own, and stop it at the end: politely, then surely.
+    """Run a child process in a session of its own, and stop it at the end: by SIGTERM, then by SIGKILL.
 
     A session of its own keeps a Ctrl-C in the terminal from reaching it before we stop it in order.
     """
@@ -145,7 +145,7 @@ def worker_command(concurrency: int = 1, device: Device = "cpu") -> list[str]:
 
 @contextmanager
 def redis_and_worker(store: Path) -> Iterator[str]:
-    """A private Redis and one worker on `store`; yields the Redis URL, also set in this process's environment."""
+    """Run a private Redis and one worker on `store`; yields the Redis URL, also set in this process's environment."""
     store.mkdir(parents=True, exist_ok=True)
     with private_redis(store / "redis") as url:
         env = {"REDIS_URL": url, "RECON_STORE": str(store)}

@@ -1,6 +1,6 @@
-"""What happened to a job, in order: one JSON line an event in ``jobs/ID/events.jsonl``, numbered 1, 2, 3.
+"""Event log of a job: one JSON line per event in ``jobs/ID/events.jsonl``, numbered 1, 2, 3.
 
-Whoever appends holds the job's state lock.
+A process that appends holds the job's state lock.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from operators.errors import ReconError
 
 Event = Literal["state", "progress", "log"]
 FIELDS = ("state", "progress", "stage", "step", "steps", "data_misfit", "error")
-"""Of a record, that events tell of."""
+"""Fields of a job's record that its events contain."""
 TAIL = 2**16
 PIECE = 2**16
 """Bytes read at a time, so that a long log is never in memory as a whole."""
@@ -27,7 +27,7 @@ LONGEST_MESSAGE = 2000
 
 
 def append(path: Path, event: Event, data: dict[str, Any]) -> None:
-    """Add an event; what a process that died left of one is removed."""
+    """Append an event, and remove an incomplete one left by a crashed process."""
     with path.open("a+b") as stream:
         before, whole = _last(stream)
         stream.truncate(whole)
@@ -37,7 +37,7 @@ def append(path: Path, event: Event, data: dict[str, Any]) -> None:
 
 
 def last(path: Path) -> dict[str, Any] | None:
-    """The newest event."""
+    """Return the newest event."""
     if not path.exists():
         return None
     with path.open("rb") as stream:
@@ -45,7 +45,7 @@ def last(path: Path) -> dict[str, Any] | None:
 
 
 def _last(stream: Any) -> tuple[dict[str, Any] | None, int]:
-    """The newest whole event, and where it ends."""
+    """Return the newest complete event, and the offset of its end."""
     size = stream.seek(0, os.SEEK_END)
     stream.seek(max(0, size - TAIL))
     tail = stream.read()
@@ -58,7 +58,7 @@ def _last(stream: Any) -> tuple[dict[str, Any] | None, int]:
 
 
 class Tail:
-    """The events after one already seen, as they come.
+    """Reader that follows the events after one already seen.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class Tail:
         self._position = 0
 
     def read(self) -> list[dict[str, Any]]:
-        """The next few events; empty when there are none now. A line being written is left for later."""
+        """Return the next few events; empty if there are none now. A line being written is left for later."""
         found: list[dict[str, Any]] = []
         try:
             stream = self.path.open("rb")
@@ -96,7 +96,7 @@ class Tail:
 
 @contextmanager
 def log_kept(keep: Callable[[dict[str, Any]], None]) -> Iterator[None]:
-    """While the block runs, hand what the loggers ``recon*`` say in this process to `keep`."""
+    """Pass what the loggers ``recon*`` of this process log to `keep` while the block runs."""
     logger, handler = logging.getLogger("recon"), _Handler(keep)
     level = logger.level
     logger.addHandler(handler)
@@ -109,7 +109,7 @@ def log_kept(keep: Callable[[dict[str, Any]], None]) -> Iterator[None]:
 
 
 class _Handler(logging.Handler):
-    """Hands on level, logger and message, without tracebacks: those are for the worker's own log."""
+    """Log handler that passes on level, logger and message, without tracebacks: those are for the worker's own log."""
 
     def __init__(self, keep: Callable[[dict[str, Any]], None]) -> None:
         super().__init__(logging.INFO)

@@ -1,4 +1,4 @@
-"""Computing a job of the store: duplicates dropped, progress reported, cancellation heard, every end recorded."""
+"""Execute a job of the store: drop duplicates, report progress, obey cancellation, record every end."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from workers.store import JobStore, Record, new_id
 REPORT_EVERY_S = 0.5
 ASK_EVERY_S = 0.2
 CANCEL_S = 1.2
-"""A computation that has not heard of a cancellation after this is cancelled without it; what it then does is lost."""
+"""Seconds after which a job is marked as cancelled although its computation has not reacted; its result is lost."""
 DEAF_S = 60.0
-"""A computation that has not come back after so much longer is taken to hang, and its process ended."""
+"""Grace period after `CANCEL_S`; a computation still running then counts as hung and its process is killed."""
 Invite = Callable[[str, str, int, Device], None]
-"""Called with the job, the token of the attempt, how many chunks others could compute, and the device."""
+"""Function that asks other workers for help, called with job, token of the attempt, number of free chunks, device."""
 log = logging.getLogger("recon.worker")
 
 
 def execute(store: JobStore, job_id: str, redis_url: str | None = None, invite: Invite | None = None) -> None:
-    """Compute one job. Whatever happens short of the process dying or the worker stopping ends in a final state.
+    """Compute one job to a final state, unless the process dies or the worker is stopped.
 
     Delivered twice, the second finds the run lock or the lease taken, or the job finished, and does nothing.
 
@@ -93,7 +93,7 @@ def _attempt(store: JobStore, record: Record, invite: Invite | None) -> None:
         try:
             with every(ASK_EVERY_S, reporter.watch, "cancellation watch"), interruptible(reporter.ask):
                 _compute(store, record, reporter, ask_for_help)
-        except Conflict as error:  # somebody else has recorded the end, or begun another attempt
+        except Conflict as error:  # another process has recorded the end, or begun another attempt
             log.info("%s", error)
     if store.record(record.id).token == token:
         store.clear(record.id)
@@ -134,7 +134,7 @@ def _compute(store: JobStore, record: Record, reporter: _Reporter, invite: Calla
 
 
 class _Reporter:
-    """Writes progress at most twice a second and stops the job when cancellation was asked for."""
+    """Progress reporter that writes at most twice per second and stops the job when cancellation was requested."""
 
     def __init__(self, store: JobStore, job_id: str, token: str) -> None:
         self.store, self.job_id, self.token = store, job_id, token
@@ -157,7 +157,7 @@ class _Reporter:
             )
 
     def ask(self) -> None:
-        """Raise `Cancelled` if somebody asked for it; called from the inner loops, so it looks now and then only."""
+        """Raise `Cancelled` if that was requested; called from inner loops, so it rarely reads the disk."""
         now = time.monotonic()
         if now - self.asked >= ASK_EVERY_S:
             self.asked = now
@@ -166,7 +166,7 @@ class _Reporter:
             stopping.ask()
 
     def watch(self) -> None:
-        """Called in a thread: cancel the job even while the computation is deaf, as in one long read or write."""
+        """Cancel the job from a thread even if the computation does not react, as during a long read or write."""
         # Who was cancelled stays so, even if the job has been deleted since.
         if self.cancelled_at is None and not self.store.cancel_requested(self.job_id):
             return

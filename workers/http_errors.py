@@ -1,4 +1,4 @@
-"""Errors that only a service has; those of reconstruction are in `operators.errors`."""
+"""HTTP errors of a service; those of reconstruction are in `operators.errors`."""
 
 from __future__ import annotations
 
@@ -6,41 +6,41 @@ from operators.errors import ReconError
 
 
 class Refusal(ReconError):
-    """A request that is refused; `headers` go with the answer."""
+    """Base class of refused requests; `headers` go with the response."""
 
     headers: dict[str, str] = {}  # noqa: RUF012 - read only
     exit_code = 2
 
 
 class Unauthorized(Refusal):
-    """No key, or one that nobody has."""
+    """The API key is missing or unknown."""
 
     code, status = "unauthorized", 401
     headers = {"WWW-Authenticate": 'Bearer realm="recon"'}  # noqa: RUF012
 
 
 class Gone(Refusal):
-    """It was here, and has been deleted."""
+    """The resource was deleted."""
 
     code, status = "gone", 410
 
 
 class InProgress(Refusal):
-    """The same request is being answered right now."""
+    """The same request is being processed."""
 
     code, status = "in_progress", 409
     headers = {"Retry-After": "1"}  # noqa: RUF012
 
 
 class TooManyJobs(Refusal):
-    """A key has as many unfinished jobs as it may have."""
+    """The key has as many unfinished jobs as it may have."""
 
     code, status = "too_many_jobs", 429
     headers = {"Retry-After": "30"}  # noqa: RUF012
 
 
 class Stalled(Refusal):
-    """The request did not go on."""
+    """No more data of the request arrived in time."""
 
     code, status = "stalled", 408
     headers = {"Connection": "close"}  # noqa: RUF012

@@ -1,6 +1,6 @@
-"""The same submission sent twice makes one job: keys of clients, each with the job it stands for.
+"""Idempotency keys: a submission that is sent twice makes one job.
 
-One small file a key holds the hash of the request's body and the id of the job, chosen before the job exists, so
+One small file per key holds the hash of the request's body and the id of the job, chosen before the job exists, so
 that a request repeated after a crash goes on where the first one ended. The file is locked while a request is being
 answered; the kernel frees the lock of a process that dies.
 """
@@ -29,7 +29,7 @@ KEPT_S = 24 * 3600.0
 
 @contextmanager
 def claim(folder: Path, owner: str | None, key: str, body: bytes) -> Iterator[str]:
-    """The id of the job that a key stands for, which exists if the request was answered before.
+    """Id of the job that a key stands for; the job exists if the request was answered before.
 
     If the block raises, the key is forgotten: nothing was accepted.
 
@@ -66,7 +66,7 @@ def claim(folder: Path, owner: str | None, key: str, body: bytes) -> Iterator[st
 
 
 def sweep(folder: Path) -> None:
-    """Forget keys that are too old to count."""
+    """Remove expired keys."""
     if not folder.is_dir():
         return
     for path in folder.glob("*.json"):
@@ -93,7 +93,7 @@ def _locked(path: Path) -> Iterator[IO[str]]:
 
 
 def _entry(stream: IO[str]) -> dict[str, Any] | None:
-    """What is stored, unless too old, or cut short by a crash, before which no job was made."""
+    """Read a stored key; None if it is expired, or incomplete after a crash, before which no job was made."""
     stream.seek(0)
     try:
         entry: dict[str, Any] = json.load(stream)

@@ -1,4 +1,4 @@
-"""All jobs in memory, kept in step with the folder: thousands of jobs are listed without opening their files."""
+"""Index of all jobs in memory, synchronised with the store: lists thousands of jobs without opening their files."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ log = logging.getLogger("recon.store")
 
 
 class JobIndex:
-    """Records of all jobs, read again only where ``state.json`` was replaced since.
+    """Index of all jobs' records; re-reads only those whose ``state.json`` was replaced.
 
     Parameters
     ----------
     store
-        Whose jobs.
+        Store of the jobs.
     """
 
     def __init__(self, store: JobStore) -> None:
@@ -34,7 +34,7 @@ class JobIndex:
         self._peaks: dict[str, int] = {}
 
     def records(self) -> list[Record]:
-        """All jobs, newest first, as they are now."""
+        """Current records of all jobs, newest first."""
         with self._lock:
             if self._refresh():
                 found = (record for _, record in self._seen.values())
@@ -92,7 +92,7 @@ class JobIndex:
         return known
 
     def require_readable(self) -> None:
-        """Raise `workers.schema.NewerStore` if there is a job of which only a newer version knows what it uses."""
+        """Raise `workers.schema.NewerStore` if a newer version wrote a job, whose uploads are then unknown."""
         self.records()
         with self._lock:
             newer = next((e for e in self._broken.values() if isinstance(e, schema.NewerStore)), None)
@@ -109,7 +109,7 @@ class JobIndex:
         return known
 
     def peak_bytes(self, record: Record) -> int:
-        """Peak memory of a succeeded job as its report says; 0 where nothing is known."""
+        """Peak memory of a succeeded job from its report; 0 if unknown."""
         if record.state != "succeeded":
             return 0
         known = self._peaks.get(record.id)

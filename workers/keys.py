@@ -1,4 +1,4 @@
-"""API keys: who may use a server, and how much. The file holds their hashes only."""
+"""API keys with their quotas. The key file holds only hashes."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ log = logging.getLogger("recon.keys")
 
 
 class Key(BaseModel):
-    """A key, by name; its jobs and uploads belong to that name."""
+    """API key; its jobs and uploads belong to its name."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._@-]{1,64}$")]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     max_jobs: Annotated[int, Field(ge=0)] | None = None
-    """Jobs waiting and running at a time."""
+    """Quota of unfinished jobs. Default: no limit."""
     max_bytes: Annotated[int, Field(ge=0)] | None = None
-    """Bytes of uploads and results stored at a time."""
+    """Quota of bytes stored in uploads and results. Default: no limit."""
 
 
 _KEYS = TypeAdapter(list[Key])
 
 
 def make(name: str) -> tuple[str, Key]:
-    """A new random key and its entry for the file; raises `InputError` for a bad name."""
+    """Make a random key and its entry for the file; raises `InputError` for a bad name."""
     secret = "rk_" + secrets.token_urlsafe(32)
     try:
         return secret, Key(name=name, sha256=_digest(secret))
@@ -63,7 +63,7 @@ def read(path: Path) -> list[Key]:
 
 
 class KeyRing:
-    """The keys of a file, read again when it changes; a damaged new version is logged and not used."""
+    """Key ring read from a file, again whenever that changes; a damaged new version is logged and not used."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -71,7 +71,7 @@ class KeyRing:
         self._keys, self._stamp = read(path), self._now()
 
     def find(self, secret: str) -> Key | None:
-        """The key, or None; how long it takes does not tell how much of it was right."""
+        """Look up a key in constant time, so that timing reveals nothing; None if it is unknown."""
         digest, found = _digest(secret), None
         for key in self._current():
             if hmac.compare_digest(key.sha256, digest):
@@ -98,7 +98,7 @@ class KeyRing:
 
 
 def entry(key: Key) -> str:
-    """The entry as JSON, which is YAML too."""
+    """Format the entry as JSON, which is YAML too."""
     return json.dumps([key.model_dump(exclude_none=True)])[1:-1]
 
 

@@ -1,7 +1,7 @@
-"""Leases: a key in Redis for every job that is being computed, kept alive by the process that computes it.
+"""Leases: a Redis key per running job, kept alive by the process that computes it.
 
-A lease says that somebody is alive, on whatever host. It decides nothing: the token in ``state.json`` does, so Redis
-may lose every lease at any moment. It is only asked before a job is given to another worker.
+A lease says that the computing process is alive, on whatever host. It decides nothing: the token in ``state.json``
+does, so Redis may lose every lease at any moment. It is only read before a job is given to another worker.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL
 
 
 def connect(redis_url: str) -> redis.Redis:
-    """A client of the deployment's Redis that never waits long."""
+    """Connect to the deployment's Redis with short timeouts."""
     url = redis_url.replace("redis+socket://", "unix://")
     return redis.Redis.from_url(url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S)
 
 
 class Lease:
-    """The lease of one attempt at a job.
+    """Lease of one attempt at a job.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ class Lease:
             log.warning("another worker has the lease %s", self.key)
 
     def release(self) -> None:
-        """Give the lease back."""
+        """Release the lease."""
         try:
             self._client.eval(_RELEASE, 1, self.key, self._value)
         except RedisError as error:

@@ -1,4 +1,4 @@
-"""What processes that died have left in the store, and nobody will ask for again."""
+"""Garbage collection: remove what crashed processes left in the store."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pathlib import Path
 from workers.index import JobIndex
 
 LEFT_H = 24.0
-"""A hidden folder in which nothing was written for so long has nobody who writes; long past `Settings.idle_s`."""
+"""Hours without a write after which a hidden folder counts as abandoned; far longer than `Settings.idle_s`."""
 GONE = ".gone-"
-"""Begins the name of a folder that is being deleted."""
+"""Prefix of folders that are being deleted."""
 log = logging.getLogger("recon.retention")
 
 
@@ -38,7 +38,7 @@ def sweep(index: JobIndex, now: datetime) -> None:
 
 
 def newest(folder: Path) -> float:
-    """When something in a folder was last written, in seconds since the epoch; for ever if it disappears meanwhile."""
+    """Time of the last write in a folder, in seconds since the epoch; infinite if it disappears meanwhile."""
     try:
         return max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
     except FileNotFoundError:
@@ -47,7 +47,7 @@ def newest(folder: Path) -> float:
 
 @contextmanager
 def goes_on(what: str) -> Iterator[None]:
-    """One thing that cannot be swept is logged, and keeps no other from being swept."""
+    """Log an error of the block and go on, so that one bad folder does not stop the sweep."""
     try:
         yield
     except Exception:

@@ -1,4 +1,4 @@
-"""The log of a service: one JSON object a line, with the request and the job that it is about where they are known."""
+"""Structured log of a service: one JSON object per line, with the ids of the request and the job if known."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""Of the request being answered."""
+"""Id of the request that is being answered."""
 job_id: ContextVar[str | None] = ContextVar("job_id", default=None)
-"""Of the job being computed, or asked about."""
+"""Id of the job that is being computed or asked about."""
 
 
 class Lines(logging.Formatter):
-    """A record as one line of JSON; its attribute ``fields``, a mapping, is added to it."""
+    """Formatter that writes a record as one line of JSON and adds its attribute ``fields``, a mapping."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without its end."""
+        """Format a record as one line, without its end."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -34,7 +34,7 @@ class Lines(logging.Formatter):
 
 
 def install() -> None:
-    """Write what every logger of this process says to standard error, from INFO on."""
+    """Write all log records of this process from level INFO to standard error."""
     handler = logging.StreamHandler()
     handler.setFormatter(Lines())
     root = logging.getLogger()

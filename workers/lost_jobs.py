@@ -1,4 +1,4 @@
-"""Lost jobs, whose workers died: ended once nobody is to compute them any more."""
+"""Lost jobs, whose workers died: end those that are not to be computed again."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ def fail_lost(store: JobStore, record: Record) -> None:
 
 
 def cancel_lost(store: JobStore, record: Record) -> None:
-    """End a job that was to be cancelled."""
+    """Cancel a lost job for which that was requested."""
     store.transition(record.id, "cancelled", token=record.token)
     store.clear(record.id)

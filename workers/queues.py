@@ -1,4 +1,4 @@
-"""Names of the queues in Redis: one for each device and priority."""
+"""Names of the queues in Redis, one per device and priority."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ def queue(device: Device, priority: Priority) -> str:
 
 
 def queues(device: Device) -> list[str]:
-    """A device's queues in the order in which they are served."""
+    """Queues of a device, first served first."""
     return [queue(device, priority) for priority in PRIORITIES]

@@ -1,4 +1,4 @@
-"""Bringing queue and store together: what the store calls unfinished and nobody computes is queued again."""
+"""Reconciler: requeue jobs that are unfinished in the store but neither queued nor being computed."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from workers.store import Record
 
 EVERY_S = 5.0
 PATIENCE_S = 10.0
-"""A queued job that has been out of the queue for so long is lost: by Redis, or by a worker that died early."""
+"""Seconds out of the queue after which a queued job counts as lost, by Redis or by a worker that died early."""
 GRACE_S = 2 * lease.BEAT_S
-"""A running job without a lease for so long has no worker: one that lives would have made the lease again."""
+"""Seconds without a lease after which a running job counts as lost: a living worker would have renewed it."""
 log = logging.getLogger("recon.reconcile")
 
 
 class Reconciler:
-    """Requeues lost jobs, in the background of every API process; a lock file lets one do so at a time.
+    """Background task of every API process that requeues lost jobs; a lock file lets one process do so at a time.
 
-    Whatever is queued twice all the same is dropped by the worker that gets it second.
+    A job that is queued twice all the same is dropped by the worker that gets it second.
     """
 
     def __init__(self, settings: Settings, index: JobIndex) -> None:
         self.settings, self.index, self.store = settings, index, index.store
         self._missing: dict[str, float] = {}
-        """When a job was first seen with nobody computing it."""
+        """Time at which each job was first seen without a worker."""
         self._starting = True
 
     def work(self) -> None:
-        """One round; the first one, after a start of the service, does not wait for jobs to turn up."""
+        """Run one round; the first one after the service starts does not wait for jobs to appear in the queue."""
         try:
             self.reconcile(starting=self._starting)
         except (OperationalError, RedisError) as error:
             log.warning("Redis is away, trying again: %s", error)
 
     def reconcile(self, *, starting: bool = False) -> list[str]:
-        """Requeue what is lost now and return the ids; when the service is `starting`, queued jobs without waiting.
+        """Requeue lost jobs and return their ids; queued ones without waiting when the service is `starting`.
 
         Raises `redis.exceptions.RedisError` or `kombu.exceptions.OperationalError` when Redis is away.
         """
@@ -77,7 +77,7 @@ class Reconciler:
         return requeued
 
     def _patience(self, client: redis.Redis, record: Record, *, starting: bool) -> float | None:
-        """For how many seconds nobody must have been seen computing a job, None if somebody does."""
+        """Seconds without a worker after which a job is lost; None if a worker computes it."""
         if record.state == "queued":
             return 0.0 if starting else PATIENCE_S
         with self.store.running_lock(record.id) as free:
@@ -90,7 +90,7 @@ class Reconciler:
         return 0.0 if host == lease.HERE else None
 
     def _requeue(self, record: Record) -> bool:
-        """Queue a lost job again, or end one that is not to be computed any more."""
+        """Requeue a lost job, or end one that is not to be computed again."""
         with self.store.running_lock(record.id) as free:
             if not free:
                 return False

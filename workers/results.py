@@ -1,4 +1,4 @@
-"""The manifest of published results: what was written, hashed once, when it was published."""
+"""Manifest of published results: name, size and sha256 of every file, hashed once at publication."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from recon.storage.atomic import sync
 
 
 def measured(folder: Path) -> list[dict[str, Any]]:
-    """Name, size and sha256 of every file of a folder, which are on the disk afterwards."""
+    """Hash every file of a folder and sync it to disk; returns name, size and sha256."""
     entries = []
     for path in sorted(folder.iterdir()):
         with path.open("rb") as stream:
@@ -22,7 +22,7 @@ def measured(folder: Path) -> list[dict[str, Any]]:
 
 
 def manifest(output: Path) -> list[dict[str, Any]]:
-    """Name, size and sha256 of every published result, as they were at publication."""
+    """Read name, size and sha256 of every published result, as they were at publication."""
     stored = output.parent / "manifest.json"
     if not stored.exists():  # published before there were manifests
         return measured(output)
@@ -31,6 +31,6 @@ def manifest(output: Path) -> list[dict[str, Any]]:
 
 
 def damaged(output: Path) -> list[str]:
-    """Names of published results that are missing or no longer have the content they were published with."""
+    """Names of published results that are missing or have changed since publication."""
     present = {entry["name"]: entry for entry in measured(output)}
     return [entry["name"] for entry in manifest(output) if present.get(entry["name"]) != entry]

@@ -1,4 +1,4 @@
-"""Resumable uploads, which arrive in pieces: ``partial/ID`` grows until the announced length is there.
+"""Resumable uploads, which arrive in pieces: ``partial/ID`` grows to the announced length.
 
 The length of the file is the offset, so an upload that was interrupted anywhere goes on from there.
 """
@@ -26,13 +26,13 @@ from workers.http_errors import InProgress
 from workers.store import JobStore, new_id, timestamp
 
 KEPT_H = 24.0
-"""Hours without a new piece after which an unfinished upload is deleted."""
+"""Hours without a new piece after which an incomplete upload is deleted."""
 log = logging.getLogger("recon.store")
 
 
 @dataclass(frozen=True)
 class ResumableUpload:
-    """An upload that is not complete."""
+    """Incomplete upload."""
 
     id: str
     length: int
@@ -42,7 +42,7 @@ class ResumableUpload:
 
 
 def create(store: JobStore, length: int, sha256: str | None, owner: str | None) -> ResumableUpload:
-    """Begin an upload of `length` bytes."""
+    """Start an upload of `length` bytes."""
     found = ResumableUpload(new_id(), length, sha256, owner, timestamp())
     hidden = _root(store) / f".{found.id}"
     hidden.mkdir(parents=True)
@@ -53,7 +53,7 @@ def create(store: JobStore, length: int, sha256: str | None, owner: str | None) 
 
 
 def find(store: JobStore, upload_id: str) -> ResumableUpload:
-    """An unfinished upload; raises `NotFound`, also for one whose description is damaged, which is logged."""
+    """Read an incomplete upload; raises `NotFound`, also if its description is damaged, which is logged."""
     try:
         if not re.fullmatch(UPLOAD_ID, upload_id):
             raise FileNotFoundError
@@ -66,7 +66,7 @@ def find(store: JobStore, upload_id: str) -> ResumableUpload:
 
 
 def offset(store: JobStore, upload: ResumableUpload) -> int:
-    """Bytes that have arrived; raises `NotFound` if the upload was completed or deleted meanwhile."""
+    """Number of bytes received; raises `NotFound` if the upload was completed or deleted meanwhile."""
     try:
         return _data(folder(store, upload.id)).stat().st_size
     except FileNotFoundError as error:
@@ -75,7 +75,7 @@ def offset(store: JobStore, upload: ResumableUpload) -> int:
 
 @contextmanager
 def appending(store: JobStore, upload: ResumableUpload, at: int) -> Iterator[IO[bytes]]:
-    """The file to append a piece to.
+    """Open the file to append a piece to it.
 
     Raises
     ------
@@ -129,7 +129,7 @@ def complete(store: JobStore, upload: ResumableUpload) -> dict[str, Any]:
 
 
 def reserved(store: JobStore) -> list[ResumableUpload]:
-    """All unfinished uploads; a folder that cannot be read is logged and left out."""
+    """List all incomplete uploads; a folder that cannot be read is logged and left out."""
     found = []
     for path in _root(store).glob("[!.]*"):
         try:
@@ -142,7 +142,7 @@ def reserved(store: JobStore) -> list[ResumableUpload]:
 
 
 def expired(store: JobStore, now: datetime) -> list[tuple[str, str | None]]:
-    """Ids of unfinished uploads whose last piece is old, each with its owner, unknown where it cannot be read."""
+    """List the ids of expired incomplete uploads with their owners; the owner is None if it cannot be read."""
     old = (now - timedelta(hours=KEPT_H)).timestamp()
     owners = {p.id: p.owner for p in reserved(store)}
     aged = [path.name for path in _root(store).glob("[!.]*") if leftovers.newest(path) < old]
@@ -150,7 +150,7 @@ def expired(store: JobStore, now: datetime) -> list[tuple[str, str | None]]:
 
 
 def _data(place: Path) -> Path:
-    """The file that grows; it has its ending already if the process died while it published the upload."""
+    """Path of the growing file; it already has its ending if the process died while publishing the upload."""
     return next(iter(place.glob("data*")), place / "data")
 
 
@@ -163,5 +163,5 @@ def _root(store: JobStore) -> Path:
 
 
 def folder(store: JobStore, upload_id: str) -> Path:
-    """Where an unfinished upload is."""
+    """Folder of an incomplete upload."""
     return _root(store) / upload_id

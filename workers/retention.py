@@ -1,4 +1,4 @@
-"""Deleting what is no longer wanted, leaving a note that it was here.
+"""Retention: delete expired or purged jobs and uploads, and leave a tombstone for each.
 
 A deleted job or upload leaves ``gone/KIND/ID.json``, so that a client is told 410 instead of 404. Jobs that are not
 finished, and uploads that such jobs use, are never deleted.
@@ -31,12 +31,12 @@ from workers.store import JobStore, Record, timestamp
 log = logging.getLogger("recon.retention")
 Kind = Literal["jobs", "uploads"]
 NOTE_DAYS = 90
-"""Notes of what was deleted are kept so long."""
+"""Time for which tombstones are kept."""
 
 
 @dataclass(frozen=True)
 class Note:
-    """What is left of something deleted."""
+    """Tombstone of a deleted job or upload."""
 
     id: str
     owner: str | None
@@ -45,7 +45,7 @@ class Note:
 
 
 def note(store: JobStore, kind: Kind, found_id: str) -> Note | None:
-    """The note of something deleted, if it was."""
+    """Read the tombstone of a job or upload, if it was deleted."""
     if not re.fullmatch(UPLOAD_ID, found_id):
         return None
     try:
@@ -76,9 +76,9 @@ def delete_upload(index: JobIndex, upload_id: str, owner: str | None, reason: st
 
 
 def delete(store: JobStore, kind: Kind, folder: Path, owner: str | None, reason: str) -> None:
-    """Delete a job's or an upload's folder: first the note, then out of sight at once, then the bytes.
+    """Delete a job's or an upload's folder: write the tombstone, hide the folder by a rename, then delete the bytes.
 
-    Nothing is done where somebody else has been faster. On a full disk the note comes last: deleting makes room.
+    Does nothing if another process was faster. On a full disk the tombstone comes last: deleting makes room.
     """
     left, hidden = Note(folder.name, owner, timestamp(), reason), folder.with_name(leftovers.GONE + folder.name)
     with locked(store.root / "deleting.lock"):
@@ -107,13 +107,13 @@ def _leave(store: JobStore, kind: Kind, left: Note) -> None:
 
 @contextmanager
 def submitting(store: JobStore, *, exclusive: bool = False) -> Iterator[None]:
-    """Held while a job is made from uploads, and exclusively while uploads are deleted."""
+    """Lock on uploads: shared while a job is made from them, exclusive while they are deleted."""
     with locked(store.root / "uploads.lock", shared=not exclusive):
         yield
 
 
 def used(index: JobIndex, *, unfinished_only: bool) -> set[str]:
-    """Ids of the uploads that jobs use; raises `workers.schema.NewerStore` where only a newer version knows."""
+    """Ids of the uploads that jobs use; raises `workers.schema.NewerStore` if a newer version wrote a job."""
     index.require_readable()
     found: set[str] = set()
     for record in index.records():
@@ -128,16 +128,16 @@ def used(index: JobIndex, *, unfinished_only: bool) -> set[str]:
 
 
 def expires(record: Record, settings: Settings) -> str | None:
-    """When a finished job will be deleted."""
+    """Time at which a finished job expires."""
     if record.finished is None or settings.retention_days == 0:
         return None
     return (datetime.fromisoformat(record.finished) + timedelta(days=settings.retention_days)).isoformat()
 
 
 def sweep(index: JobIndex, settings: Settings, now: datetime | None = None) -> None:
-    """Delete what has expired: finished jobs, uploads without a job, unfinished uploads, old keys and notes.
+    """Delete everything expired: finished jobs, unused and incomplete uploads, idempotency keys and tombstones.
 
-    And what processes that died have left. Whatever cannot be swept is logged and stops nothing else.
+    Also what crashed processes have left. A folder that cannot be deleted is logged; the sweep goes on.
     """
     now, store = now or datetime.now(UTC), index.store
     _sweep_jobs(index, settings, now)
@@ -191,7 +191,7 @@ def _sweep_unfinished(store: JobStore, now: datetime) -> None:
 
 
 def upload_meta(store: JobStore, upload_id: str) -> dict[str, Any]:
-    """Bytes, sha256, time and owner of an upload; raises `NotFound`."""
+    """Read bytes, sha256, time and owner of an upload; raises `NotFound`."""
     folder = store.upload(upload_id).parent
     meta: dict[str, Any] = json.loads((folder / "meta.json").read_text())
     return {"owner": None, **meta}

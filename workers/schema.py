@@ -1,4 +1,4 @@
-"""The version of the store's files: each JSON file of a job says which version of its layout it has."""
+"""Schema version of the store: each JSON file of a job states the version of its layout."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from operators.errors import ReconError
 from recon.storage.atomic import write_json
 
 SCHEMA_VERSION = 1
-"""Raised whenever an older program would misread what this one writes."""
+"""Schema version; raise it whenever an older program would misread what this one writes."""
 FIELD = "schema_version"
 
 
 class NewerStore(ReconError):
-    """A file of the store was written by a newer version of this program."""
+    """A newer version of this program wrote the file."""
 
     code, status, exit_code = "newer_store", 503, 3
 
@@ -32,7 +32,7 @@ def read(path: Path, upgrade: Callable[[dict[str, Any]], dict[str, Any]] | None 
     Parameters
     ----------
     upgrade
-        Brings what was written before there were versions into today's form; None where that has not changed.
+        Converts a file without a version to today's form; None if that has not changed.
 
     Raises
     ------

@@ -25,7 +25,7 @@ def _devices(value: Any) -> Any:
 
 
 def _given(value: Any) -> Any:
-    """Take an empty variable for one that is not set."""
+    """Treat empty environment variables as unset."""
     return value or None
 
 
@@ -46,19 +46,19 @@ class Settings(BaseSettings):
     redis_url: str = Field("redis://127.0.0.1:6379/0", validation_alias="REDIS_URL")
     max_upload_bytes: Bytes = 8 * 2**30
     min_free_bytes: Bytes = 2**30
-    """Uploads are refused when less is free on the disk."""
+    """Free bytes on the disk below which uploads are refused."""
     retention_days: Days = 30
-    """Finished jobs expire after so long; 0 is never."""
+    """Time after which finished jobs expire; 0 is never."""
     upload_days: Days = 7
-    """Uploads that no job uses expire after so long; 0 is never."""
+    """Time after which uploads that no job uses expire; 0 is never."""
     keys: Annotated[Folder | None, BeforeValidator(_given)] = None
-    """File of the API keys; without one everybody may do everything."""
+    """File of the API keys. Default: none, and every request is allowed."""
     webhook_secret: Annotated[str | None, BeforeValidator(_given)] = Field(None, repr=False)
     idle_s: Seconds = 60
-    """A client that sends nothing for so long is cut off."""
+    """Seconds without data after which a client's request is ended."""
     stop_s: Seconds = 0
-    """A worker that is told to stop goes on with its job for so long before it gives it back."""
+    """Seconds for which a stopping worker continues its job before it gives it back."""
     devices: Devices = ("cpu",)
-    """What there are workers for; jobs for others are refused."""
+    """Devices for which there are workers; jobs for others are refused."""
     webhook_allow: str = ""
-    """Networks, comma-separated, that webhooks may reach although they are not public."""
+    """Private networks, comma-separated, that webhooks may reach."""

@@ -1,6 +1,6 @@
-"""A worker that is told to stop gives its job back instead of finishing it: the next one goes on with its chunks.
+"""Graceful shutdown: a stopping worker gives its job back, and the next worker continues from its finished chunks.
 
-A job in one piece has no chunks that could be gone on with: RECON_STOP_S gives it time to finish.
+A job in one piece has no finished chunks: RECON_STOP_S gives it time to finish.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from celery.signals import worker_shutting_down
 from workers.settings import Settings
 
 _until = multiprocessing.Value("d", 0.0, lock=False)
-"""Until when a worker that was told to stop goes on, on the monotonic clock; 0 before that.
+"""Monotonic deadline by which a stopping worker gives its job back; 0 while it is not stopping.
 
 Shared with the children that the worker forks, which compute; without a lock, which a killed child would keep.
 """
 
 
 class GivenBack(Exception):
-    """Raised inside a computation whose worker is told to stop."""
+    """Raised inside a computation whose worker is stopping."""
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]
 def tell(**_: object) -> None:
-    """Tell the computations of this worker."""
+    """Set the deadline for the computations of this worker."""
     _until.value = time.monotonic() + Settings().stop_s
 
 
 def ask() -> None:
-    """Raise `GivenBack` if this worker is to stop, and the time for finishing is over."""
+    """Raise `GivenBack` once the deadline of a stopping worker has passed."""
     if 0 < _until.value <= time.monotonic():
         raise GivenBack("the worker is stopping")

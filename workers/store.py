@@ -1,11 +1,11 @@
-"""The job store: one folder a job, one folder an upload. What is here happened; nothing else counts.
+"""Job store: one folder per job, one folder per upload. It is the only truth about jobs.
 
 ::
 
     jobs/ID/job.json       the specification, written once
     jobs/ID/state.json     the state, replaced atomically
     jobs/ID/events.jsonl   every change of state, progress and log line, see `workers.events`
-    jobs/ID/cancel         exists once somebody asked for cancellation
+    jobs/ID/cancel         exists once cancellation was requested
     jobs/ID/run.lock       held by the process that computes; free when that process is gone
     jobs/ID/work/          finished chunks, until the job has ended
     jobs/ID/attempt-N/     what attempt N writes
@@ -45,7 +45,7 @@ log = logging.getLogger("recon.store")
 
 @dataclass(frozen=True)
 class Record:
-    """State of a job, as stored in ``state.json``."""
+    """Record of a job's state, as stored in ``state.json``."""
 
     id: str
     state: State
@@ -66,11 +66,11 @@ class Record:
     priority: Priority = "normal"
     device: Device = "cpu"
     planned_s: float | None = None
-    """Seconds that the plan gives the job, on the machine it was made for: how large it is beside others."""
+    """Planned seconds on the reference machine, a measure of the job's size."""
     owner: str | None = None
     """Name of the API key that submitted the job; None without keys."""
     token: str | None = None
-    """Of the newest attempt: whoever computes writes with its own, and is refused once there is another."""
+    """Fencing token of the newest attempt: a worker writes with its own and is refused once there is a newer one."""
 
     @property
     def terminal(self) -> bool:
@@ -82,7 +82,7 @@ _FIELDS = {f.name for f in fields(Record)}
 
 
 class JobStore:
-    """Jobs and uploads below one folder.
+    """Store of jobs and uploads below one folder.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ class JobStore:
     def create(
         self, spec: JobSpec, job_id: str | None = None, owner: str | None = None, planned_s: float | None = None
     ) -> Record:
-        """Store a job; when this returns, specification and state are on the disk."""
+        """Store a job; when this returns, specification and state are synced to disk."""
         job_id = job_id or new_id()
         now = timestamp()
         record = Record(
@@ -130,24 +130,24 @@ class JobStore:
         return record
 
     def discard(self, job_id: str) -> None:
-        """Remove a job that was never accepted; it is out of sight at once."""
+        """Remove a job that was never accepted; it is hidden at once."""
         hidden = self.jobs / f".{job_id}"
         self.folder(job_id).rename(hidden)
         shutil.rmtree(hidden, ignore_errors=True)
 
     def folder(self, job_id: str) -> Path:
-        """The job's folder; raises `NotFound`, also for ids that are no ids."""
+        """Folder of a job; raises `NotFound`, also for malformed ids."""
         path = self.jobs / job_id
         if not re.fullmatch(UPLOAD_ID, job_id) or not path.is_dir():
             raise NotFound(f"there is no job {job_id!r}", field="id")
         return path
 
     def spec(self, job_id: str) -> JobSpec:
-        """The job's specification, validated again; raises `InputError` for one that this version does not compute."""
+        """Read and validate a job's specification; raises `InputError` for one that this version does not compute."""
         return JobSpec.parse(self._job(job_id), "job.json")
 
     def webhook_url(self, job_id: str) -> str | None:
-        """The address that is told of the job's changes of state; the rest of its specification is not validated."""
+        """Webhook URL of a job; the rest of its specification is not validated."""
         address: str | None = self._job(job_id).get("webhook_url")
         return address
 
@@ -160,17 +160,17 @@ class JobStore:
         return frozenset(_upload_ids(self._job(job_id)))
 
     def _job(self, job_id: str) -> dict[str, Any]:
-        """The specification as it is stored, in today's names."""
+        """Read the stored specification and convert it to today's names."""
         return schema.read(self.folder(job_id) / "job.json", upgraded)
 
     def record(self, job_id: str) -> Record:
-        """The job's state."""
+        """Read the record of a job's state."""
         found = schema.read(self.folder(job_id) / "state.json", _upgraded_record)
         # A newer program of the same version of the store may have written more than this one knows.
         return Record(**{k: v for k, v in found.items() if k in _FIELDS})
 
     def records(self) -> list[Record]:
-        """All jobs, newest first; a folder that cannot be read is logged and left out."""
+        """List all jobs, newest first; a folder that cannot be read is logged and left out."""
         found = []
         for path in self.jobs.iterdir():
             if path.name.startswith("."):
@@ -184,16 +184,16 @@ class JobStore:
     def transition(
         self, job_id: str, state: State, *, only_from: State | None = None, token: str | None = None, **changes: Any
     ) -> Record:
-        """Take a job to another state; to ``running`` means a new attempt with a token of its own.
+        """Change a job's state; a transition to ``running`` is a new attempt with a token of its own.
 
         Parameters
         ----------
         only_from
             Refuse if the job is in any other state.
         token
-            Of the attempt on whose behalf this is; refused if there is a newer one.
+            Token of the attempt that asks; refused if there is a newer one.
         changes
-            Fields of the record.
+            Other fields of the record to change.
 
         Raises
         ------
@@ -212,9 +212,9 @@ class JobStore:
             return self._write(record, "state", {**changes, "state": state})
 
     def report_progress(self, job_id: str, *, token: str | None = None, **changes: Any) -> None:
-        """Update progress fields of a job that runs; not synced to disk, losing one is harmless.
+        """Update the progress of a running job; not synced to disk, since losing an update is harmless.
 
-        A job that has ended stays as it is; whoever reports with the `token` of an attempt gets a `Conflict`.
+        A job that has ended stays as it is; an attempt that reports with its `token` then gets a `Conflict`.
         """
         with self._locked(job_id):
             record = self._check_token(job_id, token)
@@ -231,19 +231,19 @@ class JobStore:
                 events.append(self.folder(job_id) / "events.jsonl", "log", line)
 
     def events(self, job_id: str, after: int = 0) -> list[dict[str, Any]]:
-        """What happened to a job, after the event of that number; see `workers.events`."""
+        """Read the events of a job after a given number; see `workers.events`."""
         tail, found = self.tail(job_id, after), []
         while some := tail.read():
             found += some
         return found
 
     def tail(self, job_id: str, after: int = 0) -> Tail:
-        """The same, to be followed as it goes on; of a job that has ended, with its end."""
+        """Follow the events of a job as they are written; includes the final one of a job that has ended."""
         self.tell_the_end(job_id)
         return Tail(self.folder(job_id) / "events.jsonl", after)
 
     def tell_the_end(self, job_id: str) -> None:
-        """Add the last event of a job that has ended, if the process died between writing the state and telling."""
+        """Add the final event of a job that has ended, if the process died between writing the state and the event."""
         path, record = self.folder(job_id) / "events.jsonl", self.record(job_id)
         if not record.terminal:
             return
@@ -255,14 +255,14 @@ class JobStore:
                     events.append(path, "state", {"state": record.state, "error": record.error})
 
     def publish(self, job_id: str, token: str, finished: Path) -> Record:
-        """Make an attempt's folder the job's results, by one rename, and the job succeeded.
+        """Publish an attempt's folder as the job's results by one rename, and mark the job as succeeded.
 
         Raises
         ------
         Conflict
             If the job has ended, or there is a newer attempt.
         Cancelled
-            If somebody asked for cancellation in time.
+            If cancellation was requested in time.
         """
         folder, entries = self.folder(job_id), results.measured(finished)
         with self._locked(job_id):
@@ -277,7 +277,7 @@ class JobStore:
             return self._succeeded(record)
 
     def recover(self, job_id: str) -> Record:
-        """The job's record, after success is recorded of results whose publisher died before it could."""
+        """Read a job's record, and mark it as succeeded if the publisher died between rename and record."""
         with self._locked(job_id):
             before = self.record(job_id)
             record = self._settled(before)
@@ -286,8 +286,8 @@ class JobStore:
         return record
 
     def _settled(self, record: Record) -> Record:
-        """The record; of a job whose results are there, with its success. With the state lock held."""
-        # Under the lock, results of an unfinished job mean that whoever published them could not say so.
+        """Read the record, marked as succeeded if results are published. Call with the state lock held."""
+        # Under the lock, results of an unfinished job mean that the process that published them died before the record.
         if record.terminal or not self.output(record.id).exists():
             return record
         return self._succeeded(record)
@@ -299,14 +299,14 @@ class JobStore:
         return locked(self.folder(job_id) / "state.lock")
 
     def _check_token(self, job_id: str, token: str | None) -> Record:
-        """The record, if `token` is that of its newest attempt or none is given; with the state lock held."""
+        """Read the record, and check that `token`, if given, is the newest attempt's. Call with the state lock held."""
         record = self.record(job_id)
         if token is not None and record.token != token:
             raise Conflict(f"another attempt at job {job_id} has begun: this one is over", field="token")
         return record
 
     def _write(self, record: Record, event: Literal["state", "progress"], changes: dict[str, Any]) -> Record:
-        """Change a record on disk, then tell of it; with the state lock held."""
+        """Write a record to disk, then add its event. Call with the state lock held."""
         now, folder = timestamp(), self.folder(record.id)
         if changes.get("state") in TERMINAL:
             changes["finished"] = now
@@ -318,7 +318,7 @@ class JobStore:
         return record
 
     def request_cancel(self, job_id: str) -> Record:
-        """Cancel a job that nobody computes at once, ask a running one to stop; final states stay as they are."""
+        """Cancel a waiting job at once, ask a running one to stop; final states stay as they are."""
         folder = self.folder(job_id)
         (folder / "cancel").touch()
         for _ in range(3):  # the worker may take the job on between our look and our transition
@@ -338,23 +338,23 @@ class JobStore:
         return self.record(job_id)
 
     def cancel_requested(self, job_id: str) -> bool:
-        """Whether somebody asked for cancellation."""
+        """Whether cancellation was requested."""
         return (self.jobs / job_id / "cancel").exists()
 
     def running_lock(self, job_id: str) -> AbstractContextManager[bool]:
-        """Whether this process may compute the job; held until the block ends or the process dies."""
+        """Run lock: whether this process may compute the job; held until the block ends or the process dies."""
         return try_lock(self.folder(job_id) / "run.lock")
 
     def attempt(self, record: Record) -> Path:
-        """Where the record's attempt writes its results."""
+        """Folder to which the record's attempt writes its results."""
         return self.folder(record.id) / f"attempt-{record.attempt}"
 
     def work(self, job_id: str) -> Path:
-        """Where finished chunks are kept for the next attempt."""
+        """Folder in which finished chunks are kept for the next attempt."""
         return self.folder(job_id) / "work"
 
     def clear(self, job_id: str, *, work: bool = True) -> None:
-        """Remove what attempts left, and with `work` the finished chunks too."""
+        """Remove the folders of attempts, and with `work` the finished chunks too."""
         place = self.work(job_id)
         if work:
             with suppress(FileNotFoundError):  # nothing was finished, or somebody else clears
@@ -364,15 +364,15 @@ class JobStore:
                 shutil.rmtree(path, ignore_errors=True)
 
     def left(self, job_id: str) -> list[Path]:
-        """Folders of attempts and of finished chunks; nobody needs them once the job has ended."""
+        """List the folders of attempts and of finished chunks, which are garbage once the job has ended."""
         return [path for name in ("*attempt-*", ".work.*", "work") for path in self.folder(job_id).glob(name)]
 
     def output(self, job_id: str) -> Path:
-        """Where the job's results are published."""
+        """Folder of the job's published results."""
         return self.folder(job_id) / "output"
 
     def upload(self, upload_id: str) -> Path:
-        """The file of an upload; raises `NotFound`."""
+        """Path of an upload's file; raises `NotFound`."""
         folder = self.uploads / upload_id
         if re.fullmatch(UPLOAD_ID, upload_id) and folder.is_dir():
             for path in folder.iterdir():
@@ -381,7 +381,7 @@ class JobStore:
         raise NotFound(f"there is no upload {upload_id!r}", field="input.upload", remedy="upload the file first")
 
     def job_files(self, spec: JobSpec) -> dict[str, Path]:
-        """Local path of every file of a job: uploads here, paths as they stand."""
+        """Local path of every file of a job: of uploads in this store, otherwise the given path."""
         return {
             name: self.upload(file.upload) if file.upload else Path(str(file.path))
             for name, file in spec.files().items()
@@ -394,12 +394,12 @@ def _upgraded_record(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def new_id() -> str:
-    """A random 26-character id of letters and digits that no client chooses."""
+    """Make a random id of 26 letters and digits."""
     return base64.b32encode(secrets.token_bytes(16)).decode().rstrip("=").lower()
 
 
 def timestamp() -> str:
-    """Now, in UTC, ISO 8601 with microseconds."""
+    """Current time in UTC, ISO 8601 with microseconds."""
     return datetime.now(UTC).isoformat()
 
 

@@ -1,4 +1,4 @@
-"""The tasks: compute a job, or help with one. Everything heavy is imported inside, in the child process."""
+"""Celery tasks: compute a job, or help with one. Heavy modules are imported inside, in the child process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from workers.store import JobStore, Record
 
 MAX_HELPERS = 16
 INVITED_S = 24 * 3600
-"""An invitation that nobody had time for until then is forgotten."""
+"""Seconds after which an unanswered invitation expires."""
 log = logging.getLogger("recon.tasks")
 
 
@@ -59,17 +59,17 @@ def assist_job(job_id: str, token: str) -> None:
 
 
 def enqueue(job_id: str, priority: Priority = "normal", device: Device = "cpu") -> None:
-    """Put a job into a queue; raises `kombu.exceptions.OperationalError` when Redis is away."""
+    """Enqueue a job; raises `kombu.exceptions.OperationalError` when Redis is away."""
     reconstruct_job.apply_async(args=[job_id], task_id=job_id, queue=queue(device, priority), retry=False)
 
 
 def enqueue_again(record: Record) -> None:
-    """Put back a job that lost its worker; one that had begun goes on before those that have not."""
+    """Requeue a job that lost its worker; one that had begun goes before those that have not."""
     enqueue(record.id, record.priority if record.state == "queued" else "high", record.device)
 
 
 def invite(job_id: str, token: str, helpers: int, device: Device = "cpu") -> None:
-    """Ask workers that have nothing better to do to help with an attempt; without Redis it goes on alone."""
+    """Invite idle workers to help with an attempt; without Redis it goes on alone."""
     try:
         for _ in range(min(helpers, MAX_HELPERS)):
             assist_job.apply_async(args=[job_id, token], queue=queue(device, "low"), retry=False, expires=INVITED_S)
@@ -78,7 +78,7 @@ def invite(job_id: str, token: str, helpers: int, device: Device = "cpu") -> Non
 
 
 def waiting(redis_url: str, device: Device | None = None) -> list[str]:
-    """Ids of the jobs waiting in Redis, the next one first, of one device or of all.
+    """List the ids of jobs waiting in Redis, the next one first, for one device or for all.
 
     Raises `redis.exceptions.RedisError` when Redis is away.
     """

@@ -1,4 +1,4 @@
-"""Uploads: a file received into ``uploads/ID``, hidden until it is whole."""
+"""Uploads: files received into ``uploads/ID``, hidden until they are complete."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GZIP = b"\x1f\x8b"
 
 @contextmanager
 def receiving(store: JobStore) -> Iterator[tuple[str, Path]]:
-    """A hidden folder to receive an upload into; it disappears unless `publish` was called."""
+    """Make a hidden folder to receive an upload; it is removed unless `publish` was called."""
     upload_id = new_id()
     hidden = store.uploads / f".{upload_id}"
     hidden.mkdir()
@@ -28,9 +28,9 @@ def receiving(store: JobStore) -> Iterator[tuple[str, Path]]:
 
 
 def publish(store: JobStore, upload_id: str, received: Path, sha256: str, owner: str | None = None) -> dict[str, Any]:
-    """Give a received file its ending by its content and make the upload visible.
+    """Publish a received upload: name the file's ending by its content and make it visible.
 
-    Whoever dies in here may come again with what `received` was renamed to.
+    After a crash in here it can be called again with the new name of `received`.
     """
     sync(received)
     data = received.rename(received.with_name("data" + _ending(received)))
@@ -43,7 +43,7 @@ def publish(store: JobStore, upload_id: str, received: Path, sha256: str, owner:
 
 
 def _ending(path: Path) -> str:
-    """File name ending by content, so that readers need not trust a client's name."""
+    """Detect the file name ending from the content, so that readers need not trust a client's name."""
     with path.open("rb") as stream:
         first = stream.read(16)
     packed = first.startswith(GZIP)

@@ -1,4 +1,4 @@
-"""How much of the store and of the queue a key uses, against what it may."""
+"""Usage of store and queue per API key, checked against its quotas."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger("recon.store")
 
 
 class Usage:
-    """Quotas of the keys.
+    """Quota check of the API keys.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class Usage:
 
     @contextmanager
     def one_more_job(self, key: Key | None) -> Iterator[None]:
-        """Make a job in the block, counted one at a time; raises `TooManyJobs` or `StorageFull`."""
+        """Check the quota for a job that the block makes, one at a time; raises `TooManyJobs` or `StorageFull`."""
         if key is None:
             yield
             return
@@ -55,7 +55,7 @@ class Usage:
 
     @contextmanager
     def one_more_upload(self, key: Key | None) -> Iterator[Arriving]:
-        """Receive an upload in the block; what it is kept room for counts until then."""
+        """Reserve room for an upload that the block receives; the reservation ends with the block."""
         arriving = Arriving(self, key)
         self._arriving[arriving] = None
         try:
@@ -80,7 +80,7 @@ class Usage:
             arriving.kept = size if whole else min(2 * size, most)
 
     def room(self, key: Key | None) -> int | None:
-        """Bytes that a key may still store; None without a limit."""
+        """Bytes that a key may still store; None if it has no limit."""
         if key is None or key.max_bytes is None:
             return None
         # Before what is stored: an upload that becomes complete meanwhile counts twice rather than not at all.
@@ -109,14 +109,14 @@ class Usage:
 
 
 class Arriving:
-    """An upload on its way, and the bytes that are kept for it, so that others on theirs do not get the same.
+    """Reservation of bytes for an arriving upload, so that concurrent uploads do not get the same room.
 
     Parameters
     ----------
     usage
-        Of all keys.
+        Usage of all keys.
     key
-        Whose upload it is.
+        Owner of the upload.
     """
 
     def __init__(self, usage: Usage, key: Key | None) -> None:
@@ -124,7 +124,7 @@ class Arriving:
         self.kept = sys.maxsize if key is None or key.max_bytes is None else 0
 
     def keep(self, size: int, *, whole: bool) -> None:
-        """Keep room for `size` bytes in all, of an upload of so many, or, unless that is the `whole`, of more.
+        """Reserve room for `size` bytes in all; `whole` says that the upload has no more than these.
 
         Raises
         ------

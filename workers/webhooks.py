@@ -1,4 +1,4 @@
-"""Telling others of every change of state of their jobs: signed, retried, and never in the way of computing.
+"""Webhooks: deliver every change of a job's state, signed and with retries, without delaying computation.
 
 How far each job's deliveries are stands in ``jobs/ID/webhook.json``, so that a restarted server goes on where the
 last one was. An event is delivered at least once, in order; after too many attempts the next one is tried.
@@ -34,54 +34,54 @@ from workers.store import Record
 log = logging.getLogger("recon.webhooks")
 ATTEMPTS = 8
 TIMEOUT_S = 10.0
-"""Of one delivery as a whole, however its answer drips, once the name is resolved."""
+"""Timeout of one delivery as a whole, once the name is resolved."""
 RECEIVERS = 16
-"""Told at the same time."""
+"""Maximum number of receivers served at the same time."""
 FIRST_DELAY_S = 2.0
-"""Before the second attempt; each further one waits four times as long, so that the last is after about three hours."""
+"""Delay before the second attempt; each further delay is four times as long, so the last ends after three hours."""
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """How far the deliveries of a job are."""
+    """Progress of a job's deliveries."""
 
     last: int = 0
-    """Id of the last event dealt with."""
+    """Id of the last event that was delivered or given up."""
     attempts: int = 0
-    """Failed attempts at the next one."""
+    """Number of failed attempts at the next event."""
     next_at: float = 0.0
     given_up: list[int] = field(default_factory=list)
     done: bool = False
-    """The final state has been dealt with."""
+    """Whether the final state was delivered or given up."""
 
 
 @dataclass
 class _Job:
-    """A job with a webhook; while its receiver has a thread, that thread's."""
+    """Webhook of a job; only its receiver's thread touches it while there is one."""
 
     url: str
     tail: Tail
     state: Delivery
     due: list[dict[str, Any]] = field(default_factory=list)
-    """Changes of state that were read and not dealt with."""
+    """Changes of state that were read but not yet delivered."""
 
     @property
     def receiver(self) -> str:
-        """Whom a broken webhook may hold up."""
+        """Receiver's host, the only one that a broken webhook may delay."""
         return urlsplit(self.url).netloc
 
 
 class Webhooks:
-    """Delivers what is due.
+    """Deliver due events to webhooks.
 
     Parameters
     ----------
     index
         The jobs.
     settings
-        With the secret; without one nothing is delivered.
+        Settings with the secret; without one nothing is delivered.
     represent
-        A job as the API shows it.
+        Converts a record to the API's representation of a job.
     """
 
     def __init__(self, index: JobIndex, settings: Settings, represent: Callable[[Record], dict[str, Any]]) -> None:
@@ -95,12 +95,12 @@ class Webhooks:
         self._tls = httpx.create_ssl_context(trust_env=False)
 
     def close(self) -> None:
-        """End after the deliveries that are on their way."""
+        """Stop after the deliveries in progress."""
         self._closed = True
         self._pool.shutdown(cancel_futures=True)
 
     def deliver_due(self) -> None:
-        """Look over all jobs and give what is due to the pool; waits for no receiver."""
+        """Check all jobs and pass due deliveries to the pool, without waiting for receivers."""
         if self.secret is None:
             return
         records = self.index.records()
@@ -117,7 +117,7 @@ class Webhooks:
             self._pool.submit(self._turn, receiver, jobs)
 
     def _due(self, record: Record) -> _Job | None:
-        """The job if something is due of it now; one broken job must not keep the others from being told."""
+        """Return the webhook if something is due now; an error is logged, so that one broken job stops no other."""
         try:
             job = self._jobs.get(record.id) or self._opened(record)
             if job is None or job.receiver in self._busy or job.state.next_at > time.time():
@@ -142,14 +142,14 @@ class Webhooks:
         return job
 
     def _read(self, record: Record, job: _Job) -> None:
-        """What has been written since the last look."""
+        """Read the events written since the last check."""
         if record.terminal:
             self.index.store.tell_the_end(record.id)
         while some := job.tail.read():
             job.due += [event for event in some if event["event"] == "state"]
 
     def _turn(self, receiver: str, jobs: list[tuple[Record, _Job]]) -> None:
-        """Tell one receiver what is due until something fails; what remains has another turn, behind the others."""
+        """Deliver what is due to one receiver until something fails; the rest waits behind the other receivers."""
         try:
             for record, job in jobs:
                 if self._closed or not self._told(record, job):
@@ -158,7 +158,7 @@ class Webhooks:
             self._busy.discard(receiver)
 
     def _told(self, record: Record, job: _Job) -> bool:
-        """Whether everything due of a job was delivered."""
+        """Deliver what is due for one job; returns whether all of it was delivered."""
         try:
             state_file = self.index.store.folder(record.id) / "webhook.json"
             while job.due:
@@ -192,7 +192,7 @@ class Webhooks:
         return replace(state, attempts=attempts, next_at=time.time() + FIRST_DELAY_S * 4 ** (attempts - 1))
 
     def _post(self, url: str, body: bytes, event_id: int) -> str | None:
-        """Send one event; returns why it failed. Connects to the address that was checked, follows nothing."""
+        """Send one event; returns why it failed. Connects to the checked address only and follows no redirects."""
         try:
             target = addresses.resolve(url, self.allow)
         except ReconError as error:

@@ -1,1 +1,1 @@
-"""Benchmarks: what README and docs quote is printed by these."""
+"""Benchmarks, which print the figures that README and docs quote."""

@@ -1,4 +1,4 @@
-"""What each prior says of images it knows and of images it does not, from the samples shipped."""
+"""Benchmark of the familiarity score: each prior on images like those it was trained on, and on others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from recon.training.recipe import Recipe
 from recon.training.slices import AIR_HU, BRIGHT_PERCENTILE, tuning_images
 
 AT_MOST = 12
-"""Slices of a volume that are judged, evenly spaced."""
+"""Number of evenly spaced slices of a volume that are judged."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _samples(modality: str, card: Card) -> list[tuple[str, bool | None, Tensor]]
 
 
 def head_ct(brain: Tensor) -> Tensor:
-    """What a head might look like in CT, from brain MRI ``(slices, rows, cols)``, on the axis of CT priors.
+    """Imitate head CT from brain MRI ``(slices, rows, cols)``, on the scale of CT priors.
 
     Brain of 20 to 45 HU, a skull of 1100 HU around it, a scalp, and noise: no head CT is at hand.
     """
@@ -106,14 +106,14 @@ def head_ct(brain: Tensor) -> Tensor:
 
 
 def _grown(mask: Tensor, pixels: int) -> Tensor:
-    """A mask ``(slices, rows, cols)`` grown, or shrunk, by so many pixels."""
+    """Dilate or erode a mask ``(slices, rows, cols)`` by a number of pixels."""
     sign = 1 if pixels > 0 else -1
     size = 2 * abs(pixels) + 1
     return sign * torch.nn.functional.max_pool2d(sign * mask[:, None], size, stride=1, padding=abs(pixels))[:, 0]
 
 
 HEAD_ABOVE, CLOSED, SCALP, SKULL = 0.08, 8, 4, 6
-"""Where a head is, in MRI, and pixels: of the gaps in it that are closed, and how thick scalp and skull are."""
+"""Threshold of the head in MRI; pixels: size of gaps to close, thickness of scalp and skull."""
 
 
 def _hounsfield(volume: np.ndarray[Any, np.dtype[np.float32]]) -> Tensor:
@@ -123,7 +123,7 @@ def _hounsfield(volume: np.ndarray[Any, np.dtype[np.float32]]) -> Tensor:
 
 
 def _volume(path: Path, modality: str) -> Tensor:
-    """On the prior's axis; CT as the magnitudes of an MRI prior, or MRI on the axis of CT, by their brightness."""
+    """Convert images to the prior's scale; CT to magnitudes for an MRI prior, MRI to the CT scale, by brightness."""
     values = nifti.read(path)[0]
     scanned = "ct" if values.min() < AIR_HU else "mri"
     if scanned == "ct":
@@ -134,7 +134,7 @@ def _volume(path: Path, modality: str) -> Tensor:
 
 
 def reconstructed(value: dict[str, Any], card: Card, method: Method) -> Tensor:
-    """A measured sample by a method with its defaults, on the prior's axis."""
+    """Reconstruct a measured sample by a method with its defaults, on the prior's scale."""
     spec = JobSpec.parse(value)
     files = {field: Path(str(file.path)) for field, file in spec.files().items()}
     measurement = reader.read(spec, files)

@@ -1,4 +1,4 @@
-"""Quality of MRI methods: against a known volume, and on measured k-space against samples they were not given."""
+"""Benchmark of MRI methods: against a known volume, and on measured k-space against withheld samples."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from recon.training.slices import tuning_images
 
 @dataclass(frozen=True)
 class Row:
-    """One method on one measurement: PSNR in dB where the truth is known, else the misfit of the held-out samples."""
+    """Score of one method on one measurement: PSNR in dB if the truth is known, else the misfit of withheld samples."""
 
     data: str
     method: str
@@ -37,7 +37,7 @@ class Row:
 
 
 def simulated(volume: Path, slices: tuple[int, int], settings: Simulation) -> Measurement:
-    """Multi-coil k-space of slices ``[first, last)`` of a magnitude volume, with phase and noise.
+    """Simulate multi-coil k-space of slices ``[first, last)`` of a magnitude volume, with phase and noise.
 
     `volume` is NIfTI, or the ``.npz`` of slices that the ``brain-mri`` recipe validates on, for tuning.
     """
@@ -54,7 +54,7 @@ def _tuning_slices(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]
 
 
 def measured(path: Path) -> Measurement:
-    """Measured k-space ``([slices,] coils, rows, cols)`` from a ``.npy`` file."""
+    """Read measured k-space ``([slices,] coils, rows, cols)`` from a ``.npy`` file."""
     data = numpy_files.read(path)
     if data.ndim not in (3, 4) or data.dtype.kind != "c":
         raise InputError(f"{path.name} holds {data.shape} {data.dtype}, expected complex k-space", field="data")

@@ -1,4 +1,4 @@
-"""Speed of the system-matrix path against ASTRA's own projector, slice by slice, in the same run."""
+"""Benchmark of the CT projector: system matrix against ASTRA's own projector, in the same run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from operators.tomography import Projector, Tomography
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds a slice of one direction."""
+    """Milliseconds per slice of one direction."""
 
     direction: str
     astra_ms: float
@@ -27,7 +27,7 @@ class Timing:
 
     @property
     def speed_up(self) -> float:
-        """How many times faster the matrix is."""
+        """Speed-up of the matrix."""
         return self.astra_ms / self.matrix_ms
 
 

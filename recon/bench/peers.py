@@ -1,4 +1,4 @@
-"""Other people's solvers with our operator and our prior, on the same data: the optional extra ``peers``."""
+"""Peer solvers (deepinv) with our operator and our prior, on the same data: the optional extra ``peers``."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from recon.problem.problem import IntensityMap
 DIFFPIR, DPS = "deepinv-diffpir", "deepinv-dps"
 NAMES = (DIFFPIR, DPS)
 SIGMA = 1e-3
-"""Noise the peers assume at least, on [0, 1]; they divide by it."""
+"""Lower bound on the noise that peers assume, on [0, 1]; they divide by it."""
 
 
 def solver(model: InverseProblem, given: dict[str, Any], prior: Prior, intensity: IntensityMap) -> Callable[[], Tensor]:
-    """DiffPIR or DPS of deepinv; `given` may have its constants (`lambda_`, `zeta`, `max_iter`; `weight`, `num_steps`).
+    """Run deepinv's DiffPIR or DPS; `given` may have constants (`lambda_`, `zeta`, `max_iter`; `weight`, `num_steps`).
 
     deepinv's images lie in [0, 1], channels first, complex numbers as two of them; the operator has norm one.
 
@@ -37,7 +37,7 @@ def solver(model: InverseProblem, given: dict[str, Any], prior: Prior, intensity
     is_complex = problem.operator.domain.complex
 
     def to_image(x: Tensor) -> Tensor:
-        """Our slices on the prior's intensity, from deepinv's images."""
+        """Convert deepinv's images to our slices on the prior's scale."""
         u = 2 * x - 1
         return torch.complex(u[:, 0], u[:, 1]) if is_complex else u[:, 0]
 

@@ -1,4 +1,4 @@
-"""Denoising against BM3D on the tuning slices, and the network's speed against the machine's peak in the same run."""
+"""Benchmark of priors: denoising against BM3D on the tuning slices, and speed against the machine's peak."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SIZE, BATCH = 256, 8
 
 @dataclass(frozen=True)
 class Row:
-    """One prior at one noise level, PSNR in dB over all tuning slices; sigma for images that fill [-1, 1]."""
+    """Score of one prior at one noise level: PSNR in dB over all tuning slices; sigma for images that fill [-1, 1]."""
 
     prior: str
     sigma: float
@@ -41,7 +41,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Speed:
-    """A network's speed in batches, and the share of what a matrix product in the same type reached in the same run."""
+    """Speed of a network in batches, and relative to a matrix product of the same data type in the same run."""
 
     prior: str
     ms_per_slice: float
@@ -56,7 +56,7 @@ class Speed:
 
 
 def denoising(names: list[str], data: Path = SAMPLES, *, with_bm3d: bool = True) -> Iterator[Row]:
-    """The denoising table: every prior at every level, on whole slices never trained on."""
+    """Compute the denoising table: every prior at every level, on whole slices never trained on."""
     reference: dict[tuple[object, ...], float | None] = {}
     for name in names:
         prior = registry.load(name, field="name")
@@ -132,7 +132,7 @@ def speed(name: str, repeats: int = 10) -> Speed:
 
 
 def engines(name: str, repeats: int = 10) -> dict[str, float]:
-    """Milliseconds a slice of the network's body by what computes it, taken in turn; all in the same type."""
+    """Milliseconds per slice of the network's body with each backend, taken in turn; all in the same data type."""
     prior = registry.load(name, field="name")
     found = registry.new_network(prior.card).eval()
     found.load_state_dict(prior.network.state_dict())

@@ -1,4 +1,4 @@
-"""Model-based reconstruction with the qGGMRF prior, as svmbir has it: the classical rival of total variation in CT."""
+"""qGGMRF reconstruction by svmbir, model-based: the classical rival of total variation in CT."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ QGGMRF = "qggmrf"
 MANY_VIEWS = 40
 MANY: dict[str, float] = {"snr_db": 60.0, "T": 0.1, "sharpness": -2.0, "max_iterations": 100}
 FEW: dict[str, float] = {"snr_db": 45.0, "T": 0.1, "max_iterations": 400}
-"""Best of 18 and 15 combinations on the tuning slices, at 60, and at 23 and 8 views (docs/tuning.md)."""
+"""Best constants of 18 and 15 combinations on the tuning slices, at 60, and at 23 and 8 views (docs/tuning.md)."""
 LIMITED: dict[str, float] = {"snr_db": 38.0, "T": 0.05, "max_iterations": 1000}
-"""Best of nine at 90 of 180 degrees."""
+"""Best constants of nine combinations at 90 of 180 degrees."""
 FIELD = 1e6
-"""Radius in mm of what is reconstructed: everything."""
+"""Radius in mm of the reconstructed disc: all of the image."""
 
 
 def qggmrf(problem: Problem, given: dict[str, Any]) -> Callable[[], Tensor]:
-    """Parallel beam by svmbir, with its own projector; `given` may have its constants (`snr_db`, `T`, ...).
+    """Reconstruct a parallel-beam scan by svmbir and its projector; `given` may have constants (`snr_db`, `T`, ...).
 
     References
     ----------

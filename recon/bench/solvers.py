@@ -1,4 +1,4 @@
-"""Quality of methods on a known CT volume, every method on the same simulated measurement."""
+"""Benchmark of CT methods on a known volume, all on the same simulated measurement."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from recon.training.slices import SliceSet
 
 @dataclass(frozen=True)
 class Row:
-    """One method on one measurement."""
+    """Score of one method on one measurement."""
 
     views: int
     method: str
@@ -36,13 +36,13 @@ class Row:
     data_misfit: float
     seconds: float
     network_seconds: float
-    """Of `seconds`, those spent in the network."""
+    """Part of `seconds` spent in the network."""
 
 
 def ct_measurement(
     volume: Path, slices: tuple[int, int], views: int, photons: float | None, every: int = 1, degrees: float = 180.0
 ) -> Measurement:
-    """A parallel-beam measurement of slices ``[first, last)`` of a known volume.
+    """Simulate a parallel-beam measurement of slices ``[first, last)`` of a known volume.
 
     `volume` is NIfTI in HU, or the ``.npz`` of slices that the ``ct`` recipe validates on, for tuning. Of these
     only `every` so-manyth is taken: neighbours show the same anatomy, but some methods want them. The views are spread
@@ -66,7 +66,7 @@ def _tuning_slices(path: Path, every: int) -> tuple[NDArray[np.float32], NDArray
 
 TUNING_SLICE_MM = 3.0
 FAR = 4
-"""Slices so many apart are coupled by no method."""
+"""Distance in slices beyond which no method couples them."""
 
 
 def compare(measurement: Measurement, views: int, methods: list[dict[str, Any]]) -> Iterator[Row]:

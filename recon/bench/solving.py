@@ -1,4 +1,4 @@
-"""Running one method on one problem, under a clock: what all benchmarks of methods share."""
+"""Timed run of one method on one problem, shared by all benchmarks of methods."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _METHODS: TypeAdapter[Method] = TypeAdapter(Method)
 
 @dataclass(frozen=True)
 class Solved:
-    """A method's volume in physical units, its misfit, and what it took."""
+    """Result of a timed run: volume in physical units, misfit, seconds, evaluations."""
 
     volume: Tensor
     misfit: float
     seconds: float
     nfe: float = 0.0
-    """Network evaluations a slice."""
+    """Network evaluations per slice."""
     network_seconds: float = 0.0
-    """Of `seconds`, those spent in the network."""
+    """Part of `seconds` spent in the network."""
 
 
 def solved(given: dict[str, Any], model: inverse_problem.InverseProblem, kind: str) -> Solved:
@@ -43,7 +43,7 @@ def solved(given: dict[str, Any], model: inverse_problem.InverseProblem, kind: s
     Parameters
     ----------
     kind
-        Of the acquisition: defaults depend on it.
+        Kind of acquisition, on which defaults depend.
     """
     prior, before, busy = None, 0, 0.0
     if given["name"] == WAVELET:
@@ -76,12 +76,12 @@ def solved(given: dict[str, Any], model: inverse_problem.InverseProblem, kind: s
 
 
 def label(given: dict[str, Any]) -> str:
-    """A method as the tables call it: names by themselves, numbers with what they are."""
+    """Label of a method in tables: its name and the settings given, numbers with their names."""
     return " ".join(v if isinstance(v, str) else f"{k}={v}" for k, v in given.items())
 
 
 def method_of(given: dict[str, Any]) -> Method:
-    """A method from its settings and its name, which are checked."""
+    """Validate a method's name and settings."""
     try:
         return _METHODS.validate_python(given)
     except ValidationError as error:

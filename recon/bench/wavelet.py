@@ -1,4 +1,4 @@
-"""L1-wavelet regularised SENSE as sigpy has it: what every MRI method has to beat."""
+"""L1-wavelet regularised SENSE by sigpy: the classical rival of MRI methods."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WAVELET = "l1-wavelet"
 
 
 def wavelet(problem: Problem, given: dict[str, object]) -> Callable[[], Tensor]:
-    """L1-wavelet regularised SENSE of sigpy (Lustig et al. 2007), on data scaled to an image maximum of one."""
+    """Run sigpy's L1-wavelet regularised SENSE (Lustig et al. 2007) on data scaled to an image maximum of one."""
     from sigpy.mri.app import L1WaveletRecon
 
     assert isinstance(problem.operator, CartesianMRI)

@@ -1,4 +1,4 @@
-"""Judging a measurement without known truth: by samples that no method is given."""
+"""Withheld samples: judge reconstructions of a measurement without known truth by samples that no method is given."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from recon.spec.acquisitions.ct import CT
 from recon.spec.acquisitions.mri_cartesian import MRICartesian
 
 SHARE = 0.1
-"""Of the measured points of k-space outside the calibration square."""
+"""Fraction of the measured points of k-space outside the calibration square that is withheld."""
 
 Judge = Callable[[Problem, Tensor], float]
 """Relative misfit ``|A x - y| / |y|`` of a solver's volume over the withheld samples; noise is part of it."""
 
 
 def withhold(measurement: Measurement, *, every: int = 10, seed: int = 0) -> tuple[Measurement, Judge]:
-    """The measurement without some samples, and how volumes are judged by them.
+    """Withhold some samples of a measurement; also returns the function that judges volumes by them.
 
     Parameters
     ----------

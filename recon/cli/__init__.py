@@ -1,1 +1,1 @@
-"""The command line ``recon``."""
+"""Command line ``recon``."""

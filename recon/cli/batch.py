@@ -1,4 +1,4 @@
-"""The command ``recon batch``."""
+"""Command ``recon batch``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def batch(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")],
     specs: Annotated[list[Path] | None, typer.Argument(help="Job specifications.")] = None,
     manifest: Annotated[
-        Path | None, typer.Option(help="CSV: a job a row, columns are fields as input.path or method.name.")
+        Path | None, typer.Option(help="CSV: one job per row; columns are fields such as input.path or method.name.")
     ] = None,
     pattern: Annotated[str | None, typer.Option("--glob", help="A job for each matching file.")] = None,
     template: Annotated[Path | None, typer.Option(help="Specification that manifest or glob fill in.")] = None,

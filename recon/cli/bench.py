@@ -1,4 +1,4 @@
-"""``recon bench``: benchmarks that a user runs on data of their own."""
+"""Commands ``recon bench``: benchmarks that a user can run on their own data."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
 
 
 def operators(size: int = 256, views: int = 180, slices: int = 16, repeats: int = 5, json_file: Json = None) -> None:
-    """Milliseconds a slice: the system matrix against ASTRA's own projector, slice by slice."""
+    """Milliseconds per slice: the system matrix against ASTRA's own projector, slice by slice."""
     from recon.bench.operators import operators as measure
 
     timings, built = measure(size, views, slices, repeats)
@@ -48,7 +48,7 @@ def solvers(
     slices: Annotated[str, typer.Option(help="FIRST:LAST")],
     views: Annotated[str, typer.Option(help="Numbers of views, comma-separated.")] = "60",
     degrees: Annotated[float, typer.Option(min=1, max=360, help="Over which the views are spread.")] = 180.0,
-    photons_per_ray: Annotated[float | None, typer.Option(help="Photons a ray; noiseless when not given.")] = None,
+    photons_per_ray: Annotated[float | None, typer.Option(help="Photons per ray; noiseless when not given.")] = None,
     every: Annotated[int, typer.Option(min=1, help="Of the tuning slices (.npz), take one in so many.")] = 16,
     methods: Annotated[
         str, typer.Option(help="JSON list of method settings, each with a name; names alone may be comma-separated.")
@@ -143,8 +143,9 @@ def methods_of(text: str) -> list[dict[str, Any]]:
 def priors(
     names: Annotated[list[str] | None, typer.Argument(help="Priors; all that are installed when not given.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of tuning files; without it the slices shipped.")] = None,
-    bm3d: Annotated[bool, typer.Option(help="Compare with BM3D (2 s a slice; package bm3d).")] = True,
+    bm3d: Annotated[bool, typer.Option(help="Compare with BM3D (2 s per slice; package bm3d).")] = True,
     engines: Annotated[bool, typer.Option(help="Only what computes the network, one against the other.")] = False,
+    repeats: Annotated[int, typer.Option(help="Times that everything timed is repeated; the fastest counts.")] = 10,
     json_file: Json = None,
 ) -> None:
     """Denoising PSNR on the tuning slices, never trained on, and the networks' speed."""
@@ -154,15 +155,15 @@ def priors(
 
     wanted = names or registry.names()
     if engines:
-        measured = {name: bench.engines(name) for name in wanted}
+        measured = {name: bench.engines(name, repeats) for name in wanted}
         shown = [[name, way, f"{ms:.1f}"] for name, ways in measured.items() for way, ms in ways.items()]
         title = f"Batches of {bench.BATCH}, {precision.name()}; {machine()}"
-        table(["prior", "computed by", "ms a slice"], shown, title)
+        table(["prior", "computed by", "ms per slice"], shown, title)
         write_rows(json_file, [{"prior": name, "ms_per_slice": ways} for name, ways in measured.items()])
         return
     if bm3d:
         bench.require_bm3d()
-    speeds = [bench.speed(name) for name in wanted]  # first, while nothing has warmed the machine
+    speeds = [bench.speed(name, repeats) for name in wanted]  # first, while nothing has warmed the machine
     rows = []
     for row in bench.denoising(wanted, data or SAMPLES, with_bm3d=bm3d):
         rows.append(row)
@@ -180,7 +181,7 @@ def priors(
         for s in speeds
     ]  # fmt: skip
     title = f"Slices of {bench.SIZE} x {bench.SIZE} in batches of {bench.BATCH}, {precision.name()}; {machine()}"
-    table(["prior", "ms a slice", "GFLOP a slice", "GFLOP/s", "peak GFLOP/s", "share"], timed, title)
+    table(["prior", "ms per slice", "GFLOP per slice", "GFLOP/s", "peak GFLOP/s", "share"], timed, title)
     write_rows(
         json_file,
         [asdict(r) for r in rows],
@@ -192,7 +193,7 @@ def familiarity(
     volumes: Annotated[list[Path] | None, typer.Argument(help="NIfTI volumes of your own, judged too.")] = None,
     json_file: Json = None,
 ) -> None:
-    """What the priors find familiar: a percentile among slices of the kind each was trained on; near 0 is unseen."""
+    """Familiarity of images to the priors: a percentile among slices like those trained on; near 0 is unfamiliar."""
     from recon.bench import familiarity as bench
 
     rows = list(bench.familiarity(volumes or []))
@@ -206,7 +207,7 @@ def familiarity(
 
 
 def machine() -> str:
-    """The machine, in a few words."""
+    """Describe the machine in a few words."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():

@@ -1,4 +1,4 @@
-"""The command ``recon demo``."""
+"""Command ``recon demo``."""
 
 from __future__ import annotations
 

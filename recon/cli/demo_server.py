@@ -1,4 +1,4 @@
-"""The demonstration: a real server, two jobs over HTTP, and what came of them."""
+"""Demonstration: starts a real server, runs two jobs over HTTP, and shows the results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STOP_S = 60.0
 
 
 def jobs(data: Path | None) -> dict[str, JobSpec]:
-    """The two jobs: few-view CT of a known volume, and measured multi-coil MRI.
+    """Make the two jobs: few-view CT of a known volume, and measured multi-coil MRI.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def jobs(data: Path | None) -> dict[str, JobSpec]:
 
 @contextmanager
 def server(store: Path) -> Iterator[str]:
-    """``recon serve --embedded`` on a free port; yields its URL once it is ready."""
+    """Run ``recon serve --embedded`` on a free port; yields its URL once it is ready."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -94,7 +94,7 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes], store: Path) -
 
 
 def rows(reports: dict[str, Report]) -> list[list[str]]:
-    """Table rows of finished jobs: one per method, baselines included."""
+    """Make table rows of finished jobs, one per method, baselines included."""
     found = []
     for report in reports.values():
         for method, misfit in report.data_misfit.items():

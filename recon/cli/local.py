@@ -48,7 +48,7 @@ def _reconstruct(job: JobSpec, target: Path, progress: Any, label: str) -> Repor
 
 
 def _check(job: JobSpec, files: dict[str, Path], target: Path) -> None:
-    """Refuse what can be refused without torch: importing that takes longer than reading most files twice."""
+    """Check the job without torch first: importing it takes longer than reading most files twice."""
     from recon.formats import reader
     from recon.planning import plan as planning
     from recon.storage.atomic import check_new
@@ -107,7 +107,7 @@ def simulate(
 
 
 def slice_range(text: str) -> tuple[int, int]:
-    """``FIRST:LAST`` as two numbers."""
+    """Parse ``FIRST:LAST`` as two numbers."""
     first, _, last = text.partition(":")
     if not (first.isdigit() and last.isdigit()):
         raise InputError(f"{text!r} is not FIRST:LAST", field="slices", remedy="for example 30:46")

@@ -1,4 +1,4 @@
-"""Entry point: collects the commands and maps the error tree to exit codes, one line an error."""
+"""Entry point of the command line: collects the commands and maps errors to exit codes, one line per error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from operators.errors import ReconError, StorageFull
 from recon.cli.show import errors
 
 COMMANDS = "recon.commands"
-"""Entry points of this group are called with the application and add their commands to it. The packages
+"""Group of entry points that are called with the application and add their commands to it. The packages
 above `recon` bring theirs this way, so that nothing here imports them; so can yours."""
 
 app = typer.Typer(

@@ -1,4 +1,4 @@
-"""``recon plan``: what a job will take."""
+"""Command ``recon plan``: cost of a job before it runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands about priors: priors, train, export."""
+"""Commands for priors: priors, train, export, search-noise."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def search_noise(
 
 
 def _print(card: Card) -> None:
-    """The card as YAML, without the numbers that only programs read."""
+    """Format the card as YAML, without the numbers that only programs read."""
     shown = card.model_dump()
     if card.familiarity is not None:
         shown["familiarity"] = {"reference": card.familiarity.reference}

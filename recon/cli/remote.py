@@ -88,7 +88,7 @@ def cancel(job_id: Id, url: Url = DEFAULT_URL) -> None:
 
 
 def connect(url: str) -> Client:
-    """A client with the key of the environment."""
+    """Make a client with the API key of the environment."""
     from recon.client.client import Client
 
     return Client(url, Settings().api_key)

@@ -1,4 +1,4 @@
-"""Is this installation sound? Versions, backends, self-tests of every operator, priors, Redis."""
+"""Self-test of the installation: versions, backends, every operator, priors, Redis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the terminal shows: progress bars and tables."""
+"""Terminal output: progress bars and tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from recon.pipeline.prepare import JobProgress
 
 PIPE_WIDTH = 160
-"""Columns when the output is no terminal: tables in logs should not wrap at 80."""
+"""Width in columns when the output is no terminal: tables in logs should not wrap at 80."""
 
 console = Console()
 errors = Console(stderr=True)
@@ -25,7 +25,7 @@ for stream in (console, errors):
 
 
 def bar() -> Progress:
-    """A progress display; on a pipe it stays silent and only results are printed."""
+    """Make a progress display; on a pipe it stays silent and only results are printed."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -39,7 +39,7 @@ def bar() -> Progress:
 
 
 def on_bar(progress: Progress, label: str) -> Callable[[JobProgress], None] | None:
-    """Callback that shows a job on a bar; None where the bar is silent: the misfit takes a projection per step."""
+    """Make a callback that shows a job on a bar; None if the bar is silent: the misfit takes a projection per step."""
     if progress.disable:
         return None
     task = progress.add_task(label, total=1.0, detail="")
@@ -47,7 +47,7 @@ def on_bar(progress: Progress, label: str) -> Callable[[JobProgress], None] | No
 
 
 def detail(stage: str, step: int, steps: int, misfit: float | None) -> str:
-    """Short text beside a bar."""
+    """Format the short text beside a bar."""
     text = stage + (f" {step}/{steps}" if steps else "")
     return text + (f"  misfit {misfit:.4f}" if misfit is not None else "")
 

@@ -1,4 +1,4 @@
-"""``recon tune``: the search behind the default settings."""
+"""Command ``recon tune``: searches the default settings."""
 
 from __future__ import annotations
 
@@ -65,5 +65,5 @@ def tune(
 
 
 def _what(found: Tuned) -> tuple[object, ...]:
-    """What an entry of the table is about; there is one of each."""
+    """Key of a table entry: kind, task, method and prior."""
     return found.kind, found.task, found.method, found.settings.get("prior")

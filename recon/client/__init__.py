@@ -1,1 +1,1 @@
-"""The HTTP client, and batches."""
+"""HTTP client of a reconstruction server, and batches of jobs."""

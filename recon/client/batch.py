@@ -1,4 +1,4 @@
-"""Many jobs: from a manifest to results and a summary, on this machine or through a server.
+"""Batches of jobs: from a manifest to results and a summary, on this machine or through a server.
 
 A job that fails does not stop the others, and a batch that was stopped goes on where it was.
 """
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from recon.client.client import Client
 
 SUBMITTERS = 4
-"""Connections that upload at the same time."""
+"""Number of concurrent uploads."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One job of a batch: its specification, or why it has none."""
+    """Job of a batch: its specification, or the error in it."""
 
     name: str
     spec: JobSpec | None
@@ -46,13 +46,13 @@ class Entry:
 
     @property
     def input(self) -> str:
-        """The file it reads."""
+        """Path of the input file."""
         return "" if self.spec is None else self.spec.input.path or ""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the summary; `state` is succeeded, skipped (done before) or failed."""
+    """Row of the summary; `state` is succeeded, skipped (done before) or failed."""
 
     name: str
     input: str
@@ -70,12 +70,12 @@ Finished = Callable[[Row], None]
 
 
 def of_specifications(paths: Sequence[Path]) -> list[Entry]:
-    """One job a specification file."""
+    """Make one job per specification file."""
     return _unique([_read(path.stem, lambda path=path: JobSpec.read(path)) for path in paths])  # type: ignore[misc]
 
 
 def of_glob(pattern: str, template: Path) -> list[Entry]:
-    """One job a matching file, which becomes the template's input."""
+    """Make one job per matching file, which becomes the template's input."""
     matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - a user's pattern may be absolute
     if not matches:
         raise InputError(f"no file matches {pattern!r}", field="glob")
@@ -84,7 +84,7 @@ def of_glob(pattern: str, template: Path) -> list[Entry]:
 
 
 def of_manifest(path: Path, template: Path | None) -> list[Entry]:
-    """One job a row of a CSV file.
+    """Make one job per row of a CSV file.
 
     Columns are dotted names of specification fields (``input.path``, ``method.iterations``, ``seed``), read as YAML;
     empty cells keep what the template says. ``name`` names the results; ``spec`` names a template for this row.
@@ -156,7 +156,7 @@ def _stem(path: str) -> str:
 
 
 def done_before(entry: Entry, out: Path) -> Row | None:
-    """The row of a job whose results are in `out` already; raises `Conflict` if they are of another specification."""
+    """Make the row of a job with results in `out`; raises `Conflict` if they are of another specification."""
     target = out / entry.name
     if entry.spec is None or not target.exists():
         return None
@@ -175,7 +175,7 @@ def done_before(entry: Entry, out: Path) -> Row | None:
 
 
 def row_of(entry: Entry, target: Path) -> Row:
-    """The row of a job that has finished."""
+    """Make the row of a finished job."""
     report = Report.read(target / "report.json")
     scores = report.scores
     return Row(
@@ -189,9 +189,9 @@ def row_of(entry: Entry, target: Path) -> Row:
 
 
 def guarded(entry: Entry, out: Path, compute: Callable[[], Row]) -> Row:
-    """The row that `compute` gives; whatever goes wrong in it is this entry's failure, and stops no other.
+    """Run `compute` for its row; an error in it fails only this entry and stops no other.
 
-    What nobody expected leaves its traceback in ``NAME.log`` of `out`.
+    An unexpected error leaves its traceback in ``NAME.log`` of `out`.
     """
     log = _log(entry, out)
     log.unlink(missing_ok=True)
@@ -237,7 +237,7 @@ def _log(entry: Entry, out: Path) -> Path:
 
 
 def on_server(entries: Sequence[Entry], out: Path, client: Client, finished: Finished) -> None:
-    """Submit everything, then fetch what comes; a job submitted before, by a batch that was stopped, is not again.
+    """Submit all jobs, then fetch results as they come; jobs that an earlier, stopped batch submitted are reused.
 
     Raises
     ------
@@ -256,7 +256,7 @@ def on_server(entries: Sequence[Entry], out: Path, client: Client, finished: Fin
 
 
 def _submitted(entry: Entry, out: Path, client: Client) -> str:
-    """The id of the entry's job."""
+    """Submit the entry's job if necessary; returns its id."""
     assert entry.spec is not None
     note, digest = _note(entry, out), entry.spec.sha256()
     known = _known_job(note, digest, client)
@@ -272,7 +272,7 @@ def _submitted(entry: Entry, out: Path, client: Client) -> str:
 
 
 def _known_job(note: Path, digest: str, client: Client) -> str | None:
-    """The job that an earlier batch submitted, or was about to; None if there is none whose results may come."""
+    """Find the job that an earlier batch submitted or was about to; None if no results can come from it."""
     from recon.client.connection import ServerError
 
     if not note.exists():
@@ -312,12 +312,12 @@ def _note(entry: Entry, out: Path) -> Path:
 
 
 def failed(entry: Entry, error: str) -> Row:
-    """The row of a job without results."""
+    """Make the row of a job without results."""
     return Row(entry.name, entry.input, "failed", error=error)
 
 
 def summarize(rows: Sequence[Row], out: Path, began: float) -> dict[str, Any]:
-    """``summary.csv`` and ``summary.json`` in `out`; returns the latter."""
+    """Write ``summary.csv`` and ``summary.json`` to `out`; returns the content of the latter."""
     names = [f.name for f in fields(Row)]
     with (out / "summary.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, names)
@@ -331,6 +331,6 @@ def summarize(rows: Sequence[Row], out: Path, began: float) -> dict[str, Any]:
 
 
 def ordered(rows: Iterable[Row], entries: Sequence[Entry]) -> Iterator[Row]:
-    """Rows in the order of the entries."""
+    """Sort rows in the order of the entries."""
     known = {row.name: row for row in rows}
     return (known[entry.name] for entry in entries if entry.name in known)

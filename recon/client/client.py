@@ -1,4 +1,4 @@
-"""A client of the HTTP API: the same specification as offline, with local files uploaded on the way."""
+"""Client of the HTTP API: takes the same specification as offline, and uploads local files on the way."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from recon.spec.job_states import TERMINAL
 
 __all__ = ["TERMINAL", "Client", "Event", "JobFailed", "ServerError"]
 WAIT_S = 20
-"""Of one request that waits for a job's end."""
+"""Seconds that one request waits for a job's end."""
 
 
 class JobFailed(ReconError):
-    """A job ended in an error; its own code, field and remedy are kept."""
+    """Error of a job that failed, with its own code, field and remedy."""
 
     def __init__(self, error: dict[str, Any]) -> None:
         super().__init__(error["message"], field=error.get("field"), remedy=error.get("remedy"))
@@ -36,7 +36,7 @@ class JobFailed(ReconError):
 
 
 class Client:
-    """A reconstruction server.
+    """Client of a reconstruction server.
 
     Parameters
     ----------
@@ -45,10 +45,10 @@ class Client:
     key
         API key; None for a server without keys.
     timeout_s
-        Of one request.
+        Timeout of one request.
     patience_s
-        How long the server may be away, being restarted for example, before what waits for it fails. One that never
-        answered is given up after two seconds.
+        Time for which the server may be unreachable, for example during a restart. One that never answered is given
+        up after two seconds.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Client:
         Parameters
         ----------
         array
-            What was measured, as format ``numpy`` of the specification: a sinogram, k-space or a stack.
+            Measured data, as format ``numpy`` of the specification: a sinogram, k-space or a stack.
         spec
             The job without its input; slices in an input that it has are kept.
 
@@ -100,7 +100,7 @@ class Client:
         return transfer.upload(self._connection, path)
 
     def with_uploads(self, spec: JobSpec) -> JobSpec:
-        """The same job with its local files sent, as the server reads it."""
+        """Upload the job's local files; returns the job as the server reads it."""
         data = spec.model_dump(mode="json", exclude_unset=True)
         for name, file in spec.files().items():
             if file.path is None:
@@ -129,14 +129,14 @@ class Client:
         return job
 
     def job(self, job_id: str) -> dict[str, Any]:
-        """The job's state."""
+        """Return the job's state."""
         found: dict[str, Any] = self._connection.request("GET", f"/v1/jobs/{job_id}").json()
         return found
 
     def jobs(
         self, state: str | None = None, limit: int = 50, tag: str | None = None, name: str | None = None
     ) -> list[dict[str, Any]]:
-        """Up to `limit` jobs, newest first, over as many pages as they take."""
+        """List up to `limit` jobs, newest first, over as many pages as necessary."""
         chosen = {"state": state, "tag": tag, "name": name, "limit": str(max(1, min(limit, 1000)))}
         page = self._connection.request(
             "GET", "/v1/jobs", params={k: v for k, v in chosen.items() if v is not None}
@@ -148,7 +148,7 @@ class Client:
         return found[:limit]
 
     def progress(self, job_id: str, after: int = 0) -> Iterator[Event]:
-        """The job's events as they happen until it has ended; a broken connection is made again and misses none."""
+        """Yield the job's events as they happen until it has ended; reconnects without missing any."""
         return event_stream.follow(self._connection, job_id, after)
 
     def watch(self, job_id: str) -> Iterator[dict[str, Any]]:
@@ -177,7 +177,7 @@ class Client:
                 time.sleep(retry_after(answer, default=1.0))
 
     def cancel(self, job_id: str) -> dict[str, Any]:
-        """Ask for cancellation."""
+        """Request cancellation."""
         job: dict[str, Any] = self._connection.request("DELETE", f"/v1/jobs/{job_id}").json()
         return job
 

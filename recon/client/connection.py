@@ -1,4 +1,4 @@
-"""Requests to a reconstruction server: errors as ours, and repeated where that can do no harm."""
+"""HTTP connection to a reconstruction server: converts its errors to ours, and retries safe requests."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from operators.errors import BackendUnavailable, ReconError
 
 log = logging.getLogger("recon.client.connection")
 PATIENCE_S = 120.0
-"""How long a server that has answered before may be away: time enough to restart it."""
+"""Retry time for a server that has answered before: enough for a restart."""
 FIRST_PATIENCE_S = 2.0
-"""The same before the first answer: a wrong address is said soon."""
+"""Retry time before the first answer, so that a wrong address fails soon."""
 CONNECT_S = 10.0
-"""Of one attempt to connect."""
+"""Timeout of one attempt to connect."""
 PAUSE_S, LONGEST_PAUSE_S = 0.2, 10.0
-"""Before the second attempt, and at most: each pause is twice the one before."""
+"""Delay before the second attempt, and maximum delay: each is twice the one before."""
 PASSING = (429, 502, 503, 504)
-"""Statuses of refusals that pass by themselves; those of proxies are among them."""
+"""HTTP statuses of temporary refusals, those of proxies included."""
 
 
 class ServerError(ReconError):
-    """The server refused or failed; its own code, field and remedy are kept."""
+    """Error response of the server, with its own code, field and remedy."""
 
     def __init__(self, body: dict[str, Any], status: int, retry_after_s: float = 0.0) -> None:
         super().__init__(str(body.get("detail", f"HTTP {status}")), field=body.get("field"), remedy=body.get("remedy"))
@@ -34,17 +34,17 @@ class ServerError(ReconError):
         self.retry_after_s = retry_after_s
         foreign = status >= 500 and "code" not in body  # not the service's own words: it was being stopped
         self.passing = status in PASSING or self.code == "in_progress" or foreign
-        """Whether the same request may be taken later."""
+        """Whether the same request may succeed later."""
         self.exit_code = 2 if 400 <= status < 500 else 3
 
 
 class Patience:
-    """Time for what fails now and may succeed later; it begins to run with the first failure.
+    """Retry budget: time for attempts that fail now and may succeed later; it starts with the first failure.
 
     Parameters
     ----------
     total_s
-        After which the failure is final.
+        Time after which the failure is final.
     """
 
     def __init__(self, total_s: float) -> None:
@@ -52,12 +52,12 @@ class Patience:
         self.renew()
 
     def renew(self) -> None:
-        """Begin anew: something has succeeded."""
+        """Reset the budget after a success."""
         self._deadline: float | None = None
         self._pause_s = PAUSE_S
 
     def spend(self, error: BackendUnavailable | ServerError) -> None:
-        """Pause before the next attempt; raises `error` if that is no use, or when the time is over."""
+        """Wait before the next attempt; raises `error` if a retry is useless or the time is over."""
         if isinstance(error, ServerError) and not error.passing:
             raise error
         at_least_s = error.retry_after_s if isinstance(error, ServerError) else 0.0
@@ -74,18 +74,18 @@ class Patience:
 
 
 class Connection:
-    """HTTP to one server.
+    """HTTP connection to one server.
 
     Parameters
     ----------
     url
-        Of the server.
+        URL of the server.
     key
         API key; None for a server without keys.
     timeout_s
-        Of one request.
+        Timeout of one request.
     patience_s
-        How long requests that may be repeated are, while the server is away or refuses what it will take later.
+        Time for which safe requests are retried while the server is unreachable or refuses temporarily.
     """
 
     def __init__(self, url: str, key: str | None, timeout_s: float, patience_s: float = PATIENCE_S) -> None:
@@ -95,17 +95,17 @@ class Connection:
         self._patience_s, self._reached = patience_s, False
 
     def patience(self) -> Patience:
-        """For one request, or what belongs together: little until the server has answered for the first time."""
+        """Make the retry budget of one request or group of requests; short until the server has answered once."""
         return Patience(self._patience_s if self._reached else min(self._patience_s, FIRST_PATIENCE_S))
 
     def _patience_for(self, may_repeat: bool) -> Patience:
         return self.patience() if may_repeat else Patience(0.0)
 
     def request(self, method: str, path: str, *, again: bool | None = None, **options: Any) -> httpx.Response:
-        """One request; raises `ServerError` or `BackendUnavailable`.
+        """Send a request; raises `ServerError` or `BackendUnavailable`.
 
-        `again` says whether it may be sent again after a broken connection or a passing refusal; by default what
-        changes nothing, or the same however often it is sent.
+        `again` says whether it may be sent again after a broken connection or a temporary refusal. Default: if the
+        method is idempotent.
         """
         may_repeat = method in ("GET", "HEAD", "DELETE") if again is None else again
         patience = self._patience_for(may_repeat)
@@ -124,7 +124,7 @@ class Connection:
 
     @contextmanager
     def stream(self, path: str, **options: Any) -> Iterator[httpx.Response]:
-        """A GET whose body is read as it comes; raises `ServerError` for a refusal, httpx's errors otherwise."""
+        """Stream the body of a GET; raises `ServerError` for a refusal, httpx's errors otherwise."""
         with self.http.stream("GET", path, **options) as answer:
             self._reached = True
             if answer.is_error:
@@ -133,19 +133,19 @@ class Connection:
             yield answer
 
     def unreachable(self, error: httpx.TransportError) -> BackendUnavailable:
-        """What to say when there is no answer."""
+        """Make the error for a missing answer."""
         return BackendUnavailable(
             f"no answer from {self.http.base_url}: {error}", field="url", remedy="is `recon serve` running?"
         )
 
 
 def refusal(answer: httpx.Response) -> ServerError:
-    """The error that a server answered with."""
+    """Convert an error response."""
     problem = answer.headers.get("content-type", "").startswith("application/problem+json")
     return ServerError(answer.json() if problem else {}, answer.status_code, retry_after(answer))
 
 
 def retry_after(answer: httpx.Response, default: float = 0.0) -> float:
-    """Seconds after which the server would be asked again, at most a minute."""
+    """Seconds after which the server asks to retry, at most a minute."""
     text = answer.headers.get("Retry-After", "")
     return min(float(text), 60.0) if text.isdigit() else default

@@ -1,4 +1,4 @@
-"""Server-sent events of a job, read so that a broken connection loses none."""
+"""Server-sent events of a job, read with reconnection so that none is lost."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from recon.client.connection import Connection, ServerError
 from recon.spec.job_states import TERMINAL
 
 SILENCE_S = 45.0
-"""The server says something every 15 seconds; after so long without a word the connection is dead."""
+"""Seconds of silence after which the connection counts as dead; the server sends something every 15 seconds."""
 PAUSE_S = 0.5
-"""Before connecting again after a stream that ended before its job."""
+"""Delay before reconnecting after a stream that ended before its job."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to a job."""
+    """Event of a job."""
 
     id: int
     kind: str
-    """``state``, ``progress`` or ``log``."""
+    """Kind of event: ``state``, ``progress`` or ``log``."""
     data: dict[str, Any]
-    """What changed, and the time as ``at``."""
+    """Changed fields, and the time as ``at``."""
 
 
 def follow(connection: Connection, job_id: str, after: int = 0) -> Iterator[Event]:
-    """The events of a job after one already seen, until it has ended.
+    """Yield the events of a job after one already seen, until it has ended.
 
-    Connects again whenever the connection breaks, and goes on after the last event that arrived.
+    Reconnects whenever the connection breaks, and continues after the last event that arrived.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def follow(connection: Connection, job_id: str, after: int = 0) -> Iterator[Even
 
 
 def parse(answer: httpx.Response) -> Iterator[Event]:
-    """Events of a streamed answer; what has no data, as the interval for browsers to retry, is skipped."""
+    """Parse the events of a streamed response; those without data, such as the retry interval, are skipped."""
     for event in EventSource(answer).iter_sse():
         if event.id and event.data:
             yield Event(int(event.id), event.event, json.loads(event.data))

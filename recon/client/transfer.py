@@ -1,4 +1,4 @@
-"""Files to and from a server, verified by their sha256; large ones are sent in pieces that can be sent again."""
+"""Transfer of files to and from a server, verified by sha256; large ones are sent in pieces that can be retried."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from recon.client.connection import Connection, Patience, ServerError
 
 CHUNK = 2**20
 PIECE = 2**25
-"""Larger files are sent in pieces of so many bytes."""
+"""Size in bytes of the pieces in which larger files are sent."""
 
 
 def upload(connection: Connection, path: Path, field: str = "input.path") -> str:
@@ -69,7 +69,7 @@ def _in_pieces(connection: Connection, where: str, stream: IO[bytes], size: int)
 
 
 def download(connection: Connection, path: str, target: Path, expected: str) -> None:
-    """Fetch a file, from its beginning again if the connection breaks; what is at `target` afterwards is whole.
+    """Download a file, from the beginning again if the connection breaks; `target` is complete or absent.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def download(connection: Connection, path: str, target: Path, expected: str) -> 
 
 
 def _received(connection: Connection, path: str, part: Path, patience: Patience) -> bool:
-    """Whether a file came as a whole; False after a pause, when it is worth another attempt."""
+    """Try one download; False, after a pause, if it is worth another attempt."""
     try:
         with connection.stream(path) as answer, part.open("wb") as stream:
             for chunk in answer.iter_bytes(CHUNK):
@@ -105,7 +105,7 @@ def _received(connection: Connection, path: str, part: Path, patience: Patience)
 
 
 def sha256(path: Path) -> str:
-    """Of a file, as hexadecimal digits."""
+    """Hash (sha256) of a file as hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -1,4 +1,4 @@
-"""The signature of a webhook: made by the server, checked by whoever receives it."""
+"""Webhook signature: made by the server, checked by the receiver."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ TOLERANCE_S = 300
 
 
 def sign(secret: str, body: bytes, at: int) -> str:
-    """The header of a body sent at `at` (seconds since 1970)."""
+    """Sign a body sent at `at` (seconds since 1970); returns the header."""
     return f"t={at}, v1={_mac(secret, body, at)}"
 
 
 def verify(secret: str, body: bytes, header: str, now: float | None = None) -> None:
-    """Raise `InputError` unless the header belongs to the body and is at most five minutes old."""
+    """Verify that the header belongs to the body and is at most five minutes old; raises `InputError`."""
     parts = dict(part.strip().partition("=")[::2] for part in header.split(","))
     at = parts.get("t", "")
     if not at.isdigit() or abs((time.time() if now is None else now) - int(at)) > TOLERANCE_S:

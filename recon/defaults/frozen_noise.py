@@ -29,46 +29,46 @@ FOLDER = Path(__file__).parent.parent / "priors" / "starting_noise"
 METRICS = ("nrmse", "ssim", "features")
 Metric = Literal["nrmse", "ssim", "features"]
 IGNORED = {"amplitude", "frozen_noise", "prior", "name"}
-"""Settings of the solver that may differ from those searched with; the name is looked at by itself."""
+"""Settings that may differ from those searched with; the method's name is checked separately."""
 
 
 class Noise(NamedTuple):
-    """What a solver begins with, or draws from all the way."""
+    """Frozen noise of a solver: seed and amplitude."""
 
     seed: int
     amplitude: float = 1.0
 
 
 class Analysis(BaseModel):
-    """The two-way analysis of errors."""
+    """Result of the two-way analysis of errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     noise_std: float
-    """Standard deviation of `b`, the noise's own share of the error."""
+    """Standard deviation of `b`, the part of the error that depends on the noise alone."""
     interaction_std: float
-    """Standard deviation of `w`."""
+    """Standard deviation of `w`, the interaction of noise and slice."""
     share: float
-    """``b^2 / (b^2 + w^2)``; below 0.1 a search is hardly worth its time."""
+    """Fraction ``b^2 / (b^2 + w^2)``; below 0.1 a search is hardly worth its time."""
     expected_gain: float
-    """By how much the best of the candidates is expected to lower the mean error on new slices."""
+    """Expected reduction of the mean error on new slices by the best candidate."""
 
 
 class NoiseFile(BaseModel):
-    """A frozen starting noise, and what it was searched with. Read from YAML."""
+    """File of frozen noise in YAML, with the settings and data it was searched with."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: int = Field(ge=0, lt=2**32)
     amplitude: float = Field(1.0, ge=0, le=1)
     method: dict[str, Any]
-    """The solver's settings."""
+    """Settings of the method."""
     prior: str | None
     prior_sha256: str | None
     scan: str
-    """See `operators.linear.LinearOperator.scan`."""
+    """Key of the scan, see `operators.linear.LinearOperator.scan`."""
     task: dict[str, Any]
-    """What was measured: acquisition and simulation."""
+    """Acquisition and simulation of the reference data."""
     reference: list[str]
     """Files and hashes of the reference slices."""
     slices: int
@@ -82,7 +82,7 @@ class NoiseFile(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> NoiseFile:
-        """Read a file of starting noise; `InputError` if it is none."""
+        """Read a noise file; raises `InputError`."""
         return read_yaml(
             cls,
             path,
@@ -92,12 +92,12 @@ class NoiseFile(BaseModel):
         )
 
     def write(self, path: Path) -> None:
-        """Write it."""
+        """Write the noise file."""
         path.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=120))
 
 
 def of_settings(settings: FrozenNoise, card: Card | None, scan: str, seed: int) -> Noise | None:
-    """The noise that settings freeze: that of the job's seed, or of a file made for this solver; None if none.
+    """Frozen noise that settings ask for: of the job's seed, or of a file made for this method; None if none.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def of_settings(settings: FrozenNoise, card: Card | None, scan: str, seed: int) 
     card
         Card of the prior, which names the file that was shipped with it; None for a prior without.
     scan
-        What was measured, see `operators.linear.LinearOperator.scan`.
+        Key of the scan, see `operators.linear.LinearOperator.scan`.
     seed
         Seed of the job.
 
@@ -155,12 +155,12 @@ def of_settings(settings: FrozenNoise, card: Card | None, scan: str, seed: int) 
 
 
 def shipped(prior: str, direction: str) -> Path:
-    """Where the starting noise of a shipped prior is, if there is one."""
+    """Path of the starting noise shipped with a prior, if there is one."""
     return FOLDER / f"{prior}-{direction}.yaml"
 
 
 def search(errors_of: Callable[[int], Sequence[float]], seeds: Sequence[int]) -> tuple[int, NDArray[np.float64]]:
-    """The seed with the least mean error, and all errors ``(seeds, slices)``.
+    """Search the seed with the least mean error; also returns all errors ``(seeds, slices)``.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def search(errors_of: Callable[[int], Sequence[float]], seeds: Sequence[int]) ->
 
 
 def analyse(errors: NDArray[np.float64]) -> Analysis:
-    """Two-way analysis of errors ``(seeds, slices)`` without replication, and the gain to expect on new slices.
+    """Analyse errors ``(seeds, slices)`` in two ways, without replication, and predict the gain on new slices.
 
     With standard deviations `b` and `w` of noise and interaction, the best of `n` candidates on `r` slices gains
     ``E[max of n normals] b^2 / sqrt(b^2 + w^2 / r)`` on slices outside the reference.

@@ -16,7 +16,7 @@ NEGLIGIBLE = 1e-3
 
 
 def tuned(method: Method, kind: str, problem: Problem) -> Tuned | None:
-    """What was found for the nearest task; arguments as for `resolved`."""
+    """Look up the tuned settings of the nearest task; arguments as for `resolved`."""
     size = float(problem.data.abs().square().mean().sqrt())
     noisy = problem.noise_std > NEGLIGIBLE * size
     operator = problem.operator
@@ -24,7 +24,7 @@ def tuned(method: Method, kind: str, problem: Problem) -> Tuned | None:
 
 
 def resolved(method: Method, kind: str, problem: Problem) -> Method:
-    """Set what a method leaves open as tuned for the nearest task of the same kind and pattern.
+    """Fill in a method's open settings with those tuned for the nearest task of the same kind and pattern.
 
     Parameters
     ----------

@@ -22,28 +22,28 @@ TABLE = Path(__file__).parent / "defaults.yaml"
 
 
 class Tuned(BaseModel):
-    """What was found for one method on one task."""
+    """Tuned settings of one method on one task."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: str
-    """Of acquisition; ``ct`` for all kinds of CT."""
+    """Kind of acquisition; ``ct`` for all kinds of CT."""
     task: str
     pattern: SamplingPattern
-    """How the samples are spread: CT over all angles or not, MRI along lines or in points."""
+    """Sampling pattern: full or limited angular coverage in CT, lines or points in MRI."""
     undersampling: float = Field(gt=0)
     noisy: bool
-    """Whether there is noise to be told from the image: data without any are fitted harder."""
+    """Whether the data are noisy; noiseless data are fitted more closely."""
     method: str
     settings: dict[str, Any]
     psnr: float
-    """On the tuning slices, with these settings."""
+    """PSNR on the tuning slices with these settings."""
     psnr_before: float
-    """With the method's own defaults."""
+    """PSNR with the method's own defaults."""
 
 
 class Table(BaseModel):
-    """The whole file."""
+    """Table of tuned settings: the whole file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -52,7 +52,7 @@ class Table(BaseModel):
 
     @classmethod
     def read(cls, path: Path, field: str = "out") -> Table:
-        """Read a table; `InputError` if the file is none."""
+        """Read a table; raises `InputError`."""
         return read_yaml(
             cls, path, "a table of settings", field=field, remedy="give a file that `recon tune` wrote, or a new one"
         )
@@ -64,21 +64,21 @@ class Table(BaseModel):
 
 @cache
 def installed() -> Table:
-    """The table that is shipped."""
+    """Read the shipped table."""
     return Table.read(TABLE, "recon/defaults.yaml")
 
 
 def nearest(method: Method, kind: str, spread: SamplingPattern, ratio: float, *, noisy: bool) -> Tuned | None:
-    """What was found for the nearest task of the same kind and pattern, with the better prior unless one is named.
+    """Look up the nearest task of the same kind and pattern, with the better prior unless one is named.
 
     Parameters
     ----------
     method
         As the user gave it.
     kind
-        Of the acquisition, as in a specification.
+        Kind of acquisition, as in a specification.
     spread, ratio, noisy
-        How the samples are spread, the undersampling, and whether there is noise.
+        Sampling pattern, undersampling, and whether there is noise.
     """
     wanted = {kind, *(ACQUISITIONS[kind].TUNED_AS if kind in ACQUISITIONS else ())}
     found = [t for t in installed().tuned if t.kind in wanted and (t.method, t.pattern) == (method.name, spread)]
@@ -92,12 +92,12 @@ def nearest(method: Method, kind: str, spread: SamplingPattern, ratio: float, *,
 
 
 def completed(method: Method, found: Tuned | None) -> Method:
-    """The method with what it leaves open set as found."""
+    """Fill in the method's open settings from a row."""
     if found is None or not method.tunable():
         return method
     given = {k: getattr(method, k) for k in method.model_fields_set}
     if any(k in found.settings and v != found.settings[k] for k, v in given.items()):
-        # Tuned values belong together: whoever sets one of them otherwise starts from the method's own defaults.
+        # Tuned values belong together: a job that sets one of them otherwise starts from the method's own defaults.
         return method
     try:
         return type(method).model_validate({**found.settings, **given})

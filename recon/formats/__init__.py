@@ -1,1 +1,1 @@
-"""Reading measurements and writing results; one module a format. Headers are checked before anything is read."""
+"""File formats, one module per format: read measurements and write results. Headers are checked first."""

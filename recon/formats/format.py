@@ -1,4 +1,4 @@
-"""What a file format is: its name's endings and first bytes, and the functions that read or write it."""
+"""File format: name endings, first bytes, and the functions that read or write it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from recon.spec.job import Input
 
 @dataclass(frozen=True)
 class PlainArray:
-    """An array without geometry; the acquisition of the specification says what it is."""
+    """Array without geometry; the acquisition of the specification says what it is."""
 
     data: NDArray[np.generic]
 
 
 @dataclass(frozen=True)
 class KnownVolume:
-    """An image volume: measured by simulation, or itself the measurement of a stack.
+    """Image volume: the object of a simulated measurement, or a measured low-resolution stack.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ Content = PlainArray | KnownVolume | Measurement
 
 @dataclass(frozen=True)
 class Written:
-    """A volume to be written.
+    """Volume to write.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Format:
-    """A file format; a format is one module with a constant ``FORMAT`` and a row in `recon.spec.registry`.
+    """File format: one module with a constant ``FORMAT``, and a row in `recon.spec.registry`.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class Format:
     endings
         Endings of its files' names; results get the first.
     magic
-        First bytes of its files; empty where these do not tell.
+        First bytes of its files; empty if these do not identify it.
     certain
         Whether an ending or the first bytes leave no doubt that a file is of this format.
     volumes
@@ -104,5 +104,5 @@ class Format:
 
     @property
     def certain_endings(self) -> tuple[str, ...]:
-        """Endings that leave no doubt."""
+        """Endings that identify the format."""
         return self.endings if self.certain else ()

@@ -1,4 +1,4 @@
-"""HDF5: single datasets, and our own measurement files, which carry their acquisition with them."""
+"""HDF5 files: single datasets, and our own measurement files, which carry their acquisition."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     import h5py
 
 OURS = "diffusion-recon measurement 1"
-"""Attribute of the files that we write."""
+"""Attribute that marks the files that we write."""
 _ACQUISITIONS: TypeAdapter[Acquisition] = TypeAdapter(AnyAcquisition)
 MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
 @contextmanager
 def opened(path: Path, field: str = "input") -> Iterator[h5py.File]:
-    """An HDF5 file for reading; anything that h5py cannot open or read is an `InputError`."""
+    """Open an HDF5 file for reading; anything that h5py cannot open or read is an `InputError`."""
     import h5py
 
     existing(path, field)
@@ -74,7 +74,7 @@ def located(file: h5py.File, name: str, field: str = "input") -> h5py.Dataset:
 
 
 def read_array(path: Path, name: str | None, field: str = "input") -> NDArray[np.generic]:
-    """One dataset; ``data`` or ``kspace`` when no name is given."""
+    """Read one dataset; ``data`` or ``kspace`` when no name is given."""
     with opened(path, field) as file:
         chosen = name or next((n for n in ("data", "kspace") if n in file), "data")
         return dataset(file, chosen, field)

@@ -30,7 +30,7 @@ _SCALARS = ("distanceSourceOrigin_mm", "distanceSourceDetector_mm", "detectorPix
 
 
 def read(path: Path, scan: str | None) -> tuple[NDArray[np.float32], CTFan]:
-    """Line integrals ``(1, views, detectors)`` of one scan, and the geometry the file states."""
+    """Read line integrals ``(1, views, detectors)`` of one scan, and the geometry that the file states."""
     existing(path)
     try:
         with zipfile.ZipFile(path) as archive:
@@ -59,7 +59,7 @@ def read(path: Path, scan: str | None) -> tuple[NDArray[np.float32], CTFan]:
 
 
 def _scan(path: Path, scan: str | None) -> tuple[NDArray[np.float32], NDArray[np.float64], tuple[float, ...]]:
-    """Sinogram, angles in degrees, and the three distances."""
+    """Read sinogram, angles in degrees, and the three distances."""
     with np.load(path, allow_pickle=False) as archive:
         scans = sorted(k.removesuffix("__sino") for k in archive.files if k.endswith("__sino"))
         chosen = scan if scan is not None else (scans[0] if len(scans) == 1 else None)

@@ -1,4 +1,4 @@
-"""NIfTI volumes in and out; arrays inside are ``(slices, rows, cols)``, files are ``(col, row, slice)``."""
+"""NIfTI volumes, read and written; arrays are ``(slices, rows, cols)``, files are ``(col, row, slice)``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MILLIMETRES = {"meter": 1e3, "micron": 1e-3}
 
 
 def _unreadable() -> tuple[type[Exception], ...]:
-    """What nibabel raises on damaged headers."""
+    """Errors that nibabel raises on damaged headers."""
     import nibabel as nib
 
     return (
@@ -33,7 +33,7 @@ def _unreadable() -> tuple[type[Exception], ...]:
 
 
 def orientation_known(path: Path) -> bool:
-    """Whether the file says how its voxels lie in the patient; nibabel invents an affine if not."""
+    """Whether the file states the patient affine of its voxels; nibabel invents one if not."""
     import nibabel as nib
 
     header = nib.Nifti1Image.from_filename(path).header
@@ -41,7 +41,7 @@ def orientation_known(path: Path) -> bool:
 
 
 def read(path: Path, field: str = "input") -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """A volume ``(slices, rows, cols)`` and its affine from ``(col, row, slice)`` to RAS millimetres.
+    """Read a volume ``(slices, rows, cols)`` and its affine from ``(col, row, slice)`` to RAS millimetres.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def _offset(image: nib.Nifti1Image) -> int:
 
 
 def _check_length(path: Path, promised: int, field: str) -> None:
-    """The file must hold what its header promises; compressed files are decompressed no further than that."""
+    """Check that the file holds what its header promises; compressed files are decompressed no further than that."""
     if path.name.endswith(".gz"):
         held = 0
         try:

@@ -1,4 +1,4 @@
-""".npy arrays, never unpickled, and never trusted about their size."""
+"""NumPy files (.npy), read without pickle and with a check of their size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a job's input to a `Measurement`: the format reads, the acquisition says what is plausible."""
+"""Reader: turns a job's input into a `Measurement`. The format reads, the acquisition checks plausibility."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OTHER_GRID = "another voxel grid than the file's: its affine and its known volum
 
 
 def read(spec: JobSpec, files: Mapping[str, Path]) -> Measurement:
-    """Read and check what a job measured.
+    """Read and check a job's measurement.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def read(spec: JobSpec, files: Mapping[str, Path]) -> Measurement:
 
 
 def check(spec: JobSpec, files: Mapping[str, Path]) -> Header:
-    """Find everything `read` would refuse, and impossible geometries, without torch; for the API and for plans."""
+    """Check without torch for everything that `read` would refuse, and for impossible geometries; for API and plans."""
     content = _content(spec, files)
     if _to_be_measured(content, spec):
         volume, given = _known_volume(content, spec)
@@ -65,7 +65,7 @@ def check(spec: JobSpec, files: Mapping[str, Path]) -> Header:
 
 
 def header(measurement: Measurement, spec: JobSpec, files: Mapping[str, Path]) -> Header:
-    """The header of a job's measurement that was read."""
+    """Make the header of a job's measurement that was read."""
     whole = 0 if _format(spec, files["input"]).selects else _source_bytes(files["input"])
     return Header(
         acquisition=measurement.acquisition,
@@ -81,7 +81,7 @@ def _source_bytes(path: Path) -> int:
 
 
 def _content(spec: JobSpec, files: Mapping[str, Path]) -> Content:
-    """What the input file holds."""
+    """Read the content of the input file."""
     path = files["input"]
     chosen = _format(spec, path)
     if chosen.read is None:
@@ -98,7 +98,7 @@ def _content(spec: JobSpec, files: Mapping[str, Path]) -> Content:
 
 
 def _format(spec: JobSpec, path: Path) -> Format:
-    """The format that is given, or told by the file's name or first bytes."""
+    """Format that is given, or detected from the file's name or first bytes."""
     kind = spec.input.format or format_of(path.name) or _sniffed(path)
     if kind is None:
         raise InputError(
@@ -111,7 +111,7 @@ def _format(spec: JobSpec, path: Path) -> Format:
 
 
 def _sniffed(path: Path) -> str | None:
-    """The only format whose first bytes are the file's, if there is one."""
+    """Format detected from the file's first bytes, if exactly one matches."""
     if not path.is_file():
         return None
     with path.open("rb") as stream:
@@ -121,7 +121,7 @@ def _sniffed(path: Path) -> str | None:
 
 
 def _to_be_measured(content: Content, spec: JobSpec) -> TypeGuard[KnownVolume]:
-    """Whether the input is a known volume to be measured by simulation, not itself a measurement."""
+    """Whether the input is a known volume whose measurement is simulated."""
     if not isinstance(content, KnownVolume):
         return False
     return not _required_acquisition(spec).MEASURES_VOLUMES or spec.input.simulate is not None
@@ -171,7 +171,7 @@ def _stack(volume: KnownVolume, spec: JobSpec) -> Measurement:
 
 
 def _completed(measurement: Measurement, spec: JobSpec) -> Measurement:
-    """What the file states, with what the user gives on top."""
+    """Combine what the file states with what the user gives; the user's values win."""
     if spec.acquisition is None:
         return measurement
     stated = measurement.acquisition
@@ -183,7 +183,7 @@ def _completed(measurement: Measurement, spec: JobSpec) -> Measurement:
 
 
 def _known_volume(content: KnownVolume, spec: JobSpec) -> tuple[KnownVolume, Acquisition]:
-    """The part of the volume that a retrospective job measures, if it can be."""
+    """Cut the part of the volume whose measurement is simulated, and check it."""
     acquisition = _required_acquisition(spec)
     if spec.input.slices is not None:
         first, last = slice_range(spec.input.slices, len(content.data))
@@ -194,7 +194,7 @@ def _known_volume(content: KnownVolume, spec: JobSpec) -> tuple[KnownVolume, Acq
 
 
 def _with_files(measurement: Measurement, files: Mapping[str, Path]) -> Measurement:
-    """Add what the files hold that the acquisition names."""
+    """Add the arrays in the files that the acquisition names."""
     named = [name for name in measurement.acquisition.files() if f"acquisition.{name}" in files]
     arrays = {name: numpy_files.read(files[f"acquisition.{name}"], f"acquisition.{name}") for name in named}
     found: dict[str, Any] = measurement.acquisition.read_files(arrays)
@@ -229,7 +229,7 @@ def _required_acquisition(spec: JobSpec) -> Acquisition:
 
 
 def _check_methods(spec: JobSpec, acquisition: Acquisition) -> None:
-    """Check what the specification alone could not: a file may carry the acquisition."""
+    """Check what the specification alone does not show, since a file may carry the acquisition."""
     methods = (("method.name", [spec.method.name]), ("output.baselines", spec.output.baselines or []))
     for field, names in methods:
         for name in names:

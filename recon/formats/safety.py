@@ -1,4 +1,4 @@
-"""Checks every reader shares: sizes before allocation, dtypes, finite values."""
+"""Safety checks that readers share: sizes before allocation, dtypes, finite values."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from recon.settings import Settings
 
 
 def limit_bytes() -> int:
-    """Largest array a reader accepts; RECON_MAX_INPUT_BYTES sets it."""
+    """Size limit of arrays in bytes, set by RECON_MAX_INPUT_BYTES."""
     return Settings().max_input_bytes
 
 
 def existing(path: Path, field: str = "input") -> Path:
-    """The path, if it is a readable file."""
+    """Return the path if it is a readable file; raises `InputError`."""
     if not path.is_file():
         raise InputError(f"there is no file {path.name}", field=f"{field}.path", remedy="check the path")
     return path
 
 
 def check_size(shape: tuple[int, ...], itemsize: int, field: str = "input") -> int:
-    """Bytes of an array, if it is not negative, not empty and within the limit."""
+    """Compute the bytes of an array; raises if a size is negative, zero or above the limit."""
     if not shape or any(n < 1 for n in shape):
         raise InputError(f"the header says shape {shape}: an empty array", field=field)
     nbytes = math.prod(int(n) for n in shape) * itemsize
@@ -60,7 +60,7 @@ def check_finite(data: NDArray[np.generic], field: str = "input") -> None:
 
 
 def real(data: NDArray[np.generic], field: str = "input") -> NDArray[np.float32]:
-    """Real numbers as float32; complex and non-numeric arrays are refused."""
+    """Convert real numbers to float32; complex and non-numeric arrays are refused."""
     if data.dtype.kind not in "iuf":
         raise InputError(f"dtype {data.dtype}, expected real numbers", field=field)
     return np.ascontiguousarray(data, dtype=np.float32)

@@ -35,9 +35,9 @@ WALL_S = 300
 AT_ONCE = 4
 """Concurrent checks, at most; further ones wait."""
 REMEMBERED = 256
-"""Cached headers of files that passed: whoever sends many jobs of one file need not wait for each check."""
+"""Size of the cache of headers of files that passed, so that many jobs of one file need one check."""
 NOT_READ = {"name", "tags", "priority", "device", "webhook_url", "seed"}
-"""Fields of a specification on which no check depends."""
+"""Fields of a specification that no check depends on."""
 log = logging.getLogger("recon.sandbox")
 _ERRORS = {kind.code: kind for kind in (InputError, GeometryError, ResourceLimit)}
 
@@ -96,7 +96,7 @@ class Sandbox:
         raise _ERRORS.get(answer["code"], InputError)(answer["message"], field=answer["field"], remedy=answer["remedy"])
 
     def _ask(self, question: dict[str, Any]) -> dict[str, Any] | None:
-        """The answer; None if the process that checked died or took too long."""
+        """Receive the answer; None if the checking process died or took too long."""
         ours, theirs = socket.socketpair()
         answer = b""
         with self._slots, ours:
@@ -184,7 +184,7 @@ def main() -> None:
 
 
 def _answer(connection: socket.socket) -> None:
-    """Answer the question that arrives, within the limits."""
+    """Run the check that arrives, within the limits, and send the answer."""
     connection.sendall(b"\n")  # begun: if nothing follows, the check has failed, and not its start
     with connection.makefile("rb") as lines:
         question = json.loads(lines.readline())

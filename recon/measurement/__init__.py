@@ -1,1 +1,1 @@
-"""What was measured: data, geometry, noise and simulation."""
+"""Measurements: data, geometry, noise estimate and simulation."""

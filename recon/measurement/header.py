@@ -8,14 +8,14 @@ from recon.spec.acquisitions import AnyAcquisition
 
 
 class Header(BaseModel):
-    """Size and geometry of a job's measurement; small enough to send between processes.
+    """Header of a job's measurement; small enough to send between processes.
 
     Parameters
     ----------
     acquisition
-        Completed by what the file knew.
+        Acquisition, completed from the file.
     shape
-        Of the measurement, after the selection of slices: ``(slices, views, detectors)``, ``(slices, coils, rows,
+        Shape of the measurement after the selection of slices: ``(slices, views, detectors)``, ``(slices, coils, rows,
         cols)``, or ``(slices, rows, cols)`` of a low-resolution stack.
     source_bytes
         Largest array that reading holds, before slices are selected.

@@ -1,4 +1,4 @@
-"""What was measured: the array, its geometry and units, and where it lies in the patient."""
+"""Measurement: the data array with its geometry, units and position in the patient."""
 
 from __future__ import annotations
 

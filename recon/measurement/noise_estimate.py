@@ -1,4 +1,4 @@
-"""Noise of a measurement, estimated from the measurement alone."""
+"""Noise estimation from the measurement alone."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from torch import Tensor
 
 FOURTH_DIFFERENCE = (1.0, -4.0, 6.0, -4.0, 1.0)
 SIZE = math.sqrt(70.0)
-"""Annihilates cubic trends, so that smooth structure hardly counts; its squared norm is 70."""
+"""Norm of the fourth difference, which annihilates cubic trends, so that smooth structure hardly counts."""
 
 
 def of_sinogram(sinogram: Tensor) -> float:
-    """Noise of line integrals ``(slices, angles, detectors)``, the root mean square over the rays.
+    """Estimate the noise of line integrals ``(slices, views, detectors)`` as root mean square over the rays.
 
-    Rays through air show the noise and nothing else. Those through the object have as much, or as much more as counting
-    photons gives them, ``exp(p / 2)`` times: more than their roughness, to which the object adds, it cannot be.
-    Without rays through air all that is known is that roughness, an upper bound. Data without noise have air without
-    any, and so have data whose air was set to one value: for those the noise has to be given. Zero for fewer than five
-    elements.
+    Rays through air show only noise. Rays through the object have as much, or ``exp(p / 2)`` times as much if photons
+    are counted, but at most their roughness, to which the object adds. Without rays through air the estimate is that
+    roughness, an upper bound. It is zero if the air shows no noise, also where the air was set to one value: then the
+    noise has to be given. It is zero for fewer than five detector elements.
 
     The roughness is the median absolute fourth difference along the detector: edges are outliers that it ignores.
     """
@@ -43,23 +42,23 @@ def of_sinogram(sinogram: Tensor) -> float:
 
 
 def _spread(rough: Tensor) -> float:
-    """Standard deviation of white noise whose absolute fourth differences these are."""
+    """Standard deviation of white noise from its absolute fourth differences."""
     return float(rough.median()) / (0.6745 * SIZE)
 
 
 AIR_SHARE = 0.02
-"""Of the densest rays; what absorbs less went past the object."""
+"""Fraction of the densest rays' line integral below which a ray counts as through air."""
 LEAST_AIR = 100
-"""Rays past the object that tell the noise."""
+"""Minimum number of rays through air for an estimate from them."""
 MOST_DENSE = 12.0
-"""Line integral beyond which hardly a photon arrives, whatever the number says."""
+"""Line integral beyond which hardly any photon arrives, so that larger values are clipped."""
 
 
 def of_photons(sinogram: Tensor, photons: float) -> tuple[float, Tensor]:
-    """Noise of line integrals from counting `photons` a ray through air, and what each ray is worth.
+    """Noise of line integrals for `photons` per ray in air, and the inverse standard deviation of each ray.
 
-    The noise of a ray is ``exp(p / 2) / sqrt(photons)``, with `p` smoothed along the detector: weights that follow each
-    ray's own noise would favour the rays that came out too low.
+    The noise of a ray is ``exp(p / 2) / sqrt(photons)``, with `p` smoothed along the detector: a value from each ray's
+    own noisy `p` would favour the rays that came out too low.
 
     Returns
     -------
@@ -80,14 +79,14 @@ def of_photons(sinogram: Tensor, photons: float) -> tuple[float, Tensor]:
 
 
 SMOOTHING = 5
-"""Detector elements."""
+"""Width of the smoothing in detector elements."""
 
 
 def of_kspace(kspace: Tensor, mask: Tensor) -> float:
-    """Noise of k-space ``(slices, coils, rows, cols)`` a real channel, from the outermost sampled points.
+    """Estimate the noise of k-space ``(slices, coils, rows, cols)`` per real channel, from its outermost samples.
 
-    The magnitude of complex noise is Rayleigh distributed, with median 1.1774 sigma. An upper bound: some
-    signal reaches the outer points too.
+    The magnitude of complex noise is Rayleigh distributed, with median 1.1774 sigma. The estimate is an upper bound:
+    some signal reaches the outer points too.
     """
     rows, cols = mask.shape[-2:]
     y = (torch.arange(rows) - rows // 2).abs()[:, None] / (rows / 2)
@@ -101,6 +100,6 @@ def of_kspace(kspace: Tensor, mask: Tensor) -> float:
 
 
 def _sampled(values: Tensor) -> Tensor:
-    """At most about a million values: a median needs no more."""
+    """Subsample to at most about a million values: a median needs no more."""
     flat = values.flatten()
     return flat[:: max(1, len(flat) // 1_000_000)]

@@ -1,4 +1,4 @@
-"""Random numbers and smooth random fields, drawn from a given generator and nothing else."""
+"""Random numbers and smooth random fields, drawn from a given generator only."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from torch.nn import functional
 
 
 def uniform(generator: torch.Generator, low: float = 0.0, high: float = 1.0) -> float:
-    """One number, uniform in ``[low, high)``."""
+    """Draw a number, uniform in ``[low, high)``."""
     return low + (high - low) * float(torch.rand(1, generator=generator))
 
 
 def integer(generator: torch.Generator, below: int) -> int:
-    """One integer, uniform in ``[0, below)``."""
+    """Draw an integer, uniform in ``[0, below)``."""
     return int(torch.randint(below, (1,), generator=generator))
 
 
 def smooth_field(rows: int, cols: int, knots: int, generator: torch.Generator) -> Tensor:
-    """A smooth random field ``(rows, cols)`` of about unit variance, with `knots` support points each way."""
+    """Draw a smooth random field ``(rows, cols)`` of about unit variance, with `knots` support points each way."""
     field = torch.randn(1, 1, knots, knots, generator=generator)
     return functional.interpolate(field, size=(rows, cols), mode="bicubic", align_corners=True)[0, 0]
 
 
 def smooth_phase(rows: int, cols: int, generator: torch.Generator) -> Tensor:
-    """A random smooth phase map in radians, ``(rows, cols)``, with a uniform global phase.
+    """Draw a smooth phase map in radians, ``(rows, cols)``, with a uniform global phase.
 
     Measured phase is smooth where the field is (coils, shim) and turns fast near air. A low-resolution
     Gaussian field of random roughness and strength, interpolated, covers both.

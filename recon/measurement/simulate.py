@@ -1,4 +1,4 @@
-"""Retrospective undersampling: measure a known volume, so that anyone can judge a method on their own data.
+"""Simulation: retrospective undersampling of a known volume, to test a method on one's own data.
 
 The projector that makes the data also reconstructs it, so results are better than on measured data (an
 "inverse crime"); the report of such a job says that it was simulated.
@@ -15,14 +15,14 @@ from recon.spec.simulation import Simulation
 
 
 def simulate(volume: Volume, affine: Affine, acquisition: Acquisition, settings: Simulation) -> Measurement:
-    """Measure a volume as its acquisition does.
+    """Simulate the measurement of a volume by an acquisition.
 
     Parameters
     ----------
     volume, affine
         The object ``(slices, rows, cols)``, CT in HU, MRI in any magnitude, and its place in the patient.
     acquisition
-        What to measure; missing sizes are taken from the volume.
+        Acquisition to simulate; missing sizes are taken from the volume.
     settings
         Noise, sampling and seed.
 

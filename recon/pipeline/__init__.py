@@ -1,1 +1,1 @@
-"""The path of every job: prepare, solve in chunks, judge, publish."""
+"""Pipeline of every job: prepare, solve in chunks, judge, publish."""

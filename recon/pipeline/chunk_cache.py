@@ -24,19 +24,19 @@ from recon.storage.atomic import atomic_write
 from recon.storage.locks import try_lock
 
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
-"""Errors of a file system without locks: then nobody helps either."""
+"""Errors of a file system without locks, where no other process can help."""
 log = logging.getLogger("recon.pipeline.chunks")
 
 
 class ChunkCache:
-    """Finished chunks on disk, which several processes may fill at once.
+    """Cache of finished chunks on disk, which several processes may fill at once.
 
-    Stale chunks are never found: their key, of all that they depend on, is another.
+    A stale chunk is never found: its key is a hash of everything that it depends on.
 
     Parameters
     ----------
     folder
-        Made by whoever solves; a helper that does not find it is not needed.
+        Folder of the chunks, made by the process that runs the job; a helper that does not find it is not needed.
     invite
         Called with the number of chunks that others could compute, so that they come and `assist`.
     """
@@ -44,17 +44,17 @@ class ChunkCache:
     def __init__(self, folder: Path, invite: Callable[[int], None] | None = None) -> None:
         self.folder, self.invite = folder, invite
         self.reused = 0
-        """Chunks that had been computed before."""
+        """Number of chunks that an earlier attempt had computed."""
         self.given = 0
-        """Chunks that others computed meanwhile."""
+        """Number of chunks that other workers computed."""
 
     def offer(self, key: str, chunks: Sequence[Chunk]) -> None:
-        """Put up what others may help with."""
+        """Announce chunks with which other workers may help."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / f"{key[:16]}.open").write_text(json.dumps([[s.first, s.last, s.begin, s.end] for s in chunks]))
 
     def wanted(self, key: str | None = None) -> bool:
-        """Whether a chunk, of all stages or of one, is neither finished nor being computed."""
+        """Whether a chunk, of all reconstructions or of one, is neither finished nor being computed."""
         for path in self.folder.glob("*.open" if key is None else f"{key[:16]}.open"):
             for chunk in (Chunk(*numbers) for numbers in json.loads(path.read_text())):
                 with self.claim(path.stem, chunk) as free:
@@ -64,9 +64,9 @@ class ChunkCache:
 
     @contextmanager
     def claim(self, key: str, chunk: Chunk) -> Iterator[bool]:
-        """Whether this process may compute a chunk now; until the block ends, or the process dies.
+        """Lock a chunk, until the block ends or the process dies; yields whether this process may compute it.
 
-        Where locks do not reach another host, both compute the chunk, one as well as the other.
+        Where locks do not reach another host, both compute the chunk, with the same result.
         """
         with ExitStack() as stack:
             try:
@@ -78,7 +78,7 @@ class ChunkCache:
             yield mine
 
     def get(self, key: str, chunk: Chunk) -> Tensor | None:
-        """A finished chunk, or None; one that cannot be read is logged and computed again."""
+        """Read a finished chunk, or None; one that cannot be read is logged and computed again."""
         path = self._path(key, chunk)
         try:
             found = torch.from_numpy(np.load(path, allow_pickle=False))
@@ -90,12 +90,12 @@ class ChunkCache:
         return found
 
     def put(self, key: str, chunk: Chunk, volume: Tensor) -> None:
-        """Keep a chunk; it is there whole or not at all, even if the machine stops."""
+        """Store a chunk atomically, even if the machine stops."""
         with atomic_write(self._path(key, chunk)) as stream:
             np.save(stream, volume.numpy())
 
     def clear(self) -> None:
-        """Remove all chunks: the result is published. Whoever still comes to help finds nothing."""
+        """Remove all chunks once the result is published; late helpers find nothing."""
         doomed = self.folder.with_name(f".{self.folder.name}.{secrets.token_hex(4)}")
         if self.folder.exists():
             os.replace(self.folder, doomed)
@@ -106,12 +106,12 @@ class ChunkCache:
 
 
 def digest(value: Any) -> str:
-    """sha256 of anything JSON."""
+    """Hash (sha256) of a JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def digest_of(measurement: Measurement) -> str:
-    """sha256 of what was measured and how."""
+    """Hash (sha256) of a measurement: data, acquisition and affine."""
     found = hashlib.sha256(measurement.acquisition.model_dump_json().encode())
     found.update(repr(measurement.noise_std).encode())
     affine = None if measurement.affine is None else np.asarray(measurement.affine)

@@ -1,4 +1,4 @@
-"""A volume in chunks of slices: memory and solver steps stay small, and what is finished need not be computed again.
+"""Solve a volume in chunks of slices, to limit memory and to resume or share finished work.
 
 Where slices are independent the chunks give what the whole volume would. Methods that couple neighbours get halo
 slices on both sides, which are computed and thrown away. Idle workers may take chunks of a job that another one runs:
@@ -22,15 +22,15 @@ from recon.problem.problem import Problem, Progress, Solver
 from recon.spec.methods import Method
 
 POLL_S = 0.2
-"""Between two looks whether another process has finished a chunk."""
+"""Seconds between checks whether another process has finished a chunk."""
 LEAST_PATIENCE_S = 60.0
-"""A chunk of another process is computed again after so long without any, or three times the longest of one's own."""
+"""Minimum time without progress from other workers before their chunk is recomputed here (or 3 x our slowest chunk)."""
 T = TypeVar("T")
 log = logging.getLogger("recon.pipeline.chunks")
 
 
 Steps = Generator[tuple[str, Progress], None, T]
-"""Which slices (empty for a volume in one piece), and the state of the whole: its `volume` is the chunk's."""
+"""Progress of a volume: label of the chunk (empty for a single one), and the state of the whole with its `volume`."""
 
 
 def solve(
@@ -41,14 +41,14 @@ def solve(
     key: str,
     size: int = CHUNK,
 ) -> Steps[Tensor]:
-    """Solve a problem chunk by chunk, skipping those on the cache and those that others are computing.
+    """Solve a problem chunk by chunk, skipping chunks in the cache and those that others are computing.
 
     Parameters
     ----------
     start
-        The solver of a part of the problem.
+        Function that starts the solver on a part of the problem.
     key
-        Of all that the result depends on but `size`, see `digest`.
+        Hash of everything that the result depends on except `size`, see `digest`.
     """
     chunked = _Chunked(problem, start, cache, digest({"key": key, "size": size, "halo": HALO}))
     chunks = layout(problem.slices, method, size)
@@ -91,7 +91,7 @@ def assist(
     stop: Callable[[], bool] = lambda: False,
     size: int = CHUNK,
 ) -> Steps[bool]:
-    """Compute the chunks of `solve` that nobody has computed or is computing, for whoever put up the cache.
+    """Help another process: compute chunks of its `solve` that are neither finished nor being computed.
 
     Parameters
     ----------
@@ -101,13 +101,12 @@ def assist(
     Returns
     -------
     bool
-        Whether more help like this would be welcome. Chunks of another size, as a process with more memory cuts them,
-        or an earlier attempt with less, are nothing that it could help with.
+        Whether more help like this would be welcome. A process with another chunk size cannot help.
 
     Raises
     ------
     FileNotFoundError
-        If the cache was cleared meanwhile: nobody needs the chunk any more.
+        If the cache was cleared meanwhile, because the job has ended.
     """
     chunked = _Chunked(problem, start, cache, digest({"key": key, "size": size, "halo": HALO}))
     chunks = layout(problem.slices, method, size)
@@ -121,7 +120,7 @@ def assist(
 
 @dataclass(frozen=True)
 class _Chunked:
-    """A problem to be solved in chunks."""
+    """Problem to be solved in chunks, with its cache."""
 
     problem: Problem
     start: Callable[[Problem], Solver]
@@ -129,7 +128,7 @@ class _Chunked:
     key: str
 
     def compute(self, chunk: Chunk, done: int, count: int, *, claim: bool = True) -> Steps[Tensor | None]:
-        """A chunk from the cache, or computed and put there; None if another process is at it."""
+        """Read a chunk from the cache, or compute and store it; None if another process is computing it."""
         problem = self.problem
         alone = count == 1 or not claim
         with nullcontext(True) if alone else self.cache.claim(self.key, chunk) as mine:
@@ -149,7 +148,7 @@ class _Chunked:
             return found
 
     def waited(self, pending: list[Chunk], count: int, volume: Tensor, patience_s: float) -> Steps[Tensor | None]:
-        """Wait for other processes; the first chunk of theirs, computed here too if they take too long."""
+        """Wait for other processes; if they take too long, compute the first of their chunks here too."""
         since, done = time.monotonic(), count - len(pending)
         state = Progress(done, count, volume, self.problem)
         while not any(self.ended(chunk) for chunk in pending):
@@ -161,13 +160,13 @@ class _Chunked:
         return None
 
     def ended(self, chunk: Chunk) -> bool:
-        """Whether whoever was computing a chunk no longer is."""
+        """Whether no process is computing a chunk any more."""
         with self.cache.claim(self.key, chunk) as mine:
             return mine
 
 
 def _one(solver: Solver, label: str, done: int, count: int) -> Steps[Tensor]:
-    """Drive the solver of one chunk, `done` of `count` being finished; its steps become steps of the whole."""
+    """Drive the solver of one chunk when `done` of `count` are finished; its steps become steps of the whole."""
     try:
         while True:
             p = next(solver)

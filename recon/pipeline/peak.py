@@ -1,4 +1,4 @@
-"""The peak memory of one job, also in a process that has run others before."""
+"""Peak memory of one job, also in a process that has run others before."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ CLEAR, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
 def reset() -> None:
-    """Begin to measure: forget the peak so far, where the kernel can (Linux)."""
+    """Reset the peak of this process, where the kernel can (Linux)."""
     if CLEAR.exists():
         CLEAR.write_text("5")
 
 
 def resident_bytes() -> int:
-    """The most memory this process has held since `reset`, or since its start."""
+    """Peak memory of this process since `reset`, or since its start."""
     if STATUS.exists():
         for line in STATUS.read_text().splitlines():
             if line.startswith("VmHWM:"):

@@ -34,14 +34,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class JobProgress:
-    """How far a job is: a fraction of the whole, and the stage it is in."""
+    """Progress of a job: fraction of the whole, and the step it is in."""
 
     fraction: float
     stage: str
     step: int = 0
     steps: int = 0
     measure: Callable[[], float] | None = None
-    """The data misfit: takes a projection, so it is for those who show it to call."""
+    """Computes the data misfit; it takes a projection, so it is called only when it is shown."""
 
     @cached_property
     def data_misfit(self) -> float | None:
@@ -58,13 +58,13 @@ class Reconstruction:
     name
         Name of the method.
     label
-        For people who follow the progress.
+        Name shown with the progress.
     settings
         Settings of the method, complete.
     start
-        The method on a part of the problem; another `seed` may be given.
+        Starts the method on a part of the problem; another `seed` may be given.
     key
-        Key of all that the result depends on, see `recon.pipeline.chunk_cache.digest`.
+        Hash of everything that the result depends on, see `recon.pipeline.chunk_cache.digest`.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Reconstruction:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job ready to be solved; its last reconstruction is the result."""
+    """Prepared job: the inverse problem and its reconstructions, of which the last is the result."""
 
     measurement: Measurement
     planned: plan.Plan
@@ -84,9 +84,9 @@ class Prepared:
     prior: NetworkPrior | None
     intensity: IntensityMap | None
     judge: NetworkPrior | None
-    """Prior that tells how familiar the result is."""
+    """Prior that judges the familiarity of the result."""
     frozen: Noise | None
-    """Noise that is the same in every slice."""
+    """Frozen noise, the same in every slice; None if there is none."""
     reconstructions: list[Reconstruction]
 
 
@@ -96,7 +96,7 @@ def prepare(spec: JobSpec, files: Mapping[str, Path]) -> Generator[JobProgress, 
     measurement = reader.read(spec, files)
     _check_uncertainty(spec, measurement)
     planned = plan.make(spec, reader.header(measurement, spec, files))
-    plan.require_fit(planned)  # whoever accepted the job may have more memory
+    plan.require_fit(planned)  # the machine that accepted the job may have more memory
     yield JobProgress(0.02, "modelling")
     inverse = problems.build(measurement)
     kind, problem = measurement.acquisition.kind, inverse.problem
@@ -123,7 +123,7 @@ def prepare(spec: JobSpec, files: Mapping[str, Path]) -> Generator[JobProgress, 
 def assist(
     spec: JobSpec, files: Mapping[str, Path], work: Path, stop: Callable[[], bool] = lambda: False
 ) -> Generator[JobProgress, None, bool]:
-    """Compute what can be of a job that another process runs: chunks nobody is at, into the cache in `work`.
+    """Help with a job that another process runs: compute its free chunks into the cache in `work`.
 
     `stop` is asked before each chunk. Returns whether more help would be welcome. Raises `FileNotFoundError` if the
     cache was cleared meanwhile.
@@ -138,7 +138,7 @@ def assist(
 
 
 def staged(parts: chunks.Steps[T], stage: str, span: tuple[float, float]) -> Generator[JobProgress, None, T]:
-    """Drive a solver, mapping its steps onto a span of the job's fraction."""
+    """Drive a solver, and map its steps to a span of the job's fraction."""
     try:
         while True:
             label, p = next(parts)
@@ -160,7 +160,7 @@ def _check_uncertainty(spec: JobSpec, measurement: Measurement) -> None:
 
 
 def chosen_prior(method: Method, inverse: InverseProblem) -> tuple[NetworkPrior | None, IntensityMap | None]:
-    """The prior that a method uses on a problem and the map to its scale; none for a method without.
+    """Load the prior of a method for a problem, and the map to its intensity scale; None for a method without.
 
     Raises
     ------
@@ -182,14 +182,14 @@ def chosen_prior(method: Method, inverse: InverseProblem) -> tuple[NetworkPrior 
 
 
 def _judge(prior: NetworkPrior | None) -> NetworkPrior | None:
-    """The prior that tells how familiar the result is: the one used, or the one that its card names."""
+    """Prior that judges the familiarity of the result: the one used, or the one that its card names."""
     if prior is not None and prior.card.judge is not None:
         prior = priors.load(prior.card.judge)
     return None if prior is None or prior.card.familiarity is None else prior
 
 
 def _frozen(method: Method, prior: NetworkPrior | None, inverse: InverseProblem, seed: int) -> Noise | None:
-    """The noise that a method freezes; None if it freezes none."""
+    """Frozen noise of a method; None if it freezes none."""
     if prior is None or not isinstance(method, FrozenNoise):
         return None
     return frozen_noise.of_settings(method, prior.card, inverse.problem.operator.scan, seed)

@@ -1,4 +1,4 @@
-"""Write the results of a job, all at once."""
+"""Publish the results of a job atomically."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from recon.storage.atomic import sync
 
 
 def publish(spec: JobSpec, inverse: InverseProblem, solved: Solved, report: Report, out: Path) -> None:
-    """Write everything into a hidden folder beside `out`, then rename it."""
+    """Write all results into a hidden folder beside `out`, then rename it."""
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -62,7 +62,7 @@ def _write_all(spec: JobSpec, inverse: InverseProblem, solved: Solved, folder: P
 def _write_volume(
     chosen: Format, inverse: InverseProblem, folder: Path, name: str, volume: Tensor, *, phase: bool
 ) -> None:
-    """A volume in the result's unit; a complex one as it is, or as magnitude and, for the result, phase."""
+    """Write a volume in the result's unit; a complex one as it is, or as magnitude and, for the result, phase."""
     if volume.is_complex() and chosen.keeps_complex:
         _write(chosen, inverse, folder, name, volume.numpy())
         return

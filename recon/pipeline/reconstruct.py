@@ -1,7 +1,7 @@
-"""The one path of every job: read, model, solve, judge, write. The command line and the worker both call it.
+"""Reconstruct a job: read, set up, solve, judge, write. The command line and the worker both call it.
 
-Nothing is left half-written: results are made in a hidden folder and published by one rename. Of a job that was
-stopped, finished chunks stay in another hidden folder until it is run again.
+Nothing is left half-written: results are made in a hidden folder and published by one rename. The finished chunks of
+a stopped job stay in another hidden folder until it is run again.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from recon.storage.atomic import check_new
 Job = Generator[JobProgress, None, Report]
 """A running job yields `JobProgress` and returns its report."""
 BASELINES_AT, RESULT_AT, JUDGING_AT = 0.05, 0.3, 0.95
-"""Fractions of a job at which its parts begin: before the first lies reading, after the last judging and writing."""
+"""Fractions of a job at which its parts begin: reading is before the first, judging and writing after the last."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A job that was solved and judged, before anything is written."""
+    """Outcome of a job that was solved and judged, before anything is written."""
 
     spec: JobSpec
     job: Prepared
@@ -48,7 +48,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class _Run:
-    """A prepared job that is being solved, where its chunks are kept, and how many slices one has."""
+    """Running job: a prepared one with its chunk cache and chunk size."""
 
     spec: JobSpec
     job: Prepared
@@ -69,14 +69,14 @@ def reconstruct(
     Parameters
     ----------
     spec
-        What to do.
+        Specification of the job.
     files
         Local path of each of ``spec.files()``.
     out
         Receives the volume, baselines, ``montage.png`` and ``report.json``, all at once.
     work
-        Folder where finished chunks are kept, so that a job that was stopped can go on; whoever names it removes it,
-        once the results are safe. By default a hidden one beside `out`, which goes when they are there.
+        Folder where finished chunks are kept, so that a stopped job can be resumed; a caller that gives it removes it
+        once the results are safe. Default: a hidden one beside `out`, removed once they are published.
     chunk
         Slices that are solved at once in volumes of more than twice as many; as planned when None.
     invite
@@ -141,12 +141,12 @@ def run(
 
 
 def beside(out: Path) -> Path:
-    """Where the finished chunks of a job that writes to `out` are kept, unless somebody says otherwise."""
+    """Default folder for the finished chunks of a job that writes to `out`."""
     return out.with_name(f".{out.name}.chunks")
 
 
 def _solved(run: _Run, end: float) -> Generator[JobProgress, None, tuple[dict[str, Tensor], float]]:
-    """The volumes of a job's reconstructions by their names, and the seconds that the last one took."""
+    """Compute the volumes of a job's reconstructions by name, and the seconds that the last one took."""
     volumes: dict[str, Tensor] = {}
     every = run.job.reconstructions
     each = (RESULT_AT - BASELINES_AT) / max(len(every) - 1, 1)
@@ -163,7 +163,7 @@ def _solved(run: _Run, end: float) -> Generator[JobProgress, None, tuple[dict[st
 def _expected_errors(
     run: _Run, volume: Tensor, span: tuple[float, float]
 ) -> Generator[JobProgress, None, Tensor | None]:
-    """Errors to be expected, ``(slices, rows, cols)`` in the result's unit, from bootstrap replicates; None without."""
+    """Compute the map of expected errors ``(slices, rows, cols)`` in the result's unit from bootstrap replicates."""
     count, inverse, last = run.spec.output.uncertainty, run.job.inverse, run.job.reconstructions[-1]
     if count == 0:
         return None

@@ -22,25 +22,25 @@ from recon.spec.report import Duration, Familiarity, Intensity, Memory, Report, 
 from recon.spec.report import FrozenNoise as ReportedNoise
 
 JUDGED_SLICES = 16
-"""Least number of slices of the result, evenly spaced, that are judged for familiarity."""
+"""Minimum number of evenly spaced slices of the result that are judged for familiarity."""
 UNFAMILIAR = 1.0
-"""Percentile below which the report warns."""
+"""Familiarity percentile below which the report warns."""
 NOTABLE_MISFIT, NOTABLE_TIMES = 0.1, 3.0
-"""Relative data misfit, and times that which noise alone would leave, from which the report warns."""
+"""Relative data misfit, and multiple of the misfit from noise alone, from which the report warns."""
 HOPELESS_MISFIT = 1.2
-"""Relative data misfit from which there is no result: an empty image has 1."""
+"""Relative data misfit from which a job fails as diverged: an empty image has 1."""
 
 
 @dataclass(frozen=True)
 class Solved:
-    """Volumes of a job as its solvers made them.
+    """Solved job: the volumes as its solvers made them.
 
     Parameters
     ----------
     volume, baselines
         The result, and baselines by method.
     errors
-        Errors to be expected, in the result's unit, if asked for.
+        Map of expected errors in the result's unit, if requested.
     solve_s
         Seconds of the final reconstruction.
     resumed, given
@@ -56,7 +56,7 @@ class Solved:
 
 
 def write_report(spec: JobSpec, job: Prepared, solved: Solved, started: float) -> Report:
-    """Judge what was solved by a job that began at `started` on the monotonic clock.
+    """Judge a solved job that began at `started` on the monotonic clock, and write its report.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def _noise(job: Prepared, method: Method) -> ReportedNoise | None:
 def _uncertainty(
     spec: JobSpec, inverse: InverseProblem, solved: Solved, measurement: Measurement
 ) -> Uncertainty | None:
-    """What is known of the map of errors, and where the truth is known how far it is to be trusted."""
+    """Summarise the uncertainty map, and compare it with the true errors if the truth is known."""
     if solved.errors is None:
         return None
     found: dict[str, Any] = {"rms": _finite(float(solved.errors.square().mean().sqrt()), 6)}
@@ -124,7 +124,7 @@ def _uncertainty(
 
 
 def _familiarity(judge: NetworkPrior | None, inverse: InverseProblem, volume: Tensor) -> Familiarity | None:
-    """How usual the result's slices look, as percentiles of slices of the kind that the judge was trained on."""
+    """Familiarity of the result's slices: percentiles among slices like those that the judge was trained on."""
     if judge is None:
         return None
     chosen = volume[:: max(len(volume) // JUDGED_SLICES, 1)]
@@ -138,7 +138,7 @@ def _familiarity(judge: NetworkPrior | None, inverse: InverseProblem, volume: Te
 
 
 def _unfamiliar(familiarity: Familiarity | None) -> list[str]:
-    """A warning about images that the prior does not know, if there is reason for one."""
+    """Warn about images unlike those that the prior was trained on, if there is reason to."""
     if familiarity is None or familiarity.median >= UNFAMILIAR:
         return []
     return [
@@ -148,7 +148,7 @@ def _unfamiliar(familiarity: Familiarity | None) -> list[str]:
 
 
 def _expected_misfit(inverse: InverseProblem) -> float | None:
-    """The relative misfit that noise alone would leave: the reconstruction should come close, not below."""
+    """Relative misfit that noise alone would leave; a good reconstruction comes close to it, but not below."""
     problem = inverse.problem
     size = float(problem.data.abs().square().sum())
     if problem.noise_std == 0.0 or size == 0.0:
@@ -159,7 +159,7 @@ def _expected_misfit(inverse: InverseProblem) -> float | None:
 
 
 def _doubt(method: Method, inverse: InverseProblem, volume: Tensor, expected: float | None) -> list[str]:
-    """A warning about a result of a prior that does not fit the data, each sample weighted by its noise.
+    """Warn about a prior's result that does not fit the data, each sample weighted by its noise.
 
     Raises
     ------
@@ -203,5 +203,5 @@ def _against_truth(
 
 
 def _finite(value: float, digits: int) -> float | None:
-    """A constant truth has no range to compare with: that is null in JSON."""
+    """Convert NaN, the score against a constant truth, to None, which is null in JSON."""
     return round(value, digits) if math.isfinite(value) else None

@@ -19,11 +19,11 @@ from recon.problem.problem import Problem
 from recon.spec.methods import Method
 
 POOLED = 5
-"""Pixels each way over which squared errors are averaged: a handful of replicates is too few for every pixel alone."""
+"""Window in pixels over which squared errors are averaged, since a few replicates are too few for single pixels."""
 
 
 def replicate(problem: Problem, volume: Tensor, index: int, seed: int) -> Problem:
-    """A `volume` ``(slices, rows, cols)`` seen by the `index`-th other scan of the kind of `problem`, with its noise.
+    """Simulate the `index`-th comparable scan of `volume` ``(slices, rows, cols)``, with the noise of `problem`.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def replicate(problem: Problem, volume: Tensor, index: int, seed: int) -> Proble
 
 
 def expected_errors(power: Tensor, method: Method, modality: str) -> Tensor:
-    """The map ``(slices, rows, cols)`` from the replicates' mean squared errors.
+    """Uncertainty map ``(slices, rows, cols)`` from the replicates' mean squared errors.
 
     Fine texture, which a prior or total variation takes for noise, is missing from the result, and replicates cannot
     lose it again: their errors are scaled up by what it took on the tuning slices.
@@ -59,10 +59,10 @@ def expected_errors(power: Tensor, method: Method, modality: str) -> Tensor:
 
 
 UNDERSTATED = {"ct": 1.9, "mri": 1.2}
-"""Errors over those in the replicates; `python -m tests.benchmarks uncertainty` (docs/tuning.md)."""
+"""Ratio of true errors to those in the replicates; `python -m tests.benchmarks uncertainty` (docs/tuning.md)."""
 
 
 def pooled(power: Tensor) -> Tensor:
-    """The root of squared errors ``(slices, rows, cols)`` averaged over `POOLED` pixels each way."""
+    """Root of squared errors ``(slices, rows, cols)``, averaged over a window of `POOLED` pixels each way."""
     mean = functional.avg_pool2d(power[:, None], POOLED, 1, POOLED // 2, count_include_pad=False)[:, 0]
     return mean.sqrt()

@@ -1,4 +1,4 @@
-"""Versions of what computes a result."""
+"""Versions of the packages that compute a result."""
 
 from __future__ import annotations
 

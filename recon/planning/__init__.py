@@ -1,1 +1,1 @@
-"""The cost of a job before it runs: memory, network evaluations, seconds. Light."""
+"""Planning: memory, network evaluations and seconds of a job before it runs. Light."""

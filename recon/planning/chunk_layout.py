@@ -1,4 +1,4 @@
-"""How a volume is cut into chunks of slices: the same rule for the plan and for the solver. Light."""
+"""Chunk layout: cuts a volume into chunks of slices by one rule for the plan and the solver. Light."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from recon.spec.methods import Method
 
 CHUNK = 16
-"""Slices solved at once: what the CT projector multiplies at once. Twice as many are not worth cutting."""
+"""Slices per chunk: as many as the CT projector multiplies at once. Twice as many are not cut."""
 SMALLER = (8, 4, 2, 1)
-"""Slices solved at once where memory is short: slower, the projector still multiplies as many."""
+"""Slices per chunk where memory is short: slower, since the projector still multiplies as many."""
 HALO = 16
-"""Slices computed on both sides of a chunk where the method couples slices. Chunks are then twice as long, which costs
-what 8 slices and single length do, with seams below 1e-3 of the range, where 8 left up to 2e-3 (red-diff)."""
+"""Halo: slices computed on both sides of a chunk if the method couples slices. Chunks are then twice as long, which
+costs what 8 slices and single length do, with seams below 1e-3 of the range, where 8 left up to 2e-3 (red-diff)."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Slices ``[first, last)`` of the result, from computing ``[begin, end)``."""
+    """Chunk: slices ``[first, last)`` of the result, obtained by computing ``[begin, end)``."""
 
     first: int
     last: int
@@ -26,7 +26,7 @@ class Chunk:
 
 
 def layout(slices: int, method: Method, size: int = CHUNK) -> list[Chunk]:
-    """The chunks of a volume: one up to twice `size` slices, or for a method that has to see all.
+    """Cut a volume into chunks: a single one up to twice `size` slices, or for a method that needs all slices at once.
 
     Chunks have `size` slices, or twice as many and `HALO` more on both sides for a method that couples slices.
     """

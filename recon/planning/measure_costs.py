@@ -19,7 +19,7 @@ SIZE, SLICES, VIEWS, COILS = 128, 16, 60, 4
 
 
 def measured() -> MachineCosts:
-    """The table with this machine's seconds; memory is the same everywhere."""
+    """Measure the cost table with this machine's seconds; memory is the same everywhere."""
     began = time.monotonic()
     prior = registry.load("ct")
     image = torch.zeros(plan.NETWORK_BATCH, SIZE, SIZE)
@@ -40,7 +40,7 @@ def measured() -> MachineCosts:
 
 
 def _fastest(work: Callable[[], object], repeats: int = 5) -> float:
-    """Seconds of the fastest of some runs after a first one."""
+    """Time the fastest of some runs, after a warm-up."""
     work()
     times = []
     for _ in range(repeats):

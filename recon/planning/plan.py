@@ -25,7 +25,7 @@ TABLE = Path(__file__).parent / "plan.yaml"
 
 
 class Plan(BaseModel):
-    """Cost of a job.
+    """Plan: cost of a job.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def _with_chunks(spec: JobSpec, header: Header, methods: list[Method], plain: li
 
 
 def memory_limit() -> int:
-    """Bytes a job may take: RECON_MAX_JOB_BYTES, or four fifths of the machine's memory, or of its container's."""
+    """Memory limit of a job: RECON_MAX_JOB_BYTES, or four fifths of the memory of the machine or its container."""
     allowed = Settings().max_job_bytes
     return int(0.8 * _memory_bytes()) if allowed is None else allowed
 
@@ -132,7 +132,7 @@ def require_fit(plan: Plan, limit: int | None = None) -> None:
 
 
 def tuned(method: Method, header: Header) -> list[Method]:
-    """What a method's settings may turn out to be once the data are there, which tell noise from none."""
+    """List the settings that a method may get once the data show their noise and sampling."""
     acquisition = header.acquisition
     sampling = acquisition.sampling(header.shape)
     if sampling is None:
@@ -173,18 +173,18 @@ def _memory(spec: JobSpec, header: Header, at_once: int, copies: list[int], *, n
 
 
 def write_table(path: Path, costs: MachineCosts) -> None:
-    """Write a table for RECON_PLAN."""
+    """Write a cost table for RECON_PLAN."""
     path.write_text(yaml.safe_dump(costs.model_dump(), sort_keys=False))
 
 
 def table() -> MachineCosts:
-    """The costs of this machine."""
+    """Cost table of this machine."""
     return read_table(Settings().plan or TABLE)
 
 
 @cache
 def read_table(path: Path) -> MachineCosts:
-    """Read a table that `recon plan --measure` wrote; raises `InputError`."""
+    """Read a cost table that `recon plan --measure` wrote; raises `InputError`."""
     return read_yaml(
         MachineCosts, path, "a table of costs", field="RECON_PLAN", remedy="write one with recon plan --measure"
     )

@@ -1,4 +1,4 @@
-"""The card of a weights file: what the prior is, what it was trained on, what it cannot do."""
+"""Model card of a prior: network, intensity scale, training data, limits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recon.spec.validation import read_yaml
 
 
 class IntensityRange(Strict):
-    """The intensity scale of a prior: physical `low` is -1 on it, `high` is +1."""
+    """Intensity scale of a prior: physical `low` is -1 on it, `high` is +1."""
 
     unit: str
     low: float
@@ -27,20 +27,20 @@ class IntensityRange(Strict):
 
 
 class Data(Strict):
-    """One file trained on, or the generator of synthetic images."""
+    """Source of training data: a file, or the generator of synthetic images."""
 
     file: str
     licence: str
     sha256: str
-    """Of the file; of the generator's name, version and seed."""
+    """Hash of the file, or of the generator's name, version and seed."""
 
 
 class Run(Strict):
-    """A training run that ended with the weights from which a later one started."""
+    """Earlier training run, from whose weights a later one started."""
 
     name: str
     sha256: str
-    """Of those weights."""
+    """Hash of its weights."""
     command: str
     seed: int
     steps: int
@@ -48,7 +48,7 @@ class Run(Strict):
 
 
 class Familiarity(Strict):
-    """Where the logarithms of the denoiser's residuals lie for slices of the kind trained on.
+    """Reference distribution for the familiarity score: logarithms of the denoiser's residuals on reference slices.
 
     A slice's distance from `mean` is measured in the units of their spread: ``|whitening @ (r - mean)|``.
     """
@@ -57,7 +57,7 @@ class Familiarity(Strict):
     mean: list[float]
     whitening: list[list[float]]
     distances: list[float]
-    """Distances of the reference slices, each from the distribution of the other subjects; sorted."""
+    """Sorted distances of the reference slices, each from the distribution of the other subjects."""
     reference: list[str]
 
     @model_validator(mode="after")
@@ -71,7 +71,7 @@ class Familiarity(Strict):
 
 
 def without_neighbours(given: Any) -> Any:
-    """A recipe or card as read from a file, which may still say that its prior sees no neighbouring slices.
+    """Drop the former field `neighbours` from a recipe or card as read from a file.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def without_neighbours(given: Any) -> Any:
 
 
 class Card(Strict):
-    """The card of a prior, read from the YAML file beside the weights."""
+    """Model card of a prior, read from the YAML file beside the weights."""
 
     RENAMED: ClassVar[dict[str, str]] = {"axis": "intensity_range"}
 
@@ -102,30 +102,30 @@ class Card(Strict):
     blocks: int = Field(ge=1, le=64)
     unshuffle: int = Field(2, ge=1, le=4)
     super_resolution: int | None = Field(ge=2, le=8)
-    """Conditional: needs the same slice with this factor less resolution in plane."""
+    """Factor of a super-resolution prior: its condition is the slice at this many times lower resolution."""
     least_squares: bool = Field(False, validation_alias=AliasChoices("least_squares", "projections"))
-    """Conditional: needs the least-squares image of the projections."""
+    """Whether its condition is the least-squares image of the projections."""
     weights: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors$")
-    """A file beside the card."""
+    """Name of the weights file beside the card."""
     sha256: str
     parameters: int
     data: list[Data]
-    """Of this run and of those before it."""
+    """Training data of this run and of earlier ones."""
     start: str | None
-    """Prior whose weights training started from."""
+    """Prior from whose weights training started."""
     before: list[Run] = Field([])
-    """How those weights came about, the first run first."""
+    """Earlier runs that led to those weights, oldest first."""
     command: str
     seed: int
     steps: int
     hours: float
     denoising_psnr: dict[float, float]
-    """Sigma (for images that fill [-1, 1]) to PSNR in dB on the tuning set, never trained on."""
+    """Denoising PSNR in dB on the tuning set, never trained on, by sigma (for images that fill [-1, 1])."""
     jacobian_asymmetry: dict[float, float]
     """Sigma (as above) to ``|v^T J w - w^T J v| / (|v^T J w| + |w^T J v|)``; 0 for an exact posterior mean."""
     familiarity: Familiarity | None
     judge: str | None = None
-    """Shipped prior that tells how familiar a result of this one is, if it cannot itself."""
+    """Shipped prior that judges the familiarity of results, if this one cannot."""
     limits: list[str]
 
     @model_validator(mode="before")
@@ -143,23 +143,23 @@ class Card(Strict):
 
     @property
     def total_hours(self) -> float:
-        """Of this run and of those before it."""
+        """Training hours of this run and of earlier ones."""
         return self.hours + sum(run.hours for run in self.before)
 
     @property
     def lineage(self) -> list[Run]:
-        """The runs that led to these weights, this one last."""
+        """All runs that led to these weights, this one last."""
         shared = self.model_dump(include=set(Run.model_fields))
         return [*self.before, Run(**shared)]
 
     @property
     def conditional(self) -> bool:
-        """Whether the prior is given something beside the noisy image."""
+        """Whether the prior is conditional: given an image besides the noisy one."""
         return self.least_squares or self.super_resolution is not None
 
     @property
     def condition(self) -> str:
-        """What it is given beside the noisy image, in words."""
+        """Condition in words."""
         if self.least_squares:
             return "the least-squares image of the projections"
         return "nothing" if self.super_resolution is None else f"an image of x{self.super_resolution} less resolution"

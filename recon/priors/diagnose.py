@@ -1,4 +1,4 @@
-"""What a card says of a denoiser beyond its PSNR: how asymmetric its Jacobian is, and what it finds familiar."""
+"""Diagnostics of a denoiser for its card: asymmetry of the Jacobian, and the familiarity score."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from recon.priors.network import Denoiser, as_channels
 from recon.priors.noise import SliceNoise
 
 Denoise = Callable[[Tensor, float, Tensor | None], Tensor]
-"""A denoiser as a function of noisy slices, the noise level on the prior's scale, and the condition or None."""
+"""Denoiser: a function of noisy slices, the noise level on the prior's scale, and the condition or None."""
 
 ASYMMETRY_SIGMAS = (0.05, 0.1, 0.25)
 FAMILIARITY_SIGMAS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)
-"""On the prior's axis. Low levels show texture, high ones show anatomy."""
+"""Noise levels of the familiarity score, on the prior's scale: low ones show texture, high ones anatomy."""
 CONTENT = 0.05
-"""Height above the empty background, on the prior's axis, from which a neighbourhood counts as content."""
+"""Threshold above the empty background, on the prior's scale, from which a neighbourhood counts as content."""
 DISTANCES = 200
-"""Reference distances kept on a card."""
+"""Number of reference distances kept on a card."""
 
 
 @torch.no_grad()
 def jacobian_asymmetry(
     network: Denoiser, images: Tensor, sigma: float, probes: int = 4, condition: Tensor | None = None
 ) -> float:
-    """``|v^T J w - w^T J v| / (|v^T J w| + |w^T J v|)``, each summed over random pairs of directions and images.
+    """Asymmetry of the Jacobian, ``|v^T J w - w^T J v| / (|v^T J w| + |w^T J v|)``, summed over random `v` and `w`.
 
     Zero for the exact posterior mean, whose Jacobian is a covariance over ``sigma^2``; solvers that minimise
     an objective rely on that (Reehorst and Schniter 2019, arXiv 1806.02296).
@@ -40,11 +40,11 @@ def jacobian_asymmetry(
     network
         In float32.
     images
-        Clean slices ``(slices, rows, cols)`` on the prior's axis, of a size the network can take.
+        Clean slices ``(slices, rows, cols)`` on the prior's scale, of a size the network can take.
     sigma
-        Noise level on the prior's axis, added to the images.
+        Noise level on the prior's scale, added to the images.
     probes
-        Pairs of directions an image.
+        Pairs of directions per image.
     condition
         For a conditional network: what it is conditioned on, like `images`.
     """
@@ -68,14 +68,14 @@ def jacobian_asymmetry(
 
 
 def residuals(denoise: Denoise, images: Tensor, sigmas: Sequence[float] = FAMILIARITY_SIGMAS) -> Tensor:
-    """Logarithms of the mean squared error that the denoiser leaves in each slice's content.
+    """Residual features of slices: logarithm of the denoiser's mean squared error in each slice's content.
 
     Parameters
     ----------
     denoise
         See `Denoise`; slices are judged each alone.
     images
-        Slices ``(slices, rows, cols)`` on the prior's axis, free of noise as far as one knows.
+        Slices ``(slices, rows, cols)`` on the prior's scale, free of noise as far as one knows.
     sigmas
         Noise levels.
 
@@ -95,13 +95,13 @@ def residuals(denoise: Denoise, images: Tensor, sigmas: Sequence[float] = FAMILI
 
 
 def _content(images: Tensor) -> Tensor:
-    """1 where a neighbourhood holds more than background: air is -1 on the CT axis, 0 in a magnitude."""
+    """Mask that is 1 where a neighbourhood holds more than background: air is -1 on the CT scale, 0 in a magnitude."""
     height = images.abs() if images.is_complex() else images + 1
     return (functional.avg_pool2d(height[:, None].float(), 9, stride=1, padding=4)[:, 0] > CONTENT).float()
 
 
 def familiarity(features: Sequence[Tensor], names: Sequence[str]) -> Familiarity | None:
-    """Summarise the residuals of reference slices, one tensor ``(slices, sigmas)`` a subject.
+    """Summarise the residuals of reference slices, one tensor ``(slices, sigmas)`` per subject.
 
     The distances kept are those of each subject's slices from the distribution of all the others: a new
     subject of the same kind is expected to lie as far away, not as near as the slices it was fitted to.
@@ -127,14 +127,14 @@ def familiarity(features: Sequence[Tensor], names: Sequence[str]) -> Familiarity
 
 
 def percentile(known: Familiarity, features: Tensor) -> Tensor:
-    """Share in percent of the reference slices that are at least as unusual, for residuals ``(slices, sigmas)``."""
+    """Familiarity: percentage of reference slices that are at least as unusual, for residuals ``(slices, sigmas)``."""
     found = _distances(features.double().numpy(), np.array(known.mean), np.array(known.whitening))
     rank = np.interp(found, known.distances, np.linspace(100.0, 0.0, len(known.distances)))
     return torch.from_numpy(np.where(np.isfinite(found), rank, np.nan))
 
 
 def _fit(groups: Sequence[NDArray[np.float64]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and whitening matrix; every subject counts the same, however many slices it has."""
+    """Mean and whitening matrix; every subject has the same weight, however many slices it has."""
     mean = np.mean([g.mean(axis=0) for g in groups], axis=0)
     covariance = np.mean([(g - mean).T @ (g - mean) / len(g) for g in groups], axis=0)
     # A residual is not known better than to a few percent: this keeps nearly dependent levels from counting too much.

@@ -1,4 +1,4 @@
-"""A network's body compiled by OpenVINO for the CPU, which fuses what surrounds the convolutions into them.
+"""Compile a network's body with OpenVINO for the CPU, which fuses element-wise operations into the convolutions.
 
 Its results do not depend on the batch: a slice has the same bits alone and among others (tested).
 """
@@ -25,7 +25,7 @@ _HINTS = {torch.bfloat16: "bf16", torch.float32: "f32"}
 
 
 class _Body(nn.Module):
-    """What is traced: the body alone, without what has to stay in float32."""
+    """Module to trace: the body alone, without the parts that have to stay in float32."""
 
     def __init__(self, network: Denoiser) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A prior that looks at its images turned or mirrored: ``g^-1 D(g x)``."""
+"""Equivariant denoising: rotate or flip images before the prior and back after it, ``g^-1 D(g x)``."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from torch import Tensor
 from recon.priors.prior import Given, Prior, denoise_some
 
 WAYS = 8
-"""Quarter turns, mirrored or not."""
+"""Number of orientations: quarter turns, flipped or not."""
 STRIDE = 3
-"""From one step's way to the next: coprime to `WAYS`, and far apart."""
+"""Increment of the orientation per step: coprime to `WAYS`, so that all occur."""
 
 
 def at_step(prior: Prior, step: int, shape: tuple[int, int]) -> Prior:
-    """The prior as a solver uses it at a step: each time another way round.
+    """Return the prior with the orientation of a step.
 
-    A denoiser errs a little differently on an image that is turned. Solvers that ask it at every step then see errors
-    that change, and largely cancel, in place of the same ones again and again.
+    A denoiser's errors depend on the orientation of the image. With a different one at every step they largely cancel
+    instead of adding up.
 
     Parameters
     ----------
     prior
-        Of images in one orientation, as any.
+        Prior of images in one orientation.
     step
         From 0 on.
     shape
@@ -43,7 +43,7 @@ def at_step(prior: Prior, step: int, shape: tuple[int, int]) -> Prior:
 
 
 def turn(x: Tensor, way: int) -> Tensor:
-    """Slices ``(slices, rows, cols)`` turned by ``way % 4`` quarters, and mirrored from 4 on."""
+    """Rotate slices ``(slices, rows, cols)`` by ``way % 4`` quarter turns, and flip them from 4 on."""
     found = torch.rot90(x, way % 4, dims=(1, 2))
     return (found.flip(2) if way >= WAYS // 2 else found).contiguous()
 
@@ -56,7 +56,7 @@ def turn_back(x: Tensor, way: int) -> Tensor:
 
 class _Turned:
     joint = True
-    """It may be: whether the prior inside is, decides there."""
+    """Whether it depends on other slices; the prior inside decides."""
 
     def __init__(self, prior: Prior, way: int) -> None:
         self._prior, self._way = prior, way

@@ -1,4 +1,4 @@
-"""Images continued by their mirror image: a network of convolutions takes what lies beyond an edge for nothing."""
+"""Reflect padding for network inputs; zero padding misleads the network where anatomy is cut off."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import torch
 from torch import Tensor
 
 MARGIN = 16
-"""Pixels on each side."""
+"""Padding in pixels on each side."""
 
 
 def continued(x: Tensor) -> Tensor:
-    """Images ``(..., rows, cols)`` with `MARGIN` mirrored pixels on each side."""
+    """Pad images ``(..., rows, cols)`` by `MARGIN` mirrored pixels on each side."""
     for axis in (-2, -1):
         x = x.index_select(axis, _folded(x.shape[axis]).to(x.device))
     return x
 
 
 def cut_back(x: Tensor) -> Tensor:
-    """The images in the middle: undoes `continued`."""
+    """Crop the padding: inverse of `continued`."""
     return x[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
 
 
 def _folded(size: int) -> Tensor:
-    """Which pixel each pixel of the continued side shows: ``1 0 | 0 1 2 | 2 1``, and on to and fro."""
+    """Source index of each pixel of a padded side: ``1 0 | 0 1 2 | 2 1``, and so on for short sides."""
     there_and_back = torch.arange(-MARGIN, size + MARGIN) % (2 * size)
     return torch.minimum(there_and_back, 2 * size - 1 - there_and_back)

@@ -1,4 +1,4 @@
-"""The denoising network: a residual U-Net of plain convolutions behind a pixel-unshuffle stem, EDM-preconditioned.
+"""Denoising network: a residual U-Net of plain convolutions behind a pixel-unshuffle stem, EDM-preconditioned.
 
 There is no normalisation layer and no attention: what is not a convolution moves memory without arithmetic, and on
 a CPU costs more than the convolutions themselves; and statistics taken over a crop in training are not those of
@@ -18,15 +18,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 NOISE_FEATURES = 128
-"""Cosines and sines that describe the noise level."""
+"""Number of Fourier features of the noise level."""
 EMBEDDING = 112
-"""Features of the noise level that the blocks are given."""
+"""Width of the noise level's embedding."""
 PHASE_BLOCK = 4
-"""Pixels of the low-pass whose phase a complex network is relieved of."""
+"""Width in pixels of the low-pass filter whose phase is removed for a complex network."""
 
 
 class NetworkShape(Protocol):
-    """The shape of a network, as cards and recipes state it; see `Denoiser` for each."""
+    """Hyperparameters of a network, as cards and recipes state them; see `Denoiser`."""
 
     @property
     def complex(self) -> bool:
@@ -50,7 +50,7 @@ class NetworkShape(Protocol):
 
 
 class Block(nn.Module):
-    """``x + conv(relu(conv(x) * (1 + scale) + shift))``, scale and shift from the noise level."""
+    """Residual block ``x + conv(relu(conv(x) * (1 + scale) + shift))``, scale and shift from the noise level."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class Block(nn.Module):
 
 
 class Denoiser(nn.Module):
-    """``D(x, sigma)``, an estimate of ``E[x0 | x = x0 + sigma n]`` with ``n ~ N(0, I)`` per real channel.
+    """Denoiser ``D(x, sigma)``: estimate of ``E[x0 | x = x0 + sigma n]`` with ``n ~ N(0, I)`` per real channel.
 
     Preconditioned after Karras et al. 2022 (arXiv 2206.00364, equation 7), so that the network itself
     always sees unit variance and predicts a unit-variance target.
@@ -93,7 +93,7 @@ class Denoiser(nn.Module):
     channels
         Feature channels of each resolution level, finest first.
     sigma_data
-        Root mean square of a training image per channel, on the prior's axis.
+        Root mean square of a training image per channel, on the prior's scale.
     blocks
         Residual blocks of each level, on the way down and on the way up.
     condition_channels
@@ -114,10 +114,10 @@ class Denoiser(nn.Module):
         super().__init__()
         self.image_channels, self.condition_channels, self.sigma_data = image_channels, condition_channels, sigma_data
         self.engine: Callable[[Tensor, Tensor], Tensor] | None = None
-        """Computes `body` in its place, as `recon.priors.engine` does."""
+        """Replacement for `body`, compiled by `recon.priors.engine`."""
         self.unshuffle = unshuffle
         self.multiple = math.lcm(unshuffle * 2 ** (len(channels) - 1), PHASE_BLOCK)
-        """Rows and columns must be multiples of this."""
+        """Number of which rows and columns must be multiples."""
         folded = unshuffle**2
         self.embed = nn.Sequential(
             nn.Linear(NOISE_FEATURES, EMBEDDING), nn.SiLU(), nn.Linear(EMBEDDING, EMBEDDING), nn.SiLU()
@@ -144,9 +144,9 @@ class Denoiser(nn.Module):
         x
             Noisy images, shape ``(batch, image_channels, rows, cols)``, float32.
         sigma
-            Noise levels, shape ``(batch,)``, or ``(1,)`` for one level, on the same axis as `x`.
+            Noise levels, shape ``(batch,)``, or ``(1,)`` for one level, on the scale of `x`.
         condition
-            Images to condition on, ``(batch, condition_channels, rows, cols)``, float32, on the same axis.
+            Images to condition on, ``(batch, condition_channels, rows, cols)``, float32, on the scale of `x`.
 
         Returns
         -------
@@ -174,7 +174,7 @@ class Denoiser(nn.Module):
         return functional.pixel_shuffle(body(folded, noise_features(sigma)), self.unshuffle)
 
     def body(self, x: Tensor, features: Tensor) -> Tensor:
-        """The network proper: folded images and noise features, float32, to folded images, float32.
+        """Network body: folded images and noise features, float32, to folded images, float32.
 
         In between it computes in the dtype of its parameters; what is outside of it keeps float32, because
         bfloat16 would round an image by up to 0.4 %, more than the lowest noise levels.
@@ -185,12 +185,12 @@ class Denoiser(nn.Module):
         return cast(Tensor, self.head(x).to(torch.float32))
 
     def encode(self, x: Tensor, features: Tensor) -> list[Tensor]:
-        """Features of every level of images ``(batch, channels, rows, cols)``, finest first."""
+        """Encoder features of images ``(batch, channels, rows, cols)`` at every level, finest first."""
         _, skips, bottom = self._down(functional.pixel_unshuffle(x, self.unshuffle), features)
         return [*skips, bottom]
 
     def _down(self, x: Tensor, features: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
-        """The noise level's embedding, the features kept for the way up, and those of the bottom."""
+        """Encode: the noise level's embedding, the skip features, and those of the bottom level."""
         dtype = self.stem.weight.dtype
         embedding = self.embed(features.to(dtype))
         x = self.stem(x.to(dtype, memory_format=torch.channels_last))
@@ -215,14 +215,14 @@ def _through(blocks: nn.Module, x: Tensor, embedding: Tensor) -> Tensor:
 
 
 def noise_features(sigma: Tensor) -> Tensor:
-    """Cosines and sines of ``ln(sigma)`` at geometric frequencies, ``(batch, NOISE_FEATURES)`` float32."""
+    """Fourier features of ``ln(sigma)`` at geometric frequencies, ``(batch, NOISE_FEATURES)`` float32."""
     frequencies = torch.exp(torch.linspace(-2.0, 2.5, NOISE_FEATURES // 2, device=sigma.device))
     angle = sigma.to(torch.float32).log()[:, None] * frequencies
     return torch.cat([angle.cos(), angle.sin()], dim=1)
 
 
 def smooth_phase_factor(x: Tensor) -> Tensor:
-    """``exp(i phase)`` of a complex image ``(batch, 2, rows, cols)`` under a low-pass, same shape.
+    """Smooth phase ``exp(i phase)`` of a complex image ``(batch, 2, rows, cols)`` under a low-pass, same shape.
 
     Means over blocks, a binomial kernel on them, linear interpolation: about a Gaussian of `PHASE_BLOCK` pixels.
     """
@@ -236,7 +236,7 @@ def smooth_phase_factor(x: Tensor) -> Tensor:
 
 
 def _unit(x: Tensor, otherwise: Tensor) -> Tensor:
-    """Complex numbers ``(batch, 2, rows, cols)`` divided by their magnitude; `otherwise` where that is 0."""
+    """Divide complex numbers ``(batch, 2, rows, cols)`` by their magnitude; `otherwise` where that is 0."""
     power = x.square().sum(dim=1, keepdim=True)
     return torch.where(power > 1e-30, x * power.clamp(min=1e-30).rsqrt(), otherwise)
 
@@ -254,7 +254,7 @@ def turned(x: Tensor, factor: Tensor) -> Tensor:
 
 
 def as_channels(x: Tensor) -> Tensor:
-    """Slices ``(slices, rows, cols)``, real or complex, as ``(slices, 1 or 2, rows, cols)`` float32."""
+    """Convert slices ``(slices, rows, cols)``, real or complex, to ``(slices, 1 or 2, rows, cols)`` float32."""
     return torch.view_as_real(x.resolve_conj()).movedim(-1, 1).float() if x.is_complex() else x[:, None].float()
 
 

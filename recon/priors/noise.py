@@ -1,4 +1,4 @@
-"""The noise in ``x = x0 + sigma n``, ``n ~ N(0, I)`` a real channel: drawn, and as a prior sees it."""
+"""Noise in ``x = x0 + sigma n``, ``n ~ N(0, I)`` per real channel: drawn, and as a prior predicts it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from torch import Tensor
 
 
 def noise_prediction(x: Tensor, denoised: Tensor, sigma: float) -> Tensor:
-    """The noise that the denoiser sees in `x`: ``(x - D(x)) / sigma``, unit variance (Tweedie's formula)."""
+    """Noise that the denoiser predicts in `x`: ``(x - D(x)) / sigma``, unit variance (Tweedie's formula)."""
     return (x - denoised) / sigma
 
 
 TILE = 256
-"""Rows and columns of noise that all slices share."""
+"""Rows and columns of the shared noise field, which larger images repeat."""
 
 
 class SliceNoise:
-    """Standard normal noise keyed by (seed, slice): the same for a slice in whatever batch or slab it is.
+    """Standard normal noise keyed by (seed, slice), so that a slice's noise does not depend on its batch or chunk.
 
     With `shared` it is keyed by the seed alone, and every slice gets the same: part of a field of `TILE` rows and
     columns, which larger images repeat, so that a seed means the same noise at every size.
@@ -34,7 +34,7 @@ class SliceNoise:
         self._generators = [torch.Generator().manual_seed(key(seed, index)) for index in indices]
 
     def draw(self, like: Tensor) -> Tensor:
-        """Noise of the shape ``(slices, rows, cols)`` and dtype of `like`; unit variance a real channel."""
+        """Draw noise of the shape ``(slices, rows, cols)`` and dtype of `like`, with unit variance per real channel."""
         rows, cols = like.shape[1:]
         side = (TILE, TILE) if self._shared else (rows, cols)
         drawn = torch.stack([self._one(side, generator, like) for generator in self._generators])
@@ -49,6 +49,6 @@ class SliceNoise:
 
 
 def key(seed: int, index: int) -> int:
-    """A well-mixed 63-bit seed: neighbouring seeds and slices must not give related streams."""
+    """Mix seed and slice into a 63-bit seed: neighbouring ones must not give related streams."""
     digest = hashlib.sha256(f"{seed}/{index}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

@@ -1,4 +1,4 @@
-"""The number type that networks compute in on a CPU: bfloat16 where the processor multiplies it, else float32.
+"""Compute precision of networks on a CPU: bfloat16 where the processor multiplies it natively, else float32.
 
 A processor without such instructions emulates bfloat16, up to a hundred times slower than it computes in float32.
 """
@@ -11,26 +11,26 @@ from functools import cache
 import torch
 
 EMULATING = ("AVX512_CORE", "AVX512_CORE_VNNI")
-"""Instruction sets with which oneDNN takes bfloat16, but emulates it; with lesser ones it does not take it."""
+"""Instruction sets with which oneDNN accepts bfloat16 but emulates it; with lesser ones it refuses it."""
 
 
 def compute_dtype() -> torch.dtype:
-    """The type of the network's weights and activations on this machine."""
+    """Data type of the network's weights and activations on this machine."""
     return _chosen()[0]
 
 
 def name() -> str:
-    """The type in words, as tables and reports give it."""
+    """Data type in words, for tables and reports."""
     return str(compute_dtype()).removeprefix("torch.")
 
 
 def reason() -> str:
-    """Why it is this type."""
+    """Reason for this data type."""
     return _chosen()[1]
 
 
 def autocast(*, enabled: bool = True) -> torch.autocast:
-    """Context in which products of float32 are computed in `compute_dtype`."""
+    """Context (autocast) in which float32 products are computed in `compute_dtype`."""
     return torch.autocast("cpu", torch.bfloat16, enabled=enabled and compute_dtype() is torch.bfloat16)
 
 

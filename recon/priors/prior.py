@@ -1,4 +1,4 @@
-"""A trained prior: one method, ``denoise``, on the intensity axis its card declares."""
+"""Trained prior with one method, ``denoise``, on the intensity scale that its card declares."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from recon.priors.mirrored import continued, cut_back
 from recon.priors.network import Denoiser, as_channels, from_channels
 
 BATCH = 8
-"""Slices that go through the network at once."""
+"""Number of slices per network call."""
 
 
 class Prior(Protocol):
-    """What solvers need to know of a prior."""
+    """Protocol of a prior, as solvers use it."""
 
     @property
     def complex(self) -> bool:
@@ -35,20 +35,20 @@ class Prior(Protocol):
 
 @runtime_checkable
 class CardedPrior(Protocol):
-    """A prior that says where it comes from."""
+    """Protocol of a prior with a card."""
 
     @property
     def card(self) -> Card:
-        """What it was trained on, its axis and its limits."""
+        """Card: training data, intensity scale, limits."""
 
 
 @runtime_checkable
 class JointPrior(Protocol):
-    """A prior whose estimate of a slice may depend on more than that noisy slice."""
+    """Protocol of a prior whose estimate of a slice may depend on more than that noisy slice."""
 
     @property
     def joint(self) -> bool:
-        """Whether it does."""
+        """Whether it depends on other slices."""
 
     def denoise(self, x: Tensor, sigma: float, *, index: Tensor | None = None) -> Tensor:
         """``E[x0 | x = x0 + sigma n]`` for the slices of `index`; `x` are all slices of the problem."""
@@ -63,7 +63,7 @@ def denoise_some(prior: Prior, x: Tensor, sigma: float, index: Tensor) -> Tensor
 
 @runtime_checkable
 class ConditionalPrior(Protocol):
-    """A prior of images given something else of the same size, as the same slice at low resolution."""
+    """Protocol of a conditional prior: of images given another of the same size, such as a low-resolution slice."""
 
     card: Card
 
@@ -76,14 +76,14 @@ class ConditionalPrior(Protocol):
 
 
 class Given:
-    """A conditional prior together with its condition: for solvers, a prior like any other.
+    """Conditional prior bound to its condition; for solvers, a prior like any other.
 
     Parameters
     ----------
     prior
         The conditional prior.
     condition
-        For every slice of the problem, ``(slices, rows, cols)`` on the prior's axis.
+        Condition of every slice of the problem, ``(slices, rows, cols)`` on the prior's scale.
     """
 
     joint = True
@@ -93,7 +93,7 @@ class Given:
 
     @property
     def card(self) -> Card:
-        """The prior's."""
+        """Card of the conditional prior."""
         return self._prior.card
 
     @property
@@ -108,27 +108,27 @@ class Given:
         return self._prior.denoise(x[index], sigma, self._condition[index])
 
     def changed(self, change: Callable[[Tensor], Tensor]) -> Given:
-        """For images that are changed, as turned: with the condition changed alike."""
+        """Return the prior for transformed images, for instance rotated ones, with its condition transformed alike."""
         return Given(self._prior, change(self._condition))
 
 
 class NetworkPrior:
-    """A prior given by a trained `Denoiser`.
+    """Prior given by a trained `Denoiser`.
 
     Parameters
     ----------
     network
         The denoiser, in evaluation mode.
     card
-        What it was trained on, its axis and its limits.
+        Training data, intensity scale and limits.
     """
 
     def __init__(self, network: Denoiser, card: Card) -> None:
         self.network, self.card = network, card
         self.evaluations = 0
-        """Slices denoised so far, the usual measure of a solver's cost."""
+        """Number of slices denoised so far, the usual measure of a solver's cost."""
         self.seconds = 0.0
-        """That it took."""
+        """Seconds spent in the network so far."""
 
     @property
     def complex(self) -> bool:
@@ -141,12 +141,12 @@ class NetworkPrior:
         return self.card.conditional
 
     def denoise(self, x: Tensor, sigma: float, condition: Tensor | None = None) -> Tensor:
-        """``E[x0 | x = x0 + sigma n]`` of every slice; differentiable, slowly, if `x` requires a gradient.
+        """Denoise: ``E[x0 | x = x0 + sigma n]`` of every slice; differentiable, slowly, if `x` requires a gradient.
 
         Parameters
         ----------
         x
-            Noisy slices ``(slices, rows, cols)`` on the prior's axis, float32, or complex64 for a complex
+            Noisy slices ``(slices, rows, cols)`` on the prior's scale, float32, or complex64 for a complex
             prior (then `sigma` is the noise of the real and of the imaginary part). Any size.
         sigma
             Noise level, positive.
@@ -198,7 +198,7 @@ class NetworkPrior:
         return clean
 
     def familiarity(self, x: Tensor) -> Tensor:
-        """How usual slices look to the prior, as a percentile of slices of the kind it was trained on.
+        """Familiarity of slices (out-of-distribution score): a percentile among slices like those trained on.
 
         The denoiser's residuals at several noise levels are compared with those on reference slices, of whole
         subjects that were left out in turn. Near 0 means that hardly any reference slice is as unusual: the
@@ -208,7 +208,7 @@ class NetworkPrior:
         Parameters
         ----------
         x
-            Slices ``(slices, rows, cols)`` on the prior's axis, as reconstructed (not noisy).
+            Slices ``(slices, rows, cols)`` on the prior's scale, as reconstructed (not noisy).
 
         Returns
         -------
@@ -253,7 +253,7 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def apply(network: Denoiser, x: Tensor, sigma: float, condition: Tensor | None = None) -> Tensor:
-    """A network on slices ``(slices, rows, cols)`` of any size, float32 or complex64, in blocks.
+    """Apply a network to slices ``(slices, rows, cols)`` of any size, float32 or complex64, in blocks.
 
     Sizes that the network cannot take are padded by repeating the edge, and cropped again.
     """
@@ -271,7 +271,7 @@ def apply(network: Denoiser, x: Tensor, sigma: float, condition: Tensor | None =
 
 
 def _block(network: Denoiser, x: Tensor, sigma: float, condition: Tensor | None) -> Tensor:
-    """All of them ``(batch, channels, rows, cols)`` of any size."""
+    """Apply a network to ``(batch, channels, rows, cols)`` of any size."""
     rows, cols = x.shape[2:]
     below, right = -rows % network.multiple, -cols % network.multiple
     device = next(network.parameters()).device

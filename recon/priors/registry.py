@@ -1,4 +1,4 @@
-"""Finding, checking and loading priors: those shipped with the package, and a user's own."""
+"""Registry of priors: find, verify and load those shipped with the package, and a user's own."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from recon.spec.methods import CARD_ENDINGS, PRIOR_NAME
 
 WEIGHTS = Path(__file__).parent / "weights"
 MAX_BYTES = 20_000_000
-"""Of a weights file, in half precision."""
+"""Maximum size of a weights file, in half precision."""
 REMEDY = "reinstall the package, or export weights of one's own again"
 KEPT = 8
-"""Networks that a process keeps compiled: more than are shipped."""
+"""Size of the cache of compiled networks per process: more than are shipped."""
 
 
 def names() -> list[str]:
-    """Priors shipped with the package."""
+    """Names of the priors shipped with the package."""
     return sorted(p.stem for p in WEIGHTS.glob("*.yaml"))
 
 
@@ -40,7 +40,7 @@ def load(name: str, folder: Path = WEIGHTS, *, field: str = "method.prior") -> N
     folder
         Where names are looked up.
     field
-        What the name was given as, for errors.
+        Field in which the name was given, for errors.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def load(name: str, folder: Path = WEIGHTS, *, field: str = "method.prior") -> N
 
 
 def card_of(name: str, folder: Path = WEIGHTS, *, field: str = "method.prior") -> Card:
-    """The card of a prior, without reading its weights."""
+    """Read the card of a prior, without its weights."""
     path = Path(name) if _is_path(name) else folder / f"{name}.yaml"
     if not (_is_path(name) or re.fullmatch(PRIOR_NAME, name)) or not path.is_file():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml"))) or "none"
@@ -73,7 +73,7 @@ def _is_path(name: str) -> bool:
 
 
 def network(card: Card, path: Path) -> Denoiser:
-    """The network of a card with the weights at `path`, ready to denoise; made once a process.
+    """Build the network of a card with the weights at `path`, ready to denoise; cached per process.
 
     On a CPU it is compiled (`recon.priors.engine`). The GPU path, in bfloat16, is untested: none was at hand.
     """
@@ -104,7 +104,7 @@ def _network(card_json: str, path: Path) -> Denoiser:
 
 
 def check(card: Card, path: Path) -> bytes:
-    """The content of a weights file, if it is the one that the card was written for."""
+    """Read a weights file and verify that it is the one of the card."""
     if not path.is_file():
         raise InputError(f"the weights {path.name} are missing", field="method.prior", remedy=REMEDY)
     content = path.read_bytes()
@@ -129,7 +129,7 @@ def _read(card: Card, path: Path) -> dict[str, torch.Tensor]:
 
 
 def new_network(shape: NetworkShape) -> Denoiser:
-    """A network of the shape that a recipe or a card says, untrained, in channels-last layout."""
+    """Build an untrained network with the hyperparameters of a recipe or a card, in channels-last layout."""
     image_channels = 2 if shape.complex else 1
     condition_channels = image_channels if shape.conditional else 0
     network = Denoiser(
@@ -145,7 +145,7 @@ def new_network(shape: NetworkShape) -> Denoiser:
 
 
 def require_small(parameters: int) -> None:
-    """Raise `InputError` if a network of so many parameters makes a weights file that is not allowed."""
+    """Raise `InputError` if a network has so many parameters that its weights file would be too large."""
     size = 2 * parameters
     if size > MAX_BYTES:
         raise InputError(

@@ -11,13 +11,13 @@ from recon.problem.problem import IntensityMap, Problem
 from recon.spec.methods import DEFAULT_PRIOR, Diffusion
 
 ITERATIONS = 10
-"""Of plain conjugate gradients: preconditioned ones are slower here, where much of the image is still missing."""
+"""Number of plain conjugate gradient iterations; preconditioned ones are slower here, far from the solution."""
 DATA_SIGMA, SPREAD = 1e-3, 0.5
-"""On the prior's scale: the noise that the data are credited with at least, and how far images lie from empty."""
+"""Lower bound on the noise of the data, and spread of images around an empty one, on the prior's scale."""
 
 
 def require_fit(card: Card, problem: Problem, settings: Diffusion) -> None:
-    """Raise `InputError` for a conditional prior whose condition the data do not give, or the method cannot use."""
+    """Raise `InputError` if a conditional prior's condition cannot be computed from the data or used by the method."""
     factor = problem.operator.refinement
     usual = DEFAULT_PRIOR[card.modality]
     only = settings.CONDITIONS == "super-resolution"
@@ -28,8 +28,9 @@ def require_fit(card: Card, problem: Problem, settings: Diffusion) -> None:
             remedy="leave it out, or use another method",
         )
     if card.super_resolution not in (None, factor) or (card.least_squares and factor is not None):
+        instead = "which this acquisition does not give" if factor is None else f"the data are x{factor}"
         raise InputError(
-            f"prior {card.name!r} needs {card.condition}, the data are {'not' if factor is None else f'x{factor}'}",
+            f"prior {card.name!r} needs {card.condition}, {instead}",
             field="method.prior",
             remedy="leave it out" if only else f"use one that is not conditional, as {usual}",
         )
@@ -42,14 +43,14 @@ def require_fit(card: Card, problem: Problem, settings: Diffusion) -> None:
 
 
 def condition(problem: Problem, intensity: IntensityMap, card: Card) -> Tensor:
-    """What a conditional prior that fits is given of every slice, ``(slices, rows, cols)`` on its scale."""
+    """Compute the condition of a fitting conditional prior, ``(slices, rows, cols)`` on its scale."""
     if card.super_resolution is not None:
         return intensity.to_prior(problem.initial_image())
     return least_squares(problem, intensity)
 
 
 def least_squares(problem: Problem, intensity: IntensityMap) -> Tensor:
-    """The image nearest to an empty one among those that fit the data as well as their noise asks for.
+    """Regularised least-squares image: the one nearest to an empty image that fits the data within their noise.
 
     It scales with the data: ``argmin_u |B u - d|^2 / s^2 + |u - empty|^2 / SPREAD^2`` by conjugate gradients,
     stopped early. What few views leave open shows as the usual streaks, which a prior can learn to see through.

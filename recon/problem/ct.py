@@ -21,7 +21,7 @@ from recon.spec.affine import Affine
 from recon.spec.simulation import Simulation
 
 BRIGHTEST = 0.6
-"""Where the robust maximum of a CT scan without a water value is put on the prior's scale: dense bone."""
+"""Value on the prior's scale to which the robust maximum of a CT scan without a water value is mapped: dense bone."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class CTProblem(InverseProblem):
     mu_water: float | None = None
 
     def display(self, volume: Tensor) -> NDArray[np.float32]:
-        """A solution in HU or 1/mm."""
+        """Convert a solution to HU or 1/mm."""
         if self.mu_water is not None:
             volume = (volume / self.mu_water - 1) * 1000
         return volume.numpy()
 
     def intensity_map(self, card: Card) -> IntensityMap:
-        """By water where its attenuation is known and the prior is in HU, else by the robust maximum."""
+        """Intensity map: by water if its attenuation is known and the prior is in HU, else by the robust maximum."""
         if self.mu_water is None or card.intensity_range.unit != "HU":
             scale = self.problem.scale / (1 + BRIGHTEST)
             return IntensityMap(scale, scale)
@@ -94,7 +94,7 @@ def simulate(volume: Volume, affine: Affine, given: CT, settings: Simulation) ->
 
 
 def photon_noise(line_integrals: Tensor, photons_per_ray: float, generator: torch.Generator) -> tuple[Tensor, float]:
-    """Line integrals with photon noise, and the root mean square of that over the rays."""
+    """Add photon noise to line integrals; also returns the noise's root mean square over the rays."""
     expected = photons_per_ray * torch.exp(-line_integrals.double())
     counts = torch.poisson(expected, generator=generator).clamp(min=1.0)
     noisy = -torch.log(counts / photons_per_ray)

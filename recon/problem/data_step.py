@@ -1,4 +1,4 @@
-"""The data term on the prior's scale: proximal step by conjugate gradients."""
+"""Proximal data step by conjugate gradients, on the prior's scale."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from recon.spec.methods import Splitting
 
 
 class DataStep:
-    """``argmin_u |B u - d|^2 / (2 s^2) + |u - v|^2 / (2 sigma^2)`` with ``B = A / |A|`` on the prior's scale.
+    """Proximal data step ``argmin_u |B u - d|^2 / (2 s^2) + |u - v|^2 / (2 sigma^2)``, ``B = A / |A|``, prior's scale.
 
     With a `tv_z_weight` the sum has ``tv_z_weight / sigma |W D_z u|_1`` in addition, of which each call makes one ADMM
     sweep: `v` is taken to err by about sigma between slices too.
@@ -32,13 +32,13 @@ class DataStep:
     min_noise_std
         Noise `s` that the data term assumes at least; the measured noise counts when it is larger.
     iterations
-        Conjugate gradient iterations a step; by `recon.spec.costs.DATA_STEPS` when None.
+        Conjugate gradient iterations per step; by `recon.spec.costs.DATA_STEPS` when None.
     tv_z_weight
-        Of total variation between slices; 0 leaves them independent.
+        Weight of total variation between slices; 0 leaves them independent.
     gamma
         Fixed weight of the squared misfit beside ``|u - v|^2``, whatever noise and sigma; from these when None.
     noise_fraction
-        Of the measured noise, how much counts.
+        Fraction of the measured noise that counts.
     precondition
         Use the operator's spectrum, if it has one; published methods do without.
     """
@@ -70,7 +70,7 @@ class DataStep:
 
     @classmethod
     def of(cls, problem: Problem, intensity: IntensityMap, settings: Splitting, **more: Any) -> DataStep:
-        """As a method's settings say."""
+        """Make the data step that a method's settings describe."""
         return cls(
             problem,
             intensity,
@@ -82,7 +82,7 @@ class DataStep:
         )
 
     def __call__(self, v: Tensor, sigma: float) -> Tensor:
-        """The step from `v`, whose error is about `sigma`; `v` is ``(slices, rows, cols)``."""
+        """Take the step from `v` ``(slices, rows, cols)``, whose error is about `sigma`."""
         anchor = (self.sigma / sigma) ** 2 if self.gamma is None else 1 / self.gamma
         # Solved for the change of `v`: rounding then stays in the range of the adjoint. Solved for `u` it
         # would leak into the null space, where only the tiny anchor holds it.
@@ -99,7 +99,7 @@ class DataStep:
         )
 
     def _energy(self, anchor: float, change: Tensor) -> Tensor:
-        """``<x, (B^H B + anchor) x>`` a slice: one projection instead of the two that ``B^H B`` takes."""
+        """Compute ``<x, (B^H B + anchor) x>`` per slice: one projection instead of the two that ``B^H B`` takes."""
         projected = self.operator.forward(change)
         return slice_dot(projected, projected) + anchor * slice_dot(change, change)
 

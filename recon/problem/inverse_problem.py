@@ -1,4 +1,4 @@
-"""The inverse problem of a measurement, with what its solution needs to be shown and written."""
+"""Inverse problem of a measurement, with the unit and the affine of its solution."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NO_COORDINATES = "no patient coordinates in the input: the affine is the scanner
 
 @dataclass(frozen=True)
 class InverseProblem:
-    """An inverse problem and how its solution is expressed; kinds of scans have subclasses.
+    """Inverse problem and how its solution is expressed; kinds of scans have subclasses.
 
     Parameters
     ----------
@@ -47,29 +47,29 @@ class InverseProblem:
 
     @property
     def noisy_parts(self) -> int:
-        """Real numbers per sample that carry noise: two where samples are complex."""
+        """Number of noisy real channels per sample: two if samples are complex."""
         return 2 if self.problem.data.is_complex() else 1
 
     def arranged(self, volume: Tensor) -> Tensor:
-        """A solver's volume as ``(slices, rows, cols)`` of the result."""
+        """Arrange a solver's volume as ``(slices, rows, cols)`` of the result."""
         return volume
 
     def planes(self, volume: Tensor) -> Tensor:
-        """Inverse of `arranged`: a volume of the result as the images that a prior sees."""
+        """Arrange a volume of the result as the images that a prior sees; inverse of `arranged`."""
         return volume
 
     def display(self, volume: Tensor) -> NDArray[np.float32]:
-        """A solution in the result's unit; complex ones as magnitude."""
+        """Convert a solution to the result's unit; complex ones to magnitude."""
         return (volume.abs() if volume.is_complex() else volume).numpy()
 
     def intensity_map(self, card: Card) -> IntensityMap:
-        """The affine map from a prior's intensity scale to this problem's unit."""
+        """Intensity map from a prior's scale to this problem's unit."""
         del card
         return IntensityMap(self.problem.scale, 0.0)
 
 
 def build(measurement: Measurement) -> InverseProblem:
-    """Set up the inverse problem of a measurement, as its kind of acquisition does."""
+    """Set up the inverse problem of a measurement by its kind of acquisition."""
     found: InverseProblem = resolve(f"{measurement.acquisition.PHYSICS}:build")(measurement)
     return found
 

@@ -22,7 +22,7 @@ from recon.spec.affine import Affine, voxel_size
 from recon.spec.simulation import Simulation
 
 ATTEMPTS = 4
-"""Attempts to draw a Poisson disc."""
+"""Maximum number of attempts to draw a Poisson disc."""
 LEAST_POISSON = 2.0
 """Least acceleration of a Poisson disc: its corners are cut off, and the closest packing has gaps."""
 
@@ -56,7 +56,7 @@ def build(measurement: Measurement) -> InverseProblem:
 
 
 def _sampling(measurement: Measurement, data: Tensor) -> tuple[Tensor, Tensor]:
-    """The operator's mask, one for all slices or one each, and the points that every slice has."""
+    """Return the operator's mask, one for all slices or one per slice, and the points that every slice has."""
     if measurement.mask is not None:
         mask = torch.from_numpy(measurement.mask)
         return mask, mask
@@ -101,7 +101,7 @@ def birdcage_maps(coils: int, rows: int, cols: int) -> Tensor:
 
 
 def sampling_mask(rows: int, cols: int, settings: Simulation) -> Tensor:
-    """Sampled points ``(rows, cols)``: every R-th row or a Poisson disc, with a fully sampled centre.
+    """Sampling mask ``(rows, cols)``: every R-th row or a Poisson disc, with a fully sampled centre.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What every solver is given, and what it yields. No solver ever sees a reference image."""
+"""Input and output of solvers: `Problem`, `Progress`, and the intensity map. No solver ever sees a reference image."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class IntensityMap:
 
 @dataclass(frozen=True)
 class Problem:
-    """An inverse problem: find the volume `x` with ``operator(x)`` close to `data`.
+    """Inverse problem: find the volume `x` with ``operator(x)`` close to `data`.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class Problem:
     noise_std
         Noise standard deviation of `data`, per real channel; 0 if noiseless or unknown.
     inverse_std
-        Reciprocal of each sample's noise, up to a factor, so that `noise_std` is the noise of
+        Inverse standard deviation of each sample, up to a factor, so that `noise_std` is the noise of
         ``inverse_std * data``; None when all samples have the same.
     slice_mm, pixel_mm
         Voxel size, for regularisers that couple directions.
@@ -56,12 +56,12 @@ class Problem:
     pixel_mm: float = 1.0
     inverse_std: Tensor | None = None
     first: int = 0
-    """Which slice of the whole volume is the first one here: noise is keyed by it."""
+    """Index in the whole volume of the first slice; noise is keyed by it."""
     whole: Problem | None = None
-    """What this problem is a part of, if it is one."""
+    """Problem of the whole volume, if this is a part of it."""
 
     def part(self, first: int, last: int) -> Problem:
-        """The problem of slices ``[first, last)`` alone; what is one number for a volume stays that of the whole."""
+        """Problem of slices ``[first, last)`` alone; scale and norm stay those of the whole volume."""
         return replace(
             self,
             operator=self.operator.part(first, last),
@@ -73,18 +73,18 @@ class Problem:
 
     @cached_property
     def scale(self) -> float:
-        """Robust maximum of the quick classical image of the whole volume, 1 if that is empty."""
+        """Intensity scale: robust maximum of the initial image of the whole volume, 1 if that is empty."""
         if self.whole is not None:
             return self.whole.scale
         return robust_maximum(self.initial_image()) or 1.0
 
     def initial_image(self) -> Tensor:
-        """Quick classical image ``(slices, rows, cols)``, see `operators.linear.LinearOperator.initial_image`."""
+        """Initial image ``(slices, rows, cols)``, a quick classical one; see `LinearOperator.initial_image`."""
         return self.operator.initial_image(self.data)
 
     @cached_property
     def whitened(self) -> Problem:
-        """The same problem with white noise: what a least-squares data term is about."""
+        """Whitened problem: the same with white noise, for least-squares data terms."""
         if self.inverse_std is None:
             return self
         if self.whole is not None:
@@ -105,13 +105,13 @@ class Problem:
         return float(residual / size) if size > 0 else float(residual)
 
     def zeros(self) -> Tensor:
-        """An empty volume."""
+        """Return a volume of zeros."""
         dtype = torch.complex64 if self.operator.domain.complex else torch.float32
         return torch.zeros((self.slices, *self.operator.domain.shape), dtype=dtype)
 
 
 def robust_maximum(volume: Tensor) -> float:
-    """The 99.8th percentile of the magnitude, over at most a million evenly spaced voxels."""
+    """Robust maximum: 99.8th percentile of the magnitude, over at most a million evenly spaced voxels."""
     flat = volume.abs().flatten()
     stride = max(1, flat.numel() // 1_000_000)
     return float(torch.quantile(flat[::stride].float(), 0.998))
@@ -119,7 +119,7 @@ def robust_maximum(volume: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Progress:
-    """State of a running solver: `step` of `steps` done, the current volume, and what it is to solve."""
+    """Progress of a running solver: `step` of `steps` done, the current volume, and the problem."""
 
     step: int
     steps: int
@@ -129,7 +129,7 @@ class Progress:
 
     @cached_property
     def data_misfit(self) -> float:
-        """Relative misfit of the volume; takes a projection, so it is for those who show it to compute."""
+        """Relative misfit of the volume; it takes a projection, so it is computed only when it is shown."""
         return self.problem.misfit(self.volume)
 
 

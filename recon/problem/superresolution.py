@@ -30,15 +30,15 @@ class SuperResolutionProblem(InverseProblem):
 
     @property
     def noisy_parts(self) -> int:
-        """One: a stack of magnitudes keeps the noise along the image only."""
+        """Number of noisy real channels per sample: one, since magnitudes keep only the noise along the image."""
         return 1
 
     def arranged(self, volume: Tensor) -> Tensor:
-        """The planes as a volume."""
+        """Arrange the planes as a volume."""
         return from_planes(volume, self.acquisition)
 
     def planes(self, volume: Tensor) -> Tensor:
-        """The planes that hold the direction to be refined."""
+        """Arrange a volume as planes that hold the direction to be refined."""
         return in_planes(volume, self.acquisition)
 
 
@@ -75,7 +75,7 @@ def build(measurement: Measurement) -> SuperResolutionProblem:
 
 
 def simulate(volume: Volume, affine: Affine, given: MRISuperResolution, settings: Simulation) -> Measurement:
-    """The magnitude of the low-resolution image, with complex noise in it: what a scanner exports."""
+    """Simulate a low-resolution magnitude stack with complex noise, as a scanner exports it."""
     factor = given.factor
     col_mm, _, slice_mm = voxel_size(affine)
     plane = given.direction == "plane"
@@ -102,7 +102,7 @@ def simulate(volume: Volume, affine: Affine, given: MRISuperResolution, settings
 
 
 def downsampling(acquisition: MRISuperResolution, shape: Sequence[int]) -> Downsampling:
-    """The operator on the planes of a high-resolution volume of `shape` ``(slices, rows, cols)``."""
+    """Downsampling operator on the planes of a high-resolution volume of `shape` ``(slices, rows, cols)``."""
     slices, rows, cols = shape
     if acquisition.direction == "plane":
         return Truncation(rows, cols, acquisition.factor)
@@ -110,7 +110,7 @@ def downsampling(acquisition: MRISuperResolution, shape: Sequence[int]) -> Downs
 
 
 def in_planes(volume: Tensor, acquisition: MRISuperResolution) -> Tensor:
-    """``(slices, rows, cols)`` as the planes that the operator and the prior see.
+    """Arrange ``(slices, rows, cols)`` as the planes that the operator and the prior see.
 
     In-plane: the slices themselves. Through-plane: one plane ``(slices, rows)`` for every column.
     """

@@ -1,4 +1,4 @@
-"""Total variation between slices, one ADMM sweep at a time: what couples a 2D prior's slices into a volume."""
+"""Total variation between slices by ADMM, one sweep at a time; it couples a 2D prior's slices into a volume."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from operators.differences import gradient_z, gradient_z_adjoint
 class AlongZ:
     """ADMM variables of ``threshold rho |W D_z u|_1``, kept from one sweep to the next.
 
-    The volume `u` changes little from one step of a diffusion solver to the next, so that one sweep a step,
+    The volume `u` changes little from one step of a diffusion solver to the next, so that one sweep per step,
     started from the last one's variables, stands for solving the problem anew (DiffusionMBIR's variable sharing).
 
     Parameters
@@ -34,12 +34,12 @@ class AlongZ:
         self._threshold = 0.0
 
     def pull(self, volume: Tensor, rho: float) -> Tensor:
-        """Minus the gradient of ``rho/2 |W D_z u - split + dual|^2`` at `volume`."""
+        """Negative gradient of ``rho/2 |W D_z u - split + dual|^2`` at `volume`."""
         wanted = self.split - self._threshold * self._dual_share
         return rho * self.weight * gradient_z_adjoint(wanted - self.weight * gradient_z(volume))
 
     def stiffness(self, change: Tensor, rho: float) -> Tensor:
-        """The Hessian of the same, ``rho W^2 D_z^T D_z``, applied to `change`."""
+        """Hessian of the same, ``rho W^2 D_z^T D_z``, applied to `change`."""
         return rho * self.weight**2 * gradient_z_adjoint(gradient_z(change))
 
     def update(self, volume: Tensor, threshold: float) -> None:

@@ -1,1 +1,1 @@
-"""Judging a result: metrics against a known truth, the report, pictures in three planes."""
+"""Quality of a result: metrics against a known truth, and pictures in three planes."""

@@ -1,4 +1,4 @@
-"""Image metrics with the range of the whole reference volume; nothing is rescaled before comparison."""
+"""Image metrics PSNR, SSIM and NRMSE; the range is that of the whole truth volume, and nothing is rescaled."""
 
 from __future__ import annotations
 

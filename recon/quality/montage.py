@@ -1,4 +1,4 @@
-"""One picture of a result: three planes, the baselines beside it, the same grey window, physical aspect."""
+"""Montage of a result and its baselines: three planes, the same grey window, physical aspect ratio."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def write(path: Path | IO[bytes], volumes: dict[str, Volume], affine: Affine, un
 
 
 def views(volume: Volume, affine: Affine, *, in_patient: bool) -> list[tuple[str, Volume, float]]:
-    """Axial, coronal and sagittal pictures as displayed (row 0 on top), with the pixels' aspect ratio."""
+    """Make axial, coronal and sagittal pictures as displayed (row 0 on top), with the pixels' aspect ratio."""
     # (col, row, slice) turned so that axes run right, anterior (up), superior.
     stored = volume.transpose(2, 1, 0)
     orientation = nib.io_orientation(affine)

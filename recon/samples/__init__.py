@@ -1,4 +1,4 @@
-"""Small real data shipped with the package: NOTICE names their sources and licences."""
+"""Sample data shipped with the package, small and real; NOTICE names their sources and licences."""
 
 from pathlib import Path
 

@@ -1,1 +1,1 @@
-"""Solvers: each is a generator of `Progress` that returns the volume. One module a method."""
+"""Solvers, one module per method: each is a generator of `Progress` that returns the volume."""

@@ -1,4 +1,4 @@
-"""SIRT and CGLS by ASTRA's CPU algorithms, one slice a thread."""
+"""SIRT and CGLS by ASTRA's CPU algorithms, one slice per thread."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from recon.problem.problem import Problem, Progress, Solver, check_finite
 from recon.spec.methods import CGLS, SIRT
 
 CHUNKS = 10
-"""Progress reports a run; continuing an ASTRA algorithm is exact, so chunks cost nothing."""
+"""Progress reports per run; continuing an ASTRA algorithm is exact, so blocks of iterations cost nothing."""
 AT_ONCE = 5
-"""Iterations of a slice that cannot be interrupted."""
+"""Maximum iterations of a slice between two cancellation checks."""
 
 
 def solve(problem: Problem, settings: SIRT | CGLS) -> Solver:
-    """SIRT (non-negative) or CGLS on every slice; reports progress in at most ten chunks."""
+    """Run SIRT (non-negative) or CGLS on every slice; reports progress at most ten times."""
     operator = problem.operator
     if not isinstance(operator, Tomography):
         raise InputError(f"{settings.name} needs a CT acquisition", field="method.name")
@@ -52,7 +52,7 @@ def solve(problem: Problem, settings: SIRT | CGLS) -> Solver:
 def _algorithms(
     kind: str, projector: Projector, data: Tensor, volume: Tensor, slices: list[int], options: dict[str, float]
 ) -> Iterator[list[int]]:
-    """ASTRA algorithms writing straight into `volume`; every id is deleted at the end."""
+    """Make ASTRA algorithms that write into `volume`; every id is deleted at the end."""
     objects: list[int] = []
     algorithms: list[int] = []
     try:

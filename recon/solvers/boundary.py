@@ -1,4 +1,4 @@
-"""Super-resolution by a conditional prior's diffusion ODE, from a starting noise that was searched for, then frozen."""
+"""Super-resolution by a conditional prior's diffusion ODE, from a frozen starting noise that was searched for."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def solve(problem: Problem, settings: Boundary, prior: Prior, intensity: Intensi
     intensity
         Physical intensity to the prior's scale.
     noise
-        The starting noise, the same in every slice, and its amplitude.
+        Starting noise, the same in every slice, and its amplitude.
 
     References
     ----------

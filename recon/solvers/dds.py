@@ -51,7 +51,7 @@ def solve(problem: Problem, settings: DDS, prior: Prior, intensity: IntensityMap
 
 
 def _data_step(problem: Problem, intensity: IntensityMap, settings: DDS) -> Callable[[Tensor, float], Tensor]:
-    """Ours, or as published: anchored by `gamma` where there is noise, and in 2D only."""
+    """Make our data step or the published one, which is anchored by `gamma` only for noisy data in 2D."""
     if settings.preset == "tuned":
         return DataStep.of(problem, intensity, settings, gamma=settings.gamma)
     if settings.preset == "paper" and problem.noise_std > 0:

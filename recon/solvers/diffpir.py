@@ -55,5 +55,5 @@ def solve(problem: Problem, settings: DiffPIR, prior: Prior, intensity: Intensit
 
 
 def _noise(prior: Prior, x: Tensor, sigma: float, index: Tensor) -> Tensor:
-    """What the prior takes for noise of size one, in the slices of `index`."""
+    """Noise that the prior predicts in the slices of `index`, with unit variance."""
     return noise_prediction(x[index], denoise_some(prior, x, sigma, index), sigma)

@@ -16,11 +16,11 @@ from recon.spec.methods import DDS, DiffusionMBIR
 def solve(
     problem: Problem, settings: DiffusionMBIR, prior: Prior, intensity: IntensityMap, noise: SliceNoise
 ) -> Solver:
-    """Sample the volume along falling sigma, with one ADMM sweep of the data term and TV along z a step.
+    """Sample the volume along falling sigma, with one ADMM sweep of the data term and TV along z per step.
 
     ``fast`` is DDS in 3D: the sweep acts on the Tweedie estimate and keeps close to it. ``paper`` is the published
     variance-exploding predictor-corrector sampler: reverse diffusion, one Langevin step, and the sweep on the
-    noisy volume itself, whose variables persist. Norms in the Langevin step are a slice's own, so that the
+    noisy volume itself, whose variables persist. Norms in the Langevin step are per slice, so that the
     result does not depend on how slices are batched; slices pass the network in batches.
 
     Parameters

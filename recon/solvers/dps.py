@@ -15,8 +15,8 @@ from recon.spec.methods import DPS
 def solve(problem: Problem, settings: DPS, prior: Prior, intensity: IntensityMap, noise: SliceNoise) -> Solver:
     """Step down the noise levels by ancestral sampling, moved against ``grad_x |B D(x) - d|``.
 
-    A point of reference for the other solvers: a thousand evaluations, each with a backward pass through the
-    network, and a step length that has to be found anew for every operator.
+    For comparison with the other solvers: a thousand evaluations, each with a backward pass through the
+    network, and a step length that has to be tuned for every operator.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def solve(problem: Problem, settings: DPS, prior: Prior, intensity: IntensityMap
     size = BATCH if problem.operator.slices is None else problem.slices
 
     def estimate(part: Tensor, data: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
-        """Denoised slices, and the gradient of their residual's norm through the network."""
+        """Denoise slices; also returns the gradient of their residual's norm through the network."""
         with torch.enable_grad():
             given = part.detach().requires_grad_()
             denoised = prior.denoise(given, sigma)

@@ -9,7 +9,7 @@ from recon.spec.methods import Interpolation
 
 
 def solve(problem: Problem, settings: Interpolation) -> Solver:
-    """Zero-filled k-space, or linear interpolation between thick slices, as a solver of one step."""
+    """Interpolate by zero-filled k-space, or linearly between thick slices, as a solver of one step."""
     if not isinstance(problem.operator, Downsampling):
         raise InputError(f"{settings.name} needs a low-resolution acquisition", field="method.name")
     volume = problem.operator.upsample(problem.data)

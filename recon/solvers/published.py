@@ -1,4 +1,4 @@
-"""The data step of DDS and DiffusionMBIR as published: only its start and few iterations hold on to the estimate."""
+"""Published data step of DDS and DiffusionMBIR: few iterations from the estimate, with no term that keeps them near."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from recon.problem.data_step import DataStep
 from recon.problem.tv_z import AlongZ
 
 ADMM_PENALTY, ADMM_THRESHOLD = 0.025, 0.008
-"""Published for DiffusionMBIR in CT and for DDS in 3D: beside an operator of norm one, for images in [-1, 1]."""
+"""Published constants of DiffusionMBIR in CT and of DDS in 3D, for an operator of norm one and images in [-1, 1]."""
 MRI_PENALTY, MRI_THRESHOLD = 0.01, 0.5
-"""Published for DiffusionMBIR in MRI: beside the Fourier transform of norm one, for images of magnitude up to 1."""
+"""Published constants of DiffusionMBIR in MRI, for a Fourier transform of norm one and magnitudes up to 1."""
 
 
 class UnanchoredStep:
-    """A few conjugate gradient iterations on ``1/2 |B u - d|^2``, which stay near where they begin.
+    """Data step without an anchor: a few conjugate gradient iterations on ``1/2 |B u - d|^2``, near their start.
 
-    In 3D one ADMM sweep of it with ``threshold penalty |D_z u|_1`` besides.
+    In 3D it is one ADMM sweep, with ``threshold penalty |D_z u|_1`` in addition.
 
     Parameters
     ----------
     term
         Operator of norm one and data on the prior's scale, and how many iterations to make.
     penalty, threshold
-        Of ADMM, whose variables persist from step to step; 2D without a `penalty`.
+        Constants of ADMM, whose variables persist from step to step; 2D without a `penalty`.
 
     References
     ----------
@@ -38,7 +38,7 @@ class UnanchoredStep:
         self._along_z = None if penalty is None else AlongZ(term.operator.adjoint(term.data), 1.0)
 
     def __call__(self, v: Tensor, sigma: float | None = None) -> Tensor:
-        """The step from `v`, ``(slices, rows, cols)``, whatever its error `sigma`."""
+        """Take the step from `v` ``(slices, rows, cols)``; `sigma` is not used."""
         del sigma
         term, along_z, penalty = self._term, self._along_z, self._penalty
         # For the change of `v`, so that what the data do not see stays as it is.

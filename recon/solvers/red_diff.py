@@ -1,4 +1,4 @@
-"""RED-Diff: minimise the data misfit plus a diffusion prior's regulariser, one noise level a step."""
+"""RED-Diff: minimise the data misfit plus a diffusion prior's regulariser, one noise level per step."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from recon.solvers.warm_start import START_STEPS, warm_start
 from recon.spec.methods import REDDiff
 
 BETAS = (0.9, 0.99)
-"""Of Adam, as published: 0.99 and not the usual 0.999."""
+"""Adam's decay rates as published: 0.99 and not the usual 0.999."""
 EPSILON = 1e-8
 PNP_FRACTION, PNP_TIMES = 0.8, 3.2
-"""Share of the noise that polishing's data steps assume, and its noise level, in units of that."""
+"""Fraction of the noise that the plug-and-play data steps assume, and their noise level in units of it."""
 PNP_DAMPING = 0.5
-"""Of ADMM's multiplier, since no denoiser is quite the proximal map of anything."""
+"""Damping of ADMM's multiplier, since no denoiser is exactly a proximal map."""
 
 
 def solve(problem: Problem, settings: REDDiff, prior: Prior, intensity: IntensityMap, noise: SliceNoise) -> Solver:
@@ -83,10 +83,11 @@ def solve(problem: Problem, settings: REDDiff, prior: Prior, intensity: Intensit
 
 
 def _polished(x: Tensor, settings: REDDiff, prior: Prior, fit: DataStep) -> Iterator[Tensor]:
-    """Plug-and-play ADMM at one noise level, from the image `x`; after half of the steps the mean of what follows.
+    """Plug-and-play ADMM at one noise level from the image `x`; the second half of the iterates is averaged.
 
-    With levels that fall below the noise the descent ends at the likeliest image. The fixed points ``x = D(x + u)`` of
-    this one, `u` the data's pull, lie nearer to the expected image: for data that are the image itself it is just that.
+    With levels that fall below the noise the descent ends at the most likely image. The fixed points ``x = D(x + u)``
+    of this iteration, `u` being the scaled dual variable, lie nearer to the posterior mean; for plain denoising they
+    are exactly it.
 
     References
     ----------
@@ -110,7 +111,7 @@ def _polished(x: Tensor, settings: REDDiff, prior: Prior, fit: DataStep) -> Iter
 
 
 def weight(kind: str, sigma: float) -> float:
-    """The published weightings of the regulariser, as functions of ``sigma = sqrt((1 - abar) / abar)``."""
+    """Weight of the regulariser, one of the published functions of ``sigma = sqrt((1 - abar) / abar)``."""
     match kind:
         case "linear":
             return sigma
@@ -129,14 +130,14 @@ def weight(kind: str, sigma: float) -> float:
 
 
 def _decay(settings: REDDiff, step: int) -> float:
-    """From 1 to 0.01 along half a cosine, or 1."""
+    """Factor of the learning rate: from 1 to 0.01 along half a cosine, or 1."""
     if settings.decay == "none":
         return 1.0
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / settings.steps))
 
 
 def _gradient(prior: Prior, x0: Tensor, sigma: float, n: Tensor, signs: tuple[float, ...], index: Tensor) -> Tensor:
-    """Of the regulariser in the slices of `index`: the noise that the prior sees less the noise there is."""
+    """Gradient of the regulariser in the slices of `index`: the predicted noise minus the added noise."""
     total = torch.zeros_like(x0[index])
     for sign in signs:
         x = x0 + sign * sigma * n
@@ -145,7 +146,7 @@ def _gradient(prior: Prior, x0: Tensor, sigma: float, n: Tensor, signs: tuple[fl
 
 
 class _Adam:
-    """Adam on every real number of `mu`; slices are independent, as if each were a run of its own."""
+    """Adam on every real number of `mu`; slices are independent, as in separate runs."""
 
     def __init__(self, problem: Problem, fit: DataStep, settings: REDDiff) -> None:
         self.problem, self.fit, self.settings = problem, fit, settings

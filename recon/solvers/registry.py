@@ -1,4 +1,4 @@
-"""From a method's settings to its running solver."""
+"""Start the solver of a method from its settings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def start(
     seed: int = 0,
     frozen: Noise | None = None,
 ) -> Solver:
-    """The solver of a method, ready to be iterated.
+    """Start the solver of a method; iterate the generator to run it.
 
     ``settings.SOLVER`` names a generator ``solve(problem, settings)``, or for a method with a diffusion prior
     ``solve(problem, settings, prior, intensity, noise)``.
@@ -32,7 +32,7 @@ def start(
     problem, settings
         What to solve, and how.
     prior, intensity
-        Of a method with a diffusion prior: the prior and the map to its intensity scale.
+        Diffusion prior and the map to its intensity scale, for a method that has one.
     seed
         Seed of all noise that is drawn.
     frozen
@@ -58,7 +58,7 @@ def start(
 def _diffusion(
     problem: Problem, settings: Diffusion, prior: Prior, intensity: IntensityMap, noise: SliceNoise
 ) -> Solver:
-    """Bind a conditional prior to its condition once the solver is iterated: finding that takes its time."""
+    """Bind a conditional prior to its condition when the solver is first iterated, since computing that takes time."""
     if isinstance(prior, ConditionalPrior) and prior.conditional and settings.CONDITIONS == "any":
         prior = Given(prior, conditioning.condition(problem, intensity, prior.card))
     solver: Solver = resolve(settings.SOLVER)(problem, settings, prior, intensity, noise)
@@ -66,7 +66,7 @@ def _diffusion(
 
 
 def _noise(problem: Problem, settings: Diffusion, prior: Prior, seed: int, frozen: Noise | None) -> SliceNoise:
-    """What a solver draws from: each slice by itself, or frozen and the same for all."""
+    """Noise source of a solver: independent per slice, or frozen and the same for all."""
     if frozen is None and isinstance(settings, FrozenNoise):
         card = prior.card if isinstance(prior, CardedPrior) else None
         frozen = frozen_noise.of_settings(settings, card, problem.operator.scan, seed)

@@ -1,4 +1,4 @@
-"""Fewer network evaluations: what changes evenly from one noise level to the next is extrapolated."""
+"""Skipping of network evaluations: the prediction is extrapolated where it changes steadily between noise levels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Skipping:
-    """The noise that a prior sees, evaluated, or extrapolated in log sigma where it was stable.
+    """Noise prediction, evaluated, or extrapolated in log sigma where it was stable.
 
     A slice is skipped where its last two evaluations differ by less than `tolerance`, relative to their size, and never
     twice in a row. Each slice is its own: what others do does not matter. The data step is never skipped.
@@ -20,7 +20,7 @@ class Skipping:
     tolerance
         0 evaluates always.
     slices
-        Of the volume.
+        Number of slices of the volume.
 
     References
     ----------
@@ -36,7 +36,7 @@ class Skipping:
         self._fresh = torch.ones(slices, dtype=torch.bool)
 
     def __call__(self, sigma: float, evaluate: Callable[[Tensor], Tensor]) -> Tensor:
-        """The noise at a level; `evaluate` gives that of the slices whose indices it is given."""
+        """Predict the noise at a level; `evaluate` returns that of the slices with the given indices."""
         if self.tolerance == 0:
             return evaluate(torch.arange(len(self._seen)))
         skipped = self._stable()
@@ -60,7 +60,7 @@ class Skipping:
         return found
 
     def _stable(self) -> Tensor:
-        """Which slices need no evaluation now."""
+        """Mask of the slices that need no evaluation now."""
         known = self._fresh & (self._seen >= 2)
         if self._before is None or self._last is None or not bool(known.any()):
             return torch.zeros_like(self._fresh)

@@ -1,4 +1,4 @@
-"""3D isotropic total variation by ADMM, for CT and MRI."""
+"""Total variation (isotropic, 3D or 2D) by ADMM, for CT and MRI."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PENALTY = 20.0
 """ADMM's penalty over the TV weight: sets the speed of convergence, not its limit."""
 REPORT_EVERY = 5
 WEIGHT_PER_NOISE = {False: 0.03, True: 0.3}
-"""Automatic weight over the noise of the data, for real images (CT) and complex ones (MRI)."""
+"""Automatic weight per unit of noise, for real images (CT) and complex ones (MRI)."""
 
 
 def solve(problem: Problem, settings: TV) -> Solver:
@@ -45,7 +45,7 @@ def solve(problem: Problem, settings: TV) -> Solver:
     split = torch.zeros((3, *x.shape), dtype=x.dtype)
     dual = torch.zeros_like(split)
 
-    # A weight a slice, or one for all; between slices `D_z^T D_z` is 2 on average.
+    # One weight per slice, or one for all; between slices `D_z^T D_z` is 2 on average.
     laplacian = laplacian_spectrum((x.shape[1], x.shape[2])) + 2 * along_z**2
     inverse = normal_inverse(operator, rho * laplacian * norm**2)
     inner = settings.inner_iterations(preconditioned=inverse is not None)
@@ -71,14 +71,14 @@ def solve(problem: Problem, settings: TV) -> Solver:
 
 
 def _scales(problem: Problem, start: Tensor, *, coupled: bool) -> Tensor:
-    """What the image is divided by: one number a volume, or a slice when slices are independent."""
+    """Intensity scale of the image: one number per volume, or per slice when slices are independent."""
     # An empty slice has no scale, and needs none.
     found = [problem.scale] if coupled else [robust_maximum(p) or 1.0 for p in start.split(1)]
     return torch.tensor(found).reshape(-1, 1, 1)
 
 
 def _weight(settings: TV, proposed: Tensor) -> Tensor:
-    """Weight of the TV term, one for each scale: the user's, else the proposed one within reason."""
+    """Weight of the TV term per scale: the user's, else the automatic one, at least `min_weight`."""
     if settings.weight is not None:
         return torch.full_like(proposed, settings.weight)
     return proposed.clamp(min=settings.min_weight)

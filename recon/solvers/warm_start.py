@@ -1,4 +1,4 @@
-"""Where a diffusion solver begins."""
+"""Warm start: the initial image of a diffusion solver."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from recon.solvers import tv
 from recon.spec.methods import TV
 
 START_STEPS = 10
-"""Steps a warm start counts for in the progress of a diffusion solver."""
+"""Steps that a warm start counts for in a solver's progress."""
 START_ITERATIONS, START_CG = 12, 4
 """ADMM and conjugate gradient iterations of a TV start: enough to remove streaks, far from converged."""
 
 
 def warm_start(problem: Problem, kind: str, steps: int) -> Solver:
-    """The image a diffusion solver starts from, in physical units, reporting as the first steps of `steps` more."""
+    """Make the initial image of a diffusion solver, in physical units; reports progress before that of its `steps`."""
     if kind == "zero":
         return problem.zeros()
     if kind == "classical":

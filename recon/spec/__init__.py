@@ -1,1 +1,1 @@
-"""What a user asks for: the job specification, acquisitions and method settings. Light: pydantic only."""
+"""Specification of a job: acquisition, method settings, output. Light: imports pydantic only."""

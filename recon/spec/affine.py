@@ -1,4 +1,4 @@
-"""Affines from voxel ``(col, row, slice)`` to millimetres."""
+"""Affine matrices that map voxel ``(col, row, slice)`` to millimetres."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def scanner_affine(rows: int, cols: int, pixel_mm: float, slice_mm: float) -> ND
 
 
 def shifted_affine(affine: NDArray[np.float64], first_slice: int) -> NDArray[np.float64]:
-    """The affine of a volume that starts at `first_slice` of the one `affine` belongs to."""
+    """Affine of the part of a volume that starts at `first_slice`; `affine` is that of the whole."""
     moved = affine.copy()
     moved[:3, 3] += first_slice * affine[:3, 2]
     return moved

@@ -9,9 +9,10 @@ from pydantic_core import PydanticCustomError
 
 
 class Strict(BaseModel):
-    """Immutable model that refuses unknown fields, and says the new name of a renamed one."""
+    """Immutable model that refuses unknown fields and names the new one if a field was renamed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # Texts under fields are their descriptions in the OpenAPI document.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
     RENAMED: ClassVar[dict[str, str]] = {}
     """New names of fields by their old ones; those of base classes count too."""

@@ -1,4 +1,4 @@
-"""Costs by which a job is planned: counts of work per method, and what a unit of it takes on a machine."""
+"""Cost model for planning jobs: counts of work per method, and memory and seconds per unit of work on a machine."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Seconds(BaseModel):
 
 
 class MachineCosts(BaseModel):
-    """What work takes on a machine: ``recon/planning/plan.yaml``, or the file that RECON_PLAN names."""
+    """Cost table of a machine, read from ``recon/planning/plan.yaml`` or the file that RECON_PLAN names."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     memory: Memory

@@ -15,7 +15,9 @@ class File(Strict):
     """A file: a `path` on this machine (command line, Python) or the id of an `upload` (API)."""
 
     path: str | None = None
+    """Path on this machine (command line and Python), relative to the specification."""
     upload: str | None = Field(None, pattern=UPLOAD_ID)
+    """Id of an upload (API)."""
 
     @model_validator(mode="before")
     @classmethod

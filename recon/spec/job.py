@@ -55,13 +55,13 @@ else:
 
 
 def format_of(name: str) -> str | None:
-    """The format of a file name that leaves no doubt, else None."""
+    """Format of a file, if its name leaves no doubt; else None."""
     fits = [kind for kind, row in FORMATS.items() if name.lower().endswith(row.certain_endings)]
     return fits[0] if len(fits) == 1 else None
 
 
 class Input(File):
-    """What was measured, and in which format.
+    """Input file of a job, and how to read it.
 
     ``numpy``: a sinogram ``(slices, views, detectors)`` of line integrals, or k-space ``(slices, coils, rows,
     cols)``; the first axis may be missing. ``hdf5``: the same as a dataset. ``dxchange``: raw counts with flat
@@ -70,15 +70,16 @@ class Input(File):
     """
 
     format: InputFormat | None = None
-    """Format of the file. Default: told from its name or its first bytes where these leave no doubt."""
+    """File format. Default: detected from the name or the first bytes where these leave no doubt."""
     dataset: str | None = Field(None, max_length=200)
-    """HDF5: name of the dataset. Default: ``data`` or ``kspace``. NeXus: frames of one of several scans."""
+    """Name of the HDF5 dataset (format ``hdf5``). Default: ``data`` or ``kspace``. Or of the frames of one of several
+    scans (format ``nxtomo``). Default: the only one there is."""
     scan: str | None = Field(None, max_length=200)
-    """HTC: which of the file's scans."""
+    """Name of the scan in the file (format ``htc``). Default: the only one there is."""
     slices: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]] | None = None
-    """Reconstruct only slices ``[first, last)``."""
+    """Range of slices ``[first, last)`` to reconstruct. Default: all."""
     simulate: Simulation | None = None
-    """Settings by which a known volume is measured."""
+    """Simulation of a measurement from a known volume (format ``nifti``). Default: the file is the measurement."""
 
     @model_validator(mode="after")
     def _complete(self) -> Input:
@@ -97,37 +98,41 @@ class Input(File):
 
 
 class Output(Strict):
-    """What to write."""
+    """Output of a job: formats and additional results."""
 
     format: OutputFormat = "nifti"
-    """Format of volumes."""
+    """File format of the volumes."""
     baselines: list[Baseline] | None = None
-    """Classical reconstructions beside the result. Default: the quick one of the acquisition."""
+    """Classical methods to compute for comparison. Default: the acquisition's quick one."""
     montage: bool = True
-    """Write pictures of the middle slices."""
+    """Whether to write pictures of the middle slices."""
     uncertainty: int = Field(0, ge=0, le=64)
-    """Bootstrap replicates from which a map of the errors to be expected is made, each as long as the job itself; 0
-    makes none."""
+    """Number of bootstrap replicates for a map of expected errors; 0 makes none. Each takes as long as the job."""
 
 
 class JobSpec(Strict):
-    """One reconstruction job."""
+    """Specification of one reconstruction job."""
 
     input: Input
+    """Measurement to reconstruct."""
     acquisition: AnyAcquisition | None = None
-    """May be left out when the file carries it (files written by ``recon simulate``)."""
+    """Acquisition: kind of scan and geometry. Default: that of the file, if ``recon simulate`` wrote it."""
     method: Method = REDDiff()
+    """Reconstruction method: a name, or a name with settings."""
     output: Output = Output()
+    """Results to write."""
     seed: int = Field(0, ge=0, lt=2**32)
+    """Seed of all random numbers of the reconstruction."""
     name: str = Field("", max_length=100)
+    """Name of the job, for people."""
     tags: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9._:/=-]{1,64}$")]] = Field([], max_length=16)
-    """For finding jobs again; a server filters by them."""
+    """Tags by which a server filters jobs."""
     priority: Priority = "normal"
-    """Queue of a server: a job waits for those of a higher priority only."""
+    """Priority of the job in a server's queue: it waits only for jobs of the same or a higher priority."""
     device: Device = "cpu"
-    """Which of a server's workers compute it; a worker uses whatever its machine has."""
+    """Kind of a server's workers that may compute the job; a worker uses whatever its machine has."""
     webhook_url: str | None = Field(None, max_length=500, pattern=r"^https?://")
-    """Address to which a server posts every change of state, signed; see docs/api.md."""
+    """Webhook URL to which a server posts every change of state, signed; see docs/api.md. Default: none."""
 
     RENAMED: ClassVar[dict[str, str]] = {"notify": "webhook_url"}
 
@@ -186,7 +191,7 @@ class JobSpec(Strict):
         return spec.with_base(path.parent)
 
     def sha256(self) -> str:
-        """Of the specification as it was written, whatever the order of its fields."""
+        """Hash of the specification as it was written, independent of the order of its fields."""
         value = self.model_dump(mode="json", exclude_unset=True)
         return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
@@ -222,7 +227,7 @@ def local_files(spec: JobSpec) -> dict[str, Path]:
 
 
 def check_uncertainty(acquisition: Acquisition, replicates: int) -> None:
-    """Raise ValueError if bootstrap replicates are asked for of a scan that has none."""
+    """Raise ValueError if bootstrap replicates are requested for a kind of scan that has none."""
     if replicates and not acquisition.RESAMPLES:
         raise ValueError("output.uncertainty: there is no other scan like this to compare with; leave it out")
 

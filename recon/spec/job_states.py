@@ -9,7 +9,7 @@ Priority = Literal["high", "normal", "low"]
 Device = Literal["cpu", "gpu"]
 STATES: tuple[State, ...] = get_args(State)
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)
-"""In the order in which they are served."""
+"""Priorities, first served first."""
 DEVICES: tuple[Device, ...] = get_args(Device)
 TRANSITIONS: dict[State, tuple[State, ...]] = {
     "queued": ("running", "cancelled", "failed"),
@@ -19,5 +19,5 @@ TRANSITIONS: dict[State, tuple[State, ...]] = {
     "failed": (),
     "cancelled": (),
 }
-"""From each state to the states that may follow; ``running`` to itself is another attempt."""
+"""Allowed transitions: each state with those that may follow it; ``running`` to itself is another attempt."""
 TERMINAL = tuple(state for state, following in TRANSITIONS.items() if not following)

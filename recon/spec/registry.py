@@ -1,4 +1,4 @@
-"""Registries of kinds: which acquisitions, methods and formats there are, and where each lives.
+"""Registries of acquisitions, methods and formats: name each kind and import it when it is first used.
 
 A row is a name and a ``module:attribute`` string that is imported when it is first asked for, so that naming a kind
 costs nothing. Other packages add rows by entry points of the registry's group, for instance in their pyproject.toml::
@@ -113,4 +113,4 @@ OUTPUT_FORMATS: Registry[Any] = Registry(
 """Formats of results."""
 RENAMED_KINDS = {"mri-resolution": "mri-superresolution"}
 RENAMED_METHODS = {"annealed": "diffpir"}
-"""New names by old ones, for errors that say them."""
+"""New names by old ones, for error messages."""

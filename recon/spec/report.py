@@ -1,4 +1,4 @@
-"""The report of a job, ``report.json``: typed, versioned, and light to read."""
+"""Report of a job, ``report.json``: typed, versioned, and light to read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BEFORE_VERSIONS = {
     "slabs_resumed": "chunks_resumed",
     "slabs_by_other_workers": "chunks_by_other_workers",
 }
-"""Names of fields by those that reports without a version have."""
+"""New names of fields by those in reports without a version."""
 
 
 class _Part(BaseModel):
@@ -26,7 +26,7 @@ class _Part(BaseModel):
 
 
 class Scores(_Part):
-    """Agreement with a known volume; null where the volume has no range to compare with."""
+    """Quality scores against a known volume; null where that volume is constant."""
 
     psnr: float | None
     """Peak signal-to-noise ratio in dB."""
@@ -37,19 +37,19 @@ class Scores(_Part):
 
 
 class Familiarity(_Part):
-    """How usual the result's slices look: percentiles among slices of the kind that the judge was trained on."""
+    """Familiarity (out-of-distribution score) of the result: percentiles among slices like those trained on."""
 
     median: float
     lowest: float
     judge: str
-    """Name of the prior that judged."""
+    """Name of the prior that gave the score."""
 
 
 class Uncertainty(_Part):
-    """The map of the errors to be expected, and how far it is to be trusted where the volume is known."""
+    """Summary of the uncertainty map, with its calibration where the true volume is known."""
 
     replicates: int
-    """Bootstrap replicates that it was made from."""
+    """Number of bootstrap replicates."""
     rms: float | None
     """Root mean square of the map, in the result's unit."""
     rms_error: float | None = None
@@ -59,12 +59,12 @@ class Uncertainty(_Part):
 
 
 class FrozenNoise(_Part):
-    """Noise that was the same in every slice."""
+    """Starting noise that was the same in every slice."""
 
     seed: int
     amplitude: float
     source: str
-    """``shipped``, ``random``, or the file that it came from."""
+    """``shipped``, ``random``, or the file's name."""
 
 
 class Intensity(_Part):
@@ -82,7 +82,7 @@ class Duration(_Part):
 
 
 class Memory(_Part):
-    """Resident memory in bytes: measured peak, and what was planned, in all and by part."""
+    """Resident memory in bytes: measured peak, planned total, and planned parts."""
 
     peak_bytes: int
     planned_bytes: int
@@ -90,15 +90,15 @@ class Memory(_Part):
 
 
 class Report(_Part):
-    """What a job found, beside its volume."""
+    """Report of a job: settings, quality figures, provenance."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     name: str
     spec_sha256: str
     method: dict[str, Any]
-    """Settings that were used, complete."""
+    """Complete settings of the method as used."""
     acquisition: dict[str, Any]
-    """Acquisition, completed by what the file knew."""
+    """Acquisition, completed from the file."""
     seed: int
     unit: str
     shape: tuple[int, int, int]
@@ -106,7 +106,7 @@ class Report(_Part):
     data_misfit: dict[str, float]
     """``|A x - y| / |y|`` of the result and of each baseline."""
     noise_std: float
-    """Standard deviation of the measurement's noise, per real channel; 0 if none is known of."""
+    """Noise standard deviation of the measurement, per real channel; 0 if noiseless or unknown."""
     expected_misfit: float | None
     """Misfit that noise alone would leave."""
     against_truth: dict[str, Scores] | None
@@ -118,7 +118,7 @@ class Report(_Part):
     frozen_noise: FrozenNoise | None
     network_evaluations: int
     chunks_resumed: int
-    """Chunks that an earlier attempt had computed."""
+    """Number of chunks taken over from an earlier attempt."""
     chunks_by_other_workers: int
     notes: list[str]
     provenance: dict[str, Any]
@@ -178,5 +178,5 @@ class Report(_Part):
             ) from error
 
     def json_text(self) -> str:
-        """As it is written to disk."""
+        """JSON text as written to disk."""
         return json.dumps(self.model_dump(mode="json"), indent=2, allow_nan=False) + "\n"

@@ -1,11 +1,11 @@
-"""Falling noise levels, as plain numbers: sigma of ``x = x0 + sigma n``. Knows neither torch nor networks."""
+"""Noise schedules: falling levels sigma of ``x = x0 + sigma n``, as plain numbers. Imports no torch."""
 
 from __future__ import annotations
 
 import math
 
 DDPM_TIMES = 1000
-"""Times of the schedule that most published priors were trained on."""
+"""Number of times of the DDPM schedule, on which most published priors were trained."""
 DDPM_BETAS = (1e-4, 0.02)
 
 

@@ -1,4 +1,4 @@
-"""Settings of retrospective undersampling."""
+"""Settings of simulation: retrospective undersampling of a known volume."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ RENAMED_PATTERNS = {"uniform": "equispaced"}
 
 
 class Simulation(Strict):
-    """Retrospective undersampling: measure a known volume as the acquisition says, with noise."""
+    """Simulation of a measurement: measure a known volume as the acquisition says, with noise."""
 
     RENAMED: ClassVar[dict[str, str]] = {"photons": "photons_per_ray"}
 
     photons_per_ray: float | None = Field(None, gt=0, le=1e12)
-    """CT: photons per ray in air (I0). Default: no noise."""
+    """Photons per ray in air, I0 (CT). Default: no noise."""
     noise_std: float = Field(0.0, ge=0)
-    """MRI: standard deviation of the noise of k-space, or of a low-resolution stack, as a share of the largest image
-    value."""
+    """Standard deviation of the noise in k-space or in a low-resolution stack, as a fraction of the largest image value
+    (MRI)."""
     views: int = Field(60, ge=1, le=10_000)
-    """CT: number of views, equally spaced over half a turn (parallel) or a whole one (fan), if no angles are given."""
+    """Number of views, equally spaced over half a turn (parallel) or a full turn (fan); ignored if angles are given
+    (CT)."""
     coils: int = Field(8, ge=1, le=128)
-    """MRI: number of receive coils."""
+    """Number of receive coils (MRI)."""
     acceleration: float = Field(4.0, ge=1, le=64)
-    """MRI: points of k-space per sampled point, outside the centre."""
+    """Undersampling factor outside the centre: points of k-space per sampled point (MRI)."""
     pattern: Literal["equispaced", "poisson"] = "equispaced"
-    """MRI: every R-th row of k-space, or a Poisson disc."""
+    """Sampling pattern: every R-th row of k-space, or a Poisson disc (MRI)."""
     center_fraction: float = Field(0.08, gt=0, le=1)
-    """MRI: share of the rows in the middle of k-space that is fully sampled."""
+    """Fraction of the rows, in the centre of k-space, that is fully sampled (MRI)."""
     seed: int = Field(0, ge=0, lt=2**32)
-    """Seed of noise and sampling."""
+    """Seed of the noise and of the sampling pattern."""
 
     @field_validator("pattern", mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""Upgrades of stored specifications to today's names; one that is submitted in old names is refused instead."""
+"""Upgrade stored specifications to today's names; a new submission with old names is refused instead."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from recon.spec.simulation import RENAMED_PATTERNS, Simulation
 
 
 def upgraded(value: dict[str, Any]) -> dict[str, Any]:
-    """The same specification in today's names; whatever else is wrong with it stays for validation to find."""
+    """Return the specification in today's names; any other error in it is left to validation."""
     spec = _renamed(JobSpec, value)
     for part, key, registry, names in (
         ("acquisition", "kind", ACQUISITIONS, RENAMED_KINDS),
@@ -29,7 +29,7 @@ def upgraded(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _part(value: dict[str, Any], key: str, registry: Registry[Any], names: dict[str, str]) -> dict[str, Any]:
-    """An acquisition or a method, whose fields depend on its kind."""
+    """Rename the fields of an acquisition or a method, which depend on its kind."""
     kind = _name(value.get(key), names)
     return _renamed(registry[kind], {**value, key: kind}) if isinstance(kind, str) and kind in registry else value
 

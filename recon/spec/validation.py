@@ -1,4 +1,4 @@
-"""Reasons why something was not accepted, in one line that names the field."""
+"""Validation errors in one line each, with the name of the field."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def reason(error: Exception) -> str:
-    """The first thing that is wrong, with its place; what it says of itself is often several lines, or none."""
+    """First validation failure in one line, with its place; an exception's own text may have several lines, or none."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
@@ -28,7 +28,7 @@ def reason(error: Exception) -> str:
 
 
 def problems(error: ValidationError) -> list[dict[str, str]]:
-    """Each validation failure as field, message and the value given."""
+    """List each validation failure as field, message and given value."""
     # Discriminated unions put the chosen tag into the path; the user never wrote it.
     tags = {"AngleRange", "list[float]", *ACQUISITIONS, *METHODS}
     found = []
@@ -73,7 +73,7 @@ def read_yaml(model: type[Model], path: Path, what: str, *, field: str, remedy: 
     what
         What the file should be, with its article: "a card".
     field, remedy
-        Of the error.
+        Field and remedy that the error names.
     """
     try:
         return model.model_validate(yaml.safe_load(path.read_text()))

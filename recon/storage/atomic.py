@@ -1,4 +1,4 @@
-"""Atomic writes: a file is there whole or not at all, whatever dies, and on the disk once written."""
+"""Atomic writes: a file is complete or absent after any crash, and synced to disk once written."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from operators.errors import Conflict
 
 @contextmanager
 def atomic_write(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
-    """Write a file beside its place, hidden, and rename it there, never empty, when the block has ended.
+    """Write a hidden temporary file in the block, then rename it to its place.
 
     Parameters
     ----------
     durable
-        Whether to wait for the folder's entry too: without, a machine that stops may bring the old file back.
+        Whether to sync the folder's entry too; otherwise the old file may reappear if the machine stops.
     """
     hidden = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
@@ -43,7 +43,7 @@ def write_json(path: Path, value: Any, *, durable: bool = True) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's entries, are on the disk."""
+    """Sync a file's content, or a folder's entries, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -52,6 +52,6 @@ def sync(path: Path) -> None:
 
 
 def check_new(folder: Path) -> None:
-    """Raise `Conflict` for a folder for results that exists already."""
+    """Raise `Conflict` if a folder for results already exists."""
     if folder.exists():
         raise Conflict(f"{folder} exists already", field="output", remedy="choose another folder or remove it")

@@ -1,4 +1,4 @@
-"""Locks between processes: files locked by the kernel, which frees the lock of a process that dies."""
+"""File locks between processes; the kernel frees the lock of a process that dies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import IO, Any
 
 @contextmanager
 def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold a lock file, waiting for it: alone, or `shared` with others who hold it so."""
+    """Hold a lock file, waiting for it: exclusively, or `shared`."""
     with path.open("a") as stream:
         fcntl.flock(stream, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
@@ -19,13 +19,13 @@ def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
 
 @contextmanager
 def try_lock(path: Path) -> Iterator[bool]:
-    """Hold a lock file alone if it is free now; whether it was."""
+    """Try to hold a lock file exclusively without waiting; yields whether that succeeded."""
     with path.open("a") as stream:
         yield try_lock_open(stream)
 
 
 def try_lock_open(stream: IO[Any]) -> bool:
-    """Lock an open file if it is free now; the lock lasts until whoever has the file open, children too, closes it."""
+    """Try to lock an open file without waiting; the lock lasts until every process that has it open closes it."""
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""Programs of the machine that the service needs."""
+"""Redis server binary: finds the program that the service needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random variation of training images: orientation, size, and what measured MRI has and magnitude images lack.
+"""Data augmentation of training images: orientation, size, and the phase, shading and noise of measured MRI.
 
 Every function draws from the generator it is given and from nothing else, so that a resumed run repeats itself.
 """
@@ -16,20 +16,20 @@ from recon.measurement.random_fields import integer, smooth_field, smooth_phase,
 
 
 def dihedral(planes: Tensor, generator: torch.Generator) -> Tensor:
-    """One of the eight flips and quarter turns of ``(planes, rows, cols)``: volumes reach us in every orientation."""
+    """Apply one of the eight flips and quarter turns to ``(planes, rows, cols)``: scans come in every orientation."""
     which = integer(generator, 8)
     turned = torch.rot90(planes, which % 4, dims=(1, 2))
     return turned.flip(2) if which >= 4 else turned
 
 
 def window(planes: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """A random ``(planes, size, size)`` part of ``(planes, rows, cols)``, a view."""
+    """Cut a random ``(planes, size, size)`` crop from ``(planes, rows, cols)``, as a view."""
     top, left = (integer(generator, n - size + 1) for n in planes.shape[1:])
     return planes[:, top : top + size, left : left + size]
 
 
 def turned_window(planes: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """Like `window`, turned by up to 15 degrees and scaled by 0.8 to 1.25.
+    """Cut a random crop like `window`, rotated by up to 15 degrees and scaled by 0.8 to 1.25.
 
     Beyond the image its edge is repeated, and the last plane, which says what is known, is 0.
     Interpolation smooths, so this is for a share of the images only, or the prior learns that all are smooth.
@@ -50,7 +50,7 @@ def turned_window(planes: Tensor, size: int, generator: torch.Generator) -> Tens
 
 
 def measured_like(magnitude: Tensor, generator: torch.Generator) -> Tensor:
-    """A complex image as a scan gives it, from a magnitude ``(rows, cols)``: complex64, same shape.
+    """Make a complex64 image as a scan gives it from a magnitude ``(rows, cols)``, same shape.
 
     Gain, the shading that coil combination leaves, smooth phase; in every third image noise inside the signal,
     stronger where the coils see less; in half of those the background cut off, as coil maps do.
@@ -71,7 +71,7 @@ def measured_like(magnitude: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def low_resolution(rows: int, cols: int, factor: int, generator: torch.Generator) -> Downsampling:
-    """A random way to lose resolution in plane: truncated k-space, or slabs seen from the side."""
+    """Draw a downsampling operator: truncated k-space, or slabs (thick slices) seen from the side."""
     which = integer(generator, 4)
     if which < 2:
         return Truncation(rows, cols, factor)

@@ -1,4 +1,4 @@
-"""The checkpoint of a training run: one file, whole or not there, read with care."""
+"""Checkpoint of a training run: one file, written atomically and read with checks."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from recon.storage.atomic import atomic_write
 from recon.training.recipe import Recipe
 
 STATE = {"model", "average", "optimizer", "step", "seconds", "seed", "data_hash", "recipe"}
-"""What a checkpoint has at least."""
+"""Fields that every checkpoint has."""
 
 
 def write(path: Path, state: dict[str, Any]) -> None:
-    """Write beside the old file, then replace it: a crash leaves one whole file."""
+    """Write a checkpoint beside the old one, then replace it: a crash leaves one complete file."""
     with atomic_write(path) as file:
         torch.save(state, file)
 
 
 def read(path: Path, field: str) -> tuple[dict[str, Any], Recipe]:
-    """The state of a run, and its recipe; `field` is what its folder was given as.
+    """Read the state of a run, and its recipe; `field` names the field of its folder, for errors.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def read(path: Path, field: str) -> tuple[dict[str, Any], Recipe]:
 
 
 def _renamed(recipe: Any) -> Any:
-    """A run's recipe in today's names: a run may be older than they are, and goes on all the same."""
+    """Convert a run's recipe to today's names, so that an older run can be resumed."""
     if not isinstance(recipe, dict):
         return recipe
     return {Recipe.RENAMED.get(name, name): value for name, value in recipe.items()}

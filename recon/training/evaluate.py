@@ -1,4 +1,4 @@
-"""How well a denoiser denoises: PSNR on whole slices of the tuning set, the same slices and noise every time."""
+"""Evaluation of denoisers: PSNR on whole slices of the tuning set, with the same slices and noise every time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIGMAS = (0.05, 0.1, 0.25, 0.5)
 
 
 def conditioner(shape: Card | Recipe) -> Callable[[Tensor], Tensor] | None:
-    """What a prior is judged with: the condition of images ``(slices, rows, cols)`` on its axis; None if it needs none.
+    """Function that makes a prior's condition for images ``(slices, rows, cols)`` on its scale; None if it needs none.
 
     Truncated k-space for super-resolution; else the least-squares image of 8 views without noise.
     """
@@ -42,19 +42,19 @@ def conditioner(shape: Card | Recipe) -> Callable[[Tensor], Tensor] | None:
 
 
 def axis_sigma(sigma: float, *, is_complex: bool) -> float:
-    """A level of the table on the prior's axis: a complex prior's magnitudes fill [0, 1], half the range."""
+    """Convert a level of the table to the prior's scale: a complex prior's magnitudes fill [0, 1], half the range."""
     return sigma / 2 if is_complex else sigma
 
 
 def with_phase(magnitude: Tensor) -> Tensor:
-    """Magnitudes ``(slices, rows, cols)`` times a smooth random phase, fixed for each slice's number; complex64."""
+    """Multiply magnitudes ``(slices, rows, cols)`` by a smooth random phase, fixed per slice number; complex64."""
     count, rows, cols = magnitude.shape
     phases = [smooth_phase(rows, cols, torch.Generator().manual_seed(index)) for index in range(count)]
     return torch.polar(magnitude, torch.stack(phases))
 
 
 def peak_psnr(found: Tensor, truth: Tensor, *, is_complex: bool) -> float:
-    """PSNR in dB over all pixels; the peak is 2 for real images (axis [-1, 1]), 1 for magnitudes in [0, 1]."""
+    """PSNR in dB over all pixels; the peak is 2 for real images (scale [-1, 1]), 1 for magnitudes in [0, 1]."""
     error = float((found - truth).square().mean())
     return 10 * math.log10((1.0 if is_complex else 4.0) / error)
 
@@ -74,7 +74,7 @@ def denoising_psnr(
     denoise
         See `recon.priors.diagnose.Denoise`.
     images
-        ``(slices, rows, cols)`` on the prior's axis: CT in [-1, 1], MRI magnitudes in [0, 1].
+        ``(slices, rows, cols)`` on the prior's scale: CT in [-1, 1], MRI magnitudes in [0, 1].
     sigma
         For images that fill [-1, 1] (see `axis_sigma`).
     condition_of

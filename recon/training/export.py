@@ -1,4 +1,4 @@
-"""From a training run to a weights file with its card."""
+"""Export of a training run: a weights file with its card."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from recon.training.slices import SliceSet, training_sets, tuning_images, valida
 from recon.training.start import data_hash, start_of
 
 FAMILIAR_SLICES = 12
-"""Slices of each subject or file that familiarity is measured against, evenly spaced."""
+"""Number of evenly spaced reference slices per subject or file for the familiarity score."""
 
 
 def export(run: Path, data: Path, command: str, folder: Path) -> Card:
@@ -92,7 +92,7 @@ def export(run: Path, data: Path, command: str, folder: Path) -> Card:
 
 
 def _card(recipe: Recipe, state: dict[str, Any], sources: list[SliceSet], weights: Path, command: str) -> Card:
-    """The card without what has to be measured."""
+    """Make the card without the figures that have to be measured."""
     start = start_of(state)
     own = [Data(file=s.source.file, licence=s.source.licence, sha256=s.sha256) for s in sources]
     return Card(
@@ -141,7 +141,7 @@ def _measured(prior: NetworkPrior, recipe: Recipe, data: Path, sources: list[Sli
 
 
 def _asymmetry(network: Denoiser, recipe: Recipe, images: Tensor) -> dict[float, float]:
-    """In float32 on parts of four slices: bfloat16 would round the difference away."""
+    """Measure the asymmetry in float32 on parts of four slices: bfloat16 would round the difference away."""
     exact = registry.new_network(recipe)
     exact.load_state_dict(network.state_dict())
     few = images[:: max(len(images) // 4, 1)][:4]
@@ -158,7 +158,7 @@ def _asymmetry(network: Denoiser, recipe: Recipe, images: Tensor) -> dict[float,
 
 
 def _familiarity(prior: NetworkPrior, recipe: Recipe, data: Path, sources: list[SliceSet]) -> Familiarity | None:
-    """Residuals on tuning and training slices, grouped by subject where the file says which slice is whose."""
+    """Compute residuals on tuning and training slices, grouped by subject if the file names the subjects."""
     features, names = [], []
     for one in [*validation_sets(data, recipe), *sources]:
         if one.source.unknown_from is not None:

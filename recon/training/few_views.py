@@ -1,4 +1,4 @@
-"""Training slices seen through few projections."""
+"""Few-view CT scans of training slices."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from recon.problem.problem import IntensityMap, Problem
 from recon.spec.acquisitions.ct import WATER_PER_MM
 
 SCANS = 48
-"""Different geometries of one image size; the system matrix of each is kept."""
+"""Number of geometries per image size; the system matrix of each is cached."""
 FEWEST, MOST = 6, 64
-"""Views of a scan from all sides, log-uniform."""
+"""Range of the number of views over half a turn, log-uniform."""
 LIMITED = 0.25
-"""Share of the scans that miss directions."""
+"""Fraction of the scans with limited angular coverage."""
 NOISELESS = 0.4
-"""Share of the measurements without photon noise."""
+"""Fraction of the measurements without photon noise."""
 FIELD_MM = 360.0
-"""Side of a slice: how much a ray is attenuated, and so its noise, depends on it."""
+"""Side of a slice in mm, on which attenuation, and so photon noise, depends."""
 
 
 @cache
 def scan(number: int, size: int) -> Tomography:
-    """One of the geometries, for slices of ``size * size`` pixels."""
+    """Make one of the geometries, for slices of ``size * size`` pixels."""
     generator = torch.Generator().manual_seed(number)
     start = random_fields.uniform(generator, 0, math.pi)
     if random_fields.uniform(generator) < LIMITED:
@@ -46,7 +46,7 @@ def scan(number: int, size: int) -> Tomography:
 
 
 def scanned(images: Tensor, range_: IntensityRange, generator: torch.Generator) -> tuple[Problem, IntensityMap]:
-    """A random scan of slices ``(slices, size, size)`` on the prior's axis."""
+    """Simulate a random scan of slices ``(slices, size, size)`` on the prior's scale."""
     operator, intensity = scan(random_fields.integer(generator, SCANS), images.shape[-1]), physical(range_)
     data, noise = operator.forward(intensity.to_physical(images).clamp(min=0)), 0.0
     if random_fields.uniform(generator) >= NOISELESS:
@@ -56,7 +56,7 @@ def scanned(images: Tensor, range_: IntensityRange, generator: torch.Generator) 
 
 
 def evenly(images: Tensor, range_: IntensityRange, views: int = 8) -> tuple[Problem, IntensityMap]:
-    """Slices ``(slices, rows, cols)`` by evenly spaced views without noise: what priors are judged with."""
+    """Simulate noiseless, evenly spaced views of slices ``(slices, rows, cols)``, with which priors are judged."""
     rows, cols = images.shape[1:]
     pixel_mm = FIELD_MM / max(rows, cols)
     angles = tuple(math.pi * k / views for k in range(views))
@@ -66,6 +66,6 @@ def evenly(images: Tensor, range_: IntensityRange, views: int = 8) -> tuple[Prob
 
 
 def physical(range_: IntensityRange) -> IntensityMap:
-    """From the prior's axis, in HU, to attenuation in 1/mm."""
+    """Convert from the prior's scale, in HU, to attenuation in 1/mm."""
     half = (range_.high - range_.low) / 2
     return IntensityMap(WATER_PER_MM * half / 1000, WATER_PER_MM * (1 + (range_.low + half) / 1000))

@@ -1,4 +1,4 @@
-"""The optimiser of training: Muon on the convolutions' kernels, AdamW on everything else."""
+"""Optimiser of training: Muon for the convolution kernels, AdamW for everything else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ADAMW_SHARE = 0.5
 
 
 class Optimizer:
-    """Muon (Jordan et al. 2024) orthogonalises the momentum of each kernel, seen as a matrix (out, in x taps).
+    """Muon (Jordan et al. 2024): orthogonalises the momentum of each kernel, seen as a matrix (out, in x taps).
 
     Against AdamW alone it reaches the same loss in clearly fewer steps (docs/training.md). The matrices are views
     of the kernels' memory in channels-last order, so that PyTorch's Muon, which takes matrices only, updates
@@ -43,7 +43,7 @@ class Optimizer:
             self.parts["muon"] = (own_steps, 1.0)
 
     def step(self, learning_rate: float) -> None:
-        """One update with the gradients that `backward` left, which are then cleared."""
+        """Update the parameters with the gradients that `backward` left, then clear these."""
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
         for kernel, matrix in self.pairs:
             assert kernel.grad is not None
@@ -60,11 +60,11 @@ class Optimizer:
         return {name: optimizer.state_dict() for name, (optimizer, _) in self.parts.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave."""
+        """Restore a state from `state_dict`."""
         for name, (optimizer, _) in self.parts.items():
             optimizer.load_state_dict(state[name])
 
 
 def _matrix(kernel: Tensor) -> Tensor:
-    """A kernel ``(first, second, rows, cols)`` as a matrix ``(first, rest)``, a view if channels-last."""
+    """Reshape a kernel ``(first, second, rows, cols)`` to a matrix ``(first, rest)``, a view if channels-last."""
     return kernel.permute(0, 2, 3, 1).reshape(len(kernel), -1)

@@ -1,4 +1,4 @@
-"""What a prior is trained on and how: one YAML file a prior, read by training and quoted by the card."""
+"""Training recipe: data and settings of a prior in one YAML file, which its card quotes."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from recon.spec.validation import reason
 
 RECIPES = Path(__file__).parent / "recipes"
 TEMPLATES = {"ct": "ct", "mri": "brain-mri"}
-"""Whose settings a user's own prior of a modality is trained with."""
+"""Shipped recipe by modality, whose settings a user's own prior is trained with."""
 
 
 class Source(Strict):
-    """One ``.npz`` of slices or one NIfTI volume: physical value = ``slope * stored + intercept``."""
+    """Source of training data, ``.npz`` of slices or NIfTI volume: physical value = ``slope * stored + intercept``."""
 
     file: str
     slope: float = 1.0
     intercept: float = 0.0
     scaled: bool = False
-    """Divide a NIfTI volume by its 99.8th percentile first (MRI, whose numbers mean nothing)."""
+    """Whether to divide a NIfTI volume by its 99.8th percentile first (MRI, whose unit is arbitrary)."""
     licence: str = "not stated"
     share: float = Field(1.0, ge=0)
     unknown_from: float | None = None
-    """Stored values from here on are saturated and do not count in the loss."""
+    """Stored value from which pixels count as saturated and are left out of the loss."""
 
 
 class Synthetic(Strict):
-    """Images that `recon.training.synthetic` makes on the fly, in place of files."""
+    """Synthetic images, made on the fly by `recon.training.synthetic` in place of files."""
 
     seed: int = Field(ge=0)
     validation_seed: int = Field(ge=0)
@@ -52,17 +52,17 @@ class Training(Strict):
     log_sigma_mean: float
     log_sigma_std: float = Field(gt=0)
     halve: float = Field(ge=0, le=1)
-    """Share of crops taken at half resolution."""
+    """Fraction of crops taken at half resolution."""
     rotate: float = Field(0.0, ge=0, le=1)
-    """Share of slices turned and scaled at random, which smooths them."""
+    """Fraction of slices rotated and scaled at random, which smooths them."""
     intensity: float = Field(0.0, ge=0, lt=1)
-    """Real images are scaled by up to this share, from the low end of the axis; complex ones always are."""
+    """Maximum relative change of intensity of real images, from the low end of the scale; complex ones always vary."""
     ema: float = Field(0.999, ge=0, lt=1)
-    """Share of the averaged weights that a step keeps."""
+    """Decay of the averaged weights (EMA) per step."""
 
 
 class Recipe(Strict):
-    """Everything that defines a training run but the seed."""
+    """Recipe of a training run: everything that defines it except the seed."""
 
     RENAMED: ClassVar[dict[str, str]] = {"axis": "intensity_range"}
 
@@ -71,24 +71,24 @@ class Recipe(Strict):
     complex: bool
     intensity_range: IntensityRange
     largest: float = Field(gt=0)
-    """On the axis; what lies beyond (metal) passes the prior by unchanged, since it was not trained on it."""
+    """Clipping limits on the prior's scale; values beyond them (metal) pass the prior unchanged."""
     sigma_data: float = Field(gt=0)
     channels: list[Annotated[int, Field(ge=1, le=4096)]] = Field(min_length=1, max_length=8)
     blocks: int = Field(ge=1, le=64)
     unshuffle: int = Field(2, ge=1, le=4)
-    """Pixels each way that the stem folds into channels."""
+    """Block size in pixels that the stem folds into channels (pixel unshuffle)."""
     super_resolution: int | None = Field(None, ge=2, le=8)
-    """Condition on the same slice with this factor less resolution in plane (complex priors)."""
+    """Factor of a super-resolution prior: conditions on the slice at so many times lower resolution (complex ones)."""
     least_squares: bool = Field(False, validation_alias=AliasChoices("least_squares", "projections"))
-    """Condition on the least-squares image of a few projections of the slice (CT priors)."""
+    """Whether to condition on the least-squares image of a few projections of the slice (CT priors)."""
     solved: bool = False
-    """Half of the images are what a solver has made of a scan of them (CT priors); always so with `least_squares`."""
+    """Whether half of the images are a solver's iterates from a scan (CT priors); always with `least_squares`."""
     start: str | None = None
-    """Prior whose weights training starts from."""
+    """Prior from whose weights training starts. Default: random weights."""
     sources: list[Source] = Field([])
     validation: list[Source] = Field([])
     synthetic: Synthetic | None = None
-    """In place of sources and validation."""
+    """Synthetic images, in place of sources and validation."""
     training: Training
     limits: list[str]
 
@@ -131,17 +131,17 @@ class Recipe(Strict):
 
     @property
     def scanned(self) -> bool:
-        """Whether training images are scanned, and solved with the network as it is."""
+        """Whether training images are scanned, and the scans solved with the current network."""
         return self.least_squares or self.solved
 
     @property
     def conditional(self) -> bool:
-        """Whether the prior is given something beside the noisy image."""
+        """Whether the prior is conditional: given an image besides the noisy one."""
         return self.least_squares or self.super_resolution is not None
 
     @classmethod
     def read(cls, path: Path) -> Recipe:
-        """A recipe from a YAML file."""
+        """Read a recipe from a YAML file."""
         try:
             return cls.model_validate(yaml.safe_load(path.read_text()))
         except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
@@ -149,7 +149,7 @@ class Recipe(Strict):
 
     @classmethod
     def for_volumes(cls, name: str, modality: str, folder: Path) -> Recipe:
-        """A recipe for the NIfTI volumes of a folder: the shipped one's settings, the last volume held out.
+        """Make a recipe for the NIfTI volumes of a folder: the shipped one's settings, the last volume held out.
 
         Raises
         ------
@@ -173,7 +173,7 @@ class Recipe(Strict):
         return cls.model_validate(template | own)
 
     def with_settings(self, settings: list[str]) -> Recipe:
-        """The recipe with some settings changed, each given as ``name=value`` with dots for parts, value in YAML."""
+        """Change some settings, each given as ``name=value`` with dots for parts, value in YAML."""
         changed = self.model_dump()
         for setting in settings:
             path, equals, text = setting.partition("=")
@@ -198,7 +198,7 @@ class Recipe(Strict):
 
     @classmethod
     def named(cls, name: str) -> Recipe:
-        """The recipe shipped for prior `name`, or that of a YAML file."""
+        """Read the recipe shipped for prior `name`, or that of a YAML file."""
         path = Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
         if not path.is_file():
             known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
@@ -211,7 +211,7 @@ class Recipe(Strict):
 
 
 def _inside(place: Any, part: str) -> Any:
-    """An entry of a dictionary by name or of a list by number; None if there is none."""
+    """Get an entry of a dictionary by name or of a list by number; None if there is none."""
     if isinstance(place, list) and part.isdecimal() and int(part) < len(place):
         return place[int(part)]
     return place.get(part) if isinstance(place, dict) else None

@@ -1,4 +1,4 @@
-"""Shapes of synthetic images: distances to their edges, how far they cover a pixel, and what is random about them.
+"""Random shapes of synthetic images: signed distances to edges, and pixel coverage.
 
 Lengths are in pixels. Coordinates are columns ``(1, size)`` and rows ``(size, 1)``, or what these broadcast to.
 """
@@ -15,14 +15,14 @@ from scipy import fft
 from scipy.spatial import cKDTree
 
 NEIGHBOURS = 5
-"""Cells among which a pixel's own and the one beyond the nearest wall are looked for."""
+"""Number of nearest cells that are searched for a pixel's own and the one beyond the nearest wall."""
 
 Image = NDArray[np.floating[Any]]
-"""In float32 wherever it is of the size of an image."""
+"""Array of the size of an image; always float32."""
 
 
 def power_law(rng: np.random.Generator, low: float, high: float, exponent: float, count: int) -> Image:
-    """Numbers between `low` and `high` of a density ``r**-exponent``."""
+    """Draw numbers between `low` and `high` of a density ``r**-exponent``."""
     u = rng.random(count, np.float32)
     if exponent == 1:
         return low * (high / low) ** u
@@ -32,32 +32,32 @@ def power_law(rng: np.random.Generator, low: float, high: float, exponent: float
 
 
 def grid(size: int) -> tuple[Image, Image]:
-    """Columns ``(1, size)`` and rows ``(size, 1)``, from the centre."""
+    """Pixel coordinates from the centre: columns ``(1, size)`` and rows ``(size, 1)``."""
     offsets = np.arange(size, dtype=np.float32) - np.float32((size - 1) / 2)
     return offsets[None], offsets[:, None]
 
 
 def turned(rng: np.random.Generator, x: Image, y: Image) -> tuple[Image, Image]:
-    """Coordinates turned by a random angle."""
+    """Rotate coordinates by a random angle."""
     angle = rng.uniform(0, 2 * math.pi)
     c, s = math.cos(angle), math.sin(angle)
     return x * c + y * s, y * c - x * s
 
 
 def angles(rng: np.random.Generator, count: int) -> list[float]:
-    """Directions evenly spread over half a turn, or at random."""
+    """Draw directions, evenly spread over half a turn or random."""
     found = math.pi * (np.arange(count) / count if rng.random() < 0.7 else rng.random(count))
     return [float(angle) for angle in found]
 
 
 def oblique(rng: np.random.Generator, x: Image, y: Image) -> list[Image]:
-    """Three coordinates on a random plane through space."""
+    """Draw a random plane through space; returns three coordinates per pixel."""
     axes = np.linalg.qr(rng.standard_normal((3, 3)))[0].astype(np.float32)
     return [x * a + y * b + c for a, b, c in zip(axes[0], axes[1], axes[2] * 100, strict=True)]
 
 
 def ramp(rng: np.random.Generator, rows: int, cols: int) -> Image:
-    """From -1 to 1 across a rectangle, in a random direction."""
+    """Linear ramp from -1 to 1 across a rectangle, in a random direction."""
     angle = rng.uniform(0, 2 * math.pi)
     x, y = np.linspace(-1, 1, cols, dtype=np.float32), np.linspace(-1, 1, rows, dtype=np.float32)[:, None]
     ramp: Image = (x * math.cos(angle) + y * math.sin(angle)) / math.sqrt(2)
@@ -70,26 +70,26 @@ def sawtooth(x: Image, period: float) -> Image:
 
 
 def slope(level: Image) -> Image:
-    """Length of the gradient, a pixel; not quite 0, so that a level divided by it is a distance."""
+    """Length of the gradient per pixel; never quite 0, so that a level divided by it is a distance."""
     down, right = np.gradient(level)
     slope: Image = np.hypot(down, right).clip(1e-3)
     return slope
 
 
 def inside(distance: Image) -> Image:
-    """How far a pixel at a signed distance from an edge is covered, between 0 and 1."""
+    """Coverage (0 to 1) of a pixel at a signed distance from an edge."""
     covered: Image = (np.float32(0.5) - distance).clip(0, 1)
     return covered
 
 
 def band(distance: Image, width: float | Image) -> Image:
-    """How far a pixel at a distance from a band's middle is covered: never wholly by a band thinner than a pixel."""
+    """Coverage of a pixel at a distance from a band's middle: below 1 for a band thinner than a pixel."""
     covered: Image = (distance + width / 2).clip(-0.5, 0.5) - (distance - width / 2).clip(-0.5, 0.5)
     return covered
 
 
 def blend(below: Image, above: Image | np.float32, covered: Image) -> Image:
-    """One image over another."""
+    """Blend one image over another."""
     blended: Image = below + covered * (above - below)
     return blended
 
@@ -97,7 +97,7 @@ def blend(below: Image, above: Image | np.float32, covered: Image) -> Image:
 def field(
     rng: np.random.Generator, size: int, *, cut: float | None = None, exponent: float = 0.0, stretch: float = 1.0
 ) -> Image:
-    """A Gaussian random field of unit variance: of a wavelength `cut`, or of an amplitude ``frequency**-exponent``."""
+    """Draw a Gaussian random field of unit variance: of wavelength `cut`, or of amplitude ``frequency**-exponent``."""
     rows, cols = np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)
     cols, rows = turned(rng, cols, rows)
     frequency = np.hypot(cols, rows * stretch)
@@ -112,7 +112,7 @@ def field(
 
 
 def smooth(rng: np.random.Generator, size: int, waves: int) -> Image:
-    """A smooth field of about unit size, with so many waves across the image."""
+    """Draw a smooth field of about unit amplitude, with a given number of waves across the image."""
     return field(rng, size, cut=size / waves)
 
 
@@ -120,7 +120,7 @@ def smooth(rng: np.random.Generator, size: int, waves: int) -> Image:
 
 
 def ellipse(rng: np.random.Generator, x: Image, y: Image, r: float) -> Image:
-    """An ellipse, in half of all cases a circle."""
+    """Draw an ellipse, in half of all cases a circle."""
     a, b = r, r * (rng.uniform(0.3, 1) if rng.random() < 0.5 else 1.0)
     # To first order, which is exact for a circle and at the edge.
     scaled = np.hypot(x / a, y / b)
@@ -129,7 +129,7 @@ def ellipse(rng: np.random.Generator, x: Image, y: Image, r: float) -> Image:
 
 
 def polygon(rng: np.random.Generator, x: Image, y: Image, r: float) -> Image:
-    """A convex polygon of three to seven sides, in a third of all cases a rectangle."""
+    """Draw a convex polygon of three to seven sides, in a third of all cases a rectangle."""
     if rng.random() < 1 / 3:
         rectangle: Image = np.maximum(np.abs(x) - r, np.abs(y) - r * rng.uniform(0.2, 1))
         return rectangle
@@ -143,7 +143,7 @@ def polygon(rng: np.random.Generator, x: Image, y: Image, r: float) -> Image:
 
 
 def rod(rng: np.random.Generator, x: Image, y: Image, r: float) -> Image:
-    """A rod with round ends."""
+    """Draw a rod with round ends."""
     half = r * rng.uniform(0.03, 0.3)
     distance: Image = np.hypot((np.abs(x) - (r - half)).clip(0), y) - half
     return distance
@@ -153,7 +153,7 @@ FORMS = [ellipse, polygon, rod]
 
 
 def outline(rng: np.random.Generator, size: int) -> tuple[Image, Image]:
-    """How far an object covers each pixel, and the distance from its outline: smooth, with corners, or uneven."""
+    """Draw an object's outline (smooth, with corners, or uneven); returns coverage and distance from the outline."""
     radius = size * math.exp(rng.uniform(math.log(0.25), math.log(2.0)))
     away, angle = rng.uniform(0, max(radius - 0.1 * size, 0.1 * size)), rng.uniform(0, 2 * math.pi)
     x, y = grid(size)
@@ -167,7 +167,7 @@ def outline(rng: np.random.Generator, size: int) -> tuple[Image, Image]:
 
 @dataclass(frozen=True)
 class Cells:
-    """A Voronoi tessellation: of each pixel its cell, the one beyond the nearest wall, and how far that wall is."""
+    """Voronoi tessellation: per pixel its cell, the one beyond the nearest wall, and the distance of that wall."""
 
     first: NDArray[np.integer[Any]]
     second: NDArray[np.integer[Any]]
@@ -177,7 +177,7 @@ class Cells:
 
 
 def cells(rng: np.random.Generator, size: int) -> Cells:
-    """Cells of a random mean size, even or not, stretched in some."""
+    """Draw cells of a random mean size, even or uneven, sometimes stretched."""
     spacing = float(power_law(rng, 4, 0.35 * size, 1.0, 1)[0])
     stretch = math.exp(rng.uniform(0, 1.2)) if rng.random() < 0.3 else 1.0
     x, y = turned(rng, *grid(size))

@@ -1,4 +1,4 @@
-"""Training slices: reading what a recipe names, and cutting varied crops from it."""
+"""Training slices: read a recipe's data and cut augmented crops."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from recon.training import augment, few_views, solved, synthetic
 from recon.training.recipe import Recipe, Source
 
 UNKNOWN_MARGIN = 3
-"""Pixels around an unknown one that are left out of the loss too: resampling has mixed them."""
+"""Margin in pixels around an unknown one that is left out of the loss too, since resampling has mixed them."""
 AIR_HU = -200.0
-"""Every body scan has something below: the air around it, or fat and gas inside."""
+"""Upper bound in HU on the lowest value of a body scan, which has air around it, or fat and gas inside."""
 NEGATIVE_SHARE = 0.05
-"""Of its largest value; so much below zero interpolation leaves in a magnitude volume, and no more."""
+"""Fraction of the largest value by which interpolation may leave a magnitude volume below zero."""
 MADE = 2**40
-"""Synthetic images that crops are drawn from: none is likely to be drawn twice."""
+"""Number of synthetic training images, so many that none is likely to be drawn twice."""
 JUDGED, JUDGED_SIZE = 96, 256
-"""Synthetic images that a prior is judged by, and their rows and columns."""
+"""Number of synthetic validation images, and their rows and columns."""
 BRIGHT_PERCENTILE = 99.8
-"""Of a magnitude volume; becomes 1 on the prior's axis."""
+"""Percentile of a magnitude volume that becomes 1 on the prior's scale."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class SliceSet:
 
     stored: Sequence[NDArray[np.generic]]
     labels: Sequence[str]
-    """Whose slice each is; empty where the file does not say."""
+    """Subject of each slice; empty if the file does not name them."""
     source: Source
     sha256: str
 
@@ -79,7 +79,7 @@ class SliceSet:
 
     @classmethod
     def made(cls, seed: int, images: int, size: int, labels: Sequence[str] = ()) -> SliceSet:
-        """Synthetic images of a seed; the hash is that of what makes them, the generator's version and the seed."""
+        """Make the synthetic images of a seed; their hash is that of generator, version and seed."""
         name = f"synthetic images, generator version {synthetic.VERSION}, seed {seed}"
         source = Source(file=name, licence="none needed: made by recon/training/synthetic.py")
         return cls(synthetic.Made(seed, images, size), labels, source, hashlib.sha256(name.encode()).hexdigest())
@@ -88,7 +88,7 @@ class SliceSet:
         return len(self.stored)
 
     def require(self, recipe: Recipe) -> None:
-        """Raise `InputError` unless the values can be what a recipe is for: HU with air somewhere, or magnitudes."""
+        """Raise `InputError` unless the values are plausible for the recipe: HU with air somewhere, or magnitudes."""
         stored = [float(value) for image in self.stored for value in (image.min(), image.max())]
         ends = [value * self.source.slope + self.source.intercept for value in (min(stored), max(stored))]
         lowest, highest = min(ends), max(ends)
@@ -112,12 +112,12 @@ class SliceSet:
         return found
 
     def whole(self, index: int, recipe: Recipe) -> Tensor:
-        """Slice `index` as the prior takes it, ``(1, rows, cols)``; complex with no phase for a complex prior."""
+        """Slice `index` as the prior takes it, ``(1, rows, cols)``; complex with zero phase for a complex prior."""
         image = self.planes(index, recipe)[:1]
         return image.to(torch.complex64) if recipe.complex else image
 
     def planes(self, index: int, recipe: Recipe) -> Tensor:
-        """Slice `index` on the prior's axis, and where it is known (1) or saturated (0): ``(2, rows, cols)``."""
+        """Slice `index` on the prior's scale, and its mask, 1 where known, 0 where saturated: ``(2, rows, cols)``."""
         stored = torch.from_numpy(np.asarray(self.stored[index], dtype=np.float32))
         known = torch.ones_like(stored)
         if self.source.unknown_from is not None:
@@ -135,14 +135,14 @@ class SliceSet:
 
 
 def training_sets(folder: Path, recipe: Recipe) -> list[SliceSet]:
-    """What a recipe trains on: its files in a folder, or synthetic images of the size of a crop."""
+    """Load the training data of a recipe: its files in a folder, or synthetic images of the size of a crop."""
     if recipe.synthetic is not None:
         return [SliceSet.made(recipe.synthetic.seed, MADE, recipe.training.crop)]
     return [SliceSet.read(folder, source) for source in recipe.sources]
 
 
 def validation_sets(folder: Path, recipe: Recipe) -> list[SliceSet]:
-    """What a recipe is judged by: its files in a folder, or larger synthetic images, labelled with their kind."""
+    """Load the validation data of a recipe: its files in a folder, or larger synthetic images labelled by kind."""
     if recipe.synthetic is not None:
         seed = recipe.synthetic.validation_seed
         kinds = [synthetic.kind_of(seed, index) for index in range(JUDGED)]
@@ -151,7 +151,7 @@ def validation_sets(folder: Path, recipe: Recipe) -> list[SliceSet]:
 
 
 def _archive(path: Path) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
-    """Images and whose each is, from an ``.npz``."""
+    """Read images and their subjects from an ``.npz``."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             images = archive["images"]
@@ -169,34 +169,34 @@ def _archive(path: Path) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
 
 @dataclass(frozen=True)
 class Batch:
-    """Training images, the weight of each pixel, and what a conditional prior is given beside the noise."""
+    """Training batch: images, the weight of each pixel, and the condition of a conditional prior."""
 
     images: Tensor
     weights: Tensor
     condition: Tensor | None
     iterates: Tensor | None = None
-    """What a solver has made of each image so far, and is to be denoised in its place."""
+    """Iterates of a solver, to be denoised in place of noisy images."""
     sigma: float = 0.0
     """Noise level of the solver's next step."""
 
 
 REUSED = 6
-"""Steps that cut their crops out of the same scanned slices: a scan takes as long as three steps."""
+"""Number of steps that share the same scanned slices: a scan takes as long as three steps."""
 
 
 class Crops:
-    """Random training crops; those of step `s` depend on ``(seed, s)`` alone, so a resumed run repeats them."""
+    """Sampler of random training crops; step `s` depends on ``(seed, s)`` alone, so a resumed run repeats it."""
 
     def __init__(self, sets: list[SliceSet], recipe: Recipe, seed: int, denoise: solved.Denoise | None = None) -> None:
         self.sets, self.recipe, self.seed, self.denoise = sets, recipe, seed, denoise
         self.shares = torch.tensor([s.source.share for s in sets])
         fills = [min(one.stored[0].shape) >= 2 * recipe.training.crop for one in sets]
         self._filling = self.shares * torch.tensor(fills)
-        """Shares of the sets whose slices fill the field of a scan at full size."""
+        """Sampling probabilities of the sets whose slices fill the field of a scan at full size."""
         self._scanned: tuple[int, Tensor, float] | None = None
 
     def batch(self, step: int) -> Batch:
-        """What one step trains on, ``(batch, channels, crop, crop)`` float32 each."""
+        """Make the batch of one step, ``(batch, channels, crop, crop)`` float32 each."""
         if self.recipe.scanned:
             return self._scanned_batch(step)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
@@ -226,7 +226,7 @@ class Crops:
         return torch.cat(self._complex(image, known, generator))
 
     def _scanned_batch(self, step: int) -> Batch:
-        """Crops out of slices of twice their size, each with the same crop of what a scan of it shows."""
+        """Cut crops from slices of twice their size, with the same crops of the scan's condition and iterate."""
         used = step // REUSED
         if self._scanned is None or self._scanned[0] != used:
             self._scanned = used, *self._scan(torch.Generator().manual_seed(self.seed * 1_000_003 + used))
@@ -239,7 +239,7 @@ class Crops:
         return Batch(image, (known > 0.999).float().expand_as(image), given, iterates=iterate, sigma=sigma)
 
     def _scan(self, generator: torch.Generator) -> tuple[Tensor, float]:
-        """Images, conditions, iterates and where they are known, ``(batch, 4, size, size)``; the noise level."""
+        """Scan slices: images, conditions, iterates and masks ``(batch, 4, size, size)``, and the noise level."""
         assert self.denoise is not None
         settings = self.recipe.training
         halved = random_fields.uniform(generator) < settings.halve
@@ -261,7 +261,7 @@ class Crops:
         return torch.stack([images, found.condition, found.iterate, known], 1), found.sigma
 
     def _padded(self, planes: Tensor, size: int | None = None) -> Tensor:
-        """Slices smaller than a crop get their edge repeated, without weight in the loss."""
+        """Pad slices smaller than a crop by repeating their edge, without weight in the loss."""
         below, right = (max((size or self.recipe.training.crop) - n, 0) for n in planes.shape[1:])
         if not below and not right:
             return planes
@@ -282,7 +282,7 @@ class Crops:
 
 
 def _brightness(images: NDArray[np.float32], name: str) -> float:
-    """What becomes 1 on the prior's axis."""
+    """Value of a magnitude volume that becomes 1 on the prior's scale."""
     found = float(np.percentile(images, BRIGHT_PERCENTILE))
     if not found > 0:
         raise InputError(
@@ -298,7 +298,7 @@ def _parts(image: Tensor) -> Tensor:
 
 
 def tuning_images(folder: Path, recipe: Recipe, count: int = 16) -> Tensor:
-    """Evenly spaced whole slices of the tuning set on the prior's axis, ``(count, rows, cols)``, always the same."""
+    """Select evenly spaced whole slices of the tuning set on the prior's scale, ``(count, rows, cols)``."""
     sets = validation_sets(folder, recipe)
     each = count // len(sets) or 1
     chosen = [(one, int(i)) for one in sets for i in np.linspace(0, len(one) - 1, each).round().astype(int)]

@@ -1,4 +1,4 @@
-"""What a solver makes of a scan with a network as it is: training images of priors that are given the scan."""
+"""Solver iterates as training images: scans solved with the current network."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from recon.problem.data_step import DataStep
 from recon.problem.problem import IntensityMap, Problem
 
 LEVELS = (0.4, 0.25, 0.16, 0.1, 0.063, 0.04)
-"""Noise levels of the solver's steps; after the last one the image is as good as it gets."""
+"""Noise levels of the solver's steps."""
 DATA_SIGMA = 1e-3
-"""Noise that its data steps assume at least, on the prior's axis."""
+"""Lower bound on the noise that its data steps assume, on the prior's scale."""
 
 Denoise = Callable[[Tensor, float, Tensor], Tensor]
-"""Of noisy slices ``(slices, rows, cols)``, their noise level and their condition."""
+"""Denoiser: a function of noisy slices ``(slices, rows, cols)``, their noise level and their condition."""
 
 
 class Solved(NamedTuple):
-    """What is known of slices ``(slices, size, size)`` from one scan, on the prior's axis."""
+    """Scan of slices ``(slices, size, size)`` and what it shows, on the prior's scale."""
 
     condition: Tensor
     iterate: Tensor
-    """What a solver has made of it so far."""
+    """Iterate of the solver."""
     sigma: float
     """Noise level of the solver's next step."""
 
 
 def solved(problem: Problem, axis: IntensityMap, generator: torch.Generator, denoise: Denoise) -> Solved:
-    """A scan solved with `denoise` for a random number of steps.
+    """Solve a scan with `denoise` for a random number of steps.
 
-    The errors of a solver's images are no white noise: they are what the scan leaves open, and what the network made
-    of it. A network that is trained on them, as it makes them itself, learns to mend them.
+    The errors of a solver's iterates are not white noise: they are what the scan leaves undetermined, and what the
+    network filled in. A network trained on its own iterates learns to correct them.
 
     References
     ----------

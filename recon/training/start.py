@@ -1,4 +1,4 @@
-"""The start of a training run: the weights of another prior, and the identity of the data."""
+"""Start of a training run: initial weights from another prior, and the identity of the data."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from recon.training.slices import SliceSet
 
 
 def start_from(network: Denoiser, name: str) -> Card:
-    """Give `network` the weights of prior `name`, whose card is returned.
+    """Load the weights of prior `name` into `network`; returns the prior's card.
 
-    A condition that the prior does not know begins without effect.
+    A condition that the prior does not have starts without effect.
     """
     prior = load(name, field="start")
     weights = {k: v.float() for k, v in prior.network.state_dict().items()}
@@ -37,11 +37,11 @@ def start_from(network: Denoiser, name: str) -> Card:
 
 
 def start_of(state: dict[str, Any]) -> Card | None:
-    """The card of the weights that the run of a checkpoint started from, as it was then."""
+    """Card of the prior from which the run of a checkpoint started, as it was then."""
     kept = state.get("start")
     return None if kept is None else Card.model_validate({**kept, "familiarity": None})
 
 
 def data_hash(sets: list[SliceSet]) -> str:
-    """Identity of training data: the hash of the files' hashes."""
+    """Hash of the training data: a hash of the files' hashes."""
     return hashlib.sha256("".join(s.sha256 for s in sets).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Images of what is no patient, made from a seed: no data, no licence, nothing that could leak.
+"""Synthetic training images of objects that are not patients, made from a seed, so that no data or licence is needed.
 
 An image shows an object in air, or a part of one: a scene of one kind (two in some), of materials that are constant,
 graded or textured, with inclusions in some; half of the images are a little blurred. Sizes follow a power law, so that
@@ -23,27 +23,27 @@ from recon.training import shapes
 from recon.training.shapes import Image
 
 VERSION = 1
-"""Of the images: another one makes other images of the same seed."""
+"""Version of the generator: another one makes other images from the same seed."""
 DENSEST = 2.0
 """Attenuation of the densest inclusions: small ones are beyond the robust maximum."""
 
 
 @dataclass(frozen=True)
 class Materials:
-    """The attenuations that one image is made of, and how they vary inside a part."""
+    """Materials of one image: attenuations, and how they vary inside a part."""
 
     values: Image
     texture: Image
-    """Relative deviations ``(rows, cols)`` of what is textured."""
+    """Relative deviations ``(rows, cols)`` inside textured parts."""
     varied: float
-    """Share of the parts that are graded or textured."""
+    """Fraction of the parts that are graded or textured."""
 
     def draw(self, rng: np.random.Generator) -> float:
-        """The attenuation of one part."""
+        """Attenuation of one part."""
         return float(self.values[rng.integers(len(self.values))])
 
     def fill(self, rng: np.random.Generator, place: tuple[slice, slice], value: float) -> Image | float:
-        """A part of attenuation `value` at a place of the image: constant, graded or textured."""
+        """Fill a part of attenuation `value` at a place of the image: constant, graded or textured."""
         if rng.random() >= self.varied:
             return value
         texture = self.texture[place]
@@ -55,7 +55,7 @@ class Materials:
 
 
 def image(seed: int, index: int, size: int) -> NDArray[np.float32]:
-    """Image `index` of those of a seed, ``(size, size)``; the same to the bit for the same numbers."""
+    """Make image `index` of a seed, ``(size, size)``; bit-identical for the same numbers."""
     rng = np.random.default_rng([VERSION, seed, index])
     kind = _kind(rng)
     materials = _materials(rng, size)
@@ -71,7 +71,7 @@ def image(seed: int, index: int, size: int) -> NDArray[np.float32]:
 
 
 def kind_of(seed: int, index: int) -> str:
-    """The kind of that image's scene, one of `KINDS`."""
+    """Kind of that image's scene, one of `KINDS`."""
     return _kind(np.random.default_rng([VERSION, seed, index]))
 
 
@@ -81,7 +81,7 @@ def _kind(rng: np.random.Generator) -> str:
 
 @dataclass(frozen=True)
 class Made(Sequence[NDArray[np.generic]]):
-    """Synthetic images of one seed, each made when it is asked for."""
+    """Sequence of the synthetic images of one seed, each made on access."""
 
     seed: int
     images: int
@@ -104,7 +104,7 @@ class Made(Sequence[NDArray[np.generic]]):
 
 
 def leaves(rng: np.random.Generator, size: int, materials: Materials) -> Image:
-    """Dead leaves: ellipses, polygons, rods and shells of all sizes, each over those before it."""
+    """Dead-leaves scene: ellipses, polygons, rods and shells of all sizes, each over those before it."""
     scene = _background(rng, size, materials)
     forms = [shapes.FORMS[i] for i in np.flatnonzero(rng.random(len(shapes.FORMS)) < 0.6)] or shapes.FORMS
     count = int(rng.integers(20, 1 + size * 3 // 2))
@@ -117,7 +117,7 @@ def leaves(rng: np.random.Generator, size: int, materials: Materials) -> Image:
 
 
 def assembly(rng: np.random.Generator, size: int, materials: Materials) -> Image:
-    """A few large machined parts, with bores and thin walls, in air or cast in something."""
+    """Scene of a few large machined parts, with bores and thin walls, in air or embedded."""
     scene = _background(rng, size, materials) * np.float32(rng.random() < 0.5)
     for radius in np.sort(shapes.power_law(rng, 0.05 * size, 0.6 * size, 1.5, int(rng.integers(3, 14))))[::-1]:
         hollow = rng.random()
@@ -126,7 +126,7 @@ def assembly(rng: np.random.Generator, size: int, materials: Materials) -> Image
 
 
 def lattice(rng: np.random.Generator, size: int, materials: Materials) -> Image:
-    """A periodic structure: bars in up to three directions, balls, or a section of a minimal surface."""
+    """Scene of a periodic structure: bars in up to three directions, balls, or a section of a minimal surface."""
     period = float(shapes.power_law(rng, 4, size / 3, 1.0, 1)[0])
     fill = rng.uniform(0.08, 0.5)
     x, y = shapes.turned(rng, *shapes.grid(size))
@@ -159,7 +159,7 @@ def lattice(rng: np.random.Generator, size: int, materials: Materials) -> Image:
 
 
 def foam(rng: np.random.Generator, size: int, materials: Materials) -> Image:
-    """Cells with walls between them, thin or thick, mostly full of air."""
+    """Scene of foam: cells with thin or thick walls, mostly full of air."""
     cells = shapes.cells(rng, size)
     wall = math.exp(rng.uniform(math.log(0.4), math.log(0.35 * cells.spacing + 0.5)))
     inside, walls = _two(rng, size, materials)
@@ -169,7 +169,7 @@ def foam(rng: np.random.Generator, size: int, materials: Materials) -> Image:
 
 
 def grains(rng: np.random.Generator, size: int, materials: Materials) -> Image:
-    """Cells of different attenuation, as crystals are, with a boundary phase between them in some."""
+    """Scene of grains of different attenuation, like crystals, sometimes with a boundary phase between them."""
     cells = shapes.cells(rng, size)
     spread = math.exp(rng.uniform(math.log(0.02), math.log(0.8)))
     own: Image = materials.draw(rng) * (1 + spread * rng.uniform(-1, 1, cells.count))
@@ -185,7 +185,7 @@ def grains(rng: np.random.Generator, size: int, materials: Materials) -> Image:
 
 
 def fibres(rng: np.random.Generator, size: int, materials: Materials) -> Image:
-    """Straight and bent fibres, aligned or in every direction, thin or thick, seen from the side or cut across."""
+    """Scene of straight and bent fibres, aligned or not, thin or thick, seen from the side or cut across."""
     scene = _background(rng, size, materials) * np.float32(rng.random() < 0.6)
     width = float(shapes.power_law(rng, 0.8, 0.08 * size, 2.0, 1)[0])
     value, main, spread = materials.draw(rng), rng.uniform(0, math.pi), float(rng.choice([0.05, 0.3, math.pi]))
@@ -206,7 +206,7 @@ def fibres(rng: np.random.Generator, size: int, materials: Materials) -> Image:
 
 
 def cracks(rng: np.random.Generator, size: int, materials: Materials) -> Image:
-    """A material with branching cracks that taper, full of air or of something else."""
+    """Scene of a material with branching, tapering cracks, full of air or of another material."""
     scene = _background(rng, size, materials)
     filling = materials.draw(rng) if rng.random() < 0.2 else 0.0
     for _ in range(int(rng.integers(1, 6))):
@@ -216,7 +216,7 @@ def cracks(rng: np.random.Generator, size: int, materials: Materials) -> Image:
 
 
 def pores(rng: np.random.Generator, size: int, materials: Materials) -> Image:
-    """A material with pores, or particles, of sizes by a power law, round or not."""
+    """Scene of a material with pores or particles, of power-law sizes, round or not."""
     scene = _background(rng, size, materials)
     held = _held(materials, [0.0 if rng.random() < 0.7 else materials.draw(rng)])
     form = shapes.ellipse if rng.random() < 0.7 else shapes.FORMS[rng.integers(len(shapes.FORMS))]
@@ -229,7 +229,7 @@ def pores(rng: np.random.Generator, size: int, materials: Materials) -> Image:
 
 
 def layers(rng: np.random.Generator, size: int, materials: Materials) -> Image:
-    """Layers, thin and thick, flat, wavy or wound around a centre."""
+    """Scene of thin and thick layers, flat, wavy or wound around a centre."""
     x, y = shapes.turned(rng, *shapes.grid(size))
     if rng.random() < 0.3:
         x0, y0 = rng.uniform(-1, 1, 2) * size
@@ -248,7 +248,7 @@ def layers(rng: np.random.Generator, size: int, materials: Materials) -> Image:
 
 
 def mixture(rng: np.random.Generator, size: int, materials: Materials) -> Image:
-    """Two materials grown through each other, as where they separated, or one that varies without any edge."""
+    """Scene of two interpenetrating materials, as after phase separation, or of one that varies without edges."""
     level = shapes.field(rng, size, cut=float(shapes.power_law(rng, 4, size / 3, 1.0, 1)[0]))
     first, second = _two(rng, size, materials)
     if rng.random() < 0.3:
@@ -259,7 +259,7 @@ def mixture(rng: np.random.Generator, size: int, materials: Materials) -> Image:
 KINDS: dict[str, Callable[[np.random.Generator, int, Materials], Image]] = {
     scene.__name__: scene for scene in (leaves, assembly, lattice, foam, grains, fibres, cracks, pores, layers, mixture)
 }
-"""Scenes by name, all as frequent."""
+"""Kinds of scenes by name, all with the same frequency."""
 
 
 def _stamp(
@@ -271,7 +271,7 @@ def _stamp(
     *,
     thin: bool,
 ) -> None:
-    """Put one part somewhere over a scene, in place: whole, or a shell of it if `thin`."""
+    """Place one part somewhere over a scene, in place: whole, or its shell if `thin`."""
     size = len(scene)
     row, col = rng.uniform(-0.2 * radius, size - 1 + 0.2 * radius, 2)
     reach = 1.5 * radius + 1  # of a rectangle's corners
@@ -285,7 +285,7 @@ def _stamp(
 
 
 def _crack(rng: np.random.Generator, scene: Image, filling: float, at: Image, angle: float, width: float) -> None:
-    """A crack from a point on, in place: straight pieces that turn, taper, and branch."""
+    """Draw a crack from a point, in place: straight pieces that turn, taper, and branch."""
     size = len(scene)
     x, y = shapes.grid(size)
     pieces = int(rng.integers(6, 25))
@@ -310,7 +310,7 @@ def _crack(rng: np.random.Generator, scene: Image, filling: float, at: Image, an
 
 
 def _with_inclusions(rng: np.random.Generator, scene: Image, materials: Materials) -> Image:
-    """Specks that are denser than anything else, or voids, in some images."""
+    """Add specks denser than anything else, or voids, to some images."""
     size, chance = len(scene), rng.random()
     if chance < 0.3:
         value = rng.uniform(materials.values.max(), DENSEST) if chance < 0.2 else 0.0
@@ -321,7 +321,7 @@ def _with_inclusions(rng: np.random.Generator, scene: Image, materials: Material
 
 
 def _in_air(rng: np.random.Generator, scene: Image, materials: Materials) -> Image:
-    """A scene cut to the outline of an object, in a wall of its own in some images."""
+    """Cut a scene to the outline of an object, with a wall of its own in some images."""
     size = len(scene)
     covered, distance = shapes.outline(rng, size)
     scene = scene * covered
@@ -337,7 +337,7 @@ def _in_air(rng: np.random.Generator, scene: Image, materials: Materials) -> Ima
 
 
 def _materials(rng: np.random.Generator, size: int) -> Materials:
-    """Two to six materials: of very different attenuation, or nearly alike."""
+    """Draw two to six materials of very different or similar attenuation."""
     count = int(rng.integers(2, 7))
     brightest = rng.uniform(0.4, 1.1)
     if rng.random() < 0.3:
@@ -353,25 +353,25 @@ def _materials(rng: np.random.Generator, size: int) -> Materials:
 
 
 def _held(materials: Materials, values: Sequence[float]) -> Materials:
-    """The same texture on other attenuations."""
+    """Return the same texture with other attenuations."""
     return Materials(np.array(values, np.float32), materials.texture, materials.varied)
 
 
 def _background(rng: np.random.Generator, size: int, materials: Materials) -> Image:
-    """A whole image of one material that is not air, in many the densest: a scan is scaled by what it is made of."""
+    """Fill a whole image with one material that is not air, often the densest."""
     value = float(materials.values.max() if rng.random() < 0.4 else rng.choice(materials.values[materials.values > 0]))
     filled = materials.fill(rng, (slice(0, size), slice(0, size)), value)
     return np.zeros((size, size), np.float32) + np.float32(filled)
 
 
 def _two(rng: np.random.Generator, size: int, materials: Materials) -> tuple[Image, Image]:
-    """Images of two materials, one of them air in half of all cases."""
+    """Fill two images with two materials, one of them air in half of all cases."""
     first, second = _background(rng, size, materials), _background(rng, size, materials)
     return (first * np.float32(rng.random() < 0.5), second) if rng.random() < 0.7 else (second, first)
 
 
 def _texture(rng: np.random.Generator, size: int) -> Image:
-    """A random field of unit variance: fine or coarse, alike in all directions or brushed."""
+    """Draw a random field of unit variance: fine or coarse, isotropic or brushed."""
     if rng.random() < 0.3:
         return shapes.field(rng, size, cut=float(shapes.power_law(rng, 2.5, 20, 1.5, 1)[0]))
     return shapes.field(

@@ -1,4 +1,4 @@
-"""Training a prior: denoising score matching, checkpointed, resumable, the same numbers for the same seed."""
+"""Training of priors by denoising score matching: checkpointed, resumable, deterministic for a seed."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from recon.training.start import data_hash, start_from, start_of
 
 WARM_UP = 200
 SPREAD = 0.4
-"""Of the logarithm of the noise level around that of a solver's next step."""
+"""Standard deviation of the logarithm of the noise level around that of a solver's next step."""
 COOL_DOWN = 0.8
-"""Share of the run over which the learning rate falls linearly to zero."""
+"""Fraction of the run over which the learning rate falls linearly to zero."""
 
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """One line of the log."""
+    """Line of the training log."""
 
     step: int
     steps: int
@@ -48,19 +48,19 @@ class TrainingProgress:
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
-    """Warm up, hold, and cool down linearly to zero over most of the run, where most of the gain is made."""
+    """Learning rate schedule: warm up, hold, fall linearly to zero over most of the run, where most gain is made."""
     cool_from = steps * (1 - COOL_DOWN)
     warm_up = max(min(WARM_UP, steps // 10), 1)
     return peak * min(1.0, (step + 1) / warm_up, (steps - step) / max(steps - cool_from, 1))
 
 
 class Trainer:
-    """One training run in one folder: ``checkpoint.pt`` (replaced atomically) and ``log.jsonl``.
+    """Training run in a folder: ``checkpoint.pt`` (replaced atomically) and ``log.jsonl``.
 
     Parameters
     ----------
     recipe
-        What to train on and how.
+        Recipe of the prior.
     data
         Folder of the recipe's files; synthetic images need none.
     out
@@ -95,11 +95,11 @@ class Trainer:
 
     @property
     def checkpoint(self) -> Path:
-        """The run's checkpoint file."""
+        """Path of the run's checkpoint."""
         return self.out / "checkpoint.pt"
 
     def run(self, *, save_every_s: float = 180.0, validate_every: int = 500) -> Iterator[TrainingProgress]:
-        """Train to the last step, yielding a progress record a step."""
+        """Train to the last step, yielding one progress record per step."""
         started = saved = time.monotonic()
         before = self.seconds
         while self.step < self.steps:
@@ -119,7 +119,7 @@ class Trainer:
             yield progress
 
     def validate(self) -> dict[float, float]:
-        """Denoising PSNR of the averaged weights on the tuning set, by sigma."""
+        """Evaluate the denoising PSNR of the averaged weights on the tuning set, by sigma."""
         model = registry.new_network(self.recipe)
         model.load_state_dict(self.average)
         model.eval().to(precision.compute_dtype())
@@ -184,7 +184,7 @@ class Trainer:
         return float(loss.detach())
 
     def _denoise(self, x: Tensor, sigma: float, condition: Tensor) -> Tensor:
-        """Slices ``(slices, rows, cols)`` by the network as it is."""
+        """Denoise slices ``(slices, rows, cols)`` with the current network."""
         with torch.no_grad(), precision.autocast():
             given = as_channels(condition) if self.recipe.conditional else None
             return from_channels(self.model(as_channels(x), torch.tensor([sigma]), given))
@@ -214,7 +214,7 @@ class Trainer:
 
 
 def _changed(mine: Recipe, theirs: Recipe) -> dict[str, tuple[object, object]]:
-    """Settings of two recipes that a resumed run must share; data files are compared by their content."""
+    """Compare the settings that a resumed run must share with its recipe; data files are compared by content."""
     a, b = (
         recipe.model_dump(
             exclude={"training": {"steps"}, "limits": True, "sources": {"__all__": {"licence"}}, "validation": True}

@@ -1,1 +1,1 @@
-"""Searches for settings and starting noise, offline. Nothing of the job path imports it."""
+"""Tuning: offline searches for default settings and starting noise. Nothing of the job path imports it."""

@@ -37,14 +37,14 @@ from recon.training.slices import SliceSet
 
 Direction = Literal["plane", "slices"]
 AMPLITUDES = (0.75, 0.5, 0.25, 0.0)
-"""Of the starting noise, beside 1."""
+"""Amplitudes of the starting noise to try besides 1."""
 FEATURE_SIGMA = 0.05
-"""Noise level that the encoder is told when it only describes an image."""
+"""Noise level given to the encoder when it computes features of a clean image."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """Reference slices measured, the solver whose noise is searched on them, and where they come from."""
+    """Task of a search: measured reference slices, their source, and the method whose noise is searched."""
 
     measurement: Measurement
     method: Method
@@ -54,7 +54,7 @@ class Task:
 
 
 def task_of_job(spec: JobSpec, files: dict[str, Path]) -> Task:
-    """The task of a job on a known volume.
+    """Make the task from a job on a known volume.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def task_of_job(spec: JobSpec, files: dict[str, Path]) -> Task:
 def task_of_prior(
     name: str, data: Path, slices: int, method: Boundary, direction: Direction, *, held_out: bool = False
 ) -> Task:
-    """Super-resolution of slices that a conditional prior was trained on, or that it was judged on.
+    """Make a super-resolution task from slices that a conditional prior was trained or judged on.
 
     In-plane, or (``direction="slices"``) the slices taken as planes across a thick stack.
     """
@@ -107,7 +107,7 @@ def task_of_prior(
 
 
 def _spread(chosen: SliceSet, count: int) -> list[int]:
-    """Different slices of as many subjects as there are, from the middle of each, where the brain is large."""
+    """Choose slices from as many subjects as possible, from the middle of each, where the brain is large."""
     subjects = list(chosen.subjects().values())
     rounds = -(-count // len(subjects))
     found = []
@@ -129,14 +129,14 @@ def _whole(chosen: SliceSet, index: int, recipe: Recipe, factor: int) -> NDArray
 
 
 class Judge(Protocol):
-    """Reconstructs the reference slices from a seed's noise."""
+    """Function that reconstructs the reference slices from a seed's noise."""
 
     def __call__(self, seed: int, amplitude: float | None = None) -> list[float]:
         """Error of every slice; only `Boundary` has an amplitude."""
 
 
 def errors_of(task: Task, metric: Metric) -> Judge:
-    """A function from a seed to the error of every reference slice."""
+    """Make the function from a seed to the error of every reference slice."""
     model = inverse_problem.build(task.measurement)
     intensity = model.intensity_map(task.prior.card)
     truth = task.measurement.truth
@@ -150,7 +150,7 @@ def errors_of(task: Task, metric: Metric) -> Judge:
         return method if amplitude is None else method.model_copy(update={"amplitude": amplitude})
 
     def planes(volume: Tensor) -> NDArray[np.float32]:
-        """The images that are judged one by one: planes that were refined, else slices."""
+        """Images that are judged one by one: refined planes, or else slices."""
         return model.planes(volume).numpy()
 
     def errors(seed: int, amplitude: float | None = None) -> list[float]:
@@ -168,9 +168,9 @@ def errors_of(task: Task, metric: Metric) -> Judge:
 def slice_errors(
     found: NDArray[np.float32], truth: NDArray[np.float32], metric: Metric, prior: NetworkPrior
 ) -> list[float]:
-    """Error of each slice: NRMSE, one minus SSIM, or the distance in the prior's encoder.
+    """Compute the error of each slice: NRMSE, one minus SSIM, or the distance in the prior's encoder.
 
-    Slices of one value have no error to speak of and are left out.
+    Constant slices have no meaningful error and are left out.
 
     Raises
     ------
@@ -203,7 +203,7 @@ def _errors(
 
 
 def _display_map(truth: NDArray[np.float32], prior: NetworkPrior) -> IntensityMap:
-    """From the prior's scale to what images are shown in: HU, or magnitudes."""
+    """Convert images from the prior's scale to display values: HU, or magnitudes."""
     if prior.complex:
         return IntensityMap(float(np.percentile(truth, 99.8)) or 1.0, 0.0)
     window = prior.card.intensity_range
@@ -212,10 +212,10 @@ def _display_map(truth: NDArray[np.float32], prior: NetworkPrior) -> IntensityMa
 
 @torch.inference_mode()
 def feature_distance(prior: NetworkPrior, a: Tensor, b: Tensor) -> float:
-    """Distance of two images ``(rows, cols)`` in the features of a prior's encoder, 0 for equal ones, up to 4.
+    """Perceptual distance of two images ``(rows, cols)`` in a prior's encoder features, 0 for equal ones, up to 4.
 
     A perceptual distance (Zhang et al. 2018, arXiv 1801.03924) in a network that knows such images: features of every
-    level, normalised to unit length a pixel, mean squared difference, mean over levels.
+    level, normalised to unit length per pixel, mean squared difference, mean over levels.
     """
     network = prior.network
     features = []
@@ -234,7 +234,7 @@ def feature_distance(prior: NetworkPrior, a: Tensor, b: Tensor) -> float:
 
 
 def search_noise(task: Task, seeds: Sequence[int], metric: Metric, command: str) -> NoiseFile:
-    """Search the seeds and, for an ODE's starting noise, its amplitude; say what was found, and whether it can help."""
+    """Search the seed of the noise and, for an ODE, its amplitude; analyse whether the search can help."""
     errors_at = errors_of(task, metric)
     seed, errors = frozen_noise.search(errors_at, seeds)
     tried = {1.0: float(errors.mean(axis=1).min())}

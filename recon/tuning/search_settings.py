@@ -1,4 +1,4 @@
-"""Searching a method's settings on the tuning slices, one setting after the other."""
+"""Search of a method's settings on the tuning slices, one setting after the other (coordinate search)."""
 
 from __future__ import annotations
 
@@ -56,24 +56,24 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
     "dds": _SPLITTING | {"eta": [0.3, 0.5, 0.8, 0.95, 1.0]},
     "diffusion-mbir": _SPLITTING | {"tv_z_weight": [0.1, 0.3, 1.0, 2.0, 4.0], "eta": [0.3, 0.5, 0.8, 0.95, 1.0]},
 }
-"""Values of each setting in rising order; settings are searched in this order."""
+"""Candidate values of each setting in rising order; settings are searched in this order."""
 FAR_MM = 1e6
-"""Distance of slices that are no neighbours."""
+"""Slice distance in mm that stands for an unknown one, so large that slices are independent."""
 MIN_GAIN_DB = 0.05
-"""A setting that gains less keeps its default."""
+"""Minimum gain in dB; a setting that gains less keeps its default."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A measurement of the tuning slices."""
+    """Tuning task: a measurement of the tuning slices."""
 
     name: str
     acquisition: Acquisition
     simulation: Simulation
     slices: tuple[int, int]
-    """Neighbouring slices of the tuning set: total variation along z needs them."""
+    """Range of neighbouring slices of the tuning set, which total variation along z needs."""
     slice_mm: float | None
-    """Their distance; None where it is not known, so that none is regularised across."""
+    """Slice distance in mm; None if unknown: then nothing is regularised across slices."""
 
     @property
     def modality(self) -> str:
@@ -82,7 +82,7 @@ class Task:
 
 
 def tasks() -> dict[str, Task]:
-    """What can be tuned for, by name."""
+    """Tasks by name."""
     found = [Task(f"{views} views", CTParallel(), Simulation(views=views), (40, 43), 3.0) for views in (60, 23, 8)]
     found += [
         Task(
@@ -107,7 +107,7 @@ def tasks() -> dict[str, Task]:
 
 
 def named(only: str | None) -> list[Task]:
-    """Tasks by their names, comma-separated, or all; raises `InputError` for one that there is not."""
+    """Parse comma-separated names of tasks, or ``all``; raises `InputError` for an unknown one."""
     known = tasks()
     names = list(known) if only is None else [name.strip() for name in only.split(",")]
     for name in names:
@@ -117,7 +117,7 @@ def named(only: str | None) -> list[Task]:
 
 
 def problem(task: Task, data: Path) -> tuple[inverse_problem.InverseProblem, np.ndarray]:
-    """The inverse problem of a task, and the truth that only the tuning sees."""
+    """Make the inverse problem of a task, and the truth that only the tuning sees."""
     recipe = Recipe.named(DEFAULT_PRIOR[task.modality])
     source = recipe.validation[0]
     stored = SliceSet.read(data, source).stored[task.slices[0] : task.slices[1]]
@@ -136,9 +136,9 @@ def problem(task: Task, data: Path) -> tuple[inverse_problem.InverseProblem, np.
 def tune(
     task: Task, methods: Sequence[str], data: Path, refine: Sequence[str] = (), prior: str | None = None
 ) -> Iterator[Tuned]:
-    """The best settings of each method on one task, with the usual prior or another.
+    """Search the best settings of each method on one task, with the usual prior or another.
 
-    With `refine`, these settings only, beside those of the table.
+    With `refine`, only these settings are searched, starting from those of the table.
     """
     model, truth = problem(task, data)
     # A prior that is given projections knows those it was trained on: other beams have not been tried.
@@ -176,7 +176,7 @@ def tune(
 def _judge(
     model: inverse_problem.InverseProblem, truth: np.ndarray, name: str, base: Mapping[str, Any]
 ) -> Callable[[Mapping[str, Any]], float]:
-    """PSNR of a method with given settings, beside those of `base`."""
+    """PSNR of a method with given settings, in addition to those of `base`."""
     _ = model.problem.operator.norm
 
     def judged(settings: Mapping[str, Any]) -> float:
@@ -194,10 +194,10 @@ def _judge(
 def climb(
     judged: Callable[[Mapping[str, Any]], float], grid: Mapping[str, Sequence[float]], defaults_: Mapping[str, Any]
 ) -> tuple[dict[str, Any], float, float]:
-    """Settings that differ from the defaults, their score, and the score of the defaults.
+    """Coordinate search; returns settings that differ from the defaults, their score, and the score of the defaults.
 
-    One setting after the other: from its default up its values while the score rises, else down. Of a setting without
-    default every value is tried.
+    Each setting goes from its default up its values while the score rises, else down. If a setting has no default,
+    every value is tried.
     """
     chosen: dict[str, Any] = {}
     before = best = judged({})

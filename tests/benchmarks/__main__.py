@@ -88,7 +88,7 @@ def uncertainty(
     methods: Annotated[
         str, typer.Option(help="JSON list of method settings, each with a name; names alone may be comma-separated.")
     ] = "red-diff",
-    replicas: Annotated[int, typer.Option(min=1, max=64)] = 4,
+    replicates: Annotated[int, typer.Option(min=1, max=64)] = 4,
     json_file: Json = None,
 ) -> None:
     """Maps of the errors to be expected (``output.uncertainty``) against the errors that were made."""
@@ -96,11 +96,11 @@ def uncertainty(
     from tests.benchmarks.uncertainty import compare
 
     rows = []
-    for row in compare(data, named(only), methods_of(methods), replicas):
+    for row in compare(data, named(only), methods_of(methods), replicates):
         rows.append(row)
         console.print(f"{row.task}, {row.method}: {row.error_over_uncertainty}, {row.within_two:.1%}", highlight=False)
     shown = [[f"{v:.1%}" if k.startswith("within") else str(v) for k, v in asdict(r).items()] for r in rows]
-    columns = ["task", "method", "replicas", "PSNR, dB", "error over map", "rank correlation", "within map", "twice"]
+    columns = ["task", "method", "replicates", "PSNR, dB", "error over map", "rank correlation", "within map", "twice"]
     table(columns, shown, machine())
     write_rows(json_file, [asdict(r) for r in rows])
 

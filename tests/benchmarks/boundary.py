@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.defaults.frozen_noise import Calibration, shipped
+from recon.defaults.frozen_noise import NoiseFile, shipped
 from recon.priors import registry
 from recon.problem import inverse_problem
 from recon.problem.problem import run
@@ -81,7 +81,7 @@ def gain(name: str, data: Path, slices: int, random: int, direction: search_nois
     """The calibrated noise against `random` others on held-out slices; the interval resamples the slices."""
     task = search_noise.task_of_prior(name, data, slices, Boundary(), direction, held_out=True)
     errors_of = search_noise.errors_of(task, "nrmse")
-    found = Calibration.read(shipped(name, direction))
+    found = NoiseFile.read(shipped(name, direction))
     calibrated = np.array(errors_of(found.seed, found.amplitude))
     # Numbers far from the candidates' 0, 1, 2, ...
     others = np.array([errors_of(1_000_000 + index) for index in range(random)])

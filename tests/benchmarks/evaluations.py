@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
 from torch import Tensor
 
 from recon.defaults import lookup
@@ -17,12 +16,11 @@ from recon.problem.problem import Problem, Progress, Solver, run
 from recon.quality import metrics
 from recon.solvers import registry as solvers
 from recon.spec.acquisitions.superresolution import MRISuperResolution
-from recon.spec.methods import Method
+from recon.spec.methods import method_of
 from recon.spec.simulation import Simulation
 from recon.tuning import search_settings
 from tests.benchmarks.discrepancy import discrepancy
 
-_METHODS: TypeAdapter[Method] = TypeAdapter(Method)
 TASKS = ("60 views", "8 views", "23 views with 1e5 photons", "equispaced x4")
 STOPPED = "stopped at the noise"
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -63,7 +61,7 @@ def compare(data: Path) -> Iterator[Row]:
     for name in TASKS:
         for method in ("diffpir", "red-diff"):
             yield from _variants(known[name], method, VARIANTS, data)
-    plane = search_settings.Task("x2 in plane", "mri", MRISuperResolution(factor=2), Simulation(), (20, 23), 1e6)
+    plane = search_settings.Task("x2 in plane", MRISuperResolution(factor=2), Simulation(), (20, 23), None)
     yield from _variants(plane, "boundary", ORDERS, data)
 
 
@@ -73,12 +71,12 @@ def _variants(
     model, truth = search_settings.problem(task, data)
     kind = "ct" if task.modality == "ct" else task.acquisition.kind
     _ = model.problem.operator.norm, model.problem.whitened.operator.norm
-    tuned = lookup.resolved(_METHODS.validate_python({"name": method}), kind, model.problem)
+    tuned = lookup.resolved(method_of({"name": method}), kind, model.problem)
     for variant, changed in variants.items():
         if variant == STOPPED and model.problem.noise_std == 0:
             continue  # there is no level to stop at
         more = NO_START if changed.get("start") == "zero" else {}
-        settings = _METHODS.validate_python({**tuned.model_dump(), **changed, **more})
+        settings = method_of({**tuned.model_dump(), **changed, **more})
         if changed and settings == tuned:
             continue  # that is how it is
         prior, intensity = chosen_prior(settings, model)

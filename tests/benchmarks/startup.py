@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -20,7 +21,7 @@ import yaml
 CT = {"kind": "ct-parallel", "angles_rad": {"count": 60}, "detector_mm": 1.0}
 FBP = {"input": "scan.npy", "acquisition": CT, "method": "fbp"}
 RUN = ["-m", "recon.cli.main", "run", "job.yaml", "--out", "out"]
-CASES = {
+CASES: dict[str, tuple[list[str], dict[str, Any], int]] = {
     "import torch": (["-c", "import torch"], {}, 0),
     "import recon": (["-c", "import recon"], {}, 0),
     "recon --help": (["-m", "recon.cli.main", "--help"], {}, 0),

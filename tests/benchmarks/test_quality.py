@@ -103,10 +103,13 @@ def test_ours_is_compared_with_the_best_rival(tmp_path: Path) -> None:
     assert not any("Rivals only" in line for line in lines)
 
 
+CHEST = tuning_images(SAMPLES, Recipe.named("ct"))[4:5, 64:192, 64:192]
+"""Part of a shipped slice on the scale of the CT priors."""
+
+
 def chest(photons: float) -> inverse_problem.InverseProblem:
-    """One shipped chest slice, 30 views."""
-    recipe = Recipe.named("ct")
-    image = tuning_images(SAMPLES, recipe)[4:5].numpy() * 1250 + 250
+    """Measure it, 30 views."""
+    image = CHEST.numpy() * 1250 + 250
     settings = Simulation(views=30, photons_per_ray=photons)
     return inverse_problem.build(
         simulate(image.astype(np.float32), np.diag([1.4, 1.4, 3.0, 1.0]), CTParallel(), settings)
@@ -118,8 +121,7 @@ def test_the_truth_misses_the_data_by_their_noise_and_so_do_the_defaults() -> No
     model = chest(1e5)
     prior = registry.load("ct")
     intensity = model.intensity_map(prior.card)
-    recipe_image = tuning_images(SAMPLES, Recipe.named("ct"))[4:5]
-    truth = intensity.to_physical(recipe_image)
+    truth = intensity.to_physical(CHEST)
     assert discrepancy(model.problem, truth) == pytest.approx(1.0, abs=0.1)
     assert discrepancy(model.problem, 1.02 * truth) > 2
     for method in (REDDiff(), DiffPIR(), DDS()):

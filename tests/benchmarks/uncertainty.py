@@ -30,7 +30,7 @@ class Row:
 
     task: str
     method: str
-    replicas: int
+    replicates: int
     psnr: float
     error_over_uncertainty: float
     """Root mean squares; more than 1: the map understates."""
@@ -44,7 +44,7 @@ class Row:
 def compare(
     data: Path, tasks: Sequence[search_settings.Task], methods: list[dict[str, Any]], count: int
 ) -> Iterator[Row]:
-    """Map the errors of methods on tuning tasks, with `count` replicas, and judge the map by the truth."""
+    """Map the errors of methods on tuning tasks, with `count` replicates, and judge the map by the truth."""
     for task in tasks:
         model, truth = search_settings.problem(task, data)
         for given in methods:
@@ -62,16 +62,16 @@ def _judged(
         return volume, torch.from_numpy(model.display(volume))
 
     volume, result = shown(model.problem, 0)
-    others = (shown(uncertainty.replica(model.problem, volume, index, 0), 1 + index)[1] for index in range(count))
+    others = (shown(uncertainty.replicate(model.problem, volume, index, 0), 1 + index)[1] for index in range(count))
     power = sum(((other - result).square() for other in others), torch.zeros_like(result)) / count
-    expected = uncertainty.expected_errors(power, settings, is_complex=volume.is_complex())
+    expected = uncertainty.expected_errors(power, settings, model.modality)
     error = result - truth
     inside = truth > truth.min() + CONTENT * (truth.max() - truth.min())
     made, told = error[inside].abs(), expected[inside]
     return Row(
         task=task.name,
         method=str(given["name"]),
-        replicas=count,
+        replicates=count,
         psnr=round(metrics.psnr(result.numpy(), truth.numpy()), 2),
         error_over_uncertainty=round(float(made.square().mean().sqrt() / told.square().mean().sqrt()), 2),
         rank_correlation=round(_correlation(told, uncertainty.pooled(error.square())[inside]), 2),

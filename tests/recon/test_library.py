@@ -74,7 +74,7 @@ def test_what_is_simulated_is_reconstructed_and_compared(ct_file: Path) -> None:
     assert measurement.data.shape[:2] == (2, 24) and measurement.truth is not None
     result = recon.reconstruct(measurement, method="fbp", progress=False)
     assert result.report.unit == "HU" and result.report.scores is not None and result.report.scores.psnr is not None
-    assert np.array_equal(result.affine, measurement.affine)
+    assert measurement.affine is not None and np.array_equal(result.affine, measurement.affine)
     volume, affine = nifti.read(ct_file)
     again = recon.simulate(volume, {"kind": "ct-parallel"}, affine=affine, views=24, slices=(1, 3))
     assert np.array_equal(again.data, measurement.data)

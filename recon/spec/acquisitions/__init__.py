@@ -1,4 +1,4 @@
-"""Acquisitions: one file per kind of scan."""
+"""Acquisitions, one file per kind of scan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Base class of acquisitions: all that the service has to know of a kind of scan without computing with it."""
+"""Base class of acquisitions: everything the service needs to know about a kind of scan without computing with it."""
 
 from __future__ import annotations
 
@@ -24,42 +24,44 @@ Volume = NDArray[np.float32]
 
 
 class Acquisition(Strict, ABC):
-    """What was measured and how; a kind is one subclass here and one heavy module, `PHYSICS`.
+    """Acquisition: geometry and noise of a scan. A kind is one subclass here and one heavy module, `PHYSICS`.
 
-    Fields of type `File` are files that a job needs beside its input; they are found by themselves.
+    Fields of type `File` are additional files of the job; `files` finds them.
     """
 
     kind: str
+    """Kind of scan; selects the other fields."""
     pixel_mm: float | None = Field(None, gt=0)
-    """Pixel size of the result."""
+    """Pixel size of the result in mm. Default: the detector pitch at the rotation axis (CT); 1 (MRI), and the report
+    says so."""
     slice_mm: float | None = Field(None, gt=0)
-    """Distance of the slices' centres. Default: the pixel size."""
+    """Distance between slice centres in mm. Default: the pixel size."""
     noise_std: float | None = Field(None, ge=0)
-    """Standard deviation of the measurement's noise, per real channel."""
+    """Noise standard deviation of the measurement, per real channel. Default: estimated."""
 
     MODALITY: ClassVar[Literal["ct", "mri"]]
     AXES: ClassVar[tuple[str, ...]]
     """Axes of the measured array; the first are slices."""
     COMPLEX_DATA: ClassVar[bool] = False
-    """Whether samples are complex64, else float32."""
+    """Whether samples are complex64; float32 otherwise."""
     METHODS: ClassVar[tuple[str, ...]]
-    """Methods that fit, in the order they are listed in; those that name the kind in `FOR` come after them."""
+    """Names of the methods that fit, in the order of listing; those that name the kind in `FOR` follow."""
     BASELINE: ClassVar[str]
-    """The quick classical method shown beside every result."""
+    """Quick classical method shown beside every result."""
     PHYSICS: ClassVar[str]
-    """Name of the heavy module with ``build`` and ``simulate``, see `recon.problem.physics`."""
+    """Name of the heavy module with ``build`` and ``simulate``."""
     TUNED_AS: ClassVar[tuple[str, ...]] = ()
-    """Kinds in the table of tuned settings that serve as well as its own."""
+    """Other kinds whose tuned settings apply as well."""
     PRECONDITIONED: ClassVar[bool] = False
     """Whether conjugate gradients have a preconditioner."""
     RESAMPLES: ClassVar[bool] = True
-    """Whether there is another scan of the same kind, from which errors to be expected are mapped."""
+    """Whether comparable scans exist (other views or k-space lines), from which expected errors are estimated."""
     MEASURES_VOLUMES: ClassVar[bool] = False
     """Whether a volume file without `simulate` is itself the measurement."""
     ALTERNATIVES: ClassVar[tuple[frozenset[str], ...]] = ()
-    """Groups of fields that are ways to say one thing: one that the user gives replaces all that the file states."""
+    """Groups of fields that state the same thing: a given one replaces all that the file states."""
     GRID: ClassVar[tuple[str, ...]] = ("pixel_mm", "slice_mm")
-    """Fields that decide the voxel grid of the result."""
+    """Fields that determine the voxel grid of the result."""
 
     @abstractmethod
     def result_shape(self, shape: Shape) -> tuple[int, int, int]:
@@ -74,13 +76,13 @@ class Acquisition(Strict, ABC):
         """Bytes that the operator of a measurement of `shape` takes at its peak."""
 
     def setup_bytes(self, shape: Shape, costs: MachineCosts) -> float:
-        """Bytes that setting up the inverse problem takes beside the operator, for good: libraries that it loads."""
+        """Bytes that stay allocated after setting up the inverse problem, beside the operator: loaded libraries."""
         del shape, costs
         return 0.0
 
     @abstractmethod
     def product_seconds(self, shape: Shape, per_chunk: float, costs: MachineCosts) -> float:
-        """Seconds of a product of one slice with the operator, where `per_chunk` slices are multiplied at once."""
+        """Seconds per slice of a product with the operator, when `per_chunk` slices are multiplied at once."""
 
     def check(self, data: NDArray[np.generic], **files: NDArray[Any] | None) -> None:
         """Raise `InputError` unless measured data, and what its files hold, are plausible."""
@@ -89,7 +91,7 @@ class Acquisition(Strict, ABC):
         """Raise `InputError` unless a known volume can be measured like this."""
 
     def read_files(self, arrays: dict[str, NDArray[np.generic]]) -> dict[str, NDArray[Any]]:
-        """What the files of this acquisition hold, checked and converted; by field."""
+        """Check and convert the arrays in the files of this acquisition, by field."""
         return dict(arrays)
 
     def result_affine(self, affine: Affine, shape: Shape) -> Affine:
@@ -98,31 +100,31 @@ class Acquisition(Strict, ABC):
         return affine
 
     def slices_of_result(self, first: int, last: int) -> tuple[int, int]:
-        """Slices of the result that measured slices ``[first, last)`` become."""
+        """Range of result slices that belongs to measured slices ``[first, last)``."""
         return first, last
 
     def sampling(self, shape: Shape) -> tuple[SamplingPattern, float] | None:
-        """How samples are spread and the undersampling, where these can be told without the data."""
+        """Sampling pattern and undersampling factor, where these are known without the data."""
         del shape
         return None
 
     @property
     def refined(self) -> int | None:
-        """Factor by which super-resolution refines; None for other scans."""
+        """Super-resolution factor; None for other scans."""
         return None
 
     @property
     def axes(self) -> str:
-        """Axes of the measured array as they are written in messages."""
+        """Axes of the measured array, as messages write them."""
         return f"({', '.join(self.AXES)})"
 
     def files(self) -> dict[str, File]:
-        """Files that a job needs beside its input, by field."""
+        """Additional files of the job, by field."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
         return {name: value for name, value in values.items() if isinstance(value, File)}
 
     def completed_by(self, given: Acquisition) -> Self:
-        """What a file states, with what the user gives on top.
+        """Combine what a file states with what the user gives; the user's values win.
 
         Raises
         ------

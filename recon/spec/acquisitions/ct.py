@@ -30,17 +30,20 @@ Size = Annotated[int, Field(ge=1, le=8192)]
 WATER_PER_MM = 0.02
 """Attenuation of water near 60 keV in 1/mm, used for simulation."""
 LARGEST_LINE_INTEGRAL = 50.0
-"""exp(-50) of the photons arrive: nobody measured that, so the array holds something else."""
+"""Largest plausible line integral: exp(-50) of the photons would arrive, so the array holds something else."""
 MATRIX_COLUMNS = 16
-"""Slices that the projector multiplies at once, however few there are."""
+"""Number of slices per multiplication of the projector, even if there are fewer."""
 
 
 class AngleRange(Strict):
-    """`count` equally spaced angles from `start_rad`, the end not included."""
+    """Range of equally spaced angles, the end not included."""
 
     start_rad: float = 0.0
+    """First angle in radians."""
     stop_rad: float = math.pi
+    """End of the range in radians, not included. Default: half a turn."""
     count: int = Field(ge=1, le=20_000)
+    """Number of angles."""
 
     def angles(self) -> tuple[float, ...]:
         """The angles in radians."""
@@ -49,7 +52,7 @@ class AngleRange(Strict):
 
 
 class CT(Acquisition):
-    """Line integrals of the attenuation, slice by slice."""
+    """CT acquisition: line integrals of the attenuation, slice by slice."""
 
     MODALITY = "ct"
     AXES = ("slices", "views", "detectors")
@@ -63,22 +66,26 @@ class CT(Acquisition):
     RENAMED: ClassVar[dict[str, str]] = {"photons": "photons_per_ray"}
 
     angles_rad: list[float] | AngleRange | None = None
-    """Angle of each view. Default: those of the file."""
+    """Angle of each view in radians. Default: those of the file."""
     detector_mm: float | None = Field(None, gt=0)
-    """Detector pitch."""
+    """Detector pitch in mm. Default: that of the file."""
     detector_shift_mm: float | None = None
-    """Detector position of its own centre; see `rotation_center_column` for the usual way to say it."""
+    """Position of the detector's centre relative to the rotation axis' projection, in mm. `rotation_center_column` says
+    the same in columns. Default: 0."""
     rotation_center_column: float | None = None
     """Detector column onto which the rotation axis projects. Default: the middle, ``(n - 1) / 2``."""
     rows: Size | None = None
+    """Number of image rows. Default: as many as columns, or as the field of view needs."""
     cols: Size | None = None
+    """Number of image columns. Default: as many as rows, or as the field of view needs."""
     mu_water_per_mm: float | None = Field(None, gt=0, le=10)
-    """Attenuation of water; given, the result is in HU, else in 1/mm."""
+    """Attenuation of water in 1/mm. If given, the result is in HU. Default: the result is in 1/mm."""
     noise_std: float | None = Field(None, ge=0)
     """Standard deviation of the line integrals. Default: derived from `photons_per_ray`; without it, estimated from
     the sinogram."""
     photons_per_ray: float | None = Field(None, ge=10, le=1e12)
-    """Photons per ray in air (I0). If given, noise is modelled as Poisson and each ray is weighted accordingly."""
+    """Photons per ray in air (I0). If given, noise is modelled as Poisson and each ray is weighted accordingly.
+    Default: all rays have the same noise."""
 
     @field_validator("angles_rad")
     @classmethod
@@ -143,12 +150,12 @@ class CT(Acquisition):
         return ParallelBeam(**common)
 
     def result_shape(self, shape: Shape) -> tuple[int, int, int]:
-        """As the geometry says."""
+        """Image size of the geometry."""
         geometry = self.geometry(shape[2])
         return shape[0], geometry.rows, geometry.cols
 
     def simulated(self, shape: Sequence[int], affine: Affine, settings: Simulation) -> tuple[Self, Shape]:
-        """Sizes are taken from the volume; the detector sees the image's corners."""
+        """Take sizes from the volume; the detector is wide enough for the image's corners."""
         slices, rows, cols = shape
         col_mm, _, slice_mm = voxel_size(affine)
         found = self._placed(max(rows, cols) * col_mm)
@@ -172,7 +179,7 @@ class CT(Acquisition):
         return found, (slices, len(found.angles() or ()), detectors)
 
     def _placed(self, object_mm: float) -> Self:
-        """With source and detector where an object of that size needs them, if they were not given."""
+        """Place source and detector for an object of this size, if their distances are not given."""
         del object_mm
         return self
 
@@ -184,23 +191,23 @@ class CT(Acquisition):
         return 1.0
 
     def operator_bytes(self, shape: Shape, costs: MachineCosts) -> float:
-        """The system matrix while it is built; none where it would be too large."""
+        """System matrix while it is built; 0 if it would be too large to build."""
         size = estimated_matrix_bytes(self.geometry(shape[2]))
         return costs.memory.matrix * size if size <= MATRIX_LIMIT_BYTES else 0.0
 
     def product_seconds(self, shape: Shape, per_chunk: float, costs: MachineCosts) -> float:
-        """By the matrix's size; the projector multiplies as many slices as a chunk usually has, however few."""
+        """Proportional to the matrix's size; the projector always multiplies a full block of slices."""
         full = max(1.0, MATRIX_COLUMNS / per_chunk)
         return full * costs.seconds.per_matrix_byte * estimated_matrix_bytes(self.geometry(shape[2])) / 2
 
     def sampling(self, shape: Shape) -> tuple[SamplingPattern, float]:
-        """Whether views cover all directions, and pixels over rays."""
+        """Full or limited angular coverage, and pixels per ray."""
         geometry = self.geometry(shape[2])
         ratio = geometry.rows * geometry.cols / (len(geometry.angles_rad) * geometry.detectors)
         return angular_pattern(geometry.angles_rad), ratio
 
     def check(self, data: NDArray[np.generic], **files: NDArray[Any] | None) -> None:
-        """One angle per view; values that can be line integrals."""
+        """Check that there is one angle per view, and that values can be line integrals."""
         del files
         angles = self.angles()
         if angles is not None and data.shape[1] != len(angles):
@@ -224,7 +231,7 @@ class CT(Acquisition):
             )
 
     def check_volume(self, volume: Volume, affine: Affine) -> None:
-        """HU with air in it, in square pixels."""
+        """Check for HU with air in it, and square pixels."""
         lowest = float(volume.min())
         if lowest >= 0:
             raise InputError(
@@ -252,12 +259,12 @@ class CTFan(CT):
 
     kind: Literal["ct-fan"] = "ct-fan"
     source_origin_mm: float | None = Field(None, gt=0)
-    """Distance from the source to the rotation axis."""
+    """Distance from the source to the rotation axis in mm. Default: that of the file."""
     origin_detector_mm: float | None = Field(None, ge=0)
-    """Distance from the rotation axis to the detector."""
+    """Distance from the rotation axis to the detector in mm. Default: that of the file."""
 
     def magnification(self) -> float:
-        """Source to detector over source to axis."""
+        """Magnification: distance source to detector over source to axis."""
         source, behind = self._distances()
         return (source + behind) / source
 
@@ -266,7 +273,7 @@ class CTFan(CT):
         return source, _required(self.origin_detector_mm, "origin_detector_mm")
 
     def visible_mm(self, detector_mm: float) -> float:
-        """The outermost rays touch the disc."""
+        """Diameter of the disc that the outermost rays touch."""
         source, _ = self._distances()
         visible = detector_mm / self.magnification()
         return 2 * source * math.sin(math.atan(visible / 2 / source))

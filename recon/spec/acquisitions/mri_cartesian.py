@@ -1,4 +1,4 @@
-"""Cartesian multi-coil MRI."""
+"""Cartesian multi-coil MRI acquisitions."""
 
 from __future__ import annotations
 
@@ -31,40 +31,40 @@ class MRICartesian(Acquisition):
 
     kind: Literal["mri-cartesian"] = "mri-cartesian"
     mask: File | None = None
-    """Sampled points ``(rows, cols)`` as a .npy of bool or 0/1. Default: where k-space is not zero."""
+    """Sampling mask ``(rows, cols)``, a .npy of bool or 0/1. Default: the points where k-space is not zero."""
     coil_maps: File | None = None
-    """Sensitivities ``([slices,] coils, rows, cols)`` as a complex .npy. Default: estimated by ESPIRiT."""
+    """Coil sensitivities ``([slices,] coils, rows, cols)``, a complex .npy. Default: estimated by ESPIRiT."""
     acs_width: int | None = Field(None, ge=8, le=128)
-    """Width of the autocalibration region that ESPIRiT uses. Default: what is fully sampled."""
+    """Width of the autocalibration region (ACS) for ESPIRiT, in k-space points. Default: the fully sampled centre."""
     noise_std: float | None = Field(None, ge=0)
-    """Standard deviation of the noise of k-space, per real channel. Default: estimated."""
+    """Noise standard deviation of k-space, per real channel. Default: estimated from its outermost points."""
 
     def result_shape(self, shape: Shape) -> tuple[int, int, int]:
-        """As k-space."""
+        """Slices, rows and columns of k-space."""
         return shape[0], shape[2], shape[3]
 
     def simulated(self, shape: Sequence[int], affine: Affine, settings: Simulation) -> tuple[Self, Shape]:
-        """K-space of the volume's size, in so many coils."""
+        """Shape of k-space: the volume's, with the simulated number of coils."""
         del affine
         slices, rows, cols = shape
         return self, (slices, settings.coils, rows, cols)
 
     def operator_bytes(self, shape: Shape, costs: MachineCosts) -> float:
-        """Sensitivities are as large as k-space; ESPIRiT works on one slice at a time."""
+        """Size of the sensitivities, the same as k-space; ESPIRiT works on one slice at a time."""
         del costs
         return float(self.data_bytes(shape))
 
     def setup_bytes(self, shape: Shape, costs: MachineCosts) -> float:
-        """The library that estimates coil sensitivities, where they are not given."""
+        """Size of the library that estimates coil sensitivities, if they are not given."""
         return costs.memory.coil_calibration if self.coil_maps is None and shape[1] > 1 else 0.0
 
     def product_seconds(self, shape: Shape, per_chunk: float, costs: MachineCosts) -> float:
-        """By the coils' pixels."""
+        """Proportional to the number of pixels times coils."""
         del per_chunk
         return costs.seconds.per_coil_pixel * math.prod(shape[1:])
 
     def read_files(self, arrays: dict[str, NDArray[np.generic]]) -> dict[str, NDArray[Any]]:
-        """A mask of 0 and 1 as bool, coil maps as complex64."""
+        """Convert a mask of 0 and 1 to bool, coil maps to complex64."""
         found: dict[str, NDArray[Any]] = {}
         if "mask" in arrays:
             mask = arrays["mask"]
@@ -82,7 +82,7 @@ class MRICartesian(Acquisition):
         return found
 
     def check(self, data: NDArray[np.generic], **files: NDArray[Any] | None) -> None:
-        """Something was sampled, and mask and coil maps are as large as k-space."""
+        """Check that something was sampled, and that mask and coil maps are as large as k-space."""
         mask, maps = files.get("mask"), files.get("coil_maps")
         if mask is not None and mask.shape != data.shape[2:]:
             raise GeometryError(f"shape {mask.shape}, k-space is {data.shape[2:]}", field="acquisition.mask")
@@ -96,7 +96,7 @@ class MRICartesian(Acquisition):
             )
 
     def check_volume(self, volume: Volume, affine: Affine) -> None:
-        """Magnitudes."""
+        """Check for magnitudes."""
         del affine
         check_magnitudes(volume)
 

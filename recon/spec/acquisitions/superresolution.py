@@ -1,4 +1,4 @@
-"""Super-resolution of magnitude MRI stacks."""
+"""Super-resolution acquisitions: magnitude MRI stacks of low resolution."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LARGEST_SIDE = 8192
 
 
 class MRISuperResolution(Acquisition):
-    """A magnitude MRI stack of too low a resolution: NIfTI, or an array ``(slices, rows, cols)``.
+    """Low-resolution magnitude MRI stack, to be refined: NIfTI, or an array ``(slices, rows, cols)``.
 
     ``plane``: truncated k-space, `factor` times fewer points in rows and in columns. ``slices``: thick slices
     without gaps, each the mean of `factor` thin ones.
@@ -39,15 +39,15 @@ class MRISuperResolution(Acquisition):
 
     kind: Literal["mri-superresolution"] = "mri-superresolution"
     factor: int = Field(2, ge=2, le=8)
-    """How many times finer the result is."""
+    """Super-resolution factor: how many times finer the result is. `boundary` has priors for 2 and 4."""
     direction: Literal["plane", "slices"] = "plane"
-    """What is refined: pixels, or slices."""
+    """Direction to refine: pixels in plane, or slices."""
     pixel_mm: float | None = Field(None, gt=0)
-    """Pixel size of the stack as it is given; a NIfTI file has its own."""
+    """Pixel size of the input stack in mm. Default: that of the file (NIfTI), or 1, and the report says so."""
     slice_mm: float | None = Field(None, gt=0)
-    """Slice distance of the stack as it is given; a NIfTI file has its own."""
+    """Slice distance of the input stack in mm. Default: that of the file (NIfTI), or the pixel size."""
     noise_std: float | None = Field(None, ge=0)
-    """Standard deviation of the stack's noise, in its unit. Default: none."""
+    """Noise standard deviation of the stack, in its unit. Default: no noise, and the report says so."""
 
     @property
     def refined(self) -> int:
@@ -55,31 +55,31 @@ class MRISuperResolution(Acquisition):
         return self.factor
 
     def result_shape(self, shape: Shape) -> tuple[int, int, int]:
-        """`factor` times as many rows and columns, or slices."""
+        """Shape with `factor` times as many rows and columns, or slices."""
         slices, rows, cols = shape
         if self.direction == "plane":
             return slices, rows * self.factor, cols * self.factor
         return slices * self.factor, rows, cols
 
     def simulated(self, shape: Sequence[int], affine: Affine, settings: Simulation) -> tuple[Self, Shape]:
-        """So many fewer rows and columns, or slices."""
+        """Shape with `factor` times fewer rows and columns, or slices."""
         del affine, settings
         slices, rows, cols = shape
         f = self.factor
         return self, (slices, rows // f, cols // f) if self.direction == "plane" else (slices // f, rows, cols)
 
     def operator_bytes(self, shape: Shape, costs: MachineCosts) -> float:
-        """None."""
+        """Zero: the operator stores nothing large."""
         del shape, costs
         return 0.0
 
     def product_seconds(self, shape: Shape, per_chunk: float, costs: MachineCosts) -> float:
-        """By the stack's pixels."""
+        """Proportional to the stack's number of pixels."""
         del per_chunk
         return costs.seconds.per_coil_pixel * math.prod(shape[1:])
 
     def check(self, data: NDArray[np.generic], **files: NDArray[Any] | None) -> None:
-        """Magnitudes, not all zero, whose result is not too large."""
+        """Check for magnitudes that are not all zero, and for a result that is not too large."""
         del files
         check_magnitudes(data)
         if not np.any(data):
@@ -93,7 +93,7 @@ class MRISuperResolution(Acquisition):
             )
 
     def check_volume(self, volume: Volume, affine: Affine) -> None:
-        """Magnitudes in a grid that the factor divides."""
+        """Check for magnitudes, and for a grid that the factor divides."""
         del affine
         check_magnitudes(volume)
         names = ("rows", "columns") if self.direction == "plane" else ("slices",)
@@ -107,7 +107,7 @@ class MRISuperResolution(Acquisition):
                 )
 
     def slices_of_result(self, first: int, last: int) -> tuple[int, int]:
-        """A thick slice becomes `factor` thin ones."""
+        """Range of thin slices: `factor` per thick slice."""
         finer = self.factor if self.direction == "slices" else 1
         return first * finer, last * finer
 

@@ -1,4 +1,4 @@
-"""Methods: one file per algorithm, classical ones together."""
+"""Method settings, one file per algorithm; the classical ones share a file."""
 
 from __future__ import annotations
 

@@ -28,32 +28,33 @@ class MethodSettings(Strict, ABC):
     """Settings of a reconstruction method; a method is one subclass here and one solver module, `SOLVER`."""
 
     name: str
+    """Name of the method; selects the other fields."""
 
     SOLVER: ClassVar[str]
-    """Where the solver is, ``module:function``; resolved in the process that computes. See `recon.solvers.registry`."""
+    """Solver function as ``module:function``, imported in the process that computes; see `recon.solvers.registry`."""
     REMOVES_TEXTURE: ClassVar[bool] = False
-    """Whether fine texture is taken for noise, so that bootstrap replicates cannot lose it again."""
+    """Whether the method removes fine texture as noise; bootstrap replicates then lack it and show too small errors."""
     FOR: ClassVar[tuple[str, ...]] = ()
-    """Kinds of acquisition that the method fits, beside those that list it themselves."""
+    """Kinds of acquisition that the method fits, in addition to those that list it."""
 
     @abstractmethod
     def cost(self, acquisition: Acquisition) -> Cost:
         """Work that the method takes on a measurement of `acquisition`."""
 
     def couples_slices(self) -> bool:
-        """Whether slices depend on their neighbours, so that a chunk is solved with some of those around it."""
+        """Whether slices depend on their neighbours, so that a chunk is solved with a halo of slices around it."""
         return False
 
     def in_one_piece(self) -> bool:
-        """Whether the method has to see the whole volume at once."""
+        """Whether the method needs the whole volume at once and cannot be solved in chunks."""
         return False
 
     def tunable(self) -> bool:
-        """Whether settings that are left open are taken from the table of tuned ones."""
+        """Whether settings that are left open are taken from the table of tuned settings."""
         return True
 
     def paths(self) -> dict[str, Path]:
-        """Settings that name a file of this machine, by field."""
+        """Paths of local files that settings name, by field."""
         return {}
 
 
@@ -70,10 +71,11 @@ class Diffusion(MethodSettings):
 
     REMOVES_TEXTURE = True
     CONDITIONS: ClassVar[Literal["none", "any", "super-resolution"]] = "any"
-    """Which conditional priors the method takes: none, all, or those for super-resolution only."""
+    """Conditional priors that the method accepts: none, any, or only those for super-resolution."""
 
     prior: str | None = Field(None, max_length=1_000)
-    """A shipped prior, or the path of the card (``.yaml``) of one's own. Default: the modality's."""
+    """Diffusion prior: name of a shipped one, or path of your own card (``.yaml``; command line and Python only).
+    Default: the modality's."""
 
     @field_validator("prior")
     @classmethod
@@ -88,27 +90,27 @@ class Diffusion(MethodSettings):
         return self.prior or DEFAULT_PRIOR[modality]
 
     def paths(self) -> dict[str, Path]:
-        """The card of a prior of one's own."""
+        """Path of the prior's card, if it is your own."""
         return {} if self.prior is None or not self.prior.endswith(CARD_ENDINGS) else {"prior": Path(self.prior)}
 
 
 VOLUMES = 24
-"""Copies of the volume that a method with a diffusion prior holds at its peak: it may start by TV."""
+"""Peak number of volume copies in memory for a method with a diffusion prior, which may start by TV."""
 START_PRODUCTS = 120
-"""Products with the operator that the start and the operator's norm take, about."""
+"""Approximate number of products with the operator that the start and the operator's norm take."""
 
 
 class Levels(Diffusion):
-    """Methods that go down a series of noise levels."""
+    """Base class of methods that step down a series of noise levels."""
 
     steps: int = Field(30, ge=1, le=10_000)
     """Number of noise levels."""
     schedule: Literal["geometric", "ddpm"] = "geometric"
-    """Noise levels: a geometric series, or the times of the DDPM schedule, which has `sigma_first` 157."""
+    """Noise schedule: a geometric series, or the times of the DDPM schedule, which starts at sigma 157."""
     sigma_first: float = Field(0.2, gt=0, le=1_000)
-    """First and largest noise level, on the prior's scale."""
+    """First and largest noise level, on the prior's [-1, 1] scale."""
     sigma_last: float = Field(0.005, gt=0, le=1)
-    """Last noise level."""
+    """Last and smallest noise level, on the prior's [-1, 1] scale."""
 
     @model_validator(mode="after")
     def _falling(self) -> Self:
@@ -139,15 +141,15 @@ class Levels(Diffusion):
         return DATA_STEPS[preconditioned]
 
     def cost(self, acquisition: Acquisition) -> Cost:
-        """Data steps and network evaluations."""
+        """Cost of data steps and network evaluations."""
         preconditioned = acquisition.PRECONDITIONED
-        # The last of preconditioned iterations, and the misfit of steps that nobody looks at, take none.
+        # The last preconditioned iteration takes none, nor does a step's misfit, computed only to be shown.
         per_step = 2 * self.inner_iterations(preconditioned=preconditioned) + (1 if preconditioned else 2)
         return Cost(VOLUMES, self.data_steps() * per_step + START_PRODUCTS, self.evaluations())
 
 
 class Splitting(Levels):
-    """Methods whose data step is a proximal one."""
+    """Base class of methods with a proximal data step."""
 
     RENAMED: ClassVar[dict[str, str]] = {
         "data_sigma": "min_noise_std",
@@ -156,7 +158,7 @@ class Splitting(Levels):
     }
 
     min_noise_std: float = Field(5e-4, gt=0, le=1)
-    """Least noise that the data term assumes, on the prior's scale; the measured noise is used when larger."""
+    """Lower bound on the noise that the data term assumes, on the prior's scale; larger measured noise replaces it."""
     noise_fraction: float = Field(0.6, gt=0, le=10)
     """Fraction of the measured noise that the data term assumes; the prior removes the rest."""
     cg_iterations: int | None = Field(None, ge=1, le=200)
@@ -164,31 +166,31 @@ class Splitting(Levels):
     tv_z_weight: float = Field(0.0, ge=0, le=100)
     """Weight of total variation between slices, in units of each step's noise level; 0 leaves slices independent."""
     start: Literal["tv", "classical", "zero"] = "classical"
-    """Where it begins: a short TV reconstruction, the quick classical image, or nothing."""
+    """Initial image: a short TV reconstruction, the quick classical image, or zero."""
 
     def couples_slices(self) -> bool:
-        """With total variation between slices."""
+        """Whether total variation between slices is on."""
         return self.tv_z_weight > 0
 
     def inner_iterations(self, *, preconditioned: bool) -> int:
-        """As given, or as many as the operator needs."""
+        """Number as given, or as many as the operator needs."""
         return self.cg_iterations or DATA_STEPS[preconditioned]
 
     def tunable(self) -> bool:
-        """With noise levels of our own."""
+        """Whether the noise levels are not those of the DDPM schedule."""
         return self.schedule != "ddpm"
 
 
 class FrozenNoise(Levels):
-    """Methods whose noise can be chosen once and frozen."""
+    """Base class of methods whose noise can be searched for once and frozen."""
 
     RENAMED: ClassVar[dict[str, str]] = {"calibration": "frozen_noise"}
     ALWAYS_FROZEN: ClassVar[bool] = False
-    """Whether noise is frozen, by what was shipped for the prior, also when nothing is said."""
+    """Whether noise is frozen by default, to the file shipped with the prior."""
 
     frozen_noise: str | None = Field(None, max_length=1_000)
-    """Noise that is the same in every slice: that of a file which ``recon search-noise`` wrote (``.yaml``), or
-    ``random`` for the job's seed. Default: every slice has its own; for `boundary`, what was shipped for the prior."""
+    """Frozen noise, the same in every slice: a file (``.yaml``) that ``recon search-noise`` wrote, or ``random`` for
+    the job's seed. Default: every slice has its own noise; for `boundary`, the file shipped with the prior."""
 
     @field_validator("frozen_noise")
     @classmethod
@@ -198,7 +200,7 @@ class FrozenNoise(Levels):
         return value
 
     def paths(self) -> dict[str, Path]:
-        """The card of a prior of one's own, and the file of the noise."""
+        """Paths of your own prior's card and of the noise file."""
         found = super().paths()
         if self.frozen_noise is not None and self.frozen_noise.endswith(CARD_ENDINGS):
             found["frozen_noise"] = Path(self.frozen_noise)
@@ -206,12 +208,12 @@ class FrozenNoise(Levels):
 
     @property
     def noise_amplitude(self) -> float | None:
-        """Scale of the starting noise, where a method has one and it is given."""
+        """Scale of the starting noise, if the method has one and it is given."""
         return None
 
 
 class Preset(FrozenNoise, Splitting):
-    """A method with published constants: `preset` sets every default, what is given beside it wins."""
+    """Base class of methods with published constants: `preset` sets the defaults, settings given beside it win."""
 
     PRESETS: ClassVar[dict[str, dict[str, object]]] = {}
 
@@ -229,5 +231,5 @@ class Preset(FrozenNoise, Splitting):
         return bool(self.PRESETS[getattr(self, "preset")])  # noqa: B009 - every subclass has the field
 
     def tunable(self) -> bool:
-        """Without a preset of published constants."""
+        """Whether no preset of published constants is chosen."""
         return super().tunable() and not self.published

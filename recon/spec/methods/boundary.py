@@ -12,7 +12,7 @@ from recon.spec.methods.base import DEFAULT_PRIOR, VOLUMES, FrozenNoise
 
 
 class Boundary(FrozenNoise):
-    """Super-resolution by the ODE of a conditional prior from one starting noise x_T, searched for and then frozen."""
+    """Super-resolution by the ODE of a conditional prior, from one frozen starting noise x_T, searched for once."""
 
     SOLVER = "recon.solvers.boundary:solve"
     CONDITIONS = "super-resolution"
@@ -21,25 +21,30 @@ class Boundary(FrozenNoise):
 
     name: Literal["boundary"] = "boundary"
     steps: int = Field(5, ge=1, le=1_000)
+    """Number of noise levels."""
     sigma_first: float = Field(3.0, gt=0, le=1_000)
+    """First and largest noise level, on the prior's [-1, 1] scale."""
     sigma_last: float = Field(1.0, gt=0, le=1)
-    """The lower, the sharper, and the more of what is shown was drawn and not measured."""
+    """Last and smallest noise level, on the prior's [-1, 1] scale. Lower is sharper, but more of the detail is
+    generated rather than measured."""
     start: Literal["interpolation", "noise"] = "interpolation"
-    """What the starting noise is added to: the interpolated image, which saves the steps that would find it again, or
-    nothing, as published."""
+    """Initial image that the starting noise is added to: the interpolated image, which saves steps, or none, as
+    published."""
     amplitude: float | None = Field(None, ge=0, le=1)
-    """Of the starting noise: 1 as published, for an image that might have been; 0, the centre of the noise, for the one
-    to be expected. The calibration's when not given."""
+    """Scale of the starting noise: 1 (as published) draws a plausible sample, 0 gives approximately the posterior mean.
+    Default: that of the frozen noise."""
     order: Literal[1, 2] = 2
-    """Of the ODE solver: DDIM, or second-order multistep."""
+    """Order of the ODE solver: 1 is DDIM, 2 is a multistep method."""
     consistency: bool = True
-    """Fit the data in every step; without it the network alone answers for them."""
+    """Whether to fit the data in every step; otherwise data reach the image only through the network's condition."""
     min_noise_std: float = Field(5e-3, gt=0, le=1)
+    """Lower bound on the noise that the data term assumes, on the prior's scale; larger measured noise replaces it."""
     cg_iterations: int = Field(10, ge=1, le=200)
+    """Conjugate gradient iterations per data step."""
 
     @property
     def noise_amplitude(self) -> float | None:
-        """The amplitude, if it is given."""
+        """Scale of the starting noise, if it is given."""
         return self.amplitude
 
     def prior_for(self, modality: str, refined: int | None) -> str:
@@ -48,10 +53,10 @@ class Boundary(FrozenNoise):
         return self.prior or (usual if refined is None else f"{usual}-x{refined}")
 
     def inner_iterations(self, *, preconditioned: bool) -> int:
-        """As given."""
+        """Number as given."""
         del preconditioned
         return self.cg_iterations
 
     def cost(self, acquisition: Acquisition) -> Cost:
-        """Without consistency the network alone."""
+        """Cost of all steps, or of the network alone without `consistency`."""
         return super().cost(acquisition) if self.consistency else Cost(VOLUMES, 2, self.evaluations())

@@ -1,4 +1,4 @@
-"""Classical methods: without a prior."""
+"""Classical methods, which use no diffusion prior."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ class FBP(MethodSettings):
 
     name: Literal["fbp"] = "fbp"
     window: Literal["ram-lak", "hann"] = "ram-lak"
+    """Window of the ramp filter: none (Ram-Lak) or Hann."""
 
     def cost(self, acquisition: Acquisition) -> Cost:
         """One filtering, one back-projection."""
@@ -32,6 +33,7 @@ class SIRT(MethodSettings):
 
     name: Literal["sirt"] = "sirt"
     iterations: int = Field(150, ge=1, le=10_000)
+    """SIRT iterations."""
 
     def cost(self, acquisition: Acquisition) -> Cost:
         """Two products per iteration."""
@@ -46,6 +48,7 @@ class CGLS(MethodSettings):
 
     name: Literal["cgls"] = "cgls"
     iterations: int = Field(15, ge=1, le=1_000)
+    """Conjugate gradient iterations."""
 
     def cost(self, acquisition: Acquisition) -> Cost:
         """Two products per iteration."""
@@ -64,19 +67,19 @@ class TV(MethodSettings):
 
     name: Literal["tv"] = "tv"
     weight: float | None = Field(None, gt=0, le=10)
-    """Weight of the TV term, for an image scaled to its robust maximum and the operator to norm one. Default: from the
-    noise of the data, as the next two say."""
+    """Weight of the TV term, for an image scaled to its robust maximum and an operator scaled to norm one. Default:
+    `weight_per_noise` times the noise of the data, at least `min_weight`."""
     min_weight: float = Field(3e-5, gt=0, le=10)
-    """Lower bound on the automatic weight. Raise it when few data leave much to the regulariser."""
+    """Lower bound on the automatic weight. Raise it when few views leave much to the regulariser."""
     weight_per_noise: float | None = Field(None, gt=0, le=100)
-    """Automatic weight over the noise of the data, scaled as the weight is. A projector of norm one damps fine detail,
-    a coil-combined Fourier transform does not. Default: 0.03 for CT, 0.3 for MRI."""
+    """Automatic weight per unit of noise, with noise scaled as the image is. Default: 0.03 for CT, 0.3 for MRI, since a
+    projector of norm one damps fine detail and a coil-combined Fourier transform does not."""
     iterations: int = Field(100, ge=1, le=5_000)
     """ADMM iterations."""
     cg_iterations: int | None = Field(None, ge=1, le=200)
     """Conjugate gradient iterations per ADMM iteration. Default: 5 with a preconditioner (CT), 10 without."""
     dimensions: Literal[2, 3] = 3
-    """In 2 dimensions slices are independent of each other."""
+    """Dimensions of the total variation: 3 couples slices, 2 leaves them independent."""
 
     @model_validator(mode="after")
     def _one_weight(self) -> Self:
@@ -89,21 +92,21 @@ class TV(MethodSettings):
         return self.cg_iterations or self.INNER_ITERATIONS[preconditioned]
 
     def couples_slices(self) -> bool:
-        """In 3 dimensions."""
+        """Whether total variation is 3D."""
         return self.dimensions == 3
 
     def tunable(self) -> bool:
-        """With an automatic weight."""
+        """Whether the weight is automatic."""
         return self.weight is None
 
     def cost(self, acquisition: Acquisition) -> Cost:
-        """Conjugate gradients in every ADMM iteration."""
+        """Conjugate gradient iterations in every ADMM iteration."""
         inner = self.inner_iterations(preconditioned=acquisition.PRECONDITIONED)
         return Cost(volumes=22, products=2 * self.iterations * (inner + 1))
 
 
 class ZeroFilled(MethodSettings):
-    """Coil-combined inverse Fourier transform of what was measured."""
+    """Zero-filled reconstruction: coil-combined inverse Fourier transform of the sampled points."""
 
     SOLVER = "recon.solvers.sense:solve"
 
@@ -116,7 +119,7 @@ class ZeroFilled(MethodSettings):
 
 
 class Interpolation(MethodSettings):
-    """Low-resolution images interpolated: zero-filled k-space, or linear between thick slices."""
+    """Interpolation of low-resolution images: zero-filled k-space, or linear between thick slices."""
 
     SOLVER = "recon.solvers.interpolation:solve"
 
@@ -135,7 +138,9 @@ class CGSense(MethodSettings):
 
     name: Literal["cg-sense"] = "cg-sense"
     iterations: int = Field(30, ge=1, le=1_000)
+    """Conjugate gradient iterations."""
     weight: float = Field(1e-3, ge=0, le=10)
+    """Weight of the Tikhonov term, for an operator scaled to norm one."""
 
     def cost(self, acquisition: Acquisition) -> Cost:
         """Two products per iteration."""

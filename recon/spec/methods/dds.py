@@ -1,4 +1,4 @@
-"""Decomposed diffusion sampling."""
+"""Decomposed diffusion sampling (DDS): settings."""
 
 from __future__ import annotations
 
@@ -25,14 +25,16 @@ class DDS(Preset):
 
     name: Literal["dds"] = "dds"
     preset: Literal["tuned", "paper", "paper-3d"] = "tuned"
-    """`paper` holds on to the estimate only where there is noise, `paper-3d` has the published total variation."""
+    """Set of defaults: `tuned` is ours, `paper` the published 2D method, `paper-3d` the published one with total
+    variation between slices."""
     sigma_first: float = Field(0.5, gt=0, le=1_000)
+    """First and largest noise level, on the prior's [-1, 1] scale."""
     eta: float = Field(1.0, ge=0, le=1)
-    """Share of fresh noise in each step's noise; 0 is deterministic. With less than 1 some of what the prior took for
-    noise stays, and with it what was wrong in the image; 1 ends nearer to the mean: half as much spread, in power."""
+    """Fraction of fresh noise in each step's noise; 0 is deterministic. Below 1, part of the noise that the prior
+    removed is added back, with the image's errors in it; 1 ends nearer to the posterior mean."""
     gamma: float | None = Field(None, gt=0, le=1e9)
-    """Fixed weight of the data in each step, as published (`paper`: where there is noise); from the noise and sigma
-    when not given."""
+    """Fixed weight of the data in each step, as published (`paper`: only if the data are noisy). Default: from the
+    noise and sigma."""
 
     UNUSED: ClassVar[dict[str, set[str]]] = {
         "tuned": set(),
@@ -46,5 +48,5 @@ class DDS(Preset):
         return self
 
     def in_one_piece(self) -> bool:
-        """As published in 3D: few conjugate gradient steps, whose length depends on the whole volume."""
+        """Whether it is the published 3D method, whose few conjugate gradient steps depend on the whole volume."""
         return self.preset == "paper-3d"

@@ -1,4 +1,4 @@
-"""DiffusionMBIR."""
+"""DiffusionMBIR: settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from recon.spec.methods.base import Preset, refuse
 
 
 class DiffusionMBIR(Preset):
-    """2D diffusion prior on slices with total variation between them, by ADMM that shares its variables."""
+    """DiffusionMBIR: 2D diffusion prior on slices and total variation between them, by ADMM with shared variables."""
 
     SOLVER = "recon.solvers.diffusion_mbir:solve"
 
@@ -22,19 +22,23 @@ class DiffusionMBIR(Preset):
 
     name: Literal["diffusion-mbir"] = "diffusion-mbir"
     preset: Literal["fast", "paper"] = "fast"
-    """`fast`: the sweep acts on the denoised volume (DDS in 3D). `paper`: predictor and corrector as published."""
+    """Set of defaults and sampler: `fast` applies the ADMM sweep to the denoised volume (DDS in 3D), `paper` is the
+    published predictor and corrector."""
     sigma_first: float = Field(0.5, gt=0, le=1_000)
+    """First and largest noise level, on the prior's [-1, 1] scale."""
     eta: float = Field(1.0, ge=0, le=1)
-    """Share of fresh noise in each step's noise (fast)."""
+    """Fraction of fresh noise in each step's noise (`fast`)."""
     tv_z_weight: float = Field(0.3, ge=0, le=100)
+    """Weight of total variation between slices, in units of each step's noise level (`fast`)."""
     snr: float = Field(0.16, gt=0, le=1)
-    """Length of the Langevin step (paper)."""
+    """Signal-to-noise ratio that sets the length of the Langevin step (`paper`)."""
     penalty: float | None = Field(None, gt=0, le=1e3)
-    """ADMM's, beside the squared operator of norm one (paper)."""
+    """Penalty of ADMM, relative to the squared operator of norm one (`paper`). Default: as published, 0.025 for CT,
+    0.01 for MRI."""
     threshold: float | None = Field(None, ge=0, le=10)
-    """Soft threshold of differences between slices (paper); both as published for CT or for MRI when not given."""
+    """Soft threshold for differences between slices (`paper`). Default: as published, 0.008 for CT, 0.5 for MRI."""
     consistency: bool = True
-    """CT: end with one step of algebraic reconstruction (paper)."""
+    """Whether to end with one step of algebraic reconstruction (`paper`, CT)."""
 
     UNUSED: ClassVar[dict[str, set[str]]] = {
         "fast": {"snr", "penalty", "threshold", "consistency"},
@@ -47,9 +51,9 @@ class DiffusionMBIR(Preset):
         return self
 
     def evaluations(self) -> int:
-        """As published, predictor and corrector."""
+        """Network evaluations per slice: one per step, or two (predictor and corrector) as published."""
         return self.steps * (2 if self.preset == "paper" else 1)
 
     def in_one_piece(self) -> bool:
-        """As published: one conjugate gradient step at a time, whose length depends on the whole volume."""
+        """Whether it is the published sampler, whose conjugate gradient step depends on the whole volume."""
         return self.preset == "paper"

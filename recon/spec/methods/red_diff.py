@@ -1,4 +1,4 @@
-"""RED-Diff."""
+"""RED-Diff: settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from recon.spec.methods.base import Preset, refuse
 
 
 class REDDiff(Preset):
-    """Variational reconstruction regularised by a denoising diffusion process."""
+    """RED-Diff: variational reconstruction regularised by a denoising diffusion process."""
 
     SOLVER = "recon.solvers.red_diff:solve"
     RENAMED: ClassVar[dict[str, str]] = {"turned": "equivariant", "skip": "skip_threshold", "polish": "pnp_steps"}
@@ -27,30 +27,37 @@ class REDDiff(Preset):
 
     name: Literal["red-diff"] = "red-diff"
     preset: Literal["tuned", "paper"] = "tuned"
+    """Set of defaults: ours, or the published constants."""
     update: Literal["proximal", "adam"] = "proximal"
+    """Update of the image: a proximal data step by conjugate gradients, or an Adam step, as published."""
     antithetic: bool = True
-    """Evaluate each noise with both signs: twice the cost, and what noise would leave in the image cancels."""
+    """Whether to evaluate each noise with both signs: twice the cost, but the noise left in the image cancels."""
     equivariant: bool = True
-    """Show the prior the image turned or mirrored, each step another way: what it errs in one orientation cancels."""
+    """Whether to rotate or flip the image differently before each denoising step, so that orientation-dependent errors
+    average out (equivariant plug-and-play)."""
     learning_rate: float | None = Field(None, gt=0, le=10)
-    """Share of the way to the data step (proximal; 1 when not given), or Adam's step on the prior's scale (0.1)."""
+    """Step size: fraction of the way to the data step (`proximal`), or Adam's learning rate on the prior's scale
+    (`adam`). Default: 1 for `proximal`, 0.1 for `adam`."""
     decay: Literal["none", "cosine"] = "none"
-    """Of the learning rate, to 1 % (adam)."""
+    """Decay of the learning rate: none, or along half a cosine to 1 % (`adam`)."""
     weight: float = Field(1.0, ge=0, le=100)
-    """Of the regulariser."""
+    """Weight of the regulariser."""
     weighting: Literal["linear", "sqrt", "square", "log", "trunc-linear", "const"] = "linear"
-    """How the regulariser's weight follows the noise level (adam)."""
+    """Weighting of the regulariser by noise level (`adam`)."""
     data_weight: float = Field(1.0, gt=0, le=1e6)
+    """Weight of the data term (`adam`)."""
     reduction: Literal["sum", "mean"] = "sum"
-    """Sum or mean over measurements and pixels: with means the balance depends on their number (adam)."""
+    """Reduction over measurements and pixels; with the mean, the balance of the two terms depends on their number
+    (`adam`)."""
     sigma_x0: float = Field(0.0, ge=0, le=1)
-    """Spread of the variational distribution."""
+    """Standard deviation of the variational distribution, on the prior's scale."""
     average: float = Field(0.2, ge=0, le=1)
-    """Share of the last iterates that is averaged."""
+    """Fraction of the iterates, the last ones, whose average is the result."""
     skip_threshold: float = Field(0.6, ge=0, le=10)
-    """Relative change between two evaluations below which the next one is extrapolated instead; 0 evaluates always."""
+    """Relative change between two network evaluations below which the next one is extrapolated; 0 always evaluates."""
     pnp_steps: int = Field(0, ge=0, le=100)
-    """Steps of plug-and-play ADMM at one level after the last: towards the expected image, not the likeliest one."""
+    """Number of plug-and-play ADMM steps after the last noise level; they lead towards the posterior mean instead of
+    the most likely image."""
 
     UNUSED: ClassVar[dict[str, set[str]]] = {
         "proximal": {"decay", "weighting", "data_weight", "reduction"},
@@ -68,11 +75,11 @@ class REDDiff(Preset):
 
     @property
     def rate(self) -> float:
-        """The learning rate, or that of the kind of update."""
+        """Learning rate as given, or the default of the kind of update."""
         return self.learning_rate or (0.1 if self.update == "adam" else 1.0)
 
     def evaluations(self) -> int:
-        """Both signs of the noise, and the steps of plug-and-play ADMM."""
+        """Network evaluations per slice: both signs of the noise, and the plug-and-play steps."""
         return self.steps * (2 if self.antithetic else 1) + self.pnp_steps
 
     def data_steps(self) -> int:
@@ -80,5 +87,5 @@ class REDDiff(Preset):
         return self.steps + self.pnp_steps
 
     def tunable(self) -> bool:
-        """With proximal steps."""
+        """Whether updates are proximal."""
         return super().tunable() and self.update != "adam"

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -122,8 +123,11 @@ def test_a_priors_card_is_printed(tmp_path: Path) -> None:
     assert missing.returncode == 2 and "no prior 'nope'" in missing.stderr
 
 
-def test_train_export_and_use_a_prior_of_ones_own(tmp_path: Path, ct_file: Path) -> None:
+def test_train_export_and_use_a_prior_of_ones_own(
+    tmp_path: Path, ct_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """From NIfTI volumes to a job that uses the weights, each step as a user would type it."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # small arrays are not worth the threads' waiting for each other
     (tmp_path / "data").mkdir()
     for name in ("a.nii.gz", "b.nii.gz"):
         shutil.copy(ct_file, tmp_path / "data" / name)
@@ -146,8 +150,14 @@ def test_train_export_and_use_a_prior_of_ones_own(tmp_path: Path, ct_file: Path)
 
 
 def test_bench_priors_prints_and_writes(tmp_path: Path) -> None:
-    done = recon("bench", "priors", "ct", "--no-bm3d", "--json", "p.json", cwd=tmp_path)
+    """On parts of the tuning slices."""
+    (tmp_path / "tune").mkdir()
+    shipped = np.load(SAMPLES / "tune" / "ct_hu.npz")
+    np.savez(tmp_path / "tune" / "ct_hu.npz", images=shipped["images"][:, 64:192, 64:192], subject=shipped["subject"])
+    asked = ["ct", "--no-bm3d", "--data", ".", "--repeats", 1, "--json", "p.json"]
+    done = recon("bench", "priors", *asked, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert f"batches of 8, {precision.name()};" in " ".join(done.stdout.split())
     found = json.loads((tmp_path / "p.json").read_text())
     assert [r["sigma"] for r in found["rows"]] == [0.05, 0.1, 0.25, 0.5]
     for row in found["rows"]:

@@ -21,7 +21,9 @@ from recon.defaults.table import Table, Tuned
 from recon.priors import registry
 from recon.problem.problem import Problem
 from recon.spec.acquisitions.ct import CTParallel
-from recon.spec.methods import FBP, METHODS, TV, DiffPIR, REDDiff
+from recon.spec.methods import FBP, TV, DiffPIR, REDDiff, method_of
+from recon.spec.registry import METHODS
+from recon.spec.report import Report
 from recon.spec.simulation import Simulation
 from recon.tuning import search_settings
 from tests.conftest import disc
@@ -141,7 +143,7 @@ def test_the_search_climbs_from_the_default() -> None:
     def judged(settings: Mapping[str, Any]) -> float:
         tried.append(dict(settings))
         values = {"a": 1.0, "b": 3.0, **settings}
-        return -abs(values["a"] - 4.0) - abs(values["b"] - 2.0)
+        return -abs(float(values["a"]) - 4.0) - abs(float(values["b"]) - 2.0)
 
     grid = {"a": [0.0, 1.0, 3.0, 4.0, 5.0, 9.0], "b": [1.0, 2.0, 3.0, 4.0]}
     chosen, best, before = search_settings.climb(judged, grid, {"a": 1.0, "b": 3.0})
@@ -151,7 +153,7 @@ def test_the_search_climbs_from_the_default() -> None:
 
 def test_a_setting_without_default_and_one_between_the_values_are_searched() -> None:
     def judged(settings: Mapping[str, Any]) -> float:
-        return -abs(settings.get("weight", 2.1) - 2.0)
+        return -abs(float(settings.get("weight", 2.1)) - 2.0)
 
     chosen, _, before = search_settings.climb(judged, {"weight": [1.0, 2.0, 3.0]}, {"weight": None})
     assert chosen == {"weight": 2.0} and before == pytest.approx(-0.1)
@@ -161,12 +163,11 @@ def test_a_setting_without_default_and_one_between_the_values_are_searched() -> 
 
 def test_the_shipped_table_fits_the_methods() -> None:
     table = Table.read(shipped.TABLE)
-    known = {name for names in METHODS.values() for name in names}
     for entry in table.tuned:
-        assert entry.method in known and entry.psnr >= entry.psnr_before
+        assert entry.method in METHODS and entry.psnr >= entry.psnr_before
         assert set(entry.settings) - {"prior"} <= set(search_settings.GRIDS[entry.method])
         assert entry.settings.get("prior") in (None, *registry.names())
-        search_settings._METHODS.validate_python({"name": entry.method, **entry.settings})
+        method_of({"name": entry.method, **entry.settings})
 
 
 def test_a_method_is_tuned_on_the_sample_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +177,7 @@ def test_a_method_is_tuned_on_the_sample_slices(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "tune").mkdir()
     images = np.load(SAMPLES / "tune" / "ct_hu.npz")["images"][7:8, 64:192, 64:192]
     np.savez(tmp_path / "tune" / "ct_hu.npz", images=images, subject=np.array(["one"]))
-    task = search_settings.Task("6 views", "ct", CTParallel(), Simulation(views=6), (0, 1), 1e6)
+    task = search_settings.Task("6 views", CTParallel(), Simulation(views=6), (0, 1), 1e6)
     monkeypatch.setitem(search_settings.GRIDS, "tv", {"min_weight": [1e-4, 1e-2]})
     (found,) = search_settings.tune(task, ["tv"], tmp_path)
     assert found.kind == "ct" and found.undersampling > 5
@@ -203,10 +204,10 @@ def test_a_sinogram_without_noise_gets_settings_for_one(tmp_path: Path) -> None:
     angles = {"start_rad": 0.0, "stop_rad": math.pi, "count": 23}
     acquisition = {"kind": "ct-parallel", "angles_rad": angles, "detector_mm": 1.0, "rows": 32, "cols": 32}
 
-    def settings(name: str) -> dict[str, Any]:
+    def report(name: str) -> Report:
         known = {"path": str(tmp_path / f"{name}.npy")}
         return reconstructed(job(input=known, acquisition=acquisition, method="tv"), tmp_path / f"out-{name}")[2]
 
-    none, some = settings("none"), settings("some")
-    assert none["noise_std"] == 0.0 and some["noise_std"] == pytest.approx(0.02, rel=0.2)
-    assert some["method"]["noise_fraction"] == 0.01 != none["method"]["noise_fraction"]
+    none, some = report("none"), report("some")
+    assert none.noise_std == 0.0 and some.noise_std == pytest.approx(0.02, rel=0.2)
+    assert some.method["weight_per_noise"] == 0.01 != none.method["weight_per_noise"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,21 +27,14 @@ from recon.spec.job import JobSpec, local_files
 from recon.spec.methods import CGLS, DDS, DPS, FBP, TV, CGSense, DiffPIR, DiffusionMBIR, Method, REDDiff, ZeroFilled
 from tests.conftest import GaussianPrior
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SLICES, SIDE = 64, 20
 AXIS = IntensityMap(0.02, 0.02)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Such small arrays are not worth the threads' waiting for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def phantom() -> Tensor:
-    """A volume that changes along every intensity, ``(SLICES, SIDE, SIDE)``, 0 to 0.05."""
+    """A volume that changes along every axis, ``(SLICES, SIDE, SIDE)``, 0 to 0.05."""
     z, y, x = torch.meshgrid(
         torch.linspace(-1, 1, SLICES), torch.linspace(-1, 1, SIDE), torch.linspace(-1, 1, SIDE), indexing="ij"
     )
@@ -110,9 +102,9 @@ LEVELS: dict[str, Any] = {"steps": 4, "start": "tv"}
         (ct(), FBP()),
         (ct(), CGLS(iterations=4)),
         (ct(), TV(dimensions=2, iterations=6, cg_iterations=3)),
-        (ct(photons_per_ray=True), TV(dimensions=2, iterations=6, cg_iterations=3)),
+        (ct(photons=True), TV(dimensions=2, iterations=6, cg_iterations=3)),
         (ct(), DiffPIR(**LEVELS)),
-        (ct(photons_per_ray=True), REDDiff(**LEVELS)),
+        (ct(photons=True), REDDiff(**LEVELS)),
         (ct(), REDDiff(preset="paper", steps=4)),
         (ct(), DDS(**LEVELS)),
         (ct(), DPS(steps=3)),
@@ -133,7 +125,7 @@ def test_independent_slices_are_the_same_in_chunks(problem: Problem, method: Met
     ("problem", "method"),
     [
         (ct(), TV(iterations=30)),
-        (ct(photons_per_ray=True), TV(iterations=30)),
+        (ct(photons=True), TV(iterations=30)),
         (mri(per_slice=True), TV(iterations=30)),
         (ct(), DiffusionMBIR(steps=8)),
         (ct(), REDDiff(steps=8, tv_z_weight=0.5)),
@@ -236,7 +228,7 @@ def test_a_volume_is_cut_with_halos_only_where_slices_are_coupled() -> None:
 
 
 def test_a_part_keeps_what_belongs_to_the_whole_volume() -> None:
-    for problem in (ct(photons_per_ray=True), mri(per_slice=True)):
+    for problem in (ct(photons=True), mri(per_slice=True)):
         part = problem.part(16, 32)
         assert part.first == 16 and part.slices == 16 and part.scale == problem.scale
         assert part.operator.norm == problem.operator.norm

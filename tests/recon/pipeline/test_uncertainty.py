@@ -17,7 +17,6 @@ from operators.errors import InputError
 from operators.fourier import CartesianMRI
 from operators.geometry import ParallelBeam
 from operators.tomography import Tomography
-from recon.cli.main import app
 from recon.measurement import noise_estimate
 from recon.pipeline import uncertainty
 from recon.pipeline.reconstruct import run as run_job
@@ -27,6 +26,7 @@ from recon.samples import SAMPLES
 from recon.solvers import registry
 from recon.spec.job import JobSpec, local_files
 from recon.spec.methods import CGSense
+from tests.benchmarks.__main__ import app
 from tests.conftest import disc, image, voxels
 from tests.recon.pipeline.test_reconstruct import job, reconstructed
 from tests.recon.solvers.test_solvers import angles
@@ -153,7 +153,6 @@ def test_the_uncertainty_bench_judges_the_map(tmp_path: Path) -> None:
     images = np.resize(few["images"], (43, 256, 256))
     np.savez(tmp_path / "tune" / "ct_hu.npz", images=images, subject=np.full(43, "one"))
     asked = [
-        "bench",
         "uncertainty",
         "--data",
         str(tmp_path),
@@ -161,7 +160,7 @@ def test_the_uncertainty_bench_judges_the_map(tmp_path: Path) -> None:
         "23 views",
         "--methods",
         "fbp",
-        "--replicas",
+        "--replicates",
         "2",
     ]
     done = CliRunner().invoke(app, [*asked, "--json", str(out)])
@@ -169,5 +168,5 @@ def test_the_uncertainty_bench_judges_the_map(tmp_path: Path) -> None:
     (row,) = json.loads(out.read_text())["rows"]
     assert 0.4 < row["error_over_uncertainty"] < 1.6 and row["rank_correlation"] > 0.3
     assert row["within_one"] < row["within_two"] and row["within_two"] > 0.8
-    wrong = CliRunner().invoke(app, [*asked[:5], "22 views"])
+    wrong = CliRunner().invoke(app, [*asked[:4], "22 views"])
     assert "'22 views' is not one of" in str(wrong.exception)

@@ -107,11 +107,11 @@ def test_where_memory_is_short_fewer_slices_are_solved_at_once(tmp_path: Path, m
         "output": {"format": "numpy", "montage": False},
     }
     roomy = planned(value)
-    assert (roomy.slab, roomy.at_once, roomy.chunks) == (16, 16, 3)
+    assert (roomy.chunk, roomy.at_once, roomy.chunks) == (16, 16, 3)
     limit = roomy.memory_bytes - 1_000_000  # half of what eight slices less save
     monkeypatch.setenv("RECON_MAX_JOB_BYTES", str(limit))
     short = planned(value)
-    assert short.slab == 8 and short.chunks == 5 and short.memory_bytes <= limit
+    assert short.chunk == 8 and short.chunks == 5 and short.memory_bytes <= limit
     monkeypatch.setenv("RECON_MAX_JOB_BYTES", "1")
     with pytest.raises(ResourceLimit, match="GB of memory"):
         plan.require_fit(planned(value))
@@ -176,21 +176,21 @@ def test_estimates_over_http(tmp_path: Path) -> None:
         assert wrong.status_code == 422 and wrong.json()["field"] == "method"
 
 
-def test_a_plan_counts_halos_and_small_slabs() -> None:
-    """Coupled slices are computed more than once, and the more often the smaller the slabs are."""
+def test_a_plan_counts_halos_and_small_chunks() -> None:
+    """Coupled slices are computed more than once, and the more often the smaller the chunks are."""
     value = {**CT, "input": {**CT["input"], "slices": [0, 112]}}
     spec = JobSpec.parse(value)
-    outline = reader.check(spec, {"input": Path(str(spec.input.path))})
-    roomy = plan.make(spec, outline, 10**12)
-    tight = plan.make(spec, outline, 1)
-    each = plan.evaluations_a_slice(spec.method)
-    # Four slabs of 32 slices, with 16 more on each side that there are.
-    assert (roomy.slab, roomy.chunks) == (16, 4) and roomy.network_evaluations == each * (48 + 64 + 64 + 32)
-    assert (tight.slab, tight.chunks, tight.at_once) == (1, 56, 34)
+    header = reader.check(spec, {"input": Path(str(spec.input.path))})
+    roomy = plan.make(spec, header, 10**12)
+    tight = plan.make(spec, header, 1)
+    each = spec.method.cost(header.acquisition).evaluations
+    # Four chunks of 32 slices, with 16 more on each side that there are.
+    assert (roomy.chunk, roomy.chunks) == (16, 4) and roomy.network_evaluations == each * (48 + 64 + 64 + 32)
+    assert (tight.chunk, tight.chunks, tight.at_once) == (1, 56, 34)
     assert tight.network_evaluations > 10 * each * 112 and tight.seconds > 5 * roomy.seconds
     alone = {**value, "method": {"name": "diffpir", "steps": 2}}
     spec = JobSpec.parse(alone)
-    assert plan.make(spec, outline, 10**12).network_evaluations == 2 * 112
+    assert plan.make(spec, header, 10**12).network_evaluations == 2 * 112
     # Products with the matrix are of sixteen slices, however few there are.
     spec = JobSpec.parse({**value, "method": {"name": "sirt", "iterations": 20}})
-    assert plan.make(spec, outline, 1).seconds > 4 * plan.make(spec, outline, 10**12).seconds
+    assert plan.make(spec, header, 1).seconds > 4 * plan.make(spec, header, 10**12).seconds

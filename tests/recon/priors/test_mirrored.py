@@ -31,12 +31,13 @@ def test_images_are_continued_by_their_mirror_image(shape: tuple[int, int, int],
 def test_a_thin_stack_seen_from_the_side_is_refined() -> None:
     """Eight thick slices of a head, which ends above and below them: far better than by interpolation."""
     planes = tuning_images(SAMPLES, Recipe.named("brain-mri"))[:, 88:120].to(torch.complex64).contiguous()
-    operator = SlabAverage(*planes.shape[1:], 4, -2, complex=True)
+    _, rows, cols = planes.shape
+    operator = SlabAverage(rows, cols, 4, -2, complex=True)
     problem = Problem(operator, operator.forward(planes))
 
     def error(method: Method, prior: str | None) -> float:
         given = None if prior is None else registry.load(prior)
-        found = run(solvers.start(problem, method, prior=given, axis=IntensityMap(1.0, 0.0)))
+        found = run(solvers.start(problem, method, prior=given, intensity=IntensityMap(1.0, 0.0)))
         return float((found - planes).abs().square().mean())
 
     interpolated, refined = error(Interpolation(), None), error(Boundary(frozen_noise="random"), "brain-mri-x4")

@@ -9,8 +9,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -30,7 +32,7 @@ from recon.samples import SAMPLES
 from recon.solvers import registry as solvers
 from recon.spec import schedules
 from recon.spec.methods import CGSense, REDDiff
-from recon.training.evaluate import conditioning, denoising_psnr, with_phase
+from recon.training.evaluate import conditioner, denoising_psnr, with_phase
 from recon.training.recipe import Recipe
 from recon.training.slices import tuning_images
 
@@ -122,13 +124,15 @@ def test_any_size_is_padded_and_cropped(shape: tuple[int, ...]) -> None:
     assert prior.evaluations == shape[0]
 
 
+@cache
 def brain() -> torch.Tensor:
-    """Two tuning slices with a smooth phase and noise, complex64, on the axis of the MRI priors."""
-    magnitude = tuning_images(SAMPLES, Recipe.named("brain-mri"))[4:6]
+    """Parts of two tuning slices with a smooth phase and noise, complex64, on the axis of the MRI priors."""
+    magnitude = tuning_images(SAMPLES, Recipe.named("brain-mri"))[4:6, 64:192, 64:192]
     clean = with_phase(magnitude)
     return clean + 0.05 * noise.SliceNoise(0, 2).draw(clean)
 
 
+@cache
 def measured_brain() -> torch.Tensor:
     """The shipped 8-coil scan by CG-SENSE, with its own phase and noise."""
     scan = {"input": str(SAMPLES / "mri_brain_8coil.npy"), "acquisition": "mri-cartesian", "method": "cg-sense"}
@@ -140,7 +144,7 @@ def measured_brain() -> torch.Tensor:
 def test_a_global_phase_passes_through_the_mri_prior(sigma: float, image: Callable[[], torch.Tensor]) -> None:
     noisy = image()
     plain = registry.load("brain-mri").denoise(noisy, sigma)
-    for angle in (0.3, 0.7, 1.6, 3.0, -2.0):
+    for angle in (0.7, 3.0, -2.0):
         turn = torch.polar(torch.tensor(1.0), torch.tensor(angle))
         back = registry.load("brain-mri").denoise(noisy * turn, sigma) / turn
         assert float(torch.linalg.vector_norm(back - plain) / torch.linalg.vector_norm(plain)) < 0.01
@@ -149,7 +153,7 @@ def test_a_global_phase_passes_through_the_mri_prior(sigma: float, image: Callab
 @pytest.mark.parametrize("factor", [2, 4])
 def test_a_global_phase_passes_through_the_priors_of_super_resolution(factor: int) -> None:
     prior, noisy = registry.load(f"brain-mri-x{factor}"), brain()
-    lower = Truncation(256, 256, factor)
+    lower = Truncation(128, 128, factor)
     low = lower.upsample(lower(brain()))
     plain = prior.denoise(noisy, 0.3, low)
     for angle in (0.7, 3.0, -2.0):
@@ -163,7 +167,7 @@ def test_the_card_tells_what_the_prior_does(name: str) -> None:
     """The tuning slices shipped, at one level: near the card's figure, and far above the noise."""
     prior = registry.load(name)
     recipe = Recipe.named(name)
-    images, condition_of = tuning_images(SAMPLES, recipe), conditioning(prior.card)
+    images, condition_of = tuning_images(SAMPLES, recipe), conditioner(prior.card)
     found = denoising_psnr(prior.denoise, images, 0.1, is_complex=prior.complex, condition_of=condition_of)
     assert found == pytest.approx(prior.card.denoising_psnr[0.1], abs=0.15)
     assert found > 26.0 + 7.0  # the noise alone leaves 26.0 dB
@@ -185,12 +189,11 @@ def test_metal_passes_unchanged_and_harms_nothing_around_it() -> None:
 
 def test_familiarity_separates_what_the_priors_know_from_what_they_do_not() -> None:
     ct, mri = registry.load("ct"), registry.load("brain-mri")
-    chest = tuning_images(SAMPLES, Recipe.named("ct"))
-    heads = tuning_images(SAMPLES, Recipe.named("brain-mri"))
-    body = nifti.read(SAMPLES / "ct_body.nii.gz")[0][20:100:10]
-    rows, cols = torch.meshgrid(torch.linspace(-1, 1, 256), torch.linspace(-1, 1, 256), indexing="ij")
+    chest, heads = (tuning_images(SAMPLES, Recipe.named(name))[2:15:6] for name in ("ct", "brain-mri"))
+    body = nifti.read(SAMPLES / "ct_body.nii.gz")[0][20:100:30]
+    rows, cols = torch.meshgrid(torch.linspace(-1, 1, 128), torch.linspace(-1, 1, 128), indexing="ij")
     disc = torch.where(rows**2 + cols**2 < 0.5, 0.1, -1.0)[None]
-    stripes = (0.5 * (torch.sin(60 * rows) > 0)).to(torch.complex64)[None]
+    stripes = (0.5 * (torch.sin(30 * rows) > 0)).to(torch.complex64)[None]
     known = float(ct.familiarity(chest).median())
     assert known > 10
     assert float(ct.familiarity(torch.from_numpy(body + 1000) / 1250 - 1).median()) > 1
@@ -388,10 +391,12 @@ def test_jacobian_asymmetry_of_a_known_jacobian() -> None:
         def forward(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
             return (x.flatten(1) @ self.matrix.T).reshape(x.shape)
 
-    images = torch.zeros(2, 8, 8)
-    assert jacobian_asymmetry(Linear(matrix + matrix.T), images, 0.1) < 1e-4
-    assert jacobian_asymmetry(Linear(matrix - matrix.T), images, 0.1) > 0.999
-    assert 0.2 < jacobian_asymmetry(Linear(matrix + 0.5 * matrix.T), images, 0.1, probes=50) < 0.5  # about a third
+    def asymmetry(matrix: torch.Tensor, probes: int = 4) -> float:
+        return jacobian_asymmetry(cast(Denoiser, Linear(matrix)), torch.zeros(2, 8, 8), 0.1, probes)
+
+    assert asymmetry(matrix + matrix.T) < 1e-4
+    assert asymmetry(matrix - matrix.T) > 0.999
+    assert 0.2 < asymmetry(matrix + 0.5 * matrix.T, probes=50) < 0.5  # about a third
 
 
 def test_the_gradient_is_that_of_the_denoiser() -> None:

@@ -23,6 +23,7 @@ from operators.tomography import Tomography
 from recon.defaults import table
 from recon.defaults.table import Table, Tuned
 from recon.pipeline import chunks
+from recon.pipeline.chunk_cache import ChunkCache
 from recon.pipeline.reconstruct import run as run_job
 from recon.priors import registry
 from recon.priors.network import as_channels
@@ -38,6 +39,8 @@ from recon.training.start import start_from
 from tests.recon.pipeline.test_reconstruct import job
 from tests.recon.training.test_training import stir, tiny, trained
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 AXIS = IntensityMap(0.025, 0.025)
 
 
@@ -48,7 +51,7 @@ def recipe(folder: Path, **changes: Any) -> Recipe:
         "modality": "ct",
         "complex": False,
         "least_squares": True,
-        "axis": {"unit": "HU", "low": -1000.0, "high": 1500.0},
+        "intensity_range": {"unit": "HU", "low": -1000.0, "high": 1500.0},
         "sources": [source],
         "validation": [source],
         **changes,
@@ -124,19 +127,20 @@ def discs(size: int = 48) -> Tensor:
 
 def test_a_prior_is_given_only_what_it_was_trained_with(card: Path, tmp_path: Path) -> None:
     stir(trained(tiny(tmp_path, super_resolution=2), tmp_path, tmp_path / "run"))
-    finer = export(tmp_path / "run", tmp_path, "recon train tiny", tmp_path)
+    export(tmp_path / "run", tmp_path, "recon train tiny", tmp_path)
+    finer, views = registry.load(str(tmp_path / "tiny.yaml")), registry.load(str(card))
     sampled = torch.arange(48)[:, None].expand(48, 48) % 2 == 0
     lines = CartesianMRI(sampled, torch.ones(1, 48, 48, dtype=torch.complex64))
-    scan, stack = ((Problem(o, o.forward(discs())), IntensityMap(1.0, 0.0)) for o in (lines, Truncation(48, 48, 2)))
-    for seen, other, needs in (
-        (scan, finer, "x2 less resolution"),
-        (scan, registry.load(str(card)).card, "the least-squares image of the projections"),
-        (stack, registry.load(str(card)).card, "the least-squares image of the projections"),
+    scan, stack = (Problem(o, o.forward(discs())) for o in (lines, Truncation(48, 48, 2)))
+    for seen, other, says in (
+        (scan, finer, "needs an image of x2 less resolution, which this acquisition does not give"),
+        (scan, views, "are of different modalities"),
+        (stack, views, "are of different modalities"),
     ):
-        with pytest.raises(
-            InputError, match=rf"method\.prior: .*needs .*{needs}, which this acquisition does not give"
-        ):
-            conditioning.of(*seen, other)
+        with pytest.raises(InputError, match=rf"method\.prior: .*{says}"):
+            solvers.start(seen, REDDiff(), prior=other, intensity=IntensityMap(1.0, 0.0))
+    with pytest.raises(InputError, match="needs the least-squares image of the projections, the data are x2"):
+        conditioning.require_fit(views.card, stack, REDDiff())
 
 
 def test_a_condition_begins_without_effect(tmp_path: Path) -> None:
@@ -169,18 +173,18 @@ def test_a_solver_gives_every_slice_its_own_condition(prior: NetworkPrior, metho
     assert torch.equal(Given(prior, condition).denoise(x, 0.3, index=index), mine[index])
 
 
-def test_slabs_have_the_conditions_of_their_slices(prior: NetworkPrior, tmp_path: Path) -> None:
+def test_chunks_have_the_conditions_of_their_slices(prior: NetworkPrior, tmp_path: Path) -> None:
     """Also where rays are weighted by their noise, and where evaluations are skipped."""
     problem, _ = scanned(views=12, slices=20, noise=0.01)
-    weights = torch.rand(problem.data.shape, generator=torch.Generator().manual_seed(1)) + 0.5
-    problem = replace(problem, weights=weights)
+    inverse_std = torch.rand(problem.data.shape, generator=torch.Generator().manual_seed(1)) + 0.5
+    problem = replace(problem, inverse_std=inverse_std)
     method = REDDiff(steps=6, skip_threshold=10.0)
     before = prior.evaluations
     start = partial(solvers.start, settings=method, prior=prior, intensity=AXIS)
     whole = run(start(problem))
     assert prior.evaluations - before < 20 * 2 * 6
-    cut = finished(chunks.solve(problem, method, start, chunks.Shelf(tmp_path / "shelf"), "key", 6))
-    assert len(list((tmp_path / "shelf").glob("*.npy"))) == 4
+    cut = finished(chunks.solve(problem, method, start, ChunkCache(tmp_path / "cache"), "key", 6))
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == 4
     assert float((cut - whole).abs().max()) < 1e-5 * float(whole.max() - whole.min())
 
 
@@ -205,9 +209,9 @@ def test_a_job_with_a_prior_that_is_given_the_projections(card: Path, tmp_path: 
 
     for name in ("diffpir", "red-diff", "dds", "diffusion-mbir"):
         report = run_job(spec(name), local_files(spec(name)), tmp_path / name)
-        assert report["prior"]["least_squares"] is True and report["network_evaluations"] > 0
+        assert report.prior is not None and report.prior["least_squares"] is True and report.network_evaluations > 0
         # Which cannot tell what it has not seen: the usual prior is asked.
-        assert report["familiarity"]["judge"] == "ct"
+        assert report.familiarity is not None and report.familiarity.judge == "ct"
     with pytest.raises(InputError, match=r"method\.prior: .*dps takes none"):
         run_job(spec("dps"), local_files(spec("dps")), tmp_path / "dps")
 
@@ -228,8 +232,8 @@ def test_a_prior_that_was_tuned_for_is_the_one_that_is_used(
     for method, expected in (("red-diff", "tiny"), ({"name": "red-diff", "prior": "ct", "steps": 2}, "ct")):
         spec = job(input=known, acquisition="ct-parallel", method=method, output={"baselines": []})
         report = run_job(spec, local_files(spec), tmp_path / expected)
-        assert report["prior"]["name"] == expected
-        assert Path(report["method"]["prior"]).stem == expected and report["method"]["steps"] == 2
+        assert report.prior is not None and report.prior["name"] == expected
+        assert Path(report.method["prior"]).stem == expected and report.method["steps"] == 2
 
 
 def test_a_prior_for_super_resolution_serves_other_solvers_too(tmp_path: Path) -> None:
@@ -245,7 +249,7 @@ def test_a_prior_for_super_resolution_serves_other_solvers_too(tmp_path: Path) -
         return job(input=known, acquisition=acquisition, method=method, output={"baselines": []})
 
     report = run_job(spec(2), local_files(spec(2)), tmp_path / "x2")
-    assert report["prior"]["super_resolution"] == 2
+    assert report.prior is not None and report.prior["super_resolution"] == 2
     with pytest.raises(InputError, match=r"method\.prior: .*x2 less resolution, the data are x4"):
         run_job(spec(4), local_files(spec(4)), tmp_path / "x4")
 

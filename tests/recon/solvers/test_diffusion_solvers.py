@@ -29,6 +29,8 @@ from recon.spec.methods import (
 from tests.conftest import GaussianPrior, disc
 from tests.recon.solvers.test_solvers import Identity, _Blur, angles, half_measured, nrmse_complex
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 RED = REDDiff(steps=100, sigma_first=2.0, sigma_last=0.02, start="classical", average=0.1)
 FAST = DiffusionMBIR(steps=200, sigma_first=5.0, sigma_last=0.01, eta=0.15, start="classical", tv_z_weight=1e-6)
 
@@ -49,12 +51,15 @@ def test_a_step_projects_no_more_than_it_must(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(Tomography, "_apply", counted)
 
+    def looked(progress: Progress) -> None:
+        _ = progress.data_misfit
+
     def projections(steps: int, *, looked_at: bool, tv_z_weight: float = 0.0) -> int:
         applied.clear()
         solver = registry.start(
             problem, DiffPIR(steps=steps, tv_z_weight=tv_z_weight), prior=prior, intensity=intensity
         )
-        run(solver, (lambda p: p.data_misfit) if looked_at else None)
+        run(solver, looked if looked_at else None)
         return len(applied)
 
     for tv_z_weight in (0.0, 0.1):
@@ -85,9 +90,9 @@ def test_polishing_ends_at_the_posterior_mean_of_a_noisy_image(times: float, mon
     prior, assumed = GaussianPrior(0.5, 0.04), 0.2 * red_diff.PNP_FRACTION
     expected = 0.5 + 0.04 / (0.04 + assumed**2) * (y - 0.5)
 
-    def found(polish: int, first: int = 0, last: int = 3) -> Tensor:
+    def found(pnp_steps: int, first: int = 0, last: int = 3) -> Tensor:
         problem = Problem(Identity(24, 24), y, noise_std=0.2).part(first, last)
-        settings = REDDiff(steps=5, polish=polish)
+        settings = REDDiff(steps=5, pnp_steps=pnp_steps)
         return run(registry.start(problem, settings, prior=prior, intensity=IntensityMap(1.0, 0.0), seed=2))
 
     polished = found(100)

@@ -13,7 +13,7 @@ from operators.errors import InputError
 from operators.fourier import CartesianMRI
 from operators.geometry import ParallelBeam
 from operators.tomography import Tomography
-from recon.defaults.frozen_noise import Analysis, Calibration, noise_of
+from recon.defaults.frozen_noise import Analysis, NoiseFile, of_settings
 from recon.priors import registry as priors
 from recon.priors.noise import SliceNoise
 from recon.problem.problem import IntensityMap, Problem, Progress, run
@@ -22,6 +22,8 @@ from recon.solvers.published import ADMM_PENALTY, ADMM_THRESHOLD, MRI_PENALTY, M
 from recon.spec.methods import DDS, DiffusionMBIR, REDDiff
 from tests.conftest import GaussianPrior, disc
 from tests.recon.solvers.test_solvers import _Blur, angles
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 AXIS = IntensityMap(0.025, 0.025)
 
@@ -163,14 +165,14 @@ def test_one_seed_one_result(settings: DDS | REDDiff | DiffusionMBIR) -> None:
 
 
 @pytest.mark.parametrize("settings", SEEDED, ids=lambda s: s.name)
-def test_frozen_noise_is_the_same_in_every_slice_and_slab(settings: DDS | REDDiff | DiffusionMBIR) -> None:
+def test_frozen_noise_is_the_same_in_every_slice_and_chunk(settings: DDS | REDDiff | DiffusionMBIR) -> None:
     operator = Tomography(ParallelBeam(24, 24, 1.0, angles(6), 40, 1.0))
     one = operator(0.02 * disc(24, 1.0, 8.0))
     problem = Problem(operator, one.repeat(3, 1, 1))
     alone = settings.model_copy(update={"tv_z_weight": 0.0})
 
-    def solve(problem: Problem, calibration: str | None) -> Tensor:
-        frozen = alone.model_copy(update={"frozen_noise": calibration})
+    def solve(problem: Problem, frozen_noise: str | None) -> Tensor:
+        frozen = alone.model_copy(update={"frozen_noise": frozen_noise})
         return run(registry.start(problem, frozen, prior=_Blur(0, 1), intensity=AXIS, seed=3))
 
     same, own = solve(problem, "random"), solve(problem, None)
@@ -178,29 +180,30 @@ def test_frozen_noise_is_the_same_in_every_slice_and_slab(settings: DDS | REDDif
     assert torch.equal(solve(problem.part(1, 3), "random"), same[1:])
 
 
-def test_a_calibration_gives_its_seed_to_its_method_only(tmp_path: Path) -> None:
+def test_a_file_of_noise_gives_its_seed_to_its_method_only(tmp_path: Path) -> None:
     card = priors.card_of("ct")
     settings = REDDiff(steps=4)
     analysis = Analysis(noise_std=0.1, interaction_std=0.1, share=0.5, expected_gain=0.1)
     path = tmp_path / "noise.yaml"
-    Calibration(
+    NoiseFile(
         seed=77, method=settings.model_dump(mode="json"), prior=card.name, prior_sha256=card.sha256, scan="plane",
         task={}, reference=[], slices=2, metric="nrmse", errors={77: 0.1, 78: 0.2}, analysis=analysis,
         command="recon search-noise",
     ).write(path)  # fmt: skip
-    assert noise_of(settings.model_copy(update={"frozen_noise": str(path)}), card, "plane", 5) == (77, 1.0)
-    assert noise_of(settings, card, "plane", 5) == (5, 1.0)
+    assert of_settings(settings.model_copy(update={"frozen_noise": str(path)}), card, "plane", 5) == (77, 1.0)
+    assert of_settings(settings.model_copy(update={"frozen_noise": "random"}), card, "plane", 5) == (5, 1.0)
+    assert of_settings(settings, card, "plane", 5) is None  # every slice has its own
     for other, scanned, says in (
-        (DDS(steps=4, frozen_noise=str(path)), "plane", "made for red-diff"),
-        (REDDiff(steps=5, frozen_noise=str(path)), "plane", "made with another steps"),
+        (DDS(steps=4, frozen_noise=str(path)), "plane", "searched for red-diff"),
+        (REDDiff(steps=5, frozen_noise=str(path)), "plane", "searched with another steps"),
         (
             REDDiff(steps=4, frozen_noise=str(path)),
             scan().operator.scan,
-            "made for plane, the data are of 6 parallel views",
+            "searched for plane, the data are of 6 parallel views",
         ),
     ):
         with pytest.raises(InputError, match=says):
-            noise_of(other, card, scanned, 5)
+            of_settings(other, card, scanned, 5)
     with pytest.raises(InputError, match="no card"):
         registry.start(
             scan(), settings.model_copy(update={"frozen_noise": str(path)}), prior=_Blur(0, 1), intensity=AXIS
@@ -216,7 +219,7 @@ def test_diffusion_mbir_has_constants_of_its_own_for_mri() -> None:
     def solve(**given: float) -> Tensor:
         settings = DiffusionMBIR(preset="paper", steps=3, sigma_first=2.0, sigma_last=0.1, **given)
         return run(
-            registry.start(Problem(operator, operator(truth)), settings, prior=prior, axis=IntensityMap(1.0, 0.0))
+            registry.start(Problem(operator, operator(truth)), settings, prior=prior, intensity=IntensityMap(1.0, 0.0))
         )
 
     assert torch.equal(solve(), solve(penalty=MRI_PENALTY, threshold=MRI_THRESHOLD))

@@ -17,6 +17,8 @@ from recon.solvers.skipping import Skipping
 from recon.spec.methods import DiffPIR, REDDiff
 from tests.conftest import GaussianPrior, disc
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIGMAS = [0.8 * 0.8**k for k in range(12)]
 
 
@@ -60,7 +62,7 @@ def test_skipping_saves_evaluations_and_changes_little(method: type[DiffPIR] | t
         prior = Counting(0.0, 0.5)
         settings = method(steps=20, skip_threshold=skip)
         part = Problem(operator, data)
-        found = run(registry.start(part, settings, prior=prior, axis=IntensityMap(0.01, 0.01), seed=3))
+        found = run(registry.start(part, settings, prior=prior, intensity=IntensityMap(0.01, 0.01), seed=3))
         return found, prior.evaluations // len(data)
 
     every, whole = solved(problem.data, 0.0)

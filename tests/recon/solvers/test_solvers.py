@@ -37,6 +37,8 @@ from recon.spec.methods import (
 )
 from tests.conftest import GaussianPrior, disc
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def angles(views: int, span: float = math.pi) -> tuple[float, ...]:
     return tuple(np.linspace(0, span, views, endpoint=False).tolist())

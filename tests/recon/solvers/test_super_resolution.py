@@ -17,19 +17,21 @@ from operators.errors import GeometryError, InputError
 from operators.resolution import Truncation
 from recon.cli.main import app
 from recon.defaults import frozen_noise
-from recon.defaults.frozen_noise import Calibration, analyse, expected_maximum, noise_of, search
+from recon.defaults.frozen_noise import NoiseFile, analyse, expected_maximum, of_settings, search
 from recon.formats import nifti
 from recon.priors import registry
 from recon.priors.card import Card
 from recon.priors.noise import SliceNoise
 from recon.problem.problem import IntensityMap, Problem, run
 from recon.samples import SAMPLES
-from recon.solvers import boundary
+from recon.solvers.registry import start
 from recon.spec.methods import Boundary
 from recon.training.export import export
 from recon.tuning.search_noise import feature_distance, task_of_job
-from tests.recon.pipeline.test_reconstruct import job, reconstructed
+from tests.recon.pipeline.test_reconstruct import job, psnr, reconstructed
 from tests.recon.training.test_training import tiny, trained
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 AFFINE = np.array([[-0.9, 0.05, 0.1, 30], [0.02, -1.1, 0, 50], [0.05, 0, 2.0, -100], [0, 0, 0, 1.0]])
 
@@ -58,7 +60,7 @@ def test_a_stack_is_refined_in_its_place(tmp_path: Path, direction: str, rows: i
     spec = job(input=known, acquisition=acquisition, method="interpolation")
     simulated, affine, report = reconstructed(spec, tmp_path / "simulated")
     assert np.allclose(affine, AFFINE, atol=1e-4)
-    assert report["against_truth"]["interpolation"]["psnr"] > 30
+    assert psnr(report)["interpolation"] > 30
     assert np.abs(centre(simulated, affine) - centre(truth, AFFINE)).max() < 0.05
 
     low, low_affine = lowered(truth, direction)
@@ -66,7 +68,7 @@ def test_a_stack_is_refined_in_its_place(tmp_path: Path, direction: str, rows: i
     spec = job(input=str(tmp_path / "low.nii.gz"), acquisition=acquisition, method="interpolation")
     measured, affine, report = reconstructed(spec, tmp_path / "measured")
     assert np.allclose(affine, AFFINE, atol=1e-4)
-    assert report["against_truth"] is None
+    assert report.against_truth is None
     assert np.allclose(measured, simulated, atol=1e-4)
 
 
@@ -109,7 +111,10 @@ class ConditionalGaussian:
     """The exact denoiser of ``x ~ N(condition, variance I)``."""
 
     variance, complex, conditional = 0.09, True, True
-    card = cast(Card, SimpleNamespace(name="gaussian", sha256="0"))
+    card = cast(
+        Card,
+        SimpleNamespace(name="gaussian", modality="mri", super_resolution=2, least_squares=False, conditional=True),
+    )
 
     def denoise(self, x: Tensor, sigma: float, condition: Tensor | None = None) -> Tensor:
         assert condition is not None
@@ -122,7 +127,7 @@ def refined(**settings: Any) -> tuple[Tensor, Tensor, Tensor]:
     operator = Truncation(32, 24, 2)
     problem = Problem(operator, operator(truth))
     method = Boundary(frozen_noise="random", **settings)
-    found = run(boundary.solve(problem, method, ConditionalGaussian(), IntensityMap(2.0, 0.0), seed=3))
+    found = run(start(problem, method, prior=ConditionalGaussian(), intensity=IntensityMap(2.0, 0.0), seed=3))
     return found / 2, operator.upsample(problem.data) / 2, SliceNoise(3, len(truth), shared=True).draw(truth)
 
 
@@ -133,8 +138,8 @@ def test_the_ode_carries_the_noise_to_the_image() -> None:
         found, condition, noise = refined(
             order=order, start="noise", steps=40, sigma_first=5.0, sigma_last=0.001, consistency=False
         )
-        start = 5.0 * noise - condition
-        exact = condition + start * (0.09 / (0.09 + 5.0**2)) ** 0.5
+        begin = 5.0 * noise - condition
+        exact = condition + begin * (0.09 / (0.09 + 5.0**2)) ** 0.5
         errors[order] = float((found - exact).abs().square().mean().sqrt())
     assert errors[2] < 0.01 < errors[1] < 0.1
 
@@ -164,9 +169,8 @@ def test_a_slice_does_not_depend_on_its_batch() -> None:
 
     def solve(part: Tensor) -> Tensor:
         method = Boundary(frozen_noise="random", steps=4)
-        return run(
-            boundary.solve(Problem(operator, operator(part)), method, ConditionalGaussian(), IntensityMap(1.0, 0.0), 3)
-        )
+        part_of = Problem(operator, operator(part))
+        return run(start(part_of, method, prior=ConditionalGaussian(), intensity=IntensityMap(1.0, 0.0), seed=3))
 
     assert torch.equal(solve(truth[:1]), solve(truth)[:1])
 
@@ -217,16 +221,16 @@ def prior(tmp_path: Path) -> Path:
     return tmp_path / "tiny.yaml"
 
 
-def test_a_calibration_is_made_kept_and_checked(tmp_path: Path, prior: Path) -> None:
+def test_noise_is_searched_for_kept_and_checked(tmp_path: Path, prior: Path) -> None:
     nifti.write(tmp_path / "brain.nii.gz", blob((3, 32, 32), (1.3, 14.2, 18.4)), np.diag([1.0, 1, 1, 1]), "test")
     method = {"name": "boundary", "prior": "tiny.yaml", "steps": 3}
     spec = tmp_path / "job.yaml"
     text = {"input": {"path": "brain.nii.gz", "simulate": {}}, "acquisition": "mri-superresolution", "method": method}
     spec.write_text(str(text))
-    out = tmp_path / "calibration.yaml"
-    done = CliRunner().invoke(app, ["calibrate", str(spec), "--out", str(out), "--candidates", "3"])
+    out = tmp_path / "noise.yaml"
+    done = CliRunner().invoke(app, ["search-noise", str(spec), "--out", str(out), "--candidates", "3"])
     assert done.exit_code == 0, done.output
-    found = Calibration.read(out)
+    found = NoiseFile.read(out)
     assert found.errors[found.seed] == min(found.errors.values()) and len(found.errors) == 3
     assert found.amplitudes[found.amplitude] == min(found.amplitudes.values())
     assert found.amplitudes[1.0] == found.errors[found.seed] and set(found.amplitudes) == {1.0, 0.75, 0.5, 0.25, 0.0}
@@ -239,27 +243,27 @@ def test_a_calibration_is_made_kept_and_checked(tmp_path: Path, prior: Path) -> 
 
     frozen = solve(frozen_noise=str(out))
     random = solve(frozen_noise="random", amplitude=found.amplitude)
-    assert np.array_equal(frozen, random)  # the job's seed is the calibrated one
-    with pytest.raises(InputError, match="made with another steps"):
+    assert np.array_equal(frozen, random)  # the job's seed is the one that was found
+    with pytest.raises(InputError, match="searched with another steps"):
         solve(frozen_noise=str(out), steps=4)
-    with pytest.raises(InputError, match=r"no calibration was shipped for prior 'tiny'"):
+    with pytest.raises(InputError, match=r"no starting noise was shipped for prior 'tiny'"):
         solve()
     out.write_text(out.read_text().replace(str(found.prior_sha256), "ab" * 32))
     with pytest.raises(InputError, match="other weights"):
         solve(frozen_noise=str(out))
 
 
-def test_a_ct_job_is_calibrated_by_a_perceptual_distance(tmp_path: Path, ct_file: Path) -> None:
+def test_the_noise_of_a_ct_job_is_searched_by_a_perceptual_distance(tmp_path: Path, ct_file: Path) -> None:
     """Any deterministic solver and metric; the file serves the scan it was made for and no other."""
     method = {"name": "dds", "steps": 2, "eta": 0.5}
     spec = tmp_path / "job.yaml"
     known = {"path": str(ct_file), "simulate": {"views": 12}}
     spec.write_text(str({"input": known, "acquisition": "ct-parallel", "method": method}))
     out = tmp_path / "noise.yaml"
-    asked = ["calibrate", str(spec), "--out", str(out), "--candidates", "3", "--metric", "features"]
+    asked = ["search-noise", str(spec), "--out", str(out), "--candidates", "3", "--metric", "features"]
     done = CliRunner().invoke(app, asked)
     assert done.exit_code == 0, done.output
-    found = Calibration.read(out)
+    found = NoiseFile.read(out)
     assert found.metric == "features" and found.scan == "12 parallel views over 180 of 180 degrees"
     assert len(set(found.errors.values())) == 3 and 0 < min(found.errors.values()) < max(found.errors.values()) < 4
 
@@ -269,8 +273,8 @@ def test_a_ct_job_is_calibrated_by_a_perceptual_distance(tmp_path: Path, ct_file
         spec = job(input=given, acquisition="ct-parallel", method=settings, seed=found.seed)
         return reconstructed(spec, tmp_path / f"out-{len(list(tmp_path.iterdir()))}")[0]
 
-    assert np.array_equal(solve(12), solve(12, frozen_noise="random"))  # the job's seed is the calibrated one
-    with pytest.raises(InputError, match="made for 12 parallel views over 180 of 180 degrees, the data are of 13"):
+    assert np.array_equal(solve(12), solve(12, frozen_noise="random"))  # the job's seed is the one that was found
+    with pytest.raises(InputError, match="searched for 12 parallel views over 180 of 180 degrees, the data are of 13"):
         solve(13)
 
 
@@ -283,7 +287,7 @@ def test_the_perceptual_distance_grows_with_what_is_wrong(name: str) -> None:
     assert distances[0] == 0.0 < distances[1] < distances[2] / 2 < 2.0
 
 
-def test_a_solver_without_noise_is_not_calibrated(tmp_path: Path) -> None:
+def test_a_solver_without_noise_has_none_to_search(tmp_path: Path) -> None:
     for method in ("tv", "diffpir"):
         spec = job(input={"path": "x.nii.gz", "simulate": {}}, acquisition="ct-parallel", method=method)
         with pytest.raises(InputError, match="no noise that decides its result"):
@@ -300,18 +304,20 @@ def test_shipped_priors_refine_slices_never_trained_on(tmp_path: Path, factor: i
     known = {"path": str(tmp_path / "brain.nii.gz"), "simulate": {}}
     spec = job(input=known, acquisition=acquisition, method="boundary", output={"montage": False})
     _, _, report = reconstructed(spec, tmp_path / "out")
-    quality = {name: found["psnr"] for name, found in report["against_truth"].items()}
+    quality = psnr(report)
     assert quality["boundary"] > quality["interpolation"] + 1.0
-    assert report["prior"]["super_resolution"] == factor and report["network_evaluations"] == 2 * 5
-    frozen = Calibration.read(frozen_noise.shipped(f"brain-mri-x{factor}", "slices"))
-    assert report["starting_noise"] == {"seed": frozen.seed, "amplitude": frozen.amplitude, "frozen_noise": "shipped"}
+    assert report.prior is not None and report.prior["super_resolution"] == factor
+    assert report.network_evaluations == 2 * 5
+    frozen = NoiseFile.read(frozen_noise.shipped(f"brain-mri-x{factor}", "slices"))
+    assert report.frozen_noise is not None
+    assert report.frozen_noise.model_dump() == {"seed": frozen.seed, "amplitude": frozen.amplitude, "source": "shipped"}
 
 
 @pytest.mark.parametrize("path", sorted(frozen_noise.FOLDER.glob("*.yaml")), ids=lambda p: p.stem)
-def test_shipped_calibrations_fit_the_shipped_priors(path: Path) -> None:
+def test_shipped_noise_fits_the_shipped_priors(path: Path) -> None:
     name, direction = path.stem.rsplit("-", 1)
     card = registry.card_of(name)
-    found = Calibration.read(path)
-    assert noise_of(Boundary(), card, direction, 12345) == (found.seed, found.amplitude)
-    assert noise_of(Boundary(amplitude=0.3), card, direction, 12345) == (found.seed, 0.3)
-    assert noise_of(Boundary(frozen_noise="random"), card, direction, 12345) == (12345, 1.0)
+    found = NoiseFile.read(path)
+    assert of_settings(Boundary(), card, direction, 12345) == (found.seed, found.amplitude)
+    assert of_settings(Boundary(amplitude=0.3), card, direction, 12345) == (found.seed, 0.3)
+    assert of_settings(Boundary(frozen_noise="random"), card, direction, 12345) == (12345, 1.0)

@@ -24,11 +24,12 @@ def test_training_scans_slices_and_repeats_itself(tmp_path: Path) -> None:
     batches = [straight.batch(step) for step in range(2 * REUSED)]
     for step in (REUSED + 1, 1):  # in any order, as after a restart
         again = resumed.batch(step)
-        assert again.condition is not None and batches[step].condition is not None
-        assert torch.equal(again.images, batches[step].images)
-        assert torch.equal(again.condition, batches[step].condition)
-        assert again.iterates is not None and batches[step].iterates is not None
-        assert torch.equal(again.iterates, batches[step].iterates) and again.sigma == batches[step].sigma
+        before = batches[step]
+        assert again.condition is not None and before.condition is not None
+        assert torch.equal(again.images, before.images)
+        assert torch.equal(again.condition, before.condition)
+        assert again.iterates is not None and before.iterates is not None
+        assert torch.equal(again.iterates, before.iterates) and again.sigma == before.sigma
     for batch in batches:
         assert batch.condition is not None and batch.images.shape == batch.condition.shape == (2, 1, 16, 16)
         assert batch.weights.shape == batch.images.shape
@@ -86,21 +87,23 @@ def test_a_scan_is_solved_with_the_network_for_some_steps(tmp_path: Path) -> Non
     """With a denoiser that knows the truth the images of later steps are right, and no step is skipped."""
     grid = torch.arange(32) - 15.5
     truth = 0.8 * torch.exp(-(grid[:, None].square() + grid.square()) / 60).repeat(2, 1, 1) - 1
-    intensity, seen = recipe(tmp_path).axis, {}
+    window = recipe(tmp_path).intensity_range
+    seen: set[int] = set()
     for seed in range(12):
-        generator, sigmas = torch.Generator().manual_seed(seed), []
+        generator = torch.Generator().manual_seed(seed)
+        sigmas: list[float] = []
 
         def knows(x: Tensor, sigma: float, condition: Tensor, sigmas: list[float] = sigmas) -> Tensor:
             sigmas.append(sigma)
             return truth
 
-        found = solved.solved(*few_views.scanned(truth, intensity, generator), generator, knows)
+        found = solved.solved(*few_views.scanned(truth, window, generator), generator, knows)
         assert (*sigmas, found.sigma) == solved.LEVELS[: len(sigmas) + 1]
         if sigmas:
             assert float((found.iterate - truth).abs().max()) < 0.05
         else:
             assert torch.equal(found.iterate, found.condition)
-        seen[len(sigmas)] = True
+        seen.add(len(sigmas))
     assert len(seen) > 3
 
 

@@ -126,7 +126,7 @@ def test_a_prior_is_trained_on_synthetic_images_resumed_and_exported(
     assert registry.load(str(tmp_path / "priors" / "objects.yaml")).card == card
     assert [one.file for one in card.data] == [f"synthetic images, generator version {synthetic.VERSION}, seed 1"]
     assert card.data[0].licence.startswith("none needed")
-    assert card.axis.unit != "HU" and card.start is None and "synthetic" in card.limits[0]
+    assert card.intensity_range.unit != "HU" and card.start is None and "synthetic" in card.limits[0]
     assert card.familiarity is not None and len(card.familiarity.reference) == len(synthetic.KINDS)
 
 

@@ -23,6 +23,8 @@ from recon.training.recipe import Recipe
 from recon.training.slices import Crops, SliceSet, tuning_images
 from recon.training.training import Trainer, learning_rate
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def tiny(tmp_path: Path, **changes: Any) -> Recipe:
     generator = np.random.default_rng(0)
@@ -34,7 +36,7 @@ def tiny(tmp_path: Path, **changes: Any) -> Recipe:
     return Recipe.model_validate(
         {
             "name": "tiny", "modality": "mri", "complex": True, "sigma_data": 0.3, "channels": [16, 32], "blocks": 1,
-            "axis": {"unit": "-", "low": -1.0, "high": 1.0}, "largest": 2.0, "sources": [source, whole],
+            "intensity_range": {"unit": "-", "low": -1.0, "high": 1.0}, "largest": 2.0, "sources": [source, whole],
             "validation": [whole], "limits": ["a test"],
             "training": {"batch": 2, "crop": 16, "steps": 6, "learning_rate": 1e-3, "log_sigma_mean": -1.5,
                          "log_sigma_std": 1.0, "halve": 0.5, "rotate": 0.5},
@@ -108,7 +110,8 @@ def test_the_optimiser_updates_the_network_in_place_and_resumes() -> None:
     def network() -> torch.nn.Module:
         torch.manual_seed(0)
         layers = torch.nn.Sequential(torch.nn.Conv2d(4, 6, 3), torch.nn.ConvTranspose2d(6, 4, 2, stride=2))
-        return layers.to(memory_format=torch.channels_last)
+        layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return layers
 
     a, b = network(), network()
     first, second = Optimizer(a, 1e-2), Optimizer(b, 1e-2)
@@ -339,8 +342,8 @@ def test_the_wrong_modality_is_refused(
 ) -> None:
     recipe = tiny(tmp_path)
     source = recipe.sources[1].model_copy(update={"slope": slope, "intercept": intercept})
-    axis = recipe.intensity_range.model_copy(update={"unit": "HU" if modality == "ct" else "-"})
-    wrong = recipe.model_copy(update={"modality": modality, "axis": axis})
+    window = recipe.intensity_range.model_copy(update={"unit": "HU" if modality == "ct" else "-"})
+    wrong = recipe.model_copy(update={"modality": modality, "intensity_range": window})
     for place in ("sources", "validation"):
         with pytest.raises(InputError, match=says):
             Trainer(wrong.model_copy(update={place: [source]}), tmp_path, tmp_path / "run")
@@ -372,7 +375,10 @@ def test_a_damaged_checkpoint_is_a_clear_error(tmp_path: Path, damage: str) -> N
 
 def test_recipes_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     recipe = tiny(tmp_path)
-    for setting, says in (("axis.low=2", "must be below high"), ("sources.0.share=-1", "greater than or equal to 0")):
+    for setting, says in (
+        ("intensity_range.low=2", "must be below high"),
+        ("sources.0.share=-1", "greater than or equal to 0"),
+    ):
         with pytest.raises(InputError, match=says):
             recipe.with_settings([setting])
     with pytest.raises(InputError, match="every share is 0"):
