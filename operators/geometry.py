@@ -143,7 +143,7 @@ def check_angles(angles_rad: tuple[float, ...]) -> None:
         raise GeometryError(
             f"angles reach {largest:g} rad, more than two full turns: they look like degrees",
             field="angles_rad",
-            remedy="multiply by pi / 180",
+            remedy="multiply by pi / 180; of a scan of several turns in radians, give the angles modulo 2 pi",
         )
     if len(angles_rad) > 1 and span == 0.0:
         raise GeometryError(

@@ -1,7 +1,9 @@
-"""DXchange (HDF5): convert raw projections with flat and dark fields to line integrals.
+"""DXchange HDF5, as beamlines write it: raw projections with flat and dark fields to line integrals.
 
-Layout: ``/exchange/data (views, rows, columns)``, ``data_white``, ``data_dark`` and ``theta`` in degrees.
-A detector row is a slice of the volume.
+Layout: ``/exchange/data (views, rows, columns)``, ``data_white``, ``data_dark`` and ``theta`` in degrees. A detector
+row is a slice of the volume. The views may be another axis, if the attribute ``axes`` or the number of angles says so.
+Without ``theta``, angles follow from ``/process/acquisition/rotation``; the pixel size on the sample is that of the
+objective under ``/measurement``, and the rotation axis the one that was set by hand in tomopy-cli.
 
 References
 ----------
@@ -10,103 +12,148 @@ De Carlo et al. 2014, J. Synchrotron Rad. 21, 1224-1230.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from operators.errors import GeometryError, InputError
-from recon.formats import hdf5
+from operators.errors import GeometryError
+from recon.formats import detector_frames, hdf5
 from recon.formats.format import Format
-from recon.formats.safety import check_finite, real
+from recon.formats.safety import check_size
+from recon.measurement.counts import line_integrals
 from recon.measurement.measurement import Measurement
 from recon.spec.acquisitions.ct import CTParallel
 from recon.spec.job import Input
 from recon.spec.validation import invalid
 
-SMALLEST_TRANSMISSION = 1e-4
-"""Lower bound on the transmission; below it is detector noise, so that line integrals are limited to 9.2."""
+if TYPE_CHECKING:
+    import h5py
+
+_DATA, _FLATS, _DARKS, _THETA = (f"exchange/{name}" for name in ("data", "data_white", "data_dark", "theta"))
+_ROTATION = "process/acquisition/rotation"
+_RESOLUTION = "measurement/instrument/detection_system/objective/resolution"
+_VIEWS = {"theta", "angle", "angles", "rotation", "rotation_angle"}
+"""Names of the axis of views in the attribute ``axes``."""
 
 
-def read(path: Path) -> tuple[NDArray[np.float32], tuple[float, ...] | None, float | None, list[str]]:
-    """Read line integrals, angles, noise and remarks.
-
-    Returns
-    -------
-    tuple
-        Line integrals ``(slices, views, detectors)``, angles in radians if the file has them, the standard
-        deviation of the line integrals' noise if there are flat fields enough to show it, and remarks.
+def read(path: Path, slices: tuple[int, int] | None = None) -> Measurement:
+    """Read line integrals ``(slices, views, detectors)`` of some rows, with what the file says of the geometry.
 
     Raises
     ------
     InputError
-        If a dataset is missing, counts are negative, or flat fields are not brighter than dark ones.
+        If a dataset is missing, counts are negative, flat fields are not brighter than dark ones, or angles do not
+        fit the projections.
     """
+    notes: list[str] = []
     with hdf5.opened(path) as file:
-        counts = _counts(hdf5.dataset(file, "exchange/data"), "exchange/data")
-        flats = _counts(hdf5.dataset(file, "exchange/data_white"), "exchange/data_white")
-        darks = _counts(hdf5.dataset(file, "exchange/data_dark"), "exchange/data_dark")
-        has_theta = "theta" in file["exchange"]
-        theta = real(hdf5.dataset(file, "exchange/theta"), "exchange/theta") if has_theta else None
-    for name, field in (("data_white", flats), ("data_dark", darks)):
-        if field.shape[1:] != counts.shape[1:]:
-            raise GeometryError(
-                f"exchange/{name} has frames of {field.shape[1:]}, exchange/data of {counts.shape[1:]}", field="input"
-            )
-    dark, flat = darks.mean(0), flats.mean(0)
-    span = flat - dark
-    if not (span > 0).all():
-        row, column = (int(i) for i in np.argwhere(span <= 0)[0])
-        raise InputError(
-            f"the flat field is not above the dark field at row {row}, column {column}",
-            field="exchange/data_white",
-            remedy="check that flat and dark fields are not swapped; mask dead detector elements",
-        )
-    angles = _angles(theta, len(counts))
-    transmission = (counts - dark) / span
-    low = int((transmission < SMALLEST_TRANSMISSION).sum())
-    notes = [f"{low} of {counts.size} transmissions were below {SMALLEST_TRANSMISSION:g} and set to it"] if low else []
-    line_integrals = -np.log(np.maximum(transmission, SMALLEST_TRANSMISSION))
-    # Flat frames repeat one measurement: their scatter over their mean is the relative noise of a count.
-    relative = float(np.median(flats.std(0, ddof=1) / span)) if len(flats) > 2 else 0.0
-    noise = relative * math.sqrt(float(np.median(span / np.maximum(counts - dark, 1.0)))) or None
-    ordered = np.ascontiguousarray(line_integrals.transpose(1, 0, 2), dtype=np.float32)
-    return ordered, angles, noise, notes
+        nodes = [hdf5.located(file, name) for name in (_DATA, _FLATS, _DARKS)]
+        axis = _views_axis(nodes[0], file, notes)
+        frame = _frame(nodes[0], axis)
+        counts = detector_frames.frames(nodes[0], _DATA, slices, axis)
+        # Flat and dark fields are stored like the projections, or frame by frame.
+        ways = [axis if node.shape[1:] != frame and _frame(node, axis) == frame else 0 for node in nodes[1:]]
+        for name, node, way in zip((_FLATS, _DARKS), nodes[1:], ways, strict=True):
+            if node.ndim == 3 and _frame(node, way) != frame:
+                raise GeometryError(f"{name} has frames of {node.shape[1:]}, {_DATA} of {frame}", field="input")
+        flats = detector_frames.frames(nodes[1], _FLATS, slices, ways[0])
+        darks = detector_frames.frames(nodes[2], _DARKS, slices, ways[1])
+        stated = {
+            "angles_rad": _angles(file, len(counts), notes),
+            "detector_mm": _pixel_mm(file, notes),
+            "rotation_center_column": _rotation_centre(file, counts.shape[2], notes),
+        }
+    found = line_integrals(counts, flats, darks, (_DATA, _FLATS, _DARKS))
+    return Measurement(found.data, _acquisition(stated, path), noise_std=found.noise_std, notes=[*notes, *found.notes])
 
 
-def _counts(data: NDArray[np.generic], field: str) -> NDArray[np.float32]:
+def _acquisition(stated: dict[str, Any], path: Path) -> CTParallel:
+    try:
+        return CTParallel(**stated)
+    except ValidationError as error:
+        raise invalid(error, path.name) from error
+
+
+def _frame(node: h5py.Dataset, axis: int) -> tuple[int, ...]:
+    """Rows and columns, where `axis` counts the frames."""
+    return tuple(n for i, n in enumerate(node.shape) if i != axis)
+
+
+def _views_axis(data: h5py.Dataset, file: h5py.File, notes: list[str]) -> int:
+    """The axis that counts the views: what the attribute says, or the only one that is as long as there are angles."""
     if data.ndim != 3:
-        raise InputError(f"shape {data.shape}, expected (frames, rows, columns)", field=field)
-    counts = real(data, field)
-    check_finite(counts, field)
-    if (counts < 0).any():
-        index = tuple(int(i) for i in np.argwhere(counts < 0)[0])
-        raise InputError(
-            f"{int((counts < 0).sum())} counts are negative, the first at {index} is {counts[index]:g}",
-            field=field,
-            remedy="give raw detector counts; subtract no background before",
-        )
-    return counts
+        return 0
+    named = (detector_frames.text(data.attrs["axes"]) or "").lower().split(":") if "axes" in data.attrs else []
+    if len(named) == 3 and len(fits := [i for i, name in enumerate(named) if name.strip() in _VIEWS]) == 1:
+        return fits[0]
+    theta = hdf5.located(file, _THETA) if "theta" in file["exchange"] else None
+    fits = [i for i, length in enumerate(data.shape) if theta is not None and (length,) == theta.shape]
+    if theta is None or len(fits) != 1 or fits == [0]:
+        return 0
+    notes.append(f"{_DATA} has shape {data.shape} and there are {theta.size} angles: views are axis {fits[0]}")
+    return fits[0]
 
 
-def _angles(theta_deg: NDArray[np.float32] | None, views: int) -> tuple[float, ...] | None:
-    if theta_deg is None:
+def _angles(file: h5py.File, views: int, notes: list[str]) -> list[float] | None:
+    if "theta" not in file["exchange"]:
+        return _planned_angles(file, views, notes)
+    theta = hdf5.located(file, _THETA)
+    if theta.shape != (views,):
+        raise GeometryError(f"{theta.size} angles for {views} projections", field=_THETA)
+    check_size(theta.shape, theta.dtype.itemsize, _THETA)
+    return detector_frames.angles_rad(np.asarray(theta[()]), detector_frames.unit(theta), _THETA, notes)
+
+
+def _planned_angles(file: h5py.File, views: int, notes: list[str]) -> list[float] | None:
+    """Angles that the scan was to take."""
+    names = ("rotation_start", "rotation_step", "num_angles")
+    found = [detector_frames.number(file, f"{_ROTATION}/{name}") for name in names]
+    start, step, planned = found
+    if start is None or step is None or step[0] == 0:
         return None
-    if theta_deg.shape != (views,):
-        raise GeometryError(f"{theta_deg.size} angles for {views} projections", field="exchange/theta")
-    return tuple(float(a) for a in np.deg2rad(theta_deg.astype(np.float64)))
+    if planned is not None and planned[0] < views:
+        raise GeometryError(f"{planned[0]:g} angles for {views} projections", field=f"{_ROTATION}/num_angles")
+    notes.append(f"no {_THETA}: angles are {start[0]:g} + i * {step[0]:g} {step[1] or 'degrees'}, from {_ROTATION}")
+    if planned is not None and planned[0] > views:
+        notes.append(f"the scan was to take {planned[0]:g} views; the file has {views}, taken to be the first ones")
+    values = start[0] + step[0] * np.arange(views)
+    return detector_frames.angles_rad(values, step[1] or "degrees", f"{_ROTATION}/rotation_step", notes)
+
+
+def _pixel_mm(file: h5py.File, notes: list[str]) -> float | None:
+    """Pixel size on the sample, which is the detector's pitch in parallel beams."""
+    found = detector_frames.number(file, _RESOLUTION)
+    if found is None:
+        return None
+    pixel_mm = detector_frames.length_mm(*found)
+    if pixel_mm is None:
+        notes.append(f"{_RESOLUTION} is {found[0]:g} {found[1] or 'without a unit'}: no pixel size, not used")
+    else:
+        notes.append(f"pixel size {pixel_mm:.6g} mm, from {_RESOLUTION}")
+    return pixel_mm
+
+
+def _rotation_centre(file: h5py.File, columns: int, notes: list[str]) -> float | None:
+    """Column of the rotation axis, if somebody has set it by hand."""
+    process = detector_frames.inside(file, "process")
+    group = process if isinstance(process, Mapping) else {}
+    for name in sorted((n for n in group if n.startswith("tomopy-cli")), reverse=True):
+        place = f"process/{name}/find-rotation-axis"
+        found = detector_frames.number(file, f"{place}/rotation-axis")
+        if found is None or detector_frames.word(file, f"{place}/rotation-axis-auto") != "manual":
+            continue
+        if 0 < found[0] < columns - 1:
+            notes.append(f"rotation axis at column {found[0]:g}, from {place}")
+            return found[0]
+        notes.append(f"{place} has the rotation axis at column {found[0]:g} of {columns}: not used")
+    return None
 
 
 def _read(path: Path, given: Input) -> Measurement:
-    del given
-    data, angles, noise, notes = read(path)
-    try:
-        stated = CTParallel(angles_rad=None if angles is None else list(angles))
-    except ValidationError as error:
-        raise invalid(error, path.name) from error
-    return Measurement(data, stated, noise_std=noise, notes=notes)
+    return read(path, given.slices)
 
 
-FORMAT = Format(name="dxchange", endings=(".h5", ".hdf5", ".hdf"), magic=(hdf5.MAGIC,), read=_read)
+FORMAT = Format(name="dxchange", endings=(".h5", ".hdf5", ".hdf"), magic=(hdf5.MAGIC,), read=_read, selects=True)

@@ -45,6 +45,13 @@ def opened(path: Path, field: str = "input") -> Iterator[h5py.File]:
 
 def dataset(file: h5py.File, name: str, field: str = "input") -> NDArray[np.generic]:
     """Read a dataset that lies in the file itself; its size is checked first."""
+    node = located(file, name, field)
+    check_size(node.shape, node.dtype.itemsize, field)
+    return np.asarray(node[()])
+
+
+def located(file: h5py.File, name: str, field: str = "input") -> h5py.Dataset:
+    """Find a dataset of numbers that lies in the file itself, without reading it."""
     import h5py
 
     node: h5py.Group | h5py.Dataset = file
@@ -63,8 +70,7 @@ def dataset(file: h5py.File, name: str, field: str = "input") -> NDArray[np.gene
         raise InputError(f"{name!r} is not a dataset stored in this file", field=field)
     if node.dtype.kind not in "biufc":
         raise InputError(f"{name!r} holds {node.dtype}, expected numbers", field=field)
-    check_size(node.shape, node.dtype.itemsize, field)
-    return np.asarray(node[()])
+    return node
 
 
 def read_array(path: Path, name: str | None, field: str = "input") -> NDArray[np.generic]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from operators.errors import InputError
 from recon.formats import numpy_files
 from recon.formats.format import Content, Format, KnownVolume, PlainArray
-from recon.formats.safety import check_finite, check_size, real, stack
+from recon.formats.safety import check_finite, check_size, real, slice_range, stack
 from recon.measurement.header import Header
 from recon.measurement.measurement import Measurement
 from recon.measurement.simulate import simulate
@@ -61,15 +61,16 @@ def check(spec: JobSpec, files: Mapping[str, Path]) -> Header:
         return Header(acquisition=acquisition, shape=shape, source_bytes=size, known=True)
     measurement = _measured(spec, files, content)
     measurement.acquisition.result_shape(measurement.data.shape)
-    return header(measurement, files)
+    return header(measurement, spec, files)
 
 
-def header(measurement: Measurement, files: Mapping[str, Path]) -> Header:
-    """Make the header of a measurement that was read."""
+def header(measurement: Measurement, spec: JobSpec, files: Mapping[str, Path]) -> Header:
+    """Make the header of a job's measurement that was read."""
+    whole = 0 if _format(spec, files["input"]).selects else _source_bytes(files["input"])
     return Header(
         acquisition=measurement.acquisition,
         shape=measurement.data.shape,
-        source_bytes=max(_source_bytes(files["input"]), measurement.data.nbytes),
+        source_bytes=max(whole, measurement.data.nbytes),
         known=measurement.truth is not None,
         coil_maps=measurement.coil_maps is not None,
     )
@@ -142,7 +143,8 @@ def _measured(spec: JobSpec, files: Mapping[str, Path], content: Content) -> Mea
     acquisition.check(measurement.data, mask=measurement.mask, coil_maps=measurement.coil_maps)
     if acquisition.refined is not None:
         check_size(acquisition.result_shape(measurement.data.shape), 8, "acquisition.factor")
-    measurement = _selected(measurement, spec)
+    if not _format(spec, files["input"]).selects:
+        measurement = _selected(measurement, spec)
     _check_methods(spec, measurement.acquisition)
     return measurement
 
@@ -184,7 +186,7 @@ def _known_volume(content: KnownVolume, spec: JobSpec) -> tuple[KnownVolume, Acq
     """Cut the part of the volume whose measurement is simulated, and check it."""
     acquisition = _required_acquisition(spec)
     if spec.input.slices is not None:
-        first, last = _range(spec.input.slices, len(content.data))
+        first, last = slice_range(spec.input.slices, len(content.data))
         content = replace(content, data=content.data[first:last], affine=shifted_affine(content.affine, first))
     acquisition.check_volume(content.data, content.affine)
     _check_methods(spec, acquisition)
@@ -204,7 +206,7 @@ def _with_files(measurement: Measurement, files: Mapping[str, Path]) -> Measurem
 def _selected(measurement: Measurement, spec: JobSpec) -> Measurement:
     if spec.input.slices is None:
         return measurement
-    first, last = _range(spec.input.slices, len(measurement.data))
+    first, last = slice_range(spec.input.slices, len(measurement.data))
     begin, end = measurement.acquisition.slices_of_result(first, last)
     maps, truth, affine = measurement.coil_maps, measurement.truth, measurement.affine
     return replace(
@@ -214,12 +216,6 @@ def _selected(measurement: Measurement, spec: JobSpec) -> Measurement:
         affine=None if affine is None else shifted_affine(affine, begin),
         coil_maps=maps[first:last] if maps is not None and maps.ndim == 4 and len(maps) > 1 else maps,
     )
-
-
-def _range(slices: tuple[int, int], count: int) -> tuple[int, int]:
-    if slices[1] > count:
-        raise InputError(f"slices {list(slices)}, the input has {count}", field="input.slices")
-    return slices
 
 
 def _required_acquisition(spec: JobSpec) -> Acquisition:

@@ -38,6 +38,15 @@ def check_size(shape: tuple[int, ...], itemsize: int, field: str = "input") -> i
     return nbytes
 
 
+def slice_range(slices: tuple[int, int] | None, count: int) -> tuple[int, int]:
+    """First slice and the one behind the last of what an input asks for, if it has so many."""
+    if slices is None:
+        return 0, count
+    if slices[1] > count:
+        raise InputError(f"slices {list(slices)}, the input has {count}", field="input.slices")
+    return slices
+
+
 def check_finite(data: NDArray[np.generic], field: str = "input") -> None:
     """Raise `InputError` naming the first value that is NaN or infinite."""
     bad = ~np.isfinite(data)
@@ -55,6 +64,15 @@ def real(data: NDArray[np.generic], field: str = "input") -> NDArray[np.float32]
     if data.dtype.kind not in "iuf":
         raise InputError(f"dtype {data.dtype}, expected real numbers", field=field)
     return np.ascontiguousarray(data, dtype=np.float32)
+
+
+def counts(data: NDArray[np.generic], field: str) -> NDArray[np.float32]:
+    """Detector counts ``(frames, rows, columns)`` as float32, if they are finite."""
+    if data.ndim != 3:
+        raise InputError(f"shape {data.shape}, expected (frames, rows, columns)", field=field)
+    frames = real(data, field)
+    check_finite(frames, field)
+    return frames
 
 
 def stack(data: NDArray[np.generic], ndim: int, axes: str, field: str = "input") -> NDArray[np.generic]:

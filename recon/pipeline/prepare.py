@@ -95,7 +95,7 @@ def prepare(spec: JobSpec, files: Mapping[str, Path]) -> Generator[JobProgress, 
     yield JobProgress(0.0, "reading")
     measurement = reader.read(spec, files)
     _check_uncertainty(spec, measurement)
-    planned = plan.make(spec, reader.header(measurement, files))
+    planned = plan.make(spec, reader.header(measurement, spec, files))
     plan.require_fit(planned)  # the machine that accepted the job may have more memory
     yield JobProgress(0.02, "modelling")
     inverse = problems.build(measurement)

@@ -100,6 +100,7 @@ FORMATS: Registry[Any] = Registry(
         "numpy": "recon.formats.numpy_files:FORMAT",
         "hdf5": "recon.formats.hdf5:FORMAT",
         "dxchange": "recon.formats.dxchange:FORMAT",
+        "nxtomo": "recon.formats.nxtomo:FORMAT",
         "htc": "recon.formats.htc:FORMAT",
         "nifti": "recon.formats.nifti:FORMAT",
     },

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import math
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 
 from operators.errors import GeometryError, InputError, ReconError, ResourceLimit
-from recon.formats import dxchange, hdf5, htc, nifti, numpy_files, reader
+from recon.formats import hdf5, htc, nifti, numpy_files, reader
 from recon.measurement.measurement import Measurement
 from recon.spec.acquisitions.ct import CTFan, CTParallel
 from recon.spec.job import JobSpec, local_files
@@ -209,53 +208,6 @@ def test_volumes_of_the_wrong_modality(tmp_path: Path, ct_file: Path) -> None:
     assert "CT volume in HU has air" in refusal(spec(path, acquisition="ct-parallel")).message
     nifti.write(path, np.full((2, 8, 8), -1000.0, np.float32), np.diag([1.0, 1.5, 1.0, 1.0]), "")
     assert "square" in refusal(spec(path, acquisition="ct-parallel")).message
-
-
-def dxchange_file(path: Path, **changed: np.ndarray) -> Path:
-    arrays = {
-        "data": np.full((6, 2, 20), 5000.0), "data_white": np.full((4, 2, 20), 10100.0),
-        "data_dark": np.full((4, 2, 20), 100.0), "theta": np.arange(6) * 30.0, **changed,
-    }  # fmt: skip
-    with h5py.File(path, "w") as file:
-        for name, value in arrays.items():
-            file[f"exchange/{name}"] = value
-    return path
-
-
-def test_dxchange_takes_flats_and_darks_into_account(tmp_path: Path) -> None:
-    data, angles, noise, notes = dxchange.read(dxchange_file(tmp_path / "a.h5"))
-    assert data.shape == (2, 6, 20)
-    assert data == pytest.approx(-math.log(4900 / 10000), rel=1e-6)
-    assert angles == pytest.approx(np.deg2rad(np.arange(6) * 30.0))
-    assert noise is None  # flats that never vary show no noise: it is estimated from the sinogram instead
-    assert notes == []
-
-
-def test_dxchange_noise_comes_from_the_flats(tmp_path: Path) -> None:
-    generator = np.random.default_rng(0)
-    flats = 10100 + 100 * generator.standard_normal((40, 2, 20))
-    noise = dxchange.read(dxchange_file(tmp_path / "a.h5", data_white=flats))[2]
-    assert noise == pytest.approx(0.01 * math.sqrt(10000 / 4900), rel=0.15)
-
-
-@pytest.mark.parametrize(
-    ("changed", "says"),
-    [
-        ({"data": np.full((6, 2, 20), -5.0)}, "240 counts are negative, the first at (0, 0, 0) is -5"),
-        ({"data_white": np.full((4, 2, 20), 50.0)}, "not above the dark field at row 0, column 0"),
-        ({"theta": np.arange(5) * 30.0}, "5 angles for 6 projections"),
-        ({"theta": np.arange(6) * 300.0}, "they look like degrees"),
-        ({"data_dark": np.zeros((4, 2, 19))}, "frames of (2, 19)"),
-        ({"data": np.full((6, 2, 20), np.inf)}, "not finite"),
-        ({"data": np.full((6, 20), 1.0)}, "expected (frames, rows, columns)"),
-    ],
-)
-def test_wrong_dxchange_files(tmp_path: Path, changed: dict[str, np.ndarray], says: str) -> None:
-    path = dxchange_file(tmp_path / "a.h5", **changed)
-    job = spec(
-        path, input={"path": str(path), "format": "dxchange"}, acquisition={"kind": "ct-parallel", "detector_mm": 1}
-    )
-    assert says in refusal(job).message
 
 
 def test_hdf5_follows_no_links(tmp_path: Path) -> None:
