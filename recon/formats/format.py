@@ -87,6 +87,8 @@ class Format:
         Writes a volume to a path that ends as `endings` says; None for a format of inputs only.
     keeps_complex
         Whether complex volumes are written as they are; else magnitude and phase are two files.
+    selects
+        Whether `read` takes only the slices that the input asks for; else they are cut out afterwards.
     """
 
     name: str
@@ -98,6 +100,7 @@ class Format:
     read: Callable[[Path, Input], Content] | None = None
     write: Callable[[Path, Written], None] | None = None
     keeps_complex: bool = False
+    selects: bool = False
 
     @property
     def certain_endings(self) -> tuple[str, ...]:

@@ -142,7 +142,8 @@ def _measured(spec: JobSpec, files: Mapping[str, Path], content: Content) -> Mea
     acquisition.check(measurement.data, mask=measurement.mask, coil_maps=measurement.coil_maps)
     if acquisition.refined is not None:
         check_size(acquisition.result_shape(measurement.data.shape), 8, "acquisition.factor")
-    measurement = _selected(measurement, spec)
+    if not _format(spec, files["input"]).selects:
+        measurement = _selected(measurement, spec)
     _check_methods(spec, measurement.acquisition)
     return measurement
 

@@ -102,6 +102,7 @@ FORMATS: Registry[Any] = Registry(
         "dxchange": "recon.formats.dxchange:FORMAT",
         "htc": "recon.formats.htc:FORMAT",
         "nifti": "recon.formats.nifti:FORMAT",
+        "ismrmrd": "recon.formats.ismrmrd:FORMAT",
     },
 )
 """Input formats."""
