@@ -55,7 +55,7 @@ class Space:
 
 @dataclass(frozen=True)
 class EncodingSpace:
-    """One encoding of a header.
+    """Encoding of k-space that a header states.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class EncodingSpace:
 
 @dataclass(frozen=True)
 class Header:
-    """What the XML header says.
+    """Header of a file, as its XML states it.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ def _read(path: Path, given: Input) -> Measurement:
 
 
 def _tables(file: h5py.File, name: str | None) -> tuple[h5py.Dataset, bytes]:
-    """The table of acquisitions and the header of the group that is named, or that has both."""
+    """Find the table of acquisitions and the header of the group that is named, or that has both."""
     names = [name] if name else [n for n in file if _stored(file, f"{n}/xml") and _stored(file, f"{n}/data")]
     if not names and any(_stored(file, f"{n}/{image}/header") for n in file for image in _children(file, n)):
         raise InputError(
@@ -224,7 +224,7 @@ def _children(file: h5py.File, name: str) -> list[str]:
 
 
 def _stored(file: h5py.File, name: str) -> h5py.Dataset | None:
-    """The dataset of that name if it lies in the file itself."""
+    """Find the dataset of that name, if it lies in the file itself."""
     import h5py
 
     node: h5py.Group | h5py.Dataset = file
@@ -238,7 +238,7 @@ def _stored(file: h5py.File, name: str) -> h5py.Dataset | None:
 
 
 def _heads(table: h5py.Dataset) -> NDArray[np.void]:
-    """Headers of all acquisitions, without their samples."""
+    """Read the headers of all acquisitions, without their samples."""
     names = table.dtype.names or ()
     head = table.dtype["head"] if {"head", "traj", "data"} <= set(names) else None
     if table.ndim != 1 or head is None or not head.names or not set(head.names) >= _HEAD:
@@ -255,7 +255,7 @@ def _flag(heads: NDArray[np.void], number: int) -> NDArray[np.bool_]:
 
 
 def _space_of(heads: NDArray[np.void], header: Header, notes: list[str]) -> int:
-    """Number of the encoding that makes the image: the only one that acquisitions have, or the first."""
+    """Choose the encoding that makes the image: the first that acquisitions have."""
     image = ~np.logical_or.reduce([_flag(heads, number) for number in _NO_IMAGE])
     spaces = np.unique(heads["encoding_space_ref"][image]).tolist()
     if any(space >= len(header.encodings) for space in spaces):
@@ -335,7 +335,7 @@ def _loader(
     *,
     conjugated: bool,
 ) -> Callable[[int], Complex]:
-    """A function that reads an acquisition's samples; neighbours are read together."""
+    """Make the function that reads an acquisition's samples; neighbours are read together."""
     raw = heads["number_of_samples"].astype(np.int64) * heads["active_channels"].astype(np.int64)
     size = max(1, BATCH_BYTES // (8 * max(int(raw.max(initial=1)), 1)))
     held: dict[str, Any] = {"first": -1, "rows": None}

@@ -57,7 +57,7 @@ class Plane:
 
 
 def plane(centre_mm: Sequence[float], cols: Sequence[float], rows: Sequence[float]) -> Plane | None:
-    """The place of a slice; None if its directions are not perpendicular unit vectors."""
+    """Place a slice; None if its directions are not perpendicular unit vectors."""
     c, x, y = (np.asarray(v, dtype=np.float64) for v in (centre_mm, cols, rows))
     if not (np.isfinite(c).all() and np.isfinite(x).all() and np.isfinite(y).all()):
         return None
@@ -67,7 +67,7 @@ def plane(centre_mm: Sequence[float], cols: Sequence[float], rows: Sequence[floa
 
 
 def stacked(planes: Sequence[Plane | None], slices: tuple[int, int] | None, notes: list[str]) -> list[int]:
-    """Numbers of the slices that are asked for, in the order of their positions.
+    """Sort the slices that are asked for by their positions, and return their numbers.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def _parallel(first: Plane, second: Plane) -> bool:
 
 
 def distance_mm(planes: Sequence[Plane | None], thickness_mm: float | None, notes: list[str]) -> float | None:
-    """Distance of slices in order, by their positions; the thickness where these do not tell it."""
+    """Measure the distance of slices in order by their positions; their thickness where these do not tell it."""
     known = [p for p in planes if p is not None]
     if len(planes) < 2 or len(known) < len(planes):
         return thickness_mm
@@ -119,7 +119,7 @@ def distance_mm(planes: Sequence[Plane | None], thickness_mm: float | None, note
 
 
 def without_oversampling(kspace: Complex, samples: int) -> Complex:
-    """K-space whose image is the middle `samples` pixels along the last axis."""
+    """Crop the image of k-space to the middle `samples` pixels along the last axis."""
     width = kspace.shape[-1]
     if samples == width:
         return kspace
@@ -129,14 +129,14 @@ def without_oversampling(kspace: Complex, samples: int) -> Complex:
 
 
 def _transformed(data: Complex, axis: int, *, inverse: bool) -> Complex:
-    """Centred orthonormal Fourier transform along one axis."""
+    """Transform along one axis, centred and orthonormal."""
     transform = np.fft.ifft if inverse else np.fft.fft
     shifted = np.fft.ifftshift(data, axes=axis)
     return np.fft.fftshift(transform(shifted, axis=axis, norm="ortho"), axes=axis).astype(np.complex64)
 
 
 def partitions_apart(kspace: Complex, notes: list[str]) -> tuple[Complex, bool]:
-    """Slices of 3D k-space ``(coils, partitions, rows, cols)`` as ``(slices, coils, rows, cols)``.
+    """Cut 3D k-space ``(coils, partitions, rows, cols)`` into slices ``(slices, coils, rows, cols)``.
 
     Where all partitions were measured, the inverse transform goes along them, and slices are the scan's partitions.
     Where some were left out it goes along the readout (the columns), which is measured as a whole, and slices are
@@ -157,7 +157,7 @@ def partitions_apart(kspace: Complex, notes: list[str]) -> tuple[Complex, bool]:
 
 
 def squared(kspace: Complex, col_mm: float, row_mm: float, notes: list[str]) -> tuple[Complex, float, float]:
-    """K-space with outer points that were not measured, so many that pixels are square, and the pixel's sides."""
+    """Pad k-space with points that were not measured until pixels are square; return it and the pixel's sides."""
     rows, cols = kspace.shape[-2:]
     finer = min(col_mm, row_mm)
     wanted = (round(rows * row_mm / finer), round(cols * col_mm / finer))
@@ -175,7 +175,7 @@ def squared(kspace: Complex, col_mm: float, row_mm: float, notes: list[str]) -> 
 
 
 def upright(kspace: Complex, place: Plane, notes: list[str]) -> tuple[Complex, Plane, bool]:
-    """K-space of the image as radiology shows it, its plane, and whether rows and columns changed places.
+    """Turn k-space as radiology shows its image; return it, its plane, and whether rows and columns changed places.
 
     A mirror image of ``n`` pixels about pixel ``n // 2`` is k-space mirrored about the same index: nothing is
     interpolated.
@@ -196,7 +196,7 @@ def upright(kspace: Complex, place: Plane, notes: list[str]) -> tuple[Complex, P
 
 
 def affine(first: Plane, last: Plane, shape: tuple[int, ...], size_mm: tuple[float, float, float]) -> Vector:
-    """Affine of voxel ``(col, row, slice)`` to RAS of slices from `first` to `last`; sizes of col, row and slice."""
+    """Make the affine from voxel ``(col, row, slice)`` to RAS of slices from `first` to `last`."""
     slices, _, rows, cols = shape
     col_mm, row_mm, slice_mm = size_mm
     step = (last.centre_mm - first.centre_mm) / (slices - 1) if slices > 1 else first.normal * slice_mm
@@ -219,7 +219,7 @@ def measurement(
     noise_std: float | None,
     notes: list[str],
 ) -> Measurement:
-    """The measurement of slices in order.
+    """Make the measurement of slices in order: square pixels, turned as radiology shows them, with their affine.
 
     Parameters
     ----------
@@ -259,12 +259,12 @@ def measurement(
 
 
 def positive(value: float | None) -> float | None:
-    """A length that a file states; None for zero and whatever is no length."""
+    """Return a length that a file states; None for zero and whatever is no length."""
     return float(value) if value is not None and np.isfinite(value) and value > 0 else None
 
 
 def chosen(scan: str | None, present: dict[str, Sequence[int]], notes: list[str]) -> dict[str, int]:
-    """Which of a file's repetitions, echoes and the like to read, by ``input.scan``; the first where it says nothing.
+    """Choose which of a file's repetitions, echoes and the like to read, by ``input.scan``; else the first.
 
     Parameters
     ----------

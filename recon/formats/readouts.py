@@ -121,7 +121,7 @@ def _placed(
     noise: float | None,
     notes: list[str],
 ) -> Measurement:
-    """The measurement of ``(slices, coils, partitions, rows, cols)``, 3D k-space cut into slices."""
+    """Place ``(slices, coils, partitions, rows, cols)``; 3D k-space is cut into slices."""
     x, y, z = encoding.fov_mm
     col = None if x is None else x / encoding.matrix[0]
     row = None if y is None else y / encoding.matrix[1]
@@ -159,7 +159,7 @@ def _matching(readouts: Readouts, wanted: dict[str, int]) -> NDArray[np.bool_]:
 def _sorted(
     readouts: Readouts, used: NDArray[np.bool_], slices: list[int], coils: int, encoding: Encoding, notes: list[str]
 ) -> tuple[Complex, int]:
-    """K-space ``(slices, coils, partitions, rows, cols)``, repeated lines averaged, and how often each was measured."""
+    """Fill k-space ``(slices, coils, partitions, rows, cols)``, repeated lines averaged; return it and the repeats."""
     width, rows, partitions = encoding.matrix
     line = readouts.counters["line"] - encoding.line + rows // 2
     partition = readouts.counters["partition"] - encoding.partition + partitions // 2
@@ -199,7 +199,7 @@ def _check_samples(readouts: Readouts, used: NDArray[np.bool_], width: int) -> N
 
 
 def _line(readouts: Readouts, index: int, width: int, kept: int, phase: Complex | None) -> Complex:
-    """One line ``(coils, kept)``: turned round if it ran backwards, its phase corrected, without oversampling."""
+    """Read one line ``(coils, kept)``: turned round if it ran backwards, its phase corrected, without oversampling."""
     samples = readouts.load(index)
     first = width // 2 - int(readouts.centre[index])
     line = np.zeros((len(samples), width), dtype=np.complex64)
@@ -214,13 +214,13 @@ def _line(readouts: Readouts, index: int, width: int, kept: int, phase: Complex 
 
 
 def _phased(line: Complex, phase: Complex) -> Complex:
-    """A readout times a phase along its image."""
+    """Multiply the image of a readout by a phase."""
     image = np.fft.fftshift(np.fft.ifft(np.fft.ifftshift(line, axes=-1), axis=-1), axes=-1) * phase
     return np.fft.fftshift(np.fft.fft(np.fft.ifftshift(image, axes=-1), axis=-1), axes=-1).astype(np.complex64)
 
 
 def _train_phase(readouts: Readouts, number: int, width: int) -> Complex | None:
-    """Phase along the readout's image by which lines that ran backwards differ, from an EPI train's navigators.
+    """Find the phase along the readout by which lines that ran backwards differ, from an EPI train's navigators.
 
     References
     ----------
@@ -246,7 +246,7 @@ def _train_phase(readouts: Readouts, number: int, width: int) -> Complex | None:
 def _noise(
     readouts: Readouts, used: NDArray[np.bool_], relative_bandwidth: float, repeats: int, notes: list[str]
 ) -> float | None:
-    """Standard deviation of k-space's noise per real channel, from readouts of noise alone.
+    """Estimate the standard deviation of k-space's noise per real channel from readouts of noise alone.
 
     Noise has the power of the bandwidth through which it was received, so that it goes with one over the dwell time.
     """

@@ -19,6 +19,7 @@ HEAD = np.dtype([
     ("trajectory_dimensions", "<u2"), ("sample_time_us", "<f4"), ("position", "<f4", (3,)), ("read_dir", "<f4", (3,)),
     ("phase_dir", "<f4", (3,)), ("slice_dir", "<f4", (3,)), ("idx", IDX),
 ])  # fmt: skip
+COUNTERS = [name[0] for name in IDX]
 ROWS, COLS = 24, 32
 NOISE, CALIBRATION, REVERSE, PHASE_CORRECTION = (1 << (n - 1) for n in (19, 20, 22, 24))
 
@@ -60,7 +61,7 @@ class Scan:
         head["flags"], head["sample_time_us"] = flags, 10.0
         head["read_dir"], head["phase_dir"], head["slice_dir"] = (1, 0, 0), (0, 1, 0), (0, 0, 1)
         for name, value in more.items():
-            (head["idx"] if name in head["idx"].dtype.names else head)[name] = value
+            (head["idx"] if name in COUNTERS else head)[name] = value
         self.heads.append(head)
         self.lines.append(line.astype(np.complex64))
 
@@ -70,8 +71,6 @@ class Scan:
             self.add(kspace[:, row], kspace_encode_step_1=row, **more)
 
     def write(self, path: Path, xml: str | bytes | None = None, group: str = "dataset") -> Path:
-        import h5py
-
         text = xml if xml is not None else header()
         row = np.dtype([
             ("head", HEAD), ("traj", h5py.vlen_dtype(np.float32)), ("data", h5py.vlen_dtype(np.float32)),
