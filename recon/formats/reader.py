@@ -135,7 +135,7 @@ def _measured(spec: JobSpec, files: Mapping[str, Path], content: Content) -> Mea
             measurement = _stack(content, spec)
         case PlainArray():
             measurement = _plain(content.data, _required_acquisition(spec))
-    measurement = _with_files(measurement, files)
+    measurement = _with_files(measurement, spec, files)
     acquisition = measurement.acquisition
     if measurement.data.ndim != len(acquisition.AXES):
         raise InputError(f"shape {measurement.data.shape}, expected {acquisition.axes}", field="input")
@@ -193,13 +193,16 @@ def _known_volume(content: KnownVolume, spec: JobSpec) -> tuple[KnownVolume, Acq
     return content, acquisition
 
 
-def _with_files(measurement: Measurement, files: Mapping[str, Path]) -> Measurement:
+def _with_files(measurement: Measurement, spec: JobSpec, files: Mapping[str, Path]) -> Measurement:
     """Add the arrays in the files that the acquisition names."""
     named = [name for name in measurement.acquisition.files() if f"acquisition.{name}" in files]
     arrays = {name: numpy_files.read(files[f"acquisition.{name}"], f"acquisition.{name}") for name in named}
     found: dict[str, Any] = measurement.acquisition.read_files(arrays)
     for name, array in found.items():
         check_finite(array, f"acquisition.{name}")
+    maps = found.get("coil_maps")
+    if maps is not None and maps.ndim == 4 and len(maps) > len(measurement.data) and spec.input.slices is not None:
+        found["coil_maps"] = maps[slice(*spec.input.slices)]  # the file's reader has selected slices already
     return replace(measurement, **found)
 
 

@@ -65,8 +65,9 @@ class Input(File):
 
     ``numpy``: a sinogram ``(slices, views, detectors)`` of line integrals, or k-space ``(slices, coils, rows,
     cols)``; the first axis may be missing. ``hdf5``: the same as a dataset. ``dxchange``: raw counts with flat
-    and dark fields. ``nxtomo``: the same in NeXus. ``htc``: Helsinki Tomography Challenge 2022. ``nifti``: a volume
-    (CT in HU, MRI magnitude), measured retrospectively as the acquisition and `simulate` say.
+    and dark fields. ``nxtomo``: the same in NeXus. ``htc``: Helsinki Tomography Challenge 2022. ``ismrmrd``: raw data of
+    an MRI scanner. ``nifti``: a volume (CT in HU, MRI magnitude), measured retrospectively as the acquisition and
+    `simulate` say.
     """
 
     format: InputFormat | None = None
@@ -75,7 +76,8 @@ class Input(File):
     """Name of the HDF5 dataset (format ``hdf5``). Default: ``data`` or ``kspace``. Or of the frames of one of several
     scans (format ``nxtomo``). Default: the only one there is."""
     scan: str | None = Field(None, max_length=200)
-    """Name of the scan in the file (format ``htc``). Default: the only one there is."""
+    """Name of the scan in the file (format ``htc``). Default: the only one there is. Or what of it to read, as
+    ``repetition=1, contrast=0`` (format ``ismrmrd``). Default: the first."""
     slices: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]] | None = None
     """Range of slices ``[first, last)`` to reconstruct. Default: all."""
     simulate: Simulation | None = None

@@ -103,6 +103,7 @@ FORMATS: Registry[Any] = Registry(
         "nxtomo": "recon.formats.nxtomo:FORMAT",
         "htc": "recon.formats.htc:FORMAT",
         "nifti": "recon.formats.nifti:FORMAT",
+        "ismrmrd": "recon.formats.ismrmrd:FORMAT",
     },
 )
 """Input formats."""

@@ -1,0 +1,291 @@
+"""Readouts as scanners store them, one line of k-space each, sorted into k-space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from operators.errors import InputError
+from recon.formats import kspace
+from recon.formats.kspace import Complex, Plane
+from recon.formats.safety import check_size
+from recon.measurement.measurement import Measurement
+from recon.spec.job import Input
+
+CHOICES = ("contrast", "phase", "repetition", "set")
+"""Counters of which one value makes an image; ``input.scan`` chooses it."""
+
+
+@dataclass(frozen=True)
+class Readouts:
+    """Readouts of a scan, in the order of the file; arrays have an entry per readout.
+
+    Parameters
+    ----------
+    counters
+        ``line``, ``partition``, ``slice`` and those of `CHOICES`.
+    samples, centre
+        Samples, and the index of that where the readout gradient's moment is zero.
+    mirrored
+        Whether the readout ran backwards.
+    dwell_us
+        Time per sample; 0 if unknown.
+    image, noise, navigator
+        Whether it belongs to the image, is noise alone, or tells the phase of an EPI train.
+    planes
+        Place of each slice, by its number.
+    load
+        Reads one: ``(coils, samples)``.
+    """
+
+    counters: dict[str, NDArray[np.int64]]
+    samples: NDArray[np.int64]
+    centre: NDArray[np.int64]
+    coils: NDArray[np.int64]
+    mirrored: NDArray[np.bool_]
+    dwell_us: NDArray[np.float64]
+    image: NDArray[np.bool_]
+    noise: NDArray[np.bool_]
+    navigator: NDArray[np.bool_]
+    planes: dict[int, Plane | None]
+    load: Callable[[int], Complex]
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What a scan's header says of its k-space.
+
+    Parameters
+    ----------
+    matrix
+        Points ``(x, y, z)``: along the readout, lines and partitions.
+    fov_mm
+        Size that they encode, each None if unknown.
+    kept
+        Pixels along the readout that are no oversampling.
+    line, partition
+        Counters where the phase encoding is zero.
+    relative_bandwidth
+        Of the receiver's noise, of imaging against noise readouts.
+    in_patient
+        Whether the file says how the patient lay.
+    """
+
+    matrix: tuple[int, int, int]
+    fov_mm: tuple[float | None, float | None, float | None]
+    kept: int
+    line: int
+    partition: int
+    relative_bandwidth: float = 1.0
+    in_patient: bool = False
+
+
+def measurement(readouts: Readouts, encoding: Encoding, given: Input, notes: list[str]) -> Measurement:
+    """Sort the readouts that are asked for into k-space."""
+    if not readouts.image.any():
+        raise InputError("there is no readout of an image in the file", field="input")
+    coils = np.unique(readouts.coils[readouts.image])
+    if len(coils) > 1:
+        raise InputError(f"readouts have {coils.min()} to {coils.max()} coils, expected the same number", field="input")
+    numbers = {name: np.unique(readouts.counters[name][readouts.image]).tolist() for name in CHOICES}
+    wanted = kspace.chosen(given.scan, numbers, notes)
+    used = readouts.image & _matching(readouts, wanted)
+    if not used.any():
+        raise InputError(
+            f"no readout has {', '.join(f'{name} {number}' for name, number in wanted.items())} together",
+            field="input.scan",
+            remedy="choose another combination",
+        )
+    slices = np.unique(readouts.counters["slice"][used]).tolist()
+    deep = encoding.matrix[2] > 1
+    if deep and len(slices) > 1:
+        raise InputError(
+            f"{len(slices)} slabs of 3D k-space; one is read", field="input", remedy="split the file by its slabs"
+        )
+    planes = [readouts.planes.get(number) for number in slices]
+    order = [0] if deep else kspace.stacked(planes, given.slices, notes)
+    slices, planes = [slices[i] for i in order], [planes[i] for i in order]
+    data, repeats = _sorted(readouts, used, slices, int(coils[0]), encoding, notes)
+    noise = _noise(readouts, used, encoding.relative_bandwidth, repeats, notes)
+    return _placed(data, planes, encoding, given, noise, notes)
+
+
+def _placed(
+    data: Complex,
+    planes: list[Plane | None],
+    encoding: Encoding,
+    given: Input,
+    noise: float | None,
+    notes: list[str],
+) -> Measurement:
+    """Place ``(slices, coils, partitions, rows, cols)``; 3D k-space is cut into slices."""
+    x, y, z = encoding.fov_mm
+    col = None if x is None else x / encoding.matrix[0]
+    row = None if y is None else y / encoding.matrix[1]
+    thick = z
+    if encoding.matrix[2] == 1:
+        data = data[:, :, 0]
+    else:
+        thick = None if z is None else z / encoding.matrix[2]
+        data, along_readout = kspace.partitions_apart(data[0], notes)
+        middle = planes[0]
+        if along_readout:
+            col, thick = thick, col
+            turned = None if middle is None else Plane(middle.centre_mm, middle.normal, middle.rows)
+            toward = None if middle is None else middle.cols
+        else:
+            turned = middle
+            toward = None if middle is None else middle.normal
+        if turned is None or toward is None or thick is None:
+            planes = [None] * len(data)
+        else:
+            steps = (np.arange(len(data)) - len(data) // 2) * thick
+            planes = [Plane(turned.centre_mm + step * toward, turned.cols, turned.rows) for step in steps]
+        order = kspace.stacked(planes, given.slices, notes)
+        data, planes = data[order], [planes[i] for i in order]
+    sides = None if col is None or row is None else (col, row)
+    return kspace.measurement(
+        data, planes, sides, thick, in_patient=encoding.in_patient, noise_std=noise, notes=notes
+    )  # fmt: skip
+
+
+def _matching(readouts: Readouts, wanted: dict[str, int]) -> NDArray[np.bool_]:
+    return np.asarray(np.logical_and.reduce([readouts.counters[name] == number for name, number in wanted.items()]))
+
+
+def _sorted(
+    readouts: Readouts, used: NDArray[np.bool_], slices: list[int], coils: int, encoding: Encoding, notes: list[str]
+) -> tuple[Complex, int]:
+    """Fill k-space ``(slices, coils, partitions, rows, cols)``, repeated lines averaged; return it and the repeats."""
+    width, rows, partitions = encoding.matrix
+    line = readouts.counters["line"] - encoding.line + rows // 2
+    partition = readouts.counters["partition"] - encoding.partition + partitions // 2
+    kspace.check_lines(line[used], rows, "line")
+    kspace.check_lines(partition[used], partitions, "partition")
+    _check_samples(readouts, used, width)
+    shape = (len(slices), coils, partitions, rows, encoding.kept)
+    check_size(shape, 8)
+    data = np.zeros(shape, dtype=np.complex64)
+    repeats = np.zeros((len(slices), partitions, rows), dtype=np.int64)
+    trains = {number: _train_phase(readouts, number, width) for number in slices}
+    places = {number: i for i, number in enumerate(slices)}
+    for index in np.flatnonzero(used):
+        number = int(readouts.counters["slice"][index])
+        if number not in places:
+            continue
+        phase = trains[number] if readouts.mirrored[index] else None
+        place = places[number], partition[index], line[index]
+        data[place[0], :, place[1], place[2]] += _line(readouts, int(index), width, encoding.kept, phase)
+        repeats[place] += 1
+    measured = repeats > 0
+    data /= np.maximum(repeats, 1)[:, None, :, :, None]
+    _say(readouts, used, measured, repeats, trains, encoding, notes)
+    return data, int(repeats[measured].min())
+
+
+def _check_samples(readouts: Readouts, used: NDArray[np.bool_], width: int) -> None:
+    samples, centre = readouts.samples[used], readouts.centre[used]
+    first = width // 2 - centre
+    if (samples < 1).any() or (first < 0).any() or (first + samples > width).any():
+        raise InputError(
+            f"readouts of {samples.max()} samples with centre {centre.max()}, the header says {width} points along "
+            "the readout",
+            field="input",
+            remedy="regrid readouts that were sampled on the gradient's ramps, and correct the header",
+        )
+
+
+def _line(readouts: Readouts, index: int, width: int, kept: int, phase: Complex | None) -> Complex:
+    """Read one line ``(coils, kept)``: turned round if it ran backwards, its phase corrected, without oversampling."""
+    samples = readouts.load(index)
+    first = width // 2 - int(readouts.centre[index])
+    line = np.zeros((len(samples), width), dtype=np.complex64)
+    line[:, first : first + samples.shape[1]] = samples[:, ::-1] if readouts.mirrored[index] else samples
+    if phase is not None:
+        line = _phased(line, phase)
+    found = kspace.without_oversampling(line, kept)
+    if samples.shape[1] < width:  # a partial echo: what was not measured stays exactly zero
+        position = (np.arange(kept) - kept // 2) * width / kept + width // 2
+        found[:, (position < first) | (position > first + samples.shape[1] - 1)] = 0
+    return found
+
+
+def _phased(line: Complex, phase: Complex) -> Complex:
+    """Multiply the image of a readout by a phase."""
+    image = np.fft.fftshift(np.fft.ifft(np.fft.ifftshift(line, axes=-1), axis=-1), axes=-1) * phase
+    return np.fft.fftshift(np.fft.fft(np.fft.ifftshift(image, axes=-1), axis=-1), axes=-1).astype(np.complex64)
+
+
+def _train_phase(readouts: Readouts, number: int, width: int) -> Complex | None:
+    """Find the phase along the readout by which lines that ran backwards differ, from an EPI train's navigators.
+
+    References
+    ----------
+    Schmitt, Stehling and Turner 1998, Echo-Planar Imaging, chapter 6 (linear correction by reference lines).
+    """
+    mine = readouts.navigator & (readouts.counters["slice"] == number) & (readouts.samples == width)
+    forward, backward = (np.flatnonzero(mine & (readouts.mirrored == way)) for way in (False, True))
+    if not len(forward) or not len(backward):
+        return None
+    means = []
+    for indices in (forward, backward):
+        lines = [readouts.load(int(i)) for i in indices]
+        mean = np.mean(lines, axis=0)
+        mean = mean[:, ::-1] if readouts.mirrored[indices[0]] else mean
+        means.append(np.fft.fftshift(np.fft.ifft(np.fft.ifftshift(mean, axes=-1), axis=-1), axes=-1))
+    product = (means[0] * means[1].conj()).sum(0)
+    slope = float(np.angle((product[1:] * product[:-1].conj()).sum()))
+    ramp = slope * (np.arange(width) - width // 2)
+    offset = float(np.angle((product * np.exp(-1j * ramp)).sum()))
+    return np.asarray(np.exp(1j * (ramp + offset)), dtype=np.complex64)
+
+
+def _noise(
+    readouts: Readouts, used: NDArray[np.bool_], relative_bandwidth: float, repeats: int, notes: list[str]
+) -> float | None:
+    """Estimate the standard deviation of k-space's noise per real channel from readouts of noise alone.
+
+    Noise has the power of the bandwidth through which it was received, so that it goes with one over the dwell time.
+    """
+    indices = np.flatnonzero(readouts.noise)
+    if not len(indices):
+        return None
+    power = float(np.mean([np.mean(np.abs(readouts.load(int(i))) ** 2) for i in indices])) / 2
+    noise_us, image_us = float(readouts.dwell_us[indices].mean()), float(readouts.dwell_us[used].mean())
+    if noise_us > 0 and image_us > 0:
+        power *= noise_us / (image_us * relative_bandwidth)
+    found = float(np.sqrt(power / repeats))
+    notes.append(f"noise of k-space from {len(indices)} readouts of noise alone: {found:.2e}")
+    return found if found > 0 else None
+
+
+def _say(
+    readouts: Readouts,
+    used: NDArray[np.bool_],
+    measured: NDArray[np.bool_],
+    repeats: NDArray[np.int64],
+    trains: dict[int, Complex | None],
+    encoding: Encoding,
+    notes: list[str],
+) -> None:
+    """Note what the scanner left out, and what was done."""
+    kept, width = encoding.kept, encoding.matrix[0]
+    if kept < width:
+        notes.append(f"readout oversampling removed: {width} samples became {kept}")
+    lines, every = int(measured.any(axis=(0, 1)).sum()), measured.shape[2]
+    if lines < every:
+        notes.append(f"{lines} of {every} lines were measured (parallel imaging, partial Fourier)")
+    if encoding.matrix[2] > 1:
+        count, total = int(measured.sum()), measured.size
+        notes.append(f"3D k-space: {count} of {total} lines were measured")
+    if int(repeats.max()) > 1:
+        notes.append(f"lines that were measured up to {int(repeats.max())} times were averaged")
+    backwards = readouts.mirrored & used
+    if backwards.any() and (used & ~readouts.mirrored).any():
+        done = "their phase is corrected by reference lines"
+        if any(phase is None for phase in trains.values()):
+            done = "there are no reference lines for their phase: expect ghosts"
+        notes.append(f"{int(backwards.sum())} of {int(used.sum())} lines ran backwards and were turned round; {done}")
