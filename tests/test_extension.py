@@ -84,10 +84,6 @@ def build(measurement):
     affine, in_patient = placed(measurement, rows, cols, 1.0, 1.0, notes)
     problem = Problem(Doubling(rows, cols), data - measurement.acquisition.offset)
     return InverseProblem(problem, affine, in_patient, "counts", "ct", notes)
-
-
-def simulate(volume, affine, acquisition, settings):
-    raise NotImplementedError
 '''
 METHOD = '''
 """Halving, light."""

@@ -13,7 +13,7 @@ from operators.errors import InputError
 from recon.priors.card import IntensityRange, without_neighbours
 from recon.spec.base import Strict
 from recon.spec.methods import PRIOR_NAME
-from recon.spec.validation import reason
+from recon.spec.validation import read_yaml, reason
 
 RECIPES = Path(__file__).parent / "recipes"
 TEMPLATES = {"ct": "ct", "mri": "brain-mri"}
@@ -141,11 +141,8 @@ class Recipe(Strict):
 
     @classmethod
     def read(cls, path: Path) -> Recipe:
-        """Read a recipe from a YAML file."""
-        try:
-            return cls.model_validate(yaml.safe_load(path.read_text()))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
-            raise InputError(f"{path} is not a recipe: {reason(error)}", field="recipe") from error
+        """Read a recipe from a YAML file; `InputError` if the file is none."""
+        return read_yaml(cls, path, "a recipe", field="recipe", remedy="recon/training/recipes has examples")
 
     @classmethod
     def for_volumes(cls, name: str, modality: str, folder: Path) -> Recipe:

@@ -33,14 +33,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no start": {"start": "zero"},
     STOPPED: {},
 }
-"""Of the diffpir solver and RED-Diff. Without a start, the first level has to be that of pure noise."""
+"""Variants of DiffPIR and RED-Diff. Without a start, the first level has to be that of pure noise."""
 NO_START = {"sigma_first": 10.0}
 ORDERS: dict[str, dict[str, Any]] = {
     f"{name}, {steps} steps": {"order": order, "steps": steps, "frozen_noise": "random"}
     for steps in (5, 10)
     for name, order in (("first order", 1), ("second order", 2))
 }
-"""Of the boundary solver's ODE."""
+"""Variants of the boundary solver's ODE."""
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ class Row:
     nfe: float
     """Network evaluations a slice."""
     network_seconds: float
-    """Of `seconds`, those spent in the network."""
+    """Part of `seconds` spent in the network."""
     seconds: float
     machine: str = ""
     """In a few words; the report fills it in. Seconds of two machines are not to be compared."""

@@ -21,7 +21,7 @@ OURS = ("boundary", "red-diff")
 DEFAULTS = ("red-diff", "diffpir", "dds", "diffusion-mbir", "boundary")
 """Ours, with a user's defaults. Their published presets are neither ours nor rivals; all else is a rival."""
 MARKS = "*" * 8
-"""Of seconds that another machine took than most: one for the second machine, two for the third."""
+"""Marks of seconds that another machine took than most: one for the second machine, two for the third."""
 AIMS = {
     "CT, 60 views": 5.0, "CT, 23 views": 4.5, "CT, 8 views": 2.0, "CT, 90 of 180 degrees": 2.0,
     "CT, 60 views, 1e5 photons": 3.0, "CT, 23 views, 1e5 photons": 3.0, "CT, 8 views, 1e5 photons": 1.5,

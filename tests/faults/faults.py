@@ -33,7 +33,7 @@ class Scale:
     """Submissions a second."""
     requests: int = 10_000
     iterations: int = 150
-    """Of a job that takes its time."""
+    """Iterations of a job that takes its time."""
     settle_s: float = 400.0
     seed: int = 0
 

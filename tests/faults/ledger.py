@@ -167,7 +167,7 @@ class Ledger:
         return self.outcome
 
     def sha256(self, job_id: str) -> str:
-        """Of the volume as it arrives here, whatever the manifest says."""
+        """Hash of the volume as it arrives here, whatever the manifest says."""
         digest = hashlib.sha256()
         with self.connection.stream(f"/v1/jobs/{job_id}/results/volume.npy") as answer:
             for chunk in answer.iter_bytes():

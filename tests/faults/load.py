@@ -21,7 +21,7 @@ OVERHEAD_S = 1.0
 GROWTH_BYTES = 16 * 2**20
 """What Python's allocator may keep; a leak of 2 kB a request would be more."""
 COMPUTED = 40
-"""Of a long queue, so many are computed; the rest is cancelled."""
+"""Jobs of a long queue that are computed; the rest is cancelled."""
 BUSY_S = 3.0
 """What a job that takes its time takes at least, roughly: so many are put before a long queue, or it gets none."""
 

@@ -65,7 +65,7 @@ def recipe(folder: Path, **changes: Any) -> Recipe:
 
 @pytest.fixture(scope="module")
 def card(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a tiny prior."""
+    """Card of a tiny prior."""
     folder = tmp_path_factory.mktemp("conditions")
     stir(trained(recipe(folder), folder, folder / "run"))
     export(folder / "run", folder, "recon train tiny", folder)
