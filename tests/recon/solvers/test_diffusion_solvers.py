@@ -246,3 +246,16 @@ def test_the_ends_of_a_volume_are_no_neighbours() -> None:
         found = fit(volume, 1.0)
     # One jump, between the first two slices; ends that met would make it two and pull the first down to 0.7.
     assert found[:, 0, 0].tolist() == pytest.approx([0.85] + [0.15 / 4] * 4, abs=1e-4)
+
+
+@pytest.mark.parametrize("zeta", [0.0, 0.25, 1.0])
+def test_diffpir_adds_its_share_of_fresh_noise(zeta: float) -> None:
+    """Without data to hold on to, one step denoises ``sqrt(zeta) sigma n``, and nothing else is drawn."""
+    operator = Tomography(ParallelBeam(16, 16, 1.0, (0.0, 1.0), 24, 1.0))
+    problem = Problem(operator, operator(torch.ones(2, 16, 16)), noise_std=1e9)
+    settings = DiffPIR(steps=1, sigma_first=0.5, zeta=zeta, start="zero")
+    prior, intensity = GaussianPrior(0.0, 1.0), IntensityMap(1.0, 0.0)
+    found = run(registry.start(problem, settings, prior=prior, intensity=intensity, seed=4))
+    (sigma,) = settings.sigmas()
+    drawn = SliceNoise(4, 2).draw(problem.zeros())
+    assert torch.allclose(found, zeta**0.5 * sigma * drawn / (1 + sigma**2), atol=1e-5)
