@@ -155,7 +155,7 @@ def _memory(spec: JobSpec, header: Header, at_once: int, copies: list[int], *, n
     # Reading holds the array and a copy in its final type; solving holds the data, and as much for its residual.
     data = header.source_bytes + int(header.data_bytes * (2 + again + share))
     found = {
-        "baseline": costs.baseline,
+        "baseline": costs.baseline + acquisition.library_bytes(table()),
         "data": data,
         "volumes": image * (slices * held + at_once * max(copies)),
         "operator": acquisition.operator_bytes(header.shape, table()) * (1 + again),

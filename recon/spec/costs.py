@@ -39,6 +39,7 @@ class Memory(BaseModel):
     per_network_pixel: float
     montage: float
     matrix: float
+    coils: float = 0.0
 
 
 class Seconds(BaseModel):

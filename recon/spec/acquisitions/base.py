@@ -73,6 +73,11 @@ class Acquisition(Strict, ABC):
     def operator_bytes(self, shape: Shape, costs: MachineCosts) -> float:
         """Bytes that the operator of a measurement of `shape` takes at its peak."""
 
+    def library_bytes(self, costs: MachineCosts) -> float:
+        """Bytes of the libraries that only this kind of scan loads."""
+        del costs
+        return 0.0
+
     @abstractmethod
     def product_seconds(self, shape: Shape, per_chunk: float, costs: MachineCosts) -> float:
         """Seconds of a product of one slice with the operator, where `per_chunk` slices are multiplied at once."""

@@ -54,6 +54,10 @@ class MRICartesian(Acquisition):
         del costs
         return float(self.data_bytes(shape))
 
+    def library_bytes(self, costs: MachineCosts) -> float:
+        """Those that estimate coil sensitivities."""
+        return costs.memory.coils
+
     def product_seconds(self, shape: Shape, per_chunk: float, costs: MachineCosts) -> float:
         """By the coils' pixels."""
         del per_chunk

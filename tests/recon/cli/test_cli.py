@@ -32,7 +32,7 @@ def spec_file(folder: Path, name: str, **value: Any) -> Path:
 
 def test_simulate_then_run(tmp_path: Path, ct_file: Path) -> None:
     made = recon(
-        "simulate", ct_file.name, "-o", "m.h5", "--views", 40, "--photons", 1e5, "--slices", "1:3", cwd=tmp_path
+        "simulate", ct_file.name, "-o", "m.h5", "--views", 40, "--photons-per-ray", 1e5, "--slices", "1:3", cwd=tmp_path
     )
     assert made.returncode == 0, made.stderr
     assert "(2, 40, " in made.stdout

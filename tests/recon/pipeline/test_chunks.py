@@ -22,7 +22,7 @@ from recon.pipeline.prepare import JobProgress, local_files
 from recon.pipeline.reconstruct import reconstruct, run
 from recon.planning.chunk_layout import HALO, layout
 from recon.problem.mri_cartesian import birdcage_maps
-from recon.problem.problem import IntensityMap, Problem, Progress
+from recon.problem.problem import IntensityMap, Problem, Progress, Solver
 from recon.solvers import registry
 from recon.spec.job import JobSpec
 from recon.spec.methods import CGLS, DDS, DPS, FBP, TV, CGSense, DiffPIR, DiffusionMBIR, Method, REDDiff, ZeroFilled
@@ -233,6 +233,22 @@ def test_a_volume_is_cut_with_halos_only_where_slices_are_coupled() -> None:
     assert halo_of(TV()) == halo_of(DiffusionMBIR()) == HALO
     assert halo_of(DiffusionMBIR(tv_z_weight=0)) == 0 and halo_of(DiffusionMBIR(preset="paper")) is None
     assert halo_of(DDS(preset="paper-3d")) is None and halo_of(DDS(preset="paper")) == 0
+
+
+@pytest.mark.parametrize("method", [FBP(), TV(iterations=2), DiffusionMBIR(preset="paper", steps=2)])
+@pytest.mark.parametrize("size", [16, 8])
+def test_what_is_solved_is_what_the_layout_says(method: Method, size: int, tmp_path: Path) -> None:
+    """The plan counts by the same layout: it is right about what a job computes."""
+    problem, started = ct(), []
+    prior, intensity = prior_for(problem)
+
+    def start(part: Problem) -> Solver:
+        started.append((part.first, part.first + part.slices))
+        return registry.start(part, method, prior=prior, intensity=intensity)
+
+    for _ in chunks.solve(problem, method, start, ChunkCache(tmp_path), "k", size):
+        pass
+    assert started == [(chunk.begin, chunk.end) for chunk in layout(SLICES, method, size)]
 
 
 def test_a_part_keeps_what_belongs_to_the_whole_volume() -> None:

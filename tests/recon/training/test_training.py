@@ -214,7 +214,7 @@ def test_slices_smaller_than_a_crop_are_padded_without_weight(tmp_path: Path) ->
     assert float(batch.weights.mean()) == pytest.approx(12 / 16)
 
 
-def test_a_turned_window_without_turn_is_a_window() -> None:
+def test_a_turned_window_without_turn_is_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
     """The resampling grid has no half-pixel shift: at no turn and unit scale it returns the pixels themselves."""
     image = torch.rand(1, 40, 30, generator=torch.Generator().manual_seed(0))
 
@@ -222,11 +222,8 @@ def test_a_turned_window_without_turn_is_a_window() -> None:
         pass
 
     drawn = iter([0.0, 0.0, 20.0, 15.0])
-    original, random_fields.uniform = random_fields.uniform, lambda generator, low=0.0, high=1.0: next(drawn)
-    try:
-        found = augment.turned_window(image, 16, Still())
-    finally:
-        random_fields.uniform = original
+    monkeypatch.setattr(augment, "uniform", lambda generator, low=0.0, high=1.0: next(drawn))
+    found = augment.turned_window(image, 16, Still())
     assert torch.allclose(found, image[:, 12:28, 7:23], atol=1e-5)
 
 
