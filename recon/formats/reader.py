@@ -57,7 +57,7 @@ def check(spec: JobSpec, files: Mapping[str, Path]) -> Header:
         volume, given = _known_volume(content, spec)
         settings = spec.input.simulate or Simulation()
         acquisition, shape = given.simulated(volume.data.shape, volume.affine, settings)
-        size = max(_source_bytes(files["input"]), volume.data.nbytes)
+        size = max(_source_bytes(files["input"]), volume.data.nbytes, acquisition.data_bytes(shape))
         return Header(acquisition=acquisition, shape=shape, source_bytes=size, known=True)
     measurement = _measured(spec, files, content)
     measurement.acquisition.result_shape(measurement.data.shape)
@@ -70,7 +70,7 @@ def header(measurement: Measurement, spec: JobSpec, files: Mapping[str, Path]) -
     return Header(
         acquisition=measurement.acquisition,
         shape=measurement.data.shape,
-        source_bytes=max(whole, measurement.data.nbytes),
+        source_bytes=max(whole, measurement.data.nbytes, 0 if measurement.truth is None else measurement.truth.nbytes),
         known=measurement.truth is not None,
         coil_maps=measurement.coil_maps is not None,
     )
