@@ -101,6 +101,7 @@ FORMATS: Registry[Any] = Registry(
         "hdf5": "recon.formats.hdf5:FORMAT",
         "dxchange": "recon.formats.dxchange:FORMAT",
         "nxtomo": "recon.formats.nxtomo:FORMAT",
+        "tiff": "recon.formats.tiff:FORMAT",
         "htc": "recon.formats.htc:FORMAT",
         "nifti": "recon.formats.nifti:FORMAT",
     },
