@@ -65,8 +65,8 @@ class Input(File):
 
     ``numpy``: a sinogram ``(slices, views, detectors)`` of line integrals, or k-space ``(slices, coils, rows,
     cols)``; the first axis may be missing. ``hdf5``: the same as a dataset. ``dxchange``: raw counts with flat
-    and dark fields. ``nxtomo``: the same in NeXus. ``tiff``: images in a file or a folder. ``htc``: Helsinki Tomography
-    Challenge 2022. ``nifti``: a volume (CT in HU, MRI magnitude), measured retrospectively as the acquisition and
+    and dark fields. ``nxtomo``: the same in NeXus. ``tiff``: images in a file or a folder. ``matlab``: sinograms.
+    ``htc``: Helsinki Tomography Challenge 2022. ``nifti``: a volume (CT in HU, MRI magnitude), measured retrospectively as the acquisition and
     `simulate` say.
     """
 
@@ -74,7 +74,7 @@ class Input(File):
     """File format. Default: detected from the name or the first bytes where these leave no doubt."""
     dataset: str | None = Field(None, max_length=200)
     """Name of the HDF5 dataset (format ``hdf5``). Default: ``data`` or ``kspace``. Or of the frames of one of several
-    scans (format ``nxtomo``). Default: the only one there is."""
+    scans (format ``nxtomo``), or the variable (format ``matlab``). Default: the only one there is."""
     scan: str | None = Field(None, max_length=200)
     """Name of the scan in the file (format ``htc``). Default: the only one there is."""
     slices: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]] | None = None

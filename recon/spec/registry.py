@@ -102,6 +102,7 @@ FORMATS: Registry[Any] = Registry(
         "dxchange": "recon.formats.dxchange:FORMAT",
         "nxtomo": "recon.formats.nxtomo:FORMAT",
         "tiff": "recon.formats.tiff:FORMAT",
+        "matlab": "recon.formats.matlab:FORMAT",
         "htc": "recon.formats.htc:FORMAT",
         "nifti": "recon.formats.nifti:FORMAT",
     },
