@@ -27,6 +27,8 @@ def upload(connection: Connection, path: Path, field: str = "input.path") -> str
     ServerError, BackendUnavailable
         If the server refuses it, or cannot be reached.
     """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, an upload is one file", field=field, remedy="put it into one file")
     if not path.is_file():
         raise InputError(f"there is no file {path}", field=field, remedy="check the path")
     headers = {"X-Checksum-SHA256": sha256(path)}

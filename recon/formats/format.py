@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +17,24 @@ from recon.spec.job import Input
 
 @dataclass(frozen=True)
 class PlainArray:
-    """Array without geometry; the acquisition of the specification says what it is."""
+    """Array without geometry; the acquisition of the specification says what it is.
+
+    Parameters
+    ----------
+    data
+        As the acquisition's axes say.
+    stated
+        Fields of the acquisition, whatever its kind, that the file states.
+    noise_std
+        Standard deviation of the noise, if the file shows it.
+    notes
+        Remarks for the report.
+    """
 
     data: NDArray[np.generic]
+    stated: dict[str, Any] = field(default_factory=dict)
+    noise_std: float | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -89,6 +105,8 @@ class Format:
         Whether complex volumes are written as they are; else magnitude and phase are two files.
     selects
         Whether `read` takes only the slices that the input asks for; else they are cut out afterwards.
+    folders
+        Whether `read` also takes a folder of such files.
     """
 
     name: str
@@ -101,6 +119,7 @@ class Format:
     write: Callable[[Path, Written], None] | None = None
     keeps_complex: bool = False
     selects: bool = False
+    folders: bool = False
 
     @property
     def certain_endings(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from operators.errors import InputError
 from recon.formats import numpy_files
@@ -22,6 +23,7 @@ from recon.spec.affine import shifted_affine, voxel_size
 from recon.spec.job import JobSpec, format_of
 from recon.spec.registry import ACQUISITIONS, FORMATS
 from recon.spec.simulation import Simulation
+from recon.spec.validation import invalid
 
 SIMULATED = "simulated from a known volume with the operator that reconstructs it: expect less from measured data"
 OTHER_GRID = "another voxel grid than the file's: its affine and its known volume do not apply"
@@ -111,7 +113,11 @@ def _format(spec: JobSpec, path: Path) -> Format:
 
 
 def _sniffed(path: Path) -> str | None:
-    """Format detected from the file's first bytes, if exactly one matches."""
+    """Format detected from the file's first bytes, or the names in a folder, if exactly one matches."""
+    if path.is_dir():
+        names = [child.name.lower() for child in path.rglob("*")]
+        inside = [name for name, row in FORMATS.items() if row.folders and any(n.endswith(row.endings) for n in names)]
+        return inside[0] if len(inside) == 1 else None
     if not path.is_file():
         return None
     with path.open("rb") as stream:
@@ -134,7 +140,9 @@ def _measured(spec: JobSpec, files: Mapping[str, Path], content: Content) -> Mea
         case KnownVolume():
             measurement = _stack(content, spec)
         case PlainArray():
-            measurement = _plain(content.data, _required_acquisition(spec))
+            acquisition = _with_stated(_required_acquisition(spec), content.stated)
+            measurement = _plain(content.data, acquisition)
+            measurement = replace(measurement, noise_std=content.noise_std, notes=list(content.notes))
     measurement = _with_files(measurement, spec, files)
     acquisition = measurement.acquisition
     if measurement.data.ndim != len(acquisition.AXES):
@@ -156,6 +164,17 @@ def _plain(data: NDArray[np.generic], acquisition: Acquisition) -> Measurement:
     if data.dtype.kind != "c":
         raise InputError(f"dtype {data.dtype}, k-space must be complex", field="input")
     return Measurement(stack(data, ndim, acquisition.axes).astype(np.complex64), acquisition)
+
+
+def _with_stated(acquisition: Acquisition, stated: dict[str, Any]) -> Acquisition:
+    """Add what the file states to what the user gives; the user's values win."""
+    wanted = {
+        k: v for k, v in stated.items() if k in type(acquisition).model_fields and getattr(acquisition, k) is None
+    }
+    try:
+        return type(acquisition).model_validate({**acquisition.model_dump(exclude_unset=True), **wanted})
+    except ValidationError as error:
+        raise invalid(error, "the input") from error
 
 
 def _stack(volume: KnownVolume, spec: JobSpec) -> Measurement:

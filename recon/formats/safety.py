@@ -19,6 +19,8 @@ def limit_bytes() -> int:
 
 def existing(path: Path, field: str = "input") -> Path:
     """Return the path if it is a readable file; raises `InputError`."""
+    if path.is_dir():
+        raise InputError(f"{path.name} is a folder", field=f"{field}.path", remedy="give one of its files")
     if not path.is_file():
         raise InputError(f"there is no file {path.name}", field=f"{field}.path", remedy="check the path")
     return path

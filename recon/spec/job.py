@@ -65,16 +65,16 @@ class Input(File):
 
     ``numpy``: a sinogram ``(slices, views, detectors)`` of line integrals, or k-space ``(slices, coils, rows,
     cols)``; the first axis may be missing. ``hdf5``: the same as a dataset. ``dxchange``: raw counts with flat
-    and dark fields. ``nxtomo``: the same in NeXus. ``htc``: Helsinki Tomography Challenge 2022. ``ismrmrd``: raw data
-    of an MRI scanner. ``nifti``: a volume (CT in HU, MRI magnitude), measured retrospectively as the acquisition and
-    `simulate` say.
+    and dark fields. ``nxtomo``: the same in NeXus. ``tiff``: images in a file or a folder. ``matlab``: sinograms.
+    ``htc``: Helsinki Tomography Challenge 2022. ``ismrmrd``: raw data of an MRI scanner. ``nifti``: a volume (CT in HU,
+    MRI magnitude), measured retrospectively as the acquisition and `simulate` say.
     """
 
     format: InputFormat | None = None
     """File format. Default: detected from the name or the first bytes where these leave no doubt."""
     dataset: str | None = Field(None, max_length=200)
     """Name of the HDF5 dataset (format ``hdf5``). Default: ``data`` or ``kspace``. Or of the frames of one of several
-    scans (format ``nxtomo``). Default: the only one there is."""
+    scans (format ``nxtomo``), or the variable (format ``matlab``). Default: the only one there is."""
     scan: str | None = Field(None, max_length=200)
     """Name of the scan in the file (format ``htc``). Default: the only one there is. Or what of it to read, as
     ``repetition=1, contrast=0`` (format ``ismrmrd``). Default: the first."""

@@ -104,6 +104,8 @@ FORMATS: Registry[Any] = Registry(
         "hdf5": "recon.formats.hdf5:FORMAT",
         "dxchange": "recon.formats.dxchange:FORMAT",
         "nxtomo": "recon.formats.nxtomo:FORMAT",
+        "tiff": "recon.formats.tiff:FORMAT",
+        "matlab": "recon.formats.matlab:FORMAT",
         "htc": "recon.formats.htc:FORMAT",
         "nifti": "recon.formats.nifti:FORMAT",
         "ismrmrd": "recon.formats.ismrmrd:FORMAT",
