@@ -22,7 +22,7 @@ _MOST_LINKS = 32
 
 @contextmanager
 def opened(path: Path, *, beside: bool) -> Iterator[LinkedFile]:
-    """Open an HDF5 file and, if `beside`, those beside it; anything that cannot be opened or read is an `InputError`."""
+    """Open an HDF5 file and, if `beside`, those beside it; what cannot be opened or read is an `InputError`."""
     with hdf5.opened(path) as file, ExitStack() as stack:
         yield LinkedFile(file, path.parent.resolve() if beside else None, stack)
 
