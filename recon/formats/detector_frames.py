@@ -54,7 +54,7 @@ def frames(node: h5py.Dataset, field: str, slices: tuple[int, int] | None = None
 
 
 def text(value: object) -> str | None:
-    """An attribute, or a dataset of one element, as text; None if it is neither."""
+    """Convert an attribute, or a dataset of one element, to text; None if it is neither."""
     if isinstance(value, np.ndarray):
         value = value.reshape(-1)[0] if value.size == 1 else None
     if isinstance(value, bytes):
@@ -63,13 +63,13 @@ def text(value: object) -> str | None:
 
 
 def unit(node: h5py.Dataset) -> str | None:
-    """Attribute ``units`` or ``unit``, in lower case."""
+    """Return the attribute ``units`` or ``unit`` in lower case; None without it."""
     found = next((text(node.attrs[name]) for name in ("units", "unit") if name in node.attrs), None)
     return found.lower() if found else None
 
 
 def inside(file: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
-    """What lies in the file itself under that name; None if there is nothing, or a link to elsewhere."""
+    """Find what lies in the file itself under a name; None if there is nothing, or a link to elsewhere."""
     import h5py
 
     node: h5py.Group | h5py.Dataset = file
@@ -81,7 +81,7 @@ def inside(file: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
 
 
 def word(file: h5py.Group, name: str) -> str | None:
-    """Text of a small dataset of one element; None if there is none."""
+    """Read the text of a small dataset of one element; None if there is none."""
     import h5py
 
     node = inside(file, name)
@@ -91,7 +91,7 @@ def word(file: h5py.Group, name: str) -> str | None:
 
 
 def number(file: h5py.Group, name: str) -> tuple[float, str | None] | None:
-    """Number and unit of a dataset of one element; None if there is none."""
+    """Read number and unit of a dataset of one element; None if there is none."""
     try:
         value = float(word(file, name) or "")
     except ValueError:
@@ -101,7 +101,7 @@ def number(file: h5py.Group, name: str) -> tuple[float, str | None] | None:
 
 
 def length_mm(value: float, given: str | None) -> float | None:
-    """A detector pitch in millimetres; None if its unit is unknown, or no detector has such a pitch."""
+    """Convert a detector pitch to millimetres; None if its unit is unknown, or no detector has such a pitch."""
     scale = _MILLIMETRES.get(given or "")
     if scale is None or not _PIXELS_MM[0] <= value * scale <= _PIXELS_MM[1]:
         return None
@@ -109,7 +109,7 @@ def length_mm(value: float, given: str | None) -> float | None:
 
 
 def angles_rad(values: NDArray[np.generic], given: str | None, field: str, notes: list[str]) -> list[float]:
-    """Angles in radians, by their unit, or else by their range, which is then noted.
+    """Convert angles to radians by their unit, or else by their range, which is then noted.
 
     Those in degrees may go on for several turns: they are the same views modulo one.
     """

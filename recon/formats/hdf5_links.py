@@ -22,13 +22,13 @@ _MOST_LINKS = 32
 
 @contextmanager
 def opened(path: Path, *, beside: bool) -> Iterator[LinkedFile]:
-    """An HDF5 file and, if `beside`, those beside it; anything that cannot be opened or read is an `InputError`."""
+    """Open an HDF5 file and, if `beside`, those beside it; what cannot be opened or read is an `InputError`."""
     with hdf5.opened(path) as file, ExitStack() as stack:
         yield LinkedFile(file, path.parent.resolve() if beside else None, stack)
 
 
 class LinkedFile:
-    """An HDF5 file whose links are followed, as far as they stay in the folder.
+    """HDF5 file whose links are followed, as far as they stay in the folder.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class LinkedFile:
         return node
 
     def find(self, name: str) -> h5py.Group | h5py.Dataset:
-        """What lies under a name, however many links lead there."""
+        """Find what lies under a name, however many links lead there."""
         import h5py
 
         node: h5py.Group | h5py.Dataset = self.file

@@ -41,7 +41,7 @@ def check_size(shape: tuple[int, ...], itemsize: int, field: str = "input") -> i
 
 
 def slice_range(slices: tuple[int, int] | None, count: int) -> tuple[int, int]:
-    """First slice and the one behind the last of what an input asks for, if it has so many."""
+    """Return the first slice and the one after the last that an input asks for; raises if there are fewer."""
     if slices is None:
         return 0, count
     if slices[1] > count:
@@ -69,7 +69,7 @@ def real(data: NDArray[np.generic], field: str = "input") -> NDArray[np.float32]
 
 
 def counts(data: NDArray[np.generic], field: str) -> NDArray[np.float32]:
-    """Detector counts ``(frames, rows, columns)`` as float32, if they are finite."""
+    """Convert detector counts ``(frames, rows, columns)`` to float32; raises unless they are finite."""
     if data.ndim != 3:
         raise InputError(f"shape {data.shape}, expected (frames, rows, columns)", field=field)
     frames = real(data, field)

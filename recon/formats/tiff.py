@@ -42,7 +42,7 @@ _EXPANDS = 1.1
 
 
 @dataclass(frozen=True)
-class _Stack:
+class Images:
     """Images of one kind: files, and how many pages each has."""
 
     paths: list[Path]
@@ -52,13 +52,14 @@ class _Stack:
 
     @property
     def count(self) -> int:
+        """Number of images in all files."""
         return sum(self.pages)
 
 
 def _read(path: Path, given: Input) -> PlainArray:
     notes: list[str] = []
     names = _names(path, beside=given.path is not None)
-    stacks = {kind: _stack(paths) for kind, paths in names.items() if paths}
+    stacks = {kind: headers(paths) for kind, paths in names.items() if paths}
     if "projections" not in stacks:
         raise InputError(f"{path.name} holds no projections in TIFF", field="input", remedy="give a folder of TIFFs")
     images = stacks.pop("projections")
@@ -75,7 +76,7 @@ def _read(path: Path, given: Input) -> PlainArray:
     return PlainArray(found.data, {} if angles is None else {"angles_rad": angles}, found.noise_std, notes)
 
 
-def _sinograms(images: _Stack, given: Input, notes: list[str]) -> LineIntegrals:
+def _sinograms(images: Images, given: Input, notes: list[str]) -> LineIntegrals:
     """Images that are sinograms, in line integrals or transmissions."""
     notes.append(f"{images.count} images are taken as sinograms (views, detectors), one per slice")
     if images.dtype.kind != "f":
@@ -83,11 +84,11 @@ def _sinograms(images: _Stack, given: Input, notes: list[str]) -> LineIntegrals:
             f"sinograms of {images.dtype} hold counts, not line integrals", field="input", remedy="take -log(I / I0)"
         )
     first, last = slice_range(given.slices, images.count)
-    data = _frames(images, (0, images.shape[0]), (first, last))
+    data = pixels(images, (0, images.shape[0]), (first, last))
     return LineIntegrals(_as_line_integrals(data, notes), None, [])
 
 
-def _projections(images: _Stack, fields: dict[str, _Stack], given: Input, notes: list[str]) -> LineIntegrals:
+def _projections(images: Images, fields: dict[str, Images], given: Input, notes: list[str]) -> LineIntegrals:
     """Images that are projections, with the flat and dark fields that are there."""
     rows = slice_range(given.slices, images.shape[0])
     if "flats" not in fields and images.dtype.kind != "f":
@@ -97,10 +98,10 @@ def _projections(images: _Stack, fields: dict[str, _Stack], given: Input, notes:
             remedy="put them beside the projections in a folder called flats (darks for dark fields), "
             "or take -log(I / I0) and save it as 32-bit float",
         )
-    data = _frames(images, rows)
+    data = pixels(images, rows)
     if "flats" not in fields:
         return LineIntegrals(_as_line_integrals(data, notes).transpose(1, 0, 2), None, [])
-    flats, darks = (_frames(fields[k], rows) if k in fields else None for k in ("flats", "darks"))
+    flats, darks = (pixels(fields[k], rows) if k in fields else None for k in ("flats", "darks"))
     assert flats is not None
     found = line_integrals(data, flats, darks, ("projections", "flats", "darks"))
     notes.extend(found.notes)
@@ -127,17 +128,17 @@ def _as_line_integrals(data: NDArray[np.float32], notes: list[str]) -> NDArray[n
 def _names(path: Path, *, beside: bool) -> dict[str, list[Path]]:
     """Files of projections, flats and darks."""
     if not path.is_dir():
-        others = [p for p in _tiffs(path.parent) if p != path and _kind(p.stem)] if beside else []
+        others = [p for p in tiff_files(path.parent) if p != path and _kind(p.stem)] if beside else []
         own = {kind: [p for p in others if _kind(p.stem) == kind] for kind in _WORDS}
         return {"projections": [existing(path)], **own}
-    files = _tiffs(path)
+    files = tiff_files(path)
     found = {kind: [p for p in files if _kind(p.stem) == kind] for kind in _WORDS}
     found["projections"] = [p for p in files if _kind(p.stem) is None]
     folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
     for folder in folders:
         if kind := _kind(folder.name):
-            found[kind] = [*found[kind], *_tiffs(folder)]
-    rest = [tiffs for p in folders if _kind(p.name) is None and (tiffs := _tiffs(p))]
+            found[kind] = [*found[kind], *tiff_files(folder)]
+    rest = [tiffs for p in folders if _kind(p.name) is None and (tiffs := tiff_files(p))]
     if not found["projections"] and rest:
         if len(rest) > 1:
             raise InputError(
@@ -149,8 +150,8 @@ def _names(path: Path, *, beside: bool) -> dict[str, list[Path]]:
     return found
 
 
-def _tiffs(folder: Path) -> list[Path]:
-    """TIFFs of a folder in the order of the numbers in their names."""
+def tiff_files(folder: Path) -> list[Path]:
+    """List the TIFFs of a folder in the order of the numbers in their names."""
     found = [p for p in folder.iterdir() if p.name.lower().endswith(_ENDINGS) and not p.name.startswith(".")]
     if len(found) > _MOST_FRAMES:
         raise InputError(f"{folder.name} holds {len(found)} files, at most {_MOST_FRAMES} are read", field="input")
@@ -181,8 +182,8 @@ def _note_gaps(paths: list[Path], notes: list[str]) -> None:
         notes.append(f"the files' numbers jump {len(odd)} times, first from {after} to {before}: is a frame missing?")
 
 
-def _stack(paths: list[Path]) -> _Stack:
-    """Headers of all files, which must hold images of one size and type."""
+def headers(paths: list[Path]) -> Images:
+    """Read the headers of all files, which must hold images of one size and type."""
     pages, shape, dtype = [], None, None
     for path in paths:
         with _opened(path) as file:
@@ -196,7 +197,7 @@ def _stack(paths: list[Path]) -> _Stack:
         shape, dtype = (size[0], size[1]), kind
         pages.append(count)
     assert shape is not None and dtype is not None
-    return _Stack(paths, pages, shape, dtype)
+    return Images(paths, pages, shape, dtype)
 
 
 def _header(file: tifffile.TiffFile, path: Path) -> tuple[int, int, int, np.dtype[np.generic]]:
@@ -220,7 +221,7 @@ def _contiguous(file: tifffile.TiffFile) -> tuple[int, int] | None:
     return (count, series.dataoffset) if count > 1 and series.dataoffset is not None else None
 
 
-def _frames(stack: _Stack, rows: tuple[int, int], images: tuple[int, int] | None = None) -> NDArray[np.float32]:
+def pixels(stack: Images, rows: tuple[int, int], images: tuple[int, int] | None = None) -> NDArray[np.float32]:
     """Read some rows of all images, or of those of a range, one image at a time."""
     first, last = images or (0, stack.count)
     check_size(stack.shape, stack.dtype.itemsize)
@@ -239,7 +240,7 @@ def _frames(stack: _Stack, rows: tuple[int, int], images: tuple[int, int] | None
     return counts(found, "input")
 
 
-def _image(file: tifffile.TiffFile, path: Path, index: int, stack: _Stack) -> NDArray[np.generic]:
+def _image(file: tifffile.TiffFile, path: Path, index: int, stack: Images) -> NDArray[np.generic]:
     together = _contiguous(file)
     if together is not None:
         offset = together[1] + index * stack.shape[0] * stack.shape[1] * stack.dtype.itemsize
@@ -259,7 +260,7 @@ def _image(file: tifffile.TiffFile, path: Path, index: int, stack: _Stack) -> ND
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
-    """A TIFF file for reading; anything that cannot be read in it is an `InputError`."""
+    """Open a TIFF file for reading; anything that cannot be read in it is an `InputError`."""
     import tifffile
 
     try:

@@ -1,4 +1,4 @@
-"""Line integrals from raw detector counts: flat and dark fields, the logarithm, and the noise that the flats show."""
+"""Conversion of raw detector counts to line integrals: flat and dark fields, logarithm, noise that the flats show."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from operators.errors import GeometryError, InputError
 
 SMALLEST_TRANSMISSION = 1e-4
-"""Transmission below this is detector noise: a line integral above 9.2 cannot be told from more."""
+"""Lower bound on the transmission; below it is detector noise, so that line integrals are limited to 9.2."""
 Counts = NDArray[np.float32]
 """Frames ``(frames, rows, columns)``."""
 
 
 class LineIntegrals(NamedTuple):
-    """What counts become.
+    """Line integrals with their noise and remarks.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class LineIntegrals(NamedTuple):
 def line_integrals(
     counts: Counts, flats: Counts, darks: Counts | None, names: tuple[str, str, str] = ("counts", "flats", "darks")
 ) -> LineIntegrals:
-    """Line integrals of raw counts.
+    """Convert raw counts to line integrals.
 
     Parameters
     ----------

@@ -106,6 +106,7 @@ FORMATS: Registry[Any] = Registry(
         "nxtomo": "recon.formats.nxtomo:FORMAT",
         "tiff": "recon.formats.tiff:FORMAT",
         "matlab": "recon.formats.matlab:FORMAT",
+        "nikon": "recon.formats.nikon:FORMAT",
         "htc": "recon.formats.htc:FORMAT",
         "nifti": "recon.formats.nifti:FORMAT",
         "ismrmrd": "recon.formats.ismrmrd:FORMAT",

@@ -1,0 +1,143 @@
+"""Nikon (X-Tek) ``.xtekct``: geometry as text, projections as TIFFs beside it.
+
+The scanner is a cone beam; its middle row alone is a fan beam, and that row is read when it is asked for. Columns run
+from right to left as the source sees them, and angles begin half a turn before the file's, as CIL reads them.
+
+References
+----------
+Jørgensen et al. 2021, Phil. Trans. R. Soc. A 379, 20200192 (the Core Imaging Library).
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+
+from operators.errors import GeometryError, InputError
+from recon.formats import tiff
+from recon.formats.detector_frames import angles_rad
+from recon.formats.format import Format
+from recon.formats.safety import existing
+from recon.measurement.counts import line_integrals
+from recon.measurement.measurement import Measurement
+from recon.spec.acquisitions.ct import CTFan
+from recon.spec.job import Input
+from recon.spec.validation import invalid
+
+_MOST_BYTES = 1_000_000
+_MOST_TRANSMISSION = 2.0
+"""Floats up to here have been divided by the white level already."""
+
+
+def _read(path: Path, given: Input) -> Measurement:
+    header = _header(path)
+    rows, columns = (int(_number(header, f"DetectorPixels{axis}", path)) for axis in "YX")
+    row = _row(rows, given)
+    source, detector = (_number(header, f"SrcTo{end}", path) for end in ("Object", "Detector"))
+    if not 0 < source < detector:
+        raise GeometryError(f"SrcToObject is {source:g}, SrcToDetector {detector:g}", field="input")
+    step, start = _number(header, "AngularStep", path), _number(header, "InitialAngle", path)
+    images = tiff.headers(_projections(path, header, given))
+    wanted = int(_number(header, "Projections", path))
+    if images.count != wanted:
+        raise GeometryError(f"{path.name} says {wanted} projections, {images.count} are there", field="input")
+    if images.shape != (rows, columns):
+        raise GeometryError(f"{path.name} says ({rows}, {columns}), projections are {images.shape}", field="input")
+    notes = (
+        [f"the fan beam of row {row[0]} of {rows}; the other rows of the cone beam are left out"] if rows > 1 else []
+    )
+    counts = tiff.pixels(images, row)[..., ::-1]
+    white = _number(header, "WhiteLevel", path)
+    if images.dtype.kind == "f" and float(counts.max()) <= _MOST_TRANSMISSION:
+        white = 1.0
+        notes.append("the projections have been divided by the white level already")
+    # The scanner corrects for the dark signal.
+    flats, darks = np.full_like(counts[:1], white), np.zeros_like(counts[:1])
+    found = line_integrals(counts, flats, darks, ("projections", "WhiteLevel", "dark signal"))
+    degrees = start - 180 + step * np.arange(wanted)
+    try:
+        stated = CTFan(
+            angles_rad=angles_rad(degrees, "deg", "AngularStep", notes),
+            detector_mm=_number(header, "DetectorPixelSizeX", path),
+            detector_shift_mm=_shift_mm(header, detector / source, path, notes),
+            source_origin_mm=source,
+            origin_detector_mm=detector - source,
+        )
+    except ValidationError as error:
+        raise invalid(error, path.name) from error
+    return Measurement(found.data, stated, noise_std=found.noise_std, notes=[*notes, *found.notes])
+
+
+def _row(rows: int, given: Input) -> tuple[int, int]:
+    """The middle row, if it is all there is or what is asked for."""
+    middle = {(rows - 1) // 2, rows // 2}
+    if rows == 1 and given.slices in (None, (0, 1)):
+        return 0, 1
+    if given.slices is not None and given.slices[1] - given.slices[0] == 1 and given.slices[0] in middle:
+        return given.slices
+    first = max(middle)
+    raise InputError(
+        f"a cone beam of {rows} detector rows, which is not supported yet",
+        field="input.slices",
+        remedy=f"the middle row is a fan beam: give slices [{first}, {first + 1}]",
+    )
+
+
+def _shift_mm(header: dict[str, str], magnification: float, path: Path, notes: list[str]) -> float | None:
+    """Position of the detector's middle against the rotation axis, on the detector."""
+    if "objectoffsetx" in header:
+        shift = _number(header, "ObjectOffsetX", path) * magnification
+    else:
+        names = [f"CentreOfRotation{end}" for end in ("Top", "Bottom")]
+        shift = sum(_number(header, name, path) for name in names if name.lower() in header) / 2
+    if shift:
+        notes.append(f"the rotation axis is {shift:g} mm off the middle of the detector")
+    return shift or None
+
+
+def _projections(path: Path, header: dict[str, str], given: Input) -> list[Path]:
+    """TIFFs of the scan, in the folder that the file names, or beside it."""
+    if given.path is None:
+        raise InputError(
+            f"{path.name} names projections beside it: an upload is one file",
+            field="input",
+            remedy="run the job where the projections lie",
+        )
+    named = header.get("inputfoldername", "").replace("\\", "/")
+    folder = (path.parent / named).resolve()
+    if not folder.is_dir() or not folder.is_relative_to(path.parent.resolve()):
+        folder = path.parent
+    found = tiff.tiff_files(folder)
+    scan = [p for p in found if p.stem.lower().startswith(header.get("name", "").lower())]
+    if not (scan or found):
+        raise InputError(f"there are no projections in TIFF beside {path.name}", field="input.path")
+    return scan or found
+
+
+def _header(path: Path) -> dict[str, str]:
+    """Entries ``name=value``, names in lower case."""
+    if existing(path).stat().st_size > _MOST_BYTES:
+        raise InputError(f"{path.name} is no .xtekct file: it is too long", field="input")
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    if not any(line.strip().lower() == "[xtekct]" for line in lines):
+        raise InputError(f"{path.name} has no section [XTekCT]", field="input", remedy="give the file of CT Pro")
+    pairs = [line.split("=", 1) for line in lines if "=" in line]
+    return {name.strip().lower(): value.strip() for name, value in pairs}
+
+
+def _number(header: dict[str, str], name: str, path: Path) -> float:
+    try:
+        value = float(header[name.lower()])
+    except KeyError as error:
+        raise InputError(f"{path.name} lacks {name}", field="input") from error
+    except ValueError as error:
+        raise InputError(f"{path.name}: {name} is {header[name.lower()]!r}, no number", field="input") from error
+    if not math.isfinite(value):
+        raise InputError(f"{path.name}: {name} is {value}", field="input")
+    return value
+
+
+FORMAT = Format(name="nikon", endings=(".xtekct",), certain=True, media_type="text/plain", read=_read, selects=True)

@@ -1,0 +1,104 @@
+"""Nikon .xtekct: the middle row of a cone beam, the right way round."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from operators.errors import GeometryError, InputError
+from operators.tomography import Tomography
+from recon.formats import reader
+from recon.spec.acquisitions.ct import CTFan
+from recon.spec.job import JobSpec, local_files
+
+HEADER = {
+    "Name": "bar", "SrcToObject": 60.0, "SrcToDetector": 120.0, "DetectorPixelsX": 24, "DetectorPixelsY": 4,
+    "DetectorPixelSizeX": 0.5, "DetectorPixelSizeY": 0.5, "CentreOfRotationTop": 0.6, "CentreOfRotationBottom": 0.4,
+    "WhiteLevel": 60000.0, "Projections": 10, "InitialAngle": 30.0, "AngularStep": 36.0, "InputFolderName": "",
+}  # fmt: skip
+
+
+def scan(folder: Path, projections: np.ndarray, **changed: object) -> Path:
+    lines = [f"{name}={value}" for name, value in {**HEADER, **changed}.items() if value is not None]
+    path = folder / "bar.xtekct"
+    path.write_text("\r\n".join(["[XTekCT]", *lines, "[CTPro]", "FilterPreset=0", ""]))
+    for index, image in enumerate(projections):
+        tifffile.imwrite(folder / f"bar_{index + 1:04d}.tif", image)
+    return path
+
+
+def job(path: Path, slices: list[int] | None = None) -> JobSpec:
+    return JobSpec.parse({"input": {"path": str(path), "slices": slices}, "method": "fbp"})
+
+
+def projections() -> np.ndarray:
+    levels = 60000 * np.exp(-np.linspace(0, 1, 24)) * np.ones((10, 4, 1))
+    levels[:, 2] /= 2
+    return np.round(levels).astype(np.uint16)
+
+
+def test_the_middle_row_is_a_fan_beam(tmp_path: Path) -> None:
+    wanted = job(scan(tmp_path, projections()), [2, 3])
+    found = reader.read(wanted, local_files(wanted))
+    assert found.data.shape == (1, 10, 24)
+    assert found.data[0, 0] == pytest.approx(np.log(2) + np.linspace(1, 0, 24), abs=1e-3)  # from the other side
+    assert isinstance(found.acquisition, CTFan)
+    assert np.rad2deg(found.acquisition.angles() or ()) == pytest.approx(-150 + 36 * np.arange(10))
+    assert found.acquisition.detector_shift_mm == pytest.approx(0.5)
+    assert (found.acquisition.source_origin_mm, found.acquisition.origin_detector_mm) == (60.0, 60.0)
+    assert any("row 2 of 4" in note for note in found.notes)
+
+
+def test_transmissions_are_not_divided_again(tmp_path: Path) -> None:
+    wanted = job(scan(tmp_path, projections().astype(np.float64) / 60000), [2, 3])
+    found = reader.read(wanted, local_files(wanted))
+    assert found.data[0, 0] == pytest.approx(np.log(2) + np.linspace(1, 0, 24), abs=1e-3)
+
+
+def test_a_point_lies_where_it_was(tmp_path: Path) -> None:
+    """The object turns clockwise, seen from above, in front of a detector whose columns run from right to left."""
+    x, y, offset = 2.0, 1.0, 0.5
+    images = np.full((10, 1, 24), 60000, np.uint16)
+    for index in range(10):
+        turn = np.deg2rad(30.0 + 36.0 * index - 180)
+        across, away = x * np.cos(turn) + y * np.sin(turn), -x * np.sin(turn) + y * np.cos(turn)
+        place = across * 120.0 / (60.0 + away) - offset  # of the detector's middle
+        images[index, 0, round(11.5 - place / 0.5)] = 20000
+    wanted = job(scan(tmp_path, images, DetectorPixelsY=1))
+    found = reader.read(wanted, local_files(wanted))
+    assert isinstance(found.acquisition, CTFan)
+    geometry = found.acquisition.geometry(24)
+    import torch
+
+    image = Tomography(geometry, "astra").adjoint(torch.from_numpy(np.ascontiguousarray(found.data)))[0].numpy()
+    row, col = np.unravel_index(int(image.argmax()), image.shape)
+    middle = (geometry.rows - 1) / 2
+    assert ((col - middle) * geometry.pixel_mm, (middle - row) * geometry.pixel_mm) == pytest.approx((x, y), abs=0.3)
+
+
+@pytest.mark.parametrize("slices", [None, [0, 4], [0, 1]])
+def test_cone_beams_are_not_supported_yet(tmp_path: Path, slices: list[int] | None) -> None:
+    wanted = job(scan(tmp_path, projections()), slices)
+    with pytest.raises(InputError, match=r"cone beam of 4 detector rows.*give slices \[2, 3\]"):
+        reader.check(wanted, local_files(wanted))
+
+
+def test_wrong_nikon_files(tmp_path: Path) -> None:
+    cases: list[tuple[dict[str, object], str]] = [
+        ({"Projections": 11}, "says 11 projections, 10 are there"),
+        ({"DetectorPixelsX": 25}, r"says \(4, 25\)"),
+        ({"SrcToObject": None}, "lacks SrcToObject"),
+        ({"SrcToObject": 130}, "SrcToObject is 130"),
+        ({"AngularStep": "x"}, "AngularStep is 'x'"),
+    ]
+    for changed, says in cases:
+        wanted = job(scan(tmp_path, projections(), **changed), [2, 3])
+        with pytest.raises((InputError, GeometryError), match=says):
+            reader.check(wanted, local_files(wanted))
+    (tmp_path / "bar.xtekct").write_text("nothing")
+    wanted = job(tmp_path / "bar.xtekct", [2, 3])
+    with pytest.raises(InputError, match=r"no section \[XTekCT\]"):
+        reader.check(wanted, local_files(wanted))
