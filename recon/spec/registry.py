@@ -49,6 +49,9 @@ class Registry(Mapping[str, T], Generic[T]):
             self._found[name] = cast(T, resolve_name(self._rows[name]))
         return self._found[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._rows
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._rows)
 

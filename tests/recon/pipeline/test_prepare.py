@@ -44,7 +44,7 @@ def test_the_baselines_that_are_planned_are_those_that_run(
     planned, found = plan.make(spec, header), prepared(spec)
     assert spec.baselines(header.acquisition) == baselines
     assert [one.name for one in found.reconstructions] == [*baselines, method]
-    assert found.planned == planned
+    assert (found.planned.seconds, found.planned.memory["volumes"]) == (planned.seconds, planned.memory["volumes"])
     alone = spec.model_copy(update={"output": spec.output.model_copy(update={"baselines": []})})
     saved = planned.memory["volumes"] - plan.make(alone, header).memory["volumes"]
     assert (saved > 0) == bool(baselines)
