@@ -141,7 +141,7 @@ def _measured(spec: JobSpec, files: Mapping[str, Path], content: Content) -> Mea
             measurement = _stack(content, spec)
         case PlainArray():
             acquisition = _with_stated(_required_acquisition(spec), content.stated)
-            measurement = _plain(content.data, acquisition)
+            measurement = _plain(content, acquisition)
             measurement = replace(measurement, noise_std=content.noise_std, notes=list(content.notes))
     measurement = _with_files(measurement, spec, files)
     acquisition = measurement.acquisition
@@ -157,13 +157,15 @@ def _measured(spec: JobSpec, files: Mapping[str, Path], content: Content) -> Mea
     return measurement
 
 
-def _plain(data: NDArray[np.generic], acquisition: Acquisition) -> Measurement:
-    ndim = len(acquisition.AXES)
+def _plain(array: PlainArray, acquisition: Acquisition) -> Measurement:
+    data = array.data
     if not acquisition.COMPLEX_DATA:
-        return Measurement(stack(real(data), ndim, acquisition.axes), acquisition)
+        return Measurement(stack(real(data), acquisition), acquisition)
     if data.dtype.kind != "c":
         raise InputError(f"dtype {data.dtype}, k-space must be complex", field="input")
-    return Measurement(stack(data, ndim, acquisition.axes).astype(np.complex64), acquisition)
+    if not array.order_known and data.ndim == len(acquisition.AXES) - 1:
+        acquisition.check_missing_axis(data.shape)
+    return Measurement(stack(data, acquisition).astype(np.complex64), acquisition)
 
 
 def _with_stated(acquisition: Acquisition, stated: dict[str, Any]) -> Acquisition:

@@ -109,6 +109,7 @@ FORMATS: Registry[Any] = Registry(
         "htc": "recon.formats.htc:FORMAT",
         "nifti": "recon.formats.nifti:FORMAT",
         "ismrmrd": "recon.formats.ismrmrd:FORMAT",
+        "fastmri": "recon.formats.fastmri:FORMAT",
     },
 )
 """Input formats."""
