@@ -20,7 +20,7 @@ from operators.errors import GeometryError, InputError
 from recon.formats import hdf5, ismrmrd, kspace
 from recon.formats.format import Format
 from recon.formats.kspace import Complex
-from recon.formats.safety import check_size, real
+from recon.formats.safety import check_size, real, slice_range
 from recon.measurement.measurement import Measurement
 from recon.spec.acquisitions.mri_cartesian import MRICartesian
 from recon.spec.job import Input
@@ -67,9 +67,7 @@ def _kspace(file: h5py.File, given: Input, notes: list[str]) -> tuple[Complex, i
             f"kspace has shape {node.shape}, expected (slices, coils, rows, cols), or the same without coils",
             field="input",
         )
-    first, last = given.slices or (0, len(node))
-    if last > len(node):
-        raise InputError(f"slices {[first, last]}, the input has {len(node)}", field="input.slices")
+    first, last = slice_range(given.slices, len(node))
     check_size((last - first, *node.shape[1:]), max(node.dtype.itemsize, 8))
     data = np.asarray(node[first:last], dtype=np.complex64)
     if data.ndim == 3:

@@ -110,6 +110,8 @@ FORMATS: Registry[Any] = Registry(
         "nifti": "recon.formats.nifti:FORMAT",
         "ismrmrd": "recon.formats.ismrmrd:FORMAT",
         "fastmri": "recon.formats.fastmri:FORMAT",
+        "bart": "recon.formats.bart:FORMAT",
+        "ge": "recon.formats.ge:FORMAT",
     },
 )
 """Input formats."""
