@@ -22,19 +22,22 @@ class PlainArray:
     Parameters
     ----------
     data
-        As the acquisition's axes say.
+        In the acquisition's order of axes; that of slices may be missing.
     stated
         Fields of the acquisition, whatever its kind, that the file states.
     noise_std
         Standard deviation of the noise, if the file shows it.
     notes
         Remarks for the report.
+    order_known
+        Whether the format prescribes that order, so that one of k-space's three axes is missing for certain.
     """
 
     data: NDArray[np.generic]
     stated: dict[str, Any] = field(default_factory=dict)
     noise_std: float | None = None
     notes: list[str] = field(default_factory=list)
+    order_known: bool = True
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,11 @@ def write_measurement(path: Path, measurement: Measurement) -> None:
 
 
 def _read(path: Path, given: Input) -> Measurement | PlainArray:
-    return read_measurement(path) if is_measurement(path) else PlainArray(read_array(path, given.dataset))
+    return (
+        read_measurement(path)
+        if is_measurement(path)
+        else PlainArray(read_array(path, given.dataset), order_known=False)
+    )
 
 
 FORMAT = Format(name="hdf5", endings=(".h5", ".hdf5"), magic=(MAGIC,), read=_read)

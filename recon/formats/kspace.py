@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.errors import GeometryError, InputError
-from recon.formats.safety import check_size
+from recon.formats.safety import check_size, slice_range
 from recon.measurement.measurement import Measurement
 from recon.spec.acquisitions.mri_cartesian import MRICartesian
 
@@ -79,10 +79,7 @@ def stacked(planes: Sequence[Plane | None], slices: tuple[int, int] | None, note
     parallel = len(known) == len(planes) and all(_parallel(known[0], p) for p in known)
     if parallel:
         order.sort(key=lambda i: float(known[i].centre_mm @ known[0].normal))
-    if slices is not None:
-        if slices[1] > len(order):
-            raise InputError(f"slices {list(slices)}, the input has {len(order)}", field="input.slices")
-        order = order[slices[0] : slices[1]]
+    order = order[slice(*slice_range(slices, len(order)))]
     chosen = [p for p in (planes[i] for i in order) if p is not None]
     if chosen and not all(_parallel(chosen[0], p) for p in chosen):
         raise InputError(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from operators.errors import InputError
-from recon.formats import numpy_files
+from recon.formats import bart, numpy_files
 from recon.formats.format import Content, Format, KnownVolume, PlainArray
 from recon.formats.safety import check_finite, check_size, real, slice_range, stack
 from recon.measurement.header import Header
@@ -141,7 +141,7 @@ def _measured(spec: JobSpec, files: Mapping[str, Path], content: Content) -> Mea
             measurement = _stack(content, spec)
         case PlainArray():
             acquisition = _with_stated(_required_acquisition(spec), content.stated)
-            measurement = _plain(content.data, acquisition)
+            measurement = _plain(content, acquisition)
             measurement = replace(measurement, noise_std=content.noise_std, notes=list(content.notes))
     measurement = _with_files(measurement, spec, files)
     acquisition = measurement.acquisition
@@ -157,13 +157,15 @@ def _measured(spec: JobSpec, files: Mapping[str, Path], content: Content) -> Mea
     return measurement
 
 
-def _plain(data: NDArray[np.generic], acquisition: Acquisition) -> Measurement:
-    ndim = len(acquisition.AXES)
+def _plain(array: PlainArray, acquisition: Acquisition) -> Measurement:
+    data = array.data
     if not acquisition.COMPLEX_DATA:
-        return Measurement(stack(real(data), ndim, acquisition.axes), acquisition)
+        return Measurement(stack(real(data), acquisition), acquisition)
     if data.dtype.kind != "c":
         raise InputError(f"dtype {data.dtype}, k-space must be complex", field="input")
-    return Measurement(stack(data, ndim, acquisition.axes).astype(np.complex64), acquisition)
+    if not array.order_known and data.ndim == len(acquisition.AXES) - 1:
+        acquisition.check_missing_axis(data.shape)
+    return Measurement(stack(data, acquisition).astype(np.complex64), acquisition)
 
 
 def _with_stated(acquisition: Acquisition, stated: dict[str, Any]) -> Acquisition:
@@ -215,7 +217,7 @@ def _known_volume(content: KnownVolume, spec: JobSpec) -> tuple[KnownVolume, Acq
 def _with_files(measurement: Measurement, spec: JobSpec, files: Mapping[str, Path]) -> Measurement:
     """Add the arrays in the files that the acquisition names."""
     named = [name for name in measurement.acquisition.files() if f"acquisition.{name}" in files]
-    arrays = {name: numpy_files.read(files[f"acquisition.{name}"], f"acquisition.{name}") for name in named}
+    arrays = {name: _array(files[f"acquisition.{name}"], f"acquisition.{name}") for name in named}
     found: dict[str, Any] = measurement.acquisition.read_files(arrays)
     for name, array in found.items():
         check_finite(array, f"acquisition.{name}")
@@ -223,6 +225,11 @@ def _with_files(measurement: Measurement, spec: JobSpec, files: Mapping[str, Pat
     if maps is not None and maps.ndim == 4 and len(maps) > len(measurement.data) and spec.input.slices is not None:
         found["coil_maps"] = maps[slice(*spec.input.slices)]  # the file's reader has selected slices already
     return replace(measurement, **found)
+
+
+def _array(path: Path, field: str) -> NDArray[np.generic]:
+    """Read an array that an acquisition names."""
+    return bart.coil_maps(path, field) if path.suffix == ".cfl" else numpy_files.read(path, field)
 
 
 def _selected(measurement: Measurement, spec: JobSpec) -> Measurement:

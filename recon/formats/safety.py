@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from operators.errors import InputError, ResourceLimit
 from recon.settings import Settings
+from recon.spec.acquisitions import Acquisition
 
 
 def limit_bytes() -> int:
@@ -77,10 +78,11 @@ def counts(data: NDArray[np.generic], field: str) -> NDArray[np.float32]:
     return frames
 
 
-def stack(data: NDArray[np.generic], ndim: int, axes: str, field: str = "input") -> NDArray[np.generic]:
-    """Add a missing slice axis; raise `InputError` when the number of axes is wrong."""
+def stack(data: NDArray[np.generic], acquisition: Acquisition, field: str = "input") -> NDArray[np.generic]:
+    """Add an axis that is missing, mostly that of slices; raise `InputError` when the number of axes is wrong."""
+    ndim = len(acquisition.AXES)
     if data.ndim == ndim - 1:
-        return data[None]
+        return np.expand_dims(data, acquisition.missing_axis())
     if data.ndim != ndim:
-        raise InputError(f"shape {data.shape}, expected {axes} or the same without slices", field=field)
+        raise InputError(f"shape {data.shape}, expected {acquisition.axes} or the same without slices", field=field)
     return data

@@ -66,8 +66,9 @@ class Input(File):
     ``numpy``: a sinogram ``(slices, views, detectors)`` of line integrals, or k-space ``(slices, coils, rows,
     cols)``; the first axis may be missing. ``hdf5``: the same as a dataset. ``dxchange``: raw counts with flat
     and dark fields. ``nxtomo``: the same in NeXus. ``tiff``: images in a file or a folder. ``matlab``: sinograms.
-    ``htc``: Helsinki Tomography Challenge 2022. ``ismrmrd``: raw data of an MRI scanner. ``nifti``: a volume (CT in HU,
-    MRI magnitude), measured retrospectively as the acquisition and `simulate` say.
+    ``htc``: Helsinki Tomography Challenge 2022. ``ismrmrd``, ``fastmri``, ``bart``, ``twix``, ``bruker``: raw data of
+    MRI scanners. ``nifti``: a volume (CT in HU, MRI magnitude), measured retrospectively as the acquisition and
+    `simulate` say.
     """
 
     format: InputFormat | None = None
@@ -77,7 +78,7 @@ class Input(File):
     scans (format ``nxtomo``), or the variable (format ``matlab``). Default: the only one there is."""
     scan: str | None = Field(None, max_length=200)
     """Name of the scan in the file (format ``htc``). Default: the only one there is. Or what of it to read, as
-    ``repetition=1, contrast=0`` (format ``ismrmrd``). Default: the first."""
+    ``repetition=1, contrast=0`` (raw data of MRI scanners). Default: the first."""
     slices: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]] | None = None
     """Range of slices ``[first, last)`` to reconstruct. Default: all."""
     simulate: Simulation | None = None

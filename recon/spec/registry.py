@@ -110,6 +110,9 @@ FORMATS: Registry[Any] = Registry(
         "htc": "recon.formats.htc:FORMAT",
         "nifti": "recon.formats.nifti:FORMAT",
         "ismrmrd": "recon.formats.ismrmrd:FORMAT",
+        "fastmri": "recon.formats.fastmri:FORMAT",
+        "bart": "recon.formats.bart:FORMAT",
+        "ge": "recon.formats.ge:FORMAT",
     },
 )
 """Input formats."""

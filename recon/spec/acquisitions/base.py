@@ -84,6 +84,13 @@ class Acquisition(Strict, ABC):
     def product_seconds(self, shape: Shape, per_chunk: float, costs: MachineCosts) -> float:
         """Seconds per slice of a product with the operator, when `per_chunk` slices are multiplied at once."""
 
+    def missing_axis(self) -> int:
+        """Position in `AXES` of the axis that an array with one axis too few lacks: the slices, unless a field says."""
+        return 0
+
+    def check_missing_axis(self, shape: Shape) -> None:
+        """Raise `InputError` if it is not clear which axis an array of `shape`, with one axis too few, lacks."""
+
     def check(self, data: NDArray[np.generic], **files: NDArray[Any] | None) -> None:
         """Raise `InputError` unless measured data, and what its files hold, are plausible."""
 

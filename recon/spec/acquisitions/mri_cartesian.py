@@ -34,6 +34,9 @@ class MRICartesian(Acquisition):
     """Sampling mask ``(rows, cols)``, a .npy of bool or 0/1. Default: the points where k-space is not zero."""
     coil_maps: File | None = None
     """Coil sensitivities ``([slices,] coils, rows, cols)``, a complex .npy. Default: estimated by ESPIRiT."""
+    first_axis: Literal["slices", "coils"] | None = None
+    """Meaning of the first axis of k-space that has three: ``slices`` of one coil, or ``coils`` of one slice. Default:
+    coils; k-space in HDF5 is refused without it, unless `coil_maps` are given."""
     acs_width: int | None = Field(None, ge=8, le=128)
     """Width of the autocalibration region (ACS) for ESPIRiT, in k-space points. Default: the fully sampled centre."""
     noise_std: float | None = Field(None, ge=0)
@@ -42,6 +45,20 @@ class MRICartesian(Acquisition):
     def result_shape(self, shape: Shape) -> tuple[int, int, int]:
         """Slices, rows and columns of k-space."""
         return shape[0], shape[2], shape[3]
+
+    def missing_axis(self) -> int:
+        """Coils if the first axis is said to be slices, else slices."""
+        return 1 if self.first_axis == "slices" else 0
+
+    def check_missing_axis(self, shape: Shape) -> None:
+        """Raise `InputError` unless it is said whether the first of three axes counts slices or coils."""
+        if self.first_axis is None and self.coil_maps is None and shape[0] > 1:
+            count = shape[0]
+            raise InputError(
+                f"k-space has shape {shape}: are these {count} slices of one coil, or {count} coils of one slice?",
+                field="acquisition.first_axis",
+                remedy="say slices or coils, or give k-space with four axes (slices, coils, rows, cols)",
+            )
 
     def simulated(self, shape: Sequence[int], affine: Affine, settings: Simulation) -> tuple[Self, Shape]:
         """Shape of k-space: the volume's, with the simulated number of coils."""
