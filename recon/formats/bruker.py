@@ -252,9 +252,9 @@ def _planes(found: Parameters, slices: int) -> tuple[list[Plane | None], list[tu
         for index in range(count):
             away = offsets[3] + (index - (count - 1) / 2) * apart
             centre = offsets[0] * read + offsets[1] * phase + away * normal
-            planes.append(kspace.plane(to_lps @ centre, to_lps @ read, to_lps @ phase))
+            planes.append(kspace.plane(*(to_lps @ vector for vector in (centre, read, phase))))
             shifts.append((offsets[1], offsets[2]))
     return planes, shifts
 
 
-FORMAT = Format(name="bruker", endings=("fid",), read=_read, selects=True, folders=True)
+FORMAT = Format(name="bruker", endings=(".fid",), read=_read, selects=True, folders=True)

@@ -35,6 +35,7 @@ NOISE, CALIBRATION, CALIBRATION_AND_IMAGE, REVERSE, NAVIGATION, PHASE_CORRECTION
 FEEDBACK, DUMMY, REALTIME_FEEDBACK, SURFACE_COIL, PHASE_REFERENCE = 26, 27, 28, 29, 30
 """Numbers of an acquisition's flags."""
 _NO_IMAGE = (NOISE, NAVIGATION, PHASE_CORRECTION, FEEDBACK, DUMMY, REALTIME_FEEDBACK, SURFACE_COIL, PHASE_REFERENCE)
+_RAMPS = ("numSamples", "dwellTime", "acqDelayTime", "rampUpTime", "flatTopTime", "rampDownTime")
 _COUNTERS = {
     "line": "kspace_encode_step_1", "partition": "kspace_encode_step_2", "slice": "slice", "contrast": "contrast",
     "phase": "phase", "repetition": "repetition", "set": "set",
@@ -67,6 +68,8 @@ class EncodingSpace:
         Counters where the phase encoding is zero.
     calibration
         How lines for parallel imaging are measured: ``embedded``, ``separate``, ...
+    ramps
+        Times of an EPI train's readouts by name, where samples were taken on the gradient's ramps, too.
     """
 
     encoded: Space
@@ -75,6 +78,7 @@ class EncodingSpace:
     line: int
     partition: int
     calibration: str
+    ramps: dict[str, float] | None = None
 
     @property
     def kept(self) -> int:
@@ -155,7 +159,18 @@ def _encoding(element: ElementTree.Element) -> EncodingSpace:
         line=line,
         partition=partition,
         calibration=(element.findtext("{*}parallelImaging/{*}calibrationMode") or "embedded").strip().lower(),
+        ramps=_ramps(element),
     )
+
+
+def _ramps(element: ElementTree.Element) -> dict[str, float] | None:
+    """Read the times of a readout, in microseconds, from the description of a conventional EPI train."""
+    found = {}
+    for parameter in element.iterfind("{*}trajectoryDescription/*"):
+        name, value = (parameter.findtext("{*}name") or "").strip(), _number(parameter, "{*}value")
+        if value is not None:
+            found[name] = value
+    return found if set(found) >= set(_RAMPS) else None
 
 
 def _space(element: ElementTree.Element, name: str) -> Space | None:
@@ -304,6 +319,7 @@ def _measurement(
         navigator=_flag(heads, PHASE_CORRECTION),
         planes=_planes(heads, counters["slice"], image),
         load=_loader(table, heads, pre, samples, conjugated=header.conjugated),
+        positions=_positions(space),
     )
     encoding = Encoding(
         matrix=space.encoded.matrix,
@@ -315,6 +331,17 @@ def _measurement(
         in_patient=header.in_patient,
     )
     return readouts.measurement(found, encoding, given, notes)
+
+
+def _positions(space: EncodingSpace) -> NDArray[np.float64] | None:
+    """Find where samples lie that were taken on the gradient's ramps."""
+    if space.ramps is None or space.trajectory != "epi":
+        return None
+    samples, dwell, delay, up, flat, down = (space.ramps[name] for name in _RAMPS)
+    if not 1 <= samples <= 65536:
+        raise InputError(f"the XML header says {samples:g} samples of an EPI readout", field="input")
+    width = space.encoded.matrix[0]
+    return readouts.on_ramps(int(samples), width, delay, dwell * samples, (up, flat, down))
 
 
 def _planes(

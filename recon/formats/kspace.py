@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from operators.errors import GeometryError, InputError
 from recon.formats.safety import check_size, slice_range
@@ -56,7 +56,7 @@ class Plane:
         return np.cross(self.cols, self.rows)
 
 
-def plane(centre_mm: Sequence[float], cols: Sequence[float], rows: Sequence[float]) -> Plane | None:
+def plane(centre_mm: ArrayLike, cols: ArrayLike, rows: ArrayLike) -> Plane | None:
     """Place a slice; None if its directions are not perpendicular unit vectors."""
     c, x, y = (np.asarray(v, dtype=np.float64) for v in (centre_mm, cols, rows))
     if not (np.isfinite(c).all() and np.isfinite(x).all() and np.isfinite(y).all()):
@@ -121,12 +121,12 @@ def without_oversampling(kspace: Complex, samples: int) -> Complex:
     if samples == width:
         return kspace
     first = width // 2 - samples // 2
-    image = _transformed(kspace, -1, inverse=True)[..., first : first + samples]
-    return _transformed(image, -1, inverse=False)
+    image = transformed(kspace, -1, inverse=True)[..., first : first + samples]
+    return transformed(image, -1, inverse=False)
 
 
-def _transformed(data: Complex, axis: int, *, inverse: bool) -> Complex:
-    """Transform along one axis, centred and orthonormal."""
+def transformed(data: Complex, axis: int, *, inverse: bool) -> Complex:
+    """Fourier transform along one axis, centred and orthonormal."""
     transform = np.fft.ifft if inverse else np.fft.fft
     shifted = np.fft.ifftshift(data, axes=axis)
     return np.fft.fftshift(transform(shifted, axis=axis, norm="ortho"), axes=axis).astype(np.complex64)
@@ -148,9 +148,9 @@ def partitions_apart(kspace: Complex, notes: list[str]) -> tuple[Complex, bool]:
     """
     sampled = (kspace != 0).any(axis=(0, 3))
     if bool((sampled == sampled[:1]).all()):
-        return np.ascontiguousarray(_transformed(kspace, 1, inverse=True).transpose(1, 0, 2, 3)), False
+        return np.ascontiguousarray(transformed(kspace, 1, inverse=True).transpose(1, 0, 2, 3)), False
     notes.append("partitions of 3D k-space were left out: slices lie along the readout, across both phase encodings")
-    return np.ascontiguousarray(_transformed(kspace, 3, inverse=True).transpose(3, 0, 2, 1)), True
+    return np.ascontiguousarray(transformed(kspace, 3, inverse=True).transpose(3, 0, 2, 1)), True
 
 
 def squared(kspace: Complex, col_mm: float, row_mm: float, notes: list[str]) -> tuple[Complex, float, float]:

@@ -37,6 +37,9 @@ class Readouts:
         Whether it belongs to the image, is noise alone, or tells the phase of an EPI train.
     planes
         Place of each slice, by its number.
+    positions
+        Where samples lie along the readout, in points of k-space from its centre, if they were taken on the gradient's
+        ramps, too; None if they are evenly spaced.
     load
         Reads one: ``(coils, samples)``.
     """
@@ -52,6 +55,7 @@ class Readouts:
     navigator: NDArray[np.bool_]
     planes: dict[int, Plane | None]
     load: Callable[[int], Complex]
+    positions: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -170,15 +174,20 @@ def _sorted(
     check_size(shape, 8)
     data = np.zeros(shape, dtype=np.complex64)
     repeats = np.zeros((len(slices), partitions, rows), dtype=np.int64)
-    trains = {number: _train_phase(readouts, number, width) for number in slices}
+    gridding = None if readouts.positions is None else _gridding(readouts.positions, width, encoding.kept)
+    trains = {number: _train_phase(readouts, number, width, gridding) for number in slices}
     places = {number: i for i, number in enumerate(slices)}
     for index in np.flatnonzero(used):
         number = int(readouts.counters["slice"][index])
         if number not in places:
             continue
+        profile = _profile(readouts, int(index), width, gridding)
         phase = trains[number] if readouts.mirrored[index] else None
+        samples = _line(profile if phase is None else profile * phase, encoding.kept)
+        if gridding is None and readouts.samples[index] < width:
+            samples[:, _beyond_echo(readouts, int(index), width, encoding.kept)] = 0  # or it would count as measured
         place = places[number], partition[index], line[index]
-        data[place[0], :, place[1], place[2]] += _line(readouts, int(index), width, encoding.kept, phase)
+        data[place[0], :, place[1], place[2]] += samples
         repeats[place] += 1
     measured = repeats > 0
     data /= np.maximum(repeats, 1)[:, None, :, :, None]
@@ -188,6 +197,14 @@ def _sorted(
 
 def _check_samples(readouts: Readouts, used: NDArray[np.bool_], width: int) -> None:
     samples, centre = readouts.samples[used], readouts.centre[used]
+    if readouts.positions is not None:
+        if (samples != len(readouts.positions)).any():
+            raise InputError(
+                f"readouts of {samples.min()} to {samples.max()} samples, those on the gradient's ramps are of "
+                f"{len(readouts.positions)}",
+                field="input",
+            )
+        return
     first = width // 2 - centre
     if (samples < 1).any() or (first < 0).any() or (first + samples > width).any():
         raise InputError(
@@ -198,45 +215,97 @@ def _check_samples(readouts: Readouts, used: NDArray[np.bool_], width: int) -> N
         )
 
 
-def _line(readouts: Readouts, index: int, width: int, kept: int, phase: Complex | None) -> Complex:
-    """Read one line ``(coils, kept)``: turned round if it ran backwards, its phase corrected, without oversampling."""
+def _profile(readouts: Readouts, index: int, width: int, gridding: Complex | None) -> Complex:
+    """Read one line as its image, ``(coils, width)``: turned round if it ran backwards, on an even raster."""
     samples = readouts.load(index)
+    samples = samples[:, ::-1] if readouts.mirrored[index] else samples
+    if gridding is not None:
+        return samples @ gridding
     first = width // 2 - int(readouts.centre[index])
     line = np.zeros((len(samples), width), dtype=np.complex64)
-    line[:, first : first + samples.shape[1]] = samples[:, ::-1] if readouts.mirrored[index] else samples
-    if phase is not None:
-        line = _phased(line, phase)
-    found = kspace.without_oversampling(line, kept)
-    if samples.shape[1] < width:  # a partial echo: what was not measured stays exactly zero
-        position = (np.arange(kept) - kept // 2) * width / kept + width // 2
-        found[:, (position < first) | (position > first + samples.shape[1] - 1)] = 0
+    line[:, first : first + samples.shape[1]] = samples
+    return kspace.transformed(line, -1, inverse=True)
+
+
+def _line(profile: Complex, kept: int) -> Complex:
+    """Transform the middle of a profile, which is no oversampling, into a line of k-space."""
+    first = profile.shape[1] // 2 - kept // 2
+    return kspace.transformed(profile[:, first : first + kept], -1, inverse=False)
+
+
+def _beyond_echo(readouts: Readouts, index: int, width: int, kept: int) -> NDArray[np.bool_]:
+    """Columns of a line that a partial echo did not measure."""
+    samples = int(readouts.samples[index])
+    first = width // 2 - int(readouts.centre[index])
+    position = (np.arange(kept) - kept // 2) * width / kept + width // 2
+    return np.asarray((position < first) | (position > first + samples - 1))
+
+
+def on_ramps(
+    samples: int,
+    width: int,
+    delay_us: float,
+    duration_us: float,
+    trapezoid_us: tuple[float, float, float],
+    *,
+    sinusoidal: bool = False,
+) -> NDArray[np.float64]:
+    """Find where samples lie that were taken on a gradient's ramps, in points of k-space from its centre.
+
+    Parameters
+    ----------
+    samples, width
+        Samples of a readout, and points of the even raster that spans as much of k-space.
+    delay_us, duration_us
+        From the gradient's start to the first sample, and of all samples.
+    trapezoid_us
+        Ramp up, flat top and ramp down.
+    sinusoidal
+        Whether ramps are quarters of a sine, else straight.
+    """  # fmt: skip
+    up, flat, down = trapezoid_us
+    time = np.linspace(0.0, max(up + flat + down, delay_us + duration_us), 20_001)
+    rise = np.minimum(np.minimum(time / max(up, 1e-9), (up + flat + down - time) / max(down, 1e-9)), 1.0).clip(0.0)
+    gradient = np.sin(rise * np.pi / 2) if sinusoidal else rise
+    moment = np.concatenate([[0.0], np.cumsum((gradient[1:] + gradient[:-1]) / 2)])
+    taken = np.interp(delay_us + duration_us * (np.arange(samples) + 0.5) / samples, time, moment)
+    ends = np.interp([delay_us, delay_us + duration_us], time, moment)
+    steps = np.diff(taken)
+    if ends[1] <= ends[0] or (len(steps) and float(steps.min()) <= 0):
+        raise InputError("readouts were sampled while the header says that there was no gradient", field="input")
+    return np.asarray((taken - ends.mean()) * width / (ends[1] - ends[0]))
+
+
+def _gridding(positions: NDArray[np.float64], width: int, kept: int) -> Complex:
+    """Make the matrix from samples at uneven positions to the profile ``(samples, width)`` that fits them best.
+
+    The profile has as many pixels as the samples' widest gap resolves, and zeros around them.
+    """
+    pixels = min(width, max(kept, int(width / max(1.0, float(np.diff(positions).max())))))
+    place = np.arange(pixels) - pixels // 2
+    encoded = np.exp(-2j * np.pi * positions[:, None] * place / width) / np.sqrt(width)
+    found = np.zeros((len(positions), width), dtype=np.complex64)
+    found[:, width // 2 - pixels // 2 + np.arange(pixels)] = np.linalg.pinv(encoded, rcond=1e-3).T
     return found
 
 
-def _phased(line: Complex, phase: Complex) -> Complex:
-    """Multiply the image of a readout by a phase."""
-    image = np.fft.fftshift(np.fft.ifft(np.fft.ifftshift(line, axes=-1), axis=-1), axes=-1) * phase
-    return np.fft.fftshift(np.fft.fft(np.fft.ifftshift(image, axes=-1), axis=-1), axes=-1).astype(np.complex64)
-
-
-def _train_phase(readouts: Readouts, number: int, width: int) -> Complex | None:
+def _train_phase(readouts: Readouts, number: int, width: int, gridding: Complex | None) -> Complex | None:
     """Find the phase along the readout by which lines that ran backwards differ, from an EPI train's navigators.
 
     References
     ----------
     Schmitt, Stehling and Turner 1998, Echo-Planar Imaging, chapter 6 (linear correction by reference lines).
     """
-    mine = readouts.navigator & (readouts.counters["slice"] == number) & (readouts.samples == width)
+    length = width if readouts.positions is None else len(readouts.positions)
+    mine = readouts.navigator & (readouts.counters["slice"] == number) & (readouts.samples == length)
     forward, backward = (np.flatnonzero(mine & (readouts.mirrored == way)) for way in (False, True))
     if not len(forward) or not len(backward):
         return None
-    means = []
-    for indices in (forward, backward):
-        lines = [readouts.load(int(i)) for i in indices]
-        mean = np.mean(lines, axis=0)
-        mean = mean[:, ::-1] if readouts.mirrored[indices[0]] else mean
-        means.append(np.fft.fftshift(np.fft.ifft(np.fft.ifftshift(mean, axes=-1), axis=-1), axes=-1))
-    product = (means[0] * means[1].conj()).sum(0)
+    there, back = (
+        np.mean([_profile(readouts, int(i), width, gridding) for i in indices], axis=0)
+        for indices in (forward, backward)
+    )
+    product = (there * back.conj()).sum(0)
     slope = float(np.angle((product[1:] * product[:-1].conj()).sum()))
     ramp = slope * (np.arange(width) - width // 2)
     offset = float(np.angle((product * np.exp(-1j * ramp)).sum()))
@@ -273,6 +342,8 @@ def _say(
 ) -> None:
     """Note what the scanner left out, and what was done."""
     kept, width = encoding.kept, encoding.matrix[0]
+    if readouts.positions is not None:
+        notes.append(f"readouts of {len(readouts.positions)} samples, some on the gradient's ramps, were regridded")
     if kept < width:
         notes.append(f"readout oversampling removed: {width} samples became {kept}")
     lines, every = int(measured.any(axis=(0, 1)).sum()), measured.shape[2]

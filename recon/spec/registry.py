@@ -112,6 +112,7 @@ FORMATS: Registry[Any] = Registry(
         "ismrmrd": "recon.formats.ismrmrd:FORMAT",
         "fastmri": "recon.formats.fastmri:FORMAT",
         "bart": "recon.formats.bart:FORMAT",
+        "twix": "recon.formats.twix:FORMAT",
         "bruker": "recon.formats.bruker:FORMAT",
         "ge": "recon.formats.ge:FORMAT",
     },
