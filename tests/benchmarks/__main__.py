@@ -41,7 +41,7 @@ def boundary(
     for g in gains:
         console.print(
             f"{g.prior}, {g.direction}: NRMSE {g.nrmse_random:.5f} (mean of {g.random} random noises),"
-            f" {g.nrmse_calibrated:.5f} (calibrated); gain {g.gain:.5f}, 95 % interval {g.low:.5f} to {g.high:.5f}"
+            f" {g.nrmse_frozen:.5f} (frozen); gain {g.gain:.5f}, 95 % interval {g.low:.5f} to {g.high:.5f}"
             f" over {g.slices} slices",
             highlight=False,
         )

@@ -35,7 +35,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Gain:
-    """How much lower the calibrated noise's NRMSE is than the mean of random ones, with its 95 % interval.
+    """How much lower the frozen noise's NRMSE is than the mean of random ones, with its 95 % interval.
 
     The tuning set is one head: the interval is over its slices, not over patients.
     """
@@ -45,7 +45,7 @@ class Gain:
     random: int
     slices: int
     nrmse_random: float
-    nrmse_calibrated: float
+    nrmse_frozen: float
     gain: float
     low: float
     high: float
@@ -64,7 +64,7 @@ def compare(name: str, data: Path, slices: int, direction: search_noise.Directio
         ("red-diff, unconditional prior", REDDiff()),
         ("boundary, random noise", Boundary(frozen_noise="random")),
         ("boundary, random noise, no data step", Boundary(frozen_noise="random", consistency=False)),
-        ("boundary, calibrated", Boundary()),
+        ("boundary, frozen noise", Boundary()),
     ]
     for label, settings in methods:
         prior = task.prior if isinstance(settings, Boundary) else unconditional
@@ -78,22 +78,22 @@ def compare(name: str, data: Path, slices: int, direction: search_noise.Directio
 
 
 def gain(name: str, data: Path, slices: int, random: int, direction: search_noise.Direction) -> Gain:
-    """The calibrated noise against `random` others on held-out slices; the interval resamples the slices."""
+    """The frozen noise against `random` others on held-out slices; the interval resamples the slices."""
     task = search_noise.task_of_prior(name, data, slices, Boundary(), direction, held_out=True)
     errors_of = search_noise.errors_of(task, "nrmse")
     found = NoiseFile.read(shipped(name, direction))
-    calibrated = np.array(errors_of(found.seed, found.amplitude))
+    frozen = np.array(errors_of(found.seed, found.amplitude))
     # Numbers far from the candidates' 0, 1, 2, ...
     others = np.array([errors_of(1_000_000 + index) for index in range(random)])
-    low, high = interval(others.mean(axis=0) - calibrated)
+    low, high = interval(others.mean(axis=0) - frozen)
     return Gain(
         name,
         direction,
         random,
-        len(calibrated),
+        len(frozen),
         float(others.mean()),
-        float(calibrated.mean()),
-        float((others.mean(axis=0) - calibrated).mean()),
+        float(frozen.mean()),
+        float((others.mean(axis=0) - frozen).mean()),
         low,
         high,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,7 @@ from recon.spec.acquisitions.mri_cartesian import MRICartesian
 from recon.spec.acquisitions.superresolution import MRISuperResolution
 from recon.spec.simulation import Simulation
 from tests.benchmarks import quality
+from tests.benchmarks.quality_report import Report
 from tests.conftest import disc
 
 
@@ -60,9 +63,7 @@ def test_what_cannot_be_split_is_refused() -> None:
         withhold(ct(3), every=10)
 
 
-def test_a_measured_task_has_a_row_and_a_picture(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    from tests.benchmarks.quality_report import Report
-
+def test_a_measured_task_has_a_row_and_a_picture(tmp_path: Path) -> None:
     path = tmp_path / "sinogram.npy"
     measured = ct()
     np.save(path, measured.data)

@@ -68,8 +68,8 @@ def test_the_plan_knows_the_settings_that_a_job_gets(views: int, steps: int) -> 
     assert left_open.network_evaluations == 8 * 2 * steps
     stated = planned({**CT, "input": source, "method": {"name": "red-diff", "steps": 4}})
     assert stated.network_evaluations == 8 * 2 * 4
-    polished = planned({**CT, "input": source, "method": {"name": "red-diff", "steps": 4, "pnp_steps": 3}})
-    assert polished.network_evaluations == 8 * (2 * 4 + 3)
+    with_pnp = planned({**CT, "input": source, "method": {"name": "red-diff", "steps": 4, "pnp_steps": 3}})
+    assert with_pnp.network_evaluations == 8 * (2 * 4 + 3)
     assert left_open.seconds > stated.seconds
     judged = planned({**CT, "input": source, "method": {"name": "red-diff", "steps": 4}, "output": {"uncertainty": 3}})
     assert judged.network_evaluations == 4 * stated.network_evaluations

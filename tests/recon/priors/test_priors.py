@@ -52,8 +52,8 @@ def test_noise_levels_fall() -> None:
 def test_noise_belongs_to_its_slice() -> None:
     like = torch.zeros(4, 6, 5)
     whole = noise.SliceNoise(3, 4).draw(like)
-    slab = noise.SliceNoise(3, 2, first_slice=2).draw(like[:2])
-    assert torch.equal(slab, whole[2:])
+    part = noise.SliceNoise(3, 2, first_slice=2).draw(like[:2])
+    assert torch.equal(part, whole[2:])
     assert not torch.equal(noise.SliceNoise(4, 4).draw(like), whole)
     many = noise.SliceNoise(0, 2).draw(torch.zeros(2, 200, 200, dtype=torch.complex64))
     assert float(many.real.std()) == pytest.approx(1.0, abs=0.02)

@@ -78,7 +78,7 @@ def prior(card: Path) -> NetworkPrior:
 
 
 def scanned(views: int, slices: int = 3, size: int = 32, noise: float = 0.0) -> tuple[Problem, Tensor]:
-    """A problem and its truth on the prior's axis: smooth blobs in air."""
+    """A problem and its truth on the prior's scale: smooth blobs in air."""
     generator = torch.Generator().manual_seed(0)
     grid = torch.arange(size) - (size - 1) / 2
     centres = 4 * torch.randn(slices, 2, generator=generator)

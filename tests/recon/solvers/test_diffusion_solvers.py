@@ -83,7 +83,9 @@ def test_red_diff_with_a_gaussian_prior_finds_the_posterior_mean(more: dict[str,
 
 
 @pytest.mark.parametrize("times", [2.0, red_diff.PNP_TIMES])
-def test_polishing_ends_at_the_posterior_mean_of_a_noisy_image(times: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plug_and_play_steps_end_at_the_posterior_mean_of_a_noisy_image(
+    times: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever the level it works at; the descent alone ends elsewhere. Slices do not depend on each other."""
     monkeypatch.setattr(red_diff, "PNP_TIMES", times)
     y = 0.5 + 0.3 * torch.randn(3, 24, 24, generator=torch.Generator().manual_seed(1))
@@ -95,9 +97,9 @@ def test_polishing_ends_at_the_posterior_mean_of_a_noisy_image(times: float, mon
         settings = REDDiff(steps=5, pnp_steps=pnp_steps)
         return run(registry.start(problem, settings, prior=prior, intensity=IntensityMap(1.0, 0.0), seed=2))
 
-    polished = found(100)
-    assert float((polished - expected).abs().max()) < 4e-3 < 2e-2 < float((found(0) - expected).abs().max())
-    assert torch.equal(found(100, 1, 2), polished[1:2])
+    with_pnp = found(100)
+    assert float((with_pnp - expected).abs().max()) < 4e-3 < 2e-2 < float((found(0) - expected).abs().max())
+    assert torch.equal(found(100, 1, 2), with_pnp[1:2])
 
 
 def test_diffusion_mbir_with_a_gaussian_prior_samples_the_posterior() -> None:

@@ -36,7 +36,7 @@ def scan(slices: int = 1, noise_std: float = 0.0) -> Problem:
 
 
 def dense(problem: Problem) -> tuple[Tensor, Tensor]:
-    """The matrix of norm one, and the data ``(slices, rays)`` on the prior's axis; float64."""
+    """The matrix of norm one, and the data ``(slices, rays)`` on the prior's scale; float64."""
     operator = problem.operator
     pixels = operator.domain.shape[0] * operator.domain.shape[1]
     columns = operator(torch.eye(pixels).reshape(pixels, *operator.domain.shape)).flatten(1)
@@ -58,7 +58,7 @@ def textbook(matrix: Tensor, right: Tensor, x: Tensor, iterations: int) -> Tenso
 
 
 def volumes(problem: Problem, settings: DDS | DiffusionMBIR) -> list[Tensor]:
-    """The volume after each step, on the prior's axis."""
+    """The volume after each step, on the prior's scale."""
     steps: list[Progress] = []
     run(registry.start(problem, settings, prior=_Blur(0, 1), intensity=AXIS, seed=5), steps.append)
     return [AXIS.to_prior(step.volume) for step in steps]

@@ -147,7 +147,7 @@ def half_measured() -> tuple[CartesianMRI, Tensor, Tensor]:
     return CartesianMRI(mask, torch.ones(1, 48, 48, dtype=torch.complex64)), mask, truth
 
 
-def test_annealed_with_a_gaussian_prior_gives_the_posterior_mean() -> None:
+def test_diffpir_with_a_gaussian_prior_gives_the_posterior_mean() -> None:
     """Noiseless k-space, white prior: measured points are met, the rest relaxes to the prior's mean."""
     operator, mask, truth = half_measured()
     settings = DiffPIR(steps=100, sigma_first=2.0, sigma_last=0.02, start="classical")
