@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from recon.formats import nifti
-from recon.priors import registry
 
 SAMPLES = Path(__file__).parent.parent / "recon" / "samples"
+CORES = torch.get_num_threads()
 
 
 class GaussianPrior:
@@ -47,14 +47,20 @@ def voxels(path: Path) -> np.ndarray:
     return np.asarray(image(path).dataobj).transpose(2, 1, 0)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Small arrays are not worth the threads' waiting for each other."""
-    threads = torch.get_num_threads()
+    """Most tests' arrays are too small to be worth the threads' waiting for each other."""
     torch.set_num_threads(1)
     yield
-    torch.set_num_threads(threads)
-    registry._network.cache_clear()  # networks are compiled for so many threads
+    torch.set_num_threads(CORES)
+
+
+@pytest.fixture
+def all_cores() -> Iterator[None]:
+    """For whole slices, and for tests of what is done by threads."""
+    torch.set_num_threads(CORES)
+    yield
+    torch.set_num_threads(1)
 
 
 @pytest.fixture

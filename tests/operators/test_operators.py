@@ -22,6 +22,8 @@ from operators.resolution import Downsampling, SlabAverage, Truncation
 from operators.tomography import Tomography
 from tests.conftest import disc
 
+pytestmark = pytest.mark.usefixtures("all_cores")  # slices are projected by threads
+
 
 def half_turn(views: int) -> tuple[float, ...]:
     return tuple(np.linspace(0, math.pi, views, endpoint=False).tolist())

@@ -31,8 +31,6 @@ from recon.spec.methods import TV
 from recon.spec.simulation import Simulation
 from tests.conftest import disc
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def views(count: int) -> tuple[float, ...]:
     return tuple(math.pi * k / count for k in range(count))

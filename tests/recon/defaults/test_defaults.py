@@ -175,7 +175,7 @@ def test_a_method_is_tuned_on_the_sample_slices(tmp_path: Path, monkeypatch: pyt
     from recon.samples import SAMPLES
 
     (tmp_path / "tune").mkdir()
-    images = np.load(SAMPLES / "tune" / "ct_hu.npz")["images"][7:8, 64:192, 64:192]
+    images = np.load(SAMPLES / "tune" / "ct_hu.npz")["images"][7:8, 96:160, 96:160]
     np.savez(tmp_path / "tune" / "ct_hu.npz", images=images, subject=np.array(["one"]))
     task = search_settings.Task("6 views", CTParallel(), Simulation(views=6), (0, 1), 1e6)
     monkeypatch.setitem(search_settings.GRIDS, "tv", {"min_weight": [1e-4, 1e-2]})

@@ -27,8 +27,6 @@ from recon.spec.job import JobSpec, local_files
 from recon.spec.methods import CGLS, DDS, DPS, FBP, TV, CGSense, DiffPIR, DiffusionMBIR, Method, REDDiff, ZeroFilled
 from tests.conftest import GaussianPrior
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SLICES, SIDE = 64, 20
 AXIS = IntensityMap(0.02, 0.02)
 

@@ -17,8 +17,6 @@ from recon.spec.methods import REDDiff
 from tests.conftest import GaussianPrior
 from tests.recon.solvers.test_solvers import half_measured
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 class Slanting(GaussianPrior):
     """It takes every image to be a little brighter on the right."""

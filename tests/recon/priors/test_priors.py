@@ -38,6 +38,14 @@ from recon.training.slices import tuning_images
 
 SHIPPED = {"ct": False, "brain-mri": True}
 
+pytestmark = pytest.mark.usefixtures("all_cores")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_anew() -> None:
+    """Networks are compiled for a number of threads, which other tests' is not."""
+    registry._network.cache_clear()
+
 
 def test_noise_levels_fall() -> None:
     sigmas = schedules.geometric(0.2, 0.01, 30)

@@ -39,8 +39,6 @@ from recon.training.start import start_from
 from tests.recon.pipeline.test_reconstruct import job
 from tests.recon.training.test_training import stir, tiny, trained
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 AXIS = IntensityMap(0.025, 0.025)
 
 

@@ -29,8 +29,6 @@ from recon.spec.methods import (
 from tests.conftest import GaussianPrior, disc
 from tests.recon.solvers.test_solvers import Identity, _Blur, angles, half_measured, nrmse_complex
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 RED = REDDiff(steps=100, sigma_first=2.0, sigma_last=0.02, start="classical", average=0.1)
 FAST = DiffusionMBIR(steps=200, sigma_first=5.0, sigma_last=0.01, eta=0.15, start="classical", tv_z_weight=1e-6)
 

@@ -23,8 +23,6 @@ from recon.spec.methods import DDS, DiffusionMBIR, REDDiff
 from tests.conftest import GaussianPrior, disc
 from tests.recon.solvers.test_solvers import _Blur, angles
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 AXIS = IntensityMap(0.025, 0.025)
 
 

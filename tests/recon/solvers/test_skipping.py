@@ -17,8 +17,6 @@ from recon.solvers.skipping import Skipping
 from recon.spec.methods import DiffPIR, REDDiff
 from tests.conftest import GaussianPrior, disc
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SIGMAS = [0.8 * 0.8**k for k in range(12)]
 
 

@@ -37,8 +37,6 @@ from recon.spec.methods import (
 )
 from tests.conftest import GaussianPrior, disc
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def angles(views: int, span: float = math.pi) -> tuple[float, ...]:
     return tuple(np.linspace(0, span, views, endpoint=False).tolist())
@@ -93,6 +91,7 @@ def test_views_half_a_turn_apart_share_their_weight(digits: int) -> None:
     assert limited.numpy() == pytest.approx(math.pi / 120, rel=1e-3)
 
 
+@pytest.mark.usefixtures("all_cores")
 @pytest.mark.parametrize("name", ["parallel", "off centre", "fan", "fan off centre"])
 @pytest.mark.parametrize("settings", [SIRT(iterations=60), CGLS(iterations=12)], ids=["sirt", "cgls"])
 def test_astras_iterative_methods_converge_to_the_attenuation(name: str, settings: SIRT | CGLS) -> None:

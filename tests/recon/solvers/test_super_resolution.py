@@ -31,8 +31,6 @@ from recon.tuning.search_noise import feature_distance, task_of_job
 from tests.recon.pipeline.test_reconstruct import job, psnr, reconstructed
 from tests.recon.training.test_training import tiny, trained
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 AFFINE = np.array([[-0.9, 0.05, 0.1, 30], [0.02, -1.1, 0, 50], [0.05, 0, 2.0, -100], [0, 0, 0, 1.0]])
 
 

@@ -23,8 +23,6 @@ from recon.training.recipe import Recipe
 from recon.training.slices import Crops, SliceSet, tuning_images
 from recon.training.training import Trainer, learning_rate
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def tiny(tmp_path: Path, **changes: Any) -> Recipe:
     generator = np.random.default_rng(0)
