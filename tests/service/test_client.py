@@ -12,6 +12,7 @@ from recon.client.client import Client
 from recon.spec.job import JobSpec
 
 
+@pytest.mark.usefixtures("all_cores")  # as the worker: sums of another number of threads round otherwise
 def test_an_array_goes_in_and_a_volume_comes_out(service: tuple[str, Path], tmp_path: Path) -> None:
     from recon.pipeline.reconstruct import run
     from recon.spec.job import local_files
