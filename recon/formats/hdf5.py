@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from recon.formats.safety import check_size, existing, real
 from recon.measurement.measurement import Measurement
 from recon.spec.acquisitions import Acquisition, AnyAcquisition
 from recon.spec.job import Input
+from recon.spec.upgrade import upgraded
 from recon.spec.validation import invalid
 
 if TYPE_CHECKING:
@@ -96,9 +97,14 @@ def read_measurement(path: Path) -> Measurement:
         raise InputError(f"{path.name} has attributes that cannot be read", field="input") from error
 
 
+def _today(acquisition: Any) -> Any:
+    """An acquisition in today's names: whoever has a file from before they changed cannot mend it."""
+    return upgraded({"acquisition": acquisition})["acquisition"] if isinstance(acquisition, dict) else acquisition
+
+
 def _read_measurement(path: Path) -> Measurement:
     with opened(path) as file:
-        acquisition = _ACQUISITIONS.validate_python(json.loads(file.attrs.get("acquisition", "null")))
+        acquisition = _ACQUISITIONS.validate_python(_today(json.loads(file.attrs.get("acquisition", "null"))))
         affine = dataset(file, "affine") if "affine" in file else None
         truth = dataset(file, "truth") if "truth" in file else None
         mask = dataset(file, "mask") if "mask" in file else None

@@ -307,3 +307,11 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
     assert "nowhere.npy" in error.message
     with pytest.raises(InputError, match="no file"):
         numpy_files.read(tmp_path / "x.npy")
+
+
+def test_a_measurement_written_before_names_changed_is_read(tmp_path: Path) -> None:
+    acquisition = CTParallel(angles_rad=[0.0, 1.0], detector_mm=1.0, photons_per_ray=1e4)
+    hdf5.write_measurement(tmp_path / "m.h5", Measurement(np.ones((1, 2, 9), np.float32), acquisition))
+    with h5py.File(tmp_path / "m.h5", "r+") as file:
+        file.attrs["acquisition"] = str(file.attrs["acquisition"]).replace("photons_per_ray", "photons")
+    assert hdf5.read_measurement(tmp_path / "m.h5").acquisition == acquisition
