@@ -24,6 +24,9 @@ SamplingPattern = Literal["full", "limited", "lines", "points"]
 FULL_CIRCLE = 0.9
 """Fraction of all directions above which the angular coverage of a CT scan counts as full."""
 
+MATRIX_COLUMNS = 16
+"""Slices multiplied by the system matrix at once. Always exactly this many (the last block is padded with zeros): the
+sparse kernel chooses its summation order by the width, so a fixed width gives a slice the same bits in any batch."""
 MATRIX_LIMIT_BYTES = 3 * 2**30
 """Size limit of the system matrix; above it ASTRA projects slice by slice instead."""
 

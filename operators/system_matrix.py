@@ -14,11 +14,8 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
+from operators.geometry import MATRIX_COLUMNS
 from operators.interrupt import checkpoint
-
-COLUMNS = 16
-"""Slices multiplied at once. Always exactly this many (the last block is padded with zeros): the sparse
-kernel chooses its summation order by the width, so a fixed width gives a slice the same bits in any batch."""
 
 BLOCK = 16_384
 """Columns of a part of the matrix: what they multiply, 1 MiB, stays in a core's cache. Twice as fast as the whole."""
@@ -46,17 +43,17 @@ class SystemMatrix:
 def _multiply(parts: tuple[Tensor, ...], x: Tensor) -> Tensor:
     rows, columns = parts[0].shape[0], sum(part.shape[1] for part in parts)
     out = torch.empty((len(x), rows), dtype=torch.float32)
-    block = torch.zeros((columns, COLUMNS), dtype=torch.float32)
-    product = torch.empty((rows, COLUMNS), dtype=torch.float32)
-    for first in range(0, len(x), COLUMNS):
+    block = torch.zeros((columns, MATRIX_COLUMNS), dtype=torch.float32)
+    product = torch.empty((rows, MATRIX_COLUMNS), dtype=torch.float32)
+    for first in range(0, len(x), MATRIX_COLUMNS):
         checkpoint()
-        some = x[first : first + COLUMNS]
+        some = x[first : first + MATRIX_COLUMNS]
         block[:, : len(some)] = some.T
         block[:, len(some) :] = 0.0
         product.zero_()
         for part, given in zip(parts, block.split(BLOCK), strict=True):
             product.addmm_(part, given)
-        out[first : first + COLUMNS] = product[:, : len(some)].T
+        out[first : first + MATRIX_COLUMNS] = product[:, : len(some)].T
     return out
 
 

@@ -22,6 +22,7 @@ from recon.formats import angle_file
 from recon.formats.format import Format, PlainArray
 from recon.formats.safety import check_finite, check_size, counts, existing, slice_range
 from recon.measurement.counts import SMALLEST_TRANSMISSION, LineIntegrals, line_integrals
+from recon.spec.acquisitions.ct import LARGEST_LINE_INTEGRAL
 from recon.spec.job import Input
 from recon.spec.validation import reason
 
@@ -35,8 +36,6 @@ _WORDS = {
 }
 _SINOGRAMS = re.compile(r"(^|[^a-z])sino", re.IGNORECASE)
 _MOST_FRAMES = 200_000
-_LARGEST_LINE_INTEGRAL = 50.0
-"""Floats above are counts."""
 _EXPANDS = 1.1
 """Compressed over plain size, beyond which strips are no strips of this image."""
 
@@ -111,7 +110,7 @@ def _projections(images: Images, fields: dict[str, Images], given: Input, notes:
 def _as_line_integrals(data: NDArray[np.float32], notes: list[str]) -> NDArray[np.float32]:
     """Floats without flat fields: line integrals as they are, transmissions by their logarithm."""
     largest, lowest = float(data.max()), float(data.min())
-    if largest > _LARGEST_LINE_INTEGRAL:
+    if largest > LARGEST_LINE_INTEGRAL:
         raise InputError(
             f"values reach {largest:g}: these are counts, and there are no flat fields",
             field="input",

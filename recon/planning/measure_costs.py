@@ -13,7 +13,7 @@ from operators.geometry import ParallelBeam, estimated_matrix_bytes
 from operators.tomography import Tomography
 from recon.planning import plan
 from recon.priors import registry
-from recon.spec.costs import MachineCosts, Seconds
+from recon.spec.costs import NETWORK_BATCH, MachineCosts, Seconds
 
 SIZE, SLICES, VIEWS, COILS = 128, 16, 60, 4
 
@@ -22,7 +22,7 @@ def measured() -> MachineCosts:
     """Measure the cost table with this machine's seconds; memory is the same everywhere."""
     began = time.monotonic()
     prior = registry.load("ct")
-    image = torch.zeros(plan.NETWORK_BATCH, SIZE, SIZE)
+    image = torch.zeros(NETWORK_BATCH, SIZE, SIZE)
     prior.denoise(image, 0.1)
     startup = time.monotonic() - began
     network = _fastest(lambda: prior.denoise(image, 0.1)) / image.numel()

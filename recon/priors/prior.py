@@ -17,9 +17,7 @@ from recon.priors import diagnose, precision
 from recon.priors.card import Card
 from recon.priors.mirrored import continued, cut_back
 from recon.priors.network import Denoiser, as_channels, from_channels
-
-BATCH = 8
-"""Number of slices per network call."""
+from recon.spec.costs import NETWORK_BATCH
 
 
 class Prior(Protocol):
@@ -261,9 +259,9 @@ def apply(network: Denoiser, x: Tensor, sigma: float, condition: Tensor | None =
         return x
     found = []
     with torch.inference_mode(not x.requires_grad), precision.autocast(enabled=x.requires_grad):
-        for first in range(0, len(x), BATCH):
+        for first in range(0, len(x), NETWORK_BATCH):
             checkpoint()
-            some = slice(first, first + BATCH)
+            some = slice(first, first + NETWORK_BATCH)
             given = as_channels(x[some])
             more = None if condition is None else as_channels(condition[some])
             found.append(from_channels(_block(network, given, sigma, more)))

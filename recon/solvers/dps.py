@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from recon.priors.noise import SliceNoise
-from recon.priors.prior import BATCH, Prior
+from recon.priors.prior import Prior
 from recon.problem.data_step import DataStep
 from recon.problem.problem import IntensityMap, Problem, Progress, Solver, check_finite
+from recon.spec.costs import NETWORK_BATCH
 from recon.spec.methods import DPS
 
 
@@ -33,7 +34,7 @@ def solve(problem: Problem, settings: DPS, prior: Prior, intensity: IntensityMap
     sigmas = settings.sigmas()
     x = sigmas[0] * noise.draw(problem.zeros())
     # An operator that differs from slice to slice takes all of them at once.
-    size = BATCH if problem.operator.slices is None else problem.slices
+    size = NETWORK_BATCH if problem.operator.slices is None else problem.slices
 
     def estimate(part: Tensor, data: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
         """Denoise slices; also returns the gradient of their residual's norm through the network."""

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from operators.errors import GeometryError, InputError
 from operators.geometry import (
+    MATRIX_COLUMNS,
     MATRIX_LIMIT_BYTES,
     FanBeam,
     ParallelBeam,
@@ -31,8 +32,6 @@ WATER_PER_MM = 0.02
 """Attenuation of water near 60 keV in 1/mm, used for simulation."""
 LARGEST_LINE_INTEGRAL = 50.0
 """Largest plausible line integral: exp(-50) of the photons would arrive, so the array holds something else."""
-MATRIX_COLUMNS = 16
-"""Number of slices per multiplication of the projector, even if there are fewer."""
 
 
 class AngleRange(Strict):
