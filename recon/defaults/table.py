@@ -65,7 +65,13 @@ class Table(BaseModel):
 @cache
 def installed() -> Table:
     """Read the shipped table."""
-    return Table.read(TABLE, "recon/defaults.yaml")
+    return Table.read(TABLE, "recon/defaults/defaults.yaml")
+
+
+def rows(method: Method, kind: str) -> list[Tuned]:
+    """List what was tuned of a method for a kind of scan, or for kinds that count as the same."""
+    wanted = {kind, *(ACQUISITIONS[kind].TUNED_AS if kind in ACQUISITIONS else ())}
+    return [t for t in installed().tuned if t.kind in wanted and t.method == method.name]
 
 
 def nearest(method: Method, kind: str, spread: SamplingPattern, ratio: float, *, noisy: bool) -> Tuned | None:
@@ -80,8 +86,7 @@ def nearest(method: Method, kind: str, spread: SamplingPattern, ratio: float, *,
     spread, ratio, noisy
         Sampling pattern, undersampling, and whether there is noise.
     """
-    wanted = {kind, *(ACQUISITIONS[kind].TUNED_AS if kind in ACQUISITIONS else ())}
-    found = [t for t in installed().tuned if t.kind in wanted and (t.method, t.pattern) == (method.name, spread)]
+    found = [t for t in rows(method, kind) if t.pattern == spread]
     if isinstance(method, Diffusion) and method.prior is not None:
         # What was found with this very prior, or else with the usual one.
         own = [t for t in found if t.settings.get("prior") == method.prior]

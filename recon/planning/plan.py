@@ -10,16 +10,15 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from operators.errors import ResourceLimit
-from recon.defaults.table import completed, installed, nearest
+from recon.defaults.table import completed, nearest, rows
 from recon.measurement.header import Header
 from recon.planning.chunk_layout import CHUNK, SMALLER, layout
 from recon.settings import Settings
-from recon.spec.costs import MachineCosts
+from recon.spec.costs import NETWORK_BATCH, MachineCosts
 from recon.spec.job import JobSpec
 from recon.spec.methods import Method, method_of
 from recon.spec.validation import read_yaml
 
-NETWORK_BATCH = 8
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 TABLE = Path(__file__).parent / "plan.yaml"
 
@@ -137,8 +136,7 @@ def tuned(method: Method, header: Header) -> list[Method]:
     sampling = acquisition.sampling(header.shape)
     if sampling is None:
         # How the samples are spread is in the data only: any of the kind's settings may be chosen.
-        rows = [t for t in installed().tuned if (t.kind, t.method) == (acquisition.kind, method.name)]
-        return [completed(method, row) for row in rows] or [method]
+        return [completed(method, row) for row in rows(method, acquisition.kind)] or [method]
     pattern, ratio = sampling
     found = [nearest(method, acquisition.kind, pattern, ratio, noisy=noisy) for noisy in (False, True)]
     return [completed(method, row) for row in found]
@@ -148,7 +146,7 @@ def _memory(spec: JobSpec, header: Header, at_once: int, copies: list[int], *, n
     costs = table().memory
     acquisition = header.acquisition
     slices, rows, cols = header.result_shape
-    image = rows * cols * (8 if acquisition.MODALITY == "mri" else 4)
+    image = rows * cols * (8 if acquisition.COMPLEX_VOLUME else 4)
     again = min(spec.output.uncertainty, 1)  # the replicate's data and operator beside the job's, and two volumes
     held = len(spec.baselines(acquisition)) + 2 + int(header.known) + 2 * again
     share = at_once / slices

@@ -44,6 +44,8 @@ class Acquisition(Strict, ABC):
     """Axes of the measured array; the first are slices."""
     COMPLEX_DATA: ClassVar[bool] = False
     """Whether samples are complex64; float32 otherwise."""
+    COMPLEX_VOLUME: ClassVar[bool] = False
+    """Whether the solver's volume is complex64; float32 otherwise."""
     METHODS: ClassVar[tuple[str, ...]]
     """Names of the methods that fit, in the order of listing; those that name the kind in `FOR` follow."""
     BASELINE: ClassVar[str]

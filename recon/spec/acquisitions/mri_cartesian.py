@@ -24,6 +24,7 @@ class MRICartesian(Acquisition):
     MODALITY = "mri"
     AXES = ("slices", "coils", "rows", "cols")
     COMPLEX_DATA = True
+    COMPLEX_VOLUME = True
     METHODS = ("zero-filled", "cg-sense", "tv", "diffpir", "dds", "red-diff", "diffusion-mbir", "dps")
     BASELINE = "zero-filled"
     PHYSICS = "recon.problem.mri_cartesian"

@@ -29,6 +29,7 @@ class MRISuperResolution(Acquisition):
     """
 
     MODALITY = "mri"
+    COMPLEX_VOLUME = True
     AXES = ("slices", "rows", "cols")
     METHODS = ("interpolation", "tv", "boundary", "diffpir", "dds", "red-diff", "diffusion-mbir", "dps")
     BASELINE = "interpolation"
