@@ -55,7 +55,7 @@ class Background:
 
 @contextmanager
 def every(seconds: float, work: Callable[[], None], name: str) -> Iterator[None]:
-    """Call `work` in a thread every `every_s` seconds while the block runs."""
+    """Call `work` in a thread every so many `seconds` while the block runs."""
     thread = Background(name, work, seconds, at_once=False)
     thread.start()
     try:

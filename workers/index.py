@@ -70,7 +70,7 @@ class JobIndex:
             if name not in self._broken:  # once is enough
                 log.error("%s is no readable job: %s", self.store.jobs / name, error)
             self._broken[name] = error
-            return False
+            return self._seen.pop(name, None) is not None
         self._broken.pop(name, None)
         return True
 

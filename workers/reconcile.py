@@ -9,6 +9,7 @@ import redis
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from operators.errors import ReconError
 from recon.storage.locks import try_lock
 from workers import lease, tasks
 from workers.index import JobIndex
@@ -64,14 +65,17 @@ class Reconciler:
         for record in self.index.records():
             if record.terminal or record.id in waiting:
                 continue
-            patience = self._patience(client, record, starting=starting)
-            if patience is None:
-                continue
-            since = missing.get(record.id, time.monotonic())
-            if time.monotonic() - since < patience:
-                self._missing[record.id] = since
-            elif self._requeue(record):
-                requeued.append(record.id)
+            try:
+                patience = self._patience(client, record, starting=starting)
+                if patience is None:
+                    continue
+                since = missing.get(record.id, time.monotonic())
+                if time.monotonic() - since < patience:
+                    self._missing[record.id] = since
+                elif self._requeue(record):
+                    requeued.append(record.id)
+            except (ReconError, OSError, ValueError, TypeError) as error:  # one that nobody can read stops no other
+                log.warning("job %s cannot be requeued: %s", record.id, error)
         if requeued:
             log.warning("requeued %d jobs that nobody was computing", len(requeued))
         return requeued

@@ -18,7 +18,7 @@ FIELD = "schema_version"
 class NewerStore(ReconError):
     """A newer version of this program wrote the file."""
 
-    code, status, exit_code = "newer_store", 503, 3
+    code, status, exit_code = "newer_store", 500, 3
 
 
 def write(path: Path, value: dict[str, Any], *, durable: bool = True) -> None:

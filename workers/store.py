@@ -29,7 +29,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from operators.errors import Cancelled, Conflict, NotFound, ReconError
+from operators.errors import Cancelled, Conflict, NotFound
 from recon.spec.files import UPLOAD_ID
 from recon.spec.job import JobSpec
 from recon.spec.job_states import TERMINAL, TRANSITIONS, Device, Priority, State
@@ -168,18 +168,6 @@ class JobStore:
         found = schema.read(self.folder(job_id) / "state.json", _upgraded_record)
         # A newer program of the same version of the store may have written more than this one knows.
         return Record(**{k: v for k, v in found.items() if k in _FIELDS})
-
-    def records(self) -> list[Record]:
-        """List all jobs, newest first; a folder that cannot be read is logged and left out."""
-        found = []
-        for path in self.jobs.iterdir():
-            if path.name.startswith("."):
-                continue
-            try:
-                found.append(self.record(path.name))
-            except (ReconError, OSError, ValueError, TypeError) as error:
-                log.error("%s is no readable job: %s", path, error)
-        return sorted(found, key=lambda r: (r.created, r.id), reverse=True)
 
     def transition(
         self, job_id: str, state: State, *, only_from: State | None = None, token: str | None = None, **changes: Any

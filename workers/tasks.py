@@ -22,7 +22,8 @@ INVITED_S = 24 * 3600
 log = logging.getLogger("recon.tasks")
 
 
-@app.task(name="recon.pipeline.reconstruct")  # type: ignore[untyped-decorator]
+# Names in the queue stay as they are: messages outlive an upgrade.
+@app.task(name="recon.reconstruct")  # type: ignore[untyped-decorator]
 def reconstruct_job(job_id: str) -> None:
     """Compute one job of this deployment's store."""
     from workers.execute import execute
