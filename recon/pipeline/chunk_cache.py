@@ -20,7 +20,7 @@ from torch import Tensor
 
 from recon.measurement.measurement import Measurement
 from recon.planning.chunk_layout import Chunk
-from recon.storage.atomic import atomic_write
+from recon.storage.atomic import atomic_write, write_json
 from recon.storage.locks import try_lock
 
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
@@ -51,7 +51,8 @@ class ChunkCache:
     def offer(self, key: str, chunks: Sequence[Chunk]) -> None:
         """Announce chunks with which other workers may help."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / f"{key[:16]}.open").write_text(json.dumps([[s.first, s.last, s.begin, s.end] for s in chunks]))
+        numbers = [[s.first, s.last, s.begin, s.end] for s in chunks]
+        write_json(self.folder / f"{key[:16]}.open", numbers, durable=False)  # helpers may be reading it
 
     def wanted(self, key: str | None = None) -> bool:
         """Whether a chunk, of all reconstructions or of one, is neither finished nor being computed."""
@@ -115,7 +116,8 @@ def digest_of(measurement: Measurement) -> str:
     found = hashlib.sha256(measurement.acquisition.model_dump_json().encode())
     found.update(repr(measurement.noise_std).encode())
     affine = None if measurement.affine is None else np.asarray(measurement.affine)
-    for array in (measurement.data, measurement.mask, measurement.coil_maps, affine):
+    files = [measurement.files[name] for name in sorted(measurement.files)]
+    for array in (measurement.data, measurement.mask, measurement.coil_maps, affine, *files):
         found.update(b"none" if array is None else f"{array.dtype} {array.shape}".encode())
         if array is not None:
             found.update(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data)

@@ -21,6 +21,7 @@ from recon.pipeline.chunk_cache import ChunkCache, digest
 from recon.pipeline.prepare import JobProgress, Prepared, prepare, staged
 from recon.pipeline.publish import publish
 from recon.pipeline.report import Solved, write_report
+from recon.problem.problem import run as drive
 from recon.spec.job import JobSpec
 from recon.spec.report import Report
 from recon.storage.atomic import check_new
@@ -124,20 +125,11 @@ def run(
     invite: Callable[[int], None] | None = None,
 ) -> Report:
     """Drive `reconstruct` to its end and return the report; an exception in `on_progress` stops the job."""
-    job = reconstruct(spec, files, out, work, invite=invite)
     try:
-        while True:
-            progress = next(job)
-            if on_progress is not None:
-                on_progress(progress)
-    except StopIteration as end:
-        report: Report = end.value
-        return report
+        return drive(reconstruct(spec, files, out, work, invite=invite), on_progress)
     except (InputError, Diverged):
         ChunkCache(work or beside(out)).clear()  # it would fail again: there is nothing to go on with
         raise
-    finally:
-        job.close()
 
 
 def beside(out: Path) -> Path:
@@ -168,14 +160,14 @@ def _expected_errors(
     if count == 0:
         return None
     cache = ChunkCache(run.cache.folder)
-    shown = torch.from_numpy(inverse.display(volume))
+    shown = torch.from_numpy(inverse.display(inverse.arranged(volume)))
     power, width = torch.zeros_like(shown), (span[1] - span[0]) / count
     for index in range(count):
-        again = uncertainty.replicate(inverse.problem, volume, index, run.spec.seed)
+        again = uncertainty.replicate(inverse, volume, index, run.spec.seed)
         start = partial(last.start, seed=(run.spec.seed + 1 + index) % 2**32)
         key = digest({"key": last.key, "replicate": index})
         steps = chunks.solve(again, last.settings, start, cache, key, run.size)
         part = (span[0] + width * index, span[0] + width * (index + 1))
         found = yield from staged(steps, f"replicate {index + 1} of {count}", part)
-        power += (torch.from_numpy(inverse.display(found)) - shown).square()
+        power += (torch.from_numpy(inverse.display(inverse.arranged(found))) - shown).square()
     return uncertainty.expected_errors(power / count, last.settings, inverse.modality)

@@ -119,7 +119,7 @@ def _uncertainty(
         return None
     found: dict[str, Any] = {"rms": _finite(float(solved.errors.square().mean().sqrt()), 6)}
     if measurement.truth is not None:
-        error = np.abs(inverse.display(solved.volume) - measurement.truth)
+        error = np.abs(inverse.display(inverse.arranged(solved.volume)) - measurement.truth)
         found["rms_error"] = _finite(float(np.sqrt(np.square(error).mean())), 6)
         found["within_two"] = _finite(float((error <= 2 * solved.errors.numpy()).mean()), 4)
     return Uncertainty(replicates=spec.output.uncertainty, **found)

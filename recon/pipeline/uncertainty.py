@@ -7,14 +7,12 @@ a second time. Other views, or other lines of k-space, cannot see something else
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from recon.measurement import noise_estimate
 from recon.priors.noise import key
+from recon.problem.inverse_problem import InverseProblem
 from recon.problem.problem import Problem
 from recon.spec.methods import Method
 
@@ -22,8 +20,8 @@ POOLED = 5
 """Window in pixels over which squared errors are averaged, since a few replicates are too few for single pixels."""
 
 
-def replicate(problem: Problem, volume: Tensor, index: int, seed: int) -> Problem:
-    """Simulate the `index`-th comparable scan of `volume` ``(slices, rows, cols)``, with the noise of `problem`.
+def replicate(inverse: InverseProblem, volume: Tensor, index: int, seed: int) -> Problem:
+    """Simulate the `index`-th comparable scan of `volume` ``(slices, rows, cols)``, with the noise of the measured one.
 
     Raises
     ------
@@ -35,17 +33,10 @@ def replicate(problem: Problem, volume: Tensor, index: int, seed: int) -> Proble
     Efron and Tibshirani 1993, An introduction to the bootstrap, section 6.5; Tachella and Pereyra 2024, Equivariant
     bootstrapping (arXiv 2310.11838), where the image is moved instead of the scan.
     """
-    operator = problem.operator.another(index)
+    operator = inverse.problem.operator.another(index)
     generator = torch.Generator().manual_seed(key(seed, -2 - index))
     clean = operator.forward(volume)
-    noise = problem.noise_std * operator.noise(len(clean), generator)
-    if problem.inverse_std is None or problem.noise_std == 0:  # photons may be given, and no noise all the same
-        return replace(problem, operator=operator, data=clean + noise, inverse_std=None)
-    # As many photons as the noise was made from.
-    photons = float((problem.data.exp() * (problem.inverse_std / problem.noise_std).square()).median())
-    mean, inverse_std = noise_estimate.of_photons(clean, photons)
-    noisy = clean + noise * (mean / problem.noise_std) / inverse_std
-    return replace(problem, operator=operator, data=noisy, noise_std=mean, inverse_std=inverse_std)
+    return inverse.measured(operator, clean, operator.noise(len(clean), generator))
 
 
 def expected_errors(power: Tensor, method: Method, modality: str) -> Tensor:

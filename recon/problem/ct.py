@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from operators.linear import LinearOperator
 from operators.tomography import Tomography
 from recon.measurement import noise_estimate
 from recon.measurement.measurement import Measurement
-from recon.priors.card import Card
+from recon.priors.card import Card, IntensityRange
 from recon.problem.inverse_problem import InverseProblem, placed
 from recon.problem.problem import IntensityMap, Problem
 from recon.spec.acquisitions.base import Volume
@@ -36,14 +37,28 @@ class CTProblem(InverseProblem):
             volume = (volume / self.mu_water - 1) * 1000
         return volume.numpy()
 
+    def measured(self, operator: LinearOperator, clean: Tensor, noise: Tensor) -> Problem:
+        """Problem of another scan, with as many photons as this one's noise was made from, if that is known."""
+        problem = self.problem
+        if problem.inverse_std is None or problem.noise_std == 0:  # photons may be given, and no noise all the same
+            return replace(problem, operator=operator, data=clean + problem.noise_std * noise, inverse_std=None)
+        photons = float((problem.data.exp() * (problem.inverse_std / problem.noise_std).square()).median())
+        mean, inverse_std = noise_estimate.of_photons(clean, photons)
+        noisy = clean + problem.noise_std * noise * (mean / problem.noise_std) / inverse_std
+        return replace(problem, operator=operator, data=noisy, noise_std=mean, inverse_std=inverse_std)
+
     def intensity_map(self, card: Card) -> IntensityMap:
         """Intensity map: by water if its attenuation is known and the prior is in HU, else by the robust maximum."""
         if self.mu_water is None or card.intensity_range.unit != "HU":
             scale = self.problem.scale / (1 + BRIGHTEST)
             return IntensityMap(scale, scale)
-        half = (card.intensity_range.high - card.intensity_range.low) / 2
-        middle = self.mu_water * (1 + (card.intensity_range.low + half) / 1000)
-        return IntensityMap(self.mu_water * half / 1000, middle)
+        return attenuation_map(card.intensity_range, self.mu_water)
+
+
+def attenuation_map(range_: IntensityRange, mu_water: float) -> IntensityMap:
+    """Intensity map from a prior's scale, in HU, to attenuation in 1/mm, of which water has `mu_water`."""
+    half = (range_.high - range_.low) / 2
+    return IntensityMap(mu_water * half / 1000, mu_water * (1 + (range_.low + half) / 1000))
 
 
 def build(measurement: Measurement) -> CTProblem:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from operators.errors import InputError
+from operators.linear import LinearOperator
 from recon.measurement.measurement import Measurement
 from recon.priors.card import Card
 from recon.problem.problem import IntensityMap, Problem
@@ -61,6 +63,23 @@ class InverseProblem:
     def display(self, volume: Tensor) -> NDArray[np.float32]:
         """Convert a solution to the result's unit; complex ones to magnitude."""
         return (volume.abs() if volume.is_complex() else volume).numpy()
+
+    def measured(self, operator: LinearOperator, clean: Tensor, noise: Tensor) -> Problem:
+        """Problem of another scan: its data without noise, and unit noise, which gets this scan's level.
+
+        Raises
+        ------
+        InputError
+            If the noise differs from sample to sample, as it would there too.
+        """
+        problem = self.problem
+        if problem.inverse_std is not None:
+            raise InputError(
+                "the noise of another scan of this kind is not known",
+                field="output.uncertainty",
+                remedy="leave it out, or give the acquisition one noise level",
+            )
+        return replace(problem, operator=operator, data=clean + problem.noise_std * noise)
 
     def intensity_map(self, card: Card) -> IntensityMap:
         """Intensity map from a prior's scale to this problem's unit."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +13,9 @@ from torch import Tensor
 from operators.errors import Diverged
 from operators.linear import LinearOperator
 from operators.weighted import Weighted
+
+P = TypeVar("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -137,18 +141,18 @@ Solver = Generator[Progress, None, Tensor]
 """A solver yields `Progress` and returns the volume ``(slices, rows, cols)`` in physical units."""
 
 
-def run(solver: Solver, on_progress: Callable[[Progress], None] | None = None) -> Tensor:
-    """Drive a solver to its end and return its volume; closing it early is how a job is cancelled."""
+def run(steps: Generator[P, None, T], on_progress: Callable[[P], None] | None = None) -> T:
+    """Drive a solver or a job to its end and return what it returns; closing it early is how a job is cancelled."""
     try:
         while True:
-            progress = next(solver)
+            progress = next(steps)
             if on_progress is not None:
                 on_progress(progress)
     except StopIteration as end:
-        volume: Tensor = end.value
-        return volume
+        found: T = end.value
+        return found
     finally:
-        solver.close()
+        steps.close()
 
 
 def check_finite(volume: Tensor, solver: str) -> Tensor:

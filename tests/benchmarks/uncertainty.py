@@ -62,7 +62,7 @@ def _judged(
         return volume, torch.from_numpy(model.display(volume))
 
     volume, result = shown(model.problem, 0)
-    others = (shown(uncertainty.replicate(model.problem, volume, index, 0), 1 + index)[1] for index in range(count))
+    others = (shown(uncertainty.replicate(model, volume, index, 0), 1 + index)[1] for index in range(count))
     power = sum(((other - result).square() for other in others), torch.zeros_like(result)) / count
     expected = uncertainty.expected_errors(power, settings, model.modality)
     error = result - truth

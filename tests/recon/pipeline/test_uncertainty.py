@@ -20,7 +20,8 @@ from operators.tomography import Tomography
 from recon.measurement import noise_estimate
 from recon.pipeline import uncertainty
 from recon.pipeline.reconstruct import run as run_job
-from recon.problem.ct import photon_noise
+from recon.problem.ct import CTProblem, photon_noise
+from recon.problem.inverse_problem import InverseProblem
 from recon.problem.problem import Problem, run
 from recon.samples import SAMPLES
 from recon.solvers import registry
@@ -30,6 +31,10 @@ from tests.benchmarks.__main__ import app
 from tests.conftest import disc, image, voxels
 from tests.recon.pipeline.test_reconstruct import job, reconstructed
 from tests.recon.solvers.test_solvers import angles
+
+
+def mri(problem: Problem) -> InverseProblem:
+    return InverseProblem(problem, np.eye(4), False, "a.u.", "mri", [])
 
 
 def test_noise_that_a_linear_method_lets_through_is_found() -> None:
@@ -43,13 +48,13 @@ def test_noise_that_a_linear_method_lets_through_is_found() -> None:
         return run(registry.start(problem, CGSense(weight=0.0)))
 
     found = solve(problem)
-    errors = [(solve(uncertainty.replicate(problem, found, k, 1)).abs() - found.abs()).square() for k in range(4)]
+    errors = [(solve(uncertainty.replicate(mri(problem), found, k, 1)).abs() - found.abs()).square() for k in range(4)]
     pooled = uncertainty.pooled(sum(errors[1:], errors[0]) / 4)
     assert float(pooled.mean()) == pytest.approx(0.3, rel=0.05)
     assert float((pooled - 0.3).abs().max()) < 0.15
-    other = uncertainty.replicate(problem, found, 0, 2)
-    assert not torch.equal(other.data, uncertainty.replicate(problem, found, 0, 1).data)
-    assert torch.equal(other.data, uncertainty.replicate(problem, found, 0, 2).data)
+    other = uncertainty.replicate(mri(problem), found, 0, 2)
+    assert not torch.equal(other.data, uncertainty.replicate(mri(problem), found, 0, 1).data)
+    assert torch.equal(other.data, uncertainty.replicate(mri(problem), found, 0, 2).data)
 
 
 def test_other_views_have_the_noise_of_these() -> None:
@@ -62,7 +67,7 @@ def test_other_views_have_the_noise_of_these() -> None:
         Problem(operator, measured, noise_std=noise_std),
         Problem(operator, measured, noise_std=mean, inverse_std=inverse_std),
     ):
-        other = uncertainty.replicate(problem, truth, 0, 3)
+        other = uncertainty.replicate(CTProblem(problem, np.eye(4), False, "1/mm", "ct", []), truth, 0, 3)
         assert isinstance(other.operator, Tomography)
         turned = other.operator.geometry.angles_rad
         gaps = {round((a - b) % math.pi, 6) for a in turned for b in operator.geometry.angles_rad}
@@ -72,7 +77,8 @@ def test_other_views_have_the_noise_of_these() -> None:
         dense = noise[..., 30:40].std() / noise[..., :8].std()
         weighted = problem.inverse_std is not None
         assert (float(dense) > 1.6) == weighted and (other.inverse_std is not None) == weighted
-    silent = uncertainty.replicate(Problem(operator, clean, noise_std=0.0, inverse_std=inverse_std), truth, 0, 3)
+    problem = Problem(operator, clean, noise_std=0.0, inverse_std=inverse_std)
+    silent = uncertainty.replicate(CTProblem(problem, np.eye(4), False, "1/mm", "ct", []), truth, 0, 3)
     assert silent.inverse_std is None and bool(silent.data.isfinite().all())
 
 
@@ -89,7 +95,7 @@ def test_other_lines_and_points_keep_the_centre(rows: int) -> None:
         problem = Problem(CartesianMRI(mask, maps), torch.zeros(3, 2, *mask.shape, dtype=torch.complex64))
         seen: list[Tensor] = []
         for index in range(3):
-            other = uncertainty.replicate(problem, torch.ones(3, *mask.shape, dtype=torch.complex64), index, 0)
+            other = uncertainty.replicate(mri(problem), torch.ones(3, *mask.shape, dtype=torch.complex64), index, 0)
             assert isinstance(other.operator, CartesianMRI)
             moved = other.operator.mask[0]
             middle = tuple(slice(n // 2 - 3, n // 2 + 4) for n in mask.shape)
