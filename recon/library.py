@@ -340,7 +340,7 @@ def _parsed(
 def _fields(acquisition: str | Mapping[str, Any] | Acquisition | None) -> dict[str, Any]:
     """Convert an acquisition to the form of a specification; empty for none."""
     if isinstance(acquisition, Acquisition):
-        return {**acquisition.model_dump(exclude_none=True), "kind": acquisition.kind}
+        return {**acquisition.model_dump(exclude_unset=True, exclude_none=True), "kind": acquisition.kind}
     if isinstance(acquisition, str):
         return {"kind": acquisition}
     return dict(acquisition or {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -148,7 +149,7 @@ def _measured(spec: JobSpec, files: Mapping[str, Path], content: Content) -> Mea
     if measurement.data.ndim != len(acquisition.AXES):
         raise InputError(f"shape {measurement.data.shape}, expected {acquisition.axes}", field="input")
     check_finite(measurement.data)
-    acquisition.check(measurement.data, mask=measurement.mask, coil_maps=measurement.coil_maps)
+    acquisition.check(measurement.data, mask=measurement.mask, coil_maps=measurement.coil_maps, **measurement.files)
     if acquisition.refined is not None:
         check_size(acquisition.result_shape(measurement.data.shape), 8, "acquisition.factor")
     if not _format(spec, files["input"]).selects:
@@ -182,9 +183,18 @@ def _with_stated(acquisition: Acquisition, stated: dict[str, Any]) -> Acquisitio
 def _stack(volume: KnownVolume, spec: JobSpec) -> Measurement:
     acquisition = _required_acquisition(spec)
     col_mm, _, slice_mm = voxel_size(volume.affine)
+    stated = {"pixel_mm": col_mm, "slice_mm": slice_mm}
+    for name, size_mm in stated.items():
+        given = getattr(acquisition, name, None)
+        if given is not None and not math.isclose(given, size_mm, rel_tol=1e-3):
+            raise InputError(
+                f"{given:g} mm, but the file's header says {size_mm:g} mm",
+                field=f"acquisition.{name}",
+                remedy="leave it out, or correct the header, which also places the result",
+            )
     return Measurement(
         volume.data,
-        acquisition.model_copy(update={"pixel_mm": col_mm, "slice_mm": slice_mm}),
+        acquisition.model_copy(update=stated),
         affine=acquisition.result_affine(volume.affine, volume.data.shape),
         in_patient=volume.in_patient,
         notes=list(volume.notes),
@@ -209,6 +219,12 @@ def _known_volume(content: KnownVolume, spec: JobSpec) -> tuple[KnownVolume, Acq
     if spec.input.slices is not None:
         first, last = slice_range(spec.input.slices, len(content.data))
         content = replace(content, data=content.data[first:last], affine=shifted_affine(content.affine, first))
+    for name in acquisition.files():
+        raise InputError(
+            "has no effect on a measurement that is simulated",
+            field=f"acquisition.{name}",
+            remedy="leave it out; input.simulate says how the samples are chosen",
+        )
     acquisition.check_volume(content.data, content.affine)
     _check_methods(spec, acquisition)
     return content, acquisition
@@ -224,7 +240,8 @@ def _with_files(measurement: Measurement, spec: JobSpec, files: Mapping[str, Pat
     maps = found.get("coil_maps")
     if maps is not None and maps.ndim == 4 and len(maps) > len(measurement.data) and spec.input.slices is not None:
         found["coil_maps"] = maps[slice(*spec.input.slices)]  # the file's reader has selected slices already
-    return replace(measurement, **found)
+    own = {name: found.pop(name) for name in ("mask", "coil_maps") if name in found}
+    return replace(measurement, **own, files=found)
 
 
 def _array(path: Path, field: str) -> NDArray[np.generic]:

@@ -29,6 +29,8 @@ class Measurement:
     truth
         Known volume ``(slices, rows, cols)`` in the result's unit when the measurement was simulated. It
         is compared with the result and never given to a solver.
+    files
+        Arrays of the other files that the acquisition names, by field.
     notes
         Remarks for the report.
     """
@@ -41,5 +43,6 @@ class Measurement:
     noise_std: float | None = None
     mask: NDArray[np.bool_] | None = None
     coil_maps: NDArray[np.complex64] | None = None
+    files: dict[str, NDArray[Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
