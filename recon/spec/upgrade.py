@@ -12,7 +12,7 @@ from recon.spec.simulation import RENAMED_PATTERNS, Simulation
 
 def upgraded(value: dict[str, Any]) -> dict[str, Any]:
     """Return the specification in today's names; any other error in it is left to validation."""
-    spec = _renamed(JobSpec, value)
+    spec = renamed(JobSpec, value)
     for part, key, registry, names in (
         ("acquisition", "kind", ACQUISITIONS, RENAMED_KINDS),
         ("method", "name", METHODS, RENAMED_METHODS),
@@ -21,7 +21,7 @@ def upgraded(value: dict[str, Any]) -> dict[str, Any]:
             spec[part] = _part(spec[part], key, registry, names)
     given = spec.get("input")
     if isinstance(given, dict) and isinstance(given.get("simulate"), dict):
-        settings = _renamed(Simulation, given["simulate"])
+        settings = renamed(Simulation, given["simulate"])
         if "pattern" in settings:
             settings["pattern"] = _name(settings["pattern"], RENAMED_PATTERNS)
         spec["input"] = {**given, "simulate": settings}
@@ -31,14 +31,14 @@ def upgraded(value: dict[str, Any]) -> dict[str, Any]:
 def _part(value: dict[str, Any], key: str, registry: Registry[Any], names: dict[str, str]) -> dict[str, Any]:
     """Rename the fields of an acquisition or a method, which depend on its kind."""
     kind = _name(value.get(key), names)
-    return _renamed(registry[kind], {**value, key: kind}) if isinstance(kind, str) and kind in registry else value
+    return renamed(registry[kind], {**value, key: kind}) if isinstance(kind, str) and kind in registry else value
 
 
 def _name(value: Any, names: dict[str, str]) -> Any:
     return names.get(value, value) if isinstance(value, str) else value
 
 
-def _renamed(model: type[Strict], value: dict[str, Any]) -> dict[str, Any]:
+def renamed(model: type[Strict], value: dict[str, Any]) -> dict[str, Any]:
     """Fields of a model in today's names."""
     names = model.renamed()
     return {names.get(field, field): given for field, given in value.items()}

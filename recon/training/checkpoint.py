@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 from operators.errors import InputError
+from recon.priors.card import Card
+from recon.spec.upgrade import renamed
 from recon.spec.validation import reason
 from recon.storage.atomic import atomic_write
 from recon.training.recipe import Recipe
@@ -37,17 +39,13 @@ def read(path: Path, field: str) -> tuple[dict[str, Any], Recipe]:
         missing = STATE - set(state)
         if missing:
             raise ValueError(f"it lacks {', '.join(sorted(missing))}")
-        return state, Recipe.model_validate(_renamed(state["recipe"]))
+        if isinstance(state.get("start"), dict):
+            state["start"] = renamed(Card, state["start"])
+        recipe = state["recipe"]
+        return state, Recipe.model_validate(renamed(Recipe, recipe) if isinstance(recipe, dict) else recipe)
     except (OSError, RuntimeError, EOFError, ValueError, TypeError, pickle.UnpicklingError) as error:
         raise InputError(
             f"the checkpoint {path} cannot be read: {reason(error)}",
             field=field,
             remedy="train again in another folder, or remove the file to start again in this one",
         ) from error
-
-
-def _renamed(recipe: Any) -> Any:
-    """Convert a run's recipe to today's names, so that an older run can be resumed."""
-    if not isinstance(recipe, dict):
-        return recipe
-    return {Recipe.RENAMED.get(name, name): value for name, value in recipe.items()}

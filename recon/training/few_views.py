@@ -12,7 +12,7 @@ from operators.geometry import ParallelBeam
 from operators.tomography import Tomography
 from recon.measurement import random_fields
 from recon.priors.card import IntensityRange
-from recon.problem.ct import photon_noise
+from recon.problem.ct import attenuation_map, photon_noise
 from recon.problem.problem import IntensityMap, Problem
 from recon.spec.acquisitions.ct import WATER_PER_MM
 
@@ -67,5 +67,4 @@ def evenly(images: Tensor, range_: IntensityRange, views: int = 8) -> tuple[Prob
 
 def physical(range_: IntensityRange) -> IntensityMap:
     """Convert from the prior's scale, in HU, to attenuation in 1/mm."""
-    half = (range_.high - range_.low) / 2
-    return IntensityMap(WATER_PER_MM * half / 1000, WATER_PER_MM * (1 + (range_.low + half) / 1000))
+    return attenuation_map(range_, WATER_PER_MM)

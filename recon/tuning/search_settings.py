@@ -16,7 +16,7 @@ from operators.errors import InputError
 from recon.defaults import lookup
 from recon.defaults.table import Tuned
 from recon.measurement.simulate import simulate
-from recon.priors import registry
+from recon.pipeline.prepare import chosen_prior
 from recon.problem import inverse_problem
 from recon.problem.problem import run
 from recon.quality import metrics
@@ -181,10 +181,7 @@ def _judge(
 
     def judged(settings: Mapping[str, Any]) -> float:
         method = method_of({"name": name, **base, **settings})
-        prior = None
-        if isinstance(method, Diffusion):
-            prior = registry.load(method.prior or DEFAULT_PRIOR[model.modality], field="prior")
-        intensity = None if prior is None else model.intensity_map(prior.card)
+        prior, intensity = chosen_prior(method, model)
         volume: Tensor = run(solvers.start(model.problem, method, prior=prior, intensity=intensity))
         return metrics.psnr(model.display(volume), truth)
 
