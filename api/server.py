@@ -8,7 +8,7 @@ import uvicorn
 from fastapi import FastAPI
 
 STALLED_MS = 120_000
-"""Seconds without progress after which the kernel closes a connection; downloads can resume with Range."""
+"""Milliseconds without progress after which the kernel closes a connection; downloads can resume with Range."""
 
 
 def run(app: FastAPI, host: str, port: int) -> None:

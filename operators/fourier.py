@@ -85,7 +85,9 @@ class CartesianMRI(LinearOperator):
 
     @property
     def measured_share(self) -> float:
-        """Fraction of k-space that was sampled."""
+        """Fraction of k-space that was sampled, in all slices of the whole volume."""
+        if self.whole is not None:
+            return self.whole.measured_share
         return float(self.mask.float().mean())
 
     @property

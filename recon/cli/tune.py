@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 def tune(
     data: Annotated[Path, typer.Option(help="Folder with the tuning files of the recipes.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Table to write, as recon/defaults.yaml.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Table to write, as recon/defaults/defaults.yaml.")],
     methods: Annotated[str, typer.Option(help="Comma-separated.")] = "tv,diffpir,red-diff,dds,diffusion-mbir",
     only: Annotated[str | None, typer.Option(help="Tasks, comma-separated; all when not given.")] = None,
     refine: Annotated[str, typer.Option(help="Search these settings only, beside what is installed as tuned.")] = "",
@@ -45,7 +45,7 @@ def tune(
         raise InputError("tv has no prior", field="methods", remedy="give methods that have one, as red-diff")
     table = Table.read(out) if out.is_file() else Table(command="", tuned=[])
     more = (f" --prior {prior}" if prior else "") + (f" --refine {','.join(settings)}" if settings else "")
-    command = f"recon tune --data DATA --out recon/defaults.yaml --methods {methods}{more}"
+    command = f"recon tune --data DATA --out recon/defaults/defaults.yaml --methods {methods}{more}"
     same = f"the same with --methods {methods}{more}"
     if {command, same} & set(table.command.split("; ")):
         command = table.command

@@ -24,6 +24,7 @@ from tests.recon.cli.test_cli import recon, spec_file
 from tests.service.serving import Server, serving
 from workers import keys, retention
 from workers.execute import execute
+from workers.index import JobIndex
 
 TEMPLATE = {"acquisition": "ct-parallel", "method": "fbp", "output": {"montage": False}}
 
@@ -120,7 +121,7 @@ def computing(server: Server) -> Iterator[None]:
 
     def work() -> None:
         while not over.wait(0.05):
-            for record in server.store.records():
+            for record in JobIndex(server.store).records():
                 if record.state == "queued":
                     execute(server.store, record.id)
 
@@ -143,7 +144,7 @@ def test_a_batch_on_a_server_with_keys(tmp_path: Path, ct_file: Path, monkeypatc
         done = recon(*command, cwd=tmp_path)
         assert done.returncode == 0, done.stdout + done.stderr
         assert (tmp_path / "out" / "job" / "volume.nii.gz").is_file()
-        assert [r.owner for r in server.store.records()] == ["anna"]
+        assert [r.owner for r in JobIndex(server.store).records()] == ["anna"]
 
 
 def test_a_batch_whose_server_is_not_there_says_so_once(tmp_path: Path, ct_file: Path) -> None:
@@ -180,7 +181,7 @@ def test_a_batch_that_stopped_goes_on_with_its_jobs_where_there_are_any(
         assert "id" not in json.loads(note.read_text())
         with computing(server):
             assert run_on(server, entry, out).state == "succeeded"
-        (job,) = server.store.records()
+        (job,) = JobIndex(server.store).records()
         assert json.loads((out / "job" / "batch.json").read_text())["id"] == job.id and not note.exists()
         # What is noted has been deleted, or never was: it is submitted again.
         retention.purge_job(server.store, job, "for a test")
@@ -190,7 +191,7 @@ def test_a_batch_that_stopped_goes_on_with_its_jobs_where_there_are_any(
             (again / note.name).write_text(json.dumps({"spec_sha256": spec.sha256(), "id": gone}))
             with computing(server):
                 assert run_on(server, entry, again).state == "succeeded"
-        assert len(server.store.records()) == 2
+        assert len(JobIndex(server.store).records()) == 2
         # A note that says nothing is this entry's failure only.
         damaged = tmp_path / "damaged"
         damaged.mkdir()
