@@ -32,7 +32,9 @@ from typing import Literal, Self
 
 from recon.spec.acquisitions.base import Acquisition, Shape
 from recon.spec.affine import Affine
+from operators.errors import InputError
 from recon.spec.costs import MachineCosts
+from recon.spec.files import File
 from recon.spec.simulation import Simulation
 
 
@@ -45,6 +47,12 @@ class Doubled(Acquisition):
 
     kind: Literal["toy-doubled"] = "toy-doubled"
     offset: float = 0.0
+    background: File | None = None
+
+    def check(self, data, **files) -> None:
+        found = files.get("background")
+        if found is not None and found.shape != data.shape[1:]:
+            raise InputError(f"{found.shape} for {data.shape}", field="acquisition.background", remedy="give another")
 
     def result_shape(self, shape: Shape) -> tuple[int, int, int]:
         return shape[0], shape[1], shape[2]
@@ -82,7 +90,10 @@ def build(measurement):
     data, notes = torch.from_numpy(measurement.data), ["doubled"]
     _, rows, cols = data.shape
     affine, in_patient = placed(measurement, rows, cols, 1.0, 1.0, notes)
-    problem = Problem(Doubling(rows, cols), data - measurement.acquisition.offset)
+    data = data - measurement.acquisition.offset
+    if "background" in measurement.files:
+        data = data - torch.from_numpy(measurement.files["background"])
+    problem = Problem(Doubling(rows, cols), data)
     return InverseProblem(problem, affine, in_patient, "counts", "ct", notes)
 '''
 METHOD = '''
@@ -208,6 +219,18 @@ def test_the_command_line_runs_a_job_of_another_packages_kinds(tmp_path: Path) -
     assert (tmp_path / "out" / "volume.csv").read_text().startswith("# counts")
     planned = recon("plan", tmp_path / "job.yaml", "--json")
     assert planned.returncode == 0 and '"toy-halved"' in planned.stdout
+
+
+@pytest.mark.usefixtures("environment")
+def test_its_own_file_is_checked_and_reaches_its_problem(tmp_path: Path) -> None:
+    fields = {"kind": "toy-doubled", "offset": 1.0, "background": {"path": "background.npy"}}
+    np.save(tmp_path / "background.npy", np.full((3, 4), 2.0, np.float32))
+    done = recon("run", job(tmp_path, acquisition=fields), "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert np.array_equal(values(tmp_path / "out" / "volume.csv"), IMAGE - 1)
+    np.save(tmp_path / "background.npy", np.zeros((4, 4), np.float32))
+    done = recon("run", tmp_path / "job.yaml", "-o", tmp_path / "other")
+    assert done.returncode == 2 and "acquisition.background: (4, 4) for (2, 3, 4)" in done.stderr
 
 
 @pytest.mark.usefixtures("environment")

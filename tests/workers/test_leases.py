@@ -228,6 +228,21 @@ def test_jobs_of_dead_workers_are_queued_once_and_given_up_after_three(
     assert record.state == "failed" and record.error is not None and record.error["code"] == "worker_lost"
 
 
+@pytest.mark.parametrize("content", ["{", '{"schema_version": 99}', "[]", "{}"])
+def test_a_job_that_nobody_can_read_stops_no_other(
+    store: JobStore, url: str, client: redis.Redis, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    """Read once, then damaged, or replaced by a newer version, in a round that finds an older job lost."""
+    lost, damaged_id = job(store), job(store)
+    judge = reconciler(store, url)
+    known = judge.index.records()
+    (store.folder(damaged_id) / "state.json").write_text(content)
+    monkeypatch.setattr(judge.index, "records", lambda: known)
+    assert known[0].id == damaged_id and judge.reconcile(starting=True) == [lost]
+    monkeypatch.undo()
+    assert [record.id for record in judge.index.records()] == [lost]
+
+
 def test_a_worker_elsewhere_is_given_time(
     store: JobStore, url: str, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -210,6 +210,29 @@ def test_volumes_of_the_wrong_modality(tmp_path: Path, ct_file: Path) -> None:
     assert "square" in refusal(spec(path, acquisition="ct-parallel")).message
 
 
+def test_a_file_of_the_acquisition_has_no_effect_on_a_simulation_and_is_refused(tmp_path: Path, ct_file: Path) -> None:
+    np.save(tmp_path / "mask.npy", np.ones((48, 40), bool))
+    acquisition = {"kind": "mri-cartesian", "mask": {"path": str(tmp_path / "mask.npy")}}
+    value = {"input": {"path": str(ct_file), "simulate": {}}, "acquisition": acquisition, "method": "zero-filled"}
+    assert "acquisition.mask: has no effect on a measurement that is simulated" in str(refusal(JobSpec.parse(value)))
+
+
+@pytest.mark.parametrize(("field", "size_mm"), [("pixel_mm", 1.0), ("slice_mm", 3.0)])
+def test_a_size_that_the_stacks_header_contradicts_is_refused(tmp_path: Path, field: str, size_mm: float) -> None:
+    path = tmp_path / "stack.nii.gz"
+    nifti.write(path, np.ones((4, 8, 8), np.float32), np.diag([0.5, 0.5, 4.0, 1.0]), "stack")
+
+    def job(**sizes: float) -> JobSpec:
+        acquisition = {"kind": "mri-superresolution", "factor": 2, **sizes}
+        value = {"input": {"path": str(path)}, "acquisition": acquisition, "method": "interpolation"}
+        return JobSpec.parse(value)
+
+    error = str(refusal(job(**{field: size_mm})))
+    assert f"acquisition.{field}: {size_mm:g} mm, but the file's header says" in error
+    right = job(pixel_mm=0.5, slice_mm=4.0)
+    assert reader.read(right, local_files(right)).data.shape == (4, 8, 8)
+
+
 def test_hdf5_follows_no_links(tmp_path: Path) -> None:
     outside = tmp_path / "outside.h5"
     with h5py.File(outside, "w") as file:

@@ -15,6 +15,7 @@ import yaml
 from operators.errors import InputError
 from recon.measurement import random_fields
 from recon.priors import precision, registry
+from recon.priors.card import Card
 from recon.priors.mirrored import continued, cut_back
 from recon.training import augment
 from recon.training.export import export
@@ -194,6 +195,25 @@ def test_a_card_tells_all_runs_that_led_to_its_weights(tmp_path: Path) -> None:
     ]
     assert [one.file for one in second.data] == ["more.npz", "train.npz"]
     assert registry.card_of(start) == second
+
+
+def test_a_run_begun_in_older_names_is_resumed(tmp_path: Path) -> None:
+    """Names of recipes and cards change; hours of training do not begin again for that."""
+    stir(trained(tiny(tmp_path), tmp_path, tmp_path / "run"))
+    export(tmp_path / "run", tmp_path, "recon train tiny", tmp_path)
+    recipe = tiny(tmp_path, start=str(tmp_path / "tiny.yaml"), super_resolution=2)
+    begun = Trainer(recipe, tmp_path, tmp_path / "child")
+    begun.save()
+    path = tmp_path / "child" / "checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    for model, part in ((Recipe, "recipe"), (Card, "start")):
+        old = {new: name for name, new in model.renamed().items()}
+        assert old.keys() & state[part].keys()
+        state[part] = {old.get(name, name): value for name, value in state[part].items()}
+    torch.save(state, path)
+    resumed = Trainer(recipe, tmp_path, tmp_path / "child")
+    assert begun.start is not None and resumed.start is not None and resumed.recipe == recipe
+    assert resumed.start.model_dump(exclude={"familiarity"}) == begun.start.model_dump(exclude={"familiarity"})
 
 
 def test_saturated_pixels_do_not_count(tmp_path: Path) -> None:
