@@ -46,12 +46,15 @@ def killed_workers(bench: Bench, scale: Scale) -> Outcome:
     last = ""
     for number in range(scale.kills):
         if not _until(partial(ledger.running, last), 120):
+            ledger.outcome.wrong.append(f"after {number} kills no job ran for 120 s")
             break
         time.sleep(chance.uniform(0, 1.5))
         ledger.outcome.faults += bench.deployment.kill_worker(TARGETS[number % 3], chance)
         last = datetime.now(UTC).isoformat()
         if not ledger.poll():
             break
+    if not ledger.outcome.faults:
+        ledger.outcome.wrong.append("no worker was killed")
     return ledger.settle(scale.settle_s)
 
 
@@ -202,7 +205,8 @@ def _busy(bench: Bench, name: str, jobs: int) -> Ledger:
     ledger = Ledger(bench, name)
     for kind in range(jobs):
         ledger.submit(bench.spec(kind, slow=True))
-    _until(ledger.running, STARTUP_S)
+    if not _until(ledger.running, STARTUP_S):
+        ledger.outcome.wrong.append("nothing ran when the faults began")
     return ledger
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,10 +118,12 @@ class Ledger:
         Where they run.
     name
         Of the scenario.
+    allowed
+        Codes of errors that its faults explain; a job that failed with another is wrong.
     """
 
-    def __init__(self, bench: Bench, name: str) -> None:
-        self.bench, self.outcome = bench, Outcome(name)
+    def __init__(self, bench: Bench, name: str, allowed: Collection[str] = ("worker_lost",)) -> None:
+        self.bench, self.outcome, self.allowed = bench, Outcome(name), allowed
         self.client = Client(bench.deployment.url, patience_s=15.0)  # a refusal is part of what is measured
         self.connection = Connection(bench.deployment.url, None, 60.0)
         self.names: dict[str, str] = {}
@@ -192,6 +195,10 @@ class Ledger:
                 continue
             out.finished += 1
             setattr(out, state, getattr(out, state) + 1)
+            if state == "failed":
+                code = (self.client.job(job_id)["error"] or {}).get("code")
+                if code not in self.allowed:
+                    out.wrong.append(f"job {job_id} failed with {code}")
             if state != "succeeded":
                 continue
             known = self.bench.expected.get(name)

@@ -61,22 +61,39 @@ def computing_child(store: Path) -> int:
 @contextmanager
 def api_alone(store: Path, **env: str) -> Iterator[httpx.Client]:
     """``recon serve`` with a Redis URL where nothing listens."""
+    environment = {**os.environ, "REDIS_URL": "redis://127.0.0.1:1/0", **env}
+    log = store.with_name(f"{store.name}-api.log")
+    for _ in range(3):  # another process can take the port before the server does
+        port = _free_port()
+        command = [sys.executable, "-m", "recon.cli.main", "serve", "--port", str(port), "--store", str(store)]
+        with log.open("wb") as stream:
+            process = subprocess.Popen(command, env=environment, stderr=stream)
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
+                if _answers(http, process):
+                    yield http
+                    return
+        finally:
+            process.terminate()
+            process.wait(30)
+    raise AssertionError(f"the API does not start: {log.read_text()}")
+
+
+def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "recon.cli.main", "serve", "--port", str(port), "--store", str(store)]
-    environment = {**os.environ, "REDIS_URL": "redis://127.0.0.1:1/0", **env}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
-            deadline = time.monotonic() + 60
-            while time.monotonic() < deadline and process.poll() is None:
-                try:
-                    http.get("/healthz")
-                    break
-                except httpx.TransportError:
-                    time.sleep(0.1)
-            yield http
-    finally:
-        process.terminate()
-        process.wait(30)
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _answers(http: httpx.Client, process: subprocess.Popen[bytes]) -> bool:
+    """Whether the server answers within five minutes; false once it has ended."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            http.get("/healthz")
+        except httpx.TransportError:
+            time.sleep(0.1)
+            continue
+        return process.poll() is None  # else the answer was that of whoever has the port
+    return False

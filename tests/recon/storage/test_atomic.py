@@ -38,16 +38,18 @@ def test_a_file_is_on_the_disk_before_it_has_its_name_and_the_folder_after(
     path, seen = tmp_path / "a", []
 
     def synced(descriptor: int) -> None:
-        seen.append((Path(f"/proc/self/fd/{descriptor}").readlink(), path.exists()))
+        place = Path(f"/proc/self/fd/{descriptor}").readlink()
+        seen.append((place, path.exists(), place.stat().st_size))
 
     monkeypatch.setattr(os, "fsync", synced)
     with atomic_write(path, durable=False) as stream:
         stream.write(b"content")
-    assert [(p.parent, named) for p, named in seen] == [(tmp_path, False)] and path.read_bytes() == b"content"
+    assert [(p.parent, *rest) for p, *rest in seen] == [(tmp_path, False, 7)] and path.read_bytes() == b"content"
     path.unlink()
     with atomic_write(path) as stream:
         stream.write(b"content")
-    assert seen[1][0].parent == tmp_path and not seen[1][1] and seen[2:] == [(tmp_path, True)]
+    file, folder = seen[1:]
+    assert (file[0].parent, *file[1:]) == (tmp_path, False, 7) and folder[:2] == (tmp_path, True)
 
 
 def test_a_lock_is_held_by_one_or_shared(tmp_path: Path) -> None:
