@@ -11,11 +11,14 @@ export RECON_DATA ?= $(firstword $(wildcard $(dir $(CURDIR))shared/data))
 demo: $(READY)
 	$(BIN)/recon demo
 
+# Each test computes with one thread: as many at once as there are processors, up to four.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+
 test: check
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: check
-	$(BIN)/python -m pytest -m ""
+	$(PYTEST) -m ""
 
 # Breaks a deployment of its own in every way, for some minutes, and writes docs/reliability.md and .json.
 test-faults: $(READY)
