@@ -137,8 +137,9 @@ class LinearOperator(ABC):
         return random_element(self.range, slices, generator)
 
     def spectrum(self) -> Tensor | None:
-        """Approximate eigenvalues of ``A^H A`` on the grid of `torch.fft.rfft2`; None if it is not like a convolution.
+        """Approximate eigenvalues of ``A^H A``; None if it is not like a convolution.
 
+        On the grid of `torch.fft.rfft2` for real images, on that of `torch.fft.fft2` for complex ones.
         They precondition conjugate gradients, see `operators.preconditioner`.
         """
         return None

@@ -39,11 +39,13 @@ def projection_spectrum(operator: LinearOperator) -> Tensor:
     return spectrum
 
 
-def laplacian_spectrum(shape: tuple[int, int]) -> Tensor:
-    """Eigenvalues of ``D^T D`` for forward differences along rows and columns, on the grid of `torch.fft.rfft2`."""
-    rows, cols = (
-        2 - 2 * torch.cos(2 * math.pi * f) for f in (torch.fft.fftfreq(shape[0]), torch.fft.rfftfreq(shape[1]))
-    )
+def laplacian_spectrum(shape: tuple[int, int], *, complex: bool = False) -> Tensor:
+    """Eigenvalues of ``D^T D`` for forward differences along rows and columns, on the grid of the images' transform.
+
+    That is `torch.fft.rfft2` of real images and `torch.fft.fft2` of `complex` ones.
+    """
+    along_cols = torch.fft.fftfreq(shape[1]) if complex else torch.fft.rfftfreq(shape[1])
+    rows, cols = (2 - 2 * torch.cos(2 * math.pi * f) for f in (torch.fft.fftfreq(shape[0]), along_cols))
     total: Tensor = rows[:, None] + cols[None, :]
     return total
 
@@ -59,10 +61,16 @@ def normal_inverse(operator: LinearOperator, more: Tensor | float) -> Callable[[
 
 
 def fourier_inverse(eigenvalues: Tensor, cols: int) -> Callable[[Tensor], Tensor]:
-    """Divide real images ``(..., rows, cols)`` by positive `eigenvalues` in Fourier space, periodic ends."""
+    """Divide images ``(..., rows, cols)`` by positive `eigenvalues` in Fourier space, periodic ends.
+
+    Eigenvalues of complex images are on the grid of `torch.fft.fft2`, those of real ones on that of `torch.fft.rfft2`.
+    """
     weights = 1.0 / eigenvalues
 
     def apply(x: Tensor) -> Tensor:
+        if x.is_complex():
+            found: Tensor = torch.fft.ifft2(torch.fft.fft2(x) * weights)
+            return found
         divided: Tensor = torch.fft.irfft2(torch.fft.rfft2(x) * weights, s=(x.shape[-2], cols))
         return divided
 

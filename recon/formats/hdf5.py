@@ -112,6 +112,7 @@ def _read_measurement(path: Path) -> Measurement:
         noise = float(file.attrs["noise_std"]) if "noise_std" in file.attrs else None
         provenance = json.loads(str(file.attrs.get("provenance", "{}")))
         data = dataset(file, "data")
+        files = {name: dataset(file, f"files/{name}") for name in file.get("files", ())}
     return Measurement(
         data=data.astype(np.complex64) if acquisition.COMPLEX_DATA else real(data),
         acquisition=acquisition,
@@ -120,6 +121,7 @@ def _read_measurement(path: Path) -> Measurement:
         truth=None if truth is None else truth.astype(np.float32),
         mask=None if mask is None else mask.astype(bool),
         noise_std=noise,
+        files=files,
         provenance=provenance,
     )
 
@@ -140,6 +142,8 @@ def write_measurement(path: Path, measurement: Measurement) -> None:
             value = getattr(measurement, name)
             if value is not None:
                 file.create_dataset(name, data=value, compression="gzip", compression_opts=1)
+        for name, array in measurement.files.items():
+            file.create_dataset(f"files/{name}", data=array, compression="gzip", compression_opts=1)
 
 
 def _read(path: Path, given: Input) -> Measurement | PlainArray:

@@ -241,7 +241,9 @@ def _with_files(measurement: Measurement, spec: JobSpec, files: Mapping[str, Pat
     if maps is not None and maps.ndim == 4 and len(maps) > len(measurement.data) and spec.input.slices is not None:
         found["coil_maps"] = maps[slice(*spec.input.slices)]  # the file's reader has selected slices already
     own = {name: found.pop(name) for name in ("mask", "coil_maps") if name in found}
-    return replace(measurement, **own, files=found)
+    replaced = set().union(*(group for group in measurement.acquisition.ALTERNATIVES if group & found.keys()))
+    kept = {name: array for name, array in measurement.files.items() if name not in replaced}
+    return replace(measurement, **own, files={**kept, **found})
 
 
 def _array(path: Path, field: str) -> NDArray[np.generic]:

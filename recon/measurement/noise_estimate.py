@@ -99,6 +99,18 @@ def of_kspace(kspace: Tensor, mask: Tensor) -> float:
     return float(_sampled(kspace[..., sampled][..., outer].abs()).median()) / 1.1774
 
 
+def of_samples(data: Tensor, radius: Tensor) -> float:
+    """Estimate the noise of k-space off the grid ``(slices, coils, samples)``, as `of_kspace` does.
+
+    Parameters
+    ----------
+    radius
+        Distance of each sample from the centre of k-space, ``(samples,)``.
+    """
+    outer = radius >= torch.quantile(_sampled(radius).float(), 0.9)
+    return float(_sampled(data[..., outer].abs()).median()) / 1.1774
+
+
 def _sampled(values: Tensor) -> Tensor:
     """Subsample to at most about a million values: a median needs no more."""
     flat = values.flatten()

@@ -46,7 +46,7 @@ def solve(problem: Problem, settings: TV) -> Solver:
     dual = torch.zeros_like(split)
 
     # One weight per slice, or one for all; between slices `D_z^T D_z` is 2 on average.
-    laplacian = laplacian_spectrum((x.shape[1], x.shape[2])) + 2 * along_z**2
+    laplacian = laplacian_spectrum((x.shape[1], x.shape[2]), complex=x.is_complex()) + 2 * along_z**2
     inverse = normal_inverse(operator, rho * laplacian * norm**2)
     inner = settings.inner_iterations(preconditioned=inverse is not None)
 

@@ -76,6 +76,7 @@ ACQUISITIONS: Registry[Any] = Registry(
         "ct-parallel": "recon.spec.acquisitions.ct:CTParallel",
         "ct-fan": "recon.spec.acquisitions.ct:CTFan",
         "mri-cartesian": "recon.spec.acquisitions.mri_cartesian:MRICartesian",
+        "mri-noncartesian": "recon.spec.acquisitions.mri_noncartesian:MRINonCartesian",
         "mri-superresolution": "recon.spec.acquisitions.superresolution:MRISuperResolution",
     },
 )
@@ -87,6 +88,7 @@ METHODS: Registry[Any] = Registry(
         "cgls": "recon.spec.methods.classical:CGLS",
         "tv": "recon.spec.methods.classical:TV",
         "zero-filled": "recon.spec.methods.classical:ZeroFilled",
+        "gridding": "recon.spec.methods.classical:Gridding",
         "cg-sense": "recon.spec.methods.classical:CGSense",
         "interpolation": "recon.spec.methods.classical:Interpolation",
         "diffpir": "recon.spec.methods.diffpir:DiffPIR",

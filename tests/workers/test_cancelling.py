@@ -39,9 +39,7 @@ def test_cancelling_in_every_state(store: JobStore, state: State, monkeypatch: p
     assert store.record(job_id) == before and before.state in (state, "cancelled")
 
 
-def test_a_computation_hears_of_its_cancellation(
-    store: JobStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_computation_hears_of_its_cancellation(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
     job_id = job(store)
 
     def deep_in_a_loop(_: Path) -> None:

@@ -53,13 +53,8 @@ class MRICartesian(Acquisition):
 
     def check_missing_axis(self, shape: Shape) -> None:
         """Raise `InputError` unless it is said whether the first of three axes counts slices or coils."""
-        if self.first_axis is None and self.coil_maps is None and shape[0] > 1:
-            count = shape[0]
-            raise InputError(
-                f"k-space has shape {shape}: are these {count} slices of one coil, or {count} coils of one slice?",
-                field="acquisition.first_axis",
-                remedy="say slices or coils, or give k-space with four axes (slices, coils, rows, cols)",
-            )
+        if self.first_axis is None and self.coil_maps is None:
+            require_first_axis(shape, self.axes)
 
     def simulated(self, shape: Sequence[int], affine: Affine, settings: Simulation) -> tuple[Self, Shape]:
         """Shape of k-space: the volume's, with the simulated number of coils."""
@@ -117,6 +112,17 @@ class MRICartesian(Acquisition):
         """Check for magnitudes."""
         del affine
         check_magnitudes(volume)
+
+
+def require_first_axis(shape: Shape, axes: str) -> None:
+    """Raise `InputError`, which asks what the first axis of k-space without one of its axes counts, unless it is 1."""
+    count = shape[0]
+    if count > 1:
+        raise InputError(
+            f"k-space has shape {shape}: are these {count} slices of one coil, or {count} coils of one slice?",
+            field="acquisition.first_axis",
+            remedy=f"say slices or coils, or give k-space with all axes {axes}",
+        )
 
 
 def check_magnitudes(volume: NDArray[np.generic]) -> None:

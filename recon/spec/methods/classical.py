@@ -118,6 +118,19 @@ class ZeroFilled(MethodSettings):
         return Cost(volumes=4, products=2)
 
 
+class Gridding(MethodSettings):
+    """Gridding of non-Cartesian k-space: coil-combined adjoint of samples weighted by their density."""
+
+    SOLVER = "recon.solvers.sense:grid"
+
+    name: Literal["gridding"] = "gridding"
+
+    def cost(self, acquisition: Acquisition) -> Cost:
+        """One adjoint."""
+        del acquisition
+        return Cost(volumes=4, products=2)
+
+
 class Interpolation(MethodSettings):
     """Interpolation of low-resolution images: zero-filled k-space, or linear between thick slices."""
 

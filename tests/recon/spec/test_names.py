@@ -103,6 +103,7 @@ KEPT: dict[str, dict[str, Any]] = {
     "cgls": {"iterations": 3},
     "tv": {"weight": 0.01, "iterations": 3, "cg_iterations": 2, "dimensions": 2},
     "zero-filled": {},
+    "gridding": {},
     "cg-sense": {"iterations": 3, "weight": 0.1},
     "interpolation": {},
     "diffpir": STEPS,
@@ -126,6 +127,10 @@ KEPT: dict[str, dict[str, Any]] = {
     "ct-fan": {"source_origin_mm": 100.0, "origin_detector_mm": 50.0, "rotation_center_column": 4.0},
     "mri-cartesian": {
         "mask": "m.npy", "coil_maps": "c.npy", "pixel_mm": 1.0, "slice_mm": 2.0, "noise_std": 0.1,
+    },
+    "mri-noncartesian": {
+        "trajectory_per_m": "t.npy", "rows": 9, "cols": 8, "density": "ramp", "density_weights": "w.npy",
+        "coil_maps": "c.npy", "first_axis": "coils", "acs_width": 9, "pixel_mm": 1.0, "slice_mm": 2.0, "noise_std": 0.1,
     },
     "mri-superresolution": {"factor": 3, "direction": "slices", "pixel_mm": 1.0, "slice_mm": 2.0, "noise_std": 0.1},
 }  # fmt: skip

@@ -1,0 +1,92 @@
+"""Physics of non-Cartesian MRI: the inverse problem of samples along a trajectory, and its simulation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from operators.coils import espirit_maps
+from operators.linear import random_element
+from operators.noncartesian import NonCartesianMRI, cell_areas, central_kspace
+from recon.measurement import noise_estimate
+from recon.measurement.measurement import Measurement
+from recon.measurement.random_fields import smooth_phase
+from recon.problem.inverse_problem import InverseProblem, placed
+from recon.problem.mri_cartesian import birdcage_maps
+from recon.problem.problem import Problem
+from recon.spec.acquisitions.base import Volume
+from recon.spec.acquisitions.mri_noncartesian import MRINonCartesian, radial_size
+from recon.spec.affine import Affine, voxel_size
+from recon.spec.simulation import Simulation
+
+GOLDEN_RAD = math.pi * (math.sqrt(5) - 1) / 2
+"""Golden angle between spokes, 111.25 degrees (Winkelmann et al. 2007, IEEE Trans. Med. Imaging 26, 68-76)."""
+
+
+def build(measurement: Measurement) -> InverseProblem:
+    """Set up the inverse problem of samples along a trajectory."""
+    acquisition = measurement.acquisition
+    assert isinstance(acquisition, MRINonCartesian)
+    data, (rows, cols) = torch.from_numpy(measurement.data), acquisition.matrix()
+    notes = list(measurement.notes)
+    points = acquisition.points(measurement.files)
+    trajectory = torch.from_numpy(np.ascontiguousarray(points[:, ::-1]))  # the operator's rows come first
+    density = cell_areas(trajectory, acquisition.density)
+    if "density_weights" in measurement.files:
+        given = torch.from_numpy(measurement.files["density_weights"])
+        density = given * (float(density.sum()) / float(given.sum()))
+    if measurement.coil_maps is not None:
+        maps = torch.from_numpy(measurement.coil_maps)
+    elif data.shape[1] == 1:
+        maps = torch.ones((1, rows, cols), dtype=torch.complex64)
+    else:
+        maps = espirit_maps(*central_kspace(trajectory, data, (rows, cols)), acquisition.acs_width)
+        notes.append("coil maps by ESPIRiT from the densely sampled centre of k-space")
+    noise = acquisition.noise_std if acquisition.noise_std is not None else measurement.noise_std
+    if noise is None:
+        noise = noise_estimate.of_samples(data, torch.linalg.vector_norm(trajectory, dim=1))
+        notes.append(f"noise of k-space estimated from its outermost samples: {noise:.2e}")
+    pixel_mm, slice_mm = acquisition.pixel_mm or 1.0, acquisition.slice_mm or acquisition.pixel_mm or 1.0
+    affine, in_patient = placed(measurement, rows, cols, pixel_mm, slice_mm, notes)
+    if measurement.affine is not None:
+        pixel_mm, _, slice_mm = voxel_size(affine)
+    elif acquisition.pixel_mm is None:
+        notes.append("no pixel size in the input: voxels are written as 1 mm")
+    problem = Problem(NonCartesianMRI(trajectory, maps, density), data, noise, slice_mm, pixel_mm)
+    return InverseProblem(problem, affine, in_patient, "a.u.", "mri", notes)
+
+
+def simulate(volume: Volume, affine: Affine, given: MRINonCartesian, settings: Simulation) -> Measurement:
+    """Measure a magnitude volume along spokes at golden angles; see `recon.measurement.simulate.simulate`."""
+    slices, rows, cols = volume.shape
+    acquisition, _ = given.simulated(volume.shape, affine, settings)
+    generator = torch.Generator().manual_seed(settings.seed)
+    phase = smooth_phase(rows, cols, generator)
+    image = torch.polar(torch.from_numpy(volume), phase.expand(slices, -1, -1).contiguous())
+    trajectory = radial(rows, cols, settings.acceleration)
+    operator = NonCartesianMRI(trajectory, birdcage_maps(settings.coils, rows, cols), torch.ones(len(trajectory)))
+    noise_std = settings.noise_std * float(volume.max())
+    kspace = operator.forward(image) + random_element(operator.range, slices, generator) * noise_std
+    col_mm, _, slice_mm = voxel_size(affine)
+    return Measurement(
+        data=kspace.numpy(),
+        acquisition=acquisition.model_copy(update={"pixel_mm": col_mm, "slice_mm": slice_mm}),
+        affine=affine,
+        truth=volume,
+        noise_std=noise_std,
+        files={"trajectory_cycles_per_fov": np.ascontiguousarray(trajectory.numpy()[:, ::-1])},
+        provenance={"simulated": settings.model_dump(mode="json")},
+    )
+
+
+def radial(rows: int, cols: int, acceleration: float) -> Tensor:
+    """Radial trajectory ``(samples, 2)`` at golden angles, in cycles per field of view, rows before columns."""
+    spokes, samples = radial_size(max(rows, cols), acceleration)
+    angles = torch.arange(spokes, dtype=torch.float64) * GOLDEN_RAD
+    along = (torch.arange(samples, dtype=torch.float64) - samples // 2) / samples
+    return torch.stack(
+        [torch.outer(angles.sin(), along).flatten() * rows, torch.outer(angles.cos(), along).flatten() * cols], 1
+    )
