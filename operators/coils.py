@@ -55,6 +55,8 @@ def espirit_maps(kspace: Tensor, mask: Tensor, width: int | None = None) -> Tens
     ----------
     Uecker et al. 2014, Magn. Reson. Med. 71, 990-1001.
     """
+    if kspace.shape[1] == 1:
+        return torch.ones_like(kspace, dtype=torch.complex64)  # nothing to calibrate
     available = acs_width(mask, max(width or 0, MAXIMUM_CALIBRATION))
     wanted = width or available
     if wanted > available or wanted < MINIMUM_CALIBRATION:
@@ -64,8 +66,6 @@ def espirit_maps(kspace: Tensor, mask: Tensor, width: int | None = None) -> Tens
             field="acquisition.acs_width",
             remedy="measure more central lines, or give coil maps with acquisition.coil_maps",
         )
-    if kspace.shape[1] == 1:
-        return torch.ones_like(kspace, dtype=torch.complex64)
     maps = []
     for one in kspace:
         checkpoint()

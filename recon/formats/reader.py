@@ -163,7 +163,11 @@ def _plain(array: PlainArray, acquisition: Acquisition) -> Measurement:
     if not acquisition.COMPLEX_DATA:
         return Measurement(stack(real(data), acquisition), acquisition)
     if data.dtype.kind != "c":
-        raise InputError(f"dtype {data.dtype}, k-space must be complex", field="input")
+        raise InputError(
+            f"dtype {data.dtype}, k-space must be complex",
+            field="input",
+            remedy="export both parts: without the phase there is no image",
+        )
     if not array.order_known and data.ndim == len(acquisition.AXES) - 1:
         acquisition.check_missing_axis(data.shape)
     return Measurement(stack(data, acquisition).astype(np.complex64), acquisition)

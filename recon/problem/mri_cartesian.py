@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,7 +13,7 @@ from operators.errors import InputError
 from operators.fourier import CartesianMRI
 from operators.interrupt import checkpoint
 from operators.linear import random_element
-from recon.measurement import noise_estimate
+from recon.measurement import kspace, noise_estimate
 from recon.measurement.measurement import Measurement
 from recon.measurement.random_fields import smooth_phase
 from recon.problem.inverse_problem import InverseProblem, placed
@@ -31,9 +33,18 @@ def build(measurement: Measurement) -> InverseProblem:
     """Set up the inverse problem of k-space."""
     acquisition = measurement.acquisition
     assert isinstance(acquisition, MRICartesian)
-    data = torch.from_numpy(measurement.data)
+    noise_known = (acquisition.noise_std if acquisition.noise_std is not None else measurement.noise_std) is not None
+    looked_at = kspace.prepared(
+        measurement.data.astype(np.complex64, copy=False),
+        measurement.mask,
+        measurement.coil_maps,
+        placed=measurement.affine is not None,
+        noise_known=noise_known,
+    )
+    measurement = replace(measurement, data=looked_at.data, mask=looked_at.mask, coil_maps=looked_at.maps)
+    data = torch.from_numpy(looked_at.data)
     rows, cols = data.shape[2:]
-    notes = list(measurement.notes)
+    notes = [*measurement.notes, *looked_at.notes]
     sampled, everywhere = _sampling(measurement, data)
     if measurement.coil_maps is not None:
         maps = torch.from_numpy(measurement.coil_maps)
@@ -78,10 +89,10 @@ def simulate(volume: Volume, affine: Affine, given: MRICartesian, settings: Simu
     mask = sampling_mask(rows, cols, settings)
     operator = CartesianMRI(mask, birdcage_maps(settings.coils, rows, cols))
     noise_std = settings.noise_std * float(volume.max())
-    kspace = operator.forward(image)
+    clean = operator.forward(image)
     noise = random_element(operator.range, slices, generator) * noise_std
     return Measurement(
-        data=(kspace + mask * noise).numpy(),
+        data=(clean + mask * noise).numpy(),
         acquisition=acquisition,
         affine=affine,
         truth=volume,

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from operators.errors import GeometryError, InputError
 from recon.spec.acquisitions.base import Acquisition, Shape, Volume
+from recon.spec.acquisitions.kspace import require_plausible
 from recon.spec.affine import Affine
 from recon.spec.costs import MachineCosts
 from recon.spec.files import File
@@ -98,7 +99,11 @@ class MRICartesian(Acquisition):
         """Check that something was sampled, and that mask and coil maps are as large as k-space."""
         mask, maps = files.get("mask"), files.get("coil_maps")
         if mask is not None and mask.shape != data.shape[2:]:
-            raise GeometryError(f"shape {mask.shape}, k-space is {data.shape[2:]}", field="acquisition.mask")
+            raise GeometryError(
+                f"shape {mask.shape}, k-space is {data.shape[2:]}",
+                field="acquisition.mask",
+                remedy="give it as (rows, cols), lines as numpy.broadcast_to(lines[:, None], (rows, cols))",
+            )
         if not np.any(data):
             raise InputError("every sample of k-space is zero", field="input")
         if maps is not None and (
@@ -107,6 +112,7 @@ class MRICartesian(Acquisition):
             raise GeometryError(
                 f"shape {maps.shape}, k-space is {data.shape} {self.axes}", field="acquisition.coil_maps"
             )
+        require_plausible(data.astype(np.complex64, copy=False), mask, maps)
 
     def check_volume(self, volume: Volume, affine: Affine) -> None:
         """Check for magnitudes."""

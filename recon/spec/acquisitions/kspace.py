@@ -1,0 +1,123 @@
+"""Plausibility of k-space, its mask and its coil maps: axes in another order, and files of another scan."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from operators.errors import InputError
+
+KSpace = NDArray[np.complex64]
+"""``(slices, coils, rows, cols)``."""
+PEAK = 4.0
+"""Largest entry of an axis' energy over its mean from which the axis counts as one of k-space."""
+MOST_COILS = 128
+EMPTY = 0.02
+"""Fraction of a mask's points that may be zero in every coil by chance, as of filtered or clipped data."""
+EXPLAINED, DOUBTFUL = 0.9, 0.75
+"""Fraction of the low-resolution images' energy that right coil maps explain at least, and wrong ones at most."""
+CALIBRATION = 24
+"""Width of the centre of k-space that is compared with coil maps."""
+
+
+def require_plausible(data: KSpace, mask: NDArray[np.bool_] | None, maps: NDArray[np.complex64] | None) -> None:
+    """Refuse k-space whose axes are in another order, and masks and coil maps that are not of this scan.
+
+    Raises
+    ------
+    InputError
+        With what seems to be wrong, and what would fit.
+    """
+    _require_order(data)
+    if mask is not None:
+        _require_mask(data, mask)
+    if maps is not None and data.shape[1] > 1:
+        _require_maps(data, maps)
+
+
+def _require_order(data: KSpace) -> None:
+    """Refuse coils on the last axis: k-space falls off from a peak along its own axes, and not along that of coils."""
+    _, coils, rows, cols = data.shape
+    if cols > MOST_COILS or min(coils, rows) <= cols:
+        return
+    energy = energies(data)
+    peaked = [_peaked(energy.sum(tuple(other for other in range(3) if other != axis))) for axis in range(3)]
+    if peaked[0] and peaked[1] and not peaked[2]:
+        raise InputError(
+            f"shape {data.shape}: the axis of {coils} looks like one of k-space, and that of {cols} like coils",
+            field="input",
+            remedy="order the axes (slices, coils, rows, cols), for instance by numpy.moveaxis(kspace, -1, 1)",
+        )
+
+
+def _peaked(profile: NDArray[np.float64]) -> bool:
+    mean = float(profile.mean())
+    return mean > 0 and float(profile.max()) > PEAK * mean
+
+
+def _require_mask(data: KSpace, mask: NDArray[np.bool_]) -> None:
+    present = (data != 0).any((0, 1))
+    missing = int((mask & ~present).sum())
+    if missing <= EMPTY * mask.sum():
+        return
+    others = {"its transpose": mask.T, "with k = 0 moved from the corner to the middle": np.fft.fftshift(mask)}
+    fits = [name for name, other in others.items() if other.shape == present.shape and not (other & ~present).any()]
+    raise InputError(
+        f"{missing} of the {int(mask.sum())} points that it calls sampled are zero in every coil",
+        field="acquisition.mask",
+        remedy=f"{fits[0]} would fit" if fits else "leave it out: the points that are not zero then count as sampled",
+    )
+
+
+def _require_maps(data: KSpace, maps: NDArray[np.complex64]) -> None:
+    """Refuse coil maps that do not explain the coils' images at low resolution, if maps of another convention do."""
+    at = len(data) // 2
+    own = maps if maps.ndim == 3 else maps[at if len(maps) > 1 else 0]
+    images = low_resolution(data[at])
+    if not images.any() or _explained(images, own) >= DOUBTFUL:
+        return
+    shifts = {"": own, "shifted by half the field of view": np.fft.fftshift(own, axes=(-2, -1))}
+    flips = {"": (), "upside down": (-2,), "mirrored": (-1,), "turned by 180 degrees": (-2, -1)}
+    for (moved, shifted), (turned, axes), conjugate in product(shifts.items(), flips.items(), (False, True)):
+        other = np.flip(shifted, axes) if axes else shifted
+        other = other.conj() if conjugate else other
+        if _explained(images, other) >= EXPLAINED:
+            what = ", ".join(word for word in (moved, turned, "conjugated" if conjugate else "") if word)
+            raise InputError(
+                "the maps do not belong to these data as they are: they explain "
+                f"{100 * _explained(images, own):.0f} % of the coils' images, and {what} "
+                f"{100 * _explained(images, other):.0f} %",
+                field="acquisition.coil_maps",
+                remedy=f"give them {what}, or leave them out",
+            )
+
+
+def _explained(images: KSpace, maps: KSpace) -> float:
+    """Fraction of the energy of coil images ``(coils, rows, cols)`` that one object seen through the maps has."""
+    weight = (np.abs(maps) ** 2).sum(0)
+    combined = np.abs((maps.conj() * images).sum(0)) ** 2
+    seen = weight > 1e-6 * weight.max()
+    return float((combined[seen] / weight[seen]).sum() / (np.abs(images) ** 2).sum())
+
+
+def low_resolution(kspace: KSpace) -> KSpace:
+    """Images ``(coils, rows, cols)`` of the centre of k-space, tapered."""
+    windows = []
+    for n in kspace.shape[-2:]:
+        distance = np.abs(np.arange(n) - n // 2) / (min(CALIBRATION, n) / 2)
+        windows.append(np.where(distance < 1, np.cos(math.pi / 2 * np.minimum(distance, 1)) ** 2, 0))
+    tapered = kspace * windows[0][:, None] * windows[1]
+    shifted = np.fft.ifftshift(tapered, axes=(-2, -1))
+    found: KSpace = np.fft.fftshift(np.fft.ifft2(shifted, norm="ortho"), axes=(-2, -1)).astype(np.complex64)
+    return found
+
+
+def energies(data: KSpace) -> NDArray[np.float64]:
+    """Energy of every sample, summed over slices: ``(coils, rows, cols)``, by slices to spare memory."""
+    total = np.zeros(data.shape[1:])
+    for one in data:
+        total += np.square(one.real, dtype=np.float64) + np.square(one.imag, dtype=np.float64)
+    return total
