@@ -81,14 +81,12 @@ class CartesianMRI(LinearOperator):
     @property
     def undersampling(self) -> float:
         """Undersampling factor: points of k-space per sampled point; all coils count once."""
-        return 1.0 / max(self.measured_share, 1e-9)
+        return 1.0 / max(float(self.measured_share.mean()), 1e-9)
 
     @property
-    def measured_share(self) -> float:
-        """Fraction of k-space that was sampled, in all slices of the whole volume."""
-        if self.whole is not None:
-            return self.whole.measured_share
-        return float(self.mask.float().mean())
+    def measured_share(self) -> Tensor:
+        """Fraction of k-space that was sampled, ``(slices or 1,)``."""
+        return self.mask.float().mean(dim=(1, 2))
 
     @property
     def sampling_pattern(self) -> SamplingPattern:
@@ -112,7 +110,7 @@ class CartesianMRI(LinearOperator):
     def _part(self, first: int, last: int) -> CartesianMRI:
         # Not by the constructor: a slab without a sampled point is no mistake, and one slice of many stays one.
         found = copy(self)
-        found.__dict__.pop("norm", None)
+        found.__dict__.pop("norms", None)
         for name in ("mask", "_kept", "_maps"):
             values = getattr(self, name)
             setattr(found, name, values[first:last] if len(values) > 1 else values)

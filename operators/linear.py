@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, cast, overload
 
 import torch
 from torch import Tensor
@@ -51,8 +51,6 @@ class LinearOperator(ABC):
 
     slices: int | None = None
     """Number of slices, if the operator differs between slices; None otherwise."""
-    whole: LinearOperator | None = None
-    """Operator that this one is a part of, if any."""
     refinement: int | None = None
     """Super-resolution factor: how many times finer images are than the measurement."""
 
@@ -87,12 +85,8 @@ class LinearOperator(ABC):
     __call__ = forward
 
     def part(self, first: int, last: int) -> LinearOperator:
-        """Operator of slices ``[first, last)``, with the norm of the whole; itself if all slices are alike."""
-        if self.slices is None:
-            return self
-        found = self._part(first, last)
-        found.whole = self
-        return found
+        """Operator of slices ``[first, last)``; itself if all slices are alike."""
+        return self if self.slices is None else self._part(first, last)
 
     def _part(self, first: int, last: int) -> LinearOperator:
         raise InputError(f"{type(self).__name__} has no part {first}:{last}", field="operator")
@@ -110,9 +104,9 @@ class LinearOperator(ABC):
         return math.prod(self.domain.shape) / math.prod(self.range.shape)
 
     @property
-    def measured_share(self) -> float:
-        """Fraction of a measurement's entries that were sampled; the others are zero."""
-        return 1.0
+    def measured_share(self) -> Tensor:
+        """Fraction of each slice's entries that were sampled, ``(slices,)`` or ``(1,)``; the others are zero."""
+        return torch.ones(1)
 
     @property
     def sampling_pattern(self) -> SamplingPattern:
@@ -149,21 +143,29 @@ class LinearOperator(ABC):
         return None
 
     @cached_property
-    def norm(self) -> float:
-        """Largest singular value, by power iteration on ``A^H A`` (cached; relative error below 1e-3)."""
-        if self.whole is not None:
-            return self.whole.norm
+    def norms(self) -> Tensor:
+        """Largest singular value in each slice, ``(slices,)``, or ``(1,)`` if all slices are alike.
+
+        By power iteration on ``A^H A`` (cached; relative error below 1e-3). A slice's value does not depend on the
+        others. It is 1 in a slice that measures nothing, so that it can be divided by.
+
+        Raises
+        ------
+        InputError
+            If slices are alike and nothing is measured.
+        """
         generator = torch.Generator().manual_seed(0)
-        x = random_element(self.domain, self.slices or 1, generator)
-        value: float = 0.0
+        x = random_element(self.domain, 1, generator).repeat(self.slices or 1, *(1,) * len(self.domain.shape))
+        found, settled = torch.zeros(len(x)), torch.zeros(len(x), dtype=torch.bool)
         for _ in range(200):
-            previous = value
-            sizes = slice_dot(x, x).sqrt().clamp(min=1e-38)
-            x = self.normal(x / sizes.reshape(-1, *(1,) * len(self.domain.shape)).to(x.dtype))
-            value = float(slice_dot(x, x).max().sqrt())
-            if abs(value - previous) <= 1e-5 * value:
+            x = self.normal(x / each_slice(slice_dot(x, x).sqrt().clamp(min=1e-38), x))
+            value = slice_dot(x, x).sqrt()
+            found, settled = torch.where(settled, found, value), settled | ((value - found).abs() <= 1e-5 * value)
+            if bool(settled.all()):
                 break
-        return math.sqrt(value)
+        if self.slices is None and not bool(found > 0):
+            raise InputError("the operator is zero: it measures nothing", field="acquisition")
+        return torch.where(found > 0, found, 1.0).sqrt()
 
     @property
     def H(self) -> LinearOperator:  # noqa: N802 - the adjoint's usual symbol
@@ -173,16 +175,14 @@ class LinearOperator(ABC):
     def __matmul__(self, other: LinearOperator) -> LinearOperator:
         return Composition(self, other)
 
-    def __mul__(self, factor: float) -> LinearOperator:
+    def __mul__(self, factor: float | Tensor) -> LinearOperator:
         return Scaled(self, factor)
 
     __rmul__ = __mul__
 
     def normalized(self) -> LinearOperator:
-        """Operator divided by its norm, so that data weights mean the same for every operator."""
-        if self.norm == 0.0:
-            raise InputError("the operator is zero: it measures nothing", field="acquisition")
-        return Scaled(self, 1.0 / self.norm)
+        """Operator divided by its norm in each slice, so that data weights mean the same for every operator."""
+        return Scaled(self, 1.0 / self.norms)
 
 
 class _WithAdjoint(torch.autograd.Function):
@@ -234,29 +234,43 @@ class Composition(LinearOperator):
 
 
 class Scaled(LinearOperator):
-    """Scaled operator ``factor A`` with a real factor."""
+    """Scaled operator ``factor A`` with a real factor, one number or one per slice ``(slices,)``."""
 
-    def __init__(self, operator: LinearOperator, factor: float) -> None:
+    def __init__(self, operator: LinearOperator, factor: float | Tensor) -> None:
         super().__init__(operator.domain, operator.range)
         self.operator, self.factor, self.slices = operator, factor, operator.slices
 
     def spectrum(self) -> Tensor | None:
         """Spectrum of the unscaled operator, scaled."""
         inner = self.operator.spectrum()
-        return None if inner is None else inner * self.factor**2
+        factor = self.factor.reshape(-1, 1, 1) if isinstance(self.factor, Tensor) else self.factor
+        return None if inner is None else inner * factor**2
 
     def balance(self) -> Tensor | None:
         """Diagonal of the unscaled operator; the factor is in the spectrum."""
         return self.operator.balance()
 
     def _normal(self, x: Tensor) -> Tensor:
-        return self.operator._normal(x) * self.factor**2
+        return self.operator._normal(x) * each_slice(self.factor, x) ** 2
 
     def _forward(self, x: Tensor) -> Tensor:
-        return self.operator._forward(x) * self.factor
+        y = self.operator._forward(x)
+        return y * each_slice(self.factor, y)
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        return self.operator._adjoint(y) * self.factor
+        x = self.operator._adjoint(y)
+        return x * each_slice(self.factor, x)
+
+
+@overload
+def each_slice(values: Tensor, like: Tensor) -> Tensor: ...
+@overload
+def each_slice(values: float | Tensor, like: Tensor) -> float | Tensor: ...
+def each_slice(values: float | Tensor, like: Tensor) -> float | Tensor:
+    """One number, or one per slice ``(slices,)`` shaped to multiply ``(slices, ...)`` in the precision of `like`."""
+    if not isinstance(values, Tensor):
+        return values
+    return values.reshape(-1, *(1,) * (like.ndim - 1)).to(like.real.dtype)
 
 
 def random_element(space: Space, slices: int, generator: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:

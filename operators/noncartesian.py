@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from copy import copy
-from functools import cached_property
 from typing import Literal
 
 import finufft
@@ -72,24 +71,20 @@ class NonCartesianMRI(LinearOperator):
         self.maps = maps if maps.ndim == 4 else maps[None]
         self._weights = self.density if compensated else None
         self.slices = len(self.maps) if len(self.maps) > 1 else None
+        # Parts, and the operator with compensated density, share both: the trajectory is that of all slices.
+        self._kernels: dict[bool, Tensor] = {}
         self._transform = _Transform(self.trajectory, (rows, cols), maps.shape[-3])
 
     def compensated(self) -> NonCartesianMRI:
         """Make the operator whose samples, like the data it goes with, are multiplied by the root of their density."""
         found = copy(self)
-        for name in ("norm", "_kernel"):
-            found.__dict__.pop(name, None)
-        found._weights, found.whole = self.density, None if self.whole is None else self._whole.compensated()
+        found.__dict__.pop("norms", None)
+        found._weights = self.density
         return found
 
     def compensate(self, data: Tensor) -> Tensor:
         """Multiply samples by the root of their density."""
         return data * self.density.sqrt().to(data.real.dtype)
-
-    @property
-    def _whole(self) -> NonCartesianMRI:
-        assert isinstance(self.whole, NonCartesianMRI)
-        return self.whole
 
     @property
     def undersampling(self) -> float:
@@ -145,20 +140,20 @@ class NonCartesianMRI(LinearOperator):
         floored: Tensor = found.clamp(min=LEAST_DENSITY * float(found.max()))
         return floored
 
-    @cached_property
+    @property
     def _kernel(self) -> Tensor:
         """Transposed spectrum ``(2 cols, 2 rows)`` of the normal operator's kernel, real, on twice the grid."""
-        if self.whole is not None:
-            return self._whole._kernel
-        return self._transform.kernel(self._weights).float().T.contiguous()
+        compensated = self._weights is not None
+        if compensated not in self._kernels:
+            self._kernels[compensated] = self._transform.kernel(self._weights).float().T.contiguous()
+        return self._kernels[compensated]
 
     def _root(self, dtype: torch.dtype) -> Tensor | None:
         return None if self._weights is None else self._weights.sqrt().to(torch.empty((), dtype=dtype).real.dtype)
 
     def _part(self, first: int, last: int) -> NonCartesianMRI:
         found = copy(self)
-        for name in ("norm", "_kernel"):
-            found.__dict__.pop(name, None)
+        found.__dict__.pop("norms", None)
         found.maps = self.maps[first:last] if len(self.maps) > 1 else self.maps
         found.slices = last - first
         return found

@@ -26,13 +26,10 @@ class Weighted(LinearOperator):
         self.operator, self.weights, self.slices = operator, weights, len(weights)
 
     def _part(self, first: int, last: int) -> Weighted:
-        found = Weighted(self.operator.part(first, last), self.weights[first:last])
-        if self.operator.spectrum() is not None:
-            found._pixels, found._typical = self._pixels[first:last], self._typical
-        return found
+        return Weighted(self.operator.part(first, last), self.weights[first:last])
 
     def spectrum(self) -> Tensor | None:
-        """Spectrum of the unweighted operator, with the weight of a typical pixel."""
+        """Spectrum of the unweighted operator, with the weight of a typical pixel of each slice."""
         inner = self.operator.spectrum()
         return None if inner is None else inner * self._typical**2
 
@@ -46,16 +43,18 @@ class Weighted(LinearOperator):
         return None if self.operator.spectrum() is None else self._pixels / self._typical
 
     @cached_property
-    def _typical(self) -> float:
-        return float(self._pixels.median())
+    def _typical(self) -> Tensor:
+        return self._pixels.flatten(1).median(dim=1).values.reshape(-1, *(1,) * len(self.domain.shape))
 
     @cached_property
     def _pixels(self) -> Tensor:
-        """Root mean square weight per pixel, ``(slices, *domain.shape)``; the mean where nothing is seen."""
+        """Root mean square weight per pixel, ``(slices, *domain.shape)``; the slice's mean where nothing is seen."""
         squared = self.weights.square()
-        seen = self.operator.adjoint(torch.ones_like(squared))
-        average = self.operator.adjoint(squared) / seen.clamp(min=1e-6 * float(seen.max()))
-        return torch.where(average > 0, average, squared.mean()).sqrt()
+        seen = self.operator.adjoint(torch.ones_like(squared if self.operator.slices else squared[:1]))
+        least = 1e-6 * seen.flatten(1).amax(dim=1)
+        average = self.operator.adjoint(squared) / seen.maximum(least.reshape(-1, *(1,) * (seen.ndim - 1)))
+        usual = squared.flatten(1).mean(dim=1).reshape(-1, *(1,) * (average.ndim - 1))
+        return torch.where(average > 0, average, usual).sqrt()
 
     def _forward(self, x: Tensor) -> Tensor:
         return self.operator._forward(x) * self.weights.to(x.real.dtype)

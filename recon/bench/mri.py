@@ -82,7 +82,7 @@ def compare(measurement: Measurement, name: str, methods: list[dict[str, Any]], 
         measurement, judge = withhold(measurement, seed=seed)
     model = inverse_problem.build(measurement)
     problem = model.problem
-    _ = problem.operator.norm  # outside the clock
+    _ = problem.operator.norms  # outside the clock
     for given in methods:
         found = solved(given, model, "mri-cartesian")
         psnr = None

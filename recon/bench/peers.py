@@ -62,7 +62,7 @@ def solver(model: InverseProblem, given: dict[str, Any], prior: Prior, intensity
             level = 2 * float(torch.as_tensor(sigma).flatten()[0])
             return from_image(prior.denoise(to_image(x.float()), level)).to(x.dtype)
 
-    sigma = max(SIGMA, term.sigma / 2)
+    sigma = max(SIGMA, float(term.sigma.mean()) / 2)
     physics = deepinv.physics.LinearPhysics(A=forward, A_adjoint=adjoint)
     physics.noise_model = deepinv.physics.GaussianNoise(sigma)
     fidelity = deepinv.optim.data_fidelity.L2()

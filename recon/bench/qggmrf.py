@@ -46,8 +46,9 @@ def qggmrf(problem: Problem, given: dict[str, Any]) -> Callable[[], Tensor]:
     tuned = dict(MANY if len(geometry.angles_rad) >= MANY_VIEWS else FEW)
     if problem.operator.sampling_pattern == "limited":
         tuned = dict(LIMITED)
-    if problem.noise_std > 0:
-        signal = float(problem.data.square().mean()) / problem.noise_std**2
+    noisy = bool(problem.noise.any())
+    if noisy:
+        signal = float(problem.data.square().mean() / problem.noise.square().mean())
         tuned["snr_db"] = min(tuned["snr_db"], 10 * math.log10(signal))
     constants = {**tuned, **{k: v for k, v in given.items() if k != "name"}}
     svmbir = _svmbir()
@@ -60,7 +61,7 @@ def qggmrf(problem: Problem, given: dict[str, Any]) -> Callable[[], Tensor]:
             num_cols=geometry.cols,
             delta_channel=geometry.detector_mm,
             delta_pixel=geometry.pixel_mm,
-            weight_type="transmission" if problem.noise_std > 0 else "unweighted",
+            weight_type="transmission" if noisy else "unweighted",
             roi_radius=FIELD,
             stop_threshold=0.0,
             num_threads=torch.get_num_threads(),

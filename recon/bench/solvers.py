@@ -74,7 +74,7 @@ def compare(measurement: Measurement, views: int, methods: list[dict[str, Any]])
     model = inverse_problem.build(measurement)
     assert measurement.truth is not None
     model.problem.operator.forward(torch.zeros_like(model.problem.zeros()))  # build the matrix outside the clock
-    _ = model.problem.operator.norm
+    _ = model.problem.operator.norms
     for given in methods:
         found = solved(given, model, measurement.acquisition.kind)
         quality = metrics.psnr(model.display(found.volume), measurement.truth)

@@ -20,15 +20,17 @@ def wavelet(problem: Problem, given: dict[str, object]) -> Callable[[], Tensor]:
 
     assert isinstance(problem.operator, CartesianMRI)
     operator = problem.operator
-    scale = problem.scale
+    scales = problem.scales.tolist()
     weight, iterations = float(str(given.get("weight", 1e-3))), int(str(given.get("iterations", 100)))
 
     sensitivities = operator.maps
 
     def one(index: int) -> Tensor:
+        scale = scales[index]
         maps, mask = (v[index % len(v)].numpy() for v in (sensitivities, operator.mask))
         data, weights = problem.data[index].numpy() / scale, mask.astype(np.float32)
         app = L1WaveletRecon(data, maps, weight, weights=weights, max_iter=iterations, show_pbar=False)
-        return torch.from_numpy(np.asarray(app.run(), dtype=np.complex64)) * scale
+        found: Tensor = torch.from_numpy(np.asarray(app.run(), dtype=np.complex64)) * scale
+        return found
 
     return lambda: torch.stack([one(index) for index in range(problem.slices)])

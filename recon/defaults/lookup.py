@@ -16,9 +16,12 @@ NEGLIGIBLE = 1e-3
 
 
 def tuned(method: Method, kind: str, problem: Problem) -> Tuned | None:
-    """Look up the tuned settings of the nearest task; arguments as for `resolved`."""
-    size = float(problem.data.abs().square().mean().sqrt())
-    noisy = problem.noise_std > NEGLIGIBLE * size
+    """Look up the tuned settings of the nearest task; arguments as for `resolved`.
+
+    A job has one set of them: that for noisy data if any slice is noisy, since it knows the noise of each slice.
+    """
+    size = problem.data.abs().square().flatten(1).mean(dim=1).sqrt()
+    noisy = bool(((problem.noise > NEGLIGIBLE * size) & (size > 0)).any())
     operator = problem.operator
     return nearest(method, kind, operator.sampling_pattern, operator.undersampling, noisy=noisy)
 

@@ -3,42 +3,92 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from operators.linear import each_slice
 
 FOURTH_DIFFERENCE = (1.0, -4.0, 6.0, -4.0, 1.0)
 SIZE = math.sqrt(70.0)
 """Norm of the fourth difference, which annihilates cubic trends, so that smooth structure hardly counts."""
 
 
-def of_sinogram(sinogram: Tensor) -> float:
-    """Estimate the noise of line integrals ``(slices, views, detectors)`` as root mean square over the rays.
+def of_sinogram(sinogram: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Estimate the noise of line integrals ``(slices, views, detectors)``, each slice's from its own rays.
 
     Rays through air show only noise. Rays through the object have as much, or ``exp(p / 2)`` times as much if photons
-    are counted, but at most their roughness, to which the object adds. Without rays through air the estimate is that
-    roughness, an upper bound. It is zero if the air shows no noise, also where the air was set to one value: then the
-    noise has to be given. It is zero for fewer than five detector elements.
+    are counted, but at most their roughness, to which the object adds: where that allows it, photons are taken to be
+    counted, as many as the air tells. A slice with few rays through air looks at that of its neighbours too. Without
+    any the estimate is the roughness, an upper bound. It is zero if the air shows no noise, also where the air was set
+    to one value: then the noise has to be given. It is zero for fewer than five detector elements.
 
     The roughness is the median absolute fourth difference along the detector: edges are outliers that it ignores.
+
+    Returns
+    -------
+    Tensor
+        Root mean square of the noise over the rays of each slice, ``(slices,)``.
+    Tensor or None
+        The reciprocal of each ray's noise in units of that, shape of `sinogram`; None where photons are not counted.
     """
-    size = len(FOURTH_DIFFERENCE)
-    if sinogram.shape[-1] < size:
-        return 0.0
-    count = sinogram.shape[-1] - size + 1
-    rough = sum(w * sinogram[..., i : i + count] for i, w in enumerate(FOURTH_DIFFERENCE))
-    smooth = sum(sinogram[..., i : i + count] for i in range(size)) / size
-    assert isinstance(rough, Tensor)
-    assert isinstance(smooth, Tensor)
-    rough, smooth = _sampled(rough.abs()), _sampled(smooth)
-    air = smooth < AIR_SHARE * torch.quantile(smooth, 0.99)
-    if not LEAST_AIR <= int(air.sum()) < len(air):
-        return _spread(rough)
-    in_air = _spread(rough[air])
-    gain = (smooth.clamp(0.0, MOST_DENSE) / 2).exp()
-    if in_air <= _spread((rough / gain)[~air]):
-        return in_air * float(gain.square().mean().sqrt())
-    return min(in_air, _spread(rough[~air]))
+    if sinogram.shape[-1] < len(FOURTH_DIFFERENCE):
+        return torch.zeros(len(sinogram)), None
+    slices = [_Rays.of(one) for one in sinogram]
+    found = [rays.noise(_air_near(slices, index)) for index, rays in enumerate(slices)]
+    std, counted = (torch.tensor(values) for values in zip(*found, strict=True))
+    if not bool(counted.any()):
+        return std, None
+    by_slice, by_ray = of_photons(sinogram, torch.where(counted, std, 1.0) ** -2)
+    return torch.where(counted, by_slice, std), torch.where(counted.reshape(-1, 1, 1), by_ray, 1.0)
+
+
+class _Rays(NamedTuple):
+    """What a slice's rays tell: roughness of each through air, and noise of the others if that were all of it."""
+
+    air: Tensor
+    constant: float
+    """Noise that all other rays have in common."""
+    counted: float
+    """Noise in air of which the others have ``exp(p / 2)`` times as much."""
+
+    @classmethod
+    def of(cls, sinogram: Tensor) -> _Rays:
+        """Compare the rays of line integrals ``(views, detectors)``."""
+        size = len(FOURTH_DIFFERENCE)
+        count = sinogram.shape[-1] - size + 1
+        rough = sum(w * sinogram[..., i : i + count] for i, w in enumerate(FOURTH_DIFFERENCE))
+        smooth = sum(sinogram[..., i : i + count] for i in range(size)) / size
+        assert isinstance(rough, Tensor)
+        assert isinstance(smooth, Tensor)
+        rough, smooth = _sampled(rough.abs()), _sampled(smooth)
+        air = smooth < AIR_SHARE * torch.quantile(smooth, 0.99)
+        if bool(air.all()):
+            air = torch.zeros_like(air)
+        gain = (smooth.clamp(0.0, MOST_DENSE) / 2).exp()
+        return cls(rough[air], _spread(rough[~air]), _spread((rough / gain)[~air]))
+
+    def noise(self, air: Tensor) -> tuple[float, bool]:
+        """Noise in air, given the roughness of rays through air, and whether it grows as that of counted photons."""
+        if len(air) < LEAST_AIR:
+            return self.constant, False
+        in_air = _spread(air)
+        if 0 < in_air <= SLACK * self.counted:
+            return in_air, True
+        return min(in_air, self.constant), False
+
+
+def _air_near(slices: Sequence[_Rays], index: int) -> Tensor:
+    """Roughness of a slice's rays through air, and of as many neighbours' as it takes to have enough."""
+    air = slices[index].air
+    for reach in range(1, NEIGHBOURS + 1):
+        if len(air) >= ENOUGH_AIR:
+            break
+        near = [slices[i].air for i in (index - reach, index + reach) if 0 <= i < len(slices)]
+        air = torch.cat([air, *near])
+    return air
 
 
 def _spread(rough: Tensor) -> float:
@@ -48,22 +98,26 @@ def _spread(rough: Tensor) -> float:
 
 AIR_SHARE = 0.02
 """Fraction of the densest rays' line integral below which a ray counts as through air."""
-LEAST_AIR = 100
-"""Minimum number of rays through air for an estimate from them."""
+LEAST_AIR, ENOUGH_AIR = 100, 1000
+"""Minimum number of rays through air for an estimate from them, and number that tells the noise within 6 %."""
+NEIGHBOURS = 4
+"""Slices on either side whose air is looked at where a slice has too little of its own."""
+SLACK = 1.1
+"""Factor by which the air may be noisier than photons allow: both are estimates."""
 MOST_DENSE = 12.0
 """Line integral beyond which hardly any photon arrives, so that larger values are clipped."""
 
 
-def of_photons(sinogram: Tensor, photons: float) -> tuple[float, Tensor]:
-    """Noise of line integrals for `photons` per ray in air, and the inverse standard deviation of each ray.
+def of_photons(sinogram: Tensor, photons: float | Tensor) -> tuple[Tensor, Tensor]:
+    """Noise of line integrals for `photons` per ray in air, one number or one per slice ``(slices,)``.
 
     The noise of a ray is ``exp(p / 2) / sqrt(photons)``, with `p` smoothed along the detector: a value from each ray's
     own noisy `p` would favour the rays that came out too low.
 
     Returns
     -------
-    float
-        Root mean square of the noise over the rays.
+    Tensor
+        Root mean square of the noise over the rays of each slice, ``(slices,)``.
     Tensor
         The reciprocal of each ray's noise in units of that, shape of `sinogram`.
 
@@ -73,16 +127,23 @@ def of_photons(sinogram: Tensor, photons: float) -> tuple[float, Tensor]:
     """
     flat = sinogram.reshape(-1, 1, sinogram.shape[-1])
     smooth = torch.nn.functional.avg_pool1d(flat, SMOOTHING, 1, SMOOTHING // 2, count_include_pad=False)
-    noise = (smooth.reshape(sinogram.shape).clamp(0.0, math.log(photons)) / 2).exp() / math.sqrt(photons)
-    mean = float(noise.square().mean().sqrt())
-    return mean, mean / noise
+    given = torch.as_tensor(photons, dtype=torch.float32).reshape(-1, 1, 1)
+    noise = (smooth.reshape(sinogram.shape).clamp(min=0.0).minimum(given.log()) / 2).exp() / given.sqrt()
+    std = noise.square().mean(dim=(1, 2)).sqrt()
+    return std, each_slice(std, noise) / noise
 
 
 SMOOTHING = 5
 """Width of the smoothing in detector elements."""
 
 
-def of_kspace(kspace: Tensor, mask: Tensor) -> float:
+def spelled(std: Tensor) -> str:
+    """Spell the noise of slices ``(slices,)``: one number, or a range where slices differ by more than a tenth."""
+    low, high = float(std.min()), float(std.max())
+    return f"{high:.2e}" if high <= 1.1 * low else f"{low:.2e} to {high:.2e}, slice by slice"
+
+
+def of_kspace(kspace: Tensor, mask: Tensor) -> Tensor:
     """Estimate the noise of k-space ``(slices, coils, rows, cols)`` per real channel, from its outermost samples.
 
     The magnitude of complex noise is Rayleigh distributed, with median 1.1774 sigma. The estimate is an upper bound:
@@ -94,12 +155,12 @@ def of_kspace(kspace: Tensor, mask: Tensor) -> float:
     sampled = mask if mask.ndim == 2 else mask.all(0)
     radius = torch.maximum(y.expand(rows, cols), x.expand(rows, cols))[sampled]
     if len(radius) == 0:
-        return 0.0
+        return torch.zeros(len(kspace))
     outer = radius >= torch.quantile(radius.float(), 0.9)
-    return float(_sampled(kspace[..., sampled][..., outer].abs()).median()) / 1.1774
+    return _of_outer([one[..., sampled][..., outer] for one in kspace])
 
 
-def of_samples(data: Tensor, radius: Tensor) -> float:
+def of_samples(data: Tensor, radius: Tensor) -> Tensor:
     """Estimate the noise of k-space off the grid ``(slices, coils, samples)``, as `of_kspace` does.
 
     Parameters
@@ -108,10 +169,18 @@ def of_samples(data: Tensor, radius: Tensor) -> float:
         Distance of each sample from the centre of k-space, ``(samples,)``.
     """
     outer = radius >= torch.quantile(_sampled(radius).float(), 0.9)
-    return float(_sampled(data[..., outer].abs()).median()) / 1.1774
+    return _of_outer([one[..., outer] for one in data])
+
+
+def _of_outer(samples: Sequence[Tensor]) -> Tensor:
+    """Noise of each slice per real channel, from samples that hold hardly anything else."""
+    return torch.stack([_sampled(one.abs()).median() for one in samples]) / 1.1774
 
 
 def _sampled(values: Tensor) -> Tensor:
-    """Subsample to at most about a million values: a median needs no more."""
+    """Subsample to at most about `SAMPLES` values: a median needs no more."""
     flat = values.flatten()
-    return flat[:: max(1, len(flat) // 1_000_000)]
+    return flat[:: max(1, len(flat) // SAMPLES)]
+
+
+SAMPLES = 50_000

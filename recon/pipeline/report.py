@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from operators.errors import Diverged
@@ -16,6 +17,7 @@ from recon.pipeline import peak, versions
 from recon.pipeline.prepare import Prepared
 from recon.priors.prior import NetworkPrior
 from recon.problem.inverse_problem import InverseProblem
+from recon.problem.problem import Problem
 from recon.spec.job import JobSpec
 from recon.spec.methods import Diffusion, FrozenNoise, Method
 from recon.spec.report import Duration, Familiarity, Intensity, Memory, Report, Scores, Uncertainty
@@ -27,6 +29,8 @@ UNFAMILIAR = 1.0
 """Familiarity percentile below which the report warns."""
 NOTABLE_MISFIT, NOTABLE_TIMES = 0.1, 3.0
 """Relative data misfit, and multiple of the misfit from noise alone, from which the report warns."""
+EMPTY_SHARE = 0.1
+"""Share of the largest slice's data below which a slice is not judged by its misfit."""
 HOPELESS_MISFIT = 1.2
 """Relative data misfit from which a job fails as diverged: an empty image has 1."""
 
@@ -69,7 +73,12 @@ def write_report(spec: JobSpec, job: Prepared, solved: Solved, started: float) -
     evaluations = 0 if job.prior is None else job.prior.evaluations  # before judging adds its own
     familiarity = _familiarity(job.judge, inverse, solved.volume)
     expected = _expected_misfit(inverse)
-    notes = [*inverse.notes, *_unfamiliar(familiarity), *_doubt(method, inverse, solved.volume, expected)]
+    noise = inverse.problem.noise
+    notes = [
+        *inverse.notes,
+        *_unfamiliar(familiarity),
+        *_doubt(method, inverse, solved.volume, measurement.acquisition.SUSPECTS),
+    ]
     shape = tuple(inverse.arranged(solved.volume).shape)
     misfits = {name: inverse.problem.misfit(volume) for name, volume in volumes.items()}
     against_truth = _against_truth(measurement, inverse, volumes)
@@ -83,13 +92,14 @@ def write_report(spec: JobSpec, job: Prepared, solved: Solved, started: float) -
         unit=inverse.unit,
         shape=(shape[0], shape[1], shape[2]),
         data_misfit=misfits,
-        noise_std=inverse.problem.noise_std,
+        noise_std=float(noise.square().mean().sqrt()),
+        noise_std_range=(float(noise.min()), float(noise.max())),
         expected_misfit=expected,
         against_truth=against_truth,
         prior=None if job.prior is None else job.prior.card.model_dump(mode="json", exclude={"familiarity"}),
         intensity_map=None
         if job.intensity is None
-        else Intensity(scale=job.intensity.scale, offset=job.intensity.offset),
+        else Intensity(scale=_listed(job.intensity.scale), offset=_listed(job.intensity.offset)),
         familiarity=familiarity,
         uncertainty=_uncertainty(spec, inverse, solved, measurement),
         frozen_noise=_noise(job, method),
@@ -103,6 +113,10 @@ def write_report(spec: JobSpec, job: Prepared, solved: Solved, started: float) -
         memory=Memory(peak_bytes=resident, planned_bytes=job.planned.memory_bytes, planned=job.planned.memory),
         versions=versions.installed(),
     )
+
+
+def _listed(values: float | Tensor) -> float | list[float]:
+    return values.tolist() if isinstance(values, Tensor) else values
 
 
 def _noise(job: Prepared, method: Method) -> ReportedNoise | None:
@@ -129,8 +143,9 @@ def _familiarity(judge: NetworkPrior | None, inverse: InverseProblem, volume: Te
     """Familiarity of the result's slices: percentiles among slices like those that the judge was trained on."""
     if judge is None:
         return None
-    chosen = volume[:: max(len(volume) // JUDGED_SLICES, 1)]
-    found = judge.familiarity(inverse.intensity_map(judge.card).to_prior(chosen))
+    chosen = slice(None, None, max(len(volume) // JUDGED_SLICES, 1))
+    intensity = inverse.intensity_map(judge.card).part(chosen)
+    found = judge.familiarity(intensity.to_prior(volume[chosen]))
     found = found[found.isfinite()]
     if not len(found):
         return None
@@ -152,37 +167,51 @@ def _unfamiliar(familiarity: Familiarity | None) -> list[str]:
 def _expected_misfit(inverse: InverseProblem) -> float | None:
     """Relative misfit that noise alone would leave; a good reconstruction comes close to it, but not below."""
     problem = inverse.problem
-    size = float(problem.data.abs().square().sum())
-    if problem.noise_std == 0.0 or size == 0.0:
+    size = torch.linalg.vector_norm(problem.data)
+    if not bool(problem.noise.any()) or size == 0:
         return None
-    measured = int((problem.data != 0).sum())
-    per_sample = problem.noise_std**2 * inverse.noisy_parts
-    return float((measured * per_sample / size) ** 0.5)
+    return float(torch.linalg.vector_norm(_noise_sizes(inverse, problem)) / size)
 
 
-def _doubt(method: Method, inverse: InverseProblem, volume: Tensor, expected: float | None) -> list[str]:
-    """Warn about a prior's result that does not fit the data, each sample weighted by its noise.
+def _noise_sizes(inverse: InverseProblem, problem: Problem) -> Tensor:
+    """Expected norm ``(slices,)`` of the noise in each slice's measured samples."""
+    measured = torch.tensor([int(one.count_nonzero()) for one in problem.data])
+    return problem.noise * (measured * inverse.noisy_parts).sqrt()
+
+
+def _doubt(method: Method, inverse: InverseProblem, volume: Tensor, suspects: str) -> list[str]:
+    """Warn about slices of a result that do not fit the data, each sample weighted by its noise.
 
     Raises
     ------
     Diverged
         If an empty image would fit better.
     """
-    if not isinstance(method, Diffusion) or not bool(inverse.problem.data.any()):
+    problem = inverse.problem.whitened
+    if not method.FITS_DATA or not bool(problem.data.any()):
         return []
-    misfit, noise = inverse.problem.whitened.misfit(volume), expected or 0.0
-    if not misfit <= max(HOPELESS_MISFIT, NOTABLE_TIMES * noise):
+    residuals, sizes = problem.residuals(volume)
+    noise = _noise_sizes(inverse, problem)
+    whole, size = (torch.linalg.vector_norm(v) for v in (residuals, sizes))
+    allowed = NOTABLE_TIMES * torch.linalg.vector_norm(noise)
+    if isinstance(method, Diffusion) and not whole <= max(HOPELESS_MISFIT * size, allowed):
         raise Diverged(
-            f"the result of {method.name} fits the data worse than an empty image: relative misfit {misfit:.3g}",
+            f"the result of {method.name} fits the data worse than an empty image: relative misfit {whole / size:.3g}",
             field="method",
             remedy="leave its settings to their defaults, or lower the weight and the learning rate",
         )
-    if misfit < max(NOTABLE_MISFIT, NOTABLE_TIMES * noise):
+    # A slice with next to nothing in it is missed by all of that, and it does not matter.
+    judged = sizes > EMPTY_SHARE * sizes.max()
+    doubtful = judged & ~(residuals < (NOTABLE_MISFIT * sizes).maximum(NOTABLE_TIMES * noise))
+    if not bool(doubtful.any()):
         return []
-    usual = "" if expected is None else f", noise alone would leave {expected:.2g}"
+    worst = int(torch.where(doubtful, residuals / sizes, -1.0).argmax())
+    misfit, usual = float(residuals[worst] / sizes[worst]), float(noise[worst] / sizes[worst])
+    where = "" if len(sizes) == 1 else f" in {int(doubtful.sum())} of {len(sizes)} slices, most in slice {worst},"
+    told = f"; noise alone would leave {usual:.2g}" if usual > 0 else ""
+    prior = ", or the prior overrules the data; compare with the baselines" if isinstance(method, Diffusion) else ""
     return [
-        f"the result misses the data by {misfit:.2g} of their size{usual}: geometry, rotation centre, coil maps or"
-        " units may be wrong, or the prior overrules the data; compare with the baselines"
+        f"the result misses the data{where} by {misfit:.2g} of their size{told}. What may be wrong: {suspects}{prior}"
     ]
 
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from operators.linear import LinearOperator
+from operators.linear import LinearOperator, each_slice
 from operators.tomography import Tomography
 from recon.measurement import noise_estimate
 from recon.measurement.measurement import Measurement
@@ -38,19 +38,23 @@ class CTProblem(InverseProblem):
         return volume.numpy()
 
     def measured(self, operator: LinearOperator, clean: Tensor, noise: Tensor) -> Problem:
-        """Problem of another scan, with as many photons as this one's noise was made from, if that is known."""
+        """Problem of another scan, with as many photons in each slice as its noise was made from, if it has any."""
         problem = self.problem
-        if problem.inverse_std is None or problem.noise_std == 0:  # photons may be given, and no noise all the same
-            return replace(problem, operator=operator, data=clean + problem.noise_std * noise, inverse_std=None)
-        photons = float((problem.data.exp() * (problem.inverse_std / problem.noise_std).square()).median())
-        mean, inverse_std = noise_estimate.of_photons(clean, photons)
-        noisy = clean + problem.noise_std * noise * (mean / problem.noise_std) / inverse_std
-        return replace(problem, operator=operator, data=noisy, noise_std=mean, inverse_std=inverse_std)
+        std, inverse_std = problem.noise, problem.inverse_std
+        if inverse_std is not None:
+            counted = (inverse_std != inverse_std[:, :1, :1]).flatten(1).any(dim=1) & (std > 0)
+            by_ray = problem.data.exp() * (inverse_std / each_slice(torch.where(counted, std, 1.0), noise)).square()
+            by_slice, of_rays = noise_estimate.of_photons(clean, by_ray.flatten(1).median(dim=1).values)
+            std = torch.where(counted, by_slice, std)
+            inverse_std = torch.where(counted.reshape(-1, 1, 1), of_rays, 1.0) if bool(counted.any()) else None
+            noise = noise if inverse_std is None else noise / inverse_std
+        noisy = clean + each_slice(std, noise) * noise
+        return replace(problem, operator=operator, data=noisy, noise_std=std, inverse_std=inverse_std)
 
     def intensity_map(self, card: Card) -> IntensityMap:
         """Intensity map: by water if its attenuation is known and the prior is in HU, else by the robust maximum."""
         if self.mu_water is None or card.intensity_range.unit != "HU":
-            scale = self.problem.scale / (1 + BRIGHTEST)
+            scale = self.problem.scales / (1 + BRIGHTEST)
             return IntensityMap(scale, scale)
         return attenuation_map(card.intensity_range, self.mu_water)
 
@@ -68,24 +72,35 @@ def build(measurement: Measurement) -> CTProblem:
     data = torch.from_numpy(measurement.data)
     geometry = acquisition.geometry(data.shape[2])
     notes = list(measurement.notes)
-    noise = acquisition.noise_std if acquisition.noise_std is not None else measurement.noise_std
-    inverse_std = None
-    if acquisition.photons_per_ray is not None:
-        counted, inverse_std = noise_estimate.of_photons(data, acquisition.photons_per_ray)
-        noise = counted if noise is None else noise
-    if noise is None:
-        noise = noise_estimate.of_sinogram(data)
-        notes.append(
-            f"noise of the line integrals estimated from the sinogram: {noise:.2e}"
-            if noise > 0
-            else "rays through air show no noise: the data count as free of it; if their air was set to one value, give"
-            " photons_per_ray or noise_std"
-        )
+    noise_std, inverse_std = _noise(measurement, acquisition, data, notes)
     slice_mm = acquisition.slice_mm or geometry.pixel_mm
     affine, in_patient = placed(measurement, geometry.rows, geometry.cols, geometry.pixel_mm, slice_mm, notes)
-    problem = Problem(Tomography(geometry), data, noise, slice_mm, geometry.pixel_mm, inverse_std)
+    problem = Problem(Tomography(geometry), data, noise_std, slice_mm, geometry.pixel_mm, inverse_std)
     mu_water = acquisition.mu_water_per_mm
     return CTProblem(problem, affine, in_patient, "HU" if mu_water else "1/mm", "ct", notes, mu_water)
+
+
+def _noise(
+    measurement: Measurement, acquisition: CT, data: Tensor, notes: list[str]
+) -> tuple[float | Tensor, Tensor | None]:
+    """Noise of each slice, and inverse standard deviation of each ray: as given, by photons, or as the data tell."""
+    given = acquisition.noise_std if acquisition.noise_std is not None else measurement.noise_std
+    if acquisition.photons_per_ray is not None:
+        counted, inverse_std = noise_estimate.of_photons(data, acquisition.photons_per_ray)
+        if given is not None and (given == 0 or given == acquisition.noise_std):
+            counted = given * counted / counted.square().mean().sqrt()
+        return counted, inverse_std
+    if given is not None:
+        return given, None
+    found, by_ray = noise_estimate.of_sinogram(data)
+    grows = "" if by_ray is None else ", growing with the line integral as that of photons"
+    notes.append(
+        f"noise of the line integrals estimated from the sinogram: {noise_estimate.spelled(found)}{grows}"
+        if bool(found.any())
+        else "rays through air show no noise: the data count as free of it; if their air was set to one value, give"
+        " photons_per_ray or noise_std"
+    )
+    return found, by_ray
 
 
 def simulate(volume: Volume, affine: Affine, given: CT, settings: Simulation) -> Measurement:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from operators.linear import conjugate_gradient, slice_dot
+from operators.linear import conjugate_gradient, each_slice, slice_dot
 from operators.preconditioner import normal_inverse
 from recon.problem.problem import IntensityMap, Problem
 from recon.problem.tv_z import AlongZ
@@ -17,8 +17,19 @@ from recon.spec.costs import DATA_STEPS
 from recon.spec.methods import Splitting
 
 
+class _Terms(NamedTuple):
+    """Weights of data and anchor, shaped to multiply volumes: terms so weighted add up over slices."""
+
+    fidelity: Tensor
+    """``1 / s^2``."""
+    anchor: Tensor
+    """``1 / sigma^2``."""
+
+
 class DataStep:
     """Proximal data step ``argmin_u |B u - d|^2 / (2 s^2) + |u - v|^2 / (2 sigma^2)``, ``B = A / |A|``, prior's scale.
+
+    Norm, noise `s`, the prior's scale and, if so wanted, sigma are those of each slice.
 
     With a `tv_z_weight` the sum has ``tv_z_weight / sigma |W D_z u|_1`` in addition, of which each call makes one ADMM
     sweep: `v` is taken to err by about sigma between slices too.
@@ -59,14 +70,17 @@ class DataStep:
         self.operator = problem.operator.normalized()
         self._preconditioned = precondition and self.operator.spectrum() is not None
         self.iterations = iterations or DATA_STEPS[self._preconditioned]
-        norm = problem.operator.norm
+        empty = problem.zeros()
         data = problem.data
-        if intensity.offset != 0.0:
-            data = data - problem.operator.forward(torch.full_like(problem.zeros(), intensity.offset))
-        self.data = data / (norm * intensity.scale)
-        self.sigma = max(min_noise_std, noise_fraction * problem.noise_std / (norm * intensity.scale))
+        if isinstance(intensity.offset, Tensor) or intensity.offset != 0.0:
+            data = data - problem.operator.forward(intensity.to_physical(empty))
+        unit = problem.operator.norms * intensity.scale
+        self.data = data / each_slice(unit, data)
+        self.sigma = (noise_fraction * problem.noise / unit).clamp(min=min_noise_std)
+        """Noise `s` of each slice, ``(slices,)``."""
         self.tv_z_weight, self.gamma = tv_z_weight, gamma
-        self.along_z = AlongZ(problem.zeros(), problem.pixel_mm / problem.slice_mm) if tv_z_weight > 0 else None
+        self._intensity = intensity
+        self.along_z = self.between_slices(problem.pixel_mm / problem.slice_mm) if tv_z_weight > 0 else None
 
     @classmethod
     def of(cls, problem: Problem, intensity: IntensityMap, settings: Splitting, **more: Any) -> DataStep:
@@ -81,51 +95,65 @@ class DataStep:
             **more,
         )
 
-    def __call__(self, v: Tensor, sigma: float) -> Tensor:
-        """Take the step from `v` ``(slices, rows, cols)``, whose error is about `sigma`."""
-        anchor = (self.sigma / sigma) ** 2 if self.gamma is None else 1 / self.gamma
+    def between_slices(self, weight: float) -> AlongZ:
+        """Make the variables of total variation between the slices."""
+        empty = torch.zeros((len(self.data), *self.operator.domain.shape), dtype=self.data.dtype)
+        return AlongZ(empty, weight, self._intensity)
+
+    def __call__(self, v: Tensor, sigma: float | Tensor) -> Tensor:
+        """Take the step from `v` ``(slices, rows, cols)``, whose error is about `sigma`, in all or ``(slices,)``."""
+        terms = self._terms(v, sigma)
         # Solved for the change of `v`: rounding then stays in the range of the adjoint. Solved for `u` it
         # would leak into the null space, where only the tiny anchor holds it.
-        residual = self.operator.adjoint(self.data - self.operator.forward(v))
+        right = terms.fidelity * self.operator.adjoint(self.data - self.operator.forward(v))
         if self.along_z is not None:
-            return self._coupled(v, residual, anchor, sigma, self.along_z)
+            return self._coupled(v, right, terms, self.tv_z_weight * each_slice(sigma, v), self.along_z)
         return v + conjugate_gradient(
-            lambda change: self.operator.normal(change) + anchor * change,
-            residual,
+            lambda change: terms.fidelity * self.operator.normal(change) + terms.anchor * change,
+            right,
             None,
             self.iterations,
-            precondition=self._inverse(anchor),
-            energy=partial(self._energy, anchor) if self._preconditioned else None,
+            precondition=self._inverse(terms),
+            energy=partial(self._energy, terms) if self._preconditioned else None,
         )
 
-    def _energy(self, anchor: float, change: Tensor) -> Tensor:
-        """Compute ``<x, (B^H B + anchor) x>`` per slice: one projection instead of the two that ``B^H B`` takes."""
+    def _terms(self, v: Tensor, sigma: float | Tensor) -> _Terms:
+        spread, noise = torch.as_tensor(each_slice(sigma, v), dtype=v.real.dtype), each_slice(self.sigma, v)
+        if self.gamma is None:
+            return _Terms(noise**-2, spread**-2)
+        return _Terms(torch.ones_like(noise), torch.full_like(noise, 1 / self.gamma))
+
+    def _energy(self, terms: _Terms, change: Tensor) -> Tensor:
+        """Compute ``<x, (B^H B / s^2 + x / sigma^2)>`` per slice: one projection instead of the two of ``B^H B``."""
         projected = self.operator.forward(change)
-        return slice_dot(projected, projected) + anchor * slice_dot(change, change)
+        data, near = slice_dot(projected, projected), slice_dot(change, change)
+        return terms.fidelity.flatten() * data + terms.anchor.flatten() * near
 
-    def _inverse(self, anchor: float) -> Callable[[Tensor], Tensor] | None:
-        return normal_inverse(self.operator, anchor) if self._preconditioned else None
+    def _inverse(self, terms: _Terms) -> Callable[[Tensor], Tensor] | None:
+        inverse = normal_inverse(self.operator, terms.anchor / terms.fidelity) if self._preconditioned else None
+        return None if inverse is None else lambda x: inverse(x) / terms.fidelity
 
-    def _coupled(self, v: Tensor, residual: Tensor, anchor: float, sigma: float, along_z: AlongZ) -> Tensor:
+    def _coupled(self, v: Tensor, right: Tensor, terms: _Terms, threshold: float | Tensor, along_z: AlongZ) -> Tensor:
         # ADMM's penalty is that of the anchor: it sets the speed, not the limit.
-        right = residual + along_z.pull(v, anchor)
+        fidelity, anchor = terms
+        right = right + along_z.pull(v, anchor)
 
         def system(change: Tensor) -> Tensor:
             # Coupled slices are one unknown: the volume travels through the solver as a batch of one.
             inner = change[0]
-            return (self.operator.normal(inner) + anchor * inner + along_z.stiffness(inner, anchor))[None]
+            return (fidelity * self.operator.normal(inner) + anchor * inner + along_z.stiffness(inner, anchor))[None]
 
         # Between slices `D_z^T D_z` has eigenvalues up to 4; 2 on average.
-        inverse = self._inverse(anchor * (1 + 2 * along_z.weight**2))
+        inverse = self._inverse(_Terms(fidelity, anchor * (1 + 2 * along_z.weight**2)))
 
         def energy(change: Tensor) -> Tensor:
             inner = change[0]
             between = slice_dot(inner, along_z.stiffness(inner, anchor))
-            return (self._energy(anchor, inner) + between).sum()[None]
+            return (self._energy(terms, inner) + between).sum()[None]
 
         energies = energy if self._preconditioned else None
         u: Tensor = (
             v + conjugate_gradient(system, right[None], None, self.iterations, precondition=inverse, energy=energies)[0]
         )
-        along_z.update(u, self.tv_z_weight * sigma)
+        along_z.update(u, threshold)
         return u

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from operators.errors import InputError
-from operators.linear import LinearOperator
+from operators.linear import LinearOperator, each_slice
 from recon.measurement.measurement import Measurement
 from recon.priors.card import Card
 from recon.problem.problem import IntensityMap, Problem
@@ -79,12 +79,12 @@ class InverseProblem:
                 field="output.uncertainty",
                 remedy="leave it out, or give the acquisition one noise level",
             )
-        return replace(problem, operator=operator, data=clean + problem.noise_std * noise)
+        return replace(problem, operator=operator, data=clean + each_slice(problem.noise, noise) * noise)
 
     def intensity_map(self, card: Card) -> IntensityMap:
-        """Intensity map from a prior's scale to this problem's unit."""
+        """Intensity map from a prior's scale to this problem's unit, slice by slice."""
         del card
-        return IntensityMap(self.problem.scale, 0.0)
+        return IntensityMap(self.problem.scales, 0.0)
 
 
 def build(measurement: Measurement) -> InverseProblem:

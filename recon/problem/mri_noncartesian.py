@@ -46,16 +46,19 @@ def build(measurement: Measurement) -> InverseProblem:
         maps = espirit_maps(*central_kspace(trajectory, data, (rows, cols)), acquisition.acs_width)
         notes.append("coil maps by ESPIRiT from the densely sampled centre of k-space")
     noise = acquisition.noise_std if acquisition.noise_std is not None else measurement.noise_std
-    if noise is None:
-        noise = noise_estimate.of_samples(data, torch.linalg.vector_norm(trajectory, dim=1))
-        notes.append(f"noise of k-space estimated from its outermost samples: {noise:.2e}")
+    noise_std: float | Tensor
+    if noise is not None:
+        noise_std = noise
+    else:
+        noise_std = noise_estimate.of_samples(data, torch.linalg.vector_norm(trajectory, dim=1))
+        notes.append(f"noise of k-space estimated from its outermost samples: {noise_estimate.spelled(noise_std)}")
     pixel_mm, slice_mm = acquisition.pixel_mm or 1.0, acquisition.slice_mm or acquisition.pixel_mm or 1.0
     affine, in_patient = placed(measurement, rows, cols, pixel_mm, slice_mm, notes)
     if measurement.affine is not None:
         pixel_mm, _, slice_mm = voxel_size(affine)
     elif acquisition.pixel_mm is None:
         notes.append("no pixel size in the input: voxels are written as 1 mm")
-    problem = Problem(NonCartesianMRI(trajectory, maps, density), data, noise, slice_mm, pixel_mm)
+    problem = Problem(NonCartesianMRI(trajectory, maps, density), data, noise_std, slice_mm, pixel_mm)
     return InverseProblem(problem, affine, in_patient, "a.u.", "mri", notes)
 
 

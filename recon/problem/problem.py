@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from operators.errors import Diverged
-from operators.linear import LinearOperator
+from operators.linear import LinearOperator, each_slice
 from operators.weighted import Weighted
 
 P = TypeVar("P")
@@ -20,18 +20,26 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class IntensityMap:
-    """Affine map between physical intensity and the prior's scale: ``physical = scale * u + offset``."""
+    """Affine map between physical intensity and the prior's scale: ``physical = scale * u + offset``.
 
-    scale: float
-    offset: float
+    Scale and offset are one number for all slices, or one per slice ``(slices,)``.
+    """
+
+    scale: float | Tensor
+    offset: float | Tensor
 
     def to_prior(self, x: Tensor) -> Tensor:
-        """Physical values to the prior's scale."""
-        return (x - self.offset) / self.scale
+        """Physical values ``(slices, ...)`` to the prior's scale."""
+        return (x - each_slice(self.offset, x)) / each_slice(self.scale, x)
 
     def to_physical(self, u: Tensor) -> Tensor:
-        """Values on the prior's scale to physical ones."""
-        return u * self.scale + self.offset
+        """Values ``(slices, ...)`` on the prior's scale to physical ones."""
+        return u * each_slice(self.scale, u) + each_slice(self.offset, u)
+
+    def part(self, chosen: slice) -> IntensityMap:
+        """Map of some slices."""
+        scale, offset = (v[chosen] if isinstance(v, Tensor) else v for v in (self.scale, self.offset))
+        return IntensityMap(scale, offset)
 
 
 @dataclass(frozen=True)
@@ -45,42 +53,50 @@ class Problem:
     data
         Measurement ``(slices, *operator.range.shape)``.
     noise_std
-        Noise standard deviation of `data`, per real channel; 0 if noiseless or unknown.
+        Noise standard deviation of `data`, per real channel, one number or one per slice ``(slices,)``; 0 if noiseless
+        or unknown.
     inverse_std
-        Inverse standard deviation of each sample, up to a factor, so that `noise_std` is the noise of
-        ``inverse_std * data``; None when all samples have the same.
+        Inverse standard deviation of each sample, up to a factor per slice, so that `noise_std` is the noise of
+        ``inverse_std * data``; None when all samples of a slice have the same.
     slice_mm, pixel_mm
         Voxel size, for regularisers that couple directions.
+    scale
+        Intensity scale of all slices, where they are planes of one volume; each slice has its own when None.
+    first
+        Index in the whole volume of the first slice; noise is keyed by it.
     """
 
     operator: LinearOperator
     data: Tensor
-    noise_std: float = 0.0
+    noise_std: float | Tensor = 0.0
     slice_mm: float = 1.0
     pixel_mm: float = 1.0
     inverse_std: Tensor | None = None
+    scale: float | None = None
     first: int = 0
-    """Index in the whole volume of the first slice; noise is keyed by it."""
-    whole: Problem | None = None
-    """Problem of the whole volume, if this is a part of it."""
 
     def part(self, first: int, last: int) -> Problem:
-        """Problem of slices ``[first, last)`` alone; scale and norm stay those of the whole volume."""
+        """Problem of slices ``[first, last)`` alone; no number of it depends on the other slices."""
         return replace(
             self,
             operator=self.operator.part(first, last),
             data=self.data[first:last],
+            noise_std=self.noise_std[first:last] if isinstance(self.noise_std, Tensor) else self.noise_std,
             inverse_std=None if self.inverse_std is None else self.inverse_std[first:last],
             first=self.first + first,
-            whole=self,
         )
 
     @cached_property
-    def scale(self) -> float:
-        """Intensity scale: robust maximum of the initial image of the whole volume, 1 if that is empty."""
-        if self.whole is not None:
-            return self.whole.scale
-        return robust_maximum(self.initial_image()) or 1.0
+    def noise(self) -> Tensor:
+        """Noise standard deviation of each slice, ``(slices,)``, per real channel; 0 where noiseless or unknown."""
+        return torch.as_tensor(self.noise_std, dtype=torch.float32).expand(self.slices)
+
+    @cached_property
+    def scales(self) -> Tensor:
+        """Intensity scale of each slice, ``(slices,)``: robust maximum of its initial image, 1 if that is empty."""
+        if self.scale is not None:
+            return torch.full((self.slices,), self.scale)
+        return torch.tensor([robust_maximum(image) or 1.0 for image in self.initial_image()])
 
     def initial_image(self) -> Tensor:
         """Initial image ``(slices, rows, cols)``, a quick classical one; see `LinearOperator.initial_image`."""
@@ -91,9 +107,6 @@ class Problem:
         """Whitened problem: the same with white noise, for least-squares data terms."""
         if self.inverse_std is None:
             return self
-        if self.whole is not None:
-            offset = self.first - self.whole.first
-            return self.whole.whitened.part(offset, offset + self.slices)
         operator = Weighted(self.operator, self.inverse_std)
         return replace(self, operator=operator, data=self.data * self.inverse_std, inverse_std=None)
 
@@ -104,9 +117,15 @@ class Problem:
 
     def misfit(self, x: Tensor) -> float:
         """Relative data misfit ``|A x - y| / |y|`` (0 for empty data that is met)."""
-        residual = torch.linalg.vector_norm(self.operator.forward(x) - self.data)
-        size = torch.linalg.vector_norm(self.data)
+        residuals, sizes = self.residuals(x)
+        residual, size = torch.linalg.vector_norm(residuals), torch.linalg.vector_norm(sizes)
         return float(residual / size) if size > 0 else float(residual)
+
+    def residuals(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Norms ``|A x - y|`` and ``|y|`` of each slice, ``(slices,)``."""
+        found = (self.operator.forward(x) - self.data, self.data)
+        residuals, sizes = (torch.linalg.vector_norm(v.flatten(1), dim=1) for v in found)
+        return residuals, sizes
 
     def zeros(self) -> Tensor:
         """Return a volume of zeros."""
@@ -114,9 +133,9 @@ class Problem:
         return torch.zeros((self.slices, *self.operator.domain.shape), dtype=dtype)
 
 
-def robust_maximum(volume: Tensor) -> float:
-    """Robust maximum: 99.8th percentile of the magnitude, over at most a million evenly spaced voxels."""
-    flat = volume.abs().flatten()
+def robust_maximum(image: Tensor) -> float:
+    """Robust maximum: 99.8th percentile of the magnitude, over at most a million evenly spaced pixels."""
+    flat = image.abs().flatten()
     stride = max(1, flat.numel() // 1_000_000)
     return float(torch.quantile(flat[::stride].float(), 0.998))
 

@@ -15,7 +15,7 @@ from operators.linear import random_element
 from operators.resolution import Downsampling, SlabAverage, Truncation
 from recon.measurement.measurement import Measurement
 from recon.problem.inverse_problem import InverseProblem, placed
-from recon.problem.problem import Problem
+from recon.problem.problem import Problem, robust_maximum
 from recon.spec.acquisitions.base import Volume
 from recon.spec.acquisitions.superresolution import MRISuperResolution
 from recon.spec.affine import Affine, voxel_size
@@ -70,7 +70,9 @@ def build(measurement: Measurement) -> SuperResolutionProblem:
     # Magnitudes have lost their phase; the solvers' images are complex, and get theirs from the data: none.
     data = in_planes(stack.to(torch.complex64), acquisition)
     between = slice_mm if plane else pixel_mm
-    problem = Problem(operator, data, noise, between, pixel_mm)
+    # Planes across the stack are cuts of one volume.
+    scale = None if plane else robust_maximum(operator.initial_image(data)) or 1.0
+    problem = Problem(operator, data, noise, between, pixel_mm, scale=scale)
     return SuperResolutionProblem(problem, affine, in_patient, "a.u.", "mri", notes, acquisition)
 
 

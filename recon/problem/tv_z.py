@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from operators.differences import gradient_z, gradient_z_adjoint
+from operators.linear import each_slice
+from recon.problem.problem import IntensityMap
 
 
 class AlongZ:
@@ -20,6 +22,9 @@ class AlongZ:
         Any volume ``(slices, rows, cols)`` of the problem.
     weight
         `W`, the pixel size over the distance of the slices: a thick stack is coupled less.
+    intensity
+        Map of the volume's values to physical ones, if slices have scales of their own: their physical values are
+        compared then, in units of the mean scale of the two.
 
     References
     ----------
@@ -27,28 +32,40 @@ class AlongZ:
     last slice are no neighbours.
     """
 
-    def __init__(self, volume: Tensor, weight: float) -> None:
+    def __init__(self, volume: Tensor, weight: float, intensity: IntensityMap | None = None) -> None:
         self.weight = weight
+        self._intensity = None
+        self._scale: float | Tensor = 1.0
+        self._weights: float | Tensor = weight
+        if intensity is not None and isinstance(intensity.scale, Tensor):
+            self._intensity, self._scale = intensity, each_slice(intensity.scale, volume)
+            self._weights = 2 * weight / (self._scale + self._scale.roll(-1, 0))
         self.split = torch.zeros_like(volume)
         self._dual_share = torch.zeros_like(volume)
-        self._threshold = 0.0
+        self._threshold: float | Tensor = 0.0
 
-    def pull(self, volume: Tensor, rho: float) -> Tensor:
-        """Negative gradient of ``rho/2 |W D_z u - split + dual|^2`` at `volume`."""
+    def slope(self, volume: Tensor) -> Tensor:
+        """``W D_z u``."""
+        common = volume if self._intensity is None else self._intensity.to_physical(volume)
+        return self._weights * gradient_z(common)
+
+    def pull(self, volume: Tensor, rho: float | Tensor) -> Tensor:
+        """Negative gradient of ``rho/2 |W D_z u - split + dual|^2`` at `volume`, `rho` one number or one per slice."""
         wanted = self.split - self._threshold * self._dual_share
-        return rho * self.weight * gradient_z_adjoint(wanted - self.weight * gradient_z(volume))
+        return self._scale * gradient_z_adjoint(rho * self._weights * (wanted - self.slope(volume)))
 
-    def stiffness(self, change: Tensor, rho: float) -> Tensor:
+    def stiffness(self, change: Tensor, rho: float | Tensor) -> Tensor:
         """Hessian of the same, ``rho W^2 D_z^T D_z``, applied to `change`."""
-        return rho * self.weight**2 * gradient_z_adjoint(gradient_z(change))
+        return self._scale * gradient_z_adjoint(rho * self._weights**2 * gradient_z(self._scale * change))
 
-    def update(self, volume: Tensor, threshold: float) -> None:
+    def update(self, volume: Tensor, threshold: float | Tensor) -> None:
         """Shrink the differences of a new volume and move the dual variable; `threshold` in intensity.
 
         The dual variable never exceeds the threshold and is kept as a share of it: when a solver lowers the
         threshold, the variable stays feasible.
         """
-        slope = self.weight * gradient_z(volume) + threshold * self._dual_share
-        dual = slope * (threshold / slope.abs().clamp(min=max(threshold, 1e-38)))
+        threshold = torch.as_tensor(threshold).clamp(min=1e-30)
+        slope = self.slope(volume) + threshold * self._dual_share
+        dual = slope * (threshold / slope.abs().maximum(threshold))
         self.split = slope - dual
-        self._dual_share, self._threshold = dual / max(threshold, 1e-38), threshold
+        self._dual_share, self._threshold = dual / threshold, threshold

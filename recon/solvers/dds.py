@@ -54,7 +54,7 @@ def _data_step(problem: Problem, intensity: IntensityMap, settings: DDS) -> Call
     """Make our data step or the published one, which is anchored by `gamma` only for noisy data in 2D."""
     if settings.preset == "tuned":
         return DataStep.of(problem, intensity, settings, gamma=settings.gamma)
-    if settings.preset == "paper" and problem.noise_std > 0:
+    if settings.preset == "paper" and bool(problem.noise.any()):
         return DataStep.of(problem, intensity, settings, gamma=settings.gamma, precondition=False)
     term = DataStep.of(problem, intensity, settings, precondition=False)
     return UnanchoredStep(term) if settings.preset == "paper" else UnanchoredStep(term, ADMM_PENALTY, ADMM_THRESHOLD)

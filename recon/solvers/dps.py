@@ -34,7 +34,7 @@ def solve(problem: Problem, settings: DPS, prior: Prior, intensity: IntensityMap
     sigmas = settings.sigmas()
     x = sigmas[0] * noise.draw(problem.zeros())
     # An operator that differs from slice to slice takes all of them at once.
-    size = NETWORK_BATCH if problem.operator.slices is None else problem.slices
+    size = NETWORK_BATCH if term.operator.slices is None else problem.slices
 
     def estimate(part: Tensor, data: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
         """Denoise slices; also returns the gradient of their residual's norm through the network."""

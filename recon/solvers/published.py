@@ -6,7 +6,6 @@ from torch import Tensor
 
 from operators.linear import conjugate_gradient
 from recon.problem.data_step import DataStep
-from recon.problem.tv_z import AlongZ
 
 ADMM_PENALTY, ADMM_THRESHOLD = 0.025, 0.008
 """Published constants of DiffusionMBIR in CT and of DDS in 3D, for an operator of norm one and images in [-1, 1]."""
@@ -35,7 +34,7 @@ class UnanchoredStep:
     def __init__(self, term: DataStep, penalty: float | None = None, threshold: float = 0.0) -> None:
         self._term, self._threshold = term, threshold
         self._penalty = penalty or 0.0
-        self._along_z = None if penalty is None else AlongZ(term.operator.adjoint(term.data), 1.0)
+        self._along_z = None if penalty is None else term.between_slices(1.0)
 
     def __call__(self, v: Tensor, sigma: float | None = None) -> Tensor:
         """Take the step from `v` ``(slices, rows, cols)``; `sigma` is not used."""

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from operators.linear import each_slice
 from recon.priors import equivariant
 from recon.priors.noise import SliceNoise, noise_prediction
 from recon.priors.prior import Prior, denoise_some
@@ -95,12 +96,12 @@ def _polished(x: Tensor, settings: REDDiff, prior: Prior, fit: DataStep) -> Iter
     """
     sigma = PNP_TIMES * fit.sigma
     residual = fit.operator.adjoint(fit.data - fit.operator.forward(x))
-    u = residual * (sigma / fit.sigma) ** 2  # what it is at a fixed point
+    u = residual * PNP_TIMES**2  # what it is at a fixed point
     first_kept = settings.pnp_steps // 2
     mean = torch.zeros_like(x)
     for step in range(settings.pnp_steps):
         seen = equivariant.at_step(prior, step, (x.shape[1], x.shape[2])) if settings.equivariant else prior
-        z = seen.denoise(x + u, sigma)
+        z = _denoised(seen, x + u, sigma)
         x = fit(z - u, sigma)
         u = u + PNP_DAMPING * (x - z)
         if step < first_kept:
@@ -108,6 +109,15 @@ def _polished(x: Tensor, settings: REDDiff, prior: Prior, fit: DataStep) -> Iter
             continue
         mean = mean + (z - mean) / (step - first_kept + 1)
         yield mean
+
+
+def _denoised(prior: Prior, x: Tensor, sigmas: Tensor) -> Tensor:
+    """Denoise slices, each at its own level; those that share one go through the network together."""
+    found = torch.empty_like(x)
+    for sigma in sigmas.unique():
+        index = (sigmas == sigma).nonzero()[:, 0]
+        found[index] = denoise_some(prior, x, float(sigma), index)
+    return found
 
 
 def weight(kind: str, sigma: float) -> float:
@@ -159,7 +169,8 @@ class _Adam:
         data_gradient = operator.adjoint(operator.forward(x0) - self.fit.data)
         if settings.reduction == "mean":
             # Means over the measurements and over the pixels, as published; a complex number counts as two.
-            data_gradient = data_gradient / (_reals(self.fit.data[0]) * self.problem.operator.measured_share)
+            counts = _reals(self.fit.data[0]) * self.problem.operator.measured_share
+            data_gradient = data_gradient / each_slice(counts, data_gradient)
             gradient = gradient / _reals(mu[0])
         strength = settings.weight * weight(settings.weighting, sigma)
         g = _real(settings.data_weight * data_gradient + strength * gradient)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from operators.errors import InputError
 from operators.fourier import CartesianMRI
-from operators.linear import conjugate_gradient
+from operators.linear import conjugate_gradient, each_slice
 from operators.noncartesian import NonCartesianMRI
 from recon.problem.problem import Problem, Progress, Solver, check_finite
 from recon.spec.methods import CGSense, Gridding, ZeroFilled
@@ -29,7 +29,7 @@ def solve(problem: Problem, settings: ZeroFilled | CGSense) -> Solver:
     if isinstance(settings, ZeroFilled):
         yield Progress(1, 1, right, problem)
         return right
-    damping = settings.weight * operator.norm**2
+    damping = settings.weight * each_slice(operator.norms, right) ** 2
     volume = conjugate_gradient(lambda v: operator.normal(v) + damping * v, right, None, settings.iterations)
     yield Progress(settings.iterations, settings.iterations, volume, problem)
     return check_finite(volume, settings.name)

@@ -68,10 +68,13 @@ class FrozenNoise(_Part):
 
 
 class Intensity(_Part):
-    """Affine map from the prior's scale to physical intensity: ``physical = scale * u + offset``."""
+    """Affine map from the prior's scale to physical intensity: ``physical = scale * u + offset``.
 
-    scale: float
-    offset: float
+    One number each, or one per slice.
+    """
+
+    scale: float | list[float]
+    offset: float | list[float]
 
 
 class Duration(_Part):
@@ -106,7 +109,9 @@ class Report(_Part):
     data_misfit: dict[str, float]
     """``|A x - y| / |y|`` of the result and of each baseline."""
     noise_std: float
-    """Noise standard deviation of the measurement, per real channel; 0 if noiseless or unknown."""
+    """Noise standard deviation of the measurement, per real channel, root mean square; 0 if noiseless or unknown."""
+    noise_std_range: tuple[float, float] | None = None
+    """Lowest and highest noise standard deviation of a slice; null in older reports."""
     expected_misfit: float | None
     """Misfit that noise alone would leave."""
     against_truth: dict[str, Scores] | None

@@ -143,14 +143,14 @@ def tune(
     model, truth = problem(task, data)
     # A prior that is given projections knows those it was trained on: other beams have not been tried.
     kind = task.acquisition.kind if prior is not None else next(iter(task.acquisition.TUNED_AS), task.acquisition.kind)
-    noisy = model.problem.noise_std > 0
+    noisy = bool(model.problem.noise.any())
     ratio = round(model.problem.operator.undersampling, 3)
     for name in methods:
         grid = GRIDS[name]
         if task.slice_mm is None:
             grid = {k: v for k, v in grid.items() if k != "tv_z_weight"}
         # The floor counts without noise, the share with it.
-        unused = {"noise_fraction", "weight_per_noise"} if model.problem.noise_std == 0 else {"min_noise_std"}
+        unused = {"noise_fraction", "weight_per_noise"} if not noisy else {"min_noise_std"}
         grid = {k: v for k, v in grid.items() if k not in unused}
         own = {} if prior is None else {"prior": prior}
         try:
@@ -177,7 +177,7 @@ def _judge(
     model: inverse_problem.InverseProblem, truth: np.ndarray, name: str, base: Mapping[str, Any]
 ) -> Callable[[Mapping[str, Any]], float]:
     """PSNR of a method with given settings, in addition to those of `base`."""
-    _ = model.problem.operator.norm
+    _ = model.problem.operator.norms
 
     def judged(settings: Mapping[str, Any]) -> float:
         method = method_of({"name": name, **base, **settings})

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from operators.linear import each_slice
 from recon.defaults import lookup
 from recon.pipeline.prepare import chosen_prior
 from recon.problem.problem import Problem, run
@@ -33,11 +34,11 @@ class Row:
 
 
 def discrepancy(problem: Problem, volume: Tensor) -> float:
-    """Mean square of the whitened residuals over the variance of the noise."""
+    """Mean square of the whitened residuals over the variance of each slice's noise."""
     white = problem.whitened
-    residual = white.operator.forward(volume) - white.data
+    residual = (white.operator.forward(volume) - white.data) / each_slice(white.noise, white.data)
     measured = int((white.data != 0).sum()) * (2 if white.data.is_complex() else 1)
-    return float(residual.abs().square().sum()) / (measured * white.noise_std**2)
+    return float(residual.abs().square().sum()) / measured
 
 
 def compare(data: Path) -> Iterator[Row]:
@@ -45,7 +46,7 @@ def compare(data: Path) -> Iterator[Row]:
     for task in search_settings.tasks().values():
         model, truth = search_settings.problem(task, data)
         problem = model.problem
-        if problem.noise_std == 0:
+        if not bool(problem.noise.any()):
             continue
         settings = lookup.resolved(REDDiff(), task.acquisition.kind, problem)
         assert isinstance(settings, REDDiff)

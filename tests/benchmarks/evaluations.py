@@ -70,10 +70,10 @@ def _variants(
 ) -> Iterator[Row]:
     model, truth = search_settings.problem(task, data)
     kind = "ct" if task.modality == "ct" else task.acquisition.kind
-    _ = model.problem.operator.norm, model.problem.whitened.operator.norm
+    _ = model.problem.operator.norms, model.problem.whitened.operator.norms
     tuned = lookup.resolved(method_of({"name": method}), kind, model.problem)
     for variant, changed in variants.items():
-        if variant == STOPPED and model.problem.noise_std == 0:
+        if variant == STOPPED and not bool(model.problem.noise.any()):
             continue  # there is no level to stop at
         more = NO_START if changed.get("start") == "zero" else {}
         settings = method_of({**tuned.model_dump(), **changed, **more})

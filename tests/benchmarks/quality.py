@@ -157,7 +157,7 @@ def compare(task: Task) -> Iterator[tuple[Row, Volume, Measurement]]:
     if measurement.truth is None:
         measurement, judge = withhold(measurement, every=task.withheld)
     model = inverse_problem.build(measurement)
-    _ = model.problem.operator.norm, model.problem.whitened.operator.norm  # outside the clock: a second job has them
+    _ = model.problem.operator.norms, model.problem.whitened.operator.norms  # outside the clock: a second job has them
     for given in task.methods:
         found = solved(given, model, measurement.acquisition.kind)
         shown = model.display(model.arranged(found.volume))

@@ -210,8 +210,18 @@ def test_norm_is_the_largest_singular_value() -> None:
     geometry = ParallelBeam(12, 12, 1.0, half_turn(5), 21, 1.0)
     operator = Tomography(geometry)
     dense = operator(torch.eye(144).reshape(144, 12, 12)).reshape(144, -1)
-    assert operator.norm == pytest.approx(float(torch.linalg.matrix_norm(dense, 2)), rel=1e-3)
-    assert mri(slices=2).norm == pytest.approx(mri(slices=2).norm)
+    assert float(operator.norms) == pytest.approx(float(torch.linalg.matrix_norm(dense, 2)), rel=1e-3)
+
+
+def test_norms_are_those_of_each_slice_alone() -> None:
+    operator = mri(slices=3)
+    weak = CartesianMRI(operator.mask, operator.maps * torch.tensor([1.0, 0.3, 0.0]).reshape(3, 1, 1, 1))
+    found = weak.norms
+    assert torch.equal(weak.part(1, 2).norms, found[1:2]) and torch.equal(weak.part(1, 3).norms, found[1:])
+    assert float(found[1]) == pytest.approx(0.3 * float(operator.norms[1]), rel=1e-3)
+    assert float(found[2]) == 1.0  # measures nothing, and is divided by
+    x = torch.ones(3, *weak.domain.shape, dtype=torch.complex64)
+    assert torch.allclose(weak.normalized()(x)[1] * found[1], weak(x)[1], rtol=1e-4)
 
 
 def test_cuda_is_refused_without_a_gpu() -> None:

@@ -50,6 +50,8 @@ class Acquisition(Strict, ABC):
     """Names of the methods that fit, in the order of listing; those that name the kind in `FOR` follow."""
     BASELINE: ClassVar[str]
     """Quick classical method shown beside every result."""
+    SUSPECTS: ClassVar[str] = "the geometry, units, or axes of the array in another order"
+    """What may be wrong where no image fits the data, as messages list it."""
     PHYSICS: ClassVar[str]
     """Name of the heavy module with ``build`` and ``simulate``."""
     TUNED_AS: ClassVar[tuple[str, ...]] = ()

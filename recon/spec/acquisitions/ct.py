@@ -57,6 +57,10 @@ class CT(Acquisition):
     AXES = ("slices", "views", "detectors")
     METHODS = ("fbp", "sirt", "cgls", "tv", "diffpir", "dds", "red-diff", "diffusion-mbir", "dps")
     BASELINE = "fbp"
+    SUSPECTS = (
+        "the rotation centre, the angles, other geometry, units, an object larger than the field of view, or axes of"
+        " the array in another order"
+    )
     PHYSICS = "recon.problem.ct"
     TUNED_AS = ("ct",)
     PRECONDITIONED = True

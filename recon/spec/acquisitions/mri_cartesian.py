@@ -28,6 +28,7 @@ class MRICartesian(Acquisition):
     COMPLEX_VOLUME = True
     METHODS = ("zero-filled", "cg-sense", "tv", "diffpir", "dds", "red-diff", "diffusion-mbir", "dps")
     BASELINE = "zero-filled"
+    SUSPECTS = "the coil maps, the mask, where in the array k = 0 lies, or axes of the array in another order"
     PHYSICS = "recon.problem.mri_cartesian"
     RENAMED: ClassVar[dict[str, str]] = {"calibration_width": "acs_width"}
 

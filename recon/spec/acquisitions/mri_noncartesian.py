@@ -37,6 +37,7 @@ class MRINonCartesian(Acquisition):
     COMPLEX_VOLUME = True
     METHODS = ("gridding", "cg-sense", "tv", "diffpir", "dds", "red-diff", "diffusion-mbir", "dps")
     BASELINE = "gridding"
+    SUSPECTS = "the coil maps, the trajectory, its unit, or the order of samples or axes"
     PHYSICS = "recon.problem.mri_noncartesian"
     TUNED_AS = ("mri-cartesian",)
     PRECONDITIONED = True

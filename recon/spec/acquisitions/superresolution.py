@@ -33,6 +33,7 @@ class MRISuperResolution(Acquisition):
     AXES = ("slices", "rows", "cols")
     METHODS = ("interpolation", "tv", "boundary", "diffpir", "dds", "red-diff", "diffusion-mbir", "dps")
     BASELINE = "interpolation"
+    SUSPECTS = "the factor, the direction, or slices that are not simple means"
     PHYSICS = "recon.problem.superresolution"
     RESAMPLES = False
     MEASURES_VOLUMES = True

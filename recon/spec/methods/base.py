@@ -34,6 +34,8 @@ class MethodSettings(Strict, ABC):
     """Solver function as ``module:function``, imported in the process that computes; see `recon.solvers.registry`."""
     REMOVES_TEXTURE: ClassVar[bool] = False
     """Whether the method removes fine texture as noise; bootstrap replicates then lack it and show too small errors."""
+    FITS_DATA: ClassVar[bool] = True
+    """Whether the method looks for an image that fits the data, so that a misfit beyond their noise means a fault."""
     FOR: ClassVar[tuple[str, ...]] = ()
     """Kinds of acquisition that the method fits, in addition to those that list it."""
 

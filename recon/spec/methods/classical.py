@@ -15,6 +15,7 @@ class FBP(MethodSettings):
     """Filtered back-projection (parallel and fan beam)."""
 
     SOLVER = "recon.solvers.fbp:solve"
+    FITS_DATA = False
 
     name: Literal["fbp"] = "fbp"
     window: Literal["ram-lak", "hann"] = "ram-lak"
@@ -109,6 +110,7 @@ class ZeroFilled(MethodSettings):
     """Zero-filled reconstruction: coil-combined inverse Fourier transform of the sampled points."""
 
     SOLVER = "recon.solvers.sense:solve"
+    FITS_DATA = False
 
     name: Literal["zero-filled"] = "zero-filled"
 
@@ -122,6 +124,7 @@ class Gridding(MethodSettings):
     """Gridding of non-Cartesian k-space: coil-combined adjoint of samples weighted by their density."""
 
     SOLVER = "recon.solvers.sense:grid"
+    FITS_DATA = False
 
     name: Literal["gridding"] = "gridding"
 
@@ -135,6 +138,7 @@ class Interpolation(MethodSettings):
     """Interpolation of low-resolution images: zero-filled k-space, or linear between thick slices."""
 
     SOLVER = "recon.solvers.interpolation:solve"
+    FITS_DATA = False
 
     name: Literal["interpolation"] = "interpolation"
 

@@ -241,12 +241,14 @@ def test_what_is_solved_is_what_the_layout_says(method: Method, size: int, tmp_p
     assert started == [(chunk.begin, chunk.end) for chunk in layout(SLICES, method, size)]
 
 
-def test_a_part_keeps_what_belongs_to_the_whole_volume() -> None:
+def test_a_part_has_the_numbers_of_its_slices_in_the_whole_volume() -> None:
     for problem in (ct(photons=True), mri(per_slice=True)):
         part = problem.part(16, 32)
-        assert part.first == 16 and part.slices == 16 and part.scale == problem.scale
-        assert part.operator.norm == problem.operator.norm
-        assert part.whitened.operator.norm == problem.whitened.operator.norm
+        chosen = slice(16, 32)
+        assert part.first == 16 and part.slices == 16 and torch.equal(part.scales, problem.scales[chosen])
+        assert torch.equal(part.noise, problem.noise[chosen])
+        for one, whole in ((part.operator, problem.operator), (part.whitened.operator, problem.whitened.operator)):
+            assert torch.equal(one.norms, whole.norms if whole.slices is None else whole.norms[chosen])
         x = problem.zeros() + 1.0
         assert torch.equal(part.operator(x[16:32]), problem.operator(x)[16:32])
         assert part.part(2, 4).first == 18

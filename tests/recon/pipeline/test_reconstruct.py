@@ -15,11 +15,9 @@ import torch
 from operators.errors import Conflict, Diverged, InputError
 from operators.tomography import Tomography
 from recon.formats import hdf5, reader
-from recon.measurement import noise_estimate
 from recon.pipeline.prepare import JobProgress
 from recon.pipeline.reconstruct import reconstruct, run
 from recon.problem import inverse_problem
-from recon.problem.ct import photon_noise
 from recon.problem.mri_cartesian import sampling_mask
 from recon.quality import metrics, montage
 from recon.spec.job import JobSpec, local_files
@@ -267,30 +265,6 @@ def test_measured_htc_disc_has_its_size_and_place() -> None:
     smaller = operator(disc(512, pixel, 32.0))[0]
     worse = data - float((data * smaller).sum() / smaller.square().sum()) * smaller
     assert float(torch.linalg.vector_norm(worse) / torch.linalg.vector_norm(data)) > residual * 1.5
-
-
-@pytest.mark.parametrize("sigma", [0.01, 0.1])
-def test_noise_is_estimated_from_the_data(sigma: float, ct_file: Path) -> None:
-    spec = job(input={"path": str(ct_file)}, acquisition="ct-parallel", method="fbp")
-    clean = torch.from_numpy(reader.read(spec, local_files(spec)).data)
-    generator = torch.Generator().manual_seed(0)
-    noisy = clean + sigma * torch.randn(clean.shape, generator=generator)
-    assert noise_estimate.of_sinogram(noisy) == pytest.approx(sigma, rel=0.2)
-    photons = 1 / sigma**2
-    counted, expected = photon_noise(clean, photons, generator)
-    assert noise_estimate.of_sinogram(counted) == pytest.approx(expected, rel=0.2)
-    assert noise_estimate.of_sinogram(clean) == 0.0
-    middle = clean.shape[-1] // 2
-    inside = noisy[..., middle - 8 : middle + 8]  # no ray misses the object
-    assert (
-        sigma * 0.7
-        < noise_estimate.of_sinogram(inside)
-        < sigma + noise_estimate.of_sinogram(clean[..., middle - 8 : middle + 8])
-    )
-    generator = torch.Generator().manual_seed(1)
-    noise = torch.complex(*(sigma * torch.randn(2, 1, 4, 64, 64, generator=generator)))
-    noise[..., 28:36, 28:36] += 5.0
-    assert noise_estimate.of_kspace(noise, torch.ones(64, 64, dtype=torch.bool)) == pytest.approx(sigma, rel=0.05)
 
 
 def test_pictures_are_upright() -> None:

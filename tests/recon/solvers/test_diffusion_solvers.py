@@ -39,7 +39,7 @@ def test_a_step_projects_no_more_than_it_must(monkeypatch: pytest.MonkeyPatch) -
     truth = 0.02 * disc(32, 1.0, 10.0)
     problem = Problem(operator, operator(truth))
     prior, intensity = GaussianPrior(-1.0, 0.1), IntensityMap(0.02, 0.02)
-    _ = operator.norm, operator.spectrum(), problem.scale
+    _ = operator.norms, operator.spectrum(), problem.scales
     applied: list[str] = []
     project = Tomography._apply
 
@@ -147,7 +147,8 @@ def test_red_diff_takes_the_published_step() -> None:
     noise = SliceNoise(5, 1)
     mu = intensity.to_prior(start).requires_grad_()
     adam = torch.optim.Adam([mu], lr=0.1, betas=(0.9, 0.99))
-    data = (problem.data - operator.forward(torch.full_like(truth, intensity.offset))) / intensity.scale / operator.norm
+    norm = float(operator.norms)
+    data = (problem.data - operator.forward(intensity.to_physical(torch.zeros_like(truth)))) / intensity.scale / norm
     for sigma, expected in zip(levels[:2], (first, second), strict=True):
         abar = 1 / (1 + sigma**2)
         n = noise.draw(mu.detach())
@@ -155,7 +156,7 @@ def test_red_diff_takes_the_published_step() -> None:
         with torch.no_grad():
             clean = prior.denoise(x_t / abar**0.5, sigma)
             seen = (x_t - abar**0.5 * clean) / (1 - abar) ** 0.5
-        loss = 0.5 * (data - operator.forward(mu) / operator.norm).square().mean()
+        loss = 0.5 * (data - operator.forward(mu) / norm).square().mean()
         loss = loss + 0.25 * sigma * ((seen - n).detach() * mu).mean()
         adam.zero_grad()
         loss.backward()

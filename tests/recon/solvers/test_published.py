@@ -38,8 +38,9 @@ def dense(problem: Problem) -> tuple[Tensor, Tensor]:
     operator = problem.operator
     pixels = operator.domain.shape[0] * operator.domain.shape[1]
     columns = operator(torch.eye(pixels).reshape(pixels, *operator.domain.shape)).flatten(1)
-    data = (problem.data - operator(torch.full_like(problem.zeros(), AXIS.offset))).flatten(1)
-    return columns.T.double() / operator.norm, data.double() / operator.norm / AXIS.scale
+    data = (problem.data - operator(AXIS.to_physical(problem.zeros()))).flatten(1)
+    norm = float(operator.norms)
+    return columns.T.double() / norm, data.double() / norm / AXIS.scale
 
 
 def textbook(matrix: Tensor, right: Tensor, x: Tensor, iterations: int) -> Tensor:

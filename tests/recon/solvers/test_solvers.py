@@ -18,7 +18,7 @@ from operators.linear import LinearOperator, Space
 from operators.tomography import Tomography
 from recon.problem.data_step import DataStep
 from recon.problem.mri_cartesian import birdcage_maps
-from recon.problem.problem import IntensityMap, Problem, Progress, check_finite, run
+from recon.problem.problem import IntensityMap, Problem, Progress, check_finite, robust_maximum, run
 from recon.quality.metrics import nrmse, psnr, ssim
 from recon.solvers import registry, tv
 from recon.spec.methods import (
@@ -121,19 +121,20 @@ class Identity(LinearOperator):
 def test_tv_finds_the_minimiser(dimensions: int) -> None:
     """Against an independent algorithm: projected gradients on the dual problem (Chambolle 2004)."""
     truth = torch.zeros(4, 10, 9)
-    truth[1:, 2:7, 3:8] = 1.0
+    truth[1:, 2:7, 3:8] = torch.tensor([1.0, 0.7, 0.4]).reshape(3, 1, 1)
     noisy = truth + 0.15 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))
     problem = Problem(Identity(10, 9), noisy, slice_mm=2.0, pixel_mm=1.0)
     weight = 0.1
     along = 0.5 if dimensions == 3 else 0.0
-    scale = tv._scales(problem, problem.initial_image(), coupled=dimensions == 3)
+    # Every slice has an intensity scale of its own, and with it a weight.
+    of_slice = weight * torch.tensor([robust_maximum(image) for image in noisy]).reshape(-1, 1, 1)
     weights = torch.tensor([along, 1.0, 1.0]).reshape(3, 1, 1, 1)
     dual = torch.zeros(3, 4, 10, 9)
     for _ in range(4000):
-        slope = weights * gradient(noisy / scale - weight * gradient_adjoint(weights * dual))
-        dual = dual + slope / (12 * weight)
+        slope = weights * gradient(noisy - of_slice * gradient_adjoint(weights * dual))
+        dual = dual + slope / (12 * of_slice.max())
         dual = dual / torch.linalg.vector_norm(dual, dim=0).clamp(min=1.0)
-    expected = (noisy / scale - weight * gradient_adjoint(weights * dual)) * scale
+    expected = noisy - of_slice * gradient_adjoint(weights * dual)
     found = run(tv.solve(problem, TV(weight=weight, iterations=1500, cg_iterations=20, dimensions=dimensions)))
     assert (found - expected).abs().max() < 2e-3
 

@@ -1,0 +1,88 @@
+"""Noise from the data alone: slice by slice, and ray by ray where photons are counted."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from operators.geometry import ParallelBeam
+from operators.tomography import Tomography
+from recon.measurement import noise_estimate
+from tests.conftest import disc
+
+VIEWS, SIDE = 40, 64
+
+
+def bodies(*sizes_mm: float) -> Tensor:
+    """Line integrals of discs of soft tissue with a bone in each, one a slice; pixels and detector elements of 4 mm."""
+    geometry = ParallelBeam(SIDE, SIDE, 4.0, tuple(math.pi * k / VIEWS for k in range(VIEWS)), 92, 4.0)
+    slices = [0.02 * disc(SIDE, 4.0, r) + 0.02 * disc(SIDE, 4.0, r / 5, x_mm=r / 2) for r in sizes_mm]
+    return Tomography(geometry)(torch.cat(slices))
+
+
+def counted(clean: Tensor, photons: float | Tensor) -> tuple[Tensor, Tensor]:
+    """Line integrals from counted photons, and the root mean square of each slice's noise."""
+    expected = torch.as_tensor(photons) * torch.exp(-clean.double())
+    noisy = -(torch.poisson(expected, generator=torch.Generator().manual_seed(0)).clamp(min=1) / photons).log()
+    return noisy.float(), (1 / expected).mean(dim=(1, 2)).sqrt().float()
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.1])
+def test_noise_of_one_level_is_found(sigma: float) -> None:
+    clean = bodies(100.0, 60.0)
+    noisy = clean + sigma * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    std, inverse_std = noise_estimate.of_sinogram(noisy)
+    assert inverse_std is None and torch.allclose(std, torch.full((2,), sigma), rtol=0.15)
+    middle = clean.shape[-1] // 2
+    inside = noisy[..., middle - 8 : middle + 8]  # no ray misses the object
+    (found, _), (rough, _) = noise_estimate.of_sinogram(inside), noise_estimate.of_sinogram(clean)
+    assert bool((0.7 * sigma < found).all()) and float(found.max()) < 2 * sigma
+    assert not bool(rough.any())
+
+
+def test_counted_photons_are_told_from_the_data() -> None:
+    """A dense slice among thin ones: each has its own noise, and each of its rays, as if the photons were given."""
+    clean, photons = bodies(30.0, 115.0, 60.0, 25.0), 1e4
+    noisy, expected = counted(clean, photons)
+    std, inverse_std = noise_estimate.of_sinogram(noisy)
+    assert torch.allclose(std, expected, rtol=0.1) and float(std[1]) > 3 * float(std[0])
+    assert inverse_std is not None
+    given_std, given_inverse = noise_estimate.of_photons(noisy, photons)
+    told, given = std.reshape(-1, 1, 1) / inverse_std, given_std.reshape(-1, 1, 1) / given_inverse
+    assert torch.allclose(told, given, rtol=0.1)
+
+
+def test_a_slice_has_the_same_noise_alone_and_in_any_stack() -> None:
+    noisy, _ = counted(bodies(30.0, 115.0, 60.0), torch.tensor([1e4, 2e5, 1e4]).reshape(-1, 1, 1))
+    std, inverse_std = noise_estimate.of_sinogram(noisy)
+    assert inverse_std is not None
+    for index in range(3):
+        alone, by_ray = noise_estimate.of_sinogram(noisy[index : index + 1])
+        assert torch.equal(alone, std[index : index + 1])
+        assert by_ray is not None and torch.equal(by_ray, inverse_std[index : index + 1])
+
+
+def test_a_slice_without_air_looks_at_that_beside_it() -> None:
+    """The detector sees no air beside the widest slice: its neighbours tell what photons there are."""
+    noisy, expected = counted(bodies(60.0, 250.0, 60.0), 1e5)
+    std, inverse_std = noise_estimate.of_sinogram(noisy)
+    assert inverse_std is not None and float(std[1]) == pytest.approx(float(expected[1]), rel=0.15)
+    alone, by_ray = noise_estimate.of_sinogram(noisy[1:2])
+    assert by_ray is None and float(alone) > 0  # an upper bound of its typical ray
+
+
+def test_k_space_tells_each_slices_noise() -> None:
+    generator = torch.Generator().manual_seed(1)
+    sigmas = torch.tensor([0.01, 0.1])
+    noise = sigmas.reshape(-1, 1, 1, 1) * torch.complex(*torch.randn(2, 2, 4, 64, 64, generator=generator))
+    noise[..., 28:36, 28:36] += 5.0
+    found = noise_estimate.of_kspace(noise, torch.ones(64, 64, dtype=torch.bool))
+    assert torch.allclose(found, sigmas, rtol=0.05)
+
+
+def test_a_range_is_spelled_where_slices_differ() -> None:
+    assert noise_estimate.spelled(torch.tensor([0.02, 0.0205])) == "2.05e-02"
+    assert noise_estimate.spelled(torch.tensor([0.02, 0.05])) == "2.00e-02 to 5.00e-02, slice by slice"
