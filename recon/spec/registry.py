@@ -87,6 +87,7 @@ METHODS: Registry[Any] = Registry(
         "sirt": "recon.spec.methods.classical:SIRT",
         "cgls": "recon.spec.methods.classical:CGLS",
         "tv": "recon.spec.methods.classical:TV",
+        "l1-wavelet": "recon.spec.methods.classical:L1Wavelet",
         "zero-filled": "recon.spec.methods.classical:ZeroFilled",
         "gridding": "recon.spec.methods.classical:Gridding",
         "cg-sense": "recon.spec.methods.classical:CGSense",

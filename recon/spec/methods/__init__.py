@@ -18,7 +18,7 @@ from recon.spec.methods.base import (
     Splitting,
 )
 from recon.spec.methods.boundary import Boundary
-from recon.spec.methods.classical import CGLS, FBP, SIRT, TV, CGSense, Gridding, Interpolation, ZeroFilled
+from recon.spec.methods.classical import CGLS, FBP, SIRT, TV, CGSense, Gridding, Interpolation, L1Wavelet, ZeroFilled
 from recon.spec.methods.dds import DDS
 from recon.spec.methods.diffpir import DiffPIR
 from recon.spec.methods.diffusion_mbir import DiffusionMBIR
@@ -57,6 +57,7 @@ __all__ = [
     "FrozenNoise",
     "Gridding",
     "Interpolation",
+    "L1Wavelet",
     "Levels",
     "Method",
     "MethodSettings",

@@ -106,6 +106,39 @@ class TV(MethodSettings):
         return Cost(volumes=22, products=2 * self.iterations * (inner + 1))
 
 
+class L1Wavelet(MethodSettings):
+    """Sparsity of the image's wavelets, slice by slice (MRI)."""
+
+    SOLVER = "recon.solvers.wavelet:solve"
+    REMOVES_TEXTURE = True
+
+    name: Literal["l1-wavelet"] = "l1-wavelet"
+    weight: float | None = Field(None, gt=0, le=10)
+    """Weight of the wavelets' magnitudes, for an image scaled to its robust maximum and an operator scaled to norm one.
+    Default: `weight_per_noise` times the noise of the data, at least `min_weight`."""
+    min_weight: float = Field(1e-4, gt=0, le=10)
+    """Lower bound on the automatic weight."""
+    weight_per_noise: float = Field(0.3, gt=0, le=100)
+    """Automatic weight per unit of noise, with noise scaled as the image is."""
+    iterations: int = Field(60, ge=1, le=5_000)
+    """Accelerated proximal gradient iterations."""
+
+    @model_validator(mode="after")
+    def _one_weight(self) -> Self:
+        if self.weight is not None:
+            refuse(self, {"min_weight", "weight_per_noise"}, "a weight")
+        return self
+
+    def tunable(self) -> bool:
+        """Whether the weight is automatic."""
+        return self.weight is None
+
+    def cost(self, acquisition: Acquisition) -> Cost:
+        """Two products per iteration."""
+        del acquisition
+        return Cost(volumes=14, products=2 * (self.iterations + 8))
+
+
 class ZeroFilled(MethodSettings):
     """Zero-filled reconstruction: coil-combined inverse Fourier transform of the sampled points."""
 
