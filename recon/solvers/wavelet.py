@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recon.problem.problem import Problem, Progress, Solver, check_finite, robust_maximum
+from operators.linear import each_slice
+from recon.problem.problem import Problem, Progress, Solver, check_finite
 from recon.spec.methods import L1Wavelet
 
 WAVELET = "db4"
@@ -34,11 +35,9 @@ def solve(problem: Problem, settings: L1Wavelet) -> Solver:
     """
     start = problem.initial_image()
     weighted = problem.whitened
-    operator, norm = weighted.operator, weighted.operator.norm
-    # Every slice has its own scale, and so its own weight: it comes out the same in any stack.
-    scale = torch.tensor([robust_maximum(image) or 1.0 for image in start.split(1)]).reshape(-1, 1, 1)
-    noise = torch.as_tensor(problem.noise_std).reshape(-1, 1, 1)
-    weight = (settings.weight_per_noise * noise / (norm * scale)).clamp(min=settings.min_weight)
+    operator = weighted.operator
+    norm, scale = each_slice(operator.norms, start), each_slice(problem.scales, start)
+    weight = (settings.weight_per_noise * each_slice(problem.noise, start) / (norm * scale)).clamp(settings.min_weight)
     if settings.weight is not None:
         weight = torch.full_like(scale, settings.weight)
     data_side = operator.adjoint(weighted.data) / (norm**2 * scale)

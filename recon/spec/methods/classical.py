@@ -118,7 +118,7 @@ class L1Wavelet(MethodSettings):
     Default: `weight_per_noise` times the noise of the data, at least `min_weight`."""
     min_weight: float = Field(1e-4, gt=0, le=10)
     """Lower bound on the automatic weight."""
-    weight_per_noise: float = Field(0.3, gt=0, le=100)
+    weight_per_noise: float = Field(0.15, gt=0, le=100)
     """Automatic weight per unit of noise, with noise scaled as the image is."""
     iterations: int = Field(60, ge=1, le=5_000)
     """Accelerated proximal gradient iterations."""
