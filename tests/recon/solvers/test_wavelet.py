@@ -19,7 +19,8 @@ from recon.solvers.wavelet import _shrunk
 def brain() -> np.ndarray:
     images = np.load(SAMPLES / "tune" / "mri_256_ms.npz")["images"][3:5].astype(np.float32)
     small: np.ndarray = images.reshape(2, 64, 4, 64, 4).mean((2, 4))
-    return small / small.max()
+    small /= small.max()
+    return small
 
 
 def solved(brain: np.ndarray, method: Any, kind: str = "mri-cartesian", **more: Any) -> Any:
