@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,15 @@ SamplingPattern = Literal["full", "limited", "lines", "points"]
 """Sampling pattern: full or limited angular coverage in CT, lines or points of k-space in MRI."""
 FULL_CIRCLE = 0.9
 """Fraction of all directions above which the angular coverage of a CT scan counts as full."""
+SLACK_PIXELS = 2
+"""Pixels by which an image may be wider than what every view sees: a disc that fills it does not touch the last one."""
+WIDE_GAP = 3.0
+"""Multiple of the usual step between views from which a gap is missing data, and not a sparser part of the scan."""
+LEAST_DISPLACED = 4
+"""Detector elements by which a displaced detector's two ends differ at least in their distance from the axis."""
+LARGEST_STEP_RAD, MOST_TURNS = 0.5, 10
+"""Step between views and number of turns up to which large angles are taken for radians. In degrees, steps so small
+belong to scans of many more degrees than these turns have radians."""
 
 MATRIX_COLUMNS = 16
 """Slices multiplied by the system matrix at once. Always exactly this many (the last block is padded with zeros): the
@@ -69,7 +78,7 @@ class ParallelBeam:
             if getattr(self, name) < 1:
                 raise GeometryError(f"{getattr(self, name)} is not a positive count", field=name)
         check_angles(self.angles_rad)
-        self._check_coverage()
+        self._check_axis()
 
     @property
     def magnification(self) -> float:
@@ -77,21 +86,84 @@ class ParallelBeam:
         return 1.0
 
     @property
-    def field_of_view_mm(self) -> float:
-        """Diameter of the disc around the rotation axis that every view sees whole."""
-        half = self.detectors * self.detector_mm / 2
-        return 2 * (half - abs(self.detector_shift_mm)) / self.magnification
+    def pitch_mm(self) -> float:
+        """Detector pitch at the rotation axis."""
+        return self.detector_mm / self.magnification
 
-    def _check_coverage(self) -> None:
-        object_mm = min(self.rows, self.cols) * self.pixel_mm
-        # Two pixels of slack: a disc that fills the image does not touch its last pixel.
-        if self.field_of_view_mm < object_mm - 2 * self.pixel_mm:
-            needed = math.ceil((object_mm * self.magnification + 2 * abs(self.detector_shift_mm)) / self.detector_mm)
+    @property
+    def positions_mm(self) -> NDArray[np.float64]:
+        """Positions of the detector elements on the virtual detector through the rotation axis."""
+        index = np.arange(self.detectors) - (self.detectors - 1) / 2
+        return np.asarray(index * self.pitch_mm + self.detector_shift_mm / self.magnification, dtype=np.float64)
+
+    def ray_distance_mm(self, position_mm: float) -> float:
+        """Distance from the rotation axis of the ray through a position on the virtual detector, signed."""
+        return position_mm
+
+    def ray_position_mm(self, distance_mm: float) -> float:
+        """Position on the virtual detector of the ray at a signed distance from the axis; inverse of the above."""
+        return distance_mm
+
+    def lines(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """All rays as lines ``x cos(phi) + y sin(phi) = rho``: `phi` in rad and `rho` in mm, ``(views, detectors)``."""
+        angles = np.asarray(self.angles_rad)[:, None]
+        phi, rho = np.broadcast_arrays(angles, self.positions_mm[None, :])
+        return phi, rho
+
+    @property
+    def edges_mm(self) -> tuple[float, float]:
+        """Signed distances from the rotation axis of the rays through both edges of the detector."""
+        half = self.detectors * self.detector_mm / 2
+        low, high = ((self.detector_shift_mm + side) / self.magnification for side in (-half, half))
+        return self.ray_distance_mm(low), self.ray_distance_mm(high)
+
+    @property
+    def field_of_view_mm(self) -> float:
+        """Diameter of the disc around the rotation axis that every view sees whole; 0 if the axis is not seen."""
+        low, high = self.edges_mm
+        return 2 * max(min(-low, high), 0.0)
+
+    @property
+    def turn_view_mm(self) -> float:
+        """Diameter of the disc that a whole turn sees, if need be each half of it from the other side."""
+        low, high = self.edges_mm
+        return 2 * max(-low, high)
+
+    @property
+    def whole_turn(self) -> bool:
+        """Whether the views cover a whole turn, so that every ray is there from both sides."""
+        return angular_cover(self.angles_rad, 2 * math.pi) > FULL_CIRCLE
+
+    @property
+    def displaced(self) -> bool:
+        """Whether a whole turn sees more than every view does: half acquisition, half fan."""
+        return self.turn_view_mm - self.field_of_view_mm > LEAST_DISPLACED * self.pitch_mm and self.whole_turn
+
+    @property
+    def determined_mm(self) -> float:
+        """Diameter of the disc around the axis that the scan determines, as far as its directions go."""
+        return self.turn_view_mm if self.displaced else self.field_of_view_mm
+
+    @property
+    def beyond_view(self) -> bool:
+        """Whether the image is larger than what every view sees."""
+        return self.field_of_view_mm < (min(self.rows, self.cols) - SLACK_PIXELS) * self.pixel_mm
+
+    def extended(self, before: int, after: int) -> Self:
+        """The same with more detector elements at both ends."""
+        shift = self.detector_shift_mm + (after - before) * self.detector_mm / 2
+        return replace(self, detectors=self.detectors + before + after, detector_shift_mm=shift)
+
+    def _check_axis(self) -> None:
+        low, high = self.edges_mm
+        gap = max(low, -high)
+        # An element beside the axis is near enough: what it misses is less than a pixel.
+        if gap > self.pitch_mm:
             raise GeometryError(
-                f"the detector is too small for the object: {self.detectors} elements of {self.detector_mm:g} mm "
-                f"see {self.field_of_view_mm:.1f} mm around the rotation axis, the image is {object_mm:.1f} mm wide",
-                field="detector_mm",
-                remedy=f"use at least {needed} elements, or reconstruct fewer or smaller pixels",
+                f"no ray passes near the rotation axis: the detector begins {gap:.4g} mm beside it, which leaves the"
+                " middle of the image undetermined",
+                field="detector_shift_mm",
+                remedy="check detector_shift_mm or rotation_center_column: the axis has to project onto the detector",
             )
 
 
@@ -124,13 +196,23 @@ class FanBeam(ParallelBeam):
         """Detector size over object size at the rotation axis."""
         return (self.source_origin_mm + self.origin_detector_mm) / self.source_origin_mm
 
+    def ray_distance_mm(self, position_mm: float) -> float:
+        """Distance from the rotation axis of the ray through a position on the virtual detector, signed."""
+        return self.source_origin_mm * math.sin(math.atan(position_mm / self.source_origin_mm))
+
+    def ray_position_mm(self, distance_mm: float) -> float:
+        """Position on the virtual detector of the ray at a signed distance from the axis; inverse of the above."""
+        return self.source_origin_mm * math.tan(math.asin(distance_mm / self.source_origin_mm))
+
     @property
-    def field_of_view_mm(self) -> float:
-        """Diameter of the disc around the rotation axis inside every fan."""
-        edge = self.detectors * self.detector_mm / 2 - abs(self.detector_shift_mm)
-        if edge <= 0:
-            return 0.0
-        return 2 * self.source_origin_mm * math.sin(math.atan(edge / (self.source_origin_mm + self.origin_detector_mm)))
+    def fan_rad(self) -> NDArray[np.float64]:
+        """Angle of each detector element's ray to the central one."""
+        return np.arctan(self.positions_mm / self.source_origin_mm)
+
+    def lines(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """All rays as lines ``x cos(phi) + y sin(phi) = rho``: `phi` in rad and `rho` in mm, ``(views, detectors)``."""
+        phi = np.asarray(self.angles_rad)[:, None] - self.fan_rad[None, :]
+        return phi, np.broadcast_to(self.source_origin_mm * np.sin(self.fan_rad), phi.shape)
 
 
 def check_angles(angles_rad: tuple[float, ...]) -> None:
@@ -142,7 +224,7 @@ def check_angles(angles_rad: tuple[float, ...]) -> None:
             raise GeometryError(f"angle {index} is {angle}", field="angles_rad", remedy="every angle must be finite")
     span = max(angles_rad) - min(angles_rad)
     largest = max(abs(a) for a in angles_rad)
-    if largest > 4 * math.pi:
+    if largest > 4 * math.pi and not _several_turns(angles_rad, span):
         raise GeometryError(
             f"angles reach {largest:g} rad, more than two full turns: they look like degrees",
             field="angles_rad",
@@ -152,6 +234,12 @@ def check_angles(angles_rad: tuple[float, ...]) -> None:
         raise GeometryError(
             f"all {len(angles_rad)} angles are {largest:g} rad", field="angles_rad", remedy="angles must differ"
         )
+
+
+def _several_turns(angles_rad: Sequence[float], span: float) -> bool:
+    """Whether angles of more than two turns can be radians: a few turns, in steps that are small in radians."""
+    steps = [abs(b - a) for a, b in pairwise(angles_rad)]
+    return len(steps) > 0 and statistics.median(steps) <= LARGEST_STEP_RAD and span <= MOST_TURNS * 2 * math.pi
 
 
 def kernel(g: ParallelBeam) -> str:
@@ -171,16 +259,73 @@ def estimated_matrix_bytes(g: ParallelBeam) -> int:
     return int(per_pixel * g.rows * g.cols * len(g.angles_rad) * 16)
 
 
-def angular_cover(angles_rad: Sequence[float]) -> float:
-    """Fraction of all directions, modulo half a turn, that views cover: all but the largest gap."""
-    directions = sorted(angle % math.pi for angle in angles_rad)
-    gaps = [b - a for a, b in pairwise([*directions, directions[0] + math.pi])]
-    return 1 - (max(gaps) - statistics.median(gaps)) / math.pi
+def angular_cover(angles_rad: Sequence[float], period_rad: float = math.pi) -> float:
+    """Fraction of a period, half a turn by default, that views cover: all but the largest gap."""
+    directions = sorted(angle % period_rad for angle in angles_rad)
+    gaps = [b - a for a, b in pairwise([*directions, directions[0] + period_rad])]
+    return 1 - (max(gaps) - statistics.median(gaps)) / period_rad
+
+
+def arc(angles_rad: Sequence[float], period_rad: float) -> tuple[float, float] | None:
+    """Beginning and length in radians of the arc that views cover, all but the widest gap; None if they close it."""
+    if len(angles_rad) == 1:
+        return angles_rad[0], 0.0
+    order = sorted(range(len(angles_rad)), key=lambda i: angles_rad[i] % period_rad)
+    ordered = [angles_rad[i] % period_rad for i in order]
+    gaps = [b - a for a, b in pairwise([*ordered, ordered[0] + period_rad])]
+    usual = usual_gap(gaps)
+    widest = max(range(len(gaps)), key=lambda i: gaps[i])
+    if gaps[widest] <= WIDE_GAP * usual:
+        return None
+    return angles_rad[order[(widest + 1) % len(order)]] - usual / 2, period_rad - gaps[widest] + usual
+
+
+def usual_gap(gaps: Sequence[float]) -> float:
+    """Usual step between views from the gaps of a period; views that coincide but for rounding say nothing about it."""
+    apart = sorted(gap for gap in gaps if gap > 1e-3 * (sum(gaps) - gaps[-1]) / len(gaps))
+    return apart[int(0.9 * (len(apart) - 1))]
+
+
+def limits(g: ParallelBeam) -> list[str]:
+    """Say what a scan cannot determine of its image."""
+    notes = []
+    fan_rad = 2 * math.asin(g.determined_mm / 2 / g.source_origin_mm) if isinstance(g, FanBeam) else 0.0
+    covered = arc(g.angles_rad, 2 * math.pi if isinstance(g, FanBeam) else math.pi)
+    needed = math.pi + fan_rad
+    if covered is not None and covered[1] < needed - LEAST_MISSING_RAD:
+        fan = f" + {math.degrees(fan_rad):.0f} for the fan" if isinstance(g, FanBeam) else ""
+        notes.append(
+            f"the views cover {math.degrees(covered[1]):.0f} degrees of the 180{fan} that determine an image: edges"
+            " along the missing directions are lost, and grey values may be off"
+        )
+    if (min(g.rows, g.cols) - SLACK_PIXELS) * g.pixel_mm > g.determined_mm:
+        notes.append(
+            f"the image is wider than the {g.determined_mm:.4g} mm that are seen in all directions: beyond"
+            f" {g.determined_mm / 2:.4g} mm from the rotation axis it is uncertain"
+        )
+    return notes
+
+
+LEAST_MISSING_RAD = math.radians(3)
+"""Missing arc that is worth a remark."""
 
 
 def angular_pattern(angles_rad: Sequence[float]) -> SamplingPattern:
     """Angular coverage: ``full`` if views cover all directions, else ``limited``."""
     return "full" if angular_cover(angles_rad) > FULL_CIRCLE else "limited"
+
+
+def beyond_ends(g: ParallelBeam, radius_mm: float) -> tuple[int, int]:
+    """Detector elements that are missing before and after to see a disc around the axis.
+
+    The nearer end of a displaced detector lacks nothing over a whole turn: the rays beyond it are seen from behind.
+    """
+    furthest = g.ray_position_mm(radius_mm)
+    low, high = (g.ray_position_mm(edge) for edge in g.edges_mm)
+    before, after = (max(math.ceil((furthest - edge) / g.pitch_mm - 1e-6), 0) for edge in (-low, high))
+    if g.displaced:
+        return (0, after) if high > -low else (before, 0)
+    return before, after
 
 
 def view_vectors(g: ParallelBeam) -> NDArray[np.float64]:

@@ -154,6 +154,9 @@ def _measured(spec: JobSpec, files: Mapping[str, Path], content: Content) -> Mea
         check_size(acquisition.result_shape(measurement.data.shape), 8, "acquisition.factor")
     if not _format(spec, files["input"]).selects:
         measurement = _selected(measurement, spec)
+    if measurement.truth is None:  # a simulated measurement shows no more than its volume
+        acquisition, notes = acquisition.completed_from(measurement.data)
+        measurement = replace(measurement, acquisition=acquisition, notes=[*measurement.notes, *notes])
     _check_methods(spec, measurement.acquisition)
     return measurement
 

@@ -42,3 +42,8 @@ class Header(BaseModel):
     def result_shape(self) -> tuple[int, int, int]:
         """Shape ``(slices, rows, cols)`` of the result."""
         return self.acquisition.result_shape(self.shape)
+
+    @property
+    def solved_shape(self) -> tuple[int, int, int]:
+        """Shape ``(slices, rows, cols)`` of what is solved, if that is more than the result."""
+        return self.acquisition.solved_shape(self.shape)

@@ -71,7 +71,7 @@ def write_report(spec: JobSpec, job: Prepared, solved: Solved, started: float) -
     method = job.reconstructions[-1].settings
     volumes = {spec.method.name: solved.volume, **solved.baselines}
     evaluations = 0 if job.prior is None else job.prior.evaluations  # before judging adds its own
-    familiarity = _familiarity(job.judge, inverse, solved.volume)
+    familiarity = _familiarity(job.judge, inverse, inverse.planes(inverse.arranged(solved.volume)))
     expected = _expected_misfit(inverse)
     noise = inverse.problem.noise
     notes = [
@@ -167,7 +167,7 @@ def _unfamiliar(familiarity: Familiarity | None) -> list[str]:
 def _expected_misfit(inverse: InverseProblem) -> float | None:
     """Relative misfit that noise alone would leave; a good reconstruction comes close to it, but not below."""
     problem = inverse.problem
-    size = torch.linalg.vector_norm(problem.data)
+    size = torch.linalg.vector_norm(problem.data[..., problem.measured])
     if not bool(problem.noise.any()) or size == 0:
         return None
     return float(torch.linalg.vector_norm(_noise_sizes(inverse, problem)) / size)
@@ -175,7 +175,7 @@ def _expected_misfit(inverse: InverseProblem) -> float | None:
 
 def _noise_sizes(inverse: InverseProblem, problem: Problem) -> Tensor:
     """Expected norm ``(slices,)`` of the noise in each slice's measured samples."""
-    measured = torch.tensor([int(one.count_nonzero()) for one in problem.data])
+    measured = torch.tensor([int(one.count_nonzero()) for one in problem.data[..., problem.measured]])
     return problem.noise * (measured * inverse.noisy_parts).sqrt()
 
 

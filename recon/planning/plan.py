@@ -73,7 +73,7 @@ def make(spec: JobSpec, header: Header, limit: int | None = None) -> Plan:
 
 def _with_chunks(spec: JobSpec, header: Header, methods: list[Method], plain: list[Method], size: int) -> Plan:
     shape, acquisition = header.result_shape, header.acquisition
-    slices, rows, cols = shape
+    slices, rows, cols = header.solved_shape
     # The costliest of what a job's settings may turn out to be.
     layouts = [layout(slices, method, size) for method in methods]
     chunks = max(layouts, key=lambda parts: sum(part.end - part.begin for part in parts))
@@ -145,7 +145,7 @@ def tuned(method: Method, header: Header) -> list[Method]:
 def _memory(spec: JobSpec, header: Header, at_once: int, copies: list[int], *, network: bool) -> dict[str, int]:
     costs = table().memory
     acquisition = header.acquisition
-    slices, rows, cols = header.result_shape
+    slices, rows, cols = header.solved_shape
     image = rows * cols * (8 if acquisition.COMPLEX_VOLUME else 4)
     again = min(spec.output.uncertainty, 1)  # the replicate's data and operator beside the job's, and two volumes
     held = len(spec.baselines(acquisition)) + 2 + int(header.known) + 2 * again

@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from operators import truncation
+from operators.geometry import ParallelBeam, limits
 from operators.linear import LinearOperator, each_slice
 from operators.tomography import Tomography
 from recon.measurement import noise_estimate
@@ -25,11 +27,64 @@ BRIGHTEST = 0.6
 """Value on the prior's scale to which the robust maximum of a CT scan without a water value is mapped: dense bone."""
 
 
+CONTINUED_WEIGHT = 0.3
+"""Inverse noise, relative to measured rays, of those that continue a row beyond the detector."""
+
+
+@dataclass(frozen=True)
+class Cover:
+    """What is solved of a scan whose object is larger than its image, or than its detector.
+
+    Parameters
+    ----------
+    measured
+        Geometry of the measurement, and of the image that is given back.
+    solved
+        The same with an image as large as the object, and a detector that sees all of it.
+    """
+
+    measured: ParallelBeam
+    solved: ParallelBeam
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """Number of detector elements that are continued before and after the measured ones."""
+        more = self.solved.detectors - self.measured.detectors
+        shifted = self.solved.detector_shift_mm - self.measured.detector_shift_mm
+        after = (more + round(2 * shifted / self.measured.detector_mm)) // 2
+        return more - after, after
+
+    def continued(self, data: Tensor) -> Tensor:
+        """Continue rows ``(slices, views, detectors)`` beyond the detector."""
+        if not any(self.ends):
+            return data
+        return torch.from_numpy(truncation.continued(data.numpy(), self.measured, *self.ends))
+
+    def weights(self, inverse_std: Tensor | None, data: Tensor) -> Tensor | None:
+        """Inverse noise of all rays, of those that are continued little; None if all rays have the same."""
+        if not any(self.ends):
+            return inverse_std
+        known = torch.ones_like(data) if inverse_std is None else inverse_std
+        before, after = self.ends
+        first, last = CONTINUED_WEIGHT * known[..., :1], CONTINUED_WEIGHT * known[..., -1:]
+        return torch.cat([first.expand(-1, -1, before), known, last.expand(-1, -1, after)], dim=-1)
+
+    def cropped(self, volume: Tensor) -> Tensor:
+        """Cut the image out of what was solved."""
+        top, left = (self.solved.rows - self.measured.rows) // 2, (self.solved.cols - self.measured.cols) // 2
+        return volume[..., top : top + self.measured.rows, left : left + self.measured.cols].contiguous()
+
+
 @dataclass(frozen=True)
 class CTProblem(InverseProblem):
     """Inverse problem of CT; with `mu_water`, attenuation of water in 1/mm, the result is in HU."""
 
+    cover: Cover
     mu_water: float | None = None
+
+    def arranged(self, volume: Tensor) -> Tensor:
+        """Cut the image out of a volume that holds the whole object."""
+        return self.cover.cropped(volume)
 
     def display(self, volume: Tensor) -> NDArray[np.float32]:
         """Convert a solution to HU or 1/mm."""
@@ -38,18 +93,26 @@ class CTProblem(InverseProblem):
         return volume.numpy()
 
     def measured(self, operator: LinearOperator, clean: Tensor, noise: Tensor) -> Problem:
-        """Problem of another scan, with as many photons in each slice as its noise was made from, if it has any."""
-        problem = self.problem
-        std, inverse_std = problem.noise, problem.inverse_std
+        """Problem of another scan, with as many photons in each slice as its noise was made from, if it has any.
+
+        It is truncated like this one.
+        """
+        assert isinstance(operator, Tomography)
+        problem, rays = self.problem, self.problem.measured
+        clean, noise, std = clean[..., rays], noise[..., rays], problem.noise
+        inverse_std = None if problem.inverse_std is None else problem.inverse_std[..., rays]
         if inverse_std is not None:
             counted = (inverse_std != inverse_std[:, :1, :1]).flatten(1).any(dim=1) & (std > 0)
-            by_ray = problem.data.exp() * (inverse_std / each_slice(torch.where(counted, std, 1.0), noise)).square()
-            by_slice, of_rays = noise_estimate.of_photons(clean, by_ray.flatten(1).median(dim=1).values)
+            weight = inverse_std / each_slice(torch.where(counted, std, 1.0), noise)
+            photons = (problem.data[..., rays].exp() * weight.square()).flatten(1).median(dim=1).values
+            by_slice, of_rays = noise_estimate.of_photons(clean, photons)
             std = torch.where(counted, by_slice, std)
             inverse_std = torch.where(counted.reshape(-1, 1, 1), of_rays, 1.0) if bool(counted.any()) else None
             noise = noise if inverse_std is None else noise / inverse_std
         noisy = clean + each_slice(std, noise) * noise
-        return replace(problem, operator=operator, data=noisy, noise_std=std, inverse_std=inverse_std)
+        cover = replace(self.cover, measured=replace(self.cover.measured, angles_rad=operator.geometry.angles_rad))
+        weights = cover.weights(inverse_std, noisy)
+        return replace(problem, operator=operator, data=cover.continued(noisy), noise_std=std, inverse_std=weights)
 
     def intensity_map(self, card: Card) -> IntensityMap:
         """Intensity map: by water if its attenuation is known and the prior is in HU, else by the robust maximum."""
@@ -70,14 +133,24 @@ def build(measurement: Measurement) -> CTProblem:
     acquisition = measurement.acquisition
     assert isinstance(acquisition, CT)
     data = torch.from_numpy(measurement.data)
-    geometry = acquisition.geometry(data.shape[2])
-    notes = list(measurement.notes)
+    cover = Cover(acquisition.geometry(data.shape[2]), acquisition.covering(data.shape[2]))
+    geometry = cover.measured
+    notes = [*measurement.notes, *limits(geometry)]
     noise_std, inverse_std = _noise(measurement, acquisition, data, notes)
     slice_mm = acquisition.slice_mm or geometry.pixel_mm
     affine, in_patient = placed(measurement, geometry.rows, geometry.cols, geometry.pixel_mm, slice_mm, notes)
-    problem = Problem(Tomography(geometry), data, noise_std, slice_mm, geometry.pixel_mm, inverse_std)
+    problem = Problem(
+        Tomography(cover.solved),
+        cover.continued(data),
+        noise_std,
+        slice_mm,
+        geometry.pixel_mm,
+        cover.weights(inverse_std, data),
+        continued=cover.ends,
+    )
     mu_water = acquisition.mu_water_per_mm
-    return CTProblem(problem, affine, in_patient, "HU" if mu_water else "1/mm", "ct", notes, mu_water)
+    unit = "HU" if mu_water else "1/mm"
+    return CTProblem(problem, affine, in_patient, unit, "ct", notes, cover, mu_water)
 
 
 def _noise(

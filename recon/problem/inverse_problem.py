@@ -53,11 +53,11 @@ class InverseProblem:
         return 2 if self.problem.data.is_complex() else 1
 
     def arranged(self, volume: Tensor) -> Tensor:
-        """Arrange a solver's volume as ``(slices, rows, cols)`` of the result."""
+        """Arrange a solver's volume as ``(slices, rows, cols)`` of the result, without what is not asked for."""
         return volume
 
     def planes(self, volume: Tensor) -> Tensor:
-        """Arrange a volume of the result as the images that a prior sees; inverse of `arranged`."""
+        """Arrange a volume of the result as images of the kind that a prior sees."""
         return volume
 
     def display(self, volume: Tensor) -> NDArray[np.float32]:

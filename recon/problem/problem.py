@@ -62,6 +62,8 @@ class Problem:
         Voxel size, for regularisers that couple directions.
     scale
         Intensity scale of all slices, where they are planes of one volume; each slice has its own when None.
+    continued
+        Samples at the beginning and the end of the last axis that continue what was measured; no misfit counts them.
     first
         Index in the whole volume of the first slice; noise is keyed by it.
     """
@@ -73,6 +75,7 @@ class Problem:
     pixel_mm: float = 1.0
     inverse_std: Tensor | None = None
     scale: float | None = None
+    continued: tuple[int, int] = (0, 0)
     first: int = 0
 
     def part(self, first: int, last: int) -> Problem:
@@ -115,6 +118,12 @@ class Problem:
         """Number of slices."""
         return len(self.data)
 
+    @property
+    def measured(self) -> slice:
+        """Samples along the last axis that were measured."""
+        before, after = self.continued
+        return slice(before, self.data.shape[-1] - after)
+
     def misfit(self, x: Tensor) -> float:
         """Relative data misfit ``|A x - y| / |y|`` (0 for empty data that is met)."""
         residuals, sizes = self.residuals(x)
@@ -124,7 +133,7 @@ class Problem:
     def residuals(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Norms ``|A x - y|`` and ``|y|`` of each slice, ``(slices,)``."""
         found = (self.operator.forward(x) - self.data, self.data)
-        residuals, sizes = (torch.linalg.vector_norm(v.flatten(1), dim=1) for v in found)
+        residuals, sizes = (torch.linalg.vector_norm(v[..., self.measured].flatten(1), dim=1) for v in found)
         return residuals, sizes
 
     def zeros(self) -> Tensor:

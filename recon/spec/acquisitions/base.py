@@ -71,6 +71,15 @@ class Acquisition(Strict, ABC):
     def result_shape(self, shape: Shape) -> tuple[int, int, int]:
         """Shape ``(slices, rows, cols)`` of the result of a measurement of `shape`; raises for impossible ones."""
 
+    def solved_shape(self, shape: Shape) -> tuple[int, int, int]:
+        """Shape ``(slices, rows, cols)`` of what is solved, if that is more than the result."""
+        return self.result_shape(shape)
+
+    def completed_from(self, data: NDArray[np.generic]) -> tuple[Self, list[str]]:
+        """The acquisition completed by what measured data show, and remarks for the report."""
+        del data
+        return self, []
+
     @abstractmethod
     def simulated(self, shape: Sequence[int], affine: Affine, settings: Simulation) -> tuple[Self, Shape]:
         """The acquisition that measures a volume ``(slices, rows, cols)``, and the shape of what it measures."""

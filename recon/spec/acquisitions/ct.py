@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
+from operators import truncation
 from operators.errors import GeometryError, InputError
 from operators.geometry import (
     MATRIX_COLUMNS,
@@ -18,6 +20,7 @@ from operators.geometry import (
     ParallelBeam,
     SamplingPattern,
     angular_pattern,
+    beyond_ends,
     check_angles,
     estimated_matrix_bytes,
 )
@@ -81,6 +84,9 @@ class CT(Acquisition):
     """Number of image rows. Default: as many as columns, or as the field of view needs."""
     cols: Size | None = None
     """Number of image columns. Default: as many as rows, or as the field of view needs."""
+    object_mm: float | None = Field(None, gt=0)
+    """Diameter in mm of the disc around the rotation axis that holds the object. An object larger than the image is
+    solved whole, and the image cut out. Default: as the image, unless the sinogram shows that the object is larger."""
     mu_water_per_mm: float | None = Field(None, gt=0, le=10)
     """Attenuation of water in 1/mm. If given, the result is in HU. Default: the result is in 1/mm."""
     noise_std: float | None = Field(None, ge=0)
@@ -125,11 +131,9 @@ class CT(Acquisition):
         if self.rotation_center_column is not None:
             shift = ((detectors - 1) / 2 - self.rotation_center_column) * detector_mm
         pixel_mm = self.pixel_mm or detector_mm / self.magnification()
-        visible = self.visible_mm(2 * (detectors * detector_mm / 2 - abs(shift)))
-        side = max(int(visible / pixel_mm + 1e-6), 1)
         common: dict[str, Any] = {
-            "rows": self.rows or self.cols or side,
-            "cols": self.cols or self.rows or side,
+            "rows": self.rows or self.cols or 1,
+            "cols": self.cols or self.rows or 1,
             "pixel_mm": pixel_mm,
             "angles_rad": angles,
             "detectors": detectors,
@@ -137,9 +141,34 @@ class CT(Acquisition):
             "detector_shift_mm": shift,
         }
         try:
+            if not (self.rows or self.cols):
+                # An object within what every view sees needs no more than that, also over a whole turn.
+                half = detectors * detector_mm / 2
+                visible = self.visible_mm(2 * (half - abs(shift)))
+                if self.object_mm is not None and visible < self.object_mm and self._beam(common).whole_turn:
+                    visible = self.visible_mm(2 * (half + abs(shift)))
+                common["rows"] = common["cols"] = max(int(visible / pixel_mm + 1e-6), 1)
             return self._beam(common)
         except GeometryError as error:
             raise error.at(f"acquisition.{error.field}") from error
+
+    def covering(self, detectors: int) -> ParallelBeam:
+        """Geometry that is solved: as `geometry`, with image and detector wide enough for the whole object.
+
+        The image of `geometry` lies in the middle, pixel on pixel. Where a whole turn sees what one side of a displaced
+        detector misses, that side stays as it is.
+        """
+        geometry = self.geometry(detectors)
+        if self.object_mm is None:
+            return geometry
+        needed = math.ceil(self.object_mm / geometry.pixel_mm - 1e-6)
+        rows, cols = (size + max(-(-(needed - size) // 2), 0) * 2 for size in (geometry.rows, geometry.cols))
+        found = replace(geometry, rows=rows, cols=cols)
+        before, after = beyond_ends(geometry, self.object_mm / 2)
+        if before or after:
+            # Then the corners of the image as well: they are known to be air.
+            before, after = beyond_ends(geometry, math.hypot(rows, cols) * geometry.pixel_mm / 2)
+        return found.extended(before, after)
 
     def magnification(self) -> float:
         """Size on the detector over size at the rotation axis."""
@@ -156,6 +185,60 @@ class CT(Acquisition):
         """Image size of the geometry."""
         geometry = self.geometry(shape[2])
         return shape[0], geometry.rows, geometry.cols
+
+    def solved_shape(self, shape: Shape) -> tuple[int, int, int]:
+        """Image size that the object needs."""
+        geometry = self.covering(shape[2])
+        return shape[0], geometry.rows, geometry.cols
+
+    def setup_bytes(self, shape: Shape, costs: MachineCosts) -> float:
+        """Data that are continued beyond the detector, and their weights."""
+        del costs
+        wide = self.covering(shape[2]).detectors
+        return 2.0 * self.data_bytes((*shape[:2], wide)) if wide > shape[2] else 0.0
+
+    def completed_from(self, data: NDArray[np.generic]) -> tuple[Self, list[str]]:
+        """Tell the object's size from the sinogram, where it is larger than the image or than the detector."""
+        if self.angles() is None or self.detector_mm is None or not data.size:
+            return self, []
+        geometry = self.geometry(data.shape[2])
+        extent = truncation.judge(data, geometry, image_given=bool(self.rows or self.cols))
+        size_mm = self.object_mm or extent.object_mm
+        found = self.model_copy(update={"object_mm": None if size_mm is None else round(size_mm, 3)})
+        return found, found._extent_notes(extent, data.shape)
+
+    def _extent_notes(self, extent: truncation.Extent, shape: Shape) -> list[str]:
+        """Say what the sinogram shows of the object's size, with numbers."""
+        image, solved = self.geometry(shape[2]), self.covering(shape[2])
+        notes = []
+        if extent.level is not None:
+            notes.append(
+                f"all rows end level at {100 * extent.level:.0f} % of the densest rays: taken for air that is not zero,"
+                " which adds to the image; check the flat fields and the beam's drift"
+            )
+        if extent.truncated is not None:
+            views = extent.truncated
+            notes.append(
+                f"the object reaches beyond the detector: {views.views} of {views.of} views end in rays that are not"
+                f" air, at {100 * views.strength:.0f} % (median) of the densest ones; the rows are continued smoothly,"
+                f" to an object of {self.object_mm or 0:.4g} mm, on which the image's level depends"
+            )
+            if not image.whole_turn and image.turn_view_mm > 1.1 * image.field_of_view_mm:
+                notes.append(
+                    f"the detector is displaced: over a whole turn it would see {image.turn_view_mm:.4g} mm, but the"
+                    f" views cover less, which determines only {image.field_of_view_mm:.4g} mm around the rotation axis"
+                )
+        elif image.displaced and extent.object_mm is not None:
+            notes.append(
+                f"the detector is displaced, and the views go round: together they see {image.turn_view_mm:.4g} mm,"
+                f" each of them {image.field_of_view_mm:.4g} mm"
+            )
+        if (image.rows, image.cols) != (solved.rows, solved.cols):
+            notes.append(
+                f"the object is larger than the image of {image.rows} x {image.cols} pixels: solved on"
+                f" {solved.rows} x {solved.cols} pixels, from whose middle the image is cut"
+            )
+        return notes
 
     def simulated(self, shape: Sequence[int], affine: Affine, settings: Simulation) -> tuple[Self, Shape]:
         """Take sizes from the volume; the detector is wide enough for the image's corners."""
@@ -195,17 +278,17 @@ class CT(Acquisition):
 
     def operator_bytes(self, shape: Shape, costs: MachineCosts) -> float:
         """System matrix while it is built; 0 if it would be too large to build."""
-        size = estimated_matrix_bytes(self.geometry(shape[2]))
+        size = estimated_matrix_bytes(self.covering(shape[2]))
         return costs.memory.matrix * size if size <= MATRIX_LIMIT_BYTES else 0.0
 
     def product_seconds(self, shape: Shape, per_chunk: float, costs: MachineCosts) -> float:
         """Proportional to the matrix's size; the projector always multiplies a full block of slices."""
         full = max(1.0, MATRIX_COLUMNS / per_chunk)
-        return full * costs.seconds.per_matrix_byte * estimated_matrix_bytes(self.geometry(shape[2])) / 2
+        return full * costs.seconds.per_matrix_byte * estimated_matrix_bytes(self.covering(shape[2])) / 2
 
     def sampling(self, shape: Shape) -> tuple[SamplingPattern, float]:
         """Full or limited angular coverage, and pixels per ray."""
-        geometry = self.geometry(shape[2])
+        geometry = self.covering(shape[2])
         ratio = geometry.rows * geometry.cols / (len(geometry.angles_rad) * geometry.detectors)
         return angular_pattern(geometry.angles_rad), ratio
 

@@ -20,7 +20,7 @@ from operators.tomography import Tomography
 from recon.measurement import noise_estimate
 from recon.pipeline import uncertainty
 from recon.pipeline.reconstruct import run as run_job
-from recon.problem.ct import CTProblem, photon_noise
+from recon.problem.ct import Cover, CTProblem, photon_noise
 from recon.problem.inverse_problem import InverseProblem
 from recon.problem.problem import Problem, run
 from recon.samples import SAMPLES
@@ -57,6 +57,13 @@ def test_noise_that_a_linear_method_lets_through_is_found() -> None:
     assert torch.equal(other.data, uncertainty.replicate(mri(problem), found, 0, 2).data)
 
 
+def ct(problem: Problem) -> CTProblem:
+    """Problem of a scan that sees all of its object."""
+    assert isinstance(problem.operator, Tomography)
+    geometry = problem.operator.geometry
+    return CTProblem(problem, np.eye(4), False, "1/mm", "ct", [], Cover(geometry, geometry))
+
+
 def test_other_views_have_the_noise_of_these() -> None:
     operator = Tomography(ParallelBeam(48, 48, 1.0, angles(24), 70, 1.0))
     truth = 0.05 * disc(48, 1.0, 16.0)
@@ -67,7 +74,7 @@ def test_other_views_have_the_noise_of_these() -> None:
         Problem(operator, measured, noise_std=noise_std),
         Problem(operator, measured, noise_std=mean, inverse_std=inverse_std),
     ):
-        other = uncertainty.replicate(CTProblem(problem, np.eye(4), False, "1/mm", "ct", []), truth, 0, 3)
+        other = uncertainty.replicate(ct(problem), truth, 0, 3)
         assert isinstance(other.operator, Tomography)
         turned = other.operator.geometry.angles_rad
         gaps = {round((a - b) % math.pi, 6) for a in turned for b in operator.geometry.angles_rad}
@@ -78,7 +85,7 @@ def test_other_views_have_the_noise_of_these() -> None:
         weighted = problem.inverse_std is not None
         assert (float(dense) > 1.6) == weighted and (other.inverse_std is not None) == weighted
     problem = Problem(operator, clean, noise_std=0.0, inverse_std=inverse_std)
-    silent = uncertainty.replicate(CTProblem(problem, np.eye(4), False, "1/mm", "ct", []), truth, 0, 3)
+    silent = uncertainty.replicate(ct(problem), truth, 0, 3)
     assert silent.inverse_std is None and bool(silent.data.isfinite().all())
 
 

@@ -1,0 +1,352 @@
+"""Objects larger than the detector: noticed in the sinogram, and their rows continued smoothly. No ASTRA, no torch.
+
+What lies beyond the detector is modelled by one uniform ellipse per slice, fitted to the whole sinogram: it says where
+the object ends beside the detector, and how its rays fall off until there. Inside the field of view nothing is assumed.
+
+References
+----------
+Hsieh et al. 2004, Med. Phys. 31, 2385-2391 (rows continued by water cylinders).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from operators.geometry import SLACK_PIXELS, FanBeam, ParallelBeam
+from operators.interrupt import checkpoint
+
+Array = NDArray[np.floating]
+AIR_SHARE = 0.02
+"""Fraction of a slice's densest rays below which a ray counts as through air."""
+NOISE_TIMES = 5.0
+"""Multiple of the noise of a mean of `END` rays that is not air."""
+END = 5
+"""Detector elements at an end of a row that are judged together; their median ignores one or two hot elements."""
+LEAST_VIEWS = 0.02
+"""Fraction of a slice's views that have to end in the object."""
+JUDGED_SLICES = 16
+"""Maximum number of evenly spaced slices from which the object's size is told."""
+MOST_LEVEL, LEAST_RISE = 0.2, 0.05
+"""Level of the ends over the densest rays up to which it may be that of air, and rise of the next rays, over the ends',
+from which it is an object."""
+LARGEST_TIMES = 3.0
+"""Largest object, in fields of view, that is modelled."""
+MARGIN = 1.03
+"""The object's size over that of the fitted ellipse."""
+
+
+class Truncated(NamedTuple):
+    """Rows that end in the object.
+
+    Parameters
+    ----------
+    views, of
+        Number of views that do, and of views, over all slices judged.
+    slices
+        Number of slices that have such views, of those judged.
+    strength
+        Median of the line integrals at these ends, over that of the densest rays.
+    """
+
+    views: int
+    of: int
+    slices: int
+    strength: float
+
+
+class Extent(NamedTuple):
+    """Size of an object that is larger than the image, or than what every view sees.
+
+    Parameters
+    ----------
+    object_mm
+        Diameter of the disc around the rotation axis that holds it; None if it lies within the image.
+    truncated
+        Rows that end in it, if the scan does not see it whole.
+    level
+        Level of the air at the ends of the rows over the densest rays, if it is not zero.
+    """
+
+    object_mm: float | None = None
+    truncated: Truncated | None = None
+    level: float | None = None
+
+
+def judge(data: NDArray[np.generic], geometry: ParallelBeam, *, image_given: bool) -> Extent:
+    """Judge from line integrals ``(slices, views, detectors)`` how large the object is.
+
+    Parameters
+    ----------
+    image_given
+        Whether the image's size was asked for; otherwise it is the field of view.
+    """
+    chosen = np.unique(np.linspace(0, len(data) - 1, min(len(data), JUDGED_SLICES)).round().astype(np.int64))
+    sinogram = np.asarray(data[chosen], dtype=np.float32)
+    found = ends(sinogram)
+    low, high = geometry.edges_mm
+    # The nearer end of a displaced detector lies in the object by design.
+    sides = (-low > high, high > -low) if geometry.displaced else (True, True)
+    missing = _truncated(found, sides)
+    if missing is not None:
+        if _level(sinogram, found, missing):
+            return Extent(level=missing.strength)
+        return Extent(_reaches_mm(sinogram, geometry, found), missing)
+    if geometry.displaced and found.dense.any():
+        return Extent(_seen_mm(sinogram, geometry, found.air))
+    if image_given and _outside_image(sinogram, geometry, found.air):
+        return Extent(_seen_mm(sinogram, geometry, found.air))
+    return Extent()
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Ends of the rows of a sinogram.
+
+    Parameters
+    ----------
+    values, outermost
+        Line integrals at both ends of each row, and those of the very last elements, ``(slices, views, 2)``.
+    air, size
+        Line integrals up to which rays count as through air, and those of the densest rays, ``(slices,)``.
+    """
+
+    values: Array
+    outermost: Array
+    air: Array
+    size: Array
+
+    @property
+    def dense(self) -> NDArray[np.bool_]:
+        """Ends that lie in the object, ``(slices, views, 2)``; none in slices where hardly any view has one."""
+        # An object that ends within the last elements is seen whole.
+        found = np.minimum(self.values, self.outermost) > self.air[:, None, None]
+        often = found.any(axis=2).mean(axis=1) >= LEAST_VIEWS
+        return np.asarray(found & often[:, None, None])
+
+
+def ends(sinogram: Array) -> Ends:
+    """Judge both ends of the rows of ``(slices, views, detectors)``."""
+    count = sinogram.shape[2]
+    width = max(min(END, count // 4), 1)
+    sides = (sinogram[..., :width], sinogram[..., -width:])
+    values = np.stack([np.median(side, axis=2) for side in sides], axis=2)
+    outermost = np.stack([sinogram[..., 0], sinogram[..., -1]], axis=2)
+    size = np.array([np.quantile(one, 0.99) for one in sinogram])
+    noise = np.array([_noise(one) for one in sinogram])
+    # The median of a few values is about a quarter noisier than their mean.
+    air = np.maximum(AIR_SHARE * size, NOISE_TIMES * 1.25 * noise / math.sqrt(width))
+    return Ends(values, outermost, air, size)
+
+
+def _truncated(found: Ends, sides: tuple[bool, bool]) -> Truncated | None:
+    """Rows that end in the object at one of the `sides` that count; None if there are none."""
+    dense = found.dense & np.array(sides)
+    if not dense.any():
+        return None
+    views = dense.any(axis=2)
+    relative = found.values / np.maximum(found.size, 1e-30)[:, None, None]
+    return Truncated(int(views.sum()), views.size, int(views.any(axis=1).sum()), float(np.median(relative[dense])))
+
+
+def _level(sinogram: Array, found: Ends, missing: Truncated) -> bool:
+    """Whether the ends of all rows are one low level: air that was not set to zero, and no object."""
+    if missing.strength > MOST_LEVEL or missing.views < 0.9 * missing.of:
+        return False
+    width = max(sinogram.shape[2] // 10, 1)
+    inner = np.stack(
+        [np.median(sinogram[..., width : 2 * width], axis=2), np.median(sinogram[..., -2 * width : -width], axis=2)],
+        axis=2,
+    )
+    rise = np.abs(inner - found.values) / np.maximum(np.abs(found.values), 1e-30)
+    return float(np.median(rise)) < LEAST_RISE
+
+
+def _outside_image(sinogram: Array, geometry: ParallelBeam, air: Array) -> bool:
+    """Whether rays that miss the image pass through something."""
+    phi, rho = geometry.lines()
+    width, height = (n * geometry.pixel_mm / 2 for n in (geometry.cols, geometry.rows))
+    slack = SLACK_PIXELS * geometry.pixel_mm
+    outside = np.abs(rho) > width * np.abs(np.cos(phi)) + height * np.abs(np.sin(phi)) + slack
+    if not outside.any():
+        return False
+    dense = (_median3(one) > level for one, level in zip(sinogram, air, strict=True))
+    return any(float((one & outside).any(axis=1).mean()) >= LEAST_VIEWS for one in dense)
+
+
+def _seen_mm(sinogram: Array, geometry: ParallelBeam, air: Array) -> float:
+    """Diameter in mm around the axis of what is seen of the object."""
+    _, rho = geometry.lines()
+    # An element counts where several views agree, so that one bad ray does not make the object large.
+    dense = np.stack([_median3(one) > level for one, level in zip(sinogram, air, strict=True)])
+    often = (dense.mean(axis=1) >= LEAST_VIEWS / 2).any(axis=0)
+    return 2 * (float(np.abs(rho[:, often]).max(initial=0.0)) + geometry.pitch_mm)
+
+
+def _median3(rows: Array) -> Array:
+    """Median of each ray and its two neighbours along the detector; the ends stay."""
+    found = rows.copy()
+    if rows.shape[-1] > 2:
+        found[..., 1:-1] = np.median(np.stack([rows[..., :-2], rows[..., 1:-1], rows[..., 2:]]), axis=0)
+    return found
+
+
+def _noise(rows: Array) -> float:
+    """Noise of the outer rays, from their fourth differences along the detector."""
+    if rows.shape[-1] < 10:
+        return 0.0
+    width = max(min(rows.shape[-1] // 4, 32), 10)
+    outer = np.concatenate([rows[:, :width], rows[:, -width:]], axis=0)
+    rough = np.abs(np.diff(outer, 4, axis=1))
+    return float(np.median(rough)) / (0.6745 * math.sqrt(70.0))
+
+
+@dataclass(frozen=True)
+class Ellipse:
+    """Uniform ellipse, which models a slice.
+
+    Parameters
+    ----------
+    x_mm, y_mm
+        Its centre.
+    xx, xy, yy
+        Matrix of its squared support function in mm^2: along a direction the ellipse reaches ``sqrt(n^T M n)``.
+    factor
+        Twice the attenuation times the root of the matrix' determinant.
+    """
+
+    x_mm: float
+    y_mm: float
+    xx: float
+    xy: float
+    yy: float
+    factor: float
+
+    def project(self, phi: Array, rho: Array) -> Array:
+        """Line integrals along the lines ``x cos(phi) + y sin(phi) = rho``."""
+        return _projected(np.array([self.x_mm, self.y_mm, self.xx, self.xy, self.yy, self.factor]), phi, rho)[0]
+
+    @property
+    def reach_mm(self) -> float:
+        """Distance from the rotation axis of its furthest point, at most."""
+        turned = np.linalg.eigvalsh(np.array([[self.xx, self.xy], [self.xy, self.yy]]))
+        return math.hypot(self.x_mm, self.y_mm) + math.sqrt(max(float(turned[-1]), 0.0))
+
+
+def fitted(rows: Array, geometry: ParallelBeam) -> Ellipse | None:
+    """Fit an ellipse to the sinogram ``(views, detectors)`` of a slice, robustly; None if there is no sense in one.
+
+    Rays through what is denser or thinner than the rest count as outliers.
+    """
+    from scipy.optimize import least_squares  # takes its time, and only truncated scans need it
+
+    phi, rho = geometry.lines()
+    views, every = max(1, len(phi) // FITTED_VIEWS), max(1, rho.shape[1] // FITTED_RAYS)
+    chosen = (slice(None, None, views), slice(every // 2, None, every))
+    phi, rho, data = phi[chosen].ravel(), rho[chosen].ravel(), rows[chosen].ravel().astype(np.float64)
+    size = float(np.quantile(data, 0.99))
+    half = max(abs(edge) for edge in geometry.edges_mm)
+    if not size > 0 or half <= 0:
+        return None
+    unit = np.array([half, half, half**2, half**2, half**2, half * size])
+
+    def residual(q: Array) -> Array:
+        return (_projected(q * unit, phi, rho)[0] - data) / size
+
+    def slope(q: Array) -> Array:
+        return _projected(q * unit, phi, rho)[1] * (unit / size)
+
+    wide = 1.3
+    q = np.array([0.0, 0.0, wide**2 * 1.05, 0.02, wide**2 / 1.05, wide])
+    most = LARGEST_TIMES**2
+    bounds = ([-1, -1, 1e-4, -most, 1e-4, 0], [1, 1, most, most, most, np.inf])
+    for scale in (0.1, 0.03, 0.01):
+        # Annealed: at first every ray counts, in the end those that an ellipse explains.
+        q = least_squares(residual, q, slope, bounds, loss="cauchy", f_scale=scale, max_nfev=FIT_STEPS).x
+    if q[2] * q[4] <= q[3] ** 2:
+        return None
+    return Ellipse(*(float(v) for v in q * unit))
+
+
+FITTED_VIEWS, FITTED_RAYS, FIT_STEPS = 48, 48, 40
+"""Views and rays per view that a fit uses, and its steps."""
+
+
+def _projected(q: Array, phi: Array, rho: Array) -> tuple[Array, Array]:
+    """Line integrals of an ellipse and their derivatives by its six parameters, ``(..., 6)``."""
+    x, y, xx, xy, yy, factor = q
+    cos, sin = np.cos(phi), np.sin(phi)
+    squared = np.maximum(xx * cos**2 + 2 * xy * cos * sin + yy * sin**2, 1e-9 * (abs(xx) + abs(yy)) + 1e-30)
+    off = rho - (x * cos + y * sin)
+    inside = squared - off**2
+    chord = np.sqrt(np.maximum(inside, 0.0))
+    projected = factor * chord / squared
+    # The derivative at the rim is infinite: it is held back.
+    held = np.where(inside > 0, 1 / np.maximum(chord, 0.05 * np.sqrt(squared)), 0.0)
+    by_squared = factor * (0.5 * held / squared - chord / squared**2)
+    by_shift = factor * off * held / squared
+    parts = (by_shift * cos, by_shift * sin, by_squared * cos**2, by_squared * 2 * cos * sin, by_squared * sin**2)
+    return projected, np.stack([*parts, chord / squared], axis=-1)
+
+
+def _reaches_mm(sinogram: Array, geometry: ParallelBeam, found: Ends) -> float:
+    """Diameter in mm around the axis of an object that reaches beyond the detector."""
+    seen = max(abs(edge) for edge in geometry.edges_mm)
+    reach = [seen * LEAST_MORE]
+    for rows, dense in zip(sinogram, found.dense, strict=True):
+        ellipse = fitted(rows, geometry) if dense.any() else None
+        if ellipse is not None:
+            reach.append(ellipse.reach_mm * MARGIN)
+    most = LARGEST_TIMES * seen
+    if isinstance(geometry, FanBeam):
+        most = min(most, MOST_OF_SOURCE * geometry.source_origin_mm)  # the source lies outside, also of the corners
+    return 2 * min(max(reach), most)
+
+
+MOST_OF_SOURCE = 0.65
+"""Largest distance of the object from the axis over that of the source."""
+LEAST_MORE = 1.25
+"""Minimum size of a truncated object over that of the field of view: parts of it may stand alone."""
+
+
+def continued(sinogram: Array, geometry: ParallelBeam, before: int, after: int) -> NDArray[np.float32]:
+    """Continue the rows ``(slices, views, detectors)`` smoothly beyond both ends of the detector, to air.
+
+    A row follows the slice's ellipse, scaled so that it meets the row's end. Where the ellipse has ended before, or
+    fits the row badly, the row fades within `FADE` of the detector. Rows that end in air stay there.
+    """
+    wide = geometry.extended(before, after)
+    phi, rho = wide.lines()
+    count = geometry.detectors
+    inner = slice(before, before + count)
+    width = max(min(END, count // 4), 1)
+    found = np.zeros((len(sinogram), *phi.shape), dtype=np.float32)
+    found[..., inner] = sinogram
+    fade = max(count * FADE, 2.0)
+    for rows, whole in zip(sinogram, found, strict=True):
+        checkpoint()
+        ellipse = fitted(rows, geometry)
+        model = np.zeros(phi.shape) if ellipse is None else ellipse.project(phi, rho)
+        for own, new, near in (
+            (slice(0, width), slice(before - 1, None, -1) if before else slice(0, 0), slice(before, before + width)),
+            (slice(-width, None), slice(before + count, None), slice(before + count - width, before + count)),
+        ):
+            outside = model[:, new]
+            end, modelled = np.median(rows[:, own], axis=1), np.median(model[:, near], axis=1)
+            ratio = end / np.maximum(modelled, 1e-12)
+            distance = np.arange(1, outside.shape[1] + 1) / fade
+            faded = np.where(distance < 1, np.cos(np.pi / 2 * np.minimum(distance, 1)) ** 2, 0.0)
+            follows = (ratio > 1 / MOST_SCALED) & (ratio < MOST_SCALED)
+            tail = np.where(follows[:, None], outside * ratio[:, None], np.maximum(end, 0)[:, None] * faded)
+            whole[:, new] = tail
+    return found
+
+
+FADE = 0.125
+"""Fraction of the detector within which a row fades where no ellipse fits it."""
+MOST_SCALED = 2.0
+"""Largest factor, either way, by which the ellipse is scaled to meet a row."""
