@@ -64,11 +64,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     allowed_methods.install(app, [*parts, metrics.router])
 
     @app.get("/healthz", tags=["service"])
+    @app.head("/healthz", include_in_schema=False)
     async def healthz() -> Health:
         """Liveness: the process answers."""
         return Health(status="ok")
 
     @app.get("/readyz", tags=["service"], response_model=Ready, responses=problems.responses(503))
+    @app.head("/readyz", include_in_schema=False, response_model=Ready)
     async def readyz() -> Ready | JSONResponse:
         """Readiness: Redis answers, so jobs can be accepted."""
         try:

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
+from api.models import Job
 from recon.client.client import Client
 from recon.spec.job import JobSpec
 from recon.storage.atomic import write_json
@@ -252,3 +253,23 @@ def test_every_request_has_an_id_and_is_counted(server: Server) -> None:
     assert problem["request_id"]
     text = server.http.get("/metrics").text
     assert 'recon_http_requests_total{status="404"}' in text
+
+
+def test_head_is_answered_wherever_get_is(server: Server, upload: str) -> None:
+    job_id = submit(server, upload)["id"]
+    finish(server.store, job_id)
+    job = f"/v1/jobs/{job_id}"
+    uploads = f"/v1/uploads/{upload}"
+    for path in ("/v1/jobs", job, f"{job}/spec", f"{job}/results", f"{job}/results/volume.npy", f"{job}/logs", uploads):
+        head = server.http.head(path)
+        assert head.status_code == 200 and not head.content, path
+    assert server.http.head("/v1/jobs/" + "a" * 26).status_code == 404
+    for path in ("/healthz", "/readyz"):
+        assert server.http.head(path).status_code == 200
+
+
+def test_a_job_is_described_by_the_fields_of_its_record() -> None:
+    """With their types, but for the token, which is the workers' own."""
+    known, described = get_type_hints(Record), get_type_hints(Job)
+    assert {name: kind for name, kind in known.items() if name != "token"}.items() <= described.items()
+    assert described.keys() - known.keys() == {"queue_position", "estimate", "expires", "links"}
