@@ -12,7 +12,7 @@ from fastapi.security import HTTPBearer
 from redis.exceptions import RedisError
 from starlette.concurrency import run_in_threadpool
 
-from api import allowed_methods, estimates, events, jobs, metrics, openapi, problems, submission, uploads
+from api import allowed_methods, contents, estimates, events, jobs, metrics, openapi, problems, submission, uploads
 from api.middleware import Authentication, RequestLog
 from api.models import Health, Ready
 from api.representation import represent
@@ -57,7 +57,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     openapi.install(app)
     # For the document: `Authentication` has let the request in already.
     key = [Security(HTTPBearer(scheme_name="key", auto_error=False))] if chosen.keys is not None else []
-    parts = [part.router for part in (uploads, submission, estimates, jobs, events)]
+    parts = [part.router for part in (uploads, contents, submission, estimates, jobs, events)]
     for part in parts:
         app.include_router(part, responses=problems.responses(401, 422), dependencies=key)
     app.include_router(metrics.router)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from recon.planning.plan import Plan
+from recon.spec.contents import Contents
 from recon.spec.job_states import Device, Priority, State
 from workers import events
 
@@ -110,6 +111,12 @@ class Upload(_StoredAnswer):
     owner: str | None
     files: Annotated[int, Field(ge=1)] | None = None
     """Number of files of a folder; null for a file."""
+
+
+class UploadContents(Contents):
+    """What an upload holds, and a specification to start from."""
+
+    id: str
 
 
 class UploadBegun(_Answer):

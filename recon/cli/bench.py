@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from operators.errors import InputError
-from recon.cli.local import slice_range
+from recon.cli.options import slice_range
 from recon.cli.show import console, table
 
 Json = Annotated[Path | None, typer.Option("--json", help="Also write the rows to this file.")]

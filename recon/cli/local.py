@@ -1,4 +1,4 @@
-"""Commands that need no server: run, batch, simulate, doctor."""
+"""Commands that need no server: run, batch, simulate, plan, inspect, doctor."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from operators.errors import InputError
 from recon.cli.batch import batch
+from recon.cli.inspect import inspect
+from recon.cli.options import Job, job_of, slice_range
 from recon.cli.plan import plan
 from recon.cli.show import bar, console, errors, on_bar, summary, table
 from recon.spec.job import JobSpec, local_files
@@ -24,15 +25,16 @@ def register(app: typer.Typer) -> None:
     app.command()(batch)
     app.command()(simulate)
     app.command()(plan)
+    app.command()(inspect)
     app.command()(doctor)
 
 
 def run(
-    spec: Annotated[Path, typer.Argument(help="Job specification, YAML or JSON.")],
+    spec: Job,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Results; default results/NAME.")] = None,
 ) -> None:
     """Reconstruct one job on this machine."""
-    job = JobSpec.read(spec)
+    job = job_of(spec)
     target = out or Path("results") / spec.stem
     with bar() as progress:
         report = _reconstruct(job, target, progress, spec.stem)
@@ -104,14 +106,6 @@ def simulate(
         highlight=False,
         soft_wrap=True,
     )
-
-
-def slice_range(text: str) -> tuple[int, int]:
-    """Parse ``FIRST:LAST`` as two numbers."""
-    first, _, last = text.partition(":")
-    if not (first.isdigit() and last.isdigit()):
-        raise InputError(f"{text!r} is not FIRST:LAST", field="slices", remedy="for example 30:46")
-    return int(first), int(last)
 
 
 def doctor() -> None:

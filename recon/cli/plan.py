@@ -9,12 +9,13 @@ from typing import Annotated
 import typer
 
 from operators.errors import InputError
+from recon.cli.options import job_of
 from recon.cli.show import console, table
-from recon.spec.job import JobSpec, local_files
+from recon.spec.job import local_files
 
 
 def plan(
-    spec: Annotated[Path | None, typer.Argument(help="Job specification, YAML or JSON.")] = None,
+    spec: Annotated[Path | None, typer.Argument(help="Job specification, YAML or JSON, or data.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     measure: Annotated[
         Path | None, typer.Option(help="Measure this machine and write its table here; RECON_PLAN names it later.")
@@ -34,7 +35,7 @@ def plan(
         return
     from recon.formats import reader
 
-    job = JobSpec.read(spec)
+    job = job_of(spec)
     found = planning.make(job, reader.check(job, local_files(job)))
     if as_json:
         console.print_json(json.dumps(found.model_dump(mode="json")))

@@ -97,7 +97,8 @@ class Input(File):
 
     def resolved_format(self) -> str | None:
         """The format, guessed from the file name where that is unambiguous."""
-        return self.format or (format_of(self.path) if self.path else None)
+        name = self.file or self.path
+        return self.format or (format_of(name) if name else None)
 
 
 class Output(Strict):
