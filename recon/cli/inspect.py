@@ -54,6 +54,7 @@ def inspect(
         _show(path, found)
     text = specification_text(found)
     if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text)
         console.print(f"{out}: reconstruct it with: recon run {out}", highlight=False, soft_wrap=True)
     elif not as_json:

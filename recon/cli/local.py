@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
+from operators.errors import InputError
 from recon.cli.batch import batch
 from recon.cli.inspect import inspect
 from recon.cli.options import Job, job_of, slice_range
@@ -75,8 +76,17 @@ def simulate(
     direction: Annotated[str | None, typer.Option(help="mri-superresolution: plane or slices.")] = None,
     slices: Annotated[str | None, typer.Option(help="Only slices FIRST:LAST.")] = None,
     seed: int = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
 ) -> None:
     """Make an undersampled measurement from a volume, and a specification that reconstructs it."""
+    from recon.formats import hdf5, reader
+    from recon.storage.atomic import check_new
+
+    if not out.name.endswith(hdf5.FORMAT.endings):
+        raise InputError(f"{out.name} is written as HDF5", field="out", remedy="name it .h5")
+    specification = out.with_suffix(".yaml")
+    for path in (out, specification):
+        check_new(path, replace=force, remedy="choose another name, or replace it by --force")
     settings = {
         "seed": seed, "views": views, "photons_per_ray": photons_per_ray, "acceleration": acceleration,
         "pattern": pattern, "coils": coils, "noise_std": noise_std,
@@ -91,18 +101,14 @@ def simulate(
     if slices is not None:
         value["input"]["slices"] = slice_range(slices)
     job = JobSpec.parse(value, "the options")
-    from recon.formats import hdf5, reader
-    from recon.spec.job import local_files
-
     measurement = reader.read(job, local_files(job))
     out.parent.mkdir(parents=True, exist_ok=True)
     hdf5.write_measurement(out, measurement)
-    spec = out.with_suffix(".yaml")
-    spec.write_text(
+    specification.write_text(
         yaml.safe_dump({"input": {"path": out.name, "format": "hdf5"}, "method": "red-diff"}, sort_keys=False)
     )
     console.print(
-        f"{out}: {measurement.data.shape} {measurement.data.dtype}; reconstruct it with: recon run {spec}",
+        f"{out}: {measurement.data.shape} {measurement.data.dtype}; reconstruct it with: recon run {specification}",
         highlight=False,
         soft_wrap=True,
     )

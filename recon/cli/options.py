@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -10,12 +11,34 @@ import typer
 from operators.errors import InputError
 from recon.spec.job import Input, JobSpec
 from recon.spec.registry import FORMATS
+from recon.storage.atomic import check_new
 
 SPECIFICATIONS = (".yaml", ".yml", ".json")
 """Endings of specifications; what ends otherwise, and as files of some format do, is data."""
 Job = Annotated[
     Path, typer.Argument(help="Job specification, YAML or JSON; or a file or folder of data that says all it needs.")
 ]
+
+
+def new(is_ours: Callable[[Path], object]) -> Callable[[Path | None], Path | None]:
+    """Make the callback of an option that names a file to write: one of the same kind is replaced, no other.
+
+    Parameters
+    ----------
+    is_ours
+        Reads a file of that kind; raises `InputError`, ValueError or LookupError for others.
+    """
+
+    def check(path: Path | None) -> Path | None:
+        if path is not None:
+            try:
+                ours = path.is_file() and is_ours(path) is not None
+            except (InputError, ValueError, LookupError, TypeError):
+                ours = False
+            check_new(path, replace=ours)
+        return path
+
+    return check
 
 
 def slice_range(text: str) -> tuple[int, int]:

@@ -9,16 +9,25 @@ from typing import Annotated
 import typer
 
 from operators.errors import InputError
-from recon.cli.options import job_of
+from recon.cli.options import job_of, new
 from recon.cli.show import console, table
 from recon.spec.job import local_files
+
+
+def _table(path: Path) -> object:
+    from recon.planning import plan as planning
+
+    return planning.read_table(path)
 
 
 def plan(
     spec: Annotated[Path | None, typer.Argument(help="Job specification, YAML or JSON, or data.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     measure: Annotated[
-        Path | None, typer.Option(help="Measure this machine and write its table here; RECON_PLAN names it later.")
+        Path | None,
+        typer.Option(
+            callback=new(_table), help="Measure this machine and write its table here; RECON_PLAN names it later."
+        ),
     ] = None,
 ) -> None:
     """Memory, time and chunks of a job, without running it; exit status 2 if it does not fit into memory."""

@@ -14,7 +14,7 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from operators.errors import Cancelled, InputError, ReconError
+from operators.errors import Cancelled, Conflict, InputError, ReconError
 from recon.client import event_stream, transfer
 from recon.client.connection import PATIENCE_S, Connection, ServerError, retry_after
 from recon.client.event_stream import Event
@@ -197,8 +197,14 @@ class Client:
         """Delete a finished job and its results from the server."""
         self._connection.request("DELETE", f"/v1/jobs/{job_id}", params={"purge": "1"}, again=False)
 
-    def fetch(self, job_id: str, folder: Path) -> list[Path]:
-        """Download every result into `folder`; each is verified by its sha256."""
+    def fetch(self, job_id: str, folder: Path, *, replace: bool = False) -> list[Path]:
+        """Download every result into `folder`; each is verified by its sha256.
+
+        Raises
+        ------
+        Conflict
+            If another file of that name is there, unless it is to be replaced.
+        """
         files = self._connection.request("GET", f"/v1/jobs/{job_id}/results").json()["files"]
         folder.mkdir(parents=True, exist_ok=True)
         fetched = []
@@ -206,8 +212,14 @@ class Client:
             target = folder / Path(entry["name"]).name
             if target.name in ("", "..", "."):
                 raise InputError(f"the server names a result {entry['name']!r}", field="results")
-            transfer.download(self._connection, entry["href"], target, entry["sha256"])
             fetched.append(target)
+            if target.is_file() and not replace:
+                if transfer.sha256(target) == entry["sha256"]:
+                    continue
+                raise Conflict(
+                    f"{target} exists already, and is another file", field="out", remedy="choose another folder"
+                )
+            transfer.download(self._connection, entry["href"], target, entry["sha256"])
         return fetched
 
     def ready(self) -> bool:

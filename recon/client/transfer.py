@@ -35,7 +35,8 @@ def upload(connection: Connection, path: Path, field: str = "input.path") -> str
         with archive.Archive(archive.files_of(path, field), field) as packed:
             return _sent(connection, io.BufferedReader(packed, CHUNK), FOLDER_MEDIA_TYPE)
     if not path.is_file():
-        raise InputError(f"there is no file {path}", field=field, remedy="check the path")
+        message = f"there is no file {path.name} in {path.parent.resolve()}"
+        raise InputError(message, field=field, remedy="check the path")
     with path.open("rb") as stream:
         return _sent(connection, stream, "application/octet-stream")
 

@@ -53,7 +53,7 @@ def inspect(path: Path, given: Input) -> Contents:
     """
     if not path.exists():
         raise InputError(
-            f"there is no {path.name} in {path.parent.resolve()}", field="input.path", remedy="check the path"
+            f"there is no file {path.name} in {path.parent.resolve()}", field="input.path", remedy="check the path"
         )
     try:
         found = _located(path, given)

@@ -182,7 +182,7 @@ class JobSpec(Strict):
         if path.stat().st_size > MAX_SPEC_BYTES:
             raise InputError(f"{path} has {path.stat().st_size} bytes, a specification has at most 1 MB", field="spec")
         try:
-            text = path.read_text()
+            text = path.read_text(encoding="utf-8-sig")
             value = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
         except (UnicodeDecodeError, yaml.YAMLError, json.JSONDecodeError) as error:
             kind = "JSON" if path.suffix == ".json" else "YAML"
@@ -221,12 +221,21 @@ class JobSpec(Strict):
 
 
 def local_files(spec: JobSpec) -> dict[str, Path]:
-    """The files of a job that runs on this machine; uploads exist on a server only."""
+    """The files of a job that runs on this machine.
+
+    Raises
+    ------
+    InputError
+        If one is not there, or an upload, which exists on a server only.
+    """
     found = {}
     for field, file in spec.files().items():
         if file.path is None:
             raise InputError("an upload id means nothing without a server", field=field, remedy="give a path")
-        found[field] = Path(file.path)
+        found[field] = place = Path(file.path)
+        if not place.exists():
+            message = f"there is no file {place.name} in {place.parent.resolve()}"
+            raise InputError(message, field=f"{field}.path", remedy="check the path")
     return found
 
 

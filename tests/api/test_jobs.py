@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
 
 from api.models import Job
+from operators.errors import Conflict
 from recon.client.client import Client
 from recon.spec.job import JobSpec
 from recon.storage.atomic import write_json
@@ -273,3 +275,16 @@ def test_a_job_is_described_by_the_fields_of_its_record() -> None:
     known, described = get_type_hints(Record), get_type_hints(Job)
     assert {name: kind for name, kind in known.items() if name != "token"}.items() <= described.items()
     assert described.keys() - known.keys() == {"queue_position", "estimate", "expires", "links"}
+
+
+def test_results_overwrite_no_other_files(server: Server, upload: str, tmp_path: Path) -> None:
+    job_id = submit(server, upload)["id"]
+    finish(server.store, job_id)
+    with Client(server.url) as client:
+        assert client.fetch(job_id, tmp_path) == client.fetch(job_id, tmp_path) == [tmp_path / "volume.npy"]
+        (tmp_path / "volume.npy").write_bytes(b"another")
+        with pytest.raises(Conflict, match=r"volume\.npy exists already"):
+            client.fetch(job_id, tmp_path)
+        assert (tmp_path / "volume.npy").read_bytes() == b"another"
+        client.fetch(job_id, tmp_path, replace=True)
+        assert (tmp_path / "volume.npy").stat().st_size == 1000

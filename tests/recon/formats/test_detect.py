@@ -15,6 +15,7 @@ import tifffile
 from operators.errors import InputError
 from recon.formats import detect, reader
 from recon.formats.detect import Found, locate
+from recon.spec.acquisitions.ct import CTParallel
 from recon.spec.job import Input, JobSpec
 from tests.conftest import SAMPLES
 from tests.recon.formats.test_nikon import projections
@@ -122,7 +123,9 @@ def test_a_folder_of_images_is_read_as_a_whole_wherever_it_lies(tmp_path: Path) 
     assert found.format.name == "tiff" and found.path == place and found.given.file == "a/b"
     value = {"kind": "ct-parallel", "detector_mm": 1.0}
     job = JobSpec.parse({"input": {"upload": UPLOAD}, "acquisition": value, "method": "fbp"})
-    assert reader.check(job, {"input": tmp_path}).acquisition.angles() == pytest.approx((0, np.pi / 3, 2 * np.pi / 3))
+    acquisition = reader.check(job, {"input": tmp_path}).acquisition
+    assert isinstance(acquisition, CTParallel)
+    assert acquisition.angles() == pytest.approx((0, np.pi / 3, 2 * np.pi / 3))
     assert located(tmp_path, file="a/b").path == place
 
 

@@ -225,7 +225,7 @@ def test_a_damaged_file_is_one_error(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_file_that_is_not_there_is_named_with_its_folder(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=rf"there is no nope\.h5 in {tmp_path}"):
+    with pytest.raises(InputError, match=rf"there is no file nope\.h5 in {tmp_path}"):
         inspected(tmp_path / "nope.h5")
 
 
