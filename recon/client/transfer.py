@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, cast
 
@@ -15,6 +15,7 @@ from operators.errors import BackendUnavailable, InputError
 from recon.client import archive
 from recon.client.connection import Connection, Patience, ServerError
 from recon.spec.files import FOLDER_MEDIA_TYPE
+from recon.storage.patterns import is_pattern, matching
 
 CHUNK = 2**20
 PIECE = 2**25
@@ -22,7 +23,12 @@ PIECE = 2**25
 
 
 def upload(connection: Connection, path: Path, field: str = "input.path") -> str:
-    """Send a file, or a folder with all that is in it, given as `field`, and return its upload id.
+    """Send a file, a folder with all that is in it, or what matches a pattern, and return the upload's id.
+
+    Parameters
+    ----------
+    field
+        Field of the specification that names it, for errors.
 
     Raises
     ------
@@ -31,8 +37,14 @@ def upload(connection: Connection, path: Path, field: str = "input.path") -> str
     ServerError, BackendUnavailable
         If the server refuses it, or cannot be reached.
     """
-    if path.is_dir():
-        with archive.Archive(archive.files_of(path, field), field) as packed:
+    files: Mapping[str, Path] = {}
+    if is_pattern(path):
+        files = matching(path, field)
+        path = next(iter(files.values()))
+    elif path.is_dir():
+        files = archive.files_of(path, field)
+    if len(files) > 1 or path.is_dir():
+        with archive.Archive(files, field) as packed:
             return _sent(connection, io.BufferedReader(packed, CHUNK), FOLDER_MEDIA_TYPE)
     if not path.is_file():
         message = f"there is no file {path.name} in {path.parent.resolve()}"

@@ -26,6 +26,7 @@ from recon.spec.affine import Affine, voxel_size
 from recon.spec.contents import Angles, Contents, DataSet, Missing, ValueRange
 from recon.spec.job import Input
 from recon.spec.registry import ACQUISITIONS, FORMATS
+from recon.storage.patterns import gathered, is_pattern
 
 _QUESTIONS = "input."
 """Fields of an input are what a user is asked about a file that is well; all else is wrong with the file."""
@@ -51,6 +52,8 @@ def inspect(path: Path, given: Input) -> Contents:
     InputError, ResourceLimit
         If the file is damaged, or refused by its reader for any reason but a question that the input can answer.
     """
+    if given.path is not None and is_pattern(path):
+        path = gathered(path)
     if not path.exists():
         raise InputError(
             f"there is no file {path.name} in {path.parent.resolve()}", field="input.path", remedy="check the path"

@@ -31,7 +31,8 @@ class File(Strict):
     """A file or folder: a `path` on this machine (command line, Python) or the id of an `upload` (API)."""
 
     path: str | None = None
-    """Path on this machine (command line and Python), relative to the specification."""
+    """Path on this machine (command line and Python), relative to the specification; or a pattern, as ``scan/*.tif``:
+    what it matches is read as a folder."""
     upload: str | None = Field(None, pattern=UPLOAD_ID)
     """Id of an upload (API)."""
     file: Annotated[str, AfterValidator(inner_name)] | None = Field(None, max_length=LONGEST_NAME)

@@ -24,6 +24,7 @@ from recon.spec.methods import Diffusion, Method, REDDiff
 from recon.spec.registry import FORMATS, METHODS, OUTPUT_FORMATS, RENAMED_KINDS, RENAMED_METHODS
 from recon.spec.simulation import Simulation
 from recon.spec.validation import invalid, reason
+from recon.storage.patterns import gathered, is_pattern
 
 MAX_SPEC_BYTES = 1_000_000
 
@@ -221,7 +222,7 @@ class JobSpec(Strict):
 
 
 def local_files(spec: JobSpec) -> dict[str, Path]:
-    """The files of a job that runs on this machine.
+    """The files of a job that runs on this machine; what matches a pattern is a folder.
 
     Raises
     ------
@@ -232,7 +233,8 @@ def local_files(spec: JobSpec) -> dict[str, Path]:
     for field, file in spec.files().items():
         if file.path is None:
             raise InputError("an upload id means nothing without a server", field=field, remedy="give a path")
-        found[field] = place = Path(file.path)
+        place = Path(file.path)
+        found[field] = place = gathered(place, f"{field}.path") if is_pattern(place) else place
         if not place.exists():
             message = f"there is no file {place.name} in {place.parent.resolve()}"
             raise InputError(message, field=f"{field}.path", remedy="check the path")
