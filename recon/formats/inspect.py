@@ -61,14 +61,14 @@ def inspect(path: Path, given: Input) -> Contents:
     try:
         found = _located(path, given)
     except InputError as error:
-        return _asked(error, path, given, None)
-    datasets, _ = listing(found.path)
+        return _asked(error, given, None, _outside(path, None))
+    outside = _outside(path, found)
     try:
-        found = _with_dataset(found, datasets)
+        found = _with_dataset(found, outside["datasets"])
         content, slices, count = _read(found)
     except InputError as error:
-        return _asked(error, path, given, found)
-    return _Inspection(path, found, content, slices, count).contents()
+        return _asked(error, given, found, outside)
+    return _Inspection(found, content, slices, count).contents(outside)
 
 
 def _located(path: Path, given: Input) -> Found:
@@ -82,14 +82,14 @@ def _located(path: Path, given: Input) -> Found:
         return Found(inside, given, FORMATS["hdf5"], "its first bytes")
 
 
-def _asked(error: InputError, path: Path, given: Input, found: Found | None) -> Contents:
+def _asked(error: InputError, given: Input, found: Found | None, outside: dict[str, Any]) -> Contents:
     """Contents of what is not read before a question is answered; raises `error` if it is none."""
     field = error.field or ""
     if not field.startswith(_QUESTIONS):
         raise error
     missing = Missing(field=field, why=error.message, remedy=error.remedy)
     specification = _specification(given, found, [missing])
-    return Contents(**_outside(path, found), missing=[missing], specification=specification)
+    return Contents(**outside, missing=[missing], specification=specification)
 
 
 def _with_dataset(found: Found, datasets: list[DataSet]) -> Found:
@@ -157,11 +157,8 @@ def _specification(given: Input, found: Found | None, missing: list[Missing], **
 class _Inspection:
     """Content of a file with what can be said of it."""
 
-    def __init__(
-        self, path: Path, found: Found, content: Content, slices: tuple[int, int] | None, count: int | None
-    ) -> None:
-        self.path, self.found, self.content = path, found, content
-        self.data = content.data
+    def __init__(self, found: Found, content: Content, slices: tuple[int, int] | None, count: int | None) -> None:
+        self.found, self.content, self.data = found, content, content.data
         self.missing: list[Missing] = []
         self.acquisition, self.suggested = self._acquisition()
         shape = self.data.shape
@@ -171,15 +168,15 @@ class _Inspection:
         self.slices = slices or found.given.slices or (0, self.count)
         self.shape = shape if missing_axis or count is None else (count, *shape[1:])
 
-    def contents(self) -> Contents:
-        """Collect everything."""
+    def contents(self, outside: dict[str, Any]) -> Contents:
+        """Collect everything, with what was said without reading."""
         content, acquisition = self.content, self.acquisition
         if acquisition is not None and not isinstance(content, KnownVolume):
             self._find_missing(acquisition)
         affine = content.affine if isinstance(content, Measurement | KnownVolume) else None
         in_patient = content.in_patient if affine is not None and not isinstance(content, PlainArray) else None
         return Contents(
-            **_outside(self.path, self.found),
+            **outside,
             holds=self._holds(),
             kind=None if acquisition is None or self.suggested else acquisition.kind,
             shape=list(self.shape),

@@ -288,3 +288,9 @@ def test_results_overwrite_no_other_files(server: Server, upload: str, tmp_path:
         assert (tmp_path / "volume.npy").read_bytes() == b"another"
         client.fetch(job_id, tmp_path, replace=True)
         assert (tmp_path / "volume.npy").stat().st_size == 1000
+
+
+def test_a_specification_may_begin_with_a_byte_order_mark(server: Server, upload: str) -> None:
+    """As the command line takes it, too."""
+    body = json.dumps(job_body(upload)).encode("utf-8-sig")
+    assert server.http.post("/v1/jobs", content=body).status_code == 202
