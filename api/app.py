@@ -12,7 +12,7 @@ from fastapi.security import HTTPBearer
 from redis.exceptions import RedisError
 from starlette.concurrency import run_in_threadpool
 
-from api import allowed_methods, estimates, events, jobs, metrics, openapi, problems, submission, uploads
+from api import allowed_methods, contents, estimates, events, jobs, metrics, openapi, problems, submission, uploads
 from api.middleware import Authentication, RequestLog
 from api.models import Health, Ready
 from api.representation import represent
@@ -57,18 +57,20 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     openapi.install(app)
     # For the document: `Authentication` has let the request in already.
     key = [Security(HTTPBearer(scheme_name="key", auto_error=False))] if chosen.keys is not None else []
-    parts = [part.router for part in (uploads, submission, estimates, jobs, events)]
+    parts = [part.router for part in (uploads, contents, submission, estimates, jobs, events)]
     for part in parts:
         app.include_router(part, responses=problems.responses(401, 422), dependencies=key)
     app.include_router(metrics.router)
     allowed_methods.install(app, [*parts, metrics.router])
 
     @app.get("/healthz", tags=["service"])
+    @app.head("/healthz", include_in_schema=False)
     async def healthz() -> Health:
         """Liveness: the process answers."""
         return Health(status="ok")
 
     @app.get("/readyz", tags=["service"], response_model=Ready, responses=problems.responses(503))
+    @app.head("/readyz", include_in_schema=False, response_model=Ready)
     async def readyz() -> Ready | JSONResponse:
         """Readiness: Redis answers, so jobs can be accepted."""
         try:

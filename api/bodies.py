@@ -9,7 +9,30 @@ from fastapi import Request
 
 from operators.errors import ResourceLimit
 from recon.spec.job import MAX_SPEC_BYTES
-from workers.http_errors import Stalled
+from workers.http_errors import Stalled, UnsupportedMediaType
+
+
+def media_type(request: Request) -> str:
+    """Return the media type of the body, without parameters; empty if none is given.
+
+    Raises
+    ------
+    UnsupportedMediaType
+        If the body is an envelope of parts, or compressed.
+    """
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    found = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    for field, value, wrong in (
+        ("Content-Type", found, found.startswith("multipart/")),
+        ("Content-Encoding", coding, coding not in ("", "identity")),
+    ):
+        if wrong:
+            raise UnsupportedMediaType(
+                f"the body is {value[:100]!r}, expected the bytes themselves",
+                field=field,
+                remedy="send the file as it is: curl --data-binary @FILE, without -F and without Content-Encoding",
+            )
+    return found
 
 
 async def chunks(request: Request) -> AsyncIterator[bytes]:
@@ -28,6 +51,7 @@ async def chunks(request: Request) -> AsyncIterator[bytes]:
 
 async def small(request: Request) -> bytes:
     """Read the whole body; raises `ResourceLimit` as soon as it is larger than a specification may be."""
+    media_type(request)
     body = bytearray()
     async for chunk in chunks(request):
         body += chunk

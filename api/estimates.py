@@ -18,7 +18,7 @@ router = APIRouter(tags=["jobs"])
 
 @router.post(
     "/v1/estimates",
-    responses=problems.responses(404, 410, 413, 503),
+    responses=problems.responses(404, 410, 413, 415, 503),
     openapi_extra={"requestBody": JOB_SPEC_BODY},
 )
 async def estimate(request: Request) -> Estimate:

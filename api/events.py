@@ -120,6 +120,7 @@ def _ended(found: Service, job_id: str) -> bool:
 
 
 @router.get("/v1/jobs/{job_id}/logs", response_class=PlainTextResponse, responses=problems.responses(404, 410))
+@router.head("/v1/jobs/{job_id}/logs", include_in_schema=False)
 def logs(request: Request, job_id: str) -> Response:
     """Log of the job so far, one line per entry."""
     found = service(request)

@@ -26,6 +26,7 @@ RESULT_CONTENT = {kind: {} if kind == "application/json" else BINARY for kind in
 
 
 @router.get("/v1/jobs")
+@router.head("/v1/jobs", include_in_schema=False)
 def list_jobs(
     request: Request,
     state: State | None = None,
@@ -70,6 +71,7 @@ def list_jobs(
         ]
     },
 )
+@router.head("/v1/jobs/{job_id}", include_in_schema=False)
 async def get_job(request: Request, job_id: str) -> Response:
     """State, progress and links of a job.
 
@@ -92,6 +94,7 @@ async def get_job(request: Request, job_id: str) -> Response:
 
 
 @router.get("/v1/jobs/{job_id}/spec", response_model=JobSpec, responses=problems.responses(404, 410))
+@router.head("/v1/jobs/{job_id}/spec", include_in_schema=False)
 def get_spec(request: Request, job_id: str) -> JSONResponse:
     """Specification of the job, as submitted."""
     found = service(request)
@@ -129,6 +132,7 @@ def cancel(
 
 
 @router.get("/v1/jobs/{job_id}/results", responses=problems.responses(404, 409, 410))
+@router.head("/v1/jobs/{job_id}/results", include_in_schema=False)
 def results(request: Request, job_id: str) -> Results:
     """Manifest of the results: name, bytes, sha256 and link of each file."""
     found = service(request)

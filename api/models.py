@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from recon.planning.plan import Plan
-from recon.spec.job_states import State
+from recon.spec.contents import Contents
+from recon.spec.job_states import Device, Priority, State
 from workers import events
 
 Count = Annotated[int, Field(ge=0)]
@@ -16,7 +17,7 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class _Answer(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class _StoredAnswer(_Answer):
@@ -50,8 +51,8 @@ class Job(_Answer):
     finished: str | None
     error: dict[str, Any] | None
     tags: list[str]
-    priority: str
-    device: str
+    priority: Priority
+    device: Device
     planned_s: float | None
     owner: str | None
     queue_position: Count | None
@@ -108,6 +109,14 @@ class Upload(_StoredAnswer):
     sha256: Sha256
     created: str
     owner: str | None
+    files: Annotated[int, Field(ge=1)] | None = None
+    """Number of files of a folder; null for a file."""
+
+
+class UploadContents(Contents):
+    """What an upload holds, and a specification to start from."""
+
+    id: str
 
 
 class UploadBegun(_Answer):

@@ -25,6 +25,7 @@ MEANINGS: dict[int | str, str] = {
     409: "Its state forbids this now.",
     410: "It was here, and has been deleted.",
     413: "Larger than is accepted.",
+    415: "The body is wrapped or compressed.",
     416: "There is no such range.",
     422: "The request is wrong; `field` and `remedy` say what to mend.",
     429: "The key has as many unfinished jobs as it may have.",

@@ -30,7 +30,7 @@ router = APIRouter(tags=["jobs"])
     responses={
         200: {"model": Job, "description": "The job has ended within the time to wait (`Prefer: wait`)."},
         202: {"headers": headers(STRING, "Location", "ETag")},
-        **problems.responses(404, 409, 410, 413, 429, 503, 507),
+        **problems.responses(404, 409, 410, 413, 415, 429, 503, 507),
     },
     openapi_extra={
         "parameters": [

@@ -1,4 +1,7 @@
-"""Routes of uploads: stream the raw body to disk, whole or in pieces, with a size limit and a hash."""
+"""Routes of uploads: stream the raw body to disk, whole or in pieces, with a size limit and a hash.
+
+A body of the media type of a folder is an archive, which is unpacked.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +9,32 @@ import asyncio
 import hashlib
 import re
 import shutil
-from typing import IO
+from functools import partial
+from typing import IO, Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from api import problems
-from api.bodies import chunks
+from api.bodies import chunks, media_type
 from api.models import Upload, UploadBegun
 from api.openapi import BINARY, COUNT, STRING, header_parameter, headers
 from api.service import Service, key_of, owns, service
 from operators.errors import InputError, NotFound, ResourceLimit, StorageFull
+from recon.spec.files import FOLDER_MEDIA_TYPE
 from workers import resumable_uploads, retention, uploads
 from workers.keys import Key
 from workers.settings import Settings
 
 router = APIRouter(tags=["uploads"])
 SHA256, LENGTH, OFFSET = "X-Checksum-SHA256", "Upload-Length", "Upload-Offset"
-BODY = {"required": True, "content": {"application/octet-stream": BINARY}}
+BODY: dict[str, Any] = {"required": True, "content": {"application/octet-stream": BINARY}}
 BEGINNING = {
-    "requestBody": {**BODY, "required": False},
+    "requestBody": {
+        "description": "A file; or, as the second media type, a folder in an uncompressed tar archive.",
+        "content": {**BODY["content"], FOLDER_MEDIA_TYPE: BINARY},
+    },
     "parameters": [
         header_parameter(SHA256, "Of the file; it is verified.", pattern="^[0-9a-fA-F]{64}$"),
         header_parameter(
@@ -36,7 +44,7 @@ BEGINNING = {
         ),
     ],
 }
-BEGUN = {201: {"headers": headers(STRING, "Location")}, **problems.responses(413, 507)}
+BEGUN = {201: {"headers": headers(STRING, "Location")}, **problems.responses(413, 415, 507)}
 PLACE = {"headers": headers(COUNT, OFFSET, LENGTH)}
 
 
@@ -47,17 +55,21 @@ PLACE = {"headers": headers(COUNT, OFFSET, LENGTH)}
     "/v1/uploads", status_code=201, response_model=Upload | UploadBegun, responses=BEGUN, openapi_extra=BEGINNING
 )
 async def upload(request: Request) -> JSONResponse:
-    """Store the request's body; or, with ``Upload-Length``, begin an upload that arrives in pieces."""
+    """Store the request's body; or, with ``Upload-Length``, begin an upload that arrives in pieces.
+
+    ``Content-Type: application/x-tar`` says that it is a folder, which is unpacked.
+    """
     found, key = service(request), key_of(request)
     expected = _checksum(request)
+    packed = media_type(request) == FOLDER_MEDIA_TYPE
     if LENGTH in request.headers:
-        return await run_in_threadpool(_begin, found, key, request.headers[LENGTH], expected)
+        return await run_in_threadpool(_begin, found, key, request.headers[LENGTH], expected, packed=packed)
     announced = request.headers.get("content-length", "")
     digest, size = hashlib.sha256(), 0
     with found.usage.one_more_upload(key) as arriving, uploads.receiving(found.store) as (upload_id, path):
         if announced.isdigit():
             await run_in_threadpool(arriving.keep, int(announced), whole=True)
-            check_room(found.settings, int(announced), int(announced))
+            check_room(found.settings, int(announced), int(announced), packed=packed)
         with path.open("wb") as stream:
             async for chunk in chunks(request):
                 size += len(chunk)
@@ -73,18 +85,20 @@ async def upload(request: Request) -> JSONResponse:
         if expected not in (None, digest.hexdigest()):
             raise InputError(f"sha256 {digest.hexdigest()} arrived, {expected} was announced", field=SHA256)
         owner = key.name if key else None
-        meta = await asyncio.to_thread(uploads.publish, found.store, upload_id, path, digest.hexdigest(), owner)
+        publish = partial(uploads.publish, packed=packed)
+        meta = await asyncio.to_thread(publish, found.store, upload_id, path, digest.hexdigest(), owner)
     return JSONResponse(meta, 201, headers={"Location": f"/v1/uploads/{upload_id}"})
 
 
-def _begin(found: Service, key: Key | None, announced: str, expected: str | None) -> JSONResponse:
+def _begin(found: Service, key: Key | None, announced: str, expected: str | None, *, packed: bool) -> JSONResponse:
     length = _number(announced, LENGTH)
     if length == 0:
         raise InputError("an upload has at least one byte", field=LENGTH)
-    check_room(found.settings, length, length)
+    check_room(found.settings, length, length, packed=packed)
     with found.usage.one_more_upload(key) as arriving:
         arriving.keep(length, whole=True)
-        begun = resumable_uploads.create(found.store, length, expected, key.name if key else None)
+        owner = key.name if key else None
+        begun = resumable_uploads.create(found.store, length, expected, owner, packed=packed)
     headers = {"Location": f"/v1/uploads/{begun.id}", OFFSET: "0", LENGTH: str(length)}
     return JSONResponse(_begun(begun).model_dump(), 201, headers=headers)
 
@@ -119,7 +133,7 @@ def describe(request: Request, upload_id: str) -> Upload | UploadBegun:
     response_model=Upload,
     responses={
         204: {"description": "The piece is stored, more are to come.", **PLACE},
-        **problems.responses(404, 409, 410, 413, 507),
+        **problems.responses(404, 409, 410, 413, 415, 507),
     },
     openapi_extra={
         "requestBody": BODY,
@@ -130,6 +144,7 @@ def describe(request: Request, upload_id: str) -> Upload | UploadBegun:
 )
 async def append(request: Request, upload_id: str) -> Response:
     """Store the next piece of an upload; the last one completes and verifies it."""
+    media_type(request)
     found, key = service(request), key_of(request)
     at = _number(request.headers.get(OFFSET, ""), OFFSET)
     here = await run_in_threadpool(_unfinished, found, key, upload_id)
@@ -194,8 +209,11 @@ def _number(text: str, field: str) -> int:
     return int(text)
 
 
-def check_room(settings: Settings, size: int, still: int) -> None:
-    """Raise `ResourceLimit` for an upload of too many bytes, `StorageFull` if `still` more do not fit on the disk."""
+def check_room(settings: Settings, size: int, still: int, *, packed: bool = False) -> None:
+    """Raise `ResourceLimit` for an upload of too many bytes, `StorageFull` if `still` more do not fit on the disk.
+
+    A `packed` folder lies there twice while it is unpacked.
+    """
     if size > settings.max_upload_bytes:
         raise ResourceLimit(
             f"{size} bytes, an upload has at most {settings.max_upload_bytes}",
@@ -203,5 +221,5 @@ def check_room(settings: Settings, size: int, still: int) -> None:
             remedy="send fewer slices, or raise RECON_MAX_UPLOAD_BYTES on the server",
         )
     free = shutil.disk_usage(settings.store).free
-    if free - still < settings.min_free_bytes:
+    if free - still * (2 if packed else 1) < settings.min_free_bytes:
         raise StorageFull(f"{free} bytes are free on the server", field="body", remedy="delete old jobs, try later")

@@ -32,6 +32,13 @@ class InProgress(Refusal):
     headers = {"Retry-After": "1"}  # noqa: RUF012
 
 
+class UnsupportedMediaType(Refusal):
+    """The body is wrapped or compressed, and no body of ours is."""
+
+    code, status = "unsupported_media_type", 415
+    headers = {"Accept-Encoding": "identity"}  # noqa: RUF012
+
+
 class TooManyJobs(Refusal):
     """The key has as many unfinished jobs as it may have."""
 

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from workers.index import JobIndex
+from workers.store import FOLDER
 
 LEFT_H = 24.0
 """Hours without a write after which a hidden folder counts as abandoned; far longer than `Settings.idle_s`."""
@@ -27,6 +28,9 @@ def sweep(index: JobIndex, now: datetime) -> None:
             with goes_on(str(path)):
                 if path.name.startswith(GONE) or newest(path) < old:
                     shutil.rmtree(path, ignore_errors=True)
+    for unpacked in store.uploads.glob(f"*/{FOLDER}"):
+        with goes_on(str(unpacked)):
+            unpacked.with_name("data").unlink(missing_ok=True)  # the archive, if its process died after publishing
     for record in index.records():
         if record.terminal:
             with goes_on(f"job {record.id}"):

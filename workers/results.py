@@ -28,9 +28,3 @@ def manifest(output: Path) -> list[dict[str, Any]]:
         return measured(output)
     entries: list[dict[str, Any]] = json.loads(stored.read_text())
     return entries
-
-
-def damaged(output: Path) -> list[str]:
-    """Names of published results that are missing or have changed since publication."""
-    present = {entry["name"]: entry for entry in measured(output)}
-    return [entry["name"] for entry in manifest(output) if present.get(entry["name"]) != entry]

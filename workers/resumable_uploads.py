@@ -39,11 +39,15 @@ class ResumableUpload:
     sha256: str | None
     owner: str | None
     created: str
+    packed: bool = False
+    """Whether it is a folder, as an archive."""
 
 
-def create(store: JobStore, length: int, sha256: str | None, owner: str | None) -> ResumableUpload:
-    """Start an upload of `length` bytes."""
-    found = ResumableUpload(new_id(), length, sha256, owner, timestamp())
+def create(
+    store: JobStore, length: int, sha256: str | None, owner: str | None, *, packed: bool = False
+) -> ResumableUpload:
+    """Start an upload of `length` bytes, `packed` if they are a folder's archive."""
+    found = ResumableUpload(new_id(), length, sha256, owner, timestamp(), packed)
     hidden = _root(store) / f".{found.id}"
     hidden.mkdir(parents=True)
     (hidden / "data").touch()
@@ -111,21 +115,24 @@ def complete(store: JobStore, upload: ResumableUpload) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If its sha256 is not the one announced.
+        If its sha256 is not the one announced, or a folder's archive cannot be unpacked.
     """
     place = folder(store, upload.id)
     received = _data(place)
     with received.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    if upload.sha256 not in (None, digest):
+    try:
+        if upload.sha256 not in (None, digest):
+            raise InputError(
+                f"sha256 {digest} arrived, {upload.sha256} was announced",
+                field="X-Checksum-SHA256",
+                remedy="upload the file again from its start",
+            )
+        return uploads.publish(store, upload.id, received, digest, upload.owner, packed=upload.packed)
+    except InputError:
         hidden = place.rename(place.with_name(leftovers.GONE + place.name))
         shutil.rmtree(hidden, ignore_errors=True)
-        raise InputError(
-            f"sha256 {digest} arrived, {upload.sha256} was announced",
-            field="X-Checksum-SHA256",
-            remedy="upload the file again from its start",
-        )
-    return uploads.publish(store, upload.id, received, digest, owner=upload.owner)
+        raise
 
 
 def reserved(store: JobStore) -> list[ResumableUpload]:

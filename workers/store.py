@@ -12,6 +12,7 @@
     jobs/ID/output/        the results: the folder of one attempt, published by one rename
     jobs/ID/manifest.json  name, size and sha256 of the results, written just before
     uploads/ID/data.EXT    an uploaded file, with meta.json beside it
+    uploads/ID/folder/     or an uploaded folder
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ from recon.storage.locks import locked, try_lock
 from workers import events, results, schema
 from workers.events import Tail
 
+FOLDER = "folder"
+"""Name of an uploaded folder in that of its upload."""
 log = logging.getLogger("recon.store")
 
 
@@ -218,13 +221,6 @@ class JobStore:
             if record.token == token and not record.terminal:
                 events.append(self.folder(job_id) / "events.jsonl", "log", line)
 
-    def events(self, job_id: str, after: int = 0) -> list[dict[str, Any]]:
-        """Read the events of a job after a given number; see `workers.events`."""
-        tail, found = self.tail(job_id, after), []
-        while some := tail.read():
-            found += some
-        return found
-
     def tail(self, job_id: str, after: int = 0) -> Tail:
         """Follow the events of a job as they are written; includes the final one of a job that has ended."""
         self.tell_the_end(job_id)
@@ -360,9 +356,11 @@ class JobStore:
         return self.folder(job_id) / "output"
 
     def upload(self, upload_id: str) -> Path:
-        """Path of an upload's file; raises `NotFound`."""
+        """Path of an upload's file or folder; raises `NotFound`."""
         folder = self.uploads / upload_id
         if re.fullmatch(UPLOAD_ID, upload_id) and folder.is_dir():
+            if (folder / FOLDER).is_dir():
+                return folder / FOLDER
             for path in folder.iterdir():
                 if path.name.startswith("data"):
                     return path

@@ -1,4 +1,4 @@
-"""Uploads: files received into ``uploads/ID``, hidden until they are complete."""
+"""Uploads: files and folders received into ``uploads/ID``, hidden until they are complete."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 
 from recon.spec.registry import FORMATS
 from recon.storage.atomic import sync, write_json
-from workers.store import JobStore, new_id, timestamp
+from workers import archives
+from workers.store import FOLDER, JobStore, new_id, timestamp
 
 GZIP = b"\x1f\x8b"
 
@@ -27,19 +28,45 @@ def receiving(store: JobStore) -> Iterator[tuple[str, Path]]:
         shutil.rmtree(hidden, ignore_errors=True)
 
 
-def publish(store: JobStore, upload_id: str, received: Path, sha256: str, owner: str | None = None) -> dict[str, Any]:
-    """Publish a received upload: name the file's ending by its content and make it visible.
+def publish(
+    store: JobStore, upload_id: str, received: Path, sha256: str, owner: str | None = None, *, packed: bool = False
+) -> dict[str, Any]:
+    """Publish a received upload: unpack a folder's archive, or name a file's ending by its content; make it visible.
 
-    After a crash in here it can be called again with the new name of `received`.
+    After a crash in here it can be called again, with the new name of `received`.
+
+    Raises
+    ------
+    InputError
+        If a folder's archive cannot be unpacked, see `workers.archives.unpack`.
     """
-    sync(received)
-    data = received.rename(received.with_name("data" + _ending(received)))
-    meta = {"id": upload_id, "bytes": data.stat().st_size, "sha256": sha256, "created": timestamp()}
-    meta["owner"] = owner
-    write_json(data.parent / "meta.json", meta)
-    data.parent.rename(store.uploads / upload_id)
+    place, size = received.parent, received.stat().st_size
+    meta = {"id": upload_id, "bytes": size, "sha256": sha256, "created": timestamp(), "owner": owner}
+    if packed:
+        meta["files"] = _unpacked(received)
+    else:
+        sync(received)
+        received.rename(place / ("data" + _ending(received)))
+    write_json(place / "meta.json", meta)
+    place.rename(store.uploads / upload_id)
     sync(store.uploads)
+    if packed:
+        (store.uploads / upload_id / received.name).unlink(missing_ok=True)
     return meta
+
+
+def _unpacked(received: Path) -> int:
+    """Unpack an archive into ``folder`` beside it, complete or not at all; returns the number of files."""
+    unpacking = received.with_name("unpacking")
+    shutil.rmtree(unpacking, ignore_errors=True)  # of a process that died
+    shutil.rmtree(received.with_name(FOLDER), ignore_errors=True)
+    try:
+        with received.open("rb") as stream:
+            count = archives.unpack(stream, unpacking)
+        unpacking.rename(received.with_name(FOLDER))
+    finally:
+        shutil.rmtree(unpacking, ignore_errors=True)
+    return count
 
 
 def _ending(path: Path) -> str:

@@ -12,10 +12,15 @@ from typing import Annotated, Any
 import typer
 
 from operators.errors import InputError
-from recon.cli.local import slice_range
+from recon.cli.options import new, slice_range
 from recon.cli.show import console, table
 
-Json = Annotated[Path | None, typer.Option("--json", help="Also write the rows to this file.")]
+
+def _rows(path: Path) -> object:
+    return json.loads(path.read_text())["rows"]
+
+
+Json = Annotated[Path | None, typer.Option("--json", callback=new(_rows), help="Also write the rows to this file.")]
 
 
 def register(app: typer.Typer) -> None:

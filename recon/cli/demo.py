@@ -35,7 +35,7 @@ def demo(
         for name, job_id in submitted.items():
             follow(client.watch(job_id), name)
             client.wait(job_id)  # raises the job's own error if it failed
-            client.fetch(job_id, out / name)
+            client.fetch(job_id, out / name, replace=True)
             reports[name] = Report.read(out / name / "report.json")
     columns = ["job", "method", "seconds", "data misfit", "PSNR, dB"]
     table(columns, demonstration.rows(reports), f"Seconds are of the whole job, baselines included; {machine()}")

@@ -1,4 +1,4 @@
-"""Commands that need no server: run, batch, simulate, doctor."""
+"""Commands that need no server: run, batch, simulate, plan, inspect, doctor."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import yaml
 
 from operators.errors import InputError
 from recon.cli.batch import batch
+from recon.cli.inspect import inspect
+from recon.cli.options import Job, job_of, slice_range
 from recon.cli.plan import plan
 from recon.cli.show import bar, console, errors, on_bar, summary, table
 from recon.spec.job import JobSpec, local_files
@@ -24,15 +26,16 @@ def register(app: typer.Typer) -> None:
     app.command()(batch)
     app.command()(simulate)
     app.command()(plan)
+    app.command()(inspect)
     app.command()(doctor)
 
 
 def run(
-    spec: Annotated[Path, typer.Argument(help="Job specification, YAML or JSON.")],
+    spec: Job,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Results; default results/NAME.")] = None,
 ) -> None:
     """Reconstruct one job on this machine."""
-    job = JobSpec.read(spec)
+    job = job_of(spec)
     target = out or Path("results") / spec.stem
     with bar() as progress:
         report = _reconstruct(job, target, progress, spec.stem)
@@ -73,8 +76,17 @@ def simulate(
     direction: Annotated[str | None, typer.Option(help="mri-superresolution: plane or slices.")] = None,
     slices: Annotated[str | None, typer.Option(help="Only slices FIRST:LAST.")] = None,
     seed: int = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
 ) -> None:
     """Make an undersampled measurement from a volume, and a specification that reconstructs it."""
+    from recon.formats import hdf5, reader
+    from recon.storage.atomic import check_new
+
+    if not out.name.endswith(hdf5.FORMAT.endings):
+        raise InputError(f"{out.name} is written as HDF5", field="out", remedy="name it .h5")
+    specification = out.with_suffix(".yaml")
+    for path in (out, specification):
+        check_new(path, replace=force, remedy="choose another name, or replace it by --force")
     settings = {
         "seed": seed, "views": views, "photons_per_ray": photons_per_ray, "acceleration": acceleration,
         "pattern": pattern, "coils": coils, "noise_std": noise_std,
@@ -89,29 +101,17 @@ def simulate(
     if slices is not None:
         value["input"]["slices"] = slice_range(slices)
     job = JobSpec.parse(value, "the options")
-    from recon.formats import hdf5, reader
-    from recon.spec.job import local_files
-
     measurement = reader.read(job, local_files(job))
     out.parent.mkdir(parents=True, exist_ok=True)
     hdf5.write_measurement(out, measurement)
-    spec = out.with_suffix(".yaml")
-    spec.write_text(
+    specification.write_text(
         yaml.safe_dump({"input": {"path": out.name, "format": "hdf5"}, "method": "red-diff"}, sort_keys=False)
     )
     console.print(
-        f"{out}: {measurement.data.shape} {measurement.data.dtype}; reconstruct it with: recon run {spec}",
+        f"{out}: {measurement.data.shape} {measurement.data.dtype}; reconstruct it with: recon run {specification}",
         highlight=False,
         soft_wrap=True,
     )
-
-
-def slice_range(text: str) -> tuple[int, int]:
-    """Parse ``FIRST:LAST`` as two numbers."""
-    first, _, last = text.partition(":")
-    if not (first.isdigit() and last.isdigit()):
-        raise InputError(f"{text!r} is not FIRST:LAST", field="slices", remedy="for example 30:46")
-    return int(first), int(last)
 
 
 def doctor() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points
@@ -10,12 +11,18 @@ from typing import Annotated, NoReturn
 import typer
 
 import recon
-from operators.errors import ReconError, StorageFull
+from operators.errors import InputError, ReconError, StorageFull
 from recon.cli.show import errors
 
 COMMANDS = "recon.commands"
 """Group of entry points that are called with the application and add their commands to it. The packages
 above `recon` bring theirs this way, so that nothing here imports them; so can yours."""
+
+_PATHS = {
+    errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EROFS,
+    errno.ENAMETOOLONG, errno.ELOOP,
+}  # fmt: skip
+"""Errors of the operating system about a path that a user has given."""
 
 app = typer.Typer(
     name="recon",
@@ -63,9 +70,12 @@ def report_errors(command: Callable[[], object]) -> None:
         _end(error)
     except OSError as error:
         full = StorageFull.of(error)
-        if full is None:
+        if full is not None:
+            _end(full)
+        if error.errno not in _PATHS or error.filename is None:
             raise
-        _end(full)
+        remedy = "check that the path exists, lies in folders, and may be read or written"
+        _end(InputError(f"{error.filename}: {error.strerror}", field="path", remedy=remedy))
     except KeyboardInterrupt:
         errors.print("interrupted", highlight=False)
         sys.exit(130)

@@ -9,15 +9,25 @@ from typing import Annotated
 import typer
 
 from operators.errors import InputError
+from recon.cli.options import job_of, new
 from recon.cli.show import console, table
-from recon.spec.job import JobSpec, local_files
+from recon.spec.job import local_files
+
+
+def _table(path: Path) -> object:
+    from recon.planning import plan as planning
+
+    return planning.read_table(path)
 
 
 def plan(
-    spec: Annotated[Path | None, typer.Argument(help="Job specification, YAML or JSON.")] = None,
+    spec: Annotated[Path | None, typer.Argument(help="Job specification, YAML or JSON, or data.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     measure: Annotated[
-        Path | None, typer.Option(help="Measure this machine and write its table here; RECON_PLAN names it later.")
+        Path | None,
+        typer.Option(
+            callback=new(_table), help="Measure this machine and write its table here; RECON_PLAN names it later."
+        ),
     ] = None,
 ) -> None:
     """Memory, time and chunks of a job, without running it; exit status 2 if it does not fit into memory."""
@@ -34,7 +44,7 @@ def plan(
         return
     from recon.formats import reader
 
-    job = JobSpec.read(spec)
+    job = job_of(spec)
     found = planning.make(job, reader.check(job, local_files(job)))
     if as_json:
         console.print_json(json.dumps(found.model_dump(mode="json")))

@@ -9,6 +9,7 @@ import typer
 import yaml
 
 from operators.errors import InputError
+from recon.cli.options import new
 from recon.cli.show import bar, console, table
 from recon.priors.card import Card
 from recon.spec.methods import CARD_ENDINGS
@@ -104,11 +105,19 @@ def export(
     console.print(f"written: {out / card.name}.yaml, which a job's method.prior can name", highlight=False)
 
 
+def _noise(path: Path) -> object:
+    from recon.defaults.frozen_noise import NoiseFile
+
+    return NoiseFile.read(path)
+
+
 def search_noise(
     what: Annotated[
         str, typer.Argument(help="A conditional prior (as brain-mri-x2), or a job specification on a known volume.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="File of starting noise to write, .yaml.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", callback=new(_noise), help="File of starting noise to write, .yaml.")
+    ],
     data: Annotated[Path | None, typer.Option(help="Folder with the files of the prior's recipe.")] = None,
     direction: Annotated[str, typer.Option(help="Of a prior's task: plane or slices.")] = "plane",
     candidates: Annotated[int, typer.Option(min=2, help="Starting noises to try.")] = 32,

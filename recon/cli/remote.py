@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from recon.cli.options import Job, job_of
 from recon.cli.show import bar, console, detail, errors, table
 from recon.settings import Settings
-from recon.spec.job import JobSpec
 
 if TYPE_CHECKING:
     from recon.client.client import Client
@@ -31,12 +31,12 @@ def register(app: typer.Typer) -> None:
 
 
 def submit(
-    spec: Annotated[Path, typer.Argument(help="Job specification, YAML or JSON.")],
+    spec: Job,
     url: Url = DEFAULT_URL,
     wait: Annotated[bool, typer.Option("--wait", help="Watch it to its end.")] = False,
 ) -> None:
     """Upload a job's files and submit it; prints the job's id."""
-    job = JobSpec.read(spec)
+    job = job_of(spec)
     with connect(url) as client:
         job_id = str(client.submit(job)["id"])
         console.print(job_id, highlight=False)

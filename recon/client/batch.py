@@ -91,7 +91,7 @@ def of_manifest(path: Path, template: Path | None) -> list[Entry]:
     Paths are relative to the manifest.
     """
     try:
-        with path.open(newline="") as stream:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
             rows = list(csv.DictReader(stream, strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read: {error}", field="manifest") from error
@@ -296,7 +296,7 @@ def _fetched(entry: Entry, out: Path, client: Client, submitted: Future[str]) ->
     job_id = submitted.result()
     arriving, target = out / f".{entry.name}.partial", out / entry.name
     client.wait(job_id)
-    client.fetch(job_id, arriving)
+    client.fetch(job_id, arriving, replace=True)
     # The server's specification names uploads: what was asked for here is noted beside the results.
     write_json(arriving / "batch.json", {"id": job_id, "spec_sha256": entry.spec.sha256()})
     arriving.replace(target)

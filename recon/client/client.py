@@ -14,10 +14,11 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from operators.errors import Cancelled, InputError, ReconError
+from operators.errors import Cancelled, Conflict, InputError, ReconError
 from recon.client import event_stream, transfer
 from recon.client.connection import PATIENCE_S, Connection, ServerError, retry_after
 from recon.client.event_stream import Event
+from recon.spec.contents import Contents
 from recon.spec.job import JobSpec
 from recon.spec.job_states import TERMINAL
 
@@ -96,11 +97,22 @@ class Client:
             return np.load(out / "volume.npy", allow_pickle=False)  # type: ignore[no-any-return]
 
     def upload(self, path: Path) -> str:
-        """Send a file, verified by its sha256, and return its upload id."""
+        """Send a file, or a folder with all that is in it, verified by its sha256; returns the upload's id."""
         return transfer.upload(self._connection, path)
 
+    def contents(self, upload_id: str, **chosen: str) -> Contents:
+        """What an upload holds, what is missing, and a specification to start from.
+
+        Parameters
+        ----------
+        chosen
+            ``format``, ``file``, ``dataset`` or ``scan``, as in the specification's input, where there is a choice.
+        """
+        answer = self._connection.request("GET", f"/v1/uploads/{upload_id}/contents", params=chosen)
+        return Contents.model_validate(answer.json())
+
     def with_uploads(self, spec: JobSpec) -> JobSpec:
-        """Upload the job's local files; returns the job as the server reads it."""
+        """Upload the job's local files and folders; returns the job as the server reads it."""
         data = spec.model_dump(mode="json", exclude_unset=True)
         for name, file in spec.files().items():
             if file.path is None:
@@ -185,8 +197,14 @@ class Client:
         """Delete a finished job and its results from the server."""
         self._connection.request("DELETE", f"/v1/jobs/{job_id}", params={"purge": "1"}, again=False)
 
-    def fetch(self, job_id: str, folder: Path) -> list[Path]:
-        """Download every result into `folder`; each is verified by its sha256."""
+    def fetch(self, job_id: str, folder: Path, *, replace: bool = False) -> list[Path]:
+        """Download every result into `folder`; each is verified by its sha256.
+
+        Raises
+        ------
+        Conflict
+            If another file of that name is there, unless it is to be replaced.
+        """
         files = self._connection.request("GET", f"/v1/jobs/{job_id}/results").json()["files"]
         folder.mkdir(parents=True, exist_ok=True)
         fetched = []
@@ -194,8 +212,14 @@ class Client:
             target = folder / Path(entry["name"]).name
             if target.name in ("", "..", "."):
                 raise InputError(f"the server names a result {entry['name']!r}", field="results")
-            transfer.download(self._connection, entry["href"], target, entry["sha256"])
             fetched.append(target)
+            if target.is_file() and not replace:
+                if transfer.sha256(target) == entry["sha256"]:
+                    continue
+                raise Conflict(
+                    f"{target} exists already, and is another file", field="out", remedy="choose another folder"
+                )
+            transfer.download(self._connection, entry["href"], target, entry["sha256"])
         return fetched
 
     def ready(self) -> bool:

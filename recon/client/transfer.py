@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import io
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import httpx
 
 from operators.errors import BackendUnavailable, InputError
+from recon.client import archive
 from recon.client.connection import Connection, Patience, ServerError
+from recon.spec.files import FOLDER_MEDIA_TYPE
+from recon.storage.patterns import is_pattern, matching
 
 CHUNK = 2**20
 PIECE = 2**25
@@ -18,28 +23,46 @@ PIECE = 2**25
 
 
 def upload(connection: Connection, path: Path, field: str = "input.path") -> str:
-    """Send a file, given as `field`, and return its upload id.
+    """Send a file, a folder with all that is in it, or what matches a pattern, and return the upload's id.
+
+    Parameters
+    ----------
+    field
+        Field of the specification that names it, for errors.
 
     Raises
     ------
     InputError
-        If there is no such file.
+        If there is no such file, or a folder that cannot be sent.
     ServerError, BackendUnavailable
         If the server refuses it, or cannot be reached.
     """
-    if path.is_dir():
-        raise InputError(f"{path} is a folder, an upload is one file", field=field, remedy="put it into one file")
+    files: Mapping[str, Path] = {}
+    if is_pattern(path):
+        files = matching(path, field)
+        path = next(iter(files.values()))
+    elif path.is_dir():
+        files = archive.files_of(path, field)
+    if len(files) > 1 or path.is_dir():
+        with archive.Archive(files, field) as packed:
+            return _sent(connection, io.BufferedReader(packed, CHUNK), FOLDER_MEDIA_TYPE)
     if not path.is_file():
-        raise InputError(f"there is no file {path}", field=field, remedy="check the path")
-    headers = {"X-Checksum-SHA256": sha256(path)}
-    size = path.stat().st_size
+        message = f"there is no file {path.name} in {path.parent.resolve()}"
+        raise InputError(message, field=field, remedy="check the path")
+    with path.open("rb") as stream:
+        return _sent(connection, stream, "application/octet-stream")
+
+
+def _sent(connection: Connection, stream: IO[bytes], media_type: str) -> str:
+    headers = {"Content-Type": media_type, "X-Checksum-SHA256": _sha256(stream)}
+    size = stream.seek(0, os.SEEK_END)
     if size <= PIECE:
-        answer = connection.request("POST", "/v1/uploads", content=path.read_bytes(), headers=headers, again=True)
+        stream.seek(0)
+        answer = connection.request("POST", "/v1/uploads", content=stream.read(), headers=headers, again=True)
         return str(answer.json()["id"])
     headers["Upload-Length"] = str(size)
     where = str(connection.request("POST", "/v1/uploads", headers=headers, again=True).headers["Location"])
-    with path.open("rb") as stream:
-        _in_pieces(connection, where, stream, size)
+    _in_pieces(connection, where, stream, size)
     return where.rpartition("/")[2]
 
 
@@ -109,7 +132,11 @@ def _received(connection: Connection, path: str, part: Path, patience: Patience)
 def sha256(path: Path) -> str:
     """Hash (sha256) of a file as hexadecimal digits."""
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return _sha256(stream)
+
+
+def _sha256(stream: IO[bytes]) -> str:
+    return hashlib.file_digest(cast(io.BufferedReader, stream), "sha256").hexdigest()
 
 
 def _chunks(stream: IO[bytes], size: int) -> Iterator[bytes]:

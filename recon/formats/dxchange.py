@@ -156,4 +156,11 @@ def _read(path: Path, given: Input) -> Measurement:
     return read(path, given.slices)
 
 
-FORMAT = Format(name="dxchange", endings=(".h5", ".hdf5", ".hdf"), magic=(hdf5.MAGIC,), read=_read, selects=True)
+FORMAT = Format(
+    name="dxchange",
+    endings=(".h5", ".hdf5", ".hdf"),
+    magic=(hdf5.MAGIC,),
+    read=_read,
+    selects=True,
+    recognises=hdf5.holds("exchange/data"),
+)

@@ -131,4 +131,11 @@ def _sampled(mask: NDArray[np.generic], data: Complex, width: int, notes: list[s
     return found
 
 
-FORMAT = Format(name="fastmri", endings=(".h5", ".hdf5"), magic=(hdf5.MAGIC,), read=_read, selects=True)
+FORMAT = Format(
+    name="fastmri",
+    endings=(".h5", ".hdf5"),
+    magic=(hdf5.MAGIC,),
+    read=_read,
+    selects=True,
+    recognises=hdf5.holds("kspace", "ismrmrd_header"),
+)

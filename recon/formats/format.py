@@ -110,6 +110,10 @@ class Format:
         Whether `read` takes only the slices that the input asks for; else they are cut out afterwards.
     folders
         Whether `read` also takes a folder of such files.
+    recognises
+        Whether a file with these first bytes is of this format, by what it holds; for formats that share them.
+    names_others
+        Whether its files name others around them, which are read with them.
     """
 
     name: str
@@ -123,6 +127,8 @@ class Format:
     keeps_complex: bool = False
     selects: bool = False
     folders: bool = False
+    recognises: Callable[[Path], bool] | None = None
+    names_others: bool = False
 
     @property
     def certain_endings(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from operators.errors import InputError
+from recon.formats.detector_frames import inside
 from recon.formats.format import Format, PlainArray
 from recon.formats.safety import check_size, existing, real
 from recon.measurement.measurement import Measurement
@@ -79,6 +80,25 @@ def read_array(path: Path, name: str | None, field: str = "input") -> NDArray[np
     with opened(path, field) as file:
         chosen = name or next((n for n in ("data", "kspace") if n in file), "data")
         return dataset(file, chosen, field)
+
+
+def holds(*names: str) -> Callable[[Path], bool]:
+    """Make a test whether objects of all these names lie in a file, or in one of its groups."""
+
+    def test(path: Path) -> bool:
+        import h5py
+
+        with opened(path) as file:
+            places = [file, *(node for name in file if isinstance(node := inside(file, name), h5py.Group))]
+            return any(all(inside(place, name) is not None for name in names) for place in places)
+
+    return test
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether a file begins as HDF5 files do."""
+    with path.open("rb") as stream:
+        return stream.read(len(MAGIC)) == MAGIC
 
 
 def is_measurement(path: Path) -> bool:
@@ -154,4 +174,4 @@ def _read(path: Path, given: Input) -> Measurement | PlainArray:
     )
 
 
-FORMAT = Format(name="hdf5", endings=(".h5", ".hdf5"), magic=(MAGIC,), read=_read)
+FORMAT = Format(name="hdf5", endings=(".h5", ".hdf5"), magic=(MAGIC,), read=_read, recognises=is_measurement)

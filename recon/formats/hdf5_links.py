@@ -1,6 +1,7 @@
-"""Links of HDF5 files: within the file, and to files beside it that lie in the same folder or below.
+"""Links of HDF5 files: within the file, and to files around it, see `recon.formats.detect.around`.
 
-A link can name any file of the machine. Those of an upload lead nowhere: beside it lie the uploads of others.
+A link can name any file of the machine. Those of an upload that is one file lead nowhere: beside it lie the uploads of
+others.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ _MOST_LINKS = 32
 
 
 @contextmanager
-def opened(path: Path, *, beside: bool) -> Iterator[LinkedFile]:
-    """Open an HDF5 file and, if `beside`, those beside it; what cannot be opened or read is an `InputError`."""
+def opened(path: Path, *, folder: Path | None) -> Iterator[LinkedFile]:
+    """Open an HDF5 file and those in `folder` that it links to; what cannot be opened or read is an `InputError`."""
     with hdf5.opened(path) as file, ExitStack() as stack:
-        yield LinkedFile(file, path.parent.resolve() if beside else None, stack)
+        yield LinkedFile(file, None if folder is None else folder.resolve(), stack)
 
 
 class LinkedFile:
@@ -93,9 +94,9 @@ class LinkedFile:
         """The file that a link of `file` leads to."""
         if self._folder is None:
             raise InputError(
-                f"{name!r} lies in another file, {filename!r}: an upload is one file",
+                f"{name!r} lies in another file, {filename!r}, and the upload is one file",
                 field="input",
-                remedy="write file and linked data into one, or run the job where they lie",
+                remedy="upload the folder with both (input.path a folder), and name this one in input.file",
             )
         place = (Path(file.filename).parent / filename).resolve()
         if not place.is_relative_to(self._folder):

@@ -80,4 +80,13 @@ def _read(path: Path, given: Input) -> Measurement:
     return Measurement(*read(path, given.scan))
 
 
-FORMAT = Format(name="htc", endings=(".npz",), magic=(b"PK",), read=_read)
+def _recognised(path: Path) -> bool:
+    """Whether the archive has the challenge's distances."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {f"{name}.npy" for name in _SCALARS} <= set(archive.namelist())
+    except zipfile.BadZipFile as error:
+        raise InputError(f"{path.name} is not a .npz file", field="input") from error
+
+
+FORMAT = Format(name="htc", endings=(".npz",), magic=(b"PK",), read=_read, recognises=_recognised)

@@ -385,4 +385,11 @@ def _loader(
     return load
 
 
-FORMAT = Format(name="ismrmrd", endings=(".h5", ".mrd", ".hdf5"), magic=(hdf5.MAGIC,), read=_read, selects=True)
+FORMAT = Format(
+    name="ismrmrd",
+    endings=(".h5", ".mrd", ".hdf5"),
+    magic=(hdf5.MAGIC,),
+    read=_read,
+    selects=True,
+    recognises=hdf5.holds("data", "xml"),
+)

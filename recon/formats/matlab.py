@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -202,27 +202,43 @@ def _tree(group: Any, depth: int) -> dict[str, Any]:
     return found
 
 
-def _old(path: Path, wanted: str | None) -> dict[str, Any]:
-    """Variables of versions 4 and 5."""
+def listed(path: Path) -> Sequence[tuple[str, tuple[int, ...], str]]:
+    """List name, shape and class of the variables of versions 4 and 5; raises `InputError` for a damaged file."""
     from scipy import io
 
     _check_inflated(path)
+    with _readable(path):
+        found = io.whosmat(path)
+    return found
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn whatever the block raises for a damaged file into an `InputError`."""
     try:
-        listed = io.whosmat(path)
-        for _, shape, kind in listed:
-            if kind in ("cell", "struct"):
-                check_size(shape, 64)
-        small = {name for name, shape, _ in listed if np.prod(shape, dtype=np.float64) <= 1 or _ANGLES.search(name)}
-        names = [name for name, _, kind in listed if kind not in ("sparse", "function", "opaque", "unknown")]
-        if wanted is not None:
-            names = [name for name in names if name == wanted or name in small]
-        found = io.loadmat(path, variable_names=names, simplify_cells=True)
+        yield
     except (ReconError, MemoryError):
         raise
     except Exception as error:  # a damaged file can fail in any element
         raise InputError(
             f"{path.name} is not a readable MATLAB file: {reason(error)}", field="input", remedy="save it again"
         ) from error
+
+
+def _old(path: Path, wanted: str | None) -> dict[str, Any]:
+    """Variables of versions 4 and 5."""
+    from scipy import io
+
+    listing = listed(path)
+    with _readable(path):
+        for _, shape, kind in listing:
+            if kind in ("cell", "struct"):
+                check_size(shape, 64)
+        small = {name for name, shape, _ in listing if np.prod(shape, dtype=np.float64) <= 1 or _ANGLES.search(name)}
+        names = [name for name, _, kind in listing if kind not in ("sparse", "function", "opaque", "unknown")]
+        if wanted is not None:
+            names = [name for name in names if name == wanted or name in small]
+        found = io.loadmat(path, variable_names=names, simplify_cells=True)
     kept = {n: _wrapped(v) for n, v in found.items() if not n.startswith("__")}
     return {n: v for n, v in kept.items() if isinstance(v, Mapping | np.ndarray)}
 

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from operators.errors import GeometryError, InputError
-from recon.formats import tiff
+from recon.formats import detect, tiff
 from recon.formats.detector_frames import angles_rad
 from recon.formats.format import Format
 from recon.formats.safety import existing
@@ -100,15 +100,16 @@ def _shift_mm(header: dict[str, str], magnification: float, path: Path, notes: l
 
 def _projections(path: Path, header: dict[str, str], given: Input) -> list[Path]:
     """TIFFs of the scan, in the folder that the file names, or beside it."""
-    if given.path is None:
+    around = detect.around(path, given)
+    if around is None:
         raise InputError(
-            f"{path.name} names projections beside it: an upload is one file",
+            f"{path.name} names projections beside it, and the upload is one file",
             field="input",
-            remedy="run the job where the projections lie",
+            remedy="upload the folder with all of them (input.path a folder)",
         )
     named = header.get("inputfoldername", "").replace("\\", "/")
     folder = (path.parent / named).resolve()
-    if not folder.is_dir() or not folder.is_relative_to(path.parent.resolve()):
+    if not folder.is_dir() or not folder.is_relative_to(around.resolve()):
         folder = path.parent
     found = tiff.tiff_files(folder)
     scan = [p for p in found if p.stem.lower().startswith(header.get("name", "").lower())]
@@ -140,4 +141,12 @@ def _number(header: dict[str, str], name: str, path: Path) -> float:
     return value
 
 
-FORMAT = Format(name="nikon", endings=(".xtekct",), certain=True, media_type="text/plain", read=_read, selects=True)
+FORMAT = Format(
+    name="nikon",
+    endings=(".xtekct",),
+    certain=True,
+    media_type="text/plain",
+    read=_read,
+    selects=True,
+    names_others=True,
+)

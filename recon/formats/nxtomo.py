@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from operators.errors import GeometryError, InputError
-from recon.formats import detector_frames, hdf5, hdf5_links
+from recon.formats import detect, detector_frames, hdf5, hdf5_links
 from recon.formats.format import Format
 from recon.formats.safety import check_size
 from recon.measurement.counts import line_integrals
@@ -50,7 +50,7 @@ class _Scan:
 
 def _read(path: Path, given: Input) -> Measurement:
     notes: list[str] = []
-    with hdf5_links.opened(path, beside=given.path is not None) as linked:
+    with hdf5_links.opened(path, folder=detect.around(path, given)) as linked:
         groups = _groups(linked.file)
         scan = _scan(linked, groups, given.dataset)
         node = linked.dataset(scan.data)
@@ -227,4 +227,22 @@ def _entry(groups: dict[str, str], name: str) -> str:
     return max(around, key=len, default="")
 
 
-FORMAT = Format(name="nxtomo", endings=(".nxs", ".nx"), magic=(hdf5.MAGIC,), certain=True, read=_read, selects=True)
+def _recognised(path: Path) -> bool:
+    """Whether the file has an entry, as all of NeXus do."""
+    with hdf5.opened(path) as file:
+        groups = (detector_frames.inside(file, name) for name in file)
+        return any(
+            detector_frames.text(g.attrs["NX_class"]) == "NXentry" for g in groups if g and "NX_class" in g.attrs
+        )
+
+
+FORMAT = Format(
+    name="nxtomo",
+    endings=(".nxs", ".nx"),
+    magic=(hdf5.MAGIC,),
+    certain=True,
+    read=_read,
+    selects=True,
+    recognises=_recognised,
+    names_others=True,
+)

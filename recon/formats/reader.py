@@ -14,15 +14,17 @@ from pydantic import ValidationError
 
 from operators.errors import InputError
 from recon.formats import bart, numpy_files
-from recon.formats.format import Content, Format, KnownVolume, PlainArray
+from recon.formats.detect import Found, inner, locate
+from recon.formats.format import Content, KnownVolume, PlainArray
 from recon.formats.safety import check_finite, check_size, real, slice_range, stack
 from recon.measurement.header import Header
 from recon.measurement.measurement import Measurement
 from recon.measurement.simulate import simulate
 from recon.spec.acquisitions import Acquisition, check_method
 from recon.spec.affine import shifted_affine, voxel_size
-from recon.spec.job import JobSpec, format_of
-from recon.spec.registry import ACQUISITIONS, FORMATS
+from recon.spec.files import File
+from recon.spec.job import JobSpec
+from recon.spec.registry import ACQUISITIONS
 from recon.spec.simulation import Simulation
 from recon.spec.validation import invalid
 
@@ -45,31 +47,34 @@ def read(spec: JobSpec, files: Mapping[str, Path]) -> Measurement:
     InputError
         Whatever is wrong, with the field.
     """
-    content = _content(spec, files)
+    found = locate(files["input"], spec.input)
+    content = _content(spec, found)
     if _to_be_measured(content, spec):
         volume, acquisition = _known_volume(content, spec)
         measurement = simulate(volume.data, volume.affine, acquisition, spec.input.simulate or Simulation())
         return replace(measurement, in_patient=volume.in_patient, notes=[SIMULATED, *volume.notes])
-    return _measured(spec, files, content)
+    return _measured(spec, files, found, content)
 
 
 def check(spec: JobSpec, files: Mapping[str, Path]) -> Header:
     """Check without torch for everything that `read` would refuse, and for impossible geometries; for API and plans."""
-    content = _content(spec, files)
+    found = locate(files["input"], spec.input)
+    content = _content(spec, found)
     if _to_be_measured(content, spec):
         volume, given = _known_volume(content, spec)
         settings = spec.input.simulate or Simulation()
         acquisition, shape = given.simulated(volume.data.shape, volume.affine, settings)
-        size = max(_source_bytes(files["input"]), volume.data.nbytes, acquisition.data_bytes(shape))
+        size = max(_source_bytes(found.path), volume.data.nbytes, acquisition.data_bytes(shape))
         return Header(acquisition=acquisition, shape=shape, source_bytes=size, known=True)
-    measurement = _measured(spec, files, content)
+    measurement = _measured(spec, files, found, content)
     measurement.acquisition.result_shape(measurement.data.shape)
     return header(measurement, spec, files)
 
 
 def header(measurement: Measurement, spec: JobSpec, files: Mapping[str, Path]) -> Header:
     """Make the header of a job's measurement that was read."""
-    whole = 0 if _format(spec, files["input"]).selects else _source_bytes(files["input"])
+    found = locate(files["input"], spec.input)
+    whole = 0 if found.format.selects else _source_bytes(found.path)
     return Header(
         acquisition=measurement.acquisition,
         shape=measurement.data.shape,
@@ -83,48 +88,21 @@ def _source_bytes(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _content(spec: JobSpec, files: Mapping[str, Path]) -> Content:
+def _content(spec: JobSpec, found: Found) -> Content:
     """Read the content of the input file."""
-    path = files["input"]
-    chosen = _format(spec, path)
-    if chosen.read is None:
-        raise InputError(f"{chosen.name} is a format of results only", field="input.format", remedy="give another file")
-    if spec.input.simulate is not None and not chosen.volumes:
+    if found.format.read is None:
+        raise InputError(
+            f"{found.format.name} is a format of results only", field="input.format", remedy="give another file"
+        )
+    if spec.input.simulate is not None and not found.format.volumes:
         raise InputError(
             "a measurement is not simulated again",
             field="input.simulate",
             remedy="leave simulate out, or give a known volume as NIfTI",
         )
-    if chosen.volumes:
+    if found.format.volumes:
         _required_acquisition(spec)
-    return chosen.read(path, spec.input)
-
-
-def _format(spec: JobSpec, path: Path) -> Format:
-    """Format that is given, or detected from the file's name or first bytes."""
-    kind = spec.input.format or format_of(path.name) or _sniffed(path)
-    if kind is None:
-        raise InputError(
-            f"the format cannot be told from the name {path.name!r}",
-            field="input.format",
-            remedy=f"choose one of: {', '.join(FORMATS)}",
-        )
-    found: Format = FORMATS[kind]
-    return found
-
-
-def _sniffed(path: Path) -> str | None:
-    """Format detected from the file's first bytes, or the names in a folder, if exactly one matches."""
-    if path.is_dir():
-        names = [child.name.lower() for child in path.rglob("*")]
-        inside = [name for name, row in FORMATS.items() if row.folders and any(n.endswith(row.endings) for n in names)]
-        return inside[0] if len(inside) == 1 else None
-    if not path.is_file():
-        return None
-    with path.open("rb") as stream:
-        first = stream.read(16)
-    fits = [name for name, row in FORMATS.items() if row.magic and first.startswith(row.magic)]
-    return fits[0] if len(fits) == 1 and FORMATS[fits[0]].certain else None
+    return found.format.read(found.path, found.given)
 
 
 def _to_be_measured(content: Content, spec: JobSpec) -> TypeGuard[KnownVolume]:
@@ -134,14 +112,14 @@ def _to_be_measured(content: Content, spec: JobSpec) -> TypeGuard[KnownVolume]:
     return not _required_acquisition(spec).MEASURES_VOLUMES or spec.input.simulate is not None
 
 
-def _measured(spec: JobSpec, files: Mapping[str, Path], content: Content) -> Measurement:
+def _measured(spec: JobSpec, files: Mapping[str, Path], found: Found, content: Content) -> Measurement:
     match content:
         case Measurement():
             measurement = _completed(content, spec)
         case KnownVolume():
             measurement = _stack(content, spec)
         case PlainArray():
-            acquisition = _with_stated(_required_acquisition(spec), content.stated)
+            acquisition = with_stated(_required_acquisition(spec), content.stated)
             measurement = _plain(content, acquisition)
             measurement = replace(measurement, noise_std=content.noise_std, notes=list(content.notes))
     measurement = _with_files(measurement, spec, files)
@@ -152,7 +130,7 @@ def _measured(spec: JobSpec, files: Mapping[str, Path], content: Content) -> Mea
     acquisition.check(measurement.data, mask=measurement.mask, coil_maps=measurement.coil_maps, **measurement.files)
     if acquisition.refined is not None:
         check_size(acquisition.result_shape(measurement.data.shape), 8, "acquisition.factor")
-    if not _format(spec, files["input"]).selects:
+    if not found.format.selects:
         measurement = _selected(measurement, spec)
     if measurement.truth is None:  # a simulated measurement shows no more than its volume
         acquisition, notes = acquisition.completed_from(measurement.data)
@@ -176,7 +154,7 @@ def _plain(array: PlainArray, acquisition: Acquisition) -> Measurement:
     return Measurement(stack(data, acquisition).astype(np.complex64), acquisition)
 
 
-def _with_stated(acquisition: Acquisition, stated: dict[str, Any]) -> Acquisition:
+def with_stated(acquisition: Acquisition, stated: dict[str, Any]) -> Acquisition:
     """Add what the file states to what the user gives; the user's values win."""
     wanted = {
         k: v for k, v in stated.items() if k in type(acquisition).model_fields and getattr(acquisition, k) is None
@@ -239,8 +217,8 @@ def _known_volume(content: KnownVolume, spec: JobSpec) -> tuple[KnownVolume, Acq
 
 def _with_files(measurement: Measurement, spec: JobSpec, files: Mapping[str, Path]) -> Measurement:
     """Add the arrays in the files that the acquisition names."""
-    named = [name for name in measurement.acquisition.files() if f"acquisition.{name}" in files]
-    arrays = {name: _array(files[f"acquisition.{name}"], f"acquisition.{name}") for name in named}
+    named = {name: file for name, file in measurement.acquisition.files().items() if f"acquisition.{name}" in files}
+    arrays = {name: _array(files[f"acquisition.{name}"], file, f"acquisition.{name}") for name, file in named.items()}
     found: dict[str, Any] = measurement.acquisition.read_files(arrays)
     for name, array in found.items():
         check_finite(array, f"acquisition.{name}")
@@ -253,8 +231,9 @@ def _with_files(measurement: Measurement, spec: JobSpec, files: Mapping[str, Pat
     return replace(measurement, **own, files={**kept, **found})
 
 
-def _array(path: Path, field: str) -> NDArray[np.generic]:
+def _array(path: Path, given: File, field: str) -> NDArray[np.generic]:
     """Read an array that an acquisition names."""
+    path = inner(path, given, field)
     return bart.coil_maps(path, field) if path.suffix == ".cfl" else numpy_files.read(path, field)
 
 

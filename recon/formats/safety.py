@@ -41,12 +41,20 @@ def check_size(shape: tuple[int, ...], itemsize: int, field: str = "input") -> i
     return nbytes
 
 
+class TooFewSlices(InputError):
+    """The input asks for slices that the file does not have, which has `count`."""
+
+    def __init__(self, slices: tuple[int, int], count: int) -> None:
+        super().__init__(f"slices {list(slices)}, the input has {count}", field="input.slices")
+        self.count = count
+
+
 def slice_range(slices: tuple[int, int] | None, count: int) -> tuple[int, int]:
     """Return the first slice and the one after the last that an input asks for; raises if there are fewer."""
     if slices is None:
         return 0, count
     if slices[1] > count:
-        raise InputError(f"slices {list(slices)}, the input has {count}", field="input.slices")
+        raise TooFewSlices(slices, count)
     return slices
 
 

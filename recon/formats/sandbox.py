@@ -1,4 +1,4 @@
-"""Sandboxed checks of untrusted files: one process per check, with limits on memory and time.
+"""Sandboxed checks and inspections of untrusted files: one process each, with limits on memory and time.
 
 A fork server, ``python -m recon.formats.sandbox``, has the readers imported and forks a process per check, so that a
 check costs milliseconds and starts clean. A damaged file can crash that process, or exhaust what it may use: the
@@ -26,7 +26,8 @@ from typing import Any
 from operators.errors import BackendUnavailable, GeometryError, InputError, ReconError, ResourceLimit
 from recon.formats.safety import limit_bytes
 from recon.measurement.header import Header
-from recon.spec.job import JobSpec
+from recon.spec.contents import Contents
+from recon.spec.job import Input, JobSpec
 
 CPU_S = 120
 """Computing time per check; decompressing and reading 8 GB takes about half."""
@@ -35,7 +36,7 @@ WALL_S = 300
 AT_ONCE = 4
 """Concurrent checks, at most; further ones wait."""
 REMEMBERED = 256
-"""Size of the cache of headers of files that passed, so that many jobs of one file need one check."""
+"""Size of the cache of answers about files that passed, so that many jobs of one file need one check."""
 NOT_READ = {"name", "tags", "priority", "device", "webhook_url", "seed"}
 """Fields of a specification that no check depends on."""
 log = logging.getLogger("recon.sandbox")
@@ -54,7 +55,7 @@ class Sandbox:
     def __init__(self) -> None:
         self._slots = threading.BoundedSemaphore(AT_ONCE)
         self._lock = threading.Lock()
-        self._known: OrderedDict[str, Header] = OrderedDict()
+        self._known: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._server: subprocess.Popen[bytes] | None = None
         self._requests: socket.socket | None = None
 
@@ -68,12 +69,19 @@ class Sandbox:
         ResourceLimit
             Also when reading needs more memory than a check may use.
         """
-        question = {
-            "spec": spec.model_dump(mode="json", exclude_unset=True, exclude=NOT_READ),
-            "files": {name: str(path) for name, path in files.items()},
-            "bytes": memory_limit(),
-        }
-        asked = json.dumps([question, [_stamp(path) for path in files.values()]])
+        data = spec.model_dump(mode="json", exclude_unset=True, exclude=NOT_READ)
+        found = self._remembered({"check": data, "files": {name: str(path) for name, path in files.items()}})
+        return Header.model_validate(found)
+
+    def inspect(self, path: Path, given: Input) -> Contents:
+        """`recon.formats.inspect.inspect`, in another process; raises as `check` does."""
+        data = given.model_dump(mode="json", exclude_unset=True)
+        return Contents.model_validate(self._remembered({"inspect": data, "files": {"input": str(path)}}))
+
+    def _remembered(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Answer to a question about files, which is asked once as long as these stay the same."""
+        question = {**question, "bytes": memory_limit()}
+        asked = json.dumps([question, [_stamp(Path(path)) for path in question["files"].values()]])
         key = hashlib.sha256(asked.encode()).hexdigest()
         with self._lock:
             if key in self._known:
@@ -86,14 +94,16 @@ class Sandbox:
                 field="input",
                 remedy="the file is damaged, or far too large; read it with `recon run` to see more",
             )
-        if "header" in answer:
-            found = Header.model_validate(answer["header"])
-            with self._lock:
-                self._known[key] = found
-                while len(self._known) > REMEMBERED:
-                    self._known.popitem(last=False)
-            return found
-        raise _ERRORS.get(answer["code"], InputError)(answer["message"], field=answer["field"], remedy=answer["remedy"])
+        if "found" not in answer:
+            raise _ERRORS.get(answer["code"], InputError)(
+                answer["message"], field=answer["field"], remedy=answer["remedy"]
+            )
+        found: dict[str, Any] = answer["found"]
+        with self._lock:
+            self._known[key] = found
+            while len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+        return found
 
     def _ask(self, question: dict[str, Any]) -> dict[str, Any] | None:
         """Receive the answer; None if the checking process died or took too long."""
@@ -170,6 +180,7 @@ def main() -> None:
     """Fork a process per connection received on standard input, until that is closed."""
     import numpy.ma  # noqa: F401 - h5py imports it with its first array
 
+    import recon.formats.inspect
     import recon.formats.reader  # noqa: F401 - once here, so that no check pays for it
 
     gc.freeze()  # a collection would touch, and so copy, all memory shared with the checks
@@ -207,11 +218,15 @@ def _limit(what: int, value: int) -> None:
 
 
 def _checked(question: dict[str, Any]) -> dict[str, Any]:
-    from recon.formats import reader
+    from recon.formats import inspect, reader
 
+    files = {name: Path(path) for name, path in question["files"].items()}
     try:
-        spec = JobSpec.parse(question["spec"])
-        header = reader.check(spec, {name: Path(path) for name, path in question["files"].items()})
+        found: Header | Contents
+        if "inspect" in question:
+            found = inspect.inspect(files["input"], Input.model_validate(question["inspect"]))
+        else:
+            found = reader.check(JobSpec.parse(question["check"]), files)
     except ReconError as error:
         return error.as_dict()
     except MemoryError:
@@ -221,7 +236,7 @@ def _checked(question: dict[str, Any]) -> dict[str, Any]:
         log.exception("an unexpected error while checking %s", question["files"])
         message = f"the files cannot be read: unexpected {type(error).__name__}"
         return InputError(message, field="input", remedy="the file is probably damaged").as_dict()
-    return {"header": header.model_dump(mode="json")}
+    return {"found": found.model_dump(mode="json")}
 
 
 if __name__ == "__main__":

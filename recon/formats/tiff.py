@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.errors import InputError
-from recon.formats import angle_file
+from recon.formats import angle_file, detect
 from recon.formats.format import Format, PlainArray
 from recon.formats.safety import check_finite, check_size, counts, existing, slice_range
 from recon.measurement.counts import SMALLEST_TRANSMISSION, LineIntegrals, line_integrals
@@ -57,7 +57,8 @@ class Images:
 
 def _read(path: Path, given: Input) -> PlainArray:
     notes: list[str] = []
-    names = _names(path, beside=given.path is not None)
+    around = detect.around(path, given)
+    names = _names(path, beside=around is not None)
     stacks = {kind: headers(paths) for kind, paths in names.items() if paths}
     if "projections" not in stacks:
         raise InputError(f"{path.name} holds no projections in TIFF", field="input", remedy="give a folder of TIFFs")
@@ -68,7 +69,7 @@ def _read(path: Path, given: Input) -> PlainArray:
         notes.append(f"{stack.count} {kind} from {_place(names[kind], path)}")
     if path.is_dir():
         _note_gaps(images.paths, notes)
-    beside = angle_file.beside(path if path.is_dir() else path.parent) if given.path is not None else None
+    beside = None if around is None else angle_file.beside(path if path.is_dir() else path.parent)
     angles = None if beside is None else angle_file.read(beside, notes)
     sinograms = images.count == 1 or _SINOGRAMS.search(images.paths[0].stem) or _SINOGRAMS.search(path.stem)
     found = _sinograms(images, given, notes) if sinograms else _projections(images, stacks, given, notes)

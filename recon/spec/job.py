@@ -24,6 +24,7 @@ from recon.spec.methods import Diffusion, Method, REDDiff
 from recon.spec.registry import FORMATS, METHODS, OUTPUT_FORMATS, RENAMED_KINDS, RENAMED_METHODS
 from recon.spec.simulation import Simulation
 from recon.spec.validation import invalid, reason
+from recon.storage.patterns import gathered, is_pattern
 
 MAX_SPEC_BYTES = 1_000_000
 
@@ -97,7 +98,8 @@ class Input(File):
 
     def resolved_format(self) -> str | None:
         """The format, guessed from the file name where that is unambiguous."""
-        return self.format or (format_of(self.path) if self.path else None)
+        name = self.file or self.path
+        return self.format or (format_of(name) if name else None)
 
 
 class Output(Strict):
@@ -181,7 +183,7 @@ class JobSpec(Strict):
         if path.stat().st_size > MAX_SPEC_BYTES:
             raise InputError(f"{path} has {path.stat().st_size} bytes, a specification has at most 1 MB", field="spec")
         try:
-            text = path.read_text()
+            text = path.read_text(encoding="utf-8-sig")
             value = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
         except (UnicodeDecodeError, yaml.YAMLError, json.JSONDecodeError) as error:
             kind = "JSON" if path.suffix == ".json" else "YAML"
@@ -220,12 +222,22 @@ class JobSpec(Strict):
 
 
 def local_files(spec: JobSpec) -> dict[str, Path]:
-    """The files of a job that runs on this machine; uploads exist on a server only."""
+    """The files of a job that runs on this machine; what matches a pattern is a folder.
+
+    Raises
+    ------
+    InputError
+        If one is not there, or an upload, which exists on a server only.
+    """
     found = {}
     for field, file in spec.files().items():
         if file.path is None:
             raise InputError("an upload id means nothing without a server", field=field, remedy="give a path")
-        found[field] = Path(file.path)
+        place = Path(file.path)
+        found[field] = place = gathered(place, f"{field}.path") if is_pattern(place) else place
+        if not place.exists():
+            message = f"there is no file {place.name} in {place.parent.resolve()}"
+            raise InputError(message, field=f"{field}.path", remedy="check the path")
     return found
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from operators.errors import Conflict
+from operators.errors import Conflict, InputError
 
 
 @contextmanager
@@ -51,7 +51,33 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def check_new(folder: Path) -> None:
-    """Raise `Conflict` if a folder for results already exists."""
-    if folder.exists():
-        raise Conflict(f"{folder} exists already", field="output", remedy="choose another folder or remove it")
+def check_new(path: Path, *, replace: bool = False, remedy: str = "choose another one, or remove it") -> None:
+    """Check that a file or folder can be made where nothing is yet.
+
+    Parameters
+    ----------
+    replace
+        Whether a file that is there may be replaced.
+    remedy
+        What to do about one that may not.
+
+    Raises
+    ------
+    Conflict
+        If something is there.
+    InputError
+        If it cannot be made: it is a link to nothing, lies below a file, or in a folder that may not be written.
+    """
+    try:
+        if path.is_symlink() and not path.exists():
+            message = f"{path} cannot be made: it is a link to nothing"
+            raise InputError(message, field="output", remedy="remove the link")
+        if path.exists() and not (replace and path.is_file()):
+            raise Conflict(f"{path} exists already", field="output", remedy=remedy)
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+    except OSError as error:
+        raise InputError(f"{path} cannot be made: {error.strerror}", field="output") from error
+    if not folder.is_dir():
+        raise InputError(f"{path} cannot be made: {folder} is a file", field="output", remedy="choose a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{path} cannot be made: {folder} may not be written", field="output", remedy="choose another")

@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, get_type_hints
 
 import pytest
 
+from api.models import Job
+from operators.errors import Conflict
 from recon.client.client import Client
 from recon.spec.job import JobSpec
 from recon.storage.atomic import write_json
@@ -252,3 +255,42 @@ def test_every_request_has_an_id_and_is_counted(server: Server) -> None:
     assert problem["request_id"]
     text = server.http.get("/metrics").text
     assert 'recon_http_requests_total{status="404"}' in text
+
+
+def test_head_is_answered_wherever_get_is(server: Server, upload: str) -> None:
+    job_id = submit(server, upload)["id"]
+    finish(server.store, job_id)
+    job = f"/v1/jobs/{job_id}"
+    uploads = f"/v1/uploads/{upload}"
+    for path in ("/v1/jobs", job, f"{job}/spec", f"{job}/results", f"{job}/results/volume.npy", f"{job}/logs", uploads):
+        head = server.http.head(path)
+        assert head.status_code == 200 and not head.content, path
+    assert server.http.head("/v1/jobs/" + "a" * 26).status_code == 404
+    for path in ("/healthz", "/readyz"):
+        assert server.http.head(path).status_code == 200
+
+
+def test_a_job_is_described_by_the_fields_of_its_record() -> None:
+    """With their types, but for the token, which is the workers' own."""
+    known, described = get_type_hints(Record), get_type_hints(Job)
+    assert {name: kind for name, kind in known.items() if name != "token"}.items() <= described.items()
+    assert described.keys() - known.keys() == {"queue_position", "estimate", "expires", "links"}
+
+
+def test_results_overwrite_no_other_files(server: Server, upload: str, tmp_path: Path) -> None:
+    job_id = submit(server, upload)["id"]
+    finish(server.store, job_id)
+    with Client(server.url) as client:
+        assert client.fetch(job_id, tmp_path) == client.fetch(job_id, tmp_path) == [tmp_path / "volume.npy"]
+        (tmp_path / "volume.npy").write_bytes(b"another")
+        with pytest.raises(Conflict, match=r"volume\.npy exists already"):
+            client.fetch(job_id, tmp_path)
+        assert (tmp_path / "volume.npy").read_bytes() == b"another"
+        client.fetch(job_id, tmp_path, replace=True)
+        assert (tmp_path / "volume.npy").stat().st_size == 1000
+
+
+def test_a_specification_may_begin_with_a_byte_order_mark(server: Server, upload: str) -> None:
+    """As the command line takes it, too."""
+    body = json.dumps(job_body(upload)).encode("utf-8-sig")
+    assert server.http.post("/v1/jobs", content=body).status_code == 202

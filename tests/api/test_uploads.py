@@ -6,10 +6,12 @@ import hashlib
 import json
 import os
 import socket
+import tarfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -17,10 +19,11 @@ from typing import Any
 import httpx
 import pytest
 
-from recon.client import transfer
+from recon.client import archive, transfer
 from recon.client.client import Client
+from recon.spec.files import FOLDER_MEDIA_TYPE
 from tests.service.serving import Server, job_body, refused, send, serving, sinogram
-from workers import keys, retention
+from workers import keys, resumable_uploads, retention
 
 
 @pytest.fixture(scope="module")
@@ -197,3 +200,117 @@ def test_uploads_at_the_same_time_share_a_quota(tmp_path: Path, way: str) -> Non
         assert set(found) == {201, 507} and found.count(201) <= 2
         usage, anna = server.service.usage, key.model_copy(update={"max_bytes": 5000})
         assert usage.room(anna) == 5000 - 2000 * found.count(201)  # and what was kept for them is free again
+
+
+# --- folders ----------------------------------------------------------------------------------------------------------
+
+
+def packed(folder: Path) -> bytes:
+    with archive.Archive(archive.files_of(folder)) as stream:
+        return stream.read()
+
+
+def scan_folder(folder: Path, count: int = 3) -> Path:
+    folder.mkdir()
+    for i in range(count):
+        (folder / f"{i}.npy").write_bytes(sinogram(i))
+    return folder
+
+
+TAR = {"Content-Type": FOLDER_MEDIA_TYPE}
+
+
+@pytest.mark.parametrize("way", ["whole", "pieces", "client", "client in pieces"])
+def test_a_folder_is_one_upload(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    folder = scan_folder(tmp_path / "scan")
+    content = packed(folder)
+    if way == "whole":
+        upload = send(server.http, content, **TAR)
+    elif way == "pieces":
+        where = server.http.post("/v1/uploads", headers={"Upload-Length": str(len(content)), **TAR}).headers["Location"]
+        assert piece(server, where, 0, content[:700]).status_code == 204
+        assert piece(server, where, 700, content[700:]).status_code == 200
+        upload = where.rpartition("/")[2]
+    else:
+        monkeypatch.setattr(transfer, "PIECE", 1000 if way == "client in pieces" else 2**25)
+        with Client(server.url) as client:
+            upload = client.upload(folder)
+    described = server.http.get(f"/v1/uploads/{upload}").json()
+    assert described["files"] == 3 and described["bytes"] == len(content)
+    assert described["sha256"] == hashlib.sha256(content).hexdigest()
+    stored = server.store.upload(upload)
+    assert sorted(p.name for p in stored.iterdir()) == ["0.npy", "1.npy", "2.npy"]
+    assert (stored / "1.npy").read_bytes() == sinogram(1)
+    assert not (stored.parent / "data").exists()  # the archive
+    assert server.http.head(f"/v1/uploads/{upload}").headers["Upload-Complete"] == "?1"
+    assert server.http.delete(f"/v1/uploads/{upload}").status_code == 204 and not stored.parent.exists()
+
+
+@pytest.mark.parametrize("pieces", [False, True])
+def test_a_hostile_archive_is_refused_and_leaves_nothing(server: Server, tmp_path: Path, pieces: bool) -> None:
+    made = BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        link = tarfile.TarInfo("frames.npy")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+    content = made.getvalue()
+    before = sorted(server.store.uploads.iterdir())
+    if pieces:
+        where = server.http.post("/v1/uploads", headers={"Upload-Length": str(len(content)), **TAR}).headers["Location"]
+        answer = piece(server, where, 0, content)
+        assert server.http.head(where).status_code == 404
+    else:
+        answer = server.http.post("/v1/uploads", content=content, headers=TAR)
+    problem = refused(answer, 422, "body")
+    assert "'frames.npy' is a link" in problem["detail"] and "\n" not in problem["detail"]
+    assert sorted(server.store.uploads.iterdir()) == before
+
+
+def test_a_folder_whose_last_piece_was_cut_off_by_a_crash_is_unpacked_again(server: Server, tmp_path: Path) -> None:
+    content = packed(scan_folder(tmp_path / "scan"))
+    where = server.http.post("/v1/uploads", headers={"Upload-Length": str(len(content)), **TAR}).headers["Location"]
+    assert piece(server, where, 0, content[:-1]).status_code == 204
+    place = resumable_uploads.folder(server.store, where.rpartition("/")[2])
+    with (place / "data").open("ab") as stream:
+        stream.write(content[-1:])
+    for left in ("unpacking", "folder"):  # by a process that died at either moment
+        (place / left / "0.npy").mkdir(parents=True)
+    assert server.http.head(where).headers["Upload-Offset"] == str(len(content))
+    assert piece(server, where, len(content), b"").json()["files"] == 3
+
+
+def test_the_archive_of_a_folder_does_not_stay_for_long(server: Server, tmp_path: Path) -> None:
+    """If its process died after the folder was published."""
+    stored = server.store.upload(send(server.http, packed(scan_folder(tmp_path / "scan")), **TAR))
+    (stored.parent / "data").write_bytes(b"archive")
+    retention.sweep(server.service.index, server.service.settings)
+    assert not (stored.parent / "data").exists() and (stored / "0.npy").exists()
+
+
+@pytest.mark.parametrize(
+    ("headers", "field"),
+    [
+        ({"Content-Type": "multipart/form-data; boundary=x"}, "Content-Type"),
+        ({"Content-Type": "Multipart/Mixed"}, "Content-Type"),
+        ({"Content-Encoding": "gzip"}, "Content-Encoding"),
+        ({"Content-Encoding": "br, gzip"}, "Content-Encoding"),
+    ],
+)
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "jobs"])
+def test_a_wrapped_body_is_refused_with_the_way_to_send_it(
+    server: Server, method: str, headers: dict[str, str], field: str
+) -> None:
+    path = "/v1/uploads" if method != "PATCH" else begin(server, b"x" * 100)
+    headers = {**headers, "Upload-Offset": "0"} if method == "PATCH" else headers
+    verb = "POST" if method == "jobs" else method
+    answer = server.http.request(
+        verb, "/v1/jobs" if method == "jobs" else path, content=b"--x\r\n\r\nabc", headers=headers
+    )
+    problem = refused(answer, 415, field)
+    assert "--data-binary" in problem["remedy"] and answer.headers["Accept-Encoding"] == "identity"
+
+
+def test_a_form_as_curl_announces_it_is_the_file_itself(server: Server) -> None:
+    """What `curl --data-binary` sends by default."""
+    for kind in ("application/x-www-form-urlencoded", "application/octet-stream", "application/x-hdf5", ""):
+        send(server.http, sinogram(), **{"Content-Type": kind, "Content-Encoding": "identity"})

@@ -14,11 +14,11 @@ from recon.cli import main
 from recon.spec.job import JobSpec
 from recon.storage import atomic
 from tests.service.serving import job_body, refused, send, serving
+from tests.service.stored import damaged, events
 from workers import execute as executing
 from workers import retention, schema
 from workers import store as storing
 from workers.execute import execute
-from workers.results import damaged
 from workers.store import JobStore, Record
 
 
@@ -121,7 +121,7 @@ def test_published_results_are_a_success_whatever_could_not_be_written(
         assert store.request_cancel(computed).state == "succeeded"
     assert store.record(computed).state == "succeeded" and left == [0]
     assert not damaged(store.output(computed)) and store.left(computed) == []
-    told = [e["data"]["state"] for e in store.events(computed) if e["event"] == "state"]
+    told = [e["data"]["state"] for e in events(store, computed) if e["event"] == "state"]
     assert told == ["queued", "running", "succeeded"]
 
 

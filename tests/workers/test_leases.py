@@ -19,6 +19,7 @@ from recon.pipeline.prepare import JobProgress
 from recon.spec.job import JobSpec
 from recon.spec.job_states import Priority
 from tests.service.serving import celery_on
+from tests.service.stored import damaged, events
 from workers import execute as executing
 from workers import lease, tasks
 from workers.app import app
@@ -29,7 +30,7 @@ from workers.lease import Lease
 from workers.lost_jobs import MAX_ATTEMPTS
 from workers.queues import queues
 from workers.reconcile import GRACE_S, PATIENCE_S, Reconciler
-from workers.results import damaged, manifest
+from workers.results import manifest
 from workers.settings import Settings
 from workers.store import JobStore, Record
 
@@ -163,7 +164,7 @@ def test_a_zombie_overwrites_nothing(store: JobStore, monkeypatch: pytest.Monkey
     assert store.record(job_id) == new and not store.output(job_id).exists()
     store.publish(job_id, str(new.token), store.attempt(new))
     assert (store.output(job_id) / "volume").read_text() == "2"
-    assert "from the grave" not in str(store.events(job_id))
+    assert "from the grave" not in str(events(store, job_id))
 
     def overtaken(_: Path) -> None:
         store.transition(job_id, "running")  # as if on another host
@@ -336,25 +337,25 @@ def test_events_tell_everything_once_and_in_order(store: JobStore, monkeypatch: 
     computing(monkeypatch, says)
     execute(store, job_id)
     logging.getLogger("recon.anything").warning("after the end")
-    found = store.events(job_id)
+    found = events(store, job_id)
     assert [e["id"] for e in found] == list(range(1, len(found) + 1))
     assert [e["event"] for e in found] == ["state", "state", "progress", "log", "state"]
     assert [e["data"].get("state") for e in found] == ["queued", "running", None, None, "succeeded"]
     assert found[2]["data"]["stage"] == "half" and found[3]["data"]["message"] == "said 1"
-    assert store.events(job_id, after=3) == found[3:] and store.events(job_id, after=99) == []
+    assert events(store, job_id, after=3) == found[3:] and events(store, job_id, after=99) == []
 
 
 def test_events_survive_a_process_that_died_while_telling(store: JobStore) -> None:
     job_id = job(store)
     path = store.folder(job_id) / "events.jsonl"
     path.write_bytes(path.read_bytes() + b'{"id": 2, "eve')
-    assert [e["id"] for e in store.events(job_id)] == [1]
+    assert [e["id"] for e in events(store, job_id)] == [1]
     store.transition(job_id, "running")
     store.transition(job_id, "failed", error={"code": "internal", "message": "m"})
     told = path.read_bytes()
     path.write_bytes(told[: told[:-1].rfind(b"\n") + 1])  # it died after the state, before the event
     for _ in range(2):
-        found = store.events(job_id)
+        found = events(store, job_id)
         assert [e["data"]["state"] for e in found] == ["queued", "running", "failed"] and found[-1]["id"] == 3
     assert found[-1]["data"]["error"]["code"] == "internal"
 

@@ -14,6 +14,7 @@ from operators.errors import InputError
 from recon.formats import nifti
 from recon.spec.job import JobSpec
 from tests.service.serving import refused, send, serving, until
+from tests.service.stored import events
 from workers import retention
 from workers.embedded import private_redis, running, worker_command
 from workers.index import JobIndex
@@ -78,7 +79,7 @@ def test_a_store_from_before_there_were_versions_opens_and_goes_on(tmp_path: Pat
     assert [r.id for r in JobIndex(store).records()] == [OLD]
     assert store.transition(OLD, "failed", token=record.token).attempt == 1
     assert json.loads((store.folder(OLD) / "state.json").read_text())["schema_version"] == SCHEMA_VERSION
-    assert [e["data"]["state"] for e in store.events(OLD)] == ["queued", "failed"]
+    assert [e["data"]["state"] for e in events(store, OLD)] == ["queued", "failed"]
 
 
 def test_a_job_in_old_names_is_listed_keeps_its_upload_and_is_computed(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
+from recon.cli import main
 from recon.priors import precision
 from tests.conftest import SAMPLES
 
@@ -216,3 +217,112 @@ def test_bench_solvers_judges_against_the_volume(tmp_path: Path) -> None:
 def test_wrong_options_of_experiments_are_named(arguments: list[Any], says: str, tmp_path: Path) -> None:
     done = recon(*arguments, cwd=tmp_path)
     assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
+
+
+def one_line(done: subprocess.CompletedProcess[str], *says: str) -> None:
+    """An error of the user's: status 2, one line that says so."""
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1 and done.stderr.startswith("error: "), done.stderr
+    for text in says:
+        assert text in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["run", "job.yaml", "-o"],
+        ["batch", "job.yaml", "-o"],
+        ["simulate", "volume.nii.gz", "--views", 8, "-o"],
+        ["inspect", "volume.nii.gz", "-o"],
+        ["plan", "--measure"],
+        ["bench", "operators", "--json"],
+        ["search-noise", "brain-mri-x2", "-o"],
+    ],
+    ids=lambda command: str(command[0]),
+)
+def test_an_output_that_cannot_be_made_is_one_line(
+    tmp_path: Path,
+    ct_file: Path,
+    command: list[object],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def ended(*arguments: object) -> None:
+        monkeypatch.setattr(sys, "argv", ["recon", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main.main()
+        printed = capsys.readouterr()
+        one_line(subprocess.CompletedProcess([], int(end.value.code or 0), printed.out, printed.err), "out")
+
+    monkeypatch.chdir(tmp_path)
+    spec_file(tmp_path, "job", input=ct_file.name)
+    ending = {"simulate": ".h5"}.get(str(command[0]), ".yaml")
+    (tmp_path / "file").write_text("mine")
+    ended(*command, f"file/out{ending}")
+    assert (tmp_path / "file").read_text() == "mine"
+    (tmp_path / f"out{ending}").symlink_to(tmp_path / "nowhere" / "at all")
+    ended(*command, f"out{ending}")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_simulate_overwrites_nothing_unasked(tmp_path: Path, ct_file: Path) -> None:
+    simulate = ["simulate", ct_file.name, "--views", 8, "--slices", "0:1", "-o"]
+    (tmp_path / "scan.yaml").write_text("# written by hand\n")
+    one_line(recon(*simulate, "scan.h5", cwd=tmp_path), "scan.yaml exists already", "--force")
+    assert (tmp_path / "scan.yaml").read_text() == "# written by hand\n" and not (tmp_path / "scan.h5").exists()
+    one_line(recon(*simulate, "b.yaml", cwd=tmp_path), "name it .h5")
+    assert recon(*simulate, "m.h5", cwd=tmp_path).returncode == 0
+    before = (tmp_path / "m.h5").read_bytes()
+    one_line(recon(*simulate, "m.h5", "--seed", 1, cwd=tmp_path), "m.h5 exists already", "--force")
+    assert (tmp_path / "m.h5").read_bytes() == before
+    assert recon(*simulate, "m.h5", "--seed", 1, "--force", cwd=tmp_path).returncode == 0
+
+
+def test_plan_measure_takes_no_specification_for_a_table(tmp_path: Path, ct_file: Path) -> None:
+    job = spec_file(tmp_path, "job", input=ct_file.name)
+    before = job.read_text()
+    one_line(recon("plan", "--measure", job, cwd=tmp_path), "job.yaml exists already")
+    assert job.read_text() == before
+
+
+def test_a_specification_may_begin_with_a_byte_order_mark(tmp_path: Path, ct_file: Path) -> None:
+    """As editors on Windows write it; the API takes it too."""
+    value = {"input": ct_file.name, "acquisition": "ct-parallel", "method": "fbp"}
+    for name, text in (("job.json", json.dumps(value)), ("job.yaml", yaml.safe_dump(value))):
+        (tmp_path / name).write_text(text, encoding="utf-8-sig")
+        assert recon("plan", name, cwd=tmp_path).returncode == 0
+
+
+def test_a_file_that_is_not_there_is_named_with_the_folder_that_was_searched(tmp_path: Path) -> None:
+    done = recon("run", spec_file(tmp_path, "job", input="data/missing.npy"), cwd=tmp_path)
+    one_line(done, f"there is no file missing.npy in {(tmp_path / 'data').resolve()}")
+
+
+def test_inspect_shows_what_is_there_and_writes_a_specification_that_runs(tmp_path: Path) -> None:
+    (tmp_path / "scans").mkdir()
+    shutil.copy(SAMPLES / "ct_tooth.h5", tmp_path / "scans" / "tooth.h5")
+    shown = recon("inspect", "scans", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    for text in (
+        "scans/tooth.h5: dxchange, told by what it holds", "181 x 2 x 640", "2 slices x 181 views x 640 detectors",
+        "angles: 181, from 0 to 179.006 degrees", "missing: acquisition.detector_mm", "detector_mm: null  # FILL IN",
+    ):  # fmt: skip
+        assert text in shown.stdout, shown.stdout
+    as_json = json.loads(recon("inspect", "scans", "--json", cwd=tmp_path).stdout)
+    assert as_json["shape"] == [2, 181, 640] and as_json["file"] == "tooth.h5"
+    one_line(recon("run", "scans", cwd=tmp_path), "acquisition.detector_mm", "recon inspect scans -o job.yaml")
+    assert recon("inspect", "scans", "-o", "jobs/job.yaml", "--slices", "0:1", cwd=tmp_path).returncode == 0
+    text = (tmp_path / "jobs" / "job.yaml").read_text()
+    assert "path: ../scans" in text and "slices: [0, 1]" in text
+    text = text.replace("detector_mm: null", "detector_mm: 0.01").replace("red-diff", "fbp")
+    (tmp_path / "jobs" / "job.yaml").write_text(text)
+    done = recon("run", "jobs/job.yaml", "-o", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    one_line(recon("inspect", "scans", "-o", "jobs/job.yaml", cwd=tmp_path), "exists already")
+    one_line(recon("inspect", "nothing", cwd=tmp_path), "there is no file nothing")
+
+
+def test_data_that_say_it_all_need_no_specification(tmp_path: Path) -> None:
+    shutil.copy(SAMPLES / "mri_brain_8coil.npy", tmp_path / "brain.npy")
+    done = recon("plan", "brain.npy", cwd=tmp_path)
+    assert done.returncode == 0 and "red-diff" in done.stdout

@@ -140,7 +140,7 @@ def test_links_of_an_upload_lead_nowhere(tmp_path: Path) -> None:
     frames_file(tmp_path / "frames.h5")
     path = master_file(tmp_path, h5py.ExternalLink("frames.h5", "/entry/detector"), ANGLES)
     sent = JobSpec.parse({"input": {"upload": "a" * 26, "format": "nxtomo"}, "method": "fbp"})
-    with pytest.raises(Exception, match="an upload is one file"):
+    with pytest.raises(Exception, match="the upload is one file"):
         reader.check(sent, {"input": path})
 
 

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from operators.errors import InputError, ResourceLimit
-from recon.client.client import Client
+from operators.errors import ResourceLimit
 from recon.formats import reader
 from recon.measurement.measurement import Measurement
 from recon.spec.acquisitions.ct import CTFan, CTParallel
@@ -141,15 +140,13 @@ def test_wrong_folders(tmp_path: Path) -> None:
     colours = folder(tmp_path / "colours", np.zeros((2, 5, 16, 3), np.uint8))
     assert "colours" in refusal(job(colours)).message
     (tmp_path / "empty").mkdir()
-    assert refusal(job(tmp_path / "empty")).field == "input.format"
-    assert "holds no projections" in refusal(job(tmp_path / "empty", format="tiff")).message
-    assert "is a folder" in refusal(job(floats, format="numpy")).message
+    assert "empty holds no files" in refusal(job(tmp_path / "empty")).message
+    assert "empty holds no files" in refusal(job(tmp_path / "empty", format="tiff")).message
+    assert "no file of the folder ends as numpy" in refusal(job(floats, format="numpy")).message
     two = tmp_path / "two"
     for name in ("a", "b"):
         folder(two / name, PROJECTIONS)
     assert "2 folders of TIFFs: a, b" in refusal(job(two)).message
-    with pytest.raises(InputError, match="is a folder, an upload is one file"):
-        Client("http://localhost:1").upload(floats)
 
 
 def test_a_frame_that_may_be_missing_is_said(tmp_path: Path) -> None:

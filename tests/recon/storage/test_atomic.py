@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from recon.storage.atomic import atomic_write, write_json
+from operators.errors import Conflict, InputError
+from recon.storage.atomic import atomic_write, check_new, write_json
 from recon.storage.locks import locked, try_lock, try_lock_open
 
 
@@ -62,3 +63,22 @@ def test_a_lock_is_held_by_one_or_shared(tmp_path: Path) -> None:
         assert free and not try_lock_open(other)
     with path.open("a") as stream:
         assert try_lock_open(stream)
+
+
+def test_what_can_be_made_is_told_beforehand(tmp_path: Path) -> None:
+    check_new(tmp_path / "a" / "b" / "c")
+    (tmp_path / "file").touch()
+    with pytest.raises(Conflict, match="exists already"):
+        check_new(tmp_path / "file")
+    check_new(tmp_path / "file", replace=True)
+    with pytest.raises(Conflict, match="exists already"):
+        check_new(tmp_path, replace=True)  # a folder is not replaced
+    for below in ("file/a", "file/a/b"):
+        with pytest.raises(InputError, match=r"cannot be made: .*file is a file|Not a directory"):
+            check_new(tmp_path / below)
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    for replace in (False, True):
+        with pytest.raises(InputError, match="a link to nothing"):
+            check_new(tmp_path / "link", replace=replace)
+    with pytest.raises(InputError, match="cannot be made: File name too long"):
+        check_new(tmp_path / ("a" * 300))

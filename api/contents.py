@@ -1,0 +1,59 @@
+"""Contents of an upload: what it holds, what is missing, and a specification to start from."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from pydantic import ValidationError
+
+from api import problems
+from api.models import UploadContents
+from api.service import Service, key_of, owns, service
+from operators.errors import Conflict, NotFound
+from recon.formats import sandbox
+from recon.spec.files import LONGEST_NAME
+from recon.spec.job import Input
+from recon.spec.validation import invalid
+from workers import resumable_uploads
+from workers.keys import Key
+
+router = APIRouter(tags=["uploads"])
+
+
+@router.get("/v1/uploads/{upload_id}/contents", responses=problems.responses(404, 409, 410, 413, 503))
+@router.head("/v1/uploads/{upload_id}/contents", include_in_schema=False)
+def contents(
+    request: Request,
+    upload_id: str,
+    format: Annotated[str | None, Query(max_length=64, description="As `input.format`; default: detected.")] = None,
+    file: Annotated[str | None, Query(max_length=LONGEST_NAME, description="As `input.file`.")] = None,
+    dataset: Annotated[str | None, Query(max_length=200, description="As `input.dataset`.")] = None,
+    scan: Annotated[str | None, Query(max_length=200, description="As `input.scan`.")] = None,
+) -> UploadContents:
+    """Format, data sets, shape and geometry of an upload, what is missing, and a specification to start from.
+
+    What could not be told is asked for in `missing`, with the choices in its remedy; `format`, `file`, `dataset` and
+    `scan` choose.
+    """
+    found, key = service(request), key_of(request)
+    _check_complete(found, key, upload_id)
+    chosen = {"format": format, "file": file, "dataset": dataset, "scan": scan}
+    try:
+        given = Input.model_validate({"upload": upload_id, **{k: v for k, v in chosen.items() if v is not None}})
+    except ValidationError as error:
+        raise invalid(error, "the query") from error
+    inspected = sandbox.shared.inspect(found.store.upload(upload_id), given)
+    return UploadContents.model_validate({"id": upload_id, **inspected.model_dump()})
+
+
+def _check_complete(found: Service, key: Key | None, upload_id: str) -> None:
+    """Raise `Conflict` for an upload whose pieces are still coming, `NotFound` or `Gone` for one that is not there."""
+    try:
+        begun = resumable_uploads.find(found.store, upload_id)
+    except NotFound:
+        found.upload(key, upload_id)
+        return
+    if not owns(key, begun.owner):
+        raise NotFound(f"there is no upload {upload_id!r}", field="id")
+    raise Conflict(f"upload {upload_id} is not complete", field="id", remedy="send the rest of it")
