@@ -90,11 +90,11 @@ class CT(Acquisition):
     mu_water_per_mm: float | None = Field(None, gt=0, le=10)
     """Attenuation of water in 1/mm. If given, the result is in HU. Default: the result is in 1/mm."""
     noise_std: float | None = Field(None, ge=0)
-    """Standard deviation of the line integrals. Default: derived from `photons_per_ray`; without it, estimated from
-    the sinogram."""
+    """Standard deviation of the line integrals, root mean square over all rays. Default: derived from
+    `photons_per_ray`; without it, estimated from the sinogram, slice by slice."""
     photons_per_ray: float | None = Field(None, ge=10, le=1e12)
     """Photons per ray in air (I0). If given, noise is modelled as Poisson and each ray is weighted accordingly.
-    Default: all rays have the same noise."""
+    Default: as many as rays through air tell, if others allow it; otherwise all rays of a slice have the same noise."""
 
     @field_validator("angles_rad")
     @classmethod
