@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from operators.linear import slice_dot
+
 
 def gradient(x: Tensor) -> Tensor:
     """Forward differences along slices, rows and columns, zero at the last element (Neumann ends).
@@ -51,3 +53,35 @@ def gradient_z_adjoint(p: Tensor) -> Tensor:
     x[1:] += p[:-1]
     x[:-1] -= p[:-1]
     return x
+
+
+class BetweenSlices:
+    """Coupling ``S D_z^T R D_z S`` of neighbouring slices: the Hessian of ``sum R |D_z S x|^2 / 2``.
+
+    Parameters
+    ----------
+    weights
+        `R`, one number, or one per slice ``(slices, 1, 1)`` for the difference to the next.
+    scale
+        `S`, one number, or one per slice ``(slices, 1, 1)``.
+    """
+
+    def __init__(self, weights: float | Tensor, scale: float | Tensor = 1.0) -> None:
+        self.weights, self.scale = weights, scale
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Apply to a volume ``(slices, rows, cols)``."""
+        found: Tensor = self.scale * gradient_z_adjoint(self.weights * gradient_z(self.scale * x))
+        return found
+
+    def curvature(self, x: Tensor) -> Tensor:
+        """See `operators.linear.Coupling.curvature`; only neighbours have any."""
+        scaled = self.scale * x
+        weights = torch.as_tensor(self.weights).flatten().expand(len(x))[:-1]
+        power = slice_dot(scaled, scaled)
+        both = torch.stack([weights * power[:-1], weights * power[1:]])
+        found = torch.diag(torch.nn.functional.pad(both[0], (0, 1)) + torch.nn.functional.pad(both[1], (1, 0)))
+        if len(x) > 1:
+            between = torch.diag(weights * slice_dot(scaled[:-1], scaled[1:]), 1)
+            found = found - between - between.T
+        return found

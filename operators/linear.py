@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast, overload
+from typing import Any, Protocol, cast, overload
 
 import torch
 from torch import Tensor
@@ -305,6 +305,27 @@ def dot_product_error(operator: LinearOperator, *, slices: int = 2, seed: int = 
     return float((left - right).abs()) / size
 
 
+class Coupling(Protocol):
+    """Protocol of a Hermitian positive semi-definite operator that couples neighbouring slices."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """``K x`` for ``(slices, ...)``."""
+
+    def curvature(self, x: Tensor) -> Tensor:
+        """``<x_i, K x_j>`` for each pair of slices, `x_i` being slice i and empty elsewhere, ``(slices, slices)``."""
+
+
+def _steps_together(own: Tensor, between: Tensor, slope: Tensor) -> Tensor:
+    """Step size of each slice that minimise the quadratic function of curvature ``diag(own) + between`` together."""
+    matrix = (torch.diag(own) + between).double()
+    scale = matrix.diagonal().sqrt()
+    still = scale == 0
+    scale = torch.where(still, 1.0, scale)
+    matrix = matrix / torch.outer(scale, scale) + torch.diag(still.double())
+    found: Tensor = torch.linalg.solve(matrix, slope.double() / scale) / scale
+    return torch.where(still, 0.0, found).to(slope.dtype)
+
+
 def conjugate_gradient(
     system: Callable[[Tensor], Tensor],
     right: Tensor,
@@ -314,11 +335,15 @@ def conjugate_gradient(
     tolerance: float = 1e-6,
     precondition: Callable[[Tensor], Tensor] | None = None,
     energy: Callable[[Tensor], Tensor] | None = None,
+    coupling: Coupling | None = None,
 ) -> Tensor:
     """Solve ``system(x) = right`` for a Hermitian positive semi-definite `system`, each slice on its own.
 
     Step sizes are computed per slice, so the result of one slice does not depend on the others in the
     batch. A slice whose residual has fallen below ``tolerance * |right|`` is left as it is.
+
+    With a `coupling` it is ``(system + coupling)(x) = right``, and the best step sizes depend on the neighbours'. They
+    remain one for each slice: with a common one, slices that weigh much would be solved and the others left behind.
 
     Parameters
     ----------
@@ -336,14 +361,19 @@ def conjugate_gradient(
         Approximate inverse of `system`, Hermitian and positive definite.
     energy
         ``<x, system(x)>`` per slice, if that is cheaper than `system`: all that the last iteration needs.
+    coupling
+        What couples neighbouring slices, in addition to `system`.
 
     References
     ----------
-    Hestenes and Stiefel 1952, J. Res. Natl. Bur. Stand. 49, 409-436.
+    Hestenes and Stiefel 1952, J. Res. Natl. Bur. Stand. 49, 409-436. Bridson and Greif 2006, SIAM J. Matrix Anal. Appl.
+    27, 1056-1068 (several directions at once, with the best steps along all of them).
     """
     shape = (-1,) + (1,) * (right.ndim - 1)
     x = torch.zeros_like(right) if start is None else start
     residual = right if start is None else right - system(x)
+    if coupling is not None and start is not None:
+        residual = residual - coupling(x)
     direction = residual if precondition is None else precondition(residual)
     rho = slice_dot(residual, direction)
     size = rho
@@ -361,14 +391,20 @@ def conjugate_gradient(
         else:
             image = system(direction)
             curvature = slice_dot(direction, image)
-        step = torch.where(active & (curvature > 0), rho / curvature.clamp(min=1e-38), 0.0).reshape(shape)
-        x = x + step * direction
+        if coupling is None:
+            step = torch.where(active & (curvature > 0), rho / curvature.clamp(min=1e-38), 0.0)
+        else:
+            step = _steps_together(curvature, coupling.curvature(direction), slice_dot(direction, residual))
+        moved = step.reshape(shape) * direction
+        x = x + moved
         if last:
             break
-        residual = residual - step * image
+        residual = residual - step.reshape(shape) * image
+        if coupling is not None:
+            residual = residual - coupling(moved)
         steepest = residual if precondition is None else precondition(residual)
         updated = slice_dot(residual, steepest)
         ratio = torch.where(active, updated / rho.clamp(min=1e-38), 0.0).reshape(shape)
         direction = steepest + ratio * direction
-        rho = torch.where(active, updated, rho)
+        rho = updated if coupling is not None else torch.where(active, updated, rho)
     return x

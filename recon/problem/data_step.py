@@ -106,16 +106,24 @@ class DataStep:
         # Solved for the change of `v`: rounding then stays in the range of the adjoint. Solved for `u` it
         # would leak into the null space, where only the tiny anchor holds it.
         right = terms.fidelity * self.operator.adjoint(self.data - self.operator.forward(v))
-        if self.along_z is not None:
-            return self._coupled(v, right, terms, self.tv_z_weight * each_slice(sigma, v), self.along_z)
-        return v + conjugate_gradient(
+        along_z, coupling, between = self.along_z, None, 0.0
+        if along_z is not None:
+            # ADMM's penalty is that of the anchor: it sets the speed, not the limit.
+            right = right + along_z.pull(v, terms.anchor)
+            # Between slices `D_z^T D_z` has eigenvalues up to 4; 2 on average.
+            coupling, between = along_z.stiffness(terms.anchor), 2 * along_z.weight**2
+        u = v + conjugate_gradient(
             lambda change: terms.fidelity * self.operator.normal(change) + terms.anchor * change,
             right,
             None,
             self.iterations,
-            precondition=self._inverse(terms),
+            precondition=self._inverse(terms.fidelity, terms.anchor * (1 + between)),
             energy=partial(self._energy, terms) if self._preconditioned else None,
+            coupling=coupling,
         )
+        if along_z is not None:
+            along_z.update(u, self.tv_z_weight * each_slice(sigma, v))
+        return u
 
     def _terms(self, v: Tensor, sigma: float | Tensor) -> _Terms:
         spread, noise = torch.as_tensor(each_slice(sigma, v), dtype=v.real.dtype), each_slice(self.sigma, v)
@@ -129,31 +137,6 @@ class DataStep:
         data, near = slice_dot(projected, projected), slice_dot(change, change)
         return terms.fidelity.flatten() * data + terms.anchor.flatten() * near
 
-    def _inverse(self, terms: _Terms) -> Callable[[Tensor], Tensor] | None:
-        inverse = normal_inverse(self.operator, terms.anchor / terms.fidelity) if self._preconditioned else None
-        return None if inverse is None else lambda x: inverse(x) / terms.fidelity
-
-    def _coupled(self, v: Tensor, right: Tensor, terms: _Terms, threshold: float | Tensor, along_z: AlongZ) -> Tensor:
-        # ADMM's penalty is that of the anchor: it sets the speed, not the limit.
-        fidelity, anchor = terms
-        right = right + along_z.pull(v, anchor)
-
-        def system(change: Tensor) -> Tensor:
-            # Coupled slices are one unknown: the volume travels through the solver as a batch of one.
-            inner = change[0]
-            return (fidelity * self.operator.normal(inner) + anchor * inner + along_z.stiffness(inner, anchor))[None]
-
-        # Between slices `D_z^T D_z` has eigenvalues up to 4; 2 on average.
-        inverse = self._inverse(_Terms(fidelity, anchor * (1 + 2 * along_z.weight**2)))
-
-        def energy(change: Tensor) -> Tensor:
-            inner = change[0]
-            between = slice_dot(inner, along_z.stiffness(inner, anchor))
-            return (self._energy(terms, inner) + between).sum()[None]
-
-        energies = energy if self._preconditioned else None
-        u: Tensor = (
-            v + conjugate_gradient(system, right[None], None, self.iterations, precondition=inverse, energy=energies)[0]
-        )
-        along_z.update(u, threshold)
-        return u
+    def _inverse(self, fidelity: Tensor, anchor: Tensor) -> Callable[[Tensor], Tensor] | None:
+        inverse = normal_inverse(self.operator, anchor / fidelity) if self._preconditioned else None
+        return None if inverse is None else lambda x: inverse(x) / fidelity

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from operators.differences import gradient_z, gradient_z_adjoint
+from operators.differences import BetweenSlices, gradient_z, gradient_z_adjoint
 from operators.linear import each_slice
 from recon.problem.problem import IntensityMap
 
@@ -54,9 +54,9 @@ class AlongZ:
         wanted = self.split - self._threshold * self._dual_share
         return self._scale * gradient_z_adjoint(rho * self._weights * (wanted - self.slope(volume)))
 
-    def stiffness(self, change: Tensor, rho: float | Tensor) -> Tensor:
-        """Hessian of the same, ``rho W^2 D_z^T D_z``, applied to `change`."""
-        return self._scale * gradient_z_adjoint(rho * self._weights**2 * gradient_z(self._scale * change))
+    def stiffness(self, rho: float | Tensor) -> BetweenSlices:
+        """Hessian of the same, ``rho W^2 D_z^T D_z``."""
+        return BetweenSlices(rho * self._weights**2, self._scale)
 
     def update(self, volume: Tensor, threshold: float | Tensor) -> None:
         """Shrink the differences of a new volume and move the dual variable; `threshold` in intensity.

@@ -45,9 +45,11 @@ class UnanchoredStep:
         if along_z is None:
             return v + conjugate_gradient(term.operator.normal, right, None, term.iterations)
         right = right + along_z.pull(v, penalty)
+        between = along_z.stiffness(penalty)
 
         def system(change: Tensor) -> Tensor:
-            return (term.operator.normal(change[0]) + along_z.stiffness(change[0], penalty))[None]
+            # Published conjugate gradients take the volume for one unknown.
+            return (term.operator.normal(change[0]) + between(change[0]))[None]
 
         u: Tensor = v + conjugate_gradient(system, right[None], None, term.iterations)[0]
         along_z.update(u, self._threshold)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from operators.differences import gradient, gradient_adjoint
+from operators.differences import BetweenSlices, gradient, gradient_adjoint
 from operators.linear import conjugate_gradient, each_slice
 from operators.preconditioner import laplacian_spectrum, normal_inverse
 from recon.problem.problem import Problem, Progress, Solver, check_finite
@@ -53,18 +53,15 @@ def solve(problem: Problem, settings: TV) -> Solver:
     precondition = None if inverse is None else lambda residual: inverse(residual) / fidelity
     inner = settings.inner_iterations(preconditioned=inverse is not None)
 
+    in_plane = torch.tensor([0.0, 1.0, 1.0]).reshape(3, 1, 1, 1)
+    between = BetweenSlices(rho * along_z**2) if coupled else None
+
     def system(v: Tensor) -> Tensor:
-        # Coupled slices are one unknown: the volume travels through the solver as a batch of one.
-        volume = v[0] if coupled else v
-        image = fidelity * operator.normal(volume) + gradient_adjoint(rho * weights.square() * gradient(volume))
-        return image[None] if coupled else image
+        return fidelity * operator.normal(v) + gradient_adjoint(rho * in_plane * gradient(v))
 
     for step in range(1, settings.iterations + 1):
         right = data_side + gradient_adjoint(rho * weights * (split - dual))
-        if coupled:
-            x = conjugate_gradient(system, right[None], x[None], inner, tolerance=1e-7, precondition=precondition)[0]
-        else:
-            x = conjugate_gradient(system, right, x, inner, tolerance=1e-7, precondition=precondition)
+        x = conjugate_gradient(system, right, x, inner, tolerance=1e-7, precondition=precondition, coupling=between)
         slope = weights * gradient(x)
         split = shrink(slope + dual, 1 / rho)
         dual += slope - split

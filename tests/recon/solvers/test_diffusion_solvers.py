@@ -233,7 +233,7 @@ def test_sweeps_along_z_find_the_minimiser() -> None:
         slope = along * gradient_z(middle - weight * along * gradient_z_adjoint(dual))
         dual = (dual + slope / weight).clamp(-1, 1)
     expected = middle - weight * along * gradient_z_adjoint(dual)
-    assert (found - expected).abs().max() < 1e-4
+    assert (found - expected).abs().max() < 2e-4
     assert not torch.allclose(expected, middle, atol=0.05)
 
 
