@@ -234,13 +234,13 @@ class _Inspection:
         if len(shape) != len(acquisition.AXES):
             raise InputError(f"shape {shape}, expected {acquisition.axes}", field="input")
         stand_ins = {**_STAND_INS, "angles_rad": AngleRange(count=max(1, shape[1]))}
-        while (error := _complaint(acquisition, shape, self.data if self.suggested else None)) is not None:
-            name = (error.field or "").removeprefix("acquisition.")
+        while (complaint := _complaint(acquisition, shape, self.data if self.suggested else None)) is not None:
+            name = (complaint.field or "").removeprefix("acquisition.")
             if getattr(acquisition, name, 0) is not None:
                 if not self.missing:
-                    raise error
+                    raise complaint
                 return  # the stand-ins contradict each other
-            self._note_missing(error, acquisition, shape)
+            self._note_missing(complaint, acquisition, shape)
             if name not in stand_ins:
                 return
             acquisition = acquisition.model_copy(update={name: stand_ins[name]})
