@@ -32,10 +32,10 @@ _QUESTIONS = "input."
 """Fields of an input are what a user is asked about a file that is well; all else is wrong with the file."""
 _BEYOND = (10**9, 10**9 + 1)
 """Slices that no file has: who is asked for them says how many there are, before anything is read."""
-_STAND_INS: dict[str, Any] = {"detector_mm": 1.0, "source_origin_mm": 1000.0, "origin_detector_mm": 1000.0}
+_STAND_INS: dict[str, Any] = {
+    "detector_mm": 1.0, "source_origin_mm": 1000.0, "origin_detector_mm": 1000.0, "rows": 64,
+}  # fmt: skip
 """Values of missing fields with which the next missing one is found."""
-_KINDS_OF_REAL = ("ct-parallel", "ct-fan", "mri-superresolution")
-_KINDS_OF_VOLUMES = ("ct-parallel", "ct-fan", "mri-cartesian", "mri-superresolution")
 _NOT_SHOWN = {"kind", "angles_rad"}
 
 
@@ -202,58 +202,22 @@ class _Inspection:
                 return "array"
 
     def _acquisition(self) -> tuple[Acquisition | None, bool]:
-        """The acquisition that the file states, or one that fits its values, and whether it is the latter."""
-        match self.content:
-            case Measurement():
-                return self.content.acquisition, False
-            case KnownVolume():
-                return self._of_volume(self.content), True
-            case PlainArray():
-                return self._of_array(self.content)
-
-    def _of_volume(self, volume: KnownVolume) -> Acquisition | None:
-        refused: list[str] = []
-        suggested: Acquisition
-        for kind in ("ct-parallel", "mri-cartesian"):
-            acquisition: Acquisition = ACQUISITIONS[kind]()
-            try:
-                acquisition.check_volume(volume.data, volume.affine)
-            except InputError as error:
-                refused.append(error.message)
-                continue
-            why = "; ".join(["a known volume: say how its measurement is simulated", *refused])
-            suggested = self._suggest(acquisition, why, _KINDS_OF_VOLUMES)
-            return suggested
-        self._suggest(None, "; ".join(refused), _KINDS_OF_VOLUMES)
-        return None
-
-    def _of_array(self, array: PlainArray) -> tuple[Acquisition | None, bool]:
-        if array.data.dtype.kind == "c":
-            acquisition: Acquisition = ACQUISITIONS["mri-cartesian"]()
-            return reader.with_stated(acquisition, array.stated), False
-        why = "the file does not say how it was measured"
-        for kind in ("ct-parallel", "mri-superresolution"):
-            acquisition = ACQUISITIONS[kind]()
-            if len(acquisition.AXES) - array.data.ndim not in (0, 1):
-                why = f"an array of shape {array.data.shape} is no measurement that is known"
-                continue
-            if array.stated and kind != "ct-parallel":
-                break
-            try:
-                acquisition.check(_stacked(array.data, acquisition))
-            except InputError as error:
-                why = error.message
-                continue
-            suggested = self._suggest(acquisition, why, _KINDS_OF_REAL)
-            return reader.with_stated(suggested, array.stated), True
-        self._suggest(None, why, _KINDS_OF_REAL)
-        return None, True
-
-    def _suggest(self, acquisition: Any, why: str, kinds: tuple[str, ...]) -> Any:
-        remedy = f"give {', '.join(kinds[:-1])} or {kinds[-1]}"
-        suggestion = None if acquisition is None else acquisition.kind
+        """The acquisition that the file states, or the first that fits its values, and whether it is the latter."""
+        content = self.content
+        if isinstance(content, Measurement):
+            return content.acquisition, False
+        if isinstance(content, KnownVolume):
+            why, fits, refused = "a known volume: say how its measurement is simulated", *_kinds_of_volume(content)
+        else:
+            why, fits, refused = "the file does not say how it was measured", *_kinds_of_array(content)
+        suggestion = fits[0] if fits else None
+        why = "; ".join([why, *refused])
+        remedy = f"give {' or '.join(fits)}" if fits else "no kind of acquisition fits"
         self.missing.append(Missing(field="acquisition.kind", why=why, remedy=remedy, suggestion=suggestion))
-        return acquisition
+        if suggestion is None:
+            return None, True
+        stated = content.stated if isinstance(content, PlainArray) else {}
+        return reader.with_stated(ACQUISITIONS[suggestion](), stated), True
 
     def _find_missing(self, acquisition: Acquisition) -> None:
         """Ask the acquisition for the result's shape, again and again, each time with one answer more."""
@@ -270,20 +234,16 @@ class _Inspection:
         if len(shape) != len(acquisition.AXES):
             raise InputError(f"shape {shape}, expected {acquisition.axes}", field="input")
         stand_ins = {**_STAND_INS, "angles_rad": AngleRange(count=max(1, shape[1]))}
-        while True:
-            try:
-                acquisition.result_shape(shape)
-            except ReconError as error:
-                name = (error.field or "").removeprefix("acquisition.")
-                asked = {item.field for item in self.missing}
-                if getattr(acquisition, name, 0) is not None or name not in stand_ins:
-                    if asked:  # the stand-ins contradict each other
-                        return
-                    raise
-                self._note_missing(error, acquisition, shape)
-                acquisition = acquisition.model_copy(update={name: stand_ins[name]})
-                continue
-            return
+        while (complaint := _complaint(acquisition, shape, self.data if self.suggested else None)) is not None:
+            name = (complaint.field or "").removeprefix("acquisition.")
+            if getattr(acquisition, name, 0) is not None:
+                if not self.missing:
+                    raise complaint
+                return  # the stand-ins contradict each other
+            self._note_missing(complaint, acquisition, shape)
+            if name not in stand_ins:
+                return
+            acquisition = acquisition.model_copy(update={name: stand_ins[name]})
 
     def _note_missing(self, error: ReconError, acquisition: Acquisition, shape: tuple[int, ...] = ()) -> None:
         field, remedy = error.field or "", error.remedy
@@ -350,6 +310,47 @@ class _Inspection:
         if self.acquisition is None or not (asked or isinstance(self.content, PlainArray)):
             return {}
         return {"acquisition": {"kind": self.acquisition.kind}}
+
+
+def _kinds_of_volume(volume: KnownVolume) -> tuple[list[str], list[str]]:
+    """Kinds of acquisition that can measure a volume, and why others cannot."""
+    fits, refused = [], []
+    for kind, of in ACQUISITIONS.items():
+        try:
+            of().check_volume(volume.data, volume.affine)
+            fits.append(kind)
+        except InputError as error:
+            refused.append(f"{kind} does not fit: {error.message}")
+    return fits, refused[:1]
+
+
+def _kinds_of_array(array: PlainArray) -> tuple[list[str], list[str]]:
+    """Kinds of acquisition whose measurement an array can be, and why others cannot."""
+    fits, refused = [], []
+    for kind, of in ACQUISITIONS.items():
+        given = {name for name, value in array.stated.items() if value is not None}
+        axes = len(of.AXES) - array.data.ndim
+        if (array.data.dtype.kind == "c") != of.COMPLEX_DATA or axes not in (0, 1) or given - of.model_fields.keys():
+            continue
+        try:
+            of().check(_stacked(array.data, of()))
+        except InputError as error:
+            if error.field == "input":
+                refused.append(f"{kind} does not fit: {error.message}")
+                continue
+        fits.append(kind)
+    return fits, refused[:1]
+
+
+def _complaint(acquisition: Acquisition, shape: tuple[int, ...], data: NDArray[np.generic] | None) -> ReconError | None:
+    """What an acquisition has to say of a measurement of `shape`, and of its `data`."""
+    try:
+        acquisition.result_shape(shape)
+        if data is not None:
+            acquisition.check(_stacked(data, acquisition))
+    except ReconError as error:
+        return error
+    return None
 
 
 def _stacked(data: NDArray[np.generic], acquisition: Acquisition) -> NDArray[np.generic]:

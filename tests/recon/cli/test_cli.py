@@ -322,7 +322,7 @@ def test_inspect_shows_what_is_there_and_writes_a_specification_that_runs(tmp_pa
     one_line(recon("inspect", "nothing", cwd=tmp_path), "there is no file nothing")
 
 
-def test_data_that_say_it_all_need_no_specification(tmp_path: Path) -> None:
-    shutil.copy(SAMPLES / "mri_brain_8coil.npy", tmp_path / "brain.npy")
-    done = recon("plan", "brain.npy", cwd=tmp_path)
+def test_data_that_say_it_all_need_no_specification(tmp_path: Path, ct_file: Path) -> None:
+    assert recon("simulate", ct_file.name, "-o", "m.h5", "--views", 40, cwd=tmp_path).returncode == 0
+    done = recon("plan", "m.h5", cwd=tmp_path)
     assert done.returncode == 0 and "red-diff" in done.stdout

@@ -103,8 +103,10 @@ def test_matlab_with_its_fan(tmp_path: Path) -> None:
 
 def test_kspace(tmp_path: Path) -> None:
     found = inspected(SAMPLES / "mri_brain_8coil.npy")
-    assert (found.format, found.holds, found.kind) == ("numpy", "array", "mri-cartesian")
-    assert found.shape == [8, 230, 180] and found.axes == ["coils", "rows", "cols"] and not found.missing
+    assert (found.format, found.holds, found.kind) == ("numpy", "array", None)
+    assert found.shape == [8, 230, 180] and found.axes == ["coils", "rows", "cols"]
+    assert missing(found) == ["acquisition.kind"] and found.missing[0].suggestion == "mri-cartesian"
+    assert found.missing[0].remedy == "give mri-cartesian or mri-noncartesian"
     assert completed(found, tmp_path, "zero-filled").shape == (1, 230, 180)
 
 
@@ -128,9 +130,17 @@ def test_kspace_of_three_axes_is_a_question(tmp_path: Path) -> None:
         file["scan/te"] = 12.0
     found = inspected(tmp_path / "k.h5")
     assert found.format == "hdf5" and found.specification["input"]["dataset"] == "scan/kspace"
-    assert missing(found) == ["acquisition.first_axis"] and "5 slices of one coil" in found.missing[0].why
+    assert missing(found) == ["acquisition.kind", "acquisition.first_axis"]
+    assert "5 slices of one coil" in found.missing[1].why
     report = completed(found, tmp_path, "zero-filled", **{"acquisition.first_axis": "slices"})
     assert report.shape == (5, 16, 16)
+
+
+def test_samples_without_their_trajectory(tmp_path: Path) -> None:
+    np.save(tmp_path / "radial.npy", np.ones((4, 3000), np.complex64))
+    found = inspected(tmp_path / "radial.npy")
+    assert found.missing[0].suggestion == "mri-noncartesian" and found.axes == ["coils", "samples"]
+    assert missing(found)[1:] == ["acquisition.rows", "acquisition.trajectory_cycles_per_fov"]
 
 
 def test_questions_are_asked_with_their_choices(tmp_path: Path) -> None:
