@@ -20,7 +20,7 @@ from recon.measurement.measurement import Measurement
 from recon.spec.acquisitions import Acquisition, AnyAcquisition
 from recon.spec.job import Input
 from recon.spec.upgrade import upgraded
-from recon.spec.validation import invalid
+from recon.spec.validation import invalid, reason
 
 if TYPE_CHECKING:
     import h5py
@@ -41,8 +41,9 @@ def opened(path: Path, field: str = "input") -> Iterator[h5py.File]:
         with h5py.File(path, "r") as file:
             yield file
     except (OSError, RuntimeError) as error:
-        line = str(error).splitlines()[0]
-        raise InputError(f"{path.name} is not a readable HDF5 file: {line}", field=field) from error
+        raise InputError(
+            f"{path.name} is not a readable HDF5 file: {reason(error)}", field=field, remedy="copy it again"
+        ) from error
 
 
 def dataset(file: h5py.File, name: str, field: str = "input") -> NDArray[np.generic]:
@@ -114,7 +115,11 @@ def read_measurement(path: Path) -> Measurement:
     except ValidationError as error:
         raise invalid(error, path.name) from error
     except (ValueError, TypeError) as error:  # attributes that somebody has changed
-        raise InputError(f"{path.name} has attributes that cannot be read", field="input") from error
+        raise InputError(
+            f"{path.name} has attributes that cannot be read: {reason(error)}",
+            field="input",
+            remedy="measure it again with `recon simulate`, or give its dataset and the acquisition",
+        ) from error
 
 
 def _today(acquisition: Any) -> Any:

@@ -126,12 +126,12 @@ def _measured(spec: JobSpec, files: Mapping[str, Path], found: Found, content: C
     acquisition = measurement.acquisition
     if measurement.data.ndim != len(acquisition.AXES):
         raise InputError(f"shape {measurement.data.shape}, expected {acquisition.axes}", field="input")
+    if not found.format.selects:
+        measurement = _selected(measurement, spec)
     check_finite(measurement.data)
     acquisition.check(measurement.data, mask=measurement.mask, coil_maps=measurement.coil_maps, **measurement.files)
     if acquisition.refined is not None:
         check_size(acquisition.result_shape(measurement.data.shape), 8, "acquisition.factor")
-    if not found.format.selects:
-        measurement = _selected(measurement, spec)
     if measurement.truth is None:  # a simulated measurement shows no more than its volume
         acquisition, notes = acquisition.completed_from(measurement.data)
         measurement = replace(measurement, acquisition=acquisition, notes=[*measurement.notes, *notes])
@@ -248,7 +248,7 @@ def _selected(measurement: Measurement, spec: JobSpec) -> Measurement:
         data=measurement.data[first:last],
         truth=None if truth is None else truth[begin:end],
         affine=None if affine is None else shifted_affine(affine, begin),
-        coil_maps=maps[first:last] if maps is not None and maps.ndim == 4 and len(maps) > 1 else maps,
+        coil_maps=maps[first:last] if maps is not None and len(maps) == len(measurement.data) else maps,
     )
 
 

@@ -338,3 +338,12 @@ def test_a_measurement_written_before_names_changed_is_read(tmp_path: Path) -> N
     with h5py.File(tmp_path / "m.h5", "r+") as file:
         file.attrs["acquisition"] = str(file.attrs["acquisition"]).replace("photons_per_ray", "photons")
     assert hdf5.read_measurement(tmp_path / "m.h5").acquisition == acquisition
+
+
+def test_only_slices_that_are_asked_for_are_checked(tmp_path: Path) -> None:
+    data = np.zeros((4, 6, 20), np.float32)
+    data[3] = np.nan
+    path = sinogram_file(tmp_path, data)
+    found = reader.read(job := spec(path, input={"path": str(path), "slices": [0, 3]}), local_files(job))
+    assert found.data.shape == (3, 6, 20)
+    assert "not finite" in refusal(spec(path)).message
