@@ -110,6 +110,7 @@ FORMATS: Registry[Any] = Registry(
         "tiff": "recon.formats.tiff:FORMAT",
         "matlab": "recon.formats.matlab:FORMAT",
         "nikon": "recon.formats.nikon:FORMAT",
+        "zeiss": "recon.formats.zeiss:FORMAT",
         "htc": "recon.formats.htc:FORMAT",
         "nifti": "recon.formats.nifti:FORMAT",
         "dicom": "recon.formats.dicom:FORMAT",
