@@ -246,7 +246,8 @@ def simulate(
     Parameters
     ----------
     volume
-        NIfTI file, or an array ``(slices, rows, cols)``: CT in HU, MRI in any magnitude.
+        File of a volume (NIfTI, DICOM, MetaImage, NRRD), or an array ``(slices, rows, cols)``: CT in HU, MRI in any
+        magnitude.
     acquisition
         Kind of scan, with as much of its geometry as is known.
     affine
@@ -267,10 +268,12 @@ def simulate(
     with tempfile.TemporaryDirectory(prefix="recon-") as folder:
         if isinstance(volume, np.ndarray):
             path = Path(folder) / "volume.nii"
-            nifti.write(path, volume.astype(np.float32), np.eye(4) if affine is None else affine, "")
+            codes = nifti.SCANNER if affine is None else nifti.PATIENT
+            placed = np.eye(4) if affine is None else affine
+            nifti.write(path, volume.astype(np.float32), placed, nifti.OURS.decode(), codes)
         else:
             path = Path(volume)
-        given = {"format": "nifti", "simulate": settings, "slices": slices}
+        given = {"simulate": settings, "slices": slices}
         kind = str(_fields(acquisition).get("kind"))
         # No method runs; the quick one fits for certain.
         method = ACQUISITIONS[kind].BASELINE if kind in ACQUISITIONS else "fbp"

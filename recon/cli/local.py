@@ -61,7 +61,9 @@ def _check(job: JobSpec, files: dict[str, Path], target: Path) -> None:
 
 
 def simulate(
-    volume: Annotated[Path, typer.Argument(help="NIfTI volume: CT in HU, or MRI magnitude.")],
+    volume: Annotated[
+        Path, typer.Argument(help="NIfTI, DICOM (a folder), MetaImage or NRRD: CT in HU, or MRI magnitude.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Measurement to write, .h5.")],
     kind: Annotated[str, typer.Option(help=f"One of {', '.join(ACQUISITIONS)}.")] = "ct-parallel",
     views: Annotated[int, typer.Option(help="CT: number of views.")] = 60,
@@ -75,6 +77,8 @@ def simulate(
     factor: Annotated[int | None, typer.Option(help="mri-superresolution: how many times less resolution.")] = None,
     direction: Annotated[str | None, typer.Option(help="mri-superresolution: plane or slices.")] = None,
     slices: Annotated[str | None, typer.Option(help="Only slices FIRST:LAST.")] = None,
+    scan: Annotated[str | None, typer.Option(help="Which of several, as series=3,volume=0.")] = None,
+    unit: Annotated[str | None, typer.Option(help="HU, where the volume neither says nor shows it.")] = None,
     seed: int = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
 ) -> None:
@@ -93,7 +97,7 @@ def simulate(
     }  # fmt: skip
     refined = {"factor": factor, "direction": direction}
     value: dict[str, Any] = {
-        "input": {"path": str(volume), "format": "nifti", "simulate": settings},
+        "input": {"path": str(volume), "scan": scan, "unit": unit, "simulate": settings},
         # What a kind does not have is refused where it is given, and left out where it is not.
         "acquisition": {"kind": kind, **{name: found for name, found in refined.items() if found is not None}},
         "method": "tv",

@@ -105,7 +105,8 @@ def _sliced(array: Complex) -> Complex:
     """Order 2D k-space or maps as ``(slices, coils, rows, cols)``."""
     flat = array.reshape(*array.shape[:4], array.shape[SLICE], order="F")
     single = next(i for i in (2, 0, 1) if array.shape[i] == 1)
-    return np.ascontiguousarray(np.moveaxis(np.take(flat, 0, axis=single), (3, 2), (0, 1)), dtype=np.complex64)
+    plane = flat[(slice(None),) * single + (0,)]
+    return np.ascontiguousarray(np.moveaxis(plane, (3, 2), (0, 1)), dtype=np.complex64)
 
 
 def _read(path: Path, given: Input) -> Measurement:
@@ -121,7 +122,7 @@ def _read(path: Path, given: Input) -> Measurement:
     numbers = kspace.chosen(given.scan, {name: list(values) for name, values in present.items()}, notes)
     for name, number in numbers.items():
         axis = DIMENSIONS.index(name)
-        array = np.take(array, [number], axis=axis)
+        array = array[(slice(None),) * axis + (slice(number, number + 1),)]
     deep = min(array.shape[:3]) > 1
     if deep and array.shape[SLICE] > 1:
         raise InputError(f"{array.shape[SLICE]} slabs of 3D k-space; one is read", field="input")

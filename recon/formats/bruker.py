@@ -43,7 +43,11 @@ def parameters(path: Path) -> Parameters:
             remedy="give the folder of a ParaVision scan, with fid, acqp and method in it",
         )
     if path.stat().st_size > MAX_PARAMETER_BYTES:
-        raise InputError(f"{path.name} has {path.stat().st_size} bytes, too many for parameters", field="input")
+        raise InputError(
+            f"{path.name} has {path.stat().st_size} bytes, too many for parameters",
+            field="input",
+            remedy="give the folder as ParaVision wrote it",
+        )
     text = re.sub(r"^\$\$.*$", "", path.read_text("latin-1"), flags=re.MULTILINE)
     found = {}
     for part in text.split("##$")[1:]:
@@ -52,7 +56,9 @@ def parameters(path: Path) -> Parameters:
         if sign:
             found[name.strip()] = re.sub(r"^\(\s*\d[\d ,]*\)\s*\n", "", value).replace("\n", " ").strip()
     if not found:
-        raise InputError(f"{path.name} holds no JCAMP-DX parameters", field="input")
+        raise InputError(
+            f"{path.name} holds no JCAMP-DX parameters", field="input", remedy="give the folder as ParaVision wrote it"
+        )
     return found
 
 
@@ -76,7 +82,9 @@ def _whole(found: Parameters, name: str, default: int | None = None) -> int:
         return default
     value = int(_numbers(found, name, 1)[0])
     if not 1 <= value <= 1_000_000:
-        raise InputError(f"the parameter {name} is {value}", field="input")
+        raise InputError(
+            f"the parameter {name} is {value}", field="input", remedy="copy acqp and method of this scan again"
+        )
     return value
 
 
@@ -252,9 +260,9 @@ def _planes(found: Parameters, slices: int) -> tuple[list[Plane | None], list[tu
         for index in range(count):
             away = offsets[3] + (index - (count - 1) / 2) * apart
             centre = offsets[0] * read + offsets[1] * phase + away * normal
-            planes.append(kspace.plane(*(to_lps @ vector for vector in (centre, read, phase))))
+            planes.append(kspace.plane(*(to_lps @ vector for vector in (centre, read, phase, normal))))
             shifts.append((offsets[1], offsets[2]))
     return planes, shifts
 
 
-FORMAT = Format(name="bruker", endings=(".fid",), read=_read, selects=True, folders=True)
+FORMAT = Format(name="bruker", endings=("fid",), read=_read, selects=True, folders=True)

@@ -52,11 +52,17 @@ class KnownVolume:
         Voxel ``(col, row, slice)`` to millimetres.
     in_patient
         Whether `affine` leads into the patient's RAS frame.
+    codes
+        NIfTI's codes of the affine, for sform and qform, if the file has them.
+    unit
+        What the file says of its values: ``HU``, or what else they are; None if it says nothing.
     """
 
     data: NDArray[np.float32]
     affine: Affine
     in_patient: bool = True
+    codes: tuple[int, int] | None = None
+    unit: str | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -75,11 +81,17 @@ class Written:
         Voxel ``(col, row, slice)`` to millimetres.
     unit
         Unit of the values.
+    in_patient
+        Whether `affine` leads into the patient's RAS frame.
+    codes
+        NIfTI's codes of the affine, for sform and qform, if the input has them.
     """
 
     data: NDArray[np.float32] | NDArray[np.complex64]
     affine: Affine
     unit: str
+    in_patient: bool = True
+    codes: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +105,9 @@ class Format:
     endings
         Endings of its files' names; results get the first.
     magic
-        First bytes of its files; empty if these do not identify it.
+        First bytes of its files, or those at `magic_at`; empty if these do not identify it.
+    magic_at
+        Where `magic` stands.
     certain
         Whether an ending or the first bytes leave no doubt that a file is of this format.
     volumes
@@ -119,6 +133,7 @@ class Format:
     name: str
     endings: tuple[str, ...]
     magic: tuple[bytes, ...] = ()
+    magic_at: int = 0
     certain: bool = False
     volumes: bool = False
     media_type: str = "application/octet-stream"

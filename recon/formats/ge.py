@@ -1,4 +1,4 @@
-"""GE raw data, P files and scan archives: refused by name, since GE's own library alone reads them."""
+"""GE raw data in P files: refused by name, since GE's own library alone reads them."""
 
 from __future__ import annotations
 

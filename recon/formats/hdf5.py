@@ -20,7 +20,7 @@ from recon.measurement.measurement import Measurement
 from recon.spec.acquisitions import Acquisition, AnyAcquisition
 from recon.spec.job import Input
 from recon.spec.upgrade import upgraded
-from recon.spec.validation import invalid
+from recon.spec.validation import invalid, reason
 
 if TYPE_CHECKING:
     import h5py
@@ -41,8 +41,9 @@ def opened(path: Path, field: str = "input") -> Iterator[h5py.File]:
         with h5py.File(path, "r") as file:
             yield file
     except (OSError, RuntimeError) as error:
-        line = str(error).splitlines()[0]
-        raise InputError(f"{path.name} is not a readable HDF5 file: {line}", field=field) from error
+        raise InputError(
+            f"{path.name} is not a readable HDF5 file: {reason(error)}", field=field, remedy="copy it again"
+        ) from error
 
 
 def dataset(file: h5py.File, name: str, field: str = "input") -> NDArray[np.generic]:
@@ -113,8 +114,12 @@ def read_measurement(path: Path) -> Measurement:
         return _read_measurement(path)
     except ValidationError as error:
         raise invalid(error, path.name) from error
-    except (ValueError, TypeError) as error:  # attributes that somebody has changed
-        raise InputError(f"{path.name} has attributes that cannot be read", field="input") from error
+    except (ValueError, TypeError, IndexError) as error:  # attributes that somebody has changed
+        raise InputError(
+            f"{path.name} has attributes that cannot be read: {reason(error)}",
+            field="input",
+            remedy="measure it again with `recon simulate`, or give its dataset and the acquisition",
+        ) from error
 
 
 def _today(acquisition: Any) -> Any:
@@ -129,6 +134,7 @@ def _read_measurement(path: Path) -> Measurement:
         truth = dataset(file, "truth") if "truth" in file else None
         mask = dataset(file, "mask") if "mask" in file else None
         in_patient = bool(file.attrs.get("in_patient", True))
+        codes = [int(n) for n in np.asarray(file.attrs["nifti_codes"])] if "nifti_codes" in file.attrs else None
         noise = float(file.attrs["noise_std"]) if "noise_std" in file.attrs else None
         provenance = json.loads(str(file.attrs.get("provenance", "{}")))
         data = dataset(file, "data")
@@ -138,6 +144,7 @@ def _read_measurement(path: Path) -> Measurement:
         acquisition=acquisition,
         affine=None if affine is None else affine.astype(np.float64),
         in_patient=in_patient,
+        codes=None if codes is None else (codes[0], codes[1]),
         truth=None if truth is None else truth.astype(np.float32),
         mask=None if mask is None else mask.astype(bool),
         noise_std=noise,
@@ -155,6 +162,8 @@ def write_measurement(path: Path, measurement: Measurement) -> None:
         file.attrs["acquisition"] = measurement.acquisition.model_dump_json(exclude_none=True)
         file.attrs["in_patient"] = measurement.in_patient
         file.attrs["provenance"] = json.dumps(measurement.provenance)
+        if measurement.codes is not None:
+            file.attrs["nifti_codes"] = measurement.codes
         if measurement.noise_std is not None:
             file.attrs["noise_std"] = measurement.noise_std
         file["data"] = measurement.data

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from operators.errors import InputError
 from recon.formats import hdf5
+from recon.spec.validation import reason
 
 if TYPE_CHECKING:
     import h5py
@@ -119,8 +120,11 @@ class LinkedFile:
         try:
             return self._stack.enter_context(h5py.File(place, "r"))
         except OSError as error:
-            line = str(error).splitlines()[0]
-            raise InputError(f"{name!r}: {place.name!r} is not a readable HDF5 file: {line}", field="input") from error
+            raise InputError(
+                f"{name!r}: {place.name!r} is not a readable HDF5 file: {reason(error)}",
+                field="input",
+                remedy="copy it again",
+            ) from error
 
 
 def _parts(name: str) -> list[str]:

@@ -42,7 +42,7 @@ _COUNTERS = {
 }  # fmt: skip
 _HEAD = {
     "flags", "number_of_samples", "active_channels", "discard_pre", "discard_post", "center_sample",
-    "encoding_space_ref", "sample_time_us", "position", "read_dir", "phase_dir", "idx",
+    "encoding_space_ref", "sample_time_us", "position", "read_dir", "phase_dir", "slice_dir", "idx",
 }  # fmt: skip
 
 
@@ -350,7 +350,7 @@ def _planes(
     found = {}
     for number in np.unique(slices[image]).tolist():
         head = heads[np.flatnonzero(image & (slices == number))[0]]
-        found[int(number)] = kspace.plane(head["position"], head["read_dir"], head["phase_dir"])
+        found[int(number)] = kspace.plane(head["position"], head["read_dir"], head["phase_dir"], head["slice_dir"])
     return found
 
 

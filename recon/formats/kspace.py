@@ -44,26 +44,34 @@ class Plane:
         Of the field of view, where the phase of k-space is zero.
     cols, rows
         Unit vectors along which the columns, and the rows, of the image count.
+    across
+        Unit vector along which the partitions of 3D k-space count: the normal, or its opposite.
     """
 
     centre_mm: Vector
     cols: Vector
     rows: Vector
+    across: Vector
 
     @property
     def normal(self) -> Vector:
-        """Unit vector from slice to slice."""
+        """Unit vector that makes a right-handed frame of columns and rows; slices are sorted along it."""
         return np.cross(self.cols, self.rows)
 
 
-def plane(centre_mm: ArrayLike, cols: ArrayLike, rows: ArrayLike) -> Plane | None:
-    """Place a slice; None if its directions are not perpendicular unit vectors."""
-    c, x, y = (np.asarray(v, dtype=np.float64) for v in (centre_mm, cols, rows))
+def plane(centre_mm: ArrayLike, cols: ArrayLike, rows: ArrayLike, across: ArrayLike) -> Plane | None:
+    """Place a slice; None if its directions are not perpendicular unit vectors.
+
+    `across` only tells which of the two normals it is: the right-handed one, if it tells neither.
+    """
+    c, x, y, z = (np.asarray(v, dtype=np.float64) for v in (centre_mm, cols, rows, across))
     if not (np.isfinite(c).all() and np.isfinite(x).all() and np.isfinite(y).all()):
         return None
     if abs(np.linalg.norm(x) - 1) > 0.01 or abs(np.linalg.norm(y) - 1) > 0.01 or abs(x @ y) > 0.01:
         return None
-    return Plane(c, x / np.linalg.norm(x), y / np.linalg.norm(y))
+    x, y = x / np.linalg.norm(x), y / np.linalg.norm(y)
+    normal = np.cross(x, y)
+    return Plane(c, x, y, -normal if z @ normal < 0 else normal)
 
 
 def stacked(planes: Sequence[Plane | None], slices: tuple[int, int] | None, notes: list[str]) -> list[int]:
@@ -80,8 +88,9 @@ def stacked(planes: Sequence[Plane | None], slices: tuple[int, int] | None, note
     if parallel:
         order.sort(key=lambda i: float(known[i].centre_mm @ known[0].normal))
     order = order[slice(*slice_range(slices, len(order)))]
-    chosen = [p for p in (planes[i] for i in order) if p is not None]
-    if chosen and not all(_parallel(chosen[0], p) for p in chosen):
+    places = {i: p for i in order if (p := planes[i]) is not None}
+    first = next(iter(places.values()), None)
+    if first is not None and not all(_parallel(first, p) for p in places.values()):
         raise InputError(
             f"the file's {len(planes)} slices are not parallel, so they are no volume",
             field="input.slices",
@@ -89,6 +98,8 @@ def stacked(planes: Sequence[Plane | None], slices: tuple[int, int] | None, note
         )
     if len(planes) > 1 and not parallel and len(known) < len(planes):
         notes.append("the file does not say where its slices lie: they are taken in the order of their numbers")
+    elif first is not None:  # parallel slices out of a stack that is not
+        order.sort(key=lambda i: float(places[i].centre_mm @ first.normal))
     return order
 
 
@@ -188,7 +199,7 @@ def upright(kspace: Complex, place: Plane, notes: list[str]) -> tuple[Complex, P
     done = ["rows and columns changed places"] * turned + ["mirrored"] * bool(axes)
     if done:
         notes.append(f"k-space was turned as radiology shows the image: {', '.join(done)}")
-    found = Plane(place.centre_mm, -cols if -1 in axes else cols, -rows if -2 in axes else rows)
+    found = Plane(place.centre_mm, -cols if -1 in axes else cols, -rows if -2 in axes else rows, place.across)
     return np.ascontiguousarray(kspace), found, turned
 
 
@@ -196,9 +207,9 @@ def affine(first: Plane, last: Plane, shape: tuple[int, ...], size_mm: tuple[flo
     """Make the affine from voxel ``(col, row, slice)`` to RAS of slices from `first` to `last`."""
     slices, _, rows, cols = shape
     col_mm, row_mm, slice_mm = size_mm
-    step = (last.centre_mm - first.centre_mm) / (slices - 1) if slices > 1 else first.normal * slice_mm
+    step = (last.centre_mm - first.centre_mm) / max(slices - 1, 1)
     if float(np.linalg.norm(step)) < 1e-6:
-        step = first.normal * slice_mm
+        step = first.across * slice_mm
     found = np.eye(4)
     found[:3, 0], found[:3, 1], found[:3, 2] = first.cols * col_mm, first.rows * row_mm, step
     found[:3, 3] = first.centre_mm - cols // 2 * found[:3, 0] - rows // 2 * found[:3, 1]
@@ -246,7 +257,7 @@ def measurement(
         kspace, shown, turned = upright(kspace, first, notes)
         if turned:
             col_mm, row_mm = row_mm, col_mm
-        end = Plane(last.centre_mm, shown.cols, shown.rows)
+        end = Plane(last.centre_mm, shown.cols, shown.rows, shown.across)
         placed = affine(shown, end, kspace.shape, (col_mm, row_mm, slice_mm or col_mm))
     acquisition = MRICartesian(pixel_mm=col_mm, slice_mm=slice_mm)
     return Measurement(

@@ -21,7 +21,7 @@ from recon.measurement.header import Header
 from recon.measurement.measurement import Measurement
 from recon.measurement.simulate import simulate
 from recon.spec.acquisitions import Acquisition, check_method
-from recon.spec.affine import shifted_affine, voxel_size
+from recon.spec.affine import Affine, shear_rad, shifted_affine, voxel_size
 from recon.spec.files import File
 from recon.spec.job import JobSpec
 from recon.spec.registry import ACQUISITIONS
@@ -29,6 +29,8 @@ from recon.spec.simulation import Simulation
 from recon.spec.validation import invalid
 
 SIMULATED = "simulated from a known volume with the operator that reconstructs it: expect less from measured data"
+STRAIGHT_RAD = 0.01
+"""Shear of voxels up to which they count as straight: under a voxel over the height of any stack that is usual."""
 OTHER_GRID = "another voxel grid than the file's: its affine and its known volume do not apply"
 
 
@@ -52,7 +54,8 @@ def read(spec: JobSpec, files: Mapping[str, Path]) -> Measurement:
     if _to_be_measured(content, spec):
         volume, acquisition = _known_volume(content, spec)
         measurement = simulate(volume.data, volume.affine, acquisition, spec.input.simulate or Simulation())
-        return replace(measurement, in_patient=volume.in_patient, notes=[SIMULATED, *volume.notes])
+        notes = [SIMULATED, *volume.notes]
+        return replace(measurement, in_patient=volume.in_patient, codes=volume.codes, notes=notes)
     return _measured(spec, files, found, content)
 
 
@@ -126,12 +129,12 @@ def _measured(spec: JobSpec, files: Mapping[str, Path], found: Found, content: C
     acquisition = measurement.acquisition
     if measurement.data.ndim != len(acquisition.AXES):
         raise InputError(f"shape {measurement.data.shape}, expected {acquisition.axes}", field="input")
+    if not found.format.selects:
+        measurement = _selected(measurement, spec)
     check_finite(measurement.data)
     acquisition.check(measurement.data, mask=measurement.mask, coil_maps=measurement.coil_maps, **measurement.files)
     if acquisition.refined is not None:
         check_size(acquisition.result_shape(measurement.data.shape), 8, "acquisition.factor")
-    if not found.format.selects:
-        measurement = _selected(measurement, spec)
     if measurement.truth is None:  # a simulated measurement shows no more than its volume
         acquisition, notes = acquisition.completed_from(measurement.data)
         measurement = replace(measurement, acquisition=acquisition, notes=[*measurement.notes, *notes])
@@ -167,6 +170,7 @@ def with_stated(acquisition: Acquisition, stated: dict[str, Any]) -> Acquisition
 
 def _stack(volume: KnownVolume, spec: JobSpec) -> Measurement:
     acquisition = _required_acquisition(spec)
+    _check_straight(volume.affine)
     col_mm, _, slice_mm = voxel_size(volume.affine)
     stated = {"pixel_mm": col_mm, "slice_mm": slice_mm}
     for name, size_mm in stated.items():
@@ -182,6 +186,7 @@ def _stack(volume: KnownVolume, spec: JobSpec) -> Measurement:
         acquisition.model_copy(update=stated),
         affine=acquisition.result_affine(volume.affine, volume.data.shape),
         in_patient=volume.in_patient,
+        codes=volume.codes,
         notes=list(volume.notes),
     )
 
@@ -210,9 +215,22 @@ def _known_volume(content: KnownVolume, spec: JobSpec) -> tuple[KnownVolume, Acq
             field=f"acquisition.{name}",
             remedy="leave it out; input.simulate says how the samples are chosen",
         )
+    _check_straight(content.affine)
+    acquisition.check_unit(content.data, spec.input.unit or content.unit)
     acquisition.check_volume(content.data, content.affine)
     _check_methods(spec, acquisition)
     return content, acquisition
+
+
+def _check_straight(affine: Affine) -> None:
+    """Refuse slices that are sheared against each other, as a tilted gantry leaves them, or pixels in themselves."""
+    angle = shear_rad(affine)
+    if angle > STRAIGHT_RAD:
+        raise InputError(
+            f"the voxels are sheared by {math.degrees(angle):.1f} degrees, as those of a tilted gantry",
+            field="input",
+            remedy="resample the volume to axes at right angles",
+        )
 
 
 def _with_files(measurement: Measurement, spec: JobSpec, files: Mapping[str, Path]) -> Measurement:
@@ -248,7 +266,7 @@ def _selected(measurement: Measurement, spec: JobSpec) -> Measurement:
         data=measurement.data[first:last],
         truth=None if truth is None else truth[begin:end],
         affine=None if affine is None else shifted_affine(affine, begin),
-        coil_maps=maps[first:last] if maps is not None and maps.ndim == 4 and len(maps) > 1 else maps,
+        coil_maps=maps[first:last] if maps is not None and len(maps) == len(measurement.data) else maps,
     )
 
 

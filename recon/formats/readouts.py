@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,6 +112,11 @@ def measurement(readouts: Readouts, encoding: Encoding, given: Input, notes: lis
     planes = [readouts.planes.get(number) for number in slices]
     order = [0] if deep else kspace.stacked(planes, given.slices, notes)
     slices, planes = [slices[i] for i in order], [planes[i] for i in order]
+    own = readouts.navigator & (readouts.counters["repetition"] == wanted["repetition"])
+    if own.any():  # phases drift from repetition to repetition
+        readouts = replace(readouts, navigator=own)
+    elif readouts.navigator.any():
+        notes.append(f"repetition {wanted['repetition']} has no reference lines: those of the others are used")
     data, repeats = _sorted(readouts, used, slices, int(coils[0]), encoding, notes)
     noise = _noise(readouts, used, encoding.relative_bandwidth, repeats, notes)
     return _placed(data, planes, encoding, given, noise, notes)
@@ -138,16 +143,13 @@ def _placed(
         middle = planes[0]
         if along_readout:
             col, thick = thick, col
-            turned = None if middle is None else Plane(middle.centre_mm, middle.normal, middle.rows)
-            toward = None if middle is None else middle.cols
-        else:
-            turned = middle
-            toward = None if middle is None else middle.normal
-        if turned is None or toward is None or thick is None:
+            middle = None if middle is None else replace(middle, cols=middle.across, across=middle.cols)
+        if middle is None or thick is None:
             planes = [None] * len(data)
         else:
             steps = (np.arange(len(data)) - len(data) // 2) * thick
-            planes = [Plane(turned.centre_mm + step * toward, turned.cols, turned.rows) for step in steps]
+            planes = [replace(middle, centre_mm=middle.centre_mm + step * middle.across) for step in steps]
+            notes.append("partitions of 3D k-space are taken to count along the slice direction that the file states")
         order = kspace.stacked(planes, given.slices, notes)
         data, planes = data[order], [planes[i] for i in order]
     sides = None if col is None or row is None else (col, row)

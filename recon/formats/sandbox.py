@@ -205,9 +205,15 @@ def _answer(connection: socket.socket) -> None:
     _limit(resource.RLIMIT_CPU, CPU_S)
     _limit(resource.RLIMIT_AS, question["bytes"])
     answer = _checked(question)
-    _limit(resource.RLIMIT_AS, resource.RLIM_INFINITY)
+    _lift()
     connection.sendall(json.dumps(answer).encode())
     connection.shutdown(socket.SHUT_WR)  # or the answer would wait until this process has ended
+
+
+def _lift() -> None:
+    """Lift the limits on memory and files, for the answer and for the log."""
+    for what in (resource.RLIMIT_AS, resource.RLIMIT_FSIZE):
+        _limit(what, resource.RLIM_INFINITY)
 
 
 def _limit(what: int, value: int) -> None:
@@ -233,6 +239,7 @@ def _checked(question: dict[str, Any]) -> dict[str, Any]:
         message = f"reading the files takes more than {question['bytes'] / 1e9:.1f} GB of memory"
         return ResourceLimit(message, field="input", remedy="send fewer slices").as_dict()
     except Exception as error:  # a parser of a damaged file can fail in any way: the log has it whole
+        _lift()
         log.exception("an unexpected error while checking %s", question["files"])
         message = f"the files cannot be read: unexpected {type(error).__name__}"
         return InputError(message, field="input", remedy="the file is probably damaged").as_dict()

@@ -48,14 +48,14 @@ OLD = np.dtype([
 ])  # fmt: skip
 """Header of a readout of syngo VB, 128 bytes, before the samples of each coil."""
 CHANNEL_BYTES = 32
-END, ONLINE, PHASE_CORRECTION, SYNC, NOISE, REFERENCE, REFERENCE_AND_IMAGE, MIRRORED = 0, 3, 21, 5, 25, 22, 23, 24
+END, SYNC, PHASE_CORRECTION, REFERENCE, REFERENCE_AND_IMAGE, MIRRORED, NOISE = 0, 5, 21, 22, 23, 24, 25
 """Bits of a readout's flags."""
 _RAMPS = (
     "alRegridMode", "alRegridRampupTime", "alRegridFlattopTime", "alRegridRampdownTime", "alRegridDelaySamplesTime",
     "aflRegridADCDuration",
 )  # fmt: skip
-_NO_IMAGE = (0, 1, 2, 5, 14, 15, 17, 21, 25, 31)
-"""End, feedback, raw-data correction, sync, reference phase stabilisation, phase correction, noise, navigators."""
+_NO_IMAGE = (END, 1, 2, SYNC, 14, 15, PHASE_CORRECTION, NOISE)
+"""Bits of readouts that are no part of the image; 1 and 2 are feedback, 14 and 15 phase stabilisation."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ def _measurement(stream: IO[bytes], scan: Scan, given: Input, notes: list[str]) 
         )
     image = ~np.logical_or.reduce([_flag(heads, bit) for bit in _NO_IMAGE])
     only = image & _flag(heads, REFERENCE) & ~_flag(heads, REFERENCE_AND_IMAGE)
-    # 4 is the mode in which calibration lines are a part of the image's own k-space.
+    # In mode 2 calibration lines are a part of the image's own k-space; in 4 and beyond they are a scan of their own.
     if only.any() and int(_value(protocol, "sPat.ucRefScanMode", 1)) not in (1, 2):
         image &= ~only
         notes.append(f"{int(only.sum())} calibration lines of a separate scan are left out of the image")
@@ -292,7 +292,8 @@ def _planes(heads: NDArray[np.void], slices: NDArray[np.int64], image: NDArray[n
         w, x, y, z = (float(n) for n in head["quaternion"])
         phase = [1 - 2 * (y * y + z * z), 2 * (x * y + z * w), 2 * (x * z - y * w)]
         read = [2 * (x * y - z * w), 1 - 2 * (x * x + z * z), 2 * (y * z + x * w)]
-        found[int(number)] = kspace.plane(head["position"], read, phase)
+        across = [2 * (x * z + y * w), 2 * (y * z - x * w), 1 - 2 * (x * x + y * y)]
+        found[int(number)] = kspace.plane(head["position"], read, phase, across)
     return found
 
 

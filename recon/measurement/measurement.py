@@ -26,6 +26,8 @@ class Measurement:
         Voxel ``(col, row, slice)`` of the result to patient millimetres (RAS), if the data came with one.
     in_patient
         Whether `affine` leads into the patient's RAS frame; false if the file did not say.
+    codes
+        NIfTI's codes of `affine`, for sform and qform, if the file has them.
     truth
         Known volume ``(slices, rows, cols)`` in the result's unit when the measurement was simulated. It
         is compared with the result and never given to a solver.
@@ -39,6 +41,7 @@ class Measurement:
     acquisition: Acquisition
     affine: NDArray[np.float64] | None = None
     in_patient: bool = True
+    codes: tuple[int, int] | None = None
     truth: NDArray[np.float32] | None = None
     noise_std: float | None = None
     mask: NDArray[np.bool_] | None = None

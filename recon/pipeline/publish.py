@@ -80,5 +80,5 @@ def _write(
     unit: str | None = None,
 ) -> None:
     assert chosen.write is not None  # a row of the output formats
-    written = Written(values, inverse.affine, inverse.unit if unit is None else unit)
+    written = Written(values, inverse.affine, unit or inverse.unit, inverse.in_patient, inverse.codes)
     chosen.write(folder / f"{name}{chosen.endings[0]}", written)

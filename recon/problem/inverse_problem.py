@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -38,6 +38,8 @@ class InverseProblem:
         Modality of the priors that fit.
     notes
         Remarks for the report.
+    codes
+        NIfTI's codes of `affine`, for sform and qform, if the input has them.
     """
 
     problem: Problem
@@ -46,6 +48,7 @@ class InverseProblem:
     unit: str
     modality: Literal["ct", "mri"]
     notes: list[str]
+    codes: tuple[int, int] | None = field(default=None, kw_only=True)
 
     @property
     def noisy_parts(self) -> int:
@@ -90,7 +93,7 @@ class InverseProblem:
 def build(measurement: Measurement) -> InverseProblem:
     """Set up the inverse problem of a measurement by its kind of acquisition."""
     found: InverseProblem = resolve(f"{measurement.acquisition.PHYSICS}:build")(measurement)
-    return found
+    return found if measurement.affine is None else replace(found, codes=measurement.codes)
 
 
 def placed(

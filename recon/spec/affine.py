@@ -14,6 +14,12 @@ def voxel_size(affine: NDArray[np.float64]) -> tuple[float, float, float]:
     return float(col), float(row), float(slice_)
 
 
+def shear_rad(affine: NDArray[np.float64]) -> float:
+    """Largest angle by which two of the three axes deviate from a right one, in radians."""
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    return float(np.arcsin(np.clip(np.abs(axes.T @ axes - np.eye(3)).max(), 0.0, 1.0)))
+
+
 def scanner_affine(rows: int, cols: int, pixel_mm: float, slice_mm: float) -> NDArray[np.float64]:
     """Voxel ``(col, row, slice)`` to the scanner frame: x right, y up (row 0 on top), origin on the axis."""
     affine = np.diag([pixel_mm, -pixel_mm, slice_mm, 1.0])

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 import yaml
 from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, model_validator
@@ -66,10 +66,10 @@ class Input(File):
 
     ``numpy``: a sinogram ``(slices, views, detectors)`` of line integrals, or k-space ``(slices, coils, rows,
     cols)``; the first axis may be missing. ``hdf5``: the same as a dataset. ``dxchange``: raw counts with flat
-    and dark fields. ``nxtomo``: the same in NeXus. ``tiff``: images in a file or a folder. ``matlab``: sinograms.
+    and dark fields. ``nxtomo``: the same in NeXus. ``tiff``: images in a file or a folder. ``matlab``: sinograms. ``nikon``, ``zeiss``: files of these scanners.
     ``htc``: Helsinki Tomography Challenge 2022. ``ismrmrd``, ``fastmri``, ``bart``, ``twix``, ``bruker``: raw data of
-    MRI scanners. ``nifti``: a volume (CT in HU, MRI magnitude), measured retrospectively as the acquisition and
-    `simulate` say.
+    MRI scanners. ``nifti``, ``dicom``, ``metaimage``, ``nrrd``: a volume (CT in HU, MRI magnitude), measured
+    retrospectively as the acquisition and `simulate` say.
     """
 
     format: InputFormat | None = None
@@ -79,11 +79,15 @@ class Input(File):
     scans (format ``nxtomo``), or the variable (format ``matlab``). Default: the only one there is."""
     scan: str | None = Field(None, max_length=200)
     """Name of the scan in the file (format ``htc``). Default: the only one there is. Or what of it to read, as
-    ``repetition=1, contrast=0`` (raw data of MRI scanners). Default: the first."""
+    ``repetition=1, contrast=0`` (raw data of MRI scanners). Default: the first. Or which of several volumes, as
+    ``series=3, volume=0`` (formats of volumes). Default: the only one there is."""
     slices: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]] | None = None
     """Range of slices ``[first, last)`` to reconstruct. Default: all."""
+    unit: Literal["HU"] | None = None
+    """Unit of a known CT volume, where neither the file says that it is HU nor air near -1000 in it."""
     simulate: Simulation | None = None
-    """Simulation of a measurement from a known volume (format ``nifti``). Default: the file is the measurement."""
+    """Simulation of a measurement from a known volume (``nifti``, ``dicom``, ``metaimage``, ``nrrd``). Default: the
+    file is the measurement."""
 
     @model_validator(mode="after")
     def _complete(self) -> Input:

@@ -107,6 +107,9 @@ class Acquisition(Strict, ABC):
     def check(self, data: NDArray[np.generic], **files: NDArray[Any] | None) -> None:
         """Raise `InputError` unless measured data, and what its files hold, are plausible."""
 
+    def check_unit(self, volume: Volume, unit: str | None) -> None:
+        """Raise `InputError` unless a known volume's values are what this kind measures; `unit` is None if unknown."""
+
     def check_volume(self, volume: Volume, affine: Affine) -> None:
         """Raise `InputError` unless a known volume can be measured like this."""
 

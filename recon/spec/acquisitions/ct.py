@@ -33,6 +33,8 @@ from recon.spec.simulation import Simulation
 Size = Annotated[int, Field(ge=1, le=8192)]
 WATER_PER_MM = 0.02
 """Attenuation of water near 60 keV in 1/mm, used for simulation."""
+HIGHEST_AIR_HU = -300.0
+"""Value below which a volume in HU has some voxel: of air, or lung."""
 LARGEST_LINE_INTEGRAL = 50.0
 """Largest plausible line integral: exp(-50) of the photons would arrive, so the array holds something else."""
 
@@ -316,15 +318,26 @@ class CT(Acquisition):
                 remedy="check the flat-field correction and the sign of the logarithm",
             )
 
-    def check_volume(self, volume: Volume, affine: Affine) -> None:
-        """Check for HU with air in it, and square pixels."""
-        lowest = float(volume.min())
-        if lowest >= 0:
+    def check_unit(self, volume: Volume, unit: str | None) -> None:
+        """Check that the file, the user or the air in the volume says that values are in HU."""
+        if unit not in (None, "HU"):
             raise InputError(
-                f"the lowest value is {lowest:g}, a CT volume in HU has air near -1000",
+                f"the file says that its values are {unit}, not HU",
                 field="input",
-                remedy="give CT volumes in HU; for MRI use acquisition kind mri-cartesian",
+                remedy="give CT volumes in HU; if these are, say so by input.unit: HU",
             )
+        lowest, highest = float(volume.min()), float(volume.max())
+        if unit is None and lowest > HIGHEST_AIR_HU:
+            raise InputError(
+                f"values go from {lowest:g} to {highest:g}, a CT volume in HU has air near -1000",
+                field="input",
+                remedy="give CT volumes in HU; if these are, but without air, say so by input.unit: HU; for MRI use "
+                "acquisition kind mri-cartesian",
+            )
+
+    def check_volume(self, volume: Volume, affine: Affine) -> None:
+        """Check for square pixels."""
+        del volume
         col_mm, row_mm, _ = voxel_size(affine)
         if abs(col_mm - row_mm) > 0.01 * col_mm:
             raise InputError(

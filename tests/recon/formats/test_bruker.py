@@ -55,6 +55,8 @@ def test_slices_that_are_not_parallel_are_no_volume() -> None:
     error = refusal(REAL)
     assert error.field == "input.slices" and "3 slices are not parallel" in error.message
     assert read(REAL / "fid", slices=[0, 1]).data.shape == (1, 1, 128, 128)
+    job = JobSpec.parse({"input": {"path": str(REAL), "slices": [0, 1]}, "method": "zero-filled"})
+    assert reader.read(job, local_files(job)).data.shape == (1, 1, 128, 128)  # a folder needs no format
 
 
 ROWS, COLS, SLICES, COILS, TRAIN = 24, 32, 3, 2, 4

@@ -79,7 +79,8 @@ def test_nifti_that_is_none_and_nifti_with_a_bad_header(tmp_path: Path, ct_file:
     assert "affine" in refusal(spec(bad, acquisition="ct-parallel")).message
     four = tmp_path / "four.nii"
     nib.save(nib.Nifti1Image(np.zeros((4, 4, 2, 3), np.float32), np.eye(4)), four)
-    assert "three dimensions" in refusal(spec(four, acquisition="ct-parallel")).message
+    error = refusal(spec(four, acquisition="ct-parallel"))
+    assert error.field == "input.scan" and "3 volumes" in error.message and "volume=2" in str(error.remedy)
 
 
 def test_nifti_bomb_is_refused_before_it_is_read(tmp_path: Path) -> None:
@@ -338,3 +339,12 @@ def test_a_measurement_written_before_names_changed_is_read(tmp_path: Path) -> N
     with h5py.File(tmp_path / "m.h5", "r+") as file:
         file.attrs["acquisition"] = str(file.attrs["acquisition"]).replace("photons_per_ray", "photons")
     assert hdf5.read_measurement(tmp_path / "m.h5").acquisition == acquisition
+
+
+def test_only_slices_that_are_asked_for_are_checked(tmp_path: Path) -> None:
+    data = np.zeros((4, 6, 20), np.float32)
+    data[3] = np.nan
+    path = sinogram_file(tmp_path, data)
+    found = reader.read(job := spec(path, input={"path": str(path), "slices": [0, 3]}), local_files(job))
+    assert found.data.shape == (3, 6, 20)
+    assert "not finite" in refusal(spec(path)).message

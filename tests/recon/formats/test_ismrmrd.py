@@ -151,6 +151,17 @@ def test_slices_that_are_not_parallel_are_no_volume(tmp_path: Path) -> None:
     assert picture(read(path, slices=[1, 2]).data) == pytest.approx(images[1:2], abs=1e-5)
 
 
+def test_parallel_slices_of_a_mixed_stack_are_sorted_too(tmp_path: Path) -> None:
+    images = phantom(slices=4)
+    scan = Scan()
+    scan.add_image(fourier(images[3]), slice=0, read_dir=(0, 1, 0), phase_dir=(0, 0, -1))
+    for number, place in enumerate((2, 0, 1), start=1):  # interleaved
+        scan.add_image(fourier(images[place]), slice=number, position=(0.0, 0.0, 7.5 * place))
+    found = read(scan.write(tmp_path / "a.h5"), slices=[1, 4])
+    assert picture(found.data) == pytest.approx(images[:3], abs=1e-5)
+    assert found.affine is not None and found.affine[:3, 2] == pytest.approx((0, 0, 7.5))
+
+
 @pytest.mark.parametrize("vendor", ["", "SIEMENS"])
 def test_the_image_is_turned_as_radiology_shows_it(tmp_path: Path, vendor: str) -> None:
     """An axial head, measured with the readout from the back to the front and lines from left to right."""
@@ -198,7 +209,17 @@ def test_reversed_lines_are_turned_and_their_phase_corrected(tmp_path: Path) -> 
     found = read(path)
     ghost = np.linalg.norm(picture(found.data[0]) - image) / np.linalg.norm(image)
     assert ghost < 1e-3 and "corrected by reference lines" in said(found)
-    scan.heads, scan.lines = scan.heads[3:], scan.lines[3:]
+    for head in scan.heads[:3]:
+        head["idx"]["repetition"] = 1
+    others = read(scan.write(tmp_path / "c.h5", header(trajectory="epi")))
+    assert picture(others.data[0]) == pytest.approx(picture(found.data[0])) and "has no reference lines" in said(others)
+    for head in scan.heads[:3]:
+        head["idx"]["repetition"] = 0
+    scan.add(centre, flags=PHASE_CORRECTION, repetition=1)  # of another repetition, whose phase has drifted
+    scan.add(backwards(centre) * 1j, flags=REVERSE | PHASE_CORRECTION, repetition=1)
+    drifted = read(scan.write(tmp_path / "d.h5", header(trajectory="epi")))
+    assert picture(drifted.data[0]) == pytest.approx(picture(found.data[0]))
+    scan.heads, scan.lines = scan.heads[3:-2], scan.lines[3:-2]
     assert "expect ghosts" in said(read(scan.write(tmp_path / "b.h5", header(trajectory="epi"))))
 
 
@@ -227,6 +248,31 @@ def test_3d_scans_become_slices(tmp_path: Path) -> None:
     aliased = np.fft.fftshift(np.fft.ifft(np.fft.ifftshift(picture(volume), axes=0), axis=0, norm="ortho"), axes=0)
     col, row, slice_, _ = np.rint(np.linalg.inv(sagittal.affine) @ (-6, 4, 2, 1)).astype(int)
     assert abs(picture(sagittal.data)[slice_, :, row, col]) == pytest.approx(abs(aliased[3 + 1, :, ROWS // 2 - 2, 19]))
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["along its normal", "against it"])
+def test_partitions_count_along_the_slice_direction_that_the_file_states(tmp_path: Path, turned: bool) -> None:
+    images = phantom(slices=6)
+    volume = np.fft.fftshift(np.fft.fft(np.fft.ifftshift(fourier(images), axes=0), axis=0, norm="ortho"), axes=0)
+    whole, some = Scan(), Scan()
+    direction = (0, 0, -1 if turned else 1)
+    for partition in range(6):
+        where = {"kspace_encode_step_2": partition, "slice_dir": direction}
+        whole.add_image(volume[partition], **where)
+        some.add_image(volume[partition], range(partition % 2, ROWS, 2), **where)
+    xml = header((COLS, ROWS, 6), (COLS, ROWS, 6), (64.0, 48.0, 12.0))
+    found = read(whole.write(tmp_path / "a.h5", xml))
+    assert picture(found.data) == pytest.approx(images[::-1] if turned else images, abs=1e-5)
+    # The brightest spot is in partition 5: two pixels of 2 mm from the middle, upwards or downwards.
+    assert found.affine is not None
+    image = abs(picture(found.data[:, 0]))
+    slice_, row, col = np.argwhere(image > 0.99 * image.max())[0]
+    assert (found.affine @ (col, row, slice_, 1))[2] == pytest.approx(-4 if turned else 4)
+    assert "slice direction that the file states" in said(found)
+    sagittal = read(some.write(tmp_path / "b.h5", xml))
+    assert sagittal.affine is not None and sagittal.affine[:3, 1] == pytest.approx((0, 0, -2))
+    one = read(tmp_path / "a.h5", slices=[5, 6])
+    assert one.affine is not None and one.affine[:3, 2] == pytest.approx((0, 0, direction[2] * 2))
 
 
 def test_a_field_of_view_of_zero_is_no_pixel_size(tmp_path: Path) -> None:
@@ -297,7 +343,7 @@ def test_acquisitions_that_contradict_their_headers(tmp_path: Path) -> None:
     scan = whole()
     scan.heads[3]["number_of_samples"] = 16
     scan.heads[3]["center_sample"] = 8
-    assert "64 numbers" not in refusal(scan.write(tmp_path / "a.h5")).message
+    assert "acquisition 3 has 128 numbers, its header says 64" in refusal(scan.write(tmp_path / "a.h5")).message
     scan = whole()
     scan.lines[0][0, 0] = np.nan
     assert "not finite" in refusal(scan.write(tmp_path / "b.h5")).message

@@ -128,9 +128,32 @@ def test_the_fork_server_ends_with_its_parent_even_if_that_is_killed() -> None:
     parent.kill()
     parent.communicate()
     deadline = time.monotonic() + 60
-    while server.exists() and "Z" not in (server / "stat").read_text().split()[2]:
+    while _lives(server):
         assert time.monotonic() < deadline, "the fork server lives on"
         time.sleep(0.05)
+
+
+def _lives(process: Path) -> bool:
+    """Whether a process of /proc is there, and no zombie; it can end while it is looked at."""
+    try:
+        return "Z" not in (process / "stat").read_text().split()[2]
+    except OSError:
+        return False
+
+
+def test_the_log_has_the_whole_error_though_checks_write_no_files(
+    tmp_path: Path, box: sandbox.Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = """import recon.formats.reader, recon.formats.sandbox
+recon.formats.reader.check = lambda spec, files: 1 / 0
+recon.formats.sandbox.main()"""
+    python, log = tmp_path / "python", tmp_path / "log"
+    python.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{code}' 2> {log}\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with pytest.raises(InputError, match="unexpected ZeroDivisionError"):
+        box.check(*job(tmp_path / "a.npy"))
+    assert "ZeroDivisionError: division by zero" in log.read_text()
 
 
 def test_a_reader_that_crashes_or_eats_memory_is_a_problem_of_the_file(

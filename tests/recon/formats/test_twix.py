@@ -121,6 +121,28 @@ def test_scans_lie_where_the_scanner_measured_them(tmp_path: Path, new: bool) ->
     assert found.acquisition.pixel_mm == pytest.approx(2.0) and found.acquisition.slice_mm == pytest.approx(5.0)
 
 
+def test_marks_of_the_echo_time_and_of_signs_leave_no_line_out(tmp_path: Path) -> None:
+    scan = Twix()
+    for row, line in enumerate(oversampled(phantom()[0]).transpose(1, 0, 2)):
+        scan.add(line, {3: 1 << 31, 4: 1 << 30, 5: 1 << 17}.get(row, 0), line=row)
+    found = read(scan.write(tmp_path / "meas.dat"))
+    assert shown(found)[0] == pytest.approx(phantom()[0], abs=1e-5)
+
+
+def test_3d_scans_lie_along_the_quaternions_third_column(tmp_path: Path) -> None:
+    images = phantom(slices=6)
+    volume = np.fft.fft(np.fft.ifftshift(oversampled(images).conj(), axes=0), axis=0, norm="ortho")
+    scan = Twix()
+    for partition, lines in enumerate(np.fft.fftshift(volume, axes=0).conj()):
+        for row, line in enumerate(lines.transpose(1, 0, 2)):
+            scan.add(line, line=row, partition=partition, centre_partition=3)
+    text = protocol(sKSpace__ucDimension=4, sKSpace__lPartitions=6, **{"sSliceArray.asSlice[0].dThickness": 12.0})
+    found = read(scan.write(tmp_path / "meas.dat", text))
+    # Columns to the right and rows to the back are phase x readout downwards: partition 0 is on top.
+    assert shown(found)[:, 0] == pytest.approx(images[::-1, 0], abs=1e-5)
+    assert found.affine is not None and found.affine @ (COLS // 2, ROWS // 2, 2, 1) == pytest.approx((0, 0, 0, 1))
+
+
 def test_echoes_are_chosen_and_separate_calibration_lines_left_out(tmp_path: Path) -> None:
     kspace = oversampled(phantom()[0])
     scan = Twix()

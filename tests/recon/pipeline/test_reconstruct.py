@@ -34,7 +34,7 @@ def reconstructed(spec: JobSpec, out: Path) -> tuple[np.ndarray, np.ndarray, Rep
     """Volume ``(slices, rows, cols)`` and affine as written, and the report."""
     report = run(spec, local_files(spec), out)
     path = out / "volume.nii.gz"
-    return voxels(path), image(path).affine, report
+    return voxels(path), image(path).get_sform(), report
 
 
 def psnr(report: Report) -> dict[str, float]:
@@ -80,6 +80,8 @@ def test_ct_without_water_value_comes_back_per_mm_in_the_scanner_frame(tmp_path:
     volume, affine, report = reconstructed(spec, tmp_path / "out")
     assert report.unit == "1/mm"
     assert "scanner's frame" in " ".join(report.notes)
+    written = image(tmp_path / "out" / "volume.nii.gz").header
+    assert (int(written["sform_code"]), int(written["qform_code"])) == (0, 0)  # no claim of the patient's left
     row, col = (int(v.mean().round()) for v in np.nonzero(volume[0] > 0.04))
     assert float(volume[0, row, col]) == pytest.approx(0.05, rel=0.03)
     assert (affine @ [col, row, 0, 1])[:2] == pytest.approx([5.0, 4.0], abs=0.6)

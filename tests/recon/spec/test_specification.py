@@ -54,7 +54,7 @@ def check(model: type[BaseModel], written: dict[str, str | None]) -> None:
     [
         (JobSpec, "The job"),
         (Input, "Input"),
-        (Simulation, "Simulation (`nifti` input)"),
+        (Simulation, "Simulation (volumes as input)"),
         (Output, "Output and results"),
     ],
 )
