@@ -69,6 +69,10 @@ class BetweenSlices:
     def __init__(self, weights: float | Tensor, scale: float | Tensor = 1.0) -> None:
         self.weights, self.scale = weights, scale
 
+    def within(self, support: Tensor | None) -> BetweenSlices:
+        """Restrict to volumes that are zero outside a support ``(slices, rows, cols)``; all volumes when None."""
+        return self if support is None else BetweenSlices(self.weights, self.scale * support)
+
     def __call__(self, x: Tensor) -> Tensor:
         """Apply to a volume ``(slices, rows, cols)``."""
         found: Tensor = self.scale * gradient_z_adjoint(self.weights * gradient_z(self.scale * x))

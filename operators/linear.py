@@ -142,6 +142,10 @@ class LinearOperator(ABC):
         """Diagonal ``d`` of about ``A^H A = diag(d) C diag(d)``, with `spectrum` that of ``C``; None if it is 1."""
         return None
 
+    def support(self) -> Tensor | None:
+        """Pixels that the operator acts on, ``(slices, *domain.shape)`` boolean; None if these are all."""
+        return None
+
     @cached_property
     def norms(self) -> Tensor:
         """Largest singular value in each slice, ``(slices,)``, or ``(1,)`` if all slices are alike.
@@ -249,6 +253,10 @@ class Scaled(LinearOperator):
     def balance(self) -> Tensor | None:
         """Diagonal of the unscaled operator; the factor is in the spectrum."""
         return self.operator.balance()
+
+    def support(self) -> Tensor | None:
+        """Support of the unscaled operator."""
+        return self.operator.support()
 
     def _normal(self, x: Tensor) -> Tensor:
         return self.operator._normal(x) * each_slice(self.factor, x) ** 2

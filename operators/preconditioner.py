@@ -51,13 +51,15 @@ def laplacian_spectrum(shape: tuple[int, int], *, complex: bool = False) -> Tens
 
 
 def normal_inverse(operator: LinearOperator, more: Tensor | float) -> Callable[[Tensor], Tensor] | None:
-    """Approximate inverse of ``A^H A + R``, `more` being the eigenvalues of ``R``; None if there is no spectrum."""
+    """Approximate inverse of ``A^H A + R`` on its support, `more` being eigenvalues of ``R``; None without a spectrum."""
     spectrum = operator.spectrum()
     if spectrum is None:
         return None
     inner = fourier_inverse(spectrum + more, operator.domain.shape[1])
-    balance = operator.balance()
-    return inner if balance is None else lambda x: inner(x / balance) / balance
+    balance, support = operator.balance(), operator.support()
+    balanced = inner if balance is None else lambda x: inner(x / balance) / balance
+    # What is solved for is zero outside the support: the inverse is restricted to such images, and stays definite.
+    return balanced if support is None else lambda x: balanced(x) * support
 
 
 def fourier_inverse(eigenvalues: Tensor, cols: int) -> Callable[[Tensor], Tensor]:

@@ -66,7 +66,7 @@ def solved(given: dict[str, Any], model: inverse_problem.InverseProblem, kind: s
                 return run(running)
 
     started = time.perf_counter()
-    volume = solve()
+    volume = model.problem.supported(solve())  # rivals, too, are told where there is air
     seconds = time.perf_counter() - started
     found = Solved(volume, model.problem.misfit(volume), seconds)
     if prior is None:

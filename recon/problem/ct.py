@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from operators import truncation
+from operators import support, truncation
 from operators.geometry import ParallelBeam, limits
 from operators.linear import LinearOperator, each_slice
 from operators.tomography import Tomography
@@ -139,13 +139,17 @@ def build(measurement: Measurement) -> CTProblem:
     noise_std, inverse_std = _noise(measurement, acquisition, data, notes)
     slice_mm = acquisition.slice_mm or geometry.pixel_mm
     affine, in_patient = placed(measurement, geometry.rows, geometry.cols, geometry.pixel_mm, slice_mm, notes)
+    operator = Tomography(cover.solved)
+    weights, data = cover.weights(inverse_std, data), cover.continued(data)
+    inside = _support(operator, data, cover.ends, notes) if acquisition.support == "auto" else None
     problem = Problem(
-        Tomography(cover.solved),
-        cover.continued(data),
+        operator,
+        data,
         noise_std,
         slice_mm,
         geometry.pixel_mm,
-        cover.weights(inverse_std, data),
+        weights,
+        support=inside,
         continued=cover.ends,
     )
     mu_water = acquisition.mu_water_per_mm
@@ -174,6 +178,26 @@ def _noise(
         " photons_per_ray or noise_std"
     )
     return found, by_ray
+
+
+def _support(operator: Tomography, data: Tensor, ends: tuple[int, int], notes: list[str]) -> Tensor | None:
+    """Support of the image, and what the report should say of it; None if all pixels may be other than air."""
+    found = support.support(operator, data, ends)
+    if bool(found.contradicted.any()):
+        count = int(found.contradicted.sum())
+        notes.append(
+            f"in {count} of {len(data)} slices what some views show lies in the air of others: nothing is taken for air"
+            " there; rotation centre, angles or detector may be wrong, or the object moved or is larger than the image"
+        )
+    if bool(found.inside.all()):
+        return None
+    air = 1 - found.inside.float().mean((1, 2))
+    lowest, highest = f"{100 * float(air.min()):.0f}", f"{100 * float(air.max()):.0f}"
+    share = lowest if lowest == highest else f"{lowest} to {highest}"
+    notes.append(
+        f"{share} % of a slice's pixels are air by rays through air, or seen by no ray: they are set to 0 1/mm"
+    )
+    return found.inside
 
 
 def simulate(volume: Volume, affine: Affine, given: CT, settings: Simulation) -> Measurement:

@@ -30,6 +30,7 @@ class DataStep:
     """Proximal data step ``argmin_u |B u - d|^2 / (2 s^2) + |u - v|^2 / (2 sigma^2)``, ``B = A / |A|``, prior's scale.
 
     Norm, noise `s`, the prior's scale and, if so wanted, sigma are those of each slice.
+    Voxels outside the problem's support are zero in physical units, whatever `v` says there.
 
     With a `tv_z_weight` the sum has ``tv_z_weight / sigma |W D_z u|_1`` in addition, of which each call makes one ADMM
     sweep: `v` is taken to err by about sigma between slices too.
@@ -68,6 +69,7 @@ class DataStep:
     ) -> None:
         problem = problem.whitened
         self.operator = problem.operator.normalized()
+        self._support = self.operator.support()
         self._preconditioned = precondition and self.operator.spectrum() is not None
         self.iterations = iterations or DATA_STEPS[self._preconditioned]
         empty = problem.zeros()
@@ -80,6 +82,7 @@ class DataStep:
         """Noise `s` of each slice, ``(slices,)``."""
         self.tv_z_weight, self.gamma = tv_z_weight, gamma
         self._intensity = intensity
+        self._nothing = intensity.to_prior(torch.zeros((problem.slices, 1, 1)))
         self.along_z = self.between_slices(problem.pixel_mm / problem.slice_mm) if tv_z_weight > 0 else None
 
     @classmethod
@@ -102,6 +105,7 @@ class DataStep:
 
     def __call__(self, v: Tensor, sigma: float | Tensor) -> Tensor:
         """Take the step from `v` ``(slices, rows, cols)``, whose error is about `sigma`, in all or ``(slices,)``."""
+        v = self.supported(v)
         terms = self._terms(v, sigma)
         # Solved for the change of `v`: rounding then stays in the range of the adjoint. Solved for `u` it
         # would leak into the null space, where only the tiny anchor holds it.
@@ -109,9 +113,9 @@ class DataStep:
         along_z, coupling, between = self.along_z, None, 0.0
         if along_z is not None:
             # ADMM's penalty is that of the anchor: it sets the speed, not the limit.
-            right = right + along_z.pull(v, terms.anchor)
+            right = self._within(right + along_z.pull(v, terms.anchor))
             # Between slices `D_z^T D_z` has eigenvalues up to 4; 2 on average.
-            coupling, between = along_z.stiffness(terms.anchor), 2 * along_z.weight**2
+            coupling, between = along_z.stiffness(terms.anchor).within(self._support), 2 * along_z.weight**2
         u = v + conjugate_gradient(
             lambda change: terms.fidelity * self.operator.normal(change) + terms.anchor * change,
             right,
@@ -130,6 +134,13 @@ class DataStep:
         if self.gamma is None:
             return _Terms(noise**-2, spread**-2)
         return _Terms(torch.ones_like(noise), torch.full_like(noise, 1 / self.gamma))
+
+    def supported(self, v: Tensor) -> Tensor:
+        """Set an image on the prior's scale to what is zero in physical units, outside the support."""
+        return v if self._support is None else torch.where(self._support, v, self._nothing)
+
+    def _within(self, change: Tensor) -> Tensor:
+        return change if self._support is None else change * self._support
 
     def _energy(self, terms: _Terms, change: Tensor) -> Tensor:
         """Compute ``<x, (B^H B / s^2 + x / sigma^2)>`` per slice: one projection instead of the two of ``B^H B``."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from operators.errors import Diverged
 from operators.linear import LinearOperator, each_slice
+from operators.support import Supported
 from operators.weighted import Weighted
 
 P = TypeVar("P")
@@ -60,6 +61,8 @@ class Problem:
         ``inverse_std * data``; None when all samples of a slice have the same.
     slice_mm, pixel_mm
         Voxel size, for regularisers that couple directions.
+    support
+        False where a voxel is known to be zero, ``(slices, rows, cols)`` boolean; None where nothing is known.
     scale
         Intensity scale of all slices, where they are planes of one volume; each slice has its own when None.
     continued
@@ -74,6 +77,7 @@ class Problem:
     slice_mm: float = 1.0
     pixel_mm: float = 1.0
     inverse_std: Tensor | None = None
+    support: Tensor | None = None
     scale: float | None = None
     continued: tuple[int, int] = (0, 0)
     first: int = 0
@@ -86,6 +90,7 @@ class Problem:
             data=self.data[first:last],
             noise_std=self.noise_std[first:last] if isinstance(self.noise_std, Tensor) else self.noise_std,
             inverse_std=None if self.inverse_std is None else self.inverse_std[first:last],
+            support=None if self.support is None else self.support[first:last],
             first=self.first + first,
         )
 
@@ -103,15 +108,23 @@ class Problem:
 
     def initial_image(self) -> Tensor:
         """Initial image ``(slices, rows, cols)``, a quick classical one; see `LinearOperator.initial_image`."""
-        return self.operator.initial_image(self.data)
+        return self.supported(self.operator.initial_image(self.data))
+
+    def supported(self, x: Tensor) -> Tensor:
+        """Set a volume to zero outside the support."""
+        return x if self.support is None else x * self.support
 
     @cached_property
     def whitened(self) -> Problem:
-        """Whitened problem: the same with white noise, for least-squares data terms."""
-        if self.inverse_std is None:
+        """Whitened problem on its support: the same with white noise, for least-squares data terms."""
+        if self.inverse_std is None and self.support is None:
             return self
-        operator = Weighted(self.operator, self.inverse_std)
-        return replace(self, operator=operator, data=self.data * self.inverse_std, inverse_std=None)
+        operator, data = self.operator, self.data
+        if self.inverse_std is not None:
+            operator, data = Weighted(operator, self.inverse_std), data * self.inverse_std
+        if self.support is not None:
+            operator = Supported(operator, self.support)
+        return replace(self, operator=operator, data=data, inverse_std=None)
 
     @property
     def slices(self) -> int:

@@ -23,7 +23,7 @@ AT_ONCE = 5
 
 
 def solve(problem: Problem, settings: SIRT | CGLS) -> Solver:
-    """Run SIRT (non-negative) or CGLS on every slice; reports progress at most ten times."""
+    """Run SIRT (non-negative) or CGLS on every slice, on its support; reports progress at most ten times."""
     operator = problem.operator
     if not isinstance(operator, Tomography):
         raise InputError(f"{settings.name} needs a CT acquisition", field="method.name")
@@ -35,7 +35,7 @@ def solve(problem: Problem, settings: SIRT | CGLS) -> Solver:
     done = 0
     with (
         ThreadPoolExecutor(torch.get_num_threads()) as pool,
-        _algorithms(settings.name.upper(), projector, problem.data, volume, slices, options) as algorithms,
+        _algorithms(settings.name.upper(), projector, problem, volume, slices, options) as algorithms,
     ):
         for chunk in range(1, min(CHUNKS, settings.iterations) + 1):
             until = settings.iterations * chunk // min(CHUNKS, settings.iterations)
@@ -50,7 +50,7 @@ def solve(problem: Problem, settings: SIRT | CGLS) -> Solver:
 
 @contextmanager
 def _algorithms(
-    kind: str, projector: Projector, data: Tensor, volume: Tensor, slices: list[int], options: dict[str, float]
+    kind: str, projector: Projector, problem: Problem, volume: Tensor, slices: list[int], options: dict[str, float]
 ) -> Iterator[list[int]]:
     """Make ASTRA algorithms that write into `volume`; every id is deleted at the end."""
     objects: list[int] = []
@@ -59,13 +59,19 @@ def _algorithms(
         for index in slices:
             image = astra.data2d.link("-vol", projector.volume_geometry, volume[index].numpy())
             objects.append(image)
-            sinogram = astra.data2d.create("-sino", projector.projection_geometry, data[index].float().numpy())
+            given = problem.data[index].float().numpy()
+            sinogram = astra.data2d.create("-sino", projector.projection_geometry, given)
             objects.append(sinogram)
             config = astra.astra_dict(kind)
             config["ProjectorId"] = projector.id
             config["ProjectionDataId"] = sinogram
             config["ReconstructionDataId"] = image
-            config["option"] = options
+            config["option"] = dict(options)
+            if problem.support is not None:
+                inside = problem.support[index].float().numpy()
+                mask = astra.data2d.create("-vol", projector.volume_geometry, inside)
+                objects.append(mask)
+                config["option"]["ReconstructionMaskId"] = mask
             algorithms.append(astra.algorithm.create(config))
         yield algorithms
     finally:

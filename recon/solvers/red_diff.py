@@ -64,7 +64,7 @@ def solve(problem: Problem, settings: REDDiff, prior: Prior, intensity: Intensit
         gradient = skipping(sigma, partial(_gradient, seen, x0, sigma, n, signs))
         before = mu
         if settings.update == "adam":
-            mu = adam(mu, x0, gradient, sigma, step)
+            mu = fit.supported(adam(mu, x0, gradient, sigma, step))
         else:
             target = fit(mu - settings.weight * sigma * gradient, sigma)
             mu = mu + settings.rate * (target - mu)

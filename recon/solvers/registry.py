@@ -44,8 +44,7 @@ def start(
         If the method does not fit the acquisition, or lacks its prior.
     """
     if not isinstance(settings, Diffusion):
-        found: Solver = resolve(settings.SOLVER)(problem, settings)
-        return found
+        return _supported(problem, resolve(settings.SOLVER)(problem, settings))
     if prior is None or intensity is None:
         raise InputError(f"{settings.name} needs a prior and its intensity map", field="method.prior")
     if prior.complex != problem.operator.domain.complex:
@@ -53,7 +52,13 @@ def start(
     if isinstance(prior, CardedPrior):
         conditioning.require_fit(prior.card, problem, settings)
     intensity = intensity.part(slice(problem.first, problem.first + problem.slices))
-    return _diffusion(problem, settings, prior, intensity, _noise(problem, settings, prior, seed, frozen))
+    noise = _noise(problem, settings, prior, seed, frozen)
+    return _supported(problem, _diffusion(problem, settings, prior, intensity, noise))
+
+
+def _supported(problem: Problem, solver: Solver) -> Solver:
+    """Run a solver and set its volume to zero outside the problem's support, which not every method keeps to."""
+    return problem.supported((yield from solver))
 
 
 def _diffusion(

@@ -54,13 +54,14 @@ def solve(problem: Problem, settings: TV) -> Solver:
     inner = settings.inner_iterations(preconditioned=inverse is not None)
 
     in_plane = torch.tensor([0.0, 1.0, 1.0]).reshape(3, 1, 1, 1)
-    between = BetweenSlices(rho * along_z**2) if coupled else None
+    between = BetweenSlices(rho * along_z**2).within(problem.support) if coupled else None
 
     def system(v: Tensor) -> Tensor:
-        return fidelity * operator.normal(v) + gradient_adjoint(rho * in_plane * gradient(v))
+        image = fidelity * operator.normal(v) + gradient_adjoint(rho * in_plane * gradient(v))
+        return problem.supported(image)
 
     for step in range(1, settings.iterations + 1):
-        right = data_side + gradient_adjoint(rho * weights * (split - dual))
+        right = problem.supported(data_side + gradient_adjoint(rho * weights * (split - dual)))
         x = conjugate_gradient(system, right, x, inner, tolerance=1e-7, precondition=precondition, coupling=between)
         slope = weights * gradient(x)
         split = shrink(slope + dual, 1 / rho)

@@ -94,6 +94,9 @@ class CT(Acquisition):
     noise_std: float | None = Field(None, ge=0)
     """Standard deviation of the line integrals, root mean square over all rays. Default: derived from
     `photons_per_ray`; without it, estimated from the sinogram, slice by slice."""
+    support: Literal["auto", "none"] = "auto"
+    """Pixels that are known to be air and not solved for: `auto`, those on rays through air and those that no ray sees;
+    or `none`."""
     photons_per_ray: float | None = Field(None, ge=10, le=1e12)
     """Photons per ray in air (I0). If given, noise is modelled as Poisson and each ray is weighted accordingly.
     Default: as many as rays through air tell, if others allow it; otherwise all rays of a slice have the same noise."""
@@ -282,6 +285,14 @@ class CT(Acquisition):
         """System matrix while it is built; 0 if it would be too large to build."""
         size = estimated_matrix_bytes(self.covering(shape[2]))
         return costs.memory.matrix * size if size <= MATRIX_LIMIT_BYTES else 0.0
+
+    def setup_bytes(self, shape: Shape, costs: MachineCosts) -> float:
+        """The support: a byte for each voxel, and while it is found three float images of each slice of a block."""
+        del costs
+        if self.support == "none":
+            return 0.0
+        slices, rows, cols = self.result_shape(shape)
+        return rows * cols * (slices + 12 * min(slices, MATRIX_COLUMNS))
 
     def product_seconds(self, shape: Shape, per_chunk: float, costs: MachineCosts) -> float:
         """Proportional to the matrix's size; the projector always multiplies a full block of slices."""
