@@ -55,6 +55,8 @@ class Training(Strict):
     """Fraction of crops taken at half resolution."""
     rotate: float = Field(0.0, ge=0, le=1)
     """Fraction of slices rotated and scaled at random, which smooths them."""
+    tables: float = Field(0.0, ge=0, le=1)
+    """Fraction of slices (CT in HU) to which a patient table, a head holder or the like is added."""
     intensity: float = Field(0.0, ge=0, lt=1)
     """Maximum relative change of intensity of real images, from the low end of the scale; complex ones always vary."""
     ema: float = Field(0.999, ge=0, lt=1)
@@ -103,6 +105,8 @@ class Recipe(Strict):
             raise ValueError("super_resolution: for complex priors only; set complex: true")
         if self.scanned and (self.complex or self.modality != "ct"):
             raise ValueError("least_squares, solved: for real CT priors only; leave them out")
+        if self.training.tables and self.intensity_range.unit != "HU":
+            raise ValueError("training.tables: for priors in HU, whose slices are of patients; leave it out")
         if self.super_resolution is not None and self.training.crop % self.super_resolution:
             raise ValueError(
                 f"training.crop: {self.training.crop} is no multiple of the factor {self.super_resolution}"
@@ -165,6 +169,7 @@ class Recipe(Strict):
             )
         sources = [{"file": file, "scaled": modality == "mri", "licence": "the user's own"} for file in files]
         template = cls.named(TEMPLATES[modality]).model_dump()
+        template["training"]["tables"] = 0.0  # one's own volumes have what they have
         limits = [f"trained on the {len(files) - 1} volumes named here; judged on one more"]
         own = {"name": name, "sources": sources[:-1], "validation": sources[-1:], "start": None, "limits": limits}
         return cls.model_validate(template | own)

@@ -18,7 +18,7 @@ from operators.errors import InputError
 from recon.formats import nifti
 from recon.formats.safety import check_finite, real
 from recon.measurement import random_fields
-from recon.training import augment, few_views, solved, synthetic
+from recon.training import augment, few_views, solved, synthetic, tables
 from recon.training.recipe import Recipe, Source
 
 UNKNOWN_MARGIN = 3
@@ -211,7 +211,7 @@ class Crops:
         settings = self.recipe.training
         chosen = self.sets[int(torch.multinomial(self.shares, 1, generator=generator))]
         index = random_fields.integer(generator, len(chosen))
-        planes = chosen.planes(index, self.recipe)
+        planes = self._furnished(chosen.planes(index, self.recipe), generator)
         if min(planes.shape[1:]) >= 2 * settings.crop and random_fields.uniform(generator) < settings.halve:
             # Half resolution shows the network whole organs inside one crop.
             planes = functional.avg_pool2d(planes, 2)
@@ -248,6 +248,7 @@ class Crops:
         for _ in range(settings.batch):
             chosen = self.sets[int(torch.multinomial(shares, 1, generator=generator))]
             planes = chosen.planes(random_fields.integer(generator, len(chosen)), self.recipe)
+            planes = self._furnished(planes, generator)
             cut = augment.turned_window if random_fields.uniform(generator) < settings.rotate else augment.window
             # A slice that is small already fills the field of a halved one as it is.
             pooled = halved and min(planes.shape[1:]) > settings.crop
@@ -259,6 +260,16 @@ class Crops:
         scan = few_views.scanned(images, self.recipe.intensity_range, generator)
         found = solved.solved(*scan, generator, self.denoise)
         return torch.stack([images, found.condition, found.iterate, known], 1), found.sigma
+
+    def _furnished(self, planes: Tensor, generator: torch.Generator) -> Tensor:
+        """Add a patient table or the like to some slices ``(2, rows, cols)``, as many as the recipe says."""
+        share = self.recipe.training.tables
+        if share == 0 or random_fields.uniform(generator) >= share:
+            return planes
+        low, high = self.recipe.intensity_range.low, self.recipe.intensity_range.high
+        rng = np.random.default_rng(random_fields.integer(generator, 2**31))
+        hu = tables.furnished(((planes[0] + 1) / 2 * (high - low) + low).numpy(), rng)
+        return torch.stack([(torch.from_numpy(hu) - low) / (high - low) * 2 - 1, planes[1]])
 
     def _padded(self, planes: Tensor, size: int | None = None) -> Tensor:
         """Pad slices smaller than a crop by repeating their edge, without weight in the loss."""
