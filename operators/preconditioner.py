@@ -51,7 +51,7 @@ def laplacian_spectrum(shape: tuple[int, int], *, complex: bool = False) -> Tens
 
 
 def normal_inverse(operator: LinearOperator, more: Tensor | float) -> Callable[[Tensor], Tensor] | None:
-    """Approximate inverse of ``A^H A + R`` on its support, with the eigenvalues `more` of ``R``; None without a spectrum."""
+    """Approximate inverse of ``A^H A + R`` on its support; `more` is the spectrum of ``R``. None if ``A`` has none."""
     spectrum = operator.spectrum()
     if spectrum is None:
         return None
