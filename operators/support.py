@@ -25,7 +25,7 @@ STANDARD_ERRORS = 2.5
 MARGIN = 2
 """Detector elements between the shadow of a pixel of air and the next ray that is not air."""
 NOTHING = 2e-3
-"""Fraction of a slice's largest line integrals that counts as nothing, however low the noise: 0.4 mm of 20 cm of water."""
+"""Fraction of a slice's largest line integrals that counts as nothing, however low the noise: 0.4 mm of 20 cm."""
 AIR_SHARE = 0.05
 """Fraction of the rays through a pixel, by length, that must be air: one view of up to twenty, two of forty."""
 CLEAR, CLEAR_STANDARD_ERRORS = 0.02, 6.0
@@ -54,7 +54,7 @@ class Support(NamedTuple):
     contradicted: Tensor
 
 
-def support(operator: Tomography, sinogram: Tensor) -> Support:
+def support(operator: Tomography, sinogram: Tensor, continued: tuple[int, int] = (0, 0)) -> Support:
     """Find the support of an image that is nowhere negative, from its line integrals ``(slices, views, detectors)``.
 
     A ray is air where single elements, threes and nines show nothing above the air of its view, and it keeps a
@@ -66,23 +66,39 @@ def support(operator: Tomography, sinogram: Tensor) -> Support:
     Where a ray that clearly sees something passes through nothing but air of other views (a wrong centre or angle, a
     moving object, an object beyond the image), the views of that slice contradict each other, and all its pixels
     that rays see count as inside.
+
+    Parameters
+    ----------
+    operator, sinogram
+        Projector and line integrals; the result has the projector's pixels.
+    continued
+        Detector elements at both ends that were not measured but continued. They say nothing, and pixels that only
+        they see are inside.
     """
-    found = [_support(operator, some) for some in sinogram.split(MATRIX_COLUMNS)]
+    found = [_support(operator, some, continued) for some in sinogram.split(MATRIX_COLUMNS)]
     return Support(torch.cat([one.inside for one in found]), torch.cat([one.contradicted for one in found]))
 
 
-def _support(operator: Tomography, sinogram: Tensor) -> Support:
-    seen = operator.adjoint(torch.ones(1, *operator.range.shape))
+def _support(operator: Tomography, sinogram: Tensor, continued: tuple[int, int]) -> Support:
+    before, after = continued
+    rays = slice(before, sinogram.shape[2] - after)
+    sinogram = sinogram[..., rays]
+
+    def back_projected(of_rays: Tensor) -> Tensor:
+        return operator.adjoint(functional.pad(of_rays.to(torch.float32), continued))
+
+    seen = back_projected(torch.ones_like(sinogram[:1]))
     level = _Levels.of(sinogram)
     height = sinogram - level.air
     air = _eroded(_is_air(height, level), reach(operator.geometry))
-    through_air = operator.adjoint(air.to(torch.float32))
-    inside = through_air < AIR_SHARE * seen
-    missed = operator.forward(inside.to(torch.float32)) <= 1e-3 * operator.geometry.pixel_mm
+    inside = back_projected(air) < AIR_SHARE * seen
+    if any(continued):
+        inside |= (seen == 0) & (operator.adjoint(torch.ones(1, *operator.range.shape)) > 0)
+    missed = operator.forward(inside.to(torch.float32))[..., rays] <= 1e-3 * operator.geometry.pixel_mm
     clear = height > torch.maximum(CLEAR * level.largest, CLEAR_STANDARD_ERRORS * level.noise)
     share = (clear & missed).sum((1, 2)) / clear.sum((1, 2)).clamp(min=1)
     contradicted = share > CONTRADICTING
-    return Support(torch.where(contradicted[:, None, None], seen > 0, inside), contradicted)
+    return Support(inside | (contradicted[:, None, None] & (seen > 0)), contradicted)
 
 
 class _Levels(NamedTuple):

@@ -130,6 +130,18 @@ def test_truncated_rows_say_nothing() -> None:
     assert torch.equal(inside, seen)  # the corners are seen by few views, but seen
 
 
+def test_rays_that_only_continue_a_row_say_nothing() -> None:
+    measured = replace(parallel(60), detectors=40)
+    image = WATER * disc(SIZE, PIXEL_MM, 60.0)
+    whole = Tomography(parallel(60))
+    data = counted(whole(image)[:, :, 50:90].contiguous(), 1e5, 0)
+    # As `recon.problem.ct` continues truncated rows: smoothly to zero.
+    fade = torch.linspace(1, 0, 21)[:-1]
+    continued = torch.cat([data[..., :1] * fade.flip(0), data, data[..., -1:] * fade], dim=2)
+    operator = Tomography(measured.extended(20, 20))
+    assert support(operator, continued, (20, 20)).inside.all()
+
+
 def test_what_no_ray_sees_is_outside() -> None:
     geometry = replace(parallel(60), detectors=98)
     operator = Tomography(geometry)

@@ -197,10 +197,15 @@ class CT(Acquisition):
         return shape[0], geometry.rows, geometry.cols
 
     def setup_bytes(self, shape: Shape, costs: MachineCosts) -> float:
-        """Data that are continued beyond the detector, and their weights."""
+        """Data that are continued beyond the detector, with their weights, and the support."""
         del costs
         wide = self.covering(shape[2]).detectors
-        return 2.0 * self.data_bytes((*shape[:2], wide)) if wide > shape[2] else 0.0
+        continued = 2.0 * self.data_bytes((*shape[:2], wide)) if wide > shape[2] else 0.0
+        if self.support == "none":
+            return continued
+        slices, rows, cols = self.solved_shape(shape)
+        # A byte for each voxel, and while it is found three images of each slice of a block.
+        return continued + rows * cols * (slices + 12 * min(slices, MATRIX_COLUMNS))
 
     def completed_from(self, data: NDArray[np.generic]) -> tuple[Self, list[str]]:
         """Tell the object's size from the sinogram, where it is larger than the image or than the detector."""
@@ -285,14 +290,6 @@ class CT(Acquisition):
         """System matrix while it is built; 0 if it would be too large to build."""
         size = estimated_matrix_bytes(self.covering(shape[2]))
         return costs.memory.matrix * size if size <= MATRIX_LIMIT_BYTES else 0.0
-
-    def setup_bytes(self, shape: Shape, costs: MachineCosts) -> float:
-        """The support: a byte for each voxel, and while it is found three float images of each slice of a block."""
-        del costs
-        if self.support == "none":
-            return 0.0
-        slices, rows, cols = self.result_shape(shape)
-        return rows * cols * (slices + 12 * min(slices, MATRIX_COLUMNS))
 
     def product_seconds(self, shape: Shape, per_chunk: float, costs: MachineCosts) -> float:
         """Proportional to the matrix's size; the projector always multiplies a full block of slices."""

@@ -246,9 +246,8 @@ def test_the_plan_knows_what_is_solved(tmp_path: Path) -> None:
         assert found.result_shape == (1, 64, 64)
         plans.append(plan.make(spec, found))
     assert plans[0].shape == plans[1].shape == (1, 64, 64)
-    for part in ("volumes", "operator", "network"):
+    for part in ("volumes", "operator", "setup", "network"):
         assert plans[1].memory[part] > 2 * plans[0].memory[part] or part == "network"
-    assert plans[1].memory["setup"] > 0 and "setup" not in plans[0].memory
     inverse = inverse_problem.build(reader.read(spec, local_files(spec)))
     assert inverse.problem.operator.domain.shape == found.solved_shape[1:] == (100, 100)
     assert inverse.arranged(inverse.problem.zeros()).shape == (1, 64, 64)
