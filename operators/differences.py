@@ -63,7 +63,7 @@ class BetweenSlices:
     weights
         `R`, one number, or one per slice ``(slices, 1, 1)`` for the difference to the next.
     scale
-        `S`, one number, or one per slice ``(slices, 1, 1)``.
+        `S`, one number, or one per slice ``(slices, 1, 1)`` or pixel.
     """
 
     def __init__(self, weights: float | Tensor, scale: float | Tensor = 1.0) -> None:
