@@ -133,7 +133,49 @@ def quality(
         report.finish(task)
 
 
-for command in (boundary, evaluations, discrepancy, uncertainty, quality):
+def support(
+    data: Annotated[Path, typer.Option(help="Folder with tune/ and test/.")],
+    methods: Annotated[
+        str, typer.Option(help="JSON list of method settings, each with a name; names alone may be comma-separated.")
+    ] = "tv,red-diff",
+    views: Annotated[str, typer.Option(help="Numbers of views, comma-separated.")] = "8,23,60",
+    photons_per_ray: Annotated[float, typer.Option(help="Photons per ray in air; 0 for no noise.")] = 1e5,
+    slices: Annotated[int, typer.Option(min=1, help="Slices of each object.")] = 3,
+    test: Annotated[bool, typer.Option("--test", help="The test volumes in place of the tuning set.")] = False,
+    json_file: Json = None,
+) -> None:
+    """What is known of the air beside a patient, and what it brings: chests, and heads on holders and tables."""
+    from recon.cli.bench import numbers
+    from tests.benchmarks.support import compare
+
+    rows = []
+    counts, photons = numbers(views, "views"), photons_per_ray or None
+    for row in compare(data, methods_of(methods), counts, photons, slices, test=test):
+        rows.append(row)
+        console.print(
+            f"{row.object}, {row.views} views, {row.method}, support {row.support}: {row.psnr:.2f} dB, inside"
+            f" {row.psnr_inside:.2f}, beside {row.psnr_beside:.2f}, {row.known_air:.0%} known, {row.seconds:.1f} s",
+            highlight=False,
+        )
+    shown = [[str(v) for v in asdict(row).values()] for row in rows]
+    columns = [
+        "object",
+        "views",
+        "method",
+        "support",
+        "slices",
+        "PSNR, dB",
+        "inside",
+        "beside",
+        "known",
+        "cut off",
+        "s",
+    ]
+    table(columns, shown, f"{photons_per_ray:g} photons per ray; {machine()}")
+    write_rows(json_file, [asdict(row) for row in rows])
+
+
+for command in (boundary, evaluations, discrepancy, uncertainty, quality, support):
     app.command()(command)
 
 if __name__ == "__main__":
