@@ -108,11 +108,19 @@ def compare(
                 for support in ("none", "auto"):
                     found = [_one(given, one[None], pixel_mm, count, photons, support) for one in volume]
                     whole, within, beside, known, cut, seconds = np.mean(found, axis=0).tolist()
-                    psnrs = (round(v, 2) for v in (whole, within, beside))
                     yield Row(
-                        name, count, label(given), support, len(volume), *psnrs, round(known, 3),
-                        round(cut * len(volume)), round(seconds, 1),
-                    )  # fmt: skip
+                        object=name,
+                        views=count,
+                        method=label(given),
+                        support=support,
+                        slices=len(volume),
+                        psnr=round(whole, 2),
+                        psnr_inside=round(within, 2),
+                        psnr_beside=round(beside, 2),
+                        known_air=round(known, 3),
+                        cut_off=round(cut * len(volume)),
+                        seconds=round(seconds, 1),
+                    )
 
 
 def _one(
