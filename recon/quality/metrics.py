@@ -12,9 +12,10 @@ Volume = NDArray[np.float32]
 WINDOW = 11
 
 
-def psnr(volume: Volume, truth: Volume) -> float:
-    """Peak signal-to-noise ratio in dB; the peak is the range of the truth volume."""
-    error = float(np.mean((volume.astype(np.float64) - truth) ** 2))
+def psnr(volume: Volume, truth: Volume, where: NDArray[np.bool_] | None = None) -> float:
+    """Peak signal-to-noise ratio in dB, of the voxels in `where`; the peak is the range of the whole truth volume."""
+    squares = (volume.astype(np.float64) - truth) ** 2
+    error = float(np.mean(squares if where is None else squares[where]))
     span = float(truth.max()) - float(truth.min())
     if error == 0.0:
         return math.inf
