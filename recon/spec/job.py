@@ -66,9 +66,9 @@ class Input(File):
 
     ``numpy``: a sinogram ``(slices, views, detectors)`` of line integrals, or k-space ``(slices, coils, rows,
     cols)``; the first axis may be missing. ``hdf5``: the same as a dataset. ``dxchange``: raw counts with flat
-    and dark fields. ``nxtomo``: the same in NeXus. ``tiff``: images in a file or a folder. ``matlab``: sinograms. ``nikon``, ``zeiss``: files of these scanners.
-    ``htc``: Helsinki Tomography Challenge 2022. ``ismrmrd``, ``fastmri``, ``bart``, ``twix``, ``bruker``: raw data of
-    MRI scanners. ``nifti``, ``dicom``, ``metaimage``, ``nrrd``: a volume (CT in HU, MRI magnitude), measured
+    and dark fields. ``nxtomo``: the same in NeXus. ``tiff``: images in a file or a folder. ``matlab``: sinograms.
+    ``nikon``, ``zeiss``: files of these scanners. ``htc``: Helsinki Tomography Challenge 2022. ``ismrmrd``,
+    ``fastmri``, ``bart``, ``twix``, ``bruker``: raw data of MRI scanners. ``nifti``, ``dicom``, ``metaimage``, ``nrrd``: a volume (CT in HU, MRI magnitude), measured
     retrospectively as the acquisition and `simulate` say.
     """
 
