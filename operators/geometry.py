@@ -290,12 +290,14 @@ def limits(g: ParallelBeam) -> list[str]:
     """Say what a scan cannot determine of its image."""
     notes = []
     fan_rad = 2 * math.asin(g.determined_mm / 2 / g.source_origin_mm) if isinstance(g, FanBeam) else 0.0
-    covered = arc(g.angles_rad, 2 * math.pi if isinstance(g, FanBeam) else math.pi)
-    needed = math.pi + fan_rad
+    turns = g.displaced and g.beyond_view
+    covered = arc(g.angles_rad, 2 * math.pi if turns or isinstance(g, FanBeam) else math.pi)
+    needed = 2 * math.pi if turns else math.pi + fan_rad
     if covered is not None and covered[1] < needed - LEAST_MISSING_RAD:
         fan = f" + {math.degrees(fan_rad):.0f} for the fan" if isinstance(g, FanBeam) else ""
+        whole = "360 for a displaced detector" if turns else f"180{fan}"
         notes.append(
-            f"the views cover {math.degrees(covered[1]):.0f} degrees of the 180{fan} that determine an image: edges"
+            f"the views cover {math.degrees(covered[1]):.0f} degrees of the {whole} that determine an image: edges"
             " along the missing directions are lost, and grey values may be off"
         )
     if (min(g.rows, g.cols) - SLACK_PIXELS) * g.pixel_mm > g.determined_mm:

@@ -313,11 +313,14 @@ LEAST_MORE = 1.25
 """Minimum size of a truncated object over that of the field of view: parts of it may stand alone."""
 
 
-def continued(sinogram: Array, geometry: ParallelBeam, before: int, after: int) -> NDArray[np.float32]:
+def continued(
+    sinogram: Array, geometry: ParallelBeam, before: int, after: int, reach_mm: float = math.inf
+) -> NDArray[np.float32]:
     """Continue the rows ``(slices, views, detectors)`` smoothly beyond both ends of the detector, to air.
 
     A row follows the slice's ellipse, scaled so that it meets the row's end. Where the ellipse has ended before, or
-    fits the row badly, the row fades within `FADE` of the detector. Rows that end in air stay there.
+    fits the row badly, the row fades within `FADE` of the detector. Rows that end in air stay there, and all rays from
+    the distance `reach_mm` from the rotation axis on.
     """
     wide = geometry.extended(before, after)
     phi, rho = wide.lines()
@@ -342,7 +345,7 @@ def continued(sinogram: Array, geometry: ParallelBeam, before: int, after: int) 
             faded = np.where(distance < 1, np.cos(np.pi / 2 * np.minimum(distance, 1)) ** 2, 0.0)
             follows = (ratio > 1 / MOST_SCALED) & (ratio < MOST_SCALED)
             tail = np.where(follows[:, None], outside * ratio[:, None], np.maximum(end, 0)[:, None] * faded)
-            whole[:, new] = tail
+            whole[:, new] = np.where(np.abs(rho[:, new]) < reach_mm, tail, 0.0)
     return found
 
 

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from operators.errors import InputError
 from operators.fourier import CartesianMRI
-from operators.linear import LinearOperator
 from operators.tomography import Tomography
 from recon.measurement.measurement import Measurement
 from recon.problem.problem import Problem
@@ -56,7 +55,7 @@ def _points(measurement: Measurement, seed: int) -> tuple[Measurement, Judge]:
 
     def judge(problem: Problem, volume: Tensor) -> float:
         assert isinstance(problem.operator, CartesianMRI)
-        return _misfit(CartesianMRI(chosen, problem.operator.maps), volume, held)
+        return _misfit(CartesianMRI(chosen, problem.operator.maps)(volume), held)
 
     return replace(measurement, data=(data * ~chosen).numpy()), judge
 
@@ -74,14 +73,15 @@ def _views(measurement: Measurement, acquisition: CT, every: int) -> tuple[Measu
         return np.ascontiguousarray(measurement.data[:, chosen]), taken
 
     data, taken = part(~held)
-    withheld, geometry = part(held)
+    withheld, _ = part(held)
 
-    def judge(_problem: Problem, volume: Tensor) -> float:
-        operator = Tomography(geometry.geometry(withheld.shape[2]))
-        return _misfit(operator, volume, torch.from_numpy(withheld))
+    def judge(problem: Problem, volume: Tensor) -> float:
+        assert isinstance(problem.operator, Tomography)
+        turned = replace(problem.operator.geometry, angles_rad=tuple(angles[held].tolist()))
+        return _misfit(Tomography(turned)(volume)[..., problem.measured], torch.from_numpy(withheld))
 
     return replace(measurement, data=data, acquisition=taken), judge
 
 
-def _misfit(operator: LinearOperator, volume: Tensor, held: Tensor) -> float:
-    return float(torch.linalg.vector_norm(operator(volume) - held) / torch.linalg.vector_norm(held))
+def _misfit(expected: Tensor, held: Tensor) -> float:
+    return float(torch.linalg.vector_norm(expected - held) / torch.linalg.vector_norm(held))

@@ -111,7 +111,7 @@ def length_mm(value: float, given: str | None) -> float | None:
 def angles_rad(values: NDArray[np.generic], given: str | None, field: str, notes: list[str]) -> list[float]:
     """Convert angles to radians by their unit, or else by their range, which is then noted.
 
-    Those in degrees may go on for several turns: they are the same views modulo one.
+    They may go on for several turns: they are the same views modulo one.
     """
     check_finite(values, field)
     angles = values.astype(np.float64).reshape(-1)
@@ -121,7 +121,7 @@ def angles_rad(values: NDArray[np.generic], given: str | None, field: str, notes
         )
     span = float(angles.max() - angles.min()) if angles.size else 0.0
     if given in _RADIANS:
-        return [float(a) for a in angles]
+        return [float(a) for a in (angles % (2 * math.pi) if np.abs(angles).max(initial=0.0) > 4 * math.pi else angles)]
     if given is None and 0 < span <= _MOST_RADIANS:
         notes.append(
             f"{field} spans {span:.4g} and has no unit: taken as radians; if these are degrees, give "

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from operators.errors import GeometryError, InputError
+from recon.formats.detector_frames import angles_rad
 from recon.formats.format import Format
 from recon.formats.safety import check_finite, check_size, existing, real
 from recon.measurement.measurement import Measurement
@@ -48,7 +49,7 @@ def read(path: Path, scan: str | None) -> tuple[NDArray[np.float32], CTFan]:
         raise GeometryError(f"{degrees.size} angles for a sinogram of shape {sinogram.shape}", field="input")
     try:
         acquisition = CTFan(
-            angles_rad=[float(a) for a in np.deg2rad(degrees)],
+            angles_rad=angles_rad(degrees, "deg", "input", []),
             detector_mm=pitch,
             source_origin_mm=source_origin,
             origin_detector_mm=source_detector - source_origin,

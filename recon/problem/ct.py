@@ -58,7 +58,8 @@ class Cover:
         """Continue rows ``(slices, views, detectors)`` beyond the detector."""
         if not any(self.ends):
             return data
-        return torch.from_numpy(truncation.continued(data.numpy(), self.measured, *self.ends))
+        reach_mm = min(self.solved.rows, self.solved.cols) * self.solved.pixel_mm / 2
+        return torch.from_numpy(truncation.continued(data.numpy(), self.measured, *self.ends, reach_mm))
 
     def weights(self, inverse_std: Tensor | None, data: Tensor) -> Tensor | None:
         """Inverse noise of all rays, of those that are continued little; None if all rays have the same."""

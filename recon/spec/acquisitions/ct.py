@@ -271,7 +271,16 @@ class CT(Acquisition):
         )
         reach = self._reach() * math.hypot(rows, cols) * col_mm
         detectors = math.ceil(reach * magnification / detector_mm) + 2
-        found.geometry(detectors)
+        geometry = found.geometry(detectors)
+        if geometry.beyond_view and not geometry.displaced:
+            # A detector that stands aside has to be wider, unless a turn shows the other half.
+            detectors += 2 * max(beyond_ends(geometry, min(rows, cols) * col_mm / 2))
+            if found.geometry(detectors).beyond_view:
+                raise GeometryError(
+                    f"no detector with the axis at column {self.rotation_center_column:g} sees the whole volume",
+                    field="acquisition.rotation_center_column",
+                    remedy="leave it out, or give detector_shift_mm",
+                )
         return found, (slices, len(found.angles() or ()), detectors)
 
     def _placed(self, object_mm: float) -> Self:

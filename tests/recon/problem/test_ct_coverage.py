@@ -207,7 +207,8 @@ def test_short_scans_of_a_fan_are_uniform() -> None:
     assert "the views cover 180 degrees of the 180 + 56 for the fan" in said(result)
 
 
-def test_several_turns_are_taken_in_degrees_by_the_file_and_in_radians_by_the_specification(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unit", ["deg", "rad"])
+def test_several_turns_are_taken_in_the_units_of_file_and_specification(tmp_path: Path, unit: str) -> None:
     degrees = np.arange(540) * 2.0
     geometry = ParallelBeam(48, 48, 1.2, tuple(np.deg2rad(degrees).tolist()), 48, 1.2)
     integrals = discs.sinogram([Disc(0, 0, 20, 0.02), Disc(10, 5, 5, 0.03)], geometry)
@@ -216,7 +217,8 @@ def test_several_turns_are_taken_in_degrees_by_the_file_and_in_radians_by_the_sp
         file["exchange/data"] = (2e4 * np.exp(-integrals)).transpose(1, 0, 2).astype(np.float32)
         file["exchange/data_white"] = np.full((3, 1, 48), 2e4, np.float32)
         file["exchange/data_dark"] = np.zeros((3, 1, 48), np.float32)
-        file["exchange/theta"] = degrees
+        file["exchange/theta"] = degrees if unit == "deg" else np.deg2rad(degrees)
+        file["exchange/theta"].attrs["units"] = unit
     of_file = recon.reconstruct(
         path, {"kind": "ct-parallel", "detector_mm": 1.2}, format="dxchange", method="fbp", baselines=[], progress=False
     )
@@ -226,6 +228,7 @@ def test_several_turns_are_taken_in_degrees_by_the_file_and_in_radians_by_the_sp
     for result in (of_file, of_specification, solved(integrals, ranged, "fbp")):
         assert discs.mean(result.volume[0], 1.2, -8, -8, 4) == pytest.approx(0.02, abs=2e-4)
         assert discs.mean(result.volume[0], 1.2, 10, 5, 3) == pytest.approx(0.05, abs=5e-4)
+        assert "degrees" not in said(result)
     with pytest.raises(GeometryError, match="look like degrees") as caught:
         Tomography(ParallelBeam(48, 48, 1.2, tuple(degrees.tolist()), 48, 1.2))
     assert caught.value.field == "angles_rad"
@@ -307,3 +310,19 @@ def test_a_fan_of_a_source_near_the_object() -> None:
     )
     found, _ = acquisition.completed_from(discs.sinogram([Disc(0, 0, 36, 0.02)], acquisition.geometry(64)))
     assert found.object_mm is not None and found.covering(64).rows * found.covering(64).pixel_mm < 80
+
+
+@pytest.mark.parametrize("shift", [0.0, 3.0, 12.0])
+def test_a_simulated_detector_sees_the_whole_volume(shift: float) -> None:
+    """Over half a turn it is as wide as it has to be; over a whole one the other half is seen from behind."""
+    volume = np.full((1, 32, 32), -1000.0, np.float32)
+    volume[:, 4:28, 4:28] = 0.0
+    for angles in ({"count": 60}, {"count": 120, "stop_rad": TURN}):
+        acquisition = {"kind": "ct-parallel", "detector_shift_mm": shift, "angles_rad": angles}
+        measurement = recon.simulate(volume, acquisition)
+        result = recon.reconstruct(measurement, method="fbp", baselines=[], progress=False)
+        assert result.volume.shape == volume.shape and not any("larger" in note for note in result.report.notes)
+        assert float(result.volume[0, 8:24, 8:24].mean()) == pytest.approx(0.0, abs=15)
+    assert measurement.data.shape[2] == 48  # as wide as without the shift
+    with pytest.raises(GeometryError, match="sees the whole volume"):
+        recon.simulate(volume, {"kind": "ct-parallel", "rotation_center_column": 4.0, "angles_rad": {"count": 60}})
