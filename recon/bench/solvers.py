@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from operators.errors import InputError
 from recon.bench.solving import solved
@@ -22,6 +23,7 @@ from recon.quality import metrics
 from recon.spec.acquisitions.ct import AngleRange, CTParallel
 from recon.spec.affine import shifted_affine
 from recon.spec.simulation import Simulation
+from recon.spec.validation import invalid
 from recon.training.recipe import Recipe
 from recon.training.slices import SliceSet
 
@@ -39,8 +41,16 @@ class Row:
     """Part of `seconds` spent in the network."""
 
 
+def simulation(model: str, photons: float | None) -> Simulation:
+    """Settings of simulation as options give them; raises `InputError`."""
+    try:
+        return Simulation.model_validate({"model": model, "photons_per_ray": photons})
+    except ValidationError as error:
+        raise invalid(error, "the options") from error
+
+
 def ct_measurement(
-    volume: Path, slices: tuple[int, int], views: int, photons: float | None, every: int = 1, degrees: float = 180.0
+    volume: Path, slices: tuple[int, int], views: int, settings: Simulation, every: int = 1, degrees: float = 180.0
 ) -> Measurement:
     """Simulate a parallel-beam measurement of slices ``[first, last)`` of a known volume.
 
@@ -53,7 +63,7 @@ def ct_measurement(
     if not len(chosen):
         raise InputError(f"{volume.name} has no slices {slices[0]}:{slices[1]}", field="slices")
     acquisition = CTParallel(angles_rad=AngleRange(stop_rad=math.radians(degrees), count=views))
-    return simulate(chosen, shifted_affine(affine, slices[0]), acquisition, Simulation(photons_per_ray=photons))
+    return simulate(chosen, shifted_affine(affine, slices[0]), acquisition, settings, slices[0])
 
 
 def _tuning_slices(path: Path, every: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:

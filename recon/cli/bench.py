@@ -54,6 +54,7 @@ def solvers(
     views: Annotated[str, typer.Option(help="Numbers of views, comma-separated.")] = "60",
     degrees: Annotated[float, typer.Option(min=1, max=360, help="Over which the views are spread.")] = 180.0,
     photons_per_ray: Annotated[float | None, typer.Option(help="Photons per ray; noiseless when not given.")] = None,
+    model: Annotated[str, typer.Option(help="How the data are simulated: realistic or ideal.")] = "realistic",
     every: Annotated[int, typer.Option(min=1, help="Of the tuning slices (.npz), take one in so many.")] = 16,
     methods: Annotated[
         str, typer.Option(help="JSON list of method settings, each with a name; names alone may be comma-separated.")
@@ -61,12 +62,13 @@ def solvers(
     json_file: Json = None,
 ) -> None:
     """PSNR of methods on one simulated CT measurement, against the volume it was made from."""
-    from recon.bench.solvers import compare, ct_measurement
+    from recon.bench.solvers import compare, ct_measurement, simulation
 
     wanted = methods_of(methods)
+    settings = simulation(model, photons_per_ray)
     rows = []
     for count in numbers(views, "views"):
-        measurement = ct_measurement(volume, slice_range(slices), count, photons_per_ray, every, degrees)
+        measurement = ct_measurement(volume, slice_range(slices), count, settings, every, degrees)
         for row in compare(measurement, count, wanted):
             rows.append(row)
             console.print(f"{row.views} views  {row.method}: {row.psnr:.2f} dB, {row.seconds:.1f} s", highlight=False)
@@ -79,7 +81,7 @@ def solvers(
     table(
         ["views", "method", "PSNR, dB", "misfit", "seconds", "in the network"],
         shown,
-        f"{volume.name} {slices}, {degrees:g} degrees, {noise}; {machine()}",
+        f"{volume.name} {slices}, {degrees:g} degrees, {model}, {noise}; {machine()}",
     )
     write_rows(json_file, [asdict(r) for r in rows])
 

@@ -70,6 +70,16 @@ def simulate(
     photons_per_ray: Annotated[
         float | None, typer.Option(help="CT: photons per ray in air; noiseless by default.")
     ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="CT: realistic, or ideal, by the operator that reconstructs.")
+    ] = None,
+    electronic_noise: Annotated[float | None, typer.Option(help="CT: its standard deviation in photons.")] = None,
+    view_motion_rad: Annotated[float | None, typer.Option(help="CT: angle that a view takes, in radians.")] = None,
+    tube_voltage_kv: Annotated[int | None, typer.Option(help="CT: a spectrum, of 80, 100, 120 or 140 kV.")] = None,
+    scatter: Annotated[float | None, typer.Option(help="CT: scattered intensity, a share of air's.")] = None,
+    gain_std: Annotated[float | None, typer.Option(help="CT: relative errors of the elements' gain.")] = None,
+    rings: Annotated[int | None, typer.Option(help="CT: miscalibrated elements in a detector row.")] = None,
+    ring_gain: Annotated[float | None, typer.Option(help="CT: relative error of their gain.")] = None,
     acceleration: Annotated[float, typer.Option(help="MRI: undersampling factor.")] = 4.0,
     pattern: Annotated[str, typer.Option(help="MRI: equispaced or poisson.")] = "equispaced",
     coils: Annotated[int, typer.Option(help="MRI: number of coils.")] = 8,
@@ -91,10 +101,16 @@ def simulate(
     specification = out.with_suffix(".yaml")
     for path in (out, specification):
         check_new(path, replace=force, remedy="choose another name, or replace it by --force")
-    settings = {
+    settings: dict[str, Any] = {
         "seed": seed, "views": views, "photons_per_ray": photons_per_ray, "acceleration": acceleration,
         "pattern": pattern, "coils": coils, "noise_std": noise_std,
     }  # fmt: skip
+    scanner = {
+        "model": model, "electronic_noise": electronic_noise, "view_motion_rad": view_motion_rad,
+        "tube_voltage_kv": tube_voltage_kv, "scatter": scatter, "gain_std": gain_std, "rings": rings,
+        "ring_gain": ring_gain,
+    }  # fmt: skip
+    settings |= {name: found for name, found in scanner.items() if found is not None}
     refined = {"factor": factor, "direction": direction}
     value: dict[str, Any] = {
         "input": {"path": str(volume), "scan": scan, "unit": unit, "simulate": settings},

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 OURS = "diffusion-recon measurement 1"
 """Attribute that marks the files that we write."""
 _ACQUISITIONS: TypeAdapter[Acquisition] = TypeAdapter(AnyAcquisition)
+_NOTES: TypeAdapter[list[str]] = TypeAdapter(list[str])
 MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
@@ -137,6 +138,7 @@ def _read_measurement(path: Path) -> Measurement:
         codes = [int(n) for n in np.asarray(file.attrs["nifti_codes"])] if "nifti_codes" in file.attrs else None
         noise = float(file.attrs["noise_std"]) if "noise_std" in file.attrs else None
         provenance = json.loads(str(file.attrs.get("provenance", "{}")))
+        notes = _NOTES.validate_json(str(file.attrs.get("notes", "[]")))
         data = dataset(file, "data")
         files = {name: dataset(file, f"files/{name}") for name in file.get("files", ())}
     return Measurement(
@@ -149,6 +151,7 @@ def _read_measurement(path: Path) -> Measurement:
         mask=None if mask is None else mask.astype(bool),
         noise_std=noise,
         files=files,
+        notes=notes,
         provenance=provenance,
     )
 
@@ -162,6 +165,7 @@ def write_measurement(path: Path, measurement: Measurement) -> None:
         file.attrs["acquisition"] = measurement.acquisition.model_dump_json(exclude_none=True)
         file.attrs["in_patient"] = measurement.in_patient
         file.attrs["provenance"] = json.dumps(measurement.provenance)
+        file.attrs["notes"] = json.dumps(measurement.notes)
         if measurement.codes is not None:
             file.attrs["nifti_codes"] = measurement.codes
         if measurement.noise_std is not None:

@@ -28,7 +28,6 @@ from recon.spec.registry import ACQUISITIONS
 from recon.spec.simulation import Simulation
 from recon.spec.validation import invalid
 
-SIMULATED = "simulated from a known volume with the operator that reconstructs it: expect less from measured data"
 STRAIGHT_RAD = 0.01
 """Shear of voxels up to which they count as straight: under a voxel over the height of any stack that is usual."""
 OTHER_GRID = "another voxel grid than the file's: its affine and its known volume do not apply"
@@ -53,8 +52,9 @@ def read(spec: JobSpec, files: Mapping[str, Path]) -> Measurement:
     content = _content(spec, found)
     if _to_be_measured(content, spec):
         volume, acquisition = _known_volume(content, spec)
-        measurement = simulate(volume.data, volume.affine, acquisition, spec.input.simulate or Simulation())
-        notes = [SIMULATED, *volume.notes]
+        first, _ = spec.input.slices or (0, 0)
+        measurement = simulate(volume.data, volume.affine, acquisition, spec.input.simulate or Simulation(), first)
+        notes = [*measurement.notes, *volume.notes]
         return replace(measurement, in_patient=volume.in_patient, codes=volume.codes, notes=notes)
     return _measured(spec, files, found, content)
 

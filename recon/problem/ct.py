@@ -1,4 +1,4 @@
-"""Physics of CT acquisitions: the inverse problem of a sinogram, and its simulation."""
+"""Physics of CT acquisitions: the inverse problem of a sinogram. Its simulation is `recon.problem.ct_simulation`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from operators.tomography import Tomography
 from recon.measurement import noise_estimate
 from recon.measurement.measurement import Measurement
 from recon.priors.card import Card, IntensityRange
+from recon.problem.ct_simulation import simulate
 from recon.problem.inverse_problem import InverseProblem, placed
 from recon.problem.problem import IntensityMap, Problem
-from recon.spec.acquisitions.base import Volume
-from recon.spec.acquisitions.ct import CT, WATER_PER_MM
-from recon.spec.affine import Affine
-from recon.spec.simulation import Simulation
+from recon.spec.acquisitions.ct import CT
+
+__all__ = ["CTProblem", "attenuation_map", "build", "simulate"]
 
 BRIGHTEST = 0.6
 """Value on the prior's scale to which the robust maximum of a CT scan without a water value is mapped: dense bone."""
@@ -199,31 +199,3 @@ def _support(operator: Tomography, data: Tensor, ends: tuple[int, int], notes: l
         f"{share} % of a slice's pixels are air by rays through air, or seen by no ray: they are set to 0 1/mm"
     )
     return found.inside
-
-
-def simulate(volume: Volume, affine: Affine, given: CT, settings: Simulation) -> Measurement:
-    """Measure a volume ``(slices, rows, cols)`` in HU; see `recon.measurement.simulate.simulate`."""
-    acquisition, shape = given.simulated(volume.shape, affine, settings)
-    mu_water = acquisition.mu_water_per_mm or WATER_PER_MM
-    attenuation = torch.from_numpy(mu_water * (1 + volume / 1000)).clamp(min=0)
-    line_integrals = Tomography(acquisition.geometry(shape[2])).forward(attenuation)
-    noise_std = 0.0
-    if settings.photons_per_ray is not None:
-        generator = torch.Generator().manual_seed(settings.seed)
-        line_integrals, noise_std = photon_noise(line_integrals, settings.photons_per_ray, generator)
-    return Measurement(
-        data=line_integrals.numpy(),
-        acquisition=acquisition,
-        affine=affine,
-        truth=((attenuation / mu_water - 1) * 1000).numpy(),
-        noise_std=noise_std,
-        provenance={"simulated": settings.model_dump(mode="json")},
-    )
-
-
-def photon_noise(line_integrals: Tensor, photons_per_ray: float, generator: torch.Generator) -> tuple[Tensor, float]:
-    """Add photon noise to line integrals; also returns the noise's root mean square over the rays."""
-    expected = photons_per_ray * torch.exp(-line_integrals.double())
-    counts = torch.poisson(expected, generator=generator).clamp(min=1.0)
-    noisy = -torch.log(counts / photons_per_ray)
-    return noisy.float(), float((1 / expected.clamp(min=1.0)).mean().sqrt())

@@ -81,8 +81,11 @@ def _sampling(measurement: Measurement, data: Tensor) -> tuple[Tensor, Tensor]:
     return sampled, everywhere
 
 
-def simulate(volume: Volume, affine: Affine, given: MRICartesian, settings: Simulation) -> Measurement:
+def simulate(
+    volume: Volume, affine: Affine, given: MRICartesian, settings: Simulation, first_slice: int = 0
+) -> Measurement:
     """Measure a magnitude volume ``(slices, rows, cols)``; see `recon.measurement.simulate.simulate`."""
+    del first_slice  # the noise is a share of the stack's largest value, and differs from stack to stack anyway
     slices, rows, cols = volume.shape
     col_mm, _, slice_mm = voxel_size(affine)
     acquisition = given.model_copy(update={"pixel_mm": col_mm, "slice_mm": slice_mm})

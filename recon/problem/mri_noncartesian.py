@@ -62,8 +62,11 @@ def build(measurement: Measurement) -> InverseProblem:
     return InverseProblem(problem, affine, in_patient, "a.u.", "mri", notes)
 
 
-def simulate(volume: Volume, affine: Affine, given: MRINonCartesian, settings: Simulation) -> Measurement:
+def simulate(
+    volume: Volume, affine: Affine, given: MRINonCartesian, settings: Simulation, first_slice: int = 0
+) -> Measurement:
     """Measure a magnitude volume along spokes at golden angles; see `recon.measurement.simulate.simulate`."""
+    del first_slice  # the noise is a share of the stack's largest value, and differs from stack to stack anyway
     slices, rows, cols = volume.shape
     acquisition, _ = given.simulated(volume.shape, affine, settings)
     generator = torch.Generator().manual_seed(settings.seed)

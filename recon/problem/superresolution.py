@@ -76,8 +76,11 @@ def build(measurement: Measurement) -> SuperResolutionProblem:
     return SuperResolutionProblem(problem, affine, in_patient, "a.u.", "mri", notes, acquisition)
 
 
-def simulate(volume: Volume, affine: Affine, given: MRISuperResolution, settings: Simulation) -> Measurement:
+def simulate(
+    volume: Volume, affine: Affine, given: MRISuperResolution, settings: Simulation, first_slice: int = 0
+) -> Measurement:
     """Simulate a low-resolution magnitude stack with complex noise, as a scanner exports it."""
+    del first_slice  # the noise is a share of the stack's largest value, and differs from stack to stack anyway
     factor = given.factor
     col_mm, _, slice_mm = voxel_size(affine)
     plane = given.direction == "plane"

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from recon.spec.base import Strict
 
 RENAMED_PATTERNS = {"uniform": "equispaced"}
 """New names by old ones."""
+TubeVoltage = Literal[80, 100, 120, 140]
+ONLY_REALISTIC = (
+    "view_motion_rad", "electronic_noise", "tube_voltage_kv", "scatter", "gain_std", "rings"
+)  # fmt: skip
+"""Fields that an ideal simulation does not have."""
+ELECTRONIC_NOISE = 3.0
+"""Standard deviation of the electronic noise in photons, unless given: a variance of about ten, as in clinical CT."""
 
 
 class Simulation(Strict):
@@ -17,8 +24,29 @@ class Simulation(Strict):
 
     RENAMED: ClassVar[dict[str, str]] = {"photons": "photons_per_ray"}
 
+    model: Literal["realistic", "ideal"] = "realistic"
+    """How CT is measured. ``realistic``: an object twice as fine as the result, beams as wide as a detector element
+    that move during a view, intensities that are averaged and counted. ``ideal``: line integrals by the operator that
+    reconstructs them, which flatters every method (CT)."""
     photons_per_ray: float | None = Field(None, gt=0, le=1e12)
     """Photons per ray in air, I0 (CT). Default: no noise."""
+    electronic_noise: float | None = Field(None, ge=0, le=1e6)
+    """Standard deviation of the electronic noise in photons (CT). Default: 3 where photons are counted realistically,
+    else none."""
+    view_motion_rad: float | None = Field(None, ge=0, le=1)
+    """Angle in radians by which the scanner turns during a view (CT). Default: a thousandth of a turn, as when views of
+    a full scan are left out, but at most the angle between views."""
+    tube_voltage_kv: TubeVoltage | None = None
+    """X-ray tube voltage in kV, 80, 100, 120 or 140: beams have a spectrum, which dense objects harden, and data are
+    corrected for water, so that water keeps 0 HU (CT). Default: monochromatic beams."""
+    scatter: float = Field(0.0, ge=0, le=1)
+    """Scattered intensity, the same at every element, as a fraction of the beam's in air (CT)."""
+    gain_std: float = Field(0.0, ge=0, le=0.1)
+    """Standard deviation of the relative errors of the elements' gain, the same in every view (CT)."""
+    rings: int = Field(0, ge=0, le=1000)
+    """Number of elements in each detector row that are miscalibrated by `ring_gain`, which draw rings (CT)."""
+    ring_gain: float = Field(0.02, gt=0, le=0.5)
+    """Relative error of the gain of elements that draw rings, of either sign (CT)."""
     noise_std: float = Field(0.0, ge=0)
     """Standard deviation of the noise in k-space or in a low-resolution stack, as a fraction of the largest image value
     (MRI)."""
@@ -34,7 +62,7 @@ class Simulation(Strict):
     center_fraction: float = Field(0.08, gt=0, le=1)
     """Fraction of the rows, in the centre of k-space, that is fully sampled (MRI)."""
     seed: int = Field(0, ge=0, lt=2**32)
-    """Seed of the noise and of the sampling pattern."""
+    """Seed of the noise, of errors of the detector, and of the sampling pattern."""
 
     @field_validator("pattern", mode="before")
     @classmethod
@@ -42,3 +70,19 @@ class Simulation(Strict):
         if isinstance(value, str) and value in RENAMED_PATTERNS:
             raise ValueError(f"the pattern {value} is now called {RENAMED_PATTERNS[value]}")
         return value
+
+    @model_validator(mode="after")
+    def _fields_of_the_model(self) -> Self:
+        given = [name for name in ONLY_REALISTIC if getattr(self, name)]
+        if self.model == "ideal" and given:
+            raise ValueError(f"an ideal simulation has no {given[0]}; leave it out, or set model: realistic")
+        if self.electronic_noise and self.photons_per_ray is None:
+            raise ValueError("electronic_noise is in photons, give photons_per_ray too")
+        return self
+
+    @property
+    def electronic_noise_photons(self) -> float:
+        """Standard deviation of the electronic noise in photons, none without photons."""
+        if self.photons_per_ray is None or self.model == "ideal":
+            return 0.0
+        return ELECTRONIC_NOISE if self.electronic_noise is None else self.electronic_noise

@@ -11,8 +11,9 @@ from torch import Tensor
 from operators.geometry import ParallelBeam
 from operators.tomography import Tomography
 from recon.measurement import random_fields
+from recon.measurement.detection import photon_noise
 from recon.priors.card import IntensityRange
-from recon.problem.ct import attenuation_map, photon_noise
+from recon.problem.ct import attenuation_map
 from recon.problem.problem import IntensityMap, Problem
 from recon.spec.acquisitions.ct import WATER_PER_MM
 

@@ -44,6 +44,18 @@ def test_simulate_then_run(tmp_path: Path, ct_file: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "misfit" in done.stdout and "PSNR" in done.stdout
     assert (tmp_path / "results" / "m" / "montage.png").stat().st_size > 5000
+    report = json.loads((tmp_path / "results" / "m" / "report.json").read_text())
+    assert any("as a scanner would measure it" in note for note in report["notes"])
+
+
+def test_simulate_takes_a_scanner_and_refuses_half_of_one(tmp_path: Path, ct_file: Path) -> None:
+    scanner = ["--photons-per-ray", 1e5, "--tube-voltage-kv", 120, "--scatter", 0.01, "--gain-std", 0.002, "--rings", 2]
+    args = ["simulate", ct_file.name, "--views", 10, *scanner, "--electronic-noise", 5, "--view-motion-rad", 0.01]
+    done = recon(*args, "--ring-gain", 0.05, "-o", "m.h5", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    refused = recon(*args, "--model", "ideal", "-o", "other.h5", cwd=tmp_path)
+    assert refused.returncode == 2 and "an ideal simulation has no view_motion_rad" in refused.stderr
+    assert "Traceback" not in refused.stderr and not (tmp_path / "other.h5").exists()
 
 
 def test_batch_goes_on_after_a_failure_and_resumes(tmp_path: Path, ct_file: Path) -> None:

@@ -18,9 +18,10 @@ from operators.fourier import CartesianMRI
 from operators.geometry import ParallelBeam
 from operators.tomography import Tomography
 from recon.measurement import noise_estimate
+from recon.measurement.detection import photon_noise
 from recon.pipeline import uncertainty
 from recon.pipeline.reconstruct import run as run_job
-from recon.problem.ct import Cover, CTProblem, photon_noise
+from recon.problem.ct import Cover, CTProblem
 from recon.problem.inverse_problem import InverseProblem
 from recon.problem.problem import Problem, run
 from recon.samples import SAMPLES

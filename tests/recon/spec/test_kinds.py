@@ -48,7 +48,7 @@ def test_more_steps_cost_more(name: str) -> None:
 def test_every_acquisition_has_physics_and_methods(kind: str) -> None:
     acquisition = KINDS[kind]
     assert acquisition.kind == kind
-    for function, parameters in (("build", 1), ("simulate", 4)):
+    for function, parameters in (("build", 1), ("simulate", 5)):
         found = resolve(f"{acquisition.PHYSICS}:{function}")
         assert len(inspect.signature(found).parameters) == parameters
     methods = methods_of(acquisition)

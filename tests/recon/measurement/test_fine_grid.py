@@ -1,0 +1,32 @@
+"""The object behind known pixels: their means are kept, and smooth objects come back."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from recon.measurement.fine_grid import refined
+
+
+@pytest.mark.parametrize("shape", [(2, 17, 9), (1, 1, 5), (1, 64, 64)])
+@pytest.mark.parametrize("factor", [2, 3])
+def test_means_over_pixels_are_the_given_values(shape: tuple[int, int, int], factor: int) -> None:
+    images = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    fine = refined(images, factor)
+    assert fine.shape == (shape[0], shape[1] * factor, shape[2] * factor)
+    assert torch.allclose(torch.nn.functional.avg_pool2d(fine, factor), images, atol=1e-6)
+
+
+def test_a_smooth_object_comes_back() -> None:
+    """A Gaussian of two pixels, whose means over fine pixels are differences of error functions."""
+
+    def means(count: int) -> torch.Tensor:
+        edges = (torch.arange(count + 1, dtype=torch.float64) / count - 0.5) * 40
+        return torch.diff(torch.erf(edges / 2 / math.sqrt(2))) * count
+
+    coarse, fine = (means(count)[:, None] * means(count)[None] for count in (40, 80))
+    found = refined(coarse[None].float(), 2)[0]
+    assert float((found - fine).abs().max()) < 2e-3 * float(fine.max())
+    assert float((coarse.repeat_interleave(2, 0).repeat_interleave(2, 1) - fine).abs().max()) > 0.1 * float(fine.max())
