@@ -138,7 +138,7 @@ def tune(
 ) -> Iterator[Tuned]:
     """Search the best settings of each method on one task, with the usual prior or another.
 
-    With `refine`, only these settings are searched, starting from those of the table.
+    With `refine`, only these settings are searched, from their values in the table on.
     """
     model, truth = problem(task, data)
     # A prior that is given projections knows those it was trained on: other beams have not been tried.
@@ -160,13 +160,13 @@ def tune(
         usual = {"prior": prior or DEFAULT_PRIOR[task.modality]} if isinstance(plain, Diffusion) else {}
         like = method_of({"name": name, **usual})
         known = lookup.tuned(like, kind, model.problem) if refine else None
-        base = own if known is None else own | {k: v for k, v in known.settings.items() if k not in refine}
+        base = own if known is None else own | known.settings
         grid = {k: v for k, v in grid.items() if not refine or k in refine}
-        found, psnr, before = climb(_judge(model, truth, name, base), grid, plain.model_dump())
-        settings = {**base, **found}
+        usual_values = plain.model_dump()
+        found, psnr, before = climb(_judge(model, truth, name, base), grid, {**usual_values, **base})
         if known is not None:
-            same = known.task == task.name and known.settings.get("prior") == prior
-            before = known.psnr_before if same else _judge(model, truth, name, own)({})
+            before = _judge(model, truth, name, own)({})
+        settings = {k: v for k, v in {**base, **found}.items() if k == "prior" or v != usual_values[k]}
         yield Tuned(
             kind=kind, task=task.name, pattern=model.problem.operator.sampling_pattern, undersampling=ratio,
             noisy=noisy, method=name, settings=settings, psnr=round(psnr, 2), psnr_before=round(before, 2),
@@ -189,24 +189,24 @@ def _judge(
 
 
 def climb(
-    judged: Callable[[Mapping[str, Any]], float], grid: Mapping[str, Sequence[float]], defaults_: Mapping[str, Any]
+    judged: Callable[[Mapping[str, Any]], float], grid: Mapping[str, Sequence[float]], start: Mapping[str, Any]
 ) -> tuple[dict[str, Any], float, float]:
-    """Coordinate search; returns settings that differ from the defaults, their score, and the score of the defaults.
+    """Coordinate search; returns settings that differ from where it begins, their score, and the score there.
 
-    Each setting goes from its default up its values while the score rises, else down. If a setting has no default,
-    every value is tried.
+    Each setting goes from its value there up the others while the score rises, else down. If it has none there, every
+    value is tried.
     """
     chosen: dict[str, Any] = {}
     before = best = judged({})
     for name, values in grid.items():
-        if defaults_[name] is None:
+        if start[name] is None:
             scores = {value: judged({**chosen, name: value}) for value in values}
             top = max(values, key=lambda value: scores[value])
             if scores[top] > best:
                 best, chosen = scores[top], {**chosen, name: top}
             continue
-        below = [value for value in values if value < defaults_[name]]
-        above = [value for value in values if value > defaults_[name]]
+        below = [value for value in values if value < start[name]]
+        above = [value for value in values if value > start[name]]
         for ahead in (above, below[::-1]):
             improved = False
             for value in ahead:

@@ -105,6 +105,30 @@ def uncertainty(
     write_rows(json_file, [asdict(r) for r in rows])
 
 
+def pixels(
+    volume: Annotated[Path, typer.Option(help="Known CT volume in HU, at its full resolution.")],
+    slices: Annotated[str | None, typer.Option(help="Only slices FIRST:LAST.")] = None,
+    factors: Annotated[str, typer.Option(help="How many times as large pixels are, comma-separated.")] = "1,2,3,4",
+    photons_per_ray: Annotated[float, typer.Option(help="Photons per ray in air.")] = 1e5,
+    field_mm: Annotated[float | None, typer.Option(help="Side of the square in the middle that is used.")] = None,
+    json_file: Json = None,
+) -> None:
+    """RED-Diff against TV on the same anatomy at several pixel sizes, as many views as columns ask for."""
+    from recon.cli.bench import numbers
+    from recon.cli.local import slice_range
+    from tests.benchmarks.pixels import compare, gains
+
+    rows = []
+    chosen = None if slices is None else slice_range(slices)
+    for row in compare(volume, chosen, numbers(factors, "factors"), photons_per_ray, field_mm):
+        rows.append(row)
+        console.print(f"{row.pixel_mm:g} mm, {row.method}: {row.psnr:.2f} dB, {row.seconds:.1f} s", highlight=False)
+    shown = [[f"{v:g}" for v in found[:3]] + [f"{v:.2f}" for v in found[3:]] for found in gains(rows)]
+    columns = ["pixel, mm", "columns", "views", "TV", "RED-Diff", "gain", "TV inside", "RED-Diff inside", "gain inside"]
+    table(columns, shown, f"{volume.name}, {photons_per_ray:g} photons per ray, dB; {machine()}")
+    write_rows(json_file, [asdict(row) for row in rows])
+
+
 def quality(
     data: Annotated[Path, typer.Option(help="Folder with the test volumes, as test/ in it.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for quality.json, quality.md and pictures.")],
@@ -112,6 +136,7 @@ def quality(
     only: Annotated[
         str | None, typer.Option(help="Tasks whose names contain one of these, semicolon-separated.")
     ] = None,
+    methods: Annotated[str | None, typer.Option(help="Only these of each task's methods, comma-separated.")] = None,
     slow: Annotated[bool, typer.Option(help="Also methods of thousands of evaluations a slice.")] = False,
     others: Annotated[
         bool, typer.Option("--peers", help="Also other people's solvers; needs the extra `peers`.")
@@ -122,7 +147,7 @@ def quality(
     from tests.benchmarks import quality_report
 
     report = quality_report.Report(out, machine(), slices)
-    for task in bench.chosen(bench.tasks(data, slices, slow=slow, others=others), only):
+    for task in bench.chosen(bench.tasks(data, slices, slow=slow, others=others), only, methods):
         left = report.missing(task)
         if not left.methods:
             continue
@@ -175,7 +200,7 @@ def support(
     write_rows(json_file, [asdict(row) for row in rows])
 
 
-for command in (boundary, evaluations, discrepancy, uncertainty, quality, support):
+for command in (boundary, evaluations, discrepancy, uncertainty, pixels, quality, support):
     app.command()(command)
 
 if __name__ == "__main__":

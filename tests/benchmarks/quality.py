@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from recon.bench.withheld import withhold
 from recon.formats import reader
 from recon.measurement.measurement import Measurement
 from recon.problem import inverse_problem
-from recon.quality import metrics
+from recon.quality import body, metrics
 from recon.spec.job import JobSpec, local_files
 from recon.spec.methods import Method
 
@@ -38,6 +38,8 @@ SLOW_PEERS = [{"name": peers.DPS, "weight": 1000}]
 PLANE_BY_PLANE: dict[str, Any] = {"name": "dds", "tv_z_weight": 0}
 """DiffusionMBIR's solver without its regularisation across slices, which is judged by what it adds to this."""
 PLANAR = ("CT, 60 views", "CT, 23 views", "CT, 8 views")
+IDEAL = ", ideal"
+"""What the names of tasks end with whose data are simulated by the operator that reconstructs."""
 STACK = 32
 """Slices at least of what is seen as a stack of thick ones."""
 OURS = [{"name": n} for n in ("diffpir", "red-diff", "dds", "diffusion-mbir")]
@@ -64,6 +66,8 @@ class Row:
     task: str
     method: str
     psnr: float | None
+    psnr_inside: float | None
+    """PSNR of the inside of the object, see `body.inside`; its range is that of the whole volume too."""
     ssim: float | None
     nrmse: float | None
     psnr_axial: float | None
@@ -89,12 +93,13 @@ def tasks(data: Path, slices: int, *, slow: bool = False, others: bool = False) 
     ct_methods = [{"name": n} for n in ("fbp", "sirt", "tv")] + OURS
     found = []
     for name, acquisition, settings in _ct_cases():
-        known = {"path": str(data / CT), "slices": [30, 30 + slices], "simulate": settings}
         extra: list[dict[str, Any]] = [PLANE_BY_PLANE] if name in PLANAR else []
         extra += PAPER + more if name == "CT, 60 views" else []
         if others and acquisition["kind"] == "ct-parallel":
             extra = [{"name": QGGMRF}, *extra]
-        found.append(Task(name, {"input": known, "acquisition": acquisition}, ct_methods + extra))
+        for model, ending in (("realistic", ""), ("ideal", IDEAL)):
+            given = {"path": str(data / CT), "slices": [30, 30 + slices], "simulate": {**settings, "model": model}}
+            found.append(Task(name + ending, {"input": given, "acquisition": acquisition}, ct_methods + extra))
     mri_methods = [{"name": n} for n in ("zero-filled", "cg-sense", WAVELET, "tv")] + OURS
     for volume, contrast, first in ((T1, "T1", 90), (T2, "T2", 12)):
         for pattern, factor in (("equispaced", 4), ("equispaced", 8), ("poisson", 8)):
@@ -177,10 +182,11 @@ def compare(task: Task) -> Iterator[tuple[Row, Volume, Measurement]]:
 
 def _quality(shown: Volume, truth: Volume | None) -> dict[str, float | None]:
     if truth is None:
-        return dict.fromkeys(("psnr", "ssim", "nrmse", "psnr_axial", "psnr_coronal", "psnr_sagittal"))
+        return dict.fromkeys(("psnr", "psnr_inside", "ssim", "nrmse", "psnr_axial", "psnr_coronal", "psnr_sagittal"))
     axial, coronal, sagittal = by_plane(shown, truth)
     return {
         "psnr": round(metrics.psnr(shown, truth), 3),
+        "psnr_inside": round(metrics.psnr(shown, truth, body.inside(truth)), 3),
         "ssim": round(metrics.ssim(shown, truth), 4),
         "nrmse": round(metrics.nrmse(shown, truth), 5),
         "psnr_axial": round(axial, 3),
@@ -206,8 +212,12 @@ def by_plane(volume: Volume, truth: Volume) -> tuple[float, float, float]:
     return found[0], found[1], found[2]
 
 
-def chosen(all_tasks: Sequence[Task], wanted: str | None) -> list[Task]:
-    """The tasks whose names contain one of the words between semicolons."""
-    if wanted is None:
-        return list(all_tasks)
-    return [t for t in all_tasks if any(word.strip() in t.name for word in wanted.split(";"))]
+def chosen(all_tasks: Sequence[Task], wanted: str | None, methods: str | None = None) -> list[Task]:
+    """The tasks whose names contain one of the words between semicolons, with these comma-separated methods only."""
+    found = list(all_tasks)
+    if wanted is not None:
+        found = [t for t in found if any(word.strip() in t.name for word in wanted.split(";"))]
+    if methods is not None:
+        labels = [name.strip() for name in methods.split(",")]
+        found = [replace(t, methods=[given for given in t.methods if label(given) in labels]) for t in found]
+    return found

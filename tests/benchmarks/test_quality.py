@@ -85,7 +85,8 @@ def test_stopping_at_the_noise_returns_the_first_iterate_that_meets_it() -> None
 
 
 def row(task: str, method: str, psnr: float | None, unseen: float | None = None) -> quality.Row:
-    return quality.Row(task, method, psnr, None, None, None, None, None, 0.0, unseen, 0.0, 0.0, 0.0)
+    inside = None if psnr is None else psnr + 1
+    return quality.Row(task, method, psnr, inside, None, None, None, None, None, 0.0, unseen, 0.0, 0.0, 0.0)
 
 
 def test_ours_is_compared_with_the_best_rival(tmp_path: Path) -> None:
@@ -101,6 +102,33 @@ def test_ours_is_compared_with_the_best_rival(tmp_path: Path) -> None:
     assert "| CT, 60 views | tv | +4.00 | diffpir | +4.50 | +5 |" in lines
     assert "| A tooth | tv | -6.02 | red-diff | -6.02 |  |" in lines
     assert not any("Rivals only" in line for line in lines)
+
+
+def test_ideal_and_realistic_simulation_stand_beside_each_other(tmp_path: Path) -> None:
+    report = Report(tmp_path, "a machine", 4)
+    report.rows = [
+        row("CT, 60 views, ideal", "tv", 35.0), row("CT, 60 views, ideal", "red-diff", 40.0),
+        row("CT, 60 views", "tv", 33.0), row("CT, 60 views", "red-diff", 36.5),
+        replace(row("CT, 8 views", "tv", 33.0), psnr_inside=None), row("A tooth", "tv", None, 0.02),
+    ]  # fmt: skip
+    lines = report._side_by_side()
+    assert "| CT, 60 views | red-diff | 40.00 | 41.00 | 36.50 | 37.50 |" in lines
+    assert "| | **lead** | +5.00 | +5.00 | +3.50 | +3.50 |" in lines
+    assert not any("tooth" in line or "8 views" in line for line in lines)
+    task = quality.Task("CT, 8 views", {}, [{"name": "tv"}])
+    assert report.missing(task).methods == task.methods  # its row does not say how the inside is
+    assert report.missing(replace(task, name="CT, 60 views")).methods == []
+
+
+def test_tasks_and_methods_are_chosen_by_name() -> None:
+    every = quality.tasks(Path("data"), 4)
+    some = quality.chosen(every, "CT, 60 views", "tv,dds tv_z_weight=0")
+    assert [t.name for t in some] == [
+        f"CT, 60 views{noise}{model}" for noise in ("", ", 1e5 photons") for model in ("", ", ideal")
+    ]
+    assert [len(t.methods) for t in some] == [2, 2, 1, 1]
+    models = [t.job["input"]["simulate"]["model"] for t in some]
+    assert models == ["realistic", "ideal"] * 2
 
 
 CHEST = tuning_images(SAMPLES, Recipe.named("ct"))[4:5, 64:192, 64:192]
