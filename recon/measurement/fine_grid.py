@@ -12,6 +12,8 @@ from torch import Tensor
 
 SUPPORT = 2.0
 """Half the width of a cubic B-spline in pixels."""
+NEGLIGIBLE = 1e-6
+"""Share of an image's largest value below which ringing is cut off, so that air some pixels away stays empty."""
 
 
 def refined(images: Tensor, factor: int) -> Tensor:
@@ -26,7 +28,9 @@ def refined(images: Tensor, factor: int) -> Tensor:
     Unser, Aldroubi and Eden 1993, IEEE Trans. Signal Process. 41, 821-848 (B-spline interpolation).
     """
     rows, cols = (_means(size, factor) for size in images.shape[1:])
-    return (rows @ images.double() @ cols.T).to(images.dtype)
+    fine = rows @ images.double() @ cols.T
+    nothing = fine.abs() < NEGLIGIBLE * images.double().abs().amax((1, 2), keepdim=True)
+    return fine.masked_fill(nothing, 0.0).to(images.dtype)
 
 
 @lru_cache(maxsize=8)

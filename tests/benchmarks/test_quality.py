@@ -138,7 +138,7 @@ CHEST = tuning_images(SAMPLES, Recipe.named("ct"))[4:5, 64:192, 64:192]
 def chest(photons: float) -> inverse_problem.InverseProblem:
     """Measure it, 30 views."""
     image = CHEST.numpy() * 1250 + 250
-    settings = Simulation(views=30, photons_per_ray=photons)
+    settings = Simulation(views=30, photons_per_ray=photons, model="ideal")
     return inverse_problem.build(
         simulate(image.astype(np.float32), np.diag([1.4, 1.4, 3.0, 1.0]), CTParallel(), settings)
     )

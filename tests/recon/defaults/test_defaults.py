@@ -177,12 +177,16 @@ def test_a_method_is_tuned_on_the_sample_slices(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "tune").mkdir()
     images = np.load(SAMPLES / "tune" / "ct_hu.npz")["images"][7:8, 96:160, 96:160]
     np.savez(tmp_path / "tune" / "ct_hu.npz", images=images, subject=np.array(["one"]))
-    task = search_settings.Task("6 views", CTParallel(), Simulation(views=6), (0, 1), 1e6)
+    task = search_settings.Task("6 views", CTParallel(), Simulation(views=6, model="ideal"), (0, 1), 1e6)
     monkeypatch.setitem(search_settings.GRIDS, "tv", {"min_weight": [1e-4, 1e-2]})
     (found,) = search_settings.tune(task, ["tv"], tmp_path)
     assert found.kind == "ct" and found.undersampling > 5
     assert found.psnr >= found.psnr_before > 20
     assert TV.model_validate({"name": "tv", **found.settings})
+    known = found.model_copy(update={"settings": {"iterations": 20, "min_weight": 1e-2}})
+    monkeypatch.setattr(search_settings.lookup, "tuned", lambda *_: known)
+    (again,) = search_settings.tune(task, ["tv"], tmp_path, refine=["min_weight"])
+    assert again.settings["iterations"] == 20 and again.psnr_before == found.psnr_before
 
 
 @pytest.mark.parametrize(("noise_std", "noisy"), [(0.0, False), (5e-4, False), (5e-3, True)])
