@@ -184,7 +184,7 @@ def test_a_method_is_tuned_on_the_sample_slices(tmp_path: Path, monkeypatch: pyt
     assert found.psnr >= found.psnr_before > 20
     assert TV.model_validate({"name": "tv", **found.settings})
     known = found.model_copy(update={"settings": {"iterations": 20, "min_weight": 1e-2}})
-    monkeypatch.setattr(search_settings.lookup, "tuned", lambda *_: known)
+    monkeypatch.setattr("recon.defaults.lookup.tuned", lambda *_: known)
     (again,) = search_settings.tune(task, ["tv"], tmp_path, refine=["min_weight"])
     assert again.settings["iterations"] == 20 and again.psnr_before == found.psnr_before
 
