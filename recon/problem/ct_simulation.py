@@ -46,32 +46,31 @@ def simulate(volume: Volume, affine: Affine, given: CT, settings: Simulation, fi
     attenuation = torch.from_numpy(mu_water * (1 + volume / 1000)).clamp(min=0)
     geometry = acquisition.geometry(shape[2])
     seeds = [key(settings.seed, first_slice + index) for index in range(len(volume))]
-    if settings.model == "ideal":
-        data, noise_std = _ideal(attenuation, geometry, settings, seeds)
+    ideal = settings.model == "ideal"
+    if ideal:
+        data = _ideal(attenuation, geometry, settings, seeds)
     else:
-        # What the noise is has to be found out, as from any scan.
-        data, noise_std = _realistic(attenuation, mu_water, geometry, settings, seeds), None
+        data = _realistic(attenuation, mu_water, geometry, settings, seeds)
     return Measurement(
         data=data.numpy(),
         acquisition=acquisition,
         affine=affine,
         truth=((attenuation / mu_water - 1) * 1000).numpy(),
-        noise_std=noise_std,
-        notes=[SAME_OPERATOR if settings.model == "ideal" else REALISTIC],
+        # Only of ideal data without photons it is known; of others it has to be found out, as of any scan.
+        noise_std=0.0 if ideal and settings.photons_per_ray is None else None,
+        notes=[SAME_OPERATOR if ideal else REALISTIC],
         provenance={"simulated": settings.model_dump(mode="json")},
     )
 
 
-def _ideal(attenuation: Tensor, geometry: ParallelBeam, settings: Simulation, seeds: list[int]) -> tuple[Tensor, float]:
-    """Line integrals by the operator that reconstructs them; also the noise's root mean square."""
+def _ideal(attenuation: Tensor, geometry: ParallelBeam, settings: Simulation, seeds: list[int]) -> Tensor:
+    """Line integrals by the operator that reconstructs them."""
     clean = Tomography(geometry).forward(attenuation)
-    if settings.photons_per_ray is None:
-        return clean, 0.0
-    slices = [
-        photon_noise(integrals, settings.photons_per_ray, torch.Generator().manual_seed(seed))
-        for integrals, seed in zip(clean, seeds, strict=True)
-    ]
-    return torch.stack([noisy for noisy, _ in slices]), math.sqrt(sum(std**2 for _, std in slices) / len(slices))
+    photons = settings.photons_per_ray
+    if photons is None:
+        return clean
+    generators = (torch.Generator().manual_seed(seed) for seed in seeds)
+    return torch.stack([photon_noise(one, photons, each)[0] for one, each in zip(clean, generators, strict=True)])
 
 
 def _realistic(
