@@ -115,7 +115,7 @@ def pixels(
 ) -> None:
     """RED-Diff against TV on the same anatomy at several pixel sizes, as many views as columns ask for."""
     from recon.cli.bench import numbers
-    from recon.cli.local import slice_range
+    from recon.cli.options import slice_range
     from tests.benchmarks.pixels import compare, gains
 
     rows = []
