@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from operators.errors import InputError
-from recon.formats.detector_frames import inside
+from recon.formats.detector_frames import inside, text
 from recon.formats.format import Format, PlainArray
 from recon.formats.safety import check_size, existing, real
 from recon.measurement.measurement import Measurement
@@ -106,7 +106,7 @@ def is_hdf5(path: Path) -> bool:
 def is_measurement(path: Path) -> bool:
     """Whether the file was written by `write_measurement`."""
     with opened(path) as file:
-        return bool(file.attrs.get("format", "") == OURS)
+        return text(file.attrs.get("format")) == OURS
 
 
 def read_measurement(path: Path) -> Measurement:

@@ -113,7 +113,8 @@ def _read(found: Found) -> tuple[Content, tuple[int, int] | None, int | None]:
     if found.format.read is None:
         raise InputError(f"{found.format.name} is a format of results only", field="input.format")
     if not found.format.selects or found.given.slices is not None:
-        return found.format.read(found.path, found.given), None, None
+        wanted = found.given.slices if found.format.selects else None
+        return found.format.read(found.path, found.given), wanted, None
     try:
         return found.format.read(found.path, found.given.model_copy(update={"slices": _BEYOND})), None, None
     except TooFewSlices as error:
@@ -165,7 +166,7 @@ class _Inspection:
         axes = None if self.acquisition is None else self.acquisition.AXES
         missing_axis = axes is not None and len(shape) == len(axes) - 1
         self.count = (1 if missing_axis else shape[0]) if count is None else count
-        self.slices = slices or found.given.slices or (0, self.count)
+        self.slices = slices or (0, self.count)
         self.shape = shape if missing_axis or count is None else (count, *shape[1:])
 
     def contents(self, outside: dict[str, Any]) -> Contents:

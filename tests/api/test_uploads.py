@@ -314,3 +314,23 @@ def test_a_form_as_curl_announces_it_is_the_file_itself(server: Server) -> None:
     """What `curl --data-binary` sends by default."""
     for kind in ("application/x-www-form-urlencoded", "application/octet-stream", "application/x-hdf5", ""):
         send(server.http, sinogram(), **{"Content-Type": kind, "Content-Encoding": "identity"})
+
+
+def test_a_folder_counts_once_and_stays_while_a_job_needs_it(tmp_path: Path) -> None:
+    secret, key = keys.make("anna")
+    key = key.model_copy(update={"max_bytes": 50_000})
+    (tmp_path / "keys.yaml").write_text(f"- {keys.entry(key)}\n")
+    content = packed(scan_folder(tmp_path / "scan"))
+    with serving(tmp_path / "store", keys=tmp_path / "keys.yaml") as server:
+        server.http.headers["Authorization"] = f"Bearer {secret}"
+        upload = send(server.http, content, **TAR)
+        assert server.service.usage.room(key) == 50_000 - len(content)
+        body = job_body(upload)
+        refused(server.http.post("/v1/jobs", json=body), 422, "input.file")
+        body["input"]["file"] = "1.npy"
+        job = server.http.post("/v1/jobs", json=body)
+        assert job.status_code == 202, job.text
+        refused(server.http.delete(f"/v1/uploads/{upload}"), 409, "id")
+        server.http.delete(f"/v1/jobs/{job.json()['id']}")
+        assert server.http.delete(f"/v1/uploads/{upload}").status_code == 204
+        assert server.service.usage.room(key) == 50_000
