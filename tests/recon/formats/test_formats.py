@@ -140,12 +140,15 @@ def test_implausible_sinograms(tmp_path: Path, data: np.ndarray, field: str, say
     assert error.field == field and says in error.message
 
 
-def test_a_detector_too_small_is_refused_before_the_job_runs(tmp_path: Path) -> None:
+def test_an_axis_beside_the_detector_is_refused_before_the_job_runs(tmp_path: Path) -> None:
     path = sinogram_file(tmp_path, np.zeros((6, 20), np.float32))
-    acquisition = {"kind": "ct-parallel", "angles_rad": {"count": 6}, "detector_mm": 1.0, "pixel_mm": 1.0, "rows": 64}
-    with pytest.raises(GeometryError, match=r"acquisition\..*detector is too small.*at least 64 elements"):
-        job = spec(path, acquisition=acquisition)
-        reader.check(job, local_files(job))
+    for place in ({"detector_shift_mm": 15.0}, {"rotation_center_column": -5.5}):
+        acquisition = {"kind": "ct-parallel", "angles_rad": {"count": 6}, "detector_mm": 1.0, **place}
+        with pytest.raises(
+            GeometryError, match=r"acquisition\.detector_shift_mm: no ray passes near the"
+        ):
+            job = spec(path, acquisition=acquisition)
+            reader.check(job, local_files(job))
 
 
 def test_missing_sizes_are_named(tmp_path: Path) -> None:

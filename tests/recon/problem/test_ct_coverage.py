@@ -326,3 +326,17 @@ def test_a_simulated_detector_sees_the_whole_volume(shift: float) -> None:
     assert measurement.data.shape[2] == 48  # as wide as without the shift
     with pytest.raises(GeometryError, match="sees the whole volume"):
         recon.simulate(volume, {"kind": "ct-parallel", "rotation_center_column": 4.0, "angles_rad": {"count": 60}})
+
+
+def test_a_truncated_slice_does_not_depend_on_its_stack() -> None:
+    geometry = ParallelBeam(64, 64, 0.625, steps(90, math.pi), 64, 0.625)
+    slices = [discs.sinogram(objects, geometry) for objects in (LARGE, [Disc(0, 0, 45, 0.02)], [Disc(0, 0, 12, 0.02)])]
+    acquisition = {
+        "kind": "ct-parallel", "angles_rad": {"count": 90}, "detector_mm": 0.625, "mu_water_per_mm": 0.02,
+    }  # fmt: skip
+    stack = solved(np.concatenate(slices), acquisition, "fbp")
+    alone = solved(slices[0], acquisition, "fbp")
+    assert np.abs(stack.volume[0] - alone.volume[0]).max() < 1.0
+    assert discs.mean(stack.volume[1], 0.625, -8, 0, 3) == pytest.approx(0.0, abs=15)
+    assert discs.mean(stack.volume[2], 0.625, 0, 0, 6) == pytest.approx(0.0, abs=10)
+    assert "180 of 270 views" in said(stack)
