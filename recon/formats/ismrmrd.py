@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.errors import InputError
-from recon.formats import hdf5, kspace, readouts
+from recon.formats import hdf5, kspace, off_grid, readouts
 from recon.formats.format import Format
 from recon.formats.kspace import Complex, positive
 from recon.formats.readouts import Encoding, Readouts
@@ -288,12 +288,6 @@ def _measurement(
     table: h5py.Dataset, heads: NDArray[np.void], header: Header, number: int, given: Input, notes: list[str]
 ) -> Measurement:
     space = header.encodings[number]
-    if space.trajectory not in ("cartesian", "epi"):
-        raise InputError(
-            f"the trajectory is {space.trajectory!r}, and only Cartesian k-space is read",
-            field="input",
-            remedy="grid the samples onto a Cartesian raster first",
-        )
     image = ~np.logical_or.reduce([_flag(heads, flag) for flag in _NO_IMAGE])
     image &= heads["encoding_space_ref"] == number
     only = _flag(heads, CALIBRATION) & ~_flag(heads, CALIBRATION_AND_IMAGE) & image
@@ -321,6 +315,17 @@ def _measurement(
         load=_loader(table, heads, pre, samples, conjugated=header.conjugated),
         positions=_positions(space),
     )
+    if space.trajectory not in ("cartesian", "epi"):
+        grid = off_grid.Grid(
+            encoded=space.encoded.matrix[:2],
+            recon=space.recon.matrix[:2],
+            encoded_mm=space.encoded.fov_mm[:2],
+            recon_mm=space.recon.fov_mm[:2],
+            thickness_mm=space.encoded.fov_mm[2],
+            in_patient=header.in_patient,
+            relative_bandwidth=header.relative_bandwidth,
+        )
+        return off_grid.measurement(found, _locator(table, heads, pre, samples), grid, given, notes)
     encoding = Encoding(
         matrix=space.encoded.matrix,
         fov_mm=space.encoded.fov_mm,
@@ -383,6 +388,31 @@ def _loader(
         return found.conj() if conjugated else found
 
     return load
+
+
+def _locator(
+    table: h5py.Dataset, heads: NDArray[np.void], pre: NDArray[np.int64], samples: NDArray[np.int64]
+) -> Callable[[int], NDArray[np.float64]]:
+    """Make the function that reads where in k-space an acquisition's samples lie."""
+
+    def locate(index: int) -> NDArray[np.float64]:
+        dimensions = int(heads["trajectory_dimensions"][index])
+        values = np.asarray(table.fields("traj")[index], np.float64)
+        raw = int(heads["number_of_samples"][index])
+        if dimensions and values.size != dimensions * raw:
+            raise InputError(
+                f"acquisition {index} has a trajectory of {values.size} numbers, its header says {dimensions} x {raw}",
+                field="input",
+                remedy="the file is damaged, or its converter is wrong",
+            )
+        if not np.isfinite(values).all():
+            raise InputError(
+                f"acquisition {index} has a trajectory that is not finite", field="input", remedy="write it again"
+            )
+        points = values.reshape(raw, dimensions)
+        return points[pre[index] : pre[index] + samples[index]]
+
+    return locate
 
 
 FORMAT = Format(

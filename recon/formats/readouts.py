@@ -96,7 +96,7 @@ def measurement(readouts: Readouts, encoding: Encoding, given: Input, notes: lis
         raise InputError(f"readouts have {coils.min()} to {coils.max()} coils, expected the same number", field="input")
     numbers = {name: np.unique(readouts.counters[name][readouts.image]).tolist() for name in CHOICES}
     wanted = kspace.chosen(given.scan, numbers, notes)
-    used = readouts.image & _matching(readouts, wanted)
+    used = readouts.image & matching(readouts, wanted)
     if not used.any():
         raise InputError(
             f"no readout has {', '.join(f'{name} {number}' for name, number in wanted.items())} together",
@@ -118,7 +118,7 @@ def measurement(readouts: Readouts, encoding: Encoding, given: Input, notes: lis
     elif readouts.navigator.any():
         notes.append(f"repetition {wanted['repetition']} has no reference lines: those of the others are used")
     data, repeats = _sorted(readouts, used, slices, int(coils[0]), encoding, notes)
-    noise = _noise(readouts, used, encoding.relative_bandwidth, repeats, notes)
+    noise = noise_of(readouts, used, encoding.relative_bandwidth, repeats, notes)
     return _placed(data, planes, encoding, given, noise, notes)
 
 
@@ -158,7 +158,8 @@ def _placed(
     )  # fmt: skip
 
 
-def _matching(readouts: Readouts, wanted: dict[str, int]) -> NDArray[np.bool_]:
+def matching(readouts: Readouts, wanted: dict[str, int]) -> NDArray[np.bool_]:
+    """Which readouts have the wanted counters."""
     return np.asarray(np.logical_and.reduce([readouts.counters[name] == number for name, number in wanted.items()]))
 
 
@@ -314,7 +315,7 @@ def _train_phase(readouts: Readouts, number: int, width: int, gridding: Complex 
     return np.asarray(np.exp(1j * (ramp + offset)), dtype=np.complex64)
 
 
-def _noise(
+def noise_of(
     readouts: Readouts, used: NDArray[np.bool_], relative_bandwidth: float, repeats: int, notes: list[str]
 ) -> float | None:
     """Estimate the standard deviation of k-space's noise per real channel from readouts of noise alone.

@@ -52,8 +52,18 @@ class Scan:
     def __init__(self) -> None:
         self.heads: list[np.ndarray] = []
         self.lines: list[np.ndarray] = []
+        self.places: list[np.ndarray] = []
+        """Trajectory of each acquisition, ``(samples, dimensions)``, or empty."""
 
-    def add(self, line: np.ndarray, *, flags: int = 0, centre: int | None = None, **more: Any) -> None:
+    def add(
+        self,
+        line: np.ndarray,
+        *,
+        flags: int = 0,
+        centre: int | None = None,
+        places: np.ndarray | None = None,
+        **more: Any,
+    ) -> None:
         """One acquisition ``(coils, samples)``; counters and header fields by name."""
         head = np.zeros((), HEAD)
         head["number_of_samples"], head["active_channels"] = line.shape[1], line.shape[0]
@@ -62,6 +72,8 @@ class Scan:
         head["read_dir"], head["phase_dir"], head["slice_dir"] = (1, 0, 0), (0, 1, 0), (0, 0, 1)
         for name, value in more.items():
             (head["idx"] if name in COUNTERS else head)[name] = value
+        self.places.append(np.zeros((0, 0)) if places is None else places)
+        head["trajectory_dimensions"] = self.places[-1].shape[1]
         self.heads.append(head)
         self.lines.append(line.astype(np.complex64))
 
@@ -76,8 +88,12 @@ class Scan:
             ("head", HEAD), ("traj", h5py.vlen_dtype(np.float32)), ("data", h5py.vlen_dtype(np.float32)),
         ])  # fmt: skip
         table = np.empty(len(self.heads), row)
-        for index, (head, line) in enumerate(zip(self.heads, self.lines, strict=True)):
-            table[index] = (head, np.zeros(0, np.float32), np.ascontiguousarray(line).view(np.float32).reshape(-1))
+        for index, (head, line, places) in enumerate(zip(self.heads, self.lines, self.places, strict=True)):
+            table[index] = (
+                head,
+                places.astype(np.float32).reshape(-1),
+                np.ascontiguousarray(line).view(np.float32).reshape(-1),
+            )
         with h5py.File(path, "w") as file:
             file[f"{group}/data"] = table
             file[f"{group}/xml"] = np.array([text], dtype=object).astype(h5py.string_dtype())

@@ -144,9 +144,7 @@ def test_an_axis_beside_the_detector_is_refused_before_the_job_runs(tmp_path: Pa
     path = sinogram_file(tmp_path, np.zeros((6, 20), np.float32))
     for place in ({"detector_shift_mm": 15.0}, {"rotation_center_column": -5.5}):
         acquisition = {"kind": "ct-parallel", "angles_rad": {"count": 6}, "detector_mm": 1.0, **place}
-        with pytest.raises(
-            GeometryError, match=r"acquisition\.detector_shift_mm: no ray passes near the"
-        ):
+        with pytest.raises(GeometryError, match=r"acquisition\.detector_shift_mm: no ray passes near the"):
             job = spec(path, acquisition=acquisition)
             reader.check(job, local_files(job))
 

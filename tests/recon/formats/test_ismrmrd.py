@@ -219,7 +219,7 @@ def test_reversed_lines_are_turned_and_their_phase_corrected(tmp_path: Path) -> 
     scan.add(backwards(centre) * 1j, flags=REVERSE | PHASE_CORRECTION, repetition=1)
     drifted = read(scan.write(tmp_path / "d.h5", header(trajectory="epi")))
     assert picture(drifted.data[0]) == pytest.approx(picture(found.data[0]))
-    scan.heads, scan.lines = scan.heads[3:-2], scan.lines[3:-2]
+    scan.heads, scan.lines, scan.places = scan.heads[3:-2], scan.lines[3:-2], scan.places[3:-2]
     assert "expect ghosts" in said(read(scan.write(tmp_path / "b.h5", header(trajectory="epi"))))
 
 
@@ -295,8 +295,8 @@ def whole() -> Scan:
 @pytest.mark.parametrize(
     ("xml", "says"),
     [
-        (header(trajectory="spiral"), "the trajectory is 'spiral'"),
-        (header(trajectory="radial"), "the trajectory is 'radial'"),
+        (header(trajectory="spiral"), "the readouts carry no trajectory"),
+        (header(trajectory="radial"), "the readouts carry no trajectory"),
         (header((COLS, ROWS - 4, 1)), "4 readouts have a line outside of the 20"),
         (header((COLS - 8, ROWS, 1)), "32 samples"),
         ("<ismrmrdHeader/>", "no encoding"),
