@@ -121,7 +121,10 @@ FORMATS: Registry[Any] = Registry(
         "bart": "recon.formats.bart:FORMAT",
         "twix": "recon.formats.twix:FORMAT",
         "bruker": "recon.formats.bruker:FORMAT",
-        "ge": "recon.formats.ge:FORMAT",
+        "ge": "recon.formats.refused:GE",
+        "gatan": "recon.formats.refused:GATAN",
+        "ctsimu": "recon.formats.refused:CTSIMU",
+        "raw": "recon.formats.refused:RAW",
     },
 )
 """Input formats."""
