@@ -111,6 +111,7 @@ FORMATS: Registry[Any] = Registry(
         "matlab": "recon.formats.matlab:FORMAT",
         "nikon": "recon.formats.nikon:FORMAT",
         "zeiss": "recon.formats.zeiss:FORMAT",
+        "edf": "recon.formats.edf:FORMAT",
         "htc": "recon.formats.htc:FORMAT",
         "nifti": "recon.formats.nifti:FORMAT",
         "dicom": "recon.formats.dicom:FORMAT",
