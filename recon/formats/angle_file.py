@@ -55,7 +55,7 @@ def read(path: Path, notes: list[str]) -> list[float]:
         ) from error
     if not angles.size:
         raise InputError(f"{path.name} holds no angles", field="input")
-    unit = _unit(name) or _unit(path.stem) or ("deg" if path.suffix.lower() in (".tlt", ".rawtlt") else None)
+    unit = unit_in(name) or unit_in(path.stem) or ("deg" if path.suffix.lower() in (".tlt", ".rawtlt") else None)
     before = len(notes)
     found = angles_rad(angles, unit, path.name, notes)
     if len(notes) == before:
@@ -63,8 +63,9 @@ def read(path: Path, notes: list[str]) -> list[float]:
     return found
 
 
-def _unit(name: str) -> str | None:
-    words = re.findall(r"[a-z°]+", name.lower())
+def unit_in(name: str) -> str | None:
+    """Unit of angles, ``deg`` or ``rad``, if it is a word of their name: of ``theta_rad`` or ``thetaRad``."""
+    words = re.findall(r"[a-z°]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower())
     for unit, spellings in (("deg", ("deg", "degree", "degrees", "°")), ("rad", ("rad", "radian", "radians"))):
         if any(word in spellings for word in words):
             return unit

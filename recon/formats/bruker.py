@@ -265,4 +265,4 @@ def _planes(found: Parameters, slices: int) -> tuple[list[Plane | None], list[tu
     return planes, shifts
 
 
-FORMAT = Format(name="bruker", endings=("fid",), read=_read, selects=True, folders=True)
+FORMAT = Format(name="bruker", endings=(".fid",), read=_read, selects=True, folders=True)

@@ -142,7 +142,12 @@ def _folder_format(folder: Path, given: Input) -> tuple[Format, str] | None:
         return (chosen, "given") if chosen.folders else None
     names = [name.rpartition("/")[2].lower() for name in files(folder)]
     fits = [row for row in FORMATS.values() if row.folders and any(_ends(name, row.endings) for name in names)]
-    return (fits[0], "the names in the folder") if len(fits) == 1 else None
+    if fits:
+        return (fits[0], "the names in the folder") if len(fits) == 1 else None
+    if len({_ending(name) for name in names}) > 1 or format_of(names[0]) is not None:
+        return None  # not files of one kind, or of a kind that is known
+    found = _told(folder / next(files(folder)))
+    return (found[0], "the first bytes of its files") if found is not None and found[0].folders else None
 
 
 def _file_options(folder: Path, names: list[str], given: Input) -> Iterator[tuple[str, tuple[Format, str]]]:
@@ -171,11 +176,17 @@ def _told(path: Path) -> tuple[Format, str] | None:
         return None
     with path.open("rb") as stream:
         first = stream.read(_FIRST_BYTES)
-    fits: list[Format] = [row for row in FORMATS.values() if row.magic and first.startswith(row.magic)]
+    fits: list[Format] = [row for row in FORMATS.values() if row.magic and first[row.magic_at :].startswith(row.magic)]
     if len(fits) == 1 and fits[0].certain:
         return fits[0], "its first bytes"
     recognised = [row for row in fits if row.recognises is not None and row.recognises(path)]
     return (recognised[0], "what it holds") if len(recognised) == 1 else None
+
+
+def _ending(name: str) -> str:
+    """What follows the last dot of a name, unless that is a number."""
+    ending = Path(name).suffix
+    return "" if ending[1:].isdigit() else ending
 
 
 def _ends(name: str, endings: tuple[str, ...]) -> bool:

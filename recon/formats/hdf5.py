@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from operators.errors import InputError
 from recon.formats.detector_frames import inside, text
 from recon.formats.format import Format, PlainArray
-from recon.formats.safety import check_size, existing, real
+from recon.formats.safety import check_size, existing, limit_bytes, real
 from recon.measurement.measurement import Measurement
 from recon.spec.acquisitions import Acquisition, AnyAcquisition
 from recon.spec.job import Input
@@ -30,6 +31,10 @@ OURS = "diffusion-recon measurement 1"
 _ACQUISITIONS: TypeAdapter[Acquisition] = TypeAdapter(AnyAcquisition)
 _NOTES: TypeAdapter[list[str]] = TypeAdapter(list[str])
 MAGIC = b"\x89HDF\r\n\x1a\n"
+_EXPANDS = 1.1
+"""Compressed over plain size of a chunk, beyond which it is none."""
+_DEFLATED = 1032
+"""Largest ratio of inflated to deflated bytes."""
 
 
 @contextmanager
@@ -41,7 +46,7 @@ def opened(path: Path, field: str = "input") -> Iterator[h5py.File]:
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, zlib.error) as error:
         raise InputError(
             f"{path.name} is not a readable HDF5 file: {reason(error)}", field=field, remedy="copy it again"
         ) from error
@@ -74,7 +79,35 @@ def located(file: h5py.File, name: str, field: str = "input") -> h5py.Dataset:
         raise InputError(f"{name!r} is not a dataset stored in this file", field=field)
     if node.dtype.kind not in "biufc":
         raise InputError(f"{name!r} holds {node.dtype}, expected numbers", field=field)
+    check_chunks(node, field)
     return node
+
+
+def check_chunks(node: h5py.Dataset, field: str = "input") -> None:
+    """Raise `InputError` for compressed chunks that would be inflated to more than a chunk holds: HDF5 has no limit."""
+    if node.chunks is None or node.compression is None:
+        return
+    size = check_size(node.chunks, node.dtype.itemsize, field)
+    stored: list[int] = []
+    node.id.chunk_iter(lambda chunk: stored.append(chunk.size))
+    # What cannot be compressed is stored with a few bytes more.
+    if stored and max(stored) > _EXPANDS * size + 1000:
+        raise InputError(
+            f"{node.name!r} has a chunk of {max(stored)} compressed bytes for {size}",
+            field=field,
+            remedy="copy it again",
+        )
+    if node.compression == "gzip" and stored and max(stored) * _DEFLATED > limit_bytes():
+        node.id.chunk_iter(lambda chunk: _check_inflated(node, chunk.chunk_offset, size, field))
+
+
+def _check_inflated(node: h5py.Dataset, offset: tuple[int, ...], size: int, field: str) -> None:
+    """Inflate one chunk no further than it should be."""
+    mask, compressed = node.id.read_direct_chunk(offset)
+    if mask == 0 and len(zlib.decompressobj().decompress(compressed, size + 1)) > size:
+        raise InputError(
+            f"{node.name!r} has a chunk that holds more than its {size} bytes", field=field, remedy="copy it again"
+        )
 
 
 def read_array(path: Path, name: str | None, field: str = "input") -> NDArray[np.generic]:

@@ -54,6 +54,7 @@ class LinkedFile:
             raise InputError(f"{name!r} is not a dataset stored in an HDF5 file", field="input")
         if node.dtype.kind not in "biufc":
             raise InputError(f"{name!r} holds {node.dtype}, expected numbers", field="input")
+        hdf5.check_chunks(node)
         if node.is_virtual:
             for source in {(s.file_name, s.dset_name) for s in node.virtual_sources()}:
                 self._check_source(node, name, *source)

@@ -208,7 +208,7 @@ class _Inspection:
         if isinstance(content, Measurement):
             return content.acquisition, False
         if isinstance(content, KnownVolume):
-            why, fits, refused = "a known volume: say how its measurement is simulated", *_kinds_of_volume(content)
+            why, fits, refused = "a known volume: say how its measurement is simulated", *_kinds_of_volume(content, self.found.given)
         else:
             why, fits, refused = "the file does not say how it was measured", *_kinds_of_array(content)
         suggestion = fits[0] if fits else None
@@ -313,12 +313,12 @@ class _Inspection:
         return {"acquisition": {"kind": self.acquisition.kind}}
 
 
-def _kinds_of_volume(volume: KnownVolume) -> tuple[list[str], list[str]]:
+def _kinds_of_volume(volume: KnownVolume, given: Input) -> tuple[list[str], list[str]]:
     """Kinds of acquisition that can measure a volume, and why others cannot."""
     fits, refused = [], []
     for kind, of in ACQUISITIONS.items():
         try:
-            of().check_volume(volume.data, volume.affine)
+            reader.check_volume(volume, of(), given)
             fits.append(kind)
         except InputError as error:
             refused.append(f"{kind} does not fit: {error.message}")

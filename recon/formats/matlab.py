@@ -25,6 +25,7 @@ from pydantic import ValidationError
 
 from operators.errors import GeometryError, InputError, ReconError
 from recon.formats import hdf5
+from recon.formats.angle_file import unit_in
 from recon.formats.detector_frames import angles_rad
 from recon.formats.format import Format, PlainArray
 from recon.formats.safety import check_finite, check_size, existing, limit_bytes, real
@@ -33,7 +34,7 @@ from recon.spec.acquisitions.ct import CTFan
 from recon.spec.job import Input
 from recon.spec.validation import invalid, reason
 
-_ANGLES = re.compile(r"angle|theta|(^|_)(deg|rad)", re.IGNORECASE)
+_ANGLES = re.compile(r"angle|theta|(^|_)(deg|degrees|rad|radians)($|_)", re.IGNORECASE)
 _SINOGRAMS = ("sinogram", "sino", "data", "projections", "proj", "m")
 """Usual names, where several arrays could be meant."""
 _PIECE = 2**20
@@ -115,11 +116,17 @@ def _of_array(name: str, variables: Mapping[str, Any]) -> PlainArray:
     if not places:
         raise GeometryError(f"{len(values)} angles in {vectors[0]} for {name} of shape {data.shape}", field="input")
     if views not in places:
-        # What radon() gives is (detectors, views), and stacks of it have the slices last.
+        # radon() gives (detectors, views); a stack is (views, detectors, slices) or (slices, detectors, views).
         order = (1, 0) if data.ndim == 2 else (2, 0, 1) if places == [0] else (0, 2, 1)
         notes.append(f"{name} has shape {data.shape} and there are {len(values)} angles: its axes are reordered")
         data = np.ascontiguousarray(data.transpose(order))
-    unit = next((u for u in ("deg", "rad") if u in vectors[0].lower()), None)
+    if len(places) > 1 or (data.ndim == 3 and places == [1]):
+        axes = f"{'' if data.ndim == 2 else 'slices, '}views, detectors"
+        notes.append(
+            f"the {len(values)} angles do not tell all axes of {name}: it is taken as ({axes}), {data.shape}; permute "
+            "it if that is wrong, as for a stack of what radon() gives"
+        )
+    unit = unit_in(vectors[0])
     before = len(notes)
     angles = angles_rad(values, unit, vectors[0], notes)
     if len(notes) == before:

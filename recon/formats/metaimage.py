@@ -15,6 +15,7 @@ from operators.errors import InputError
 from recon.formats import volumes
 from recon.formats.format import Format, KnownVolume
 from recon.formats.kspace import LPS_TO_RAS
+from recon.formats.safety import existing
 from recon.formats.volumes import Words
 from recon.spec.affine import Affine
 from recon.spec.job import Input
@@ -30,39 +31,38 @@ _UNORIENTED = "the MetaImage has no TransformMatrix: it does not say how it lies
 
 
 def _read(path: Path, given: Input) -> KnownVolume:
-    header = volumes.header_in(path, _ENDINGS)
-    words, begin = _header(header)
+    words, begin = _header(path)
     axes = int(words.numbers("NDims", 1)[0])
     shape = tuple(int(n) for n in words.numbers("DimSize", axes))
     if not 2 <= axes <= 5 or min(shape) < 1:
-        raise InputError(f"{header.name} has sizes {shape}, expected two axes or three", field="input")
+        raise InputError(f"{path.name} has sizes {shape}, expected two axes or three", field="input")
     if words.get("ElementNumberOfChannels", "1") != "1":
-        raise InputError(f"{header.name} has several values per voxel, expected one", field="input")
+        raise InputError(f"{path.name} has several values per voxel, expected one", field="input")
     kind = words.get("ElementType", "")
     if kind not in _TYPES:
-        raise InputError(f"{header.name} holds {kind or 'no ElementType'}, expected numbers", field="input")
+        raise InputError(f"{path.name} holds {kind or 'no ElementType'}, expected numbers", field="input")
     if not words.true("BinaryData"):
         raise InputError(
-            f"{header.name} holds its numbers as text", field="input", remedy="save it with BinaryData = True"
+            f"{path.name} holds its numbers as text", field="input", remedy="save it with BinaryData = True"
         )
     big = words.true("BinaryDataByteOrderMSB") or words.true("ElementByteOrderMSB")
     dtype = np.dtype((">" if big else "<") + _TYPES[kind])
     cols, rows, slices = (*shape, 1)[:3]
     number = volumes.which(given, volumes.product(shape[3:]))
     each = cols * rows * slices * dtype.itemsize
-    place, at = _numbers(header, words, begin, alone=given.path is None and not path.is_dir())
+    place, at = _numbers(path, words, begin, given)
     if at < 0:  # as long as the file is: the numbers are its end
         at = place.stat().st_size - each * volumes.product(shape[3:])
     stored = volumes.numbers(
         place, (slices, rows, cols), dtype, at=at, skip=number * each, compressed=words.true("CompressedData")
     )
-    affine, known = _affine(words, axes, header)
+    affine, known = _affine(words, axes, path)
     return KnownVolume(volumes.scaled(stored), affine, in_patient=known, notes=[] if known else [_UNORIENTED])
 
 
 def _header(path: Path) -> tuple[Words, int]:
     """Tags up to ElementDataFile, which is the last, and the byte behind it."""
-    with path.open("rb") as stream:
+    with existing(path).open("rb") as stream:
         block = stream.read(_MOST_HEADER_BYTES)
     found: dict[str, str] = {}
     begin = 0
@@ -81,7 +81,7 @@ def _header(path: Path) -> tuple[Words, int]:
     )
 
 
-def _numbers(header: Path, words: Words, begin: int, *, alone: bool) -> tuple[Path, int]:
+def _numbers(header: Path, words: Words, begin: int, given: Input) -> tuple[Path, int]:
     """File of the numbers and the byte where they begin; below 0 if they are its end."""
     name = words["ElementDataFile"]
     if name.upper() == "LOCAL":
@@ -90,7 +90,7 @@ def _numbers(header: Path, words: Words, begin: int, *, alone: bool) -> tuple[Pa
         raise InputError(
             f"{header.name} has its slices in a file each", field="input", remedy="save it as one file, .mha"
         )
-    return volumes.beside(header, name, alone=alone), int(words.numbers("HeaderSize", 1, [0.0])[0])
+    return volumes.beside(header, name, given), int(words.numbers("HeaderSize", 1, [0.0])[0])
 
 
 def _affine(words: Words, axes: int, path: Path) -> tuple[Affine, bool]:
@@ -121,5 +121,5 @@ FORMAT = Format(
     certain=True,
     volumes=True,
     read=_read,
-    folders=True,
+    names_others=True,
 )

@@ -35,7 +35,6 @@ PATIENT, SCANNER = (1, 1), (0, 0)
 """Codes of sform and qform for an affine into the patient, and for one of which nothing is known but the scanner."""
 _MILLIMETRES = {"meter": 1e3, "micron": 1e-3}
 _HEADER_BYTES = 540
-_ENDINGS = (".nii.gz", ".nii", ".hdr", ".hdr.gz")
 
 
 @dataclass(frozen=True)
@@ -230,7 +229,7 @@ def write(
 
 
 def _read(path: Path, given: Input) -> KnownVolume:
-    found = header(volumes.header_in(path, _ENDINGS))
+    found = header(path)
     data = _voxels(found, volumes.which(given, found.count), "input")
     return KnownVolume(data, found.affine, in_patient=found.codes != SCANNER, codes=found.codes, notes=found.notes)
 
@@ -243,12 +242,12 @@ def _write(path: Path, volume: Written) -> None:
 
 FORMAT = Format(
     name="nifti",
-    endings=(*_ENDINGS, ".img", ".img.gz"),
+    endings=(".nii.gz", ".nii", ".hdr.gz"),  # a plain .hdr is told by its first bytes: those of BART end so, too
     magic=(b"\x5c\x01\x00\x00", b"\x00\x00\x01\x5c", b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c"),
     certain=True,
     volumes=True,
     media_type="application/gzip",
     read=_read,
     write=_write,
-    folders=True,
+    names_others=True,
 )

@@ -15,6 +15,7 @@ import numpy as np
 from operators.errors import InputError
 from recon.formats import volumes
 from recon.formats.format import Format, KnownVolume
+from recon.formats.safety import existing
 from recon.formats.volumes import Words
 from recon.spec.affine import Affine
 from recon.spec.job import Input
@@ -43,43 +44,42 @@ _UNORIENTED = "the NRRD's space has no anatomical axes: it does not say how it l
 
 
 def _read(path: Path, given: Input) -> KnownVolume:
-    header = volumes.header_in(path, _ENDINGS)
-    words, begin = _header(header)
+    words, begin = _header(path)
     axes = int(words.numbers("dimension", 1)[0])
     sizes = tuple(int(n) for n in words.numbers("sizes", axes))
     if not 2 <= axes <= 5 or min(sizes) < 1:
-        raise InputError(f"{header.name} has sizes {sizes}, expected two axes or three", field="input")
+        raise InputError(f"{path.name} has sizes {sizes}, expected two axes or three", field="input")
     found = next((code for code, names in _TYPES.items() if words["type"].lower() in names), None)
     if found is None:
-        raise InputError(f"{header.name} holds {words['type']!r}, expected numbers", field="input")
+        raise InputError(f"{path.name} holds {words['type']!r}, expected numbers", field="input")
     if found[1] != "1" and words.get("endian", "") not in ("little", "big"):
-        raise InputError(f"{header.name} lacks endian, little or big", field="input")
+        raise InputError(f"{path.name} lacks endian, little or big", field="input")
     dtype = np.dtype((">" if words.get("endian") == "big" else "<") + found)
     encoding = words["encoding"].lower()
     if encoding not in ("raw", "gzip", "gz"):
         raise InputError(
-            f"the encoding of {header.name} is {encoding!r}, and raw and gzip are read",
+            f"the encoding of {path.name} is {encoding!r}, and raw and gzip are read",
             field="input",
             remedy="save it again as gzip",
         )
-    place, at = _numbers(header, words, begin, alone=given.path is None and not path.is_dir())
+    place, at = _numbers(path, words, begin, given)
     skip = int(words.numbers("byte skip", 1, [0.0])[0])
     if skip == -1 and encoding == "raw":
         at, skip = place.stat().st_size - volumes.product(sizes) * dtype.itemsize, 0
     stored = volumes.numbers(place, sizes[::-1], dtype, at=at, skip=skip, compressed=encoding != "raw")
-    spatial = _spatial(words, sizes, header)
+    spatial = _spatial(words, sizes, path)
     inner = [axes - 1 - axis for axis in spatial]  # the first axis is the last of the array
     others = [axis for axis in range(axes) if axis not in inner]
     ordered = stored.transpose(*others, *inner[::-1]).reshape(-1, *(sizes[axis] for axis in spatial[::-1]))
     chosen = ordered[volumes.which(given, len(ordered))]
-    affine, known = _affine(words, spatial, header)
+    affine, known = _affine(words, spatial, path)
     data = volumes.scaled(chosen.reshape((1,) * (3 - chosen.ndim) + chosen.shape))
     return KnownVolume(data, affine, in_patient=known, notes=[] if known else [_UNORIENTED])
 
 
 def _header(path: Path) -> tuple[Words, int]:
     """Fields up to the first empty line, names in lower case, and the byte behind it."""
-    with path.open("rb") as stream:
+    with existing(path).open("rb") as stream:
         block = stream.read(_MOST_HEADER_BYTES)
     if not block.startswith(b"NRRD000"):
         raise InputError(f"{path.name} is not a NRRD file", field="input", remedy="give a .nrrd or .nhdr file")
@@ -102,7 +102,7 @@ def _header(path: Path) -> tuple[Words, int]:
     return Words(found, path.name), begin
 
 
-def _numbers(header: Path, words: Words, begin: int, *, alone: bool) -> tuple[Path, int]:
+def _numbers(header: Path, words: Words, begin: int, given: Input) -> tuple[Path, int]:
     """File of the numbers, and the byte behind the lines that are left out."""
     name = words.get("data file")
     lines = int(words.numbers("line skip", 1, [0.0])[0])
@@ -110,7 +110,7 @@ def _numbers(header: Path, words: Words, begin: int, *, alone: bool) -> tuple[Pa
         raise InputError(
             f"{header.name} has its slices in a file each", field="input", remedy="save it as one file, .nrrd"
         )
-    place = header if name is None else volumes.beside(header, name, alone=alone)
+    place = header if name is None else volumes.beside(header, name, given)
     with place.open("rb") as stream:
         stream.seek(begin if name is None else 0)
         for _ in range(min(lines, _MOST_HEADER_BYTES)):
@@ -177,5 +177,5 @@ def _vector(text: str, path: Path) -> list[float]:
 
 
 FORMAT = Format(
-    name="nrrd", endings=_ENDINGS, magic=(b"NRRD000",), certain=True, volumes=True, read=_read, folders=True
+    name="nrrd", endings=_ENDINGS, magic=(b"NRRD000",), certain=True, volumes=True, read=_read, names_others=True
 )

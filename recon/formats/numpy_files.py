@@ -15,6 +15,10 @@ from recon.formats.safety import check_size, existing
 from recon.spec.job import Input
 from recon.spec.validation import reason
 
+_MOST_AXES = 32
+_MOST_HEADER_BYTES = 10_000
+"""As many as NumPy reads."""
+
 
 def read(path: Path, field: str = "input") -> NDArray[np.generic]:
     """Read one array.
@@ -44,6 +48,7 @@ def read(path: Path, field: str = "input") -> NDArray[np.generic]:
 def _header(stream: IO[bytes], name: str, field: str) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
     try:
         version = npy.read_magic(stream)
+        _check_header(stream, version)
         read_header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
         shape, _, dtype = read_header(stream)
     except Exception as error:  # the header is Python syntax: its parser can fail in a dozen ways
@@ -52,7 +57,17 @@ def _header(stream: IO[bytes], name: str, field: str) -> tuple[tuple[int, ...], 
             field=field,
             remedy="write it with numpy.save",
         ) from error
+    if len(shape) > _MOST_AXES:
+        raise InputError(f"{name} says that its array has {len(shape)} axes", field=field)
     return shape, dtype
+
+
+def _check_header(stream: IO[bytes], version: tuple[int, int]) -> None:
+    """Raise ValueError for a header that is longer than that of any array, before it is read."""
+    length = int.from_bytes(stream.read(2 if version == (1, 0) else 4), "little")
+    if length > _MOST_HEADER_BYTES:
+        raise ValueError(f"a header of {length} bytes")
+    stream.seek(-(2 if version == (1, 0) else 4), 1)
 
 
 def _read(path: Path, given: Input) -> PlainArray:

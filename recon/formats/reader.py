@@ -23,7 +23,7 @@ from recon.measurement.simulate import simulate
 from recon.spec.acquisitions import Acquisition, check_method
 from recon.spec.affine import Affine, shear_rad, shifted_affine, voxel_size
 from recon.spec.files import File
-from recon.spec.job import JobSpec
+from recon.spec.job import Input, JobSpec
 from recon.spec.registry import ACQUISITIONS
 from recon.spec.simulation import Simulation
 from recon.spec.validation import invalid
@@ -215,11 +215,16 @@ def _known_volume(content: KnownVolume, spec: JobSpec) -> tuple[KnownVolume, Acq
             field=f"acquisition.{name}",
             remedy="leave it out; input.simulate says how the samples are chosen",
         )
-    _check_straight(content.affine)
-    acquisition.check_unit(content.data, spec.input.unit or content.unit)
-    acquisition.check_volume(content.data, content.affine)
+    check_volume(content, acquisition, spec.input)
     _check_methods(spec, acquisition)
     return content, acquisition
+
+
+def check_volume(volume: KnownVolume, acquisition: Acquisition, given: Input) -> None:
+    """Raise `InputError` unless an acquisition can measure a volume: its unit, its voxels, its values."""
+    _check_straight(volume.affine)
+    acquisition.check_unit(volume.data, given.unit or volume.unit)
+    acquisition.check_volume(volume.data, volume.affine)
 
 
 def _check_straight(affine: Affine) -> None:

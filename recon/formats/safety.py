@@ -74,7 +74,8 @@ def real(data: NDArray[np.generic], field: str = "input") -> NDArray[np.float32]
     """Convert real numbers to float32; complex and non-numeric arrays are refused."""
     if data.dtype.kind not in "iuf":
         raise InputError(f"dtype {data.dtype}, expected real numbers", field=field)
-    return np.ascontiguousarray(data, dtype=np.float32)
+    with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, and is found
+        return np.ascontiguousarray(data, dtype=np.float32)
 
 
 def counts(data: NDArray[np.generic], field: str) -> NDArray[np.float32]:

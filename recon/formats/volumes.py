@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.errors import InputError
+from recon.formats.detect import around
 from recon.formats.safety import check_finite, check_size, existing, limit_bytes
 from recon.spec.affine import Affine
+from recon.spec.files import File
 from recon.spec.job import Input
 
 _PIECE = 2**20
@@ -145,43 +147,23 @@ def which(given: Input, count: int) -> int:
     return number_of(choices(given, ("volume",)), count)
 
 
-def header_in(path: Path, endings: tuple[str, ...]) -> Path:
-    """Return a file's path, or that of the only file in a folder that ends like this."""
-    if not path.is_dir():
-        return existing(path)
-    found = sorted(p for p in path.iterdir() if p.name.lower().endswith(endings) and p.is_file())
-    if len(found) != 1:
-        names = ", ".join(p.name for p in found[:10])
-        raise InputError(
-            f"{path.name} has {len(found)} files {' or '.join(endings)}" + (f": {names}" if names else ""),
-            field="input.path",
-            remedy="give the path of one",
-        )
-    return existing(found[0])
-
-
-def beside(header: Path, name: str, *, alone: bool) -> Path:
-    """Find the file with the numbers that a header names: in its own folder or below.
-
-    Parameters
-    ----------
-    alone
-        Whether the header came without a folder, as an upload.
+def beside(header: Path, name: str, given: File) -> Path:
+    """Find the file with the numbers that a header names, in the folder that was given or beside the header.
 
     Raises
     ------
     InputError
         If there is none, or it lies elsewhere.
     """
-    if alone:
+    folder = around(header, given)
+    if folder is None:
         raise InputError(
-            f"its numbers are in another file, {name!r}: this upload is one file",
+            f"its numbers are in another file, {name!r}, and this upload is one file",
             field="input",
             remedy="upload the folder with both, or save them as one file",
         )
-    folder = header.parent.resolve()
-    place = (folder / name.replace("\\", "/")).resolve()
-    if not place.is_relative_to(folder):
+    place = (header.parent / name.replace("\\", "/")).resolve()
+    if not place.is_relative_to(folder.resolve()):
         raise InputError(
             f"{header.name} has its numbers in {name!r}, outside of its folder",
             field="input",

@@ -111,6 +111,7 @@ FORMATS: Registry[Any] = Registry(
         "matlab": "recon.formats.matlab:FORMAT",
         "nikon": "recon.formats.nikon:FORMAT",
         "zeiss": "recon.formats.zeiss:FORMAT",
+        "edf": "recon.formats.edf:FORMAT",
         "htc": "recon.formats.htc:FORMAT",
         "nifti": "recon.formats.nifti:FORMAT",
         "dicom": "recon.formats.dicom:FORMAT",
@@ -121,7 +122,10 @@ FORMATS: Registry[Any] = Registry(
         "bart": "recon.formats.bart:FORMAT",
         "twix": "recon.formats.twix:FORMAT",
         "bruker": "recon.formats.bruker:FORMAT",
-        "ge": "recon.formats.ge:FORMAT",
+        "ge": "recon.formats.refused:GE",
+        "gatan": "recon.formats.refused:GATAN",
+        "ctsimu": "recon.formats.refused:CTSIMU",
+        "raw": "recon.formats.refused:RAW",
     },
 )
 """Input formats."""

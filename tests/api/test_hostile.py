@@ -19,11 +19,11 @@ import pytest
 from recon.client.client import Client
 from recon.formats import nifti
 from recon.spec.job import JobSpec
-from tests.recon.formats.hostile_files import FILES, Make
+from tests.recon.formats.hostile_files import ACQUISITIONS, FILES, Make
 from tests.service.whole_service import api_alone
 
 IN_TIME_S = 60
-CT = {"kind": "ct-parallel", "angles_rad": {"count": 6}, "detector_mm": 1.0}
+CT = ACQUISITIONS["numpy"]
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +62,11 @@ def problem(answer: httpx.Response, *statuses: int) -> dict[str, Any]:
 def test_hostile_files(http: httpx.Client, tmp_path: Path, kind: str, make: Make, statuses: tuple[int, ...]) -> None:
     upload = http.post("/v1/uploads", content=make(tmp_path))
     assert upload.status_code == 201
-    acquisition: Any = CT if kind in ("numpy", "hdf5") else {"nifti": "ct-parallel"}.get(kind)
-    body = {"input": {"upload": upload.json()["id"], "format": kind}, "acquisition": acquisition, "method": "fbp"}
+    body = {
+        "input": {"upload": upload.json()["id"], "format": kind},
+        "acquisition": ACQUISITIONS.get(kind),
+        "method": "fbp",
+    }
     began = time.monotonic()
     answer = http.post("/v1/jobs", json={k: v for k, v in body.items() if v is not None})
     assert time.monotonic() - began < IN_TIME_S

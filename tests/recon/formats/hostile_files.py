@@ -8,14 +8,26 @@ import gzip
 import io
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import tifffile
+from scipy import io as io_matlab
+
+from tests.recon.formats import dicom_files, mrd_files, ole_files, test_edf, test_volumes, test_zeiss
 
 Make = Callable[[Path], bytes]
+_PARALLEL = {"kind": "ct-parallel", "detector_mm": 1.0}
+ACQUISITIONS: dict[str, Any] = {
+    **{kind: {**_PARALLEL, "angles_rad": {"count": 6}} for kind in ("numpy", "hdf5")},
+    **dict.fromkeys(("nifti", "dicom", "metaimage", "nrrd"), "ct-parallel"),
+    **dict.fromkeys(("matlab", "tiff", "dxchange", "nxtomo", "edf"), _PARALLEL),
+}
+"""Acquisition that a specification gives for a format, if it gives one."""
 
 
 def npy_header(text: str, version: tuple[int, int] = (1, 0), length: int | None = None) -> bytes:
@@ -135,6 +147,107 @@ def gz_bomb(folder: Path) -> bytes:
     return gzip.compress(huge + bytes(64 * 2**20), 1)
 
 
+def written(write: Callable[[Path], Any], name: str) -> Make:
+    """What a writer of other tests makes in a folder, as one file."""
+
+    def make(folder: Path) -> bytes:
+        write(folder / name)
+        return (folder / name).read_bytes()
+
+    return make
+
+
+def cut(make: Make, length: int) -> Make:
+    """The first bytes of a file; of a negative length all but the last."""
+    return lambda folder: make(folder)[:length]
+
+
+def inflating(file: h5py.File, name: str, shape: tuple[int, ...]) -> None:
+    """A gzip chunk of 268 MB of zeros where the data set has a few kilobytes, which HDF5 would inflate whole."""
+    node = file.create_dataset(name, shape, "f4", chunks=shape, compression="gzip")
+    node.id.write_direct_chunk((0,) * len(shape), zlib.compress(bytes(2**28), 9))
+
+
+def dxchange(**changed: Any) -> Make:
+    def write(file: h5py.File) -> None:
+        values = {"data": np.full((6, 2, 20), 500, "u2"), "data_white": np.full((2, 2, 20), 1000, "u2"),
+                  "data_dark": np.zeros((2, 2, 20), "u2"), "theta": np.arange(6) * 30.0, **changed}  # fmt: skip
+        for name, value in values.items():
+            if callable(value):
+                value(file, f"exchange/{name}")
+            elif value is not None:
+                file[f"exchange/{name}"] = value
+
+    return hdf5(write)
+
+
+def nexus(**changed: Any) -> Make:
+    def write(file: h5py.File) -> None:
+        detector = file.create_group("entry/instrument/detector")
+        file["entry"].attrs["NX_class"], detector.attrs["NX_class"] = "NXentry", "NXdetector"
+        values = {"data": np.full((8, 2, 20), 500, "u2"), "image_key": np.array([1, 2, 0, 0, 0, 0, 0, 0]), **changed}
+        for name, value in values.items():
+            if callable(value):
+                value(detector, name)
+            elif value is not None:
+                detector[name] = value
+
+    return hdf5(write)
+
+
+def bomb(group: h5py.Group, name: str) -> None:
+    inflating(group, name, (6, 2, 20))
+
+
+def outside(group: h5py.Group, name: str) -> None:
+    group[name] = h5py.ExternalLink("/etc/passwd", "/data")
+
+
+def mat(**variables: Any) -> Make:
+    def make(folder: Path) -> bytes:
+        io_matlab.savemat(folder / "a.mat", variables, do_compression=True)
+        return (folder / "a.mat").read_bytes()
+
+    return make
+
+
+def tif(array: np.ndarray, **options: Any) -> Make:
+    def make(folder: Path) -> bytes:
+        tifffile.imwrite(folder / "a.tif", array, **options)
+        return (folder / "a.tif").read_bytes()
+
+    return make
+
+
+def mri_scan(**xml: Any) -> Make:
+    def make(folder: Path) -> bytes:
+        scan = mrd_files.Scan()
+        scan.add_image(mrd_files.fourier(mrd_files.phantom()[0]))
+        return scan.write(folder / "a.h5", mrd_files.header(**xml)).read_bytes()
+
+    return make
+
+
+def dicom(**changed: Any) -> Make:
+    return written(lambda path: dicom_files.slice_file(path, dicom_files.body()[0], 0, **changed), "a.dcm")
+
+
+def zeiss(**changed: Any) -> Make:
+    return lambda _: ole_files.container(test_zeiss.streams(**{n.replace("__", "/"): v for n, v in changed.items()}))
+
+
+def teem(numbers: bytes, **changed: Any) -> Make:
+    return written(lambda path: test_volumes.teem(path, numbers, **changed), "a.nrrd")
+
+
+def meta(numbers: bytes, **changed: Any) -> Make:
+    return written(lambda path: test_volumes.meta(path, numbers, **changed), "a.mha")
+
+
+STORED = test_volumes.VOLUME.astype("<i2").tobytes()
+VOLUME_BOMB = STORED[:100] + bytes(2**28)
+"""268 MB, fewer bytes than the header promises of which are numbers."""
+
 # Inputs are written as (name, format, make, statuses).
 FILES: list[tuple[str, str, Make, tuple[int, ...]]] = [
     ("npy of 40 TB", "numpy", lambda _: claims("(10000000000000,)"), (413,)),
@@ -189,10 +302,79 @@ FILES: list[tuple[str, str, Make, tuple[int, ...]]] = [
     ("hdf5 of ours with a lying attribute", "hdf5", hdf5(lambda f: f.attrs.update({"format": "diffusion-recon measurement 1", "acquisition": "[" * 5000})), (422,)),
     ("hdf5 whose format is an array", "hdf5", hdf5(format_is_an_array), (202, 422)),
     ("hdf5 cut short", "hdf5", lambda d: hdf5(good_hdf5)(d)[:900], (422,)),
+    ("hdf5 gzip chunk of 268 MB", "hdf5", hdf5(lambda f: inflating(f, "data", (1, 6, 20))), (422,)),
+    ("hdf5 chunks of 40 TB", "hdf5", hdf5(lambda f: f.create_dataset("data", (1, 6, 20), "f4", chunks=(10**4, 10**4, 10**4), maxshape=(None,) * 3)), (202, 413, 422)),
+    ("dxchange gzip chunk of 268 MB", "dxchange", dxchange(data=bomb), (422,)),
+    ("dxchange flats of a gzip chunk of 268 MB", "dxchange", dxchange(data_white=bomb), (422,)),
+    ("dxchange cut short", "dxchange", cut(dxchange(), 3000), (422,)),
+    ("dxchange of text", "dxchange", dxchange(data=np.array([b"x"] * 6)), (422,)),
+    ("dxchange of complex counts", "dxchange", dxchange(data=np.ones((6, 2, 20), "c8")), (422,)),
+    ("dxchange without angles", "dxchange", dxchange(theta=None), (422,)),
+    ("dxchange with too few angles", "dxchange", dxchange(theta=np.arange(5.0)), (422,)),
+    ("dxchange whose flats are elsewhere", "dxchange", dxchange(data_white=outside), (422,)),
+    ("nxtomo gzip chunk of 268 MB", "nxtomo", nexus(data=lambda g, n: inflating(g, n, (8, 2, 20))), (422,)),
+    ("nxtomo cut short", "nxtomo", cut(nexus(), 3000), (422,)),
+    ("nxtomo of text", "nxtomo", nexus(data=np.array([b"x"] * 8)), (422,)),
+    ("nxtomo without angles", "nxtomo", nexus(), (422,)),
+    ("nxtomo with a link to elsewhere", "nxtomo", nexus(data=outside), (422,)),
+    ("nxtomo with too few keys", "nxtomo", nexus(image_key=np.zeros(3)), (422,)),
+    ("tiff of 40 TB", "tiff", lambda d: tif(np.zeros((8, 20), "f4"))(d).replace(struct.pack("<HHIHH", 256, 3, 1, 20, 0), struct.pack("<HHII", 256, 4, 1, 2**31)).replace(struct.pack("<HHIHH", 257, 3, 1, 8, 0), struct.pack("<HHII", 257, 4, 1, 5000)), (413, 422)),
+    ("tiff cut short", "tiff", cut(tif(np.zeros((8, 20), "f4")), -400), (422,)),
+    ("tiff of colours", "tiff", tif(np.zeros((8, 20, 3), "u1"), photometric="rgb"), (422,)),
+    ("tiff without angles", "tiff", tif(np.zeros((6, 8, 20), "f4"), photometric="minisblack"), (422,)),
+    ("matlab bomb", "matlab", mat(p=np.zeros((256, 2**20), "u1"), theta=np.arange(256.0)), (202, 413, 422)),
+    ("matlab cut short", "matlab", cut(mat(p=np.random.default_rng(0).random((6, 20))), 400), (422,)),
+    ("matlab of text", "matlab", mat(p="hello"), (422,)),
+    ("matlab without angles", "matlab", mat(p=np.zeros((6, 20))), (422,)),
+    ("nikon alone", "nikon", lambda _: b"[XTekCT]\nSrcToObject=10\nSrcToDetector=20\nDetectorPixelsX=20\nDetectorPixelsY=1\nAngularStep=1\nInitialAngle=0\nProjections=6\n", (422,)),
+    ("nikon cut short", "nikon", lambda _: b"[XTekCT]\nSrcToObject=10\n", (422,)),
+    ("zeiss cut short", "zeiss", cut(zeiss(), 9000), (422,)),
+    ("zeiss without angles", "zeiss", zeiss(ImageInfo__Angles=None), (422,)),
+    ("zeiss of another type", "zeiss", zeiss(ImageInfo__DataType=np.int32(12)), (422,)),
+    ("zeiss of 65536 squared", "zeiss", zeiss(ImageInfo__ImageWidth=np.int32(65536), ImageInfo__ImageHeight=np.int32(65536)), (413,)),
+    ("zeiss without a reference", "zeiss", zeiss(ReferenceData__Image=None), (422,)),
+    ("edf cut short", "edf", cut(written(lambda path: path.write_bytes(test_edf.image(test_edf.FLAT)), "a.edf"), -9), (422,)),
+    ("edf of counts alone", "edf", lambda _: test_edf.image(test_edf.FLAT) * 6, (422,)),
+    ("edf without angles", "edf", lambda _: test_edf.image(np.zeros((8, 20), "<f4")) * 6, (422,)),
+    ("edf of text", "edf", lambda _: test_edf.image(test_edf.FLAT, DataType="Text"), (422,)),
+    ("edf of 40 TB", "edf", lambda _: test_edf.image(test_edf.FLAT, Dim_1=10**6, Dim_2=10**6), (413,)),
+    ("dicom cut short", "dicom", cut(dicom(), -10), (422,)),
+    ("dicom of 65535 squared", "dicom", lambda d: dicom(NumberOfFrames=9)(d).replace(b"US\2\0\x14\0", b"US\2\0\xff\xff").replace(b"US\2\0\x18\0", b"US\2\0\xff\xff"), (413, 422)),
+    ("dicom of colours", "dicom", dicom(SamplesPerPixel=3), (422,)),
+    ("dicom of a plan", "dicom", dicom(Modality="RTPLAN"), (422,)),
+    ("dicom that is deflated", "dicom", lambda d: dicom()(d).replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.99"), (422,)),
+    ("metaimage bomb", "metaimage", meta(zlib.compress(VOLUME_BOMB, 1), CompressedData=True, DimSize="5000 5000 5000"), (413,)),
+    ("metaimage that inflates to less", "metaimage", meta(zlib.compress(STORED[:100]), CompressedData=True), (422,)),
+    ("metaimage cut short", "metaimage", meta(STORED[:-1]), (422,)),
+    ("metaimage of strings", "metaimage", meta(STORED, ElementType="MET_STRING"), (422,)),
+    ("metaimage of a file elsewhere", "metaimage", meta(b"", name="/etc/passwd"), (422,)),
+    ("metaimage of the store's file", "metaimage", meta(b"", name="meta.json"), (422,)),
+    ("metaimage of a million axes", "metaimage", meta(STORED, NDims=10**6), (422,)),
+    ("nrrd bomb", "nrrd", teem(gzip.compress(VOLUME_BOMB, 1), encoding="gzip", sizes="5000 5000 5000"), (413,)),
+    ("nrrd that inflates to less", "nrrd", teem(gzip.compress(STORED[:100]), encoding="gzip"), (422,)),
+    ("nrrd cut short", "nrrd", teem(STORED[:-1]), (422,)),
+    ("nrrd of blocks", "nrrd", teem(STORED, type="block"), (422,)),
+    ("nrrd of a file elsewhere", "nrrd", teem(b"", data_file="/etc/passwd"), (422,)),
+    ("nrrd of the store's file", "nrrd", teem(b"", data_file="meta.json"), (422,)),
+    ("nii pair without its numbers", "nifti", lambda _: nifti_header(magic=(344, "4s", (b"ni1\0",))), (422,)),
+    ("nii.gz that skips 40 TB", "nifti", lambda _: gzip.compress(nifti_header(vox_offset=(108, "<f", (4e13,))) + VOXELS), (422,)),
+    ("ismrmrd cut short", "ismrmrd", cut(mri_scan(), 4000), (422,)),
+    ("ismrmrd of a spiral", "ismrmrd", mri_scan(trajectory="spiral"), (422,)),
+    ("ismrmrd of 40 TB", "ismrmrd", mri_scan(encoded=(32, 65536, 65536)), (413,)),
+    ("fastmri of text", "fastmri", hdf5(lambda f: f.__setitem__("kspace", ["a"])), (422,)),
+    ("fastmri gzip chunk of 268 MB", "fastmri", hdf5(lambda f: inflating(f, "kspace", (1, 2, 8, 8))), (422,)),
+    ("bart data without a header", "bart", lambda _: bytes(800), (422,)),
+    ("twix of nothing", "twix", lambda _: bytes(20_000), (422,)),
+    ("bruker of one file", "bruker", lambda _: bytes(1000), (422,)),
+    *[(f"{name} is refused", name, lambda _: bytes(1000), (422,)) for name in ("ge", "gatan", "raw")],
     ("dxchange of one link", "dxchange", hdf5(lambda f: f.__setitem__("exchange", h5py.ExternalLink("/etc/passwd", "/"))), (422,)),
     *[(f"npy fuzzed {i}", "numpy", flipped(lambda _: npy(np.zeros((1, 6, 20), np.float32)), i), (422, 413)) for i in range(4)],
     *[(f"nii fuzzed {i}", "nifti", flipped(lambda _: nifti_header() + VOXELS, i, 60), (422, 413)) for i in range(6)],
     *[(f"nii.gz fuzzed {i}", "nifti", flipped(lambda _: gzip.compress(nifti_header() + VOXELS), i), (422, 413)) for i in range(3)],
     *[(f"hdf5 fuzzed {i}", "hdf5", flipped(hdf5(good_hdf5), i, 100), (422, 413)) for i in range(10)],
+    *[(f"dicom fuzzed {i}", "dicom", flipped(dicom(), i, 60), (422, 413)) for i in range(4)],
+    *[(f"metaimage fuzzed {i}", "metaimage", flipped(meta(STORED), i), (202, 422, 413)) for i in range(3)],
+    *[(f"nrrd fuzzed {i}", "nrrd", flipped(teem(STORED), i), (202, 422, 413)) for i in range(3)],
+    *[(f"zeiss fuzzed {i}", "zeiss", flipped(zeiss(), i, 100), (422, 413)) for i in range(3)],
     *[(f"npz fuzzed {i}", "htc", flipped(npz_pickle, i), (422, 413)) for i in range(3)],
 ]  # fmt: skip

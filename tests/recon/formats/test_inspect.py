@@ -78,7 +78,7 @@ def test_a_known_volume(tmp_path: Path, ct_file: Path) -> None:
     assert found.geometry["pixel_mm"] == pytest.approx(2.0, abs=1e-3)
     assert found.geometry["slice_mm"] == pytest.approx(5.0, abs=1e-2)
     stored = found.datasets[0]
-    assert stored.shape == [40, 48, 4] and stored.unit == "mm" and "sform_code 2" in str(stored.note)
+    assert stored.shape == [40, 48, 4] and stored.unit == "mm" and "sform_code 1" in str(stored.note)
     assert missing(found) == ["acquisition.kind"] and found.missing[0].suggestion == "ct-parallel"
     report = completed(found, tmp_path, "fbp")
     assert report.against_truth is not None and report.unit == "HU"
@@ -89,7 +89,7 @@ def test_a_volume_that_is_no_ct_is_not_taken_for_one(tmp_path: Path, asymmetric:
 
     nifti.write(tmp_path / "m.nii", asymmetric + 1000, np.diag([2.0, 2, 5, 1]), "test")
     found = inspected(tmp_path / "m.nii")
-    assert found.missing[0].suggestion == "mri-cartesian" and "the lowest value is 0" in found.missing[0].why
+    assert found.missing[0].suggestion == "mri-cartesian" and "values go from 0 to 1700" in found.missing[0].why
     assert completed(found, tmp_path, "zero-filled").acquisition["kind"] == "mri-cartesian"
 
 

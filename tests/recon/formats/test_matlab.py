@@ -91,6 +91,21 @@ def test_stacks_and_angles_in_radians(tmp_path: Path, write: Any) -> None:
         assert np.rad2deg(found.acquisition.angles()) == pytest.approx(DEGREES)  # type: ignore[attr-defined]
 
 
+def test_axes_that_angles_do_not_tell_are_said(tmp_path: Path) -> None:
+    square = measured(job(old_file(tmp_path / "a.mat", {"p": SINOGRAM[:, :12], "theta": DEGREES})))
+    assert np.allclose(square.data, SINOGRAM[None, :, :12]) and "taken as (views, detectors)" in "; ".join(square.notes)
+    radon = np.stack([SINOGRAM.T, SINOGRAM.T], -1)  # (detectors, views, slices): the views are in the middle, too
+    found = measured(job(old_file(tmp_path / "b.mat", {"p": radon, "theta": DEGREES})))
+    assert "(slices, views, detectors), (16, 12, 2); permute it" in "; ".join(found.notes)
+
+
+@pytest.mark.parametrize("name", ["radon_angles", "angles_rad", "anglesDeg", "grad_theta"])
+def test_units_are_words_of_the_name(tmp_path: Path, name: str) -> None:
+    values = np.deg2rad(DEGREES) if name == "angles_rad" else DEGREES
+    found = measured(job(old_file(tmp_path / "a.mat", {"p": SINOGRAM, name: values, "radius": np.arange(12.0)})))
+    assert np.rad2deg(found.acquisition.angles()) == pytest.approx(DEGREES)  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("write", WRITERS)
 def test_one_of_several_arrays_is_chosen(tmp_path: Path, write: Any) -> None:
     acquisition = {"kind": "ct-parallel", "detector_mm": 1.0, "angles_rad": {"count": 12}}

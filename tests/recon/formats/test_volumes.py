@@ -13,6 +13,7 @@ import pytest
 
 from operators.errors import ReconError
 from recon.formats import metaimage, nifti, nrrd, reader
+from recon.formats.detect import locate
 from recon.formats.format import Format, KnownVolume
 from recon.pipeline.reconstruct import run
 from recon.spec.job import Input, JobSpec, format_of, local_files
@@ -76,7 +77,8 @@ def test_analyze_does_not_say_how_it_lies(tmp_path: Path) -> None:
     found = read(tmp_path / "a.hdr")
     assert np.array_equal(found.data, VOLUME) and not found.in_patient and "Analyze" in found.notes[0]
     assert np.linalg.norm(found.affine[:3, :3], axis=0) == pytest.approx((2, 3, 4))
-    assert np.array_equal(read(tmp_path).data, VOLUME)  # the folder has one header
+    job = JobSpec.parse({"input": str(tmp_path), "acquisition": "mri-superresolution"})
+    assert locate(tmp_path, job.input).path == tmp_path / "a.hdr"  # the folder has one header
     (tmp_path / "a.img").unlink()
     assert "no file a.img or a.img.gz beside a.hdr" in refusal(tmp_path / "a.hdr").message
 
@@ -343,7 +345,10 @@ def test_numbers_elsewhere_are_not_read_for_an_upload_of_one_file(tmp_path: Path
     with pytest.raises(ReconError, match="this upload is one file"):
         nrrd.FORMAT.read(detached, Input(upload="a" * 26))  # type: ignore[misc]
     (tmp_path / "a.nhdr").unlink()
-    whole = metaimage.FORMAT.read(tmp_path, Input(upload="a" * 26))  # type: ignore[misc]
+    (tmp_path / "meta.json").rename(tmp_path / "a.raw")
+    meta(tmp_path / "a.mhd", b"", "a.raw")
+    found = locate(tmp_path, Input(upload="a" * 26))  # of a folder that was uploaded
+    whole = found.format.read(found.path, found.given)  # type: ignore[misc]
     assert isinstance(whole, KnownVolume) and np.array_equal(whole.data, VOLUME)
 
 

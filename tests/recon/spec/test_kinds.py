@@ -85,7 +85,7 @@ def test_every_format_is_where_its_row_says(name: str) -> None:
         if name in rows:
             found = rows[name]
             assert isinstance(found, Format) and found.name == name and getattr(found, function) is not None
-            assert found.endings and all(ending == ending.lower() for ending in found.endings)
+            assert found.endings and all(ending.startswith(".") for ending in found.endings)
 
 
 @pytest.mark.parametrize(
