@@ -150,7 +150,8 @@ def test_a_diffusion_job_counts_its_replicates(tmp_path: Path, ct_file: Path) ->
     assert fractions == sorted(fractions)
     slices = np.load(tmp_path / "out" / "volume.npy").shape[0]
     assert report.network_evaluations == 3 * 2 * 2 * slices
-    assert np.load(tmp_path / "out" / "uncertainty.npy").min() > 0
+    found = np.load(tmp_path / "out" / "uncertainty.npy")
+    assert found.min() >= 0 and 0.2 < (found > 0).mean() < 1  # air that is known has no error
     assert (tmp_path / "out" / "uncertainty.png").stat().st_size > 5_000
 
 
