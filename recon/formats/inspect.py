@@ -208,9 +208,11 @@ class _Inspection:
         if isinstance(content, Measurement):
             return content.acquisition, False
         if isinstance(content, KnownVolume):
-            why, fits, refused = "a known volume: say how its measurement is simulated", *_kinds_of_volume(content, self.found.given)
+            why = "a known volume: say how its measurement is simulated"
+            fits, refused = _kinds_of_volume(content, self.found.given)
         else:
-            why, fits, refused = "the file does not say how it was measured", *_kinds_of_array(content)
+            why = "the file does not say how it was measured"
+            fits, refused = _kinds_of_array(content)
         suggestion = fits[0] if fits else None
         why = "; ".join([why, *refused])
         remedy = f"give {' or '.join(fits)}" if fits else "no kind of acquisition fits"
