@@ -41,7 +41,7 @@ def test_planes_are_judged_with_the_volumes_range() -> None:
 def test_a_benchmark_is_written_drawn_and_taken_up_again(tmp_path: Path, ct_file: Path) -> None:
     task = quality.Task(
         "CT, 20 views",
-        {"input": {"path": str(ct_file), "simulate": {"views": 20}}, "acquisition": "ct-parallel"},
+        {"input": {"path": str(ct_file), "simulate": {"views": 20, "model": "ideal"}}, "acquisition": "ct-parallel"},
         [{"name": "fbp"}, {"name": "tv", "iterations": 20}],
     )
     report = Report(tmp_path, "a machine", 4)
