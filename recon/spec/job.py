@@ -64,12 +64,12 @@ def format_of(name: str) -> str | None:
 class Input(File):
     """Input file of a job, and how to read it.
 
-    ``numpy``: a sinogram ``(slices, views, detectors)`` of line integrals, or k-space ``(slices, coils, rows,
-    cols)``; the first axis may be missing. ``hdf5``: the same as a dataset. ``dxchange``: raw counts with flat
-    and dark fields. ``nxtomo``: the same in NeXus. ``tiff``: images in a file or a folder. ``matlab``: sinograms. ``nikon``, ``zeiss``: files of these scanners.
-    ``htc``: Helsinki Tomography Challenge 2022. ``ismrmrd``, ``fastmri``, ``bart``, ``twix``, ``bruker``: raw data of
-    MRI scanners. ``nifti``, ``dicom``, ``metaimage``, ``nrrd``: a volume (CT in HU, MRI magnitude), measured
-    retrospectively as the acquisition and `simulate` say.
+    ``numpy``: a sinogram ``(slices, views, detectors)`` of line integrals, or k-space ``(slices, coils, rows, cols)``;
+    the first axis may be missing. ``hdf5``: the same as a dataset. ``dxchange``: raw counts with flat and dark fields.
+    ``nxtomo``: the same in NeXus. ``tiff``: images in a file or a folder. ``matlab``: sinograms. ``nikon``, ``zeiss``:
+    files of these scanners. ``htc``: Helsinki Tomography Challenge 2022. ``ismrmrd``, ``fastmri``, ``bart``, ``twix``,
+    ``bruker``: raw data of MRI scanners. ``nifti``, ``dicom``, ``metaimage``, ``nrrd``: a volume (CT in HU, MRI
+    magnitude), measured retrospectively as the acquisition and `simulate` say.
     """
 
     format: InputFormat | None = None
