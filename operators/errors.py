@@ -53,6 +53,13 @@ class ReconError(Exception):
         found.field = field
         return found
 
+    def among(self, what: str) -> Self:
+        """Copy of the error that says in which part of the data it is."""
+        found = copy(self)
+        found.message = f"{what}: {self.message}"
+        found.args = (found.message,)
+        return found
+
     def as_dict(self) -> dict[str, Any]:
         """The error as stored in a job's state and sent over HTTP."""
         return {"code": self.code, "message": self.message, "field": self.field, "remedy": self.remedy}

@@ -90,16 +90,17 @@ class Result:
 
     def _values(self, volume: Any) -> Volume:
         inverse = self.outcome.job.inverse
-        arranged = inverse.arranged(volume)
+        arranged = inverse.arranged(volume.values)
         found: Volume = arranged.numpy() if arranged.is_complex() else inverse.display(arranged)
         return found
 
     def _repr_png_(self) -> bytes:
+        from recon.pipeline.publish import arranged, planes
         from recon.quality import montage
 
         inverse = self.outcome.job.inverse
-        volume = inverse.display(inverse.arranged(self.outcome.solved.volume))
-        shown = {self.report.method["name"]: volume}
+        volume = arranged(inverse, self.outcome.solved.volume)
+        shown = {self.report.method["name"]: planes(inverse, volume, inverse.display)}
         picture = io.BytesIO()
         montage.write(picture, shown, inverse.affine, inverse.unit, in_patient=inverse.in_patient)
         return picture.getvalue()
@@ -138,7 +139,7 @@ class Running(Iterator["JobProgress"]):
         try:
             return next(self._job)
         except StopIteration as end:
-            self._result = Result(end.value)
+            self._result = Result(end.value.held())
             self._folder.cleanup()
             raise
         except BaseException:

@@ -53,6 +53,7 @@ def plan(
         rows.append(["together", f"{found.memory_bytes / 1e9:.2f}"])
         table(["memory", "GB"], rows, f"{found.method}, {' x '.join(map(str, found.shape))} voxels")
         parts = "at once" if found.chunks == 1 else f"in {found.chunks} parts, {found.at_once} at once"
+        parts += ", read and written one after another" if found.streamed else ""
         console.print(
             f"{found.slices} slices {parts}; {found.network_evaluations} network evaluations;"
             f" about {found.seconds:.0f} s",

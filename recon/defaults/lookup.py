@@ -7,7 +7,7 @@ are left as they are.
 
 from __future__ import annotations
 
-from recon.defaults.table import Tuned, completed, nearest
+from recon.defaults.table import M, Tuned, completed, nearest
 from recon.problem.problem import Problem
 from recon.spec.methods import Method
 
@@ -26,7 +26,7 @@ def tuned(method: Method, kind: str, problem: Problem) -> Tuned | None:
     return nearest(method, kind, operator.sampling_pattern, operator.undersampling, noisy=noisy)
 
 
-def resolved(method: Method, kind: str, problem: Problem) -> Method:
+def resolved(method: M, kind: str, problem: Problem) -> M:
     """Fill in a method's open settings with those tuned for the nearest task of the same kind and pattern.
 
     Parameters

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,6 +19,7 @@ from recon.spec.registry import ACQUISITIONS
 from recon.spec.validation import read_yaml
 
 TABLE = Path(__file__).parent / "defaults.yaml"
+M = TypeVar("M", bound=Method)
 
 
 class Tuned(BaseModel):
@@ -96,7 +97,7 @@ def nearest(method: Method, kind: str, spread: SamplingPattern, ratio: float, *,
     return min(found, key=lambda t: (abs(math.log(t.undersampling / ratio)), -t.psnr), default=None)
 
 
-def completed(method: Method, found: Tuned | None) -> Method:
+def completed(method: M, found: Tuned | None) -> M:
     """Fill in the method's open settings from a row."""
     if found is None or not method.tunable():
         return method

@@ -123,7 +123,7 @@ def _read(path: Path, given: Input) -> Measurement:
     for name, number in numbers.items():
         axis = DIMENSIONS.index(name)
         array = array[(slice(None),) * axis + (slice(number, number + 1),)]
-    deep = min(array.shape[:3]) > 1
+    deep, held = min(array.shape[:3]) > 1, 0
     if deep and array.shape[SLICE] > 1:
         raise InputError(f"{array.shape[SLICE]} slabs of 3D k-space; one is read", field="input")
     if deep:
@@ -133,11 +133,12 @@ def _read(path: Path, given: Input) -> Measurement:
         if not along_readout:
             data = np.ascontiguousarray(data.swapaxes(-1, -2))
         data = data[slice(*slice_range(given.slices, len(data)))]
+        held = kspace.PARTITIONS_BYTES * array.nbytes
     else:
         within = slice(*slice_range(given.slices, array.shape[SLICE]))
         data = _sliced(array[(slice(None),) * SLICE + (within,)])
     notes.append("BART files have no geometry: give acquisition.pixel_mm and slice_mm")
-    return Measurement(data, MRICartesian(), in_patient=False, notes=notes)
+    return Measurement(data, MRICartesian(), in_patient=False, notes=notes, read_bytes=held)
 
 
 FORMAT = Format(name="bart", endings=(".cfl",), certain=True, read=_read, selects=True)

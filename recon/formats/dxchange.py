@@ -67,7 +67,13 @@ def read(path: Path, slices: tuple[int, int] | None = None) -> Measurement:
             "rotation_center_column": _rotation_centre(file, counts.shape[2], notes),
         }
     found = line_integrals(counts, flats, darks, (_DATA, _FLATS, _DARKS))
-    return Measurement(found.data, _acquisition(stated, path), noise_std=found.noise_std, notes=[*notes, *found.notes])
+    return Measurement(
+        found.data,
+        _acquisition(stated, path),
+        noise_std=found.noise_std,
+        notes=[*notes, *found.notes],
+        slices_in_file=frame[0],
+    )
 
 
 def _acquisition(stated: dict[str, Any], path: Path) -> CTParallel:
@@ -162,5 +168,6 @@ FORMAT = Format(
     magic=(hdf5.MAGIC,),
     read=_read,
     selects=True,
+    slicewise=True,
     recognises=hdf5.holds("exchange/data"),
 )

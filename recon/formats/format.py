@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,39 @@ from recon.spec.job import Input
 
 
 @dataclass(frozen=True)
+class StoredArray:
+    """Array in a file, whose numbers are read when they are needed.
+
+    Parameters
+    ----------
+    shape, dtype
+        Shape and dtype in the file.
+    read
+        Reads the indices ``[first, last)`` of the first axis; raises `InputError` or `ResourceLimit`.
+    least_bytes
+        Bytes that reading a single number takes: those of a compressed chunk.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
+    read: Callable[[int, int], NDArray[np.generic]]
+    least_bytes: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole array."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
 class PlainArray:
     """Array without geometry; the acquisition of the specification says what it is.
 
     Parameters
     ----------
     data
-        In the acquisition's order of axes; that of slices may be missing.
+        In the acquisition's order of axes; that of slices may be missing. A stored array is read for the slices that
+        are asked for, any other holds these and no others.
     stated
         Fields of the acquisition, whatever its kind, that the file states.
     noise_std
@@ -31,13 +58,16 @@ class PlainArray:
         Remarks for the report.
     order_known
         Whether the format prescribes that order, so that one of k-space's three axes is missing for certain.
+    slices_in_file
+        As in `Measurement`; a stored array's are known from its shape.
     """
 
-    data: NDArray[np.generic]
+    data: NDArray[np.generic] | StoredArray
     stated: dict[str, Any] = field(default_factory=dict)
     noise_std: float | None = None
     notes: list[str] = field(default_factory=list)
     order_known: bool = True
+    slices_in_file: int | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +86,9 @@ class KnownVolume:
         NIfTI's codes of the affine, for sform and qform, if the file has them.
     unit
         What the file says of its values: ``HU``, or what else they are; None if it says nothing.
+    slices_in_file
+        Number of slices in the file, if `data` and `affine` are those of the slices that are asked for; None if they
+        are to be cut out.
     """
 
     data: NDArray[np.float32]
@@ -64,6 +97,7 @@ class KnownVolume:
     codes: tuple[int, int] | None = None
     unit: str | None = None
     notes: list[str] = field(default_factory=list)
+    slices_in_file: int | None = None
 
 
 Content = PlainArray | KnownVolume | Measurement
@@ -71,12 +105,14 @@ Content = PlainArray | KnownVolume | Measurement
 
 @dataclass(frozen=True)
 class Written:
-    """Volume to write.
+    """Volume to write: in slabs, since it may be larger than memory.
 
     Parameters
     ----------
-    data
-        ``(slices, rows, cols)`` float32, or complex64 as reconstructed.
+    shape
+        ``(slices, rows, cols)``.
+    dtype
+        float32, or complex64 for a volume as reconstructed.
     affine
         Voxel ``(col, row, slice)`` to millimetres.
     unit
@@ -85,13 +121,22 @@ class Written:
         Whether `affine` leads into the patient's RAS frame.
     codes
         NIfTI's codes of the affine, for sform and qform, if the input has them.
+    slabs
+        Makes a new pass through the volume: some slices at a time, in order.
     """
 
-    data: NDArray[np.float32] | NDArray[np.complex64]
+    shape: tuple[int, int, int]
+    dtype: np.dtype[np.float32] | np.dtype[np.complex64]
     affine: Affine
     unit: str
+    slabs: Callable[[], Iterator[NDArray[np.float32] | NDArray[np.complex64]]]
     in_patient: bool = True
     codes: tuple[int, int] | None = None
+
+    @property
+    def data(self) -> NDArray[np.float32] | NDArray[np.complex64]:
+        """The whole volume in memory, for formats that cannot be written in slabs."""
+        return np.concatenate(list(self.slabs()))
 
 
 @dataclass(frozen=True)
@@ -121,7 +166,10 @@ class Format:
     keeps_complex
         Whether complex volumes are written as they are; else magnitude and phase are two files.
     selects
-        Whether `read` takes only the slices that the input asks for; else they are cut out afterwards.
+        Whether only the slices that the input asks for are read, by `read` or from its `StoredArray`; else they are
+        cut out of what `read` returns.
+    slicewise
+        Whether reading some slices takes the time and memory of these, of files whose content says `slices_in_file`.
     folders
         Whether `read` also takes a folder of such files.
     recognises
@@ -141,6 +189,7 @@ class Format:
     write: Callable[[Path, Written], None] | None = None
     keeps_complex: bool = False
     selects: bool = False
+    slicewise: bool = False
     folders: bool = False
     recognises: Callable[[Path], bool] | None = None
     names_others: bool = False

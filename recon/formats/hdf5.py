@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,10 +16,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from operators.errors import InputError
 from recon.formats.detector_frames import inside, text
-from recon.formats.format import Format, PlainArray
-from recon.formats.safety import check_size, existing, limit_bytes, real
+from recon.formats.format import Format, PlainArray, StoredArray
+from recon.formats.safety import array_bytes, check_size, existing, limit_bytes, real, slice_range
 from recon.measurement.measurement import Measurement
 from recon.spec.acquisitions import Acquisition, AnyAcquisition
+from recon.spec.affine import shifted_affine
 from recon.spec.job import Input
 from recon.spec.upgrade import upgraded
 from recon.spec.validation import invalid, reason
@@ -52,11 +54,24 @@ def opened(path: Path, field: str = "input") -> Iterator[h5py.File]:
         ) from error
 
 
-def dataset(file: h5py.File, name: str, field: str = "input") -> NDArray[np.generic]:
-    """Read a dataset that lies in the file itself; its size is checked first."""
+def dataset(
+    file: h5py.File, name: str, field: str = "input", slices: tuple[int, int] | None = None
+) -> NDArray[np.generic]:
+    """Read a dataset that lies in the file itself, or indices ``[first, last)`` of its first axis.
+
+    Its size is checked first.
+    """
     node = located(file, name, field)
-    check_size(node.shape, node.dtype.itemsize, field)
-    return np.asarray(node[()])
+    part = node.shape if slices is None else (slices[1] - slices[0], *node.shape[1:])
+    check_size(part, node.dtype.itemsize, field)
+    check_size((chunk_bytes(node) or 1,), 1, field)
+    return np.asarray(node[()] if slices is None else node[slice(*slices)])
+
+
+def chunk_bytes(node: h5py.Dataset) -> int:
+    """Bytes of a compressed chunk, the least that is read of it; 0 for a dataset that is not compressed."""
+    compressed = node.chunks is not None and node.id.get_create_plist().get_nfilters() > 0
+    return math.prod(node.chunks) * node.dtype.itemsize if compressed else 0
 
 
 def located(file: h5py.File, name: str, field: str = "input") -> h5py.Dataset:
@@ -110,11 +125,19 @@ def _check_inflated(node: h5py.Dataset, offset: tuple[int, ...], size: int, fiel
         )
 
 
-def read_array(path: Path, name: str | None, field: str = "input") -> NDArray[np.generic]:
-    """Read one dataset; ``data`` or ``kspace`` when no name is given."""
+def stored(path: Path, name: str | None, field: str = "input") -> StoredArray:
+    """Find one dataset without reading its numbers; ``data`` or ``kspace`` when no name is given."""
     with opened(path, field) as file:
         chosen = name or next((n for n in ("data", "kspace") if n in file), "data")
-        return dataset(file, chosen, field)
+        node = located(file, chosen, field)
+        array_bytes(node.shape, node.dtype.itemsize, field)
+        shape, dtype, least = node.shape, node.dtype, chunk_bytes(node)
+
+    def part(first: int, last: int) -> NDArray[np.generic]:
+        with opened(path, field) as file:
+            return dataset(file, chosen, field, (first, last))
+
+    return StoredArray(shape, dtype, part, least)
 
 
 def holds(*names: str) -> Callable[[Path], bool]:
@@ -142,10 +165,10 @@ def is_measurement(path: Path) -> bool:
         return text(file.attrs.get("format")) == OURS
 
 
-def read_measurement(path: Path) -> Measurement:
-    """Read a file written by `write_measurement`."""
+def read_measurement(path: Path, slices: tuple[int, int] | None = None) -> Measurement:
+    """Read a file written by `write_measurement`, or slices ``[first, last)`` of it."""
     try:
-        return _read_measurement(path)
+        return _read_measurement(path, slices)
     except ValidationError as error:
         raise invalid(error, path.name) from error
     except (ValueError, TypeError, IndexError) as error:  # attributes that somebody has changed
@@ -161,23 +184,28 @@ def _today(acquisition: Any) -> Any:
     return upgraded({"acquisition": acquisition})["acquisition"] if isinstance(acquisition, dict) else acquisition
 
 
-def _read_measurement(path: Path) -> Measurement:
+def _read_measurement(path: Path, slices: tuple[int, int] | None) -> Measurement:
     with opened(path) as file:
         acquisition = _ACQUISITIONS.validate_python(_today(json.loads(file.attrs.get("acquisition", "null"))))
+        node = located(file, "data")
+        array_bytes(node.shape, node.dtype.itemsize)
+        first, last = slice_range(slices, len(node))
+        begin, end = acquisition.slices_of_result(first, last)
         affine = dataset(file, "affine") if "affine" in file else None
-        truth = dataset(file, "truth") if "truth" in file else None
+        truth = dataset(file, "truth", slices=(begin, end)) if "truth" in file else None
         mask = dataset(file, "mask") if "mask" in file else None
         in_patient = bool(file.attrs.get("in_patient", True))
         codes = [int(n) for n in np.asarray(file.attrs["nifti_codes"])] if "nifti_codes" in file.attrs else None
         noise = float(file.attrs["noise_std"]) if "noise_std" in file.attrs else None
         provenance = json.loads(str(file.attrs.get("provenance", "{}")))
         notes = _NOTES.validate_json(str(file.attrs.get("notes", "[]")))
-        data = dataset(file, "data")
+        data = dataset(file, "data", slices=(first, last))
+        count, least = len(node), chunk_bytes(node)
         files = {name: dataset(file, f"files/{name}") for name in file.get("files", ())}
     return Measurement(
         data=data.astype(np.complex64) if acquisition.COMPLEX_DATA else real(data),
         acquisition=acquisition,
-        affine=None if affine is None else affine.astype(np.float64),
+        affine=None if affine is None else shifted_affine(affine.astype(np.float64), begin),
         in_patient=in_patient,
         codes=None if codes is None else (codes[0], codes[1]),
         truth=None if truth is None else truth.astype(np.float32),
@@ -186,6 +214,8 @@ def _read_measurement(path: Path) -> Measurement:
         files=files,
         notes=notes,
         provenance=provenance,
+        slices_in_file=count,
+        read_bytes=max(data.nbytes, least),
     )
 
 
@@ -213,11 +243,17 @@ def write_measurement(path: Path, measurement: Measurement) -> None:
 
 
 def _read(path: Path, given: Input) -> Measurement | PlainArray:
-    return (
-        read_measurement(path)
-        if is_measurement(path)
-        else PlainArray(read_array(path, given.dataset), order_known=False)
-    )
+    if is_measurement(path):
+        return read_measurement(path, given.slices)
+    return PlainArray(stored(path, given.dataset), order_known=False)
 
 
-FORMAT = Format(name="hdf5", endings=(".h5", ".hdf5"), magic=(MAGIC,), read=_read, recognises=is_measurement)
+FORMAT = Format(
+    name="hdf5",
+    endings=(".h5", ".hdf5"),
+    magic=(MAGIC,),
+    read=_read,
+    selects=True,
+    slicewise=True,
+    recognises=is_measurement,
+)

@@ -6,6 +6,7 @@ Of formats that read single slices one slice is read, the middle one.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from operators.errors import InputError, ReconError
 from recon.formats import detect, hdf5, reader
 from recon.formats.detect import Found
-from recon.formats.format import Content, KnownVolume, PlainArray
+from recon.formats.format import Content, KnownVolume, PlainArray, StoredArray
 from recon.formats.listing import listing
 from recon.formats.safety import TooFewSlices
 from recon.measurement.measurement import Measurement
@@ -112,14 +113,28 @@ def _read(found: Found) -> tuple[Content, tuple[int, int] | None, int | None]:
     """Read the middle slice, or all if the format cannot; returns the slices that were read and their number."""
     if found.format.read is None:
         raise InputError(f"{found.format.name} is a format of results only", field="input.format")
+    content, slices, count = _selected(found, found.format.read)
+    if not (isinstance(content, PlainArray) and isinstance(content.data, StoredArray)):
+        return content, slices, count
+    stored = content.data
+    if stored.nbytes <= reader.SAMPLED_BYTES or len(stored.shape) < 3:
+        return replace(content, data=stored.read(0, stored.shape[0])), None, None
+    middle = (stored.shape[0] // 2, stored.shape[0] // 2 + 1)
+    return replace(content, data=stored.read(*middle)), middle, stored.shape[0]
+
+
+def _selected(
+    found: Found, read: Callable[[Path, Input], Content]
+) -> tuple[Content, tuple[int, int] | None, int | None]:
+    """Let the format read the middle slice, or what it must."""
     if not found.format.selects or found.given.slices is not None:
         wanted = found.given.slices if found.format.selects else None
-        return found.format.read(found.path, found.given), wanted, None
+        return read(found.path, found.given), wanted, None
     try:
-        return found.format.read(found.path, found.given.model_copy(update={"slices": _BEYOND})), None, None
+        return read(found.path, found.given.model_copy(update={"slices": _BEYOND})), None, None
     except TooFewSlices as error:
         middle = (error.count // 2, error.count // 2 + 1)
-        content = found.format.read(found.path, found.given.model_copy(update={"slices": middle}))
+        content = read(found.path, found.given.model_copy(update={"slices": middle}))
         return content, middle, error.count
 
 
@@ -159,6 +174,7 @@ class _Inspection:
     """Content of a file with what can be said of it."""
 
     def __init__(self, found: Found, content: Content, slices: tuple[int, int] | None, count: int | None) -> None:
+        assert not isinstance(content.data, StoredArray)  # see `_read`
         self.found, self.content, self.data = found, content, content.data
         self.missing: list[Missing] = []
         self.acquisition, self.suggested = self._acquisition()
@@ -212,7 +228,7 @@ class _Inspection:
             fits, refused = _kinds_of_volume(content, self.found.given)
         else:
             why = "the file does not say how it was measured"
-            fits, refused = _kinds_of_array(content)
+            fits, refused = _kinds_of_array(content, self.data)
         suggestion = fits[0] if fits else None
         why = "; ".join([why, *refused])
         remedy = f"give {' or '.join(fits)}" if fits else "no kind of acquisition fits"
@@ -327,16 +343,16 @@ def _kinds_of_volume(volume: KnownVolume, given: Input) -> tuple[list[str], list
     return fits, refused[:1]
 
 
-def _kinds_of_array(array: PlainArray) -> tuple[list[str], list[str]]:
+def _kinds_of_array(array: PlainArray, data: NDArray[np.generic]) -> tuple[list[str], list[str]]:
     """Kinds of acquisition whose measurement an array can be, and why others cannot."""
     fits, refused = [], []
     for kind, of in ACQUISITIONS.items():
         given = {name for name, value in array.stated.items() if value is not None}
-        axes = len(of.AXES) - array.data.ndim
-        if (array.data.dtype.kind == "c") != of.COMPLEX_DATA or axes not in (0, 1) or given - of.model_fields.keys():
+        axes = len(of.AXES) - data.ndim
+        if (data.dtype.kind == "c") != of.COMPLEX_DATA or axes not in (0, 1) or given - of.model_fields.keys():
             continue
         try:
-            of().check(_stacked(array.data, of()))
+            of().check(_stacked(data, of()))
         except InputError as error:
             if error.field == "input":
                 refused.append(f"{kind} does not fit: {error.message}")

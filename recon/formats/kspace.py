@@ -164,6 +164,10 @@ def partitions_apart(kspace: Complex, notes: list[str]) -> tuple[Complex, bool]:
     return np.ascontiguousarray(transformed(kspace, 3, inverse=True).transpose(3, 0, 2, 1)), True
 
 
+PARTITIONS_BYTES = 4
+"""Most bytes that reading 3D k-space takes, over those of its whole array: the file's pages, transforms and copies."""
+
+
 def squared(kspace: Complex, col_mm: float, row_mm: float, notes: list[str]) -> tuple[Complex, float, float]:
     """Pad k-space with points that were not measured until pixels are square; return it and the pixel's sides."""
     rows, cols = kspace.shape[-2:]

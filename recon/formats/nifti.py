@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import logging
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,8 @@ from numpy.typing import NDArray
 from operators.errors import InputError
 from recon.formats import volumes
 from recon.formats.format import Format, KnownVolume, Written
-from recon.formats.safety import existing
-from recon.spec.affine import Affine
+from recon.formats.safety import existing, slice_range
+from recon.spec.affine import Affine, shifted_affine
 from recon.spec.job import Input
 from recon.spec.validation import reason
 
@@ -33,6 +34,8 @@ OURS = b"diffusion-recon"
 """Description of files that we write, whose sform is kept when its code is 0: then it is the scanner's frame."""
 PATIENT, SCANNER = (1, 1), (0, 0)
 """Codes of sform and qform for an affine into the patient, and for one of which nothing is known but the scanner."""
+_LONGEST_SIDE = 32767
+"""Longest side of a volume in NIfTI-1, whose sizes have 16 bits; NIfTI-2 is written beyond it."""
 _MILLIMETRES = {"meter": 1e3, "micron": 1e-3}
 _HEADER_BYTES = 540
 
@@ -81,7 +84,7 @@ def read(path: Path, field: str = "input") -> tuple[NDArray[np.float32], NDArray
     found = header(path, field)
     if found.count != 1:
         raise InputError(f"{path.name} holds {found.count} volumes, expected three dimensions", field=field)
-    return _voxels(found, 0, field), found.affine
+    return _voxels(found, 0, (0, found.shape[2]), field), found.affine
 
 
 def header(path: Path, field: str = "input") -> Header:
@@ -200,14 +203,15 @@ def _agree(parsed: nib.Nifti1Header) -> bool:
     return bool(np.abs(differences).max() < 0.1 * float(min(parsed.get_zooms()[:3])))
 
 
-def _voxels(found: Header, number: int, field: str) -> NDArray[np.float32]:
-    """Read one of the volumes as ``(slices, rows, cols)``."""
-    cols, rows, slices = found.shape
+def _voxels(found: Header, number: int, slices: tuple[int, int], field: str) -> NDArray[np.float32]:
+    """Read slices ``[first, last)`` of one of the volumes as ``(slices, rows, cols)``."""
+    cols, rows, count = found.shape
+    first, last = slices
     stored = volumes.numbers(
         found.numbers,
-        (slices, rows, cols),
+        (last - first, rows, cols),
         found.dtype,
-        skip=found.offset + number * volumes.product(found.shape) * found.dtype.itemsize,
+        skip=found.offset + (number * count + first) * rows * cols * found.dtype.itemsize,
         compressed=found.numbers.name.endswith(".gz"),
         field=field,
     )
@@ -218,26 +222,52 @@ def write(
     path: Path, volume: NDArray[np.float32], affine: Affine, description: str, codes: tuple[int, int] = PATIENT
 ) -> None:
     """Write ``(slices, rows, cols)`` as float32 NIfTI with `affine` and its codes; units are millimetres."""
+    slices, rows, cols = volume.shape
+    _write_slabs(path, (slices, rows, cols), [volume], affine, description, codes)
+
+
+def _write_slabs(
+    path: Path,
+    shape: tuple[int, int, int],
+    slabs: Iterable[NDArray[np.float32]],
+    affine: Affine,
+    description: str,
+    codes: tuple[int, int],
+) -> None:
+    """Write a volume some slices at a time: in the file they follow each other, as rows of columns."""
     import nibabel as nib
 
-    image = nib.Nifti1Image(np.ascontiguousarray(volume.transpose(2, 1, 0)), affine)
+    voxels = np.broadcast_to(np.float32(0), shape[::-1])  # nibabel makes the header from it
+    long = max(shape) > _LONGEST_SIDE
+    image = nib.Nifti2Image(voxels, affine) if long else nib.Nifti1Image(voxels, affine)
     image.set_qform(affine, codes[1])
     image.set_sform(affine, codes[0])
     image.header.set_xyzt_units("mm")
     image.header["descrip"] = description.encode()[:79]
-    nib.save(image, path)
+    image.header.set_slope_inter(1, 0)
+    with nib.openers.ImageOpener(str(path), "wb") as stream:
+        image.header.write_to(stream)
+        for slab in slabs:
+            stream.write(np.ascontiguousarray(slab, "<f4").tobytes())
 
 
 def _read(path: Path, given: Input) -> KnownVolume:
     found = header(path)
-    data = _voxels(found, volumes.which(given, found.count), "input")
-    return KnownVolume(data, found.affine, in_patient=found.codes != SCANNER, codes=found.codes, notes=found.notes)
+    slices = slice_range(given.slices, found.shape[2])
+    return KnownVolume(
+        _voxels(found, volumes.which(given, found.count), slices, "input"),
+        shifted_affine(found.affine, slices[0]),
+        in_patient=found.codes != SCANNER,
+        codes=found.codes,
+        notes=found.notes,
+        slices_in_file=found.shape[2],
+    )
 
 
 def _write(path: Path, volume: Written) -> None:
-    values = np.abs(volume.data) if np.iscomplexobj(volume.data) else volume.data
+    magnitudes = ((np.abs(s) if np.iscomplexobj(s) else s).astype(np.float32) for s in volume.slabs())
     codes = volume.codes or (PATIENT if volume.in_patient else SCANNER)
-    write(path, values.astype(np.float32), volume.affine, f"{OURS.decode()}, {volume.unit}", codes)
+    _write_slabs(path, volume.shape, magnitudes, volume.affine, f"{OURS.decode()}, {volume.unit}", codes)
 
 
 FORMAT = Format(
@@ -250,4 +280,7 @@ FORMAT = Format(
     read=_read,
     write=_write,
     names_others=True,
+    selects=True,
 )
+PLAIN = Format(name="nii", endings=(".nii",), write=_write)
+"""The same without compression, which takes longer than a quick method."""

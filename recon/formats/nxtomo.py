@@ -57,6 +57,7 @@ def _read(path: Path, given: Input) -> Measurement:
         keys = _keys(linked, scan, node.shape[0], notes)
         angles = _angles(linked, groups, scan, keys, notes)
         frames = detector_frames.frames(node, scan.data, given.slices)
+        rows = node.shape[1]
         pixel_mm, slice_mm = (_pixel_mm(linked, groups, scan, f"{axis}_pixel_size", notes) for axis in "xy")
     flats, darks = frames[keys == FLAT], frames[keys == DARK]
     if not len(flats):
@@ -71,7 +72,8 @@ def _read(path: Path, given: Input) -> Measurement:
         stated = CTParallel(angles_rad=angles, detector_mm=pixel_mm, slice_mm=slice_mm)
     except ValidationError as error:
         raise invalid(error, path.name) from error
-    return Measurement(found.data, stated, noise_std=found.noise_std, notes=[*notes, *found.notes])
+    notes += found.notes
+    return Measurement(found.data, stated, noise_std=found.noise_std, notes=notes, slices_in_file=rows)
 
 
 def _groups(file: h5py.File) -> dict[str, str]:
@@ -243,6 +245,7 @@ FORMAT = Format(
     certain=True,
     read=_read,
     selects=True,
+    slicewise=True,
     recognises=_recognised,
     names_others=True,
 )

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from operators.errors import InputError
+from operators.errors import InputError, ReconError
 from recon.formats import bart, numpy_files
 from recon.formats.detect import Found, inner, locate
-from recon.formats.format import Content, KnownVolume, PlainArray
-from recon.formats.safety import check_finite, check_size, real, slice_range, stack
+from recon.formats.format import Content, KnownVolume, PlainArray, StoredArray
+from recon.formats.safety import check_axes, check_finite, check_size, slice_range
 from recon.measurement.header import Header
 from recon.measurement.measurement import Measurement
 from recon.measurement.simulate import simulate
@@ -30,6 +30,10 @@ from recon.spec.validation import invalid
 
 STRAIGHT_RAD = 0.01
 """Shear of voxels up to which they count as straight: under a voxel over the height of any stack that is usual."""
+SAMPLED_BYTES = 256 * 2**20
+"""Size of a measurement up to which a check reads all of it."""
+SAMPLED_SLICES = 16
+"""Slices of a sample: as many as the acquisitions look at, too."""
 OTHER_GRID = "another voxel grid than the file's: its affine and its known volume do not apply"
 
 
@@ -56,39 +60,144 @@ def read(spec: JobSpec, files: Mapping[str, Path]) -> Measurement:
         measurement = simulate(volume.data, volume.affine, acquisition, spec.input.simulate or Simulation(), first)
         notes = [*measurement.notes, *volume.notes]
         return replace(measurement, in_patient=volume.in_patient, codes=volume.codes, notes=notes)
-    return _measured(spec, files, found, content)
+    return _completed_from(_measured(spec, files, found, content))
+
+
+def read_part(spec: JobSpec, files: Mapping[str, Path], first: int, last: int) -> Measurement:
+    """Read slices ``[first, last)`` of those that are asked for, as `read` does; errors name them as the file does."""
+    return _completed_from(_part(spec, files, first, last))
+
+
+def read_sample(spec: JobSpec, files: Mapping[str, Path], head: Header) -> Measurement:
+    """Read evenly spaced slices of a measurement, the first among them, and complete its acquisition by them."""
+    last = head.shape[0] - 1
+    chosen = np.unique(np.linspace(0, last, min(last + 1, SAMPLED_SLICES)).round().astype(np.int64))
+    parts = [_part(spec, files, int(number), int(number) + 1) for number in chosen]
+    noise = [part.noise_std for part in parts if part.noise_std is not None]
+    together = replace(
+        parts[0],
+        data=np.concatenate([part.data for part in parts]),
+        truth=None,
+        noise_std=math.sqrt(float(np.mean(np.square(noise)))) if len(noise) == len(parts) else None,
+        notes=list(dict.fromkeys(note for part in parts for note in part.notes)),
+    )
+    return _completed_from(together)
+
+
+def _part(spec: JobSpec, files: Mapping[str, Path], first: int, last: int) -> Measurement:
+    """Slices ``[first, last)`` of those that are asked for, before anything is told from their data."""
+    begin = _first(spec) + first
+    part = _of_slices(spec, begin, begin + last - first)
+    try:
+        found = locate(files["input"], part.input)
+        return _measured(part, files, found, _content(part, found))
+    except ReconError as error:
+        raise error.among(f"slices {begin} to {begin + last - first - 1}") from error
+
+
+def _completed_from(measurement: Measurement) -> Measurement:
+    """Complete the acquisition by what the data tell; a simulated measurement shows no more than its volume."""
+    if measurement.truth is not None:
+        return measurement
+    acquisition, notes = measurement.acquisition.completed_from(measurement.data)
+    return replace(measurement, acquisition=acquisition, notes=[*measurement.notes, *notes])
 
 
 def check(spec: JobSpec, files: Mapping[str, Path]) -> Header:
-    """Check without torch for everything that `read` would refuse, and for impossible geometries; for API and plans."""
+    """Check without torch for everything that `read` would refuse, and for impossible geometries; for API and plans.
+
+    Of more than `SAMPLED_BYTES` whose slices can be read apart, a sample is checked: whoever reads the others checks
+    them.
+    """
     found = locate(files["input"], spec.input)
-    content = _content(spec, found)
+    content = _content(spec, found) if _source_bytes(found.path) <= SAMPLED_BYTES else None
+    if content is None or (isinstance(content.data, StoredArray) and content.data.nbytes > SAMPLED_BYTES):
+        head = apart(spec, files)
+        if head is not None and head.data_bytes > SAMPLED_BYTES:
+            head = head.model_copy(update={"acquisition": read_sample(spec, files, head).acquisition})
+            head.acquisition.result_shape(head.shape)
+            return head
+    content = content or _content(spec, found)
     if _to_be_measured(content, spec):
         volume, given = _known_volume(content, spec)
         settings = spec.input.simulate or Simulation()
         acquisition, shape = given.simulated(volume.data.shape, volume.affine, settings)
-        size = max(_source_bytes(found.path), volume.data.nbytes, acquisition.data_bytes(shape))
+        size = max(_unselected_bytes(found), volume.data.nbytes, acquisition.data_bytes(shape))
         return Header(acquisition=acquisition, shape=shape, source_bytes=size, known=True)
-    measurement = _measured(spec, files, found, content)
+    measurement = _completed_from(_measured(spec, files, found, content))
     measurement.acquisition.result_shape(measurement.data.shape)
-    return header(measurement, spec, files)
+    head = apart(spec, files)
+    if head is None:
+        return header(measurement, spec, files)
+    return head.model_copy(update={"acquisition": measurement.acquisition})
+
+
+def apart(spec: JobSpec, files: Mapping[str, Path]) -> Header | None:
+    """Make the header of a measurement whose slices can be read apart, from its first; None if it is read as a whole.
+
+    What is asked for may be larger than the limit for arrays, but then no larger than the file: nobody is made to
+    compute what a small file only promises.
+    """
+    first = _first(spec)
+    probe = _of_slices(spec, first, first + 1)
+    found = locate(files["input"], probe.input)
+    if not found.format.slicewise:
+        return None
+    content = _content(probe, found)
+    if isinstance(content, KnownVolume):
+        return None
+    measurement = _assembled(probe, files, content)
+    acquisition, count = measurement.acquisition, measurement.slices_in_file
+    if count is None or not acquisition.SLICES_APART:
+        return None
+    begin, end = slice_range(spec.input.slices, count)
+    shape = (end - begin, *measurement.data.shape[1:])
+    each = max(measurement.data.nbytes, content.data.nbytes // count if isinstance(content.data, StoredArray) else 0)
+    if each * (end - begin) > _source_bytes(found.path):
+        check_size(shape, measurement.data.itemsize)
+    least = max(each, measurement.read_bytes, 0 if measurement.truth is None else measurement.truth.nbytes)
+    return Header(
+        acquisition=acquisition,
+        shape=shape,
+        source_bytes=max(least, each * (end - begin)),
+        slice_bytes=least,
+        known=measurement.truth is not None,
+    )
 
 
 def header(measurement: Measurement, spec: JobSpec, files: Mapping[str, Path]) -> Header:
-    """Make the header of a job's measurement that was read."""
-    found = locate(files["input"], spec.input)
-    whole = 0 if found.format.selects else _source_bytes(found.path)
+    """Make the header of a job's measurement that was read as a whole."""
+    whole = _unselected_bytes(locate(files["input"], spec.input))
+    truth = 0 if measurement.truth is None else measurement.truth.nbytes
     return Header(
         acquisition=measurement.acquisition,
         shape=measurement.data.shape,
-        source_bytes=max(whole, measurement.data.nbytes, 0 if measurement.truth is None else measurement.truth.nbytes),
+        source_bytes=max(whole, measurement.data.nbytes, measurement.read_bytes, truth),
         known=measurement.truth is not None,
         coil_maps=measurement.coil_maps is not None,
     )
 
 
+def _first(spec: JobSpec) -> int:
+    """Number of the first slice that is asked for."""
+    return 0 if spec.input.slices is None else spec.input.slices[0]
+
+
+def _of_slices(spec: JobSpec, first: int, last: int) -> JobSpec:
+    """The job of slices ``[first, last)`` alone."""
+    return spec.model_copy(update={"input": spec.input.model_copy(update={"slices": (first, last)})})
+
+
 def _source_bytes(path: Path) -> int:
+    """Size of a file, or of the files in a folder."""
+    if path.is_dir():
+        return sum(child.stat().st_size for child in path.rglob("*") if child.is_file())
     return path.stat().st_size if path.is_file() else 0
+
+
+def _unselected_bytes(found: Found) -> int:
+    """Size of a file that is read as a whole before slices are selected."""
+    return 0 if found.format.selects else _source_bytes(found.path)
 
 
 def _content(spec: JobSpec, found: Found) -> Content:
@@ -115,7 +224,8 @@ def _to_be_measured(content: Content, spec: JobSpec) -> TypeGuard[KnownVolume]:
     return not _required_acquisition(spec).MEASURES_VOLUMES or spec.input.simulate is not None
 
 
-def _measured(spec: JobSpec, files: Mapping[str, Path], found: Found, content: Content) -> Measurement:
+def _assembled(spec: JobSpec, files: Mapping[str, Path], content: Content) -> Measurement:
+    """Measurement of a content, with its files; its values may be anything."""
     match content:
         case Measurement():
             measurement = _completed(content, spec)
@@ -123,38 +233,61 @@ def _measured(spec: JobSpec, files: Mapping[str, Path], found: Found, content: C
             measurement = _stack(content, spec)
         case PlainArray():
             acquisition = with_stated(_required_acquisition(spec), content.stated)
-            measurement = _plain(content, acquisition)
-            measurement = replace(measurement, noise_std=content.noise_std, notes=list(content.notes))
+            measurement = replace(
+                _plain(content, acquisition, spec.input.slices),
+                noise_std=content.noise_std,
+                notes=list(content.notes),
+            )
     measurement = _with_files(measurement, spec, files)
+    if measurement.data.ndim != len(measurement.acquisition.AXES):
+        expected = measurement.acquisition.axes
+        raise InputError(f"shape {measurement.data.shape}, expected {expected}", field="input")
+    return measurement
+
+
+def _measured(spec: JobSpec, files: Mapping[str, Path], found: Found, content: Content) -> Measurement:
+    """Measurement of a content, plausible and of the slices that are asked for."""
+    measurement = _assembled(spec, files, content)
     acquisition = measurement.acquisition
-    if measurement.data.ndim != len(acquisition.AXES):
-        raise InputError(f"shape {measurement.data.shape}, expected {acquisition.axes}", field="input")
     if not found.format.selects:
         measurement = _selected(measurement, spec)
-    check_finite(measurement.data)
+    check_finite(measurement.data, first=_first(spec))
     acquisition.check(measurement.data, mask=measurement.mask, coil_maps=measurement.coil_maps, **measurement.files)
     if acquisition.refined is not None:
         check_size(acquisition.result_shape(measurement.data.shape), 8, "acquisition.factor")
-    if measurement.truth is None:  # a simulated measurement shows no more than its volume
-        acquisition, notes = acquisition.completed_from(measurement.data)
-        measurement = replace(measurement, acquisition=acquisition, notes=[*measurement.notes, *notes])
     _check_methods(spec, measurement.acquisition)
     return measurement
 
 
-def _plain(array: PlainArray, acquisition: Acquisition) -> Measurement:
-    data = array.data
-    if not acquisition.COMPLEX_DATA:
-        return Measurement(stack(real(data), acquisition), acquisition)
-    if data.dtype.kind != "c":
-        raise InputError(
-            f"dtype {data.dtype}, k-space must be complex",
-            field="input",
-            remedy="export both parts: without the phase there is no image",
-        )
-    if not array.order_known and data.ndim == len(acquisition.AXES) - 1:
-        acquisition.check_missing_axis(data.shape)
-    return Measurement(stack(data, acquisition).astype(np.complex64), acquisition)
+def _plain(array: PlainArray, acquisition: Acquisition, slices: tuple[int, int] | None) -> Measurement:
+    """Measurement of an array, in the acquisition's dtype and with all of its axes."""
+    shape, dtype, held = array.data.shape, array.data.dtype, 0
+    check_axes(shape, acquisition)
+    missing = acquisition.missing_axis() if len(shape) < len(acquisition.AXES) else None
+    if dtype.kind not in ("c" if acquisition.COMPLEX_DATA else "iuf"):
+        if acquisition.COMPLEX_DATA:
+            raise InputError(
+                f"dtype {dtype}, k-space must be complex",
+                field="input",
+                remedy="export both parts: without the phase there is no image",
+            )
+        raise InputError(f"dtype {dtype}, expected real numbers", field="input")
+    if acquisition.COMPLEX_DATA and missing is not None and not array.order_known:
+        acquisition.check_missing_axis(shape)
+    data, count = array.data, array.slices_in_file
+    if isinstance(data, StoredArray):
+        count = 1 if missing == 0 else shape[0]
+        first, last = slice_range(slices, count)
+        held = data.least_bytes
+        data = data.read(0, shape[0]) if missing == 0 else data.read(first, last)
+    held = max(held, data.nbytes)
+    data = data if missing is None else np.expand_dims(data, missing)
+    return Measurement(
+        np.ascontiguousarray(data, dtype=np.complex64 if acquisition.COMPLEX_DATA else np.float32),
+        acquisition,
+        slices_in_file=count,
+        read_bytes=held,
+    )
 
 
 def with_stated(acquisition: Acquisition, stated: dict[str, Any]) -> Acquisition:
@@ -206,7 +339,7 @@ def _completed(measurement: Measurement, spec: JobSpec) -> Measurement:
 def _known_volume(content: KnownVolume, spec: JobSpec) -> tuple[KnownVolume, Acquisition]:
     """Cut the part of the volume whose measurement is simulated, and check it."""
     acquisition = _required_acquisition(spec)
-    if spec.input.slices is not None:
+    if spec.input.slices is not None and content.slices_in_file is None:
         first, last = slice_range(spec.input.slices, len(content.data))
         content = replace(content, data=content.data[first:last], affine=shifted_affine(content.affine, first))
     for name in acquisition.files():

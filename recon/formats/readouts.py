@@ -132,6 +132,7 @@ def _placed(
 ) -> Measurement:
     """Place ``(slices, coils, partitions, rows, cols)``; 3D k-space is cut into slices."""
     x, y, z = encoding.fov_mm
+    held = 0
     col = None if x is None else x / encoding.matrix[0]
     row = None if y is None else y / encoding.matrix[1]
     thick = z
@@ -139,6 +140,7 @@ def _placed(
         data = data[:, :, 0]
     else:
         thick = None if z is None else z / encoding.matrix[2]
+        held = kspace.PARTITIONS_BYTES * data.nbytes
         data, along_readout = kspace.partitions_apart(data[0], notes)
         middle = planes[0]
         if along_readout:
@@ -153,9 +155,10 @@ def _placed(
         order = kspace.stacked(planes, given.slices, notes)
         data, planes = data[order], [planes[i] for i in order]
     sides = None if col is None or row is None else (col, row)
-    return kspace.measurement(
+    found = kspace.measurement(
         data, planes, sides, thick, in_patient=encoding.in_patient, noise_std=noise, notes=notes
     )  # fmt: skip
+    return replace(found, read_bytes=held)
 
 
 def matching(readouts: Readouts, wanted: dict[str, int]) -> NDArray[np.bool_]:

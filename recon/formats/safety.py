@@ -27,11 +27,16 @@ def existing(path: Path, field: str = "input") -> Path:
     return path
 
 
-def check_size(shape: tuple[int, ...], itemsize: int, field: str = "input") -> int:
-    """Compute the bytes of an array; raises if a size is negative, zero or above the limit."""
+def array_bytes(shape: tuple[int, ...], itemsize: int, field: str = "input") -> int:
+    """Compute the bytes of an array; raises if a size is negative or zero."""
     if not shape or any(n < 1 for n in shape):
         raise InputError(f"the header says shape {shape}: an empty array", field=field)
-    nbytes = math.prod(int(n) for n in shape) * itemsize
+    return math.prod(int(n) for n in shape) * itemsize
+
+
+def check_size(shape: tuple[int, ...], itemsize: int, field: str = "input") -> int:
+    """Compute the bytes of an array; raises if a size is negative, zero or above the limit."""
+    nbytes = array_bytes(shape, itemsize, field)
     if nbytes > limit_bytes():
         raise ResourceLimit(
             f"the header says shape {shape}, {nbytes / 1e9:.1f} GB; the limit is {limit_bytes() / 1e9:.1f} GB",
@@ -58,13 +63,14 @@ def slice_range(slices: tuple[int, int] | None, count: int) -> tuple[int, int]:
     return slices
 
 
-def check_finite(data: NDArray[np.generic], field: str = "input") -> None:
-    """Raise `InputError` naming the first value that is NaN or infinite."""
+def check_finite(data: NDArray[np.generic], field: str = "input", first: int = 0) -> None:
+    """Raise `InputError` naming the first value that is NaN or infinite; `first` is the number of the first slice."""
     bad = ~np.isfinite(data)
     if bad.any():
         index = tuple(int(i) for i in np.argwhere(bad)[0])
+        place = (index[0] + first, *index[1:])
         raise InputError(
-            f"{int(bad.sum())} of {data.size} values are not finite, the first at {index} is {data[index]}",
+            f"{int(bad.sum())} of {data.size} values are not finite, the first at {place} is {data[index]}",
             field=field,
             remedy="replace dead detector elements or missing samples before reconstruction",
         )
@@ -87,11 +93,7 @@ def counts(data: NDArray[np.generic], field: str) -> NDArray[np.float32]:
     return frames
 
 
-def stack(data: NDArray[np.generic], acquisition: Acquisition, field: str = "input") -> NDArray[np.generic]:
-    """Add an axis that is missing, mostly that of slices; raise `InputError` when the number of axes is wrong."""
-    ndim = len(acquisition.AXES)
-    if data.ndim == ndim - 1:
-        return np.expand_dims(data, acquisition.missing_axis())
-    if data.ndim != ndim:
-        raise InputError(f"shape {data.shape}, expected {acquisition.axes} or the same without slices", field=field)
-    return data
+def check_axes(shape: tuple[int, ...], acquisition: Acquisition, field: str = "input") -> None:
+    """Raise `InputError` unless an array has the acquisition's axes, or all but one."""
+    if len(shape) not in (len(acquisition.AXES) - 1, len(acquisition.AXES)):
+        raise InputError(f"shape {shape}, expected {acquisition.axes} or the same without slices", field=field)

@@ -73,7 +73,10 @@ def _read(path: Path, given: Input) -> PlainArray:
     angles = None if beside is None else angle_file.read(beside, notes)
     sinograms = images.count == 1 or _SINOGRAMS.search(images.paths[0].stem) or _SINOGRAMS.search(path.stem)
     found = _sinograms(images, given, notes) if sinograms else _projections(images, stacks, given, notes)
-    return PlainArray(found.data, {} if angles is None else {"angles_rad": angles}, found.noise_std, notes)
+    # Without flat fields the values that are read decide what they are: those of other slices may tell otherwise.
+    rows = images.shape[0] if "flats" in stacks and not sinograms else None
+    stated = {} if angles is None else {"angles_rad": angles}
+    return PlainArray(found.data, stated, found.noise_std, notes, slices_in_file=rows)
 
 
 def _sinograms(images: Images, given: Input, notes: list[str]) -> LineIntegrals:
@@ -284,5 +287,6 @@ FORMAT = Format(
     media_type="image/tiff",
     read=_read,
     selects=True,
+    slicewise=True,
     folders=True,
 )

@@ -18,7 +18,10 @@ class Header(BaseModel):
         Shape of the measurement after the selection of slices: ``(slices, views, detectors)``, ``(slices, coils, rows,
         cols)``, or ``(slices, rows, cols)`` of a low-resolution stack.
     source_bytes
-        Largest array that reading holds, before slices are selected.
+        Most bytes that reading holds beside the measurement: the file's array before slices are selected, if its format
+        has to read them all.
+    slice_bytes
+        Most bytes that reading a single slice holds, where slices can be read apart; None where they cannot.
     known
         Whether the true volume is known, for comparison.
     coil_maps
@@ -30,6 +33,7 @@ class Header(BaseModel):
     acquisition: AnyAcquisition
     shape: tuple[int, ...]
     source_bytes: int
+    slice_bytes: int | None = None
     known: bool = False
     coil_maps: bool = False
 

@@ -35,6 +35,11 @@ class Measurement:
         Arrays of the other files that the acquisition names, by field.
     notes
         Remarks for the report.
+    slices_in_file
+        Slices that the file has, if its format reads some in the memory of these only, and each as it would be read
+        with any others; None if not.
+    read_bytes
+        Most bytes that reading held, where these are more than the data's.
     """
 
     data: NDArray[np.generic]
@@ -49,3 +54,5 @@ class Measurement:
     files: dict[str, NDArray[Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
+    slices_in_file: int | None = None
+    read_bytes: int = 0

@@ -50,7 +50,6 @@ class ChunkCache:
 
     def offer(self, key: str, chunks: Sequence[Chunk]) -> None:
         """Announce chunks with which other workers may help."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         numbers = [[s.first, s.last, s.begin, s.end] for s in chunks]
         write_json(self.folder / f"{key[:16]}.open", numbers, durable=False)  # helpers may be reading it
 
@@ -58,6 +57,8 @@ class ChunkCache:
         """Whether a chunk, of all reconstructions or of one, is neither finished nor being computed."""
         for path in self.folder.glob("*.open" if key is None else f"{key[:16]}.open"):
             for chunk in (Chunk(*numbers) for numbers in json.loads(path.read_text())):
+                if self._path(path.stem, chunk).exists():
+                    continue
                 with self.claim(path.stem, chunk) as free:
                     if free and not self._path(path.stem, chunk).exists():
                         return True
@@ -88,6 +89,13 @@ class ChunkCache:
         except (OSError, ValueError) as error:
             log.warning("the finished chunk %s cannot be read, computing it again: %s", path.name, error)
             return None
+        return found
+
+    def read(self, key: str, chunk: Chunk) -> Tensor:
+        """Read a chunk that was finished; raises `OSError` if it is damaged or gone by now."""
+        found = self.get(key, chunk)
+        if found is None:
+            raise OSError(f"the finished chunk {self._path(key, chunk).name} cannot be read any more")
         return found
 
     def put(self, key: str, chunk: Chunk, volume: Tensor) -> None:

@@ -11,14 +11,16 @@ import logging
 import time
 from collections.abc import Callable, Generator
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
 
 from recon.pipeline.chunk_cache import ChunkCache, digest
+from recon.pipeline.volumes import StoredVolume
 from recon.planning.chunk_layout import CHUNK, HALO, Chunk, layout
-from recon.problem.problem import Problem, Progress, Solver
+from recon.problem.problem import Solver
 from recon.spec.methods import Method
 
 POLL_S = 0.2
@@ -26,17 +28,46 @@ POLL_S = 0.2
 LEAST_PATIENCE_S = 60.0
 """Minimum time without progress from other workers before their chunk is recomputed here (or 3 x our slowest chunk)."""
 T = TypeVar("T")
+P = TypeVar("P", covariant=True)
+Q = TypeVar("Q")
 log = logging.getLogger("recon.pipeline.chunks")
 
 
-Steps = Generator[tuple[str, Progress], None, T]
-"""Progress of a volume: label of the chunk (empty for a single one), and the state of the whole with its `volume`."""
+class Stack(Protocol[P]):
+    """Problem of a volume, of which parts can be had: `Problem` in memory, or read part by part."""
+
+    @property
+    def slices(self) -> int:
+        """Number of slices."""
+
+    def part(self, first: int, last: int) -> P:
+        """Problem of slices ``[first, last)`` alone."""
+
+
+class State(NamedTuple):
+    """State of a volume that is being solved.
+
+    Parameters
+    ----------
+    step, steps
+        How far it is.
+    measure
+        Computes the data misfit of the chunk in progress; None if there is none in this process.
+    """
+
+    step: int
+    steps: int
+    measure: Callable[[], float] | None = None
+
+
+Steps = Generator[tuple[str, State], None, T]
+"""Progress of a volume: label of the chunk (empty for a single one), and the state of the whole."""
 
 
 def solve(
-    problem: Problem,
+    stack: Stack[Q],
     method: Method,
-    start: Callable[[Problem], Solver],
+    start: Callable[[Q], Solver],
     cache: ChunkCache,
     key: str,
     size: int = CHUNK,
@@ -49,20 +80,57 @@ def solve(
         Function that starts the solver on a part of the problem.
     key
         Hash of everything that the result depends on except `size`, see `digest`.
+
+    Returns
+    -------
+    Tensor
+        The volume ``(slices, rows, cols)``.
     """
-    chunked = _Chunked(problem, start, cache, digest({"key": key, "size": size, "halo": HALO}))
-    chunks = layout(problem.slices, method, size)
-    volume, pending = problem.zeros(), []
+    volume: Tensor | None = None
+
+    def keep(chunk: Chunk, found: Tensor) -> None:
+        nonlocal volume
+        if found.shape[0] == stack.slices:
+            volume = found
+            return
+        if volume is None:
+            volume = found.new_zeros((stack.slices, *found.shape[1:]))
+        volume[chunk.first : chunk.last] = found
+
+    yield from _solve(stack, method, start, cache, key, size, keep)
+    assert volume is not None
+    return volume
+
+
+def solve_apart(
+    stack: Stack[Q], method: Method, start: Callable[[Q], Solver], cache: ChunkCache, key: str, size: int = CHUNK
+) -> Steps[StoredVolume]:
+    """Solve a problem as `solve` does, and hold no more than a chunk of the volume, which stays in the cache."""
+    return (yield from _solve(stack, method, start, cache, key, size, lambda _chunk, _found: None))
+
+
+def _solve(
+    stack: Stack[Q],
+    method: Method,
+    start: Callable[[Q], Solver],
+    cache: ChunkCache,
+    key: str,
+    size: int,
+    keep: Callable[[Chunk, Tensor], None],
+) -> Steps[StoredVolume]:
+    """Solve a problem chunk by chunk; `keep` gets what is finished."""
+    chunked = _Chunked(stack, start, cache, digest({"key": key, "size": size, "halo": HALO}))
+    chunks, pending = layout(stack.slices, method, size), []
+    cache.folder.mkdir(parents=True, exist_ok=True)
     for chunk in chunks:
         found = cache.get(chunked.key, chunk)
         if found is None:
             pending.append(chunk)
         else:
-            volume[chunk.first : chunk.last] = found
+            keep(chunk, found)
             cache.reused += 1
-    if len(chunks) > 1:
-        cache.offer(chunked.key, chunks)
     if len(pending) > 1 and cache.invite is not None:
+        cache.offer(chunked.key, chunks)
         cache.invite(len(pending) - 1)
     longest = LEAST_PATIENCE_S / 3
     while pending:
@@ -72,20 +140,20 @@ def solve(
             found = yield from chunked.compute(chunk, len(chunks) - len(pending), len(chunks))
             if found is not None:
                 longest = max(longest, time.monotonic() - begun)
-                volume[chunk.first : chunk.last] = found
+                keep(chunk, found)
                 pending.remove(chunk)
         if len(pending) == before:
-            found = yield from chunked.waited(pending, len(chunks), volume, 3 * longest)
+            found = yield from chunked.waited(pending, len(chunks), 3 * longest)
             if found is not None:
-                volume[pending[0].first : pending[0].last] = found
+                keep(pending[0], found)
                 del pending[0]
-    return volume
+    return StoredVolume(cache, chunked.key, chunks)
 
 
 def assist(
-    problem: Problem,
+    stack: Stack[Q],
     method: Method,
-    start: Callable[[Problem], Solver],
+    start: Callable[[Q], Solver],
     cache: ChunkCache,
     key: str,
     stop: Callable[[], bool] = lambda: False,
@@ -108,8 +176,8 @@ def assist(
     FileNotFoundError
         If the cache was cleared meanwhile, because the job has ended.
     """
-    chunked = _Chunked(problem, start, cache, digest({"key": key, "size": size, "halo": HALO}))
-    chunks = layout(problem.slices, method, size)
+    chunked = _Chunked(stack, start, cache, digest({"key": key, "size": size, "halo": HALO}))
+    chunks = layout(stack.slices, method, size)
     for index, chunk in enumerate(chunks):
         # What is not open is in one piece, or finished, or another host's, whose numbers differ.
         if stop() or not cache.wanted(chunked.key):
@@ -119,17 +187,17 @@ def assist(
 
 
 @dataclass(frozen=True)
-class _Chunked:
+class _Chunked(Generic[Q]):
     """Problem to be solved in chunks, with its cache."""
 
-    problem: Problem
-    start: Callable[[Problem], Solver]
+    stack: Stack[Q]
+    start: Callable[[Q], Solver]
     cache: ChunkCache
     key: str
 
     def compute(self, chunk: Chunk, done: int, count: int, *, claim: bool = True) -> Steps[Tensor | None]:
         """Read a chunk from the cache, or compute and store it; None if another process is computing it."""
-        problem = self.problem
+        slices = self.stack.slices
         alone = count == 1 or not claim
         with nullcontext(True) if alone else self.cache.claim(self.key, chunk) as mine:
             if not mine:
@@ -138,21 +206,18 @@ class _Chunked:
             if found is not None:
                 self.cache.given += 1
                 return found
-            label = "" if count == 1 else f"slices {chunk.first}:{chunk.last} of {problem.slices}"
-            part = problem if count == 1 else problem.part(chunk.begin, chunk.end)
+            label = "" if count == 1 else f"slices {chunk.first}:{chunk.last} of {slices}"
+            part = self.stack.part(chunk.begin, chunk.end)
             computed = yield from _one(self.start(part), label, done, count)
             found = computed[chunk.first - chunk.begin : chunk.last - chunk.begin]
-            if count == 1:
-                self.cache.folder.mkdir(parents=True, exist_ok=True)
             self.cache.put(self.key, chunk, found)
             return found
 
-    def waited(self, pending: list[Chunk], count: int, volume: Tensor, patience_s: float) -> Steps[Tensor | None]:
+    def waited(self, pending: list[Chunk], count: int, patience_s: float) -> Steps[Tensor | None]:
         """Wait for other processes; if they take too long, compute the first of their chunks here too."""
         since, done = time.monotonic(), count - len(pending)
-        state = Progress(done, count, volume, self.problem)
         while not any(self.ended(chunk) for chunk in pending):
-            yield f"{len(pending)} chunks with other workers", state
+            yield f"{len(pending)} chunks with other workers", State(done, count)
             if time.monotonic() - since > patience_s:
                 log.warning("no chunk from other workers for %.0f s, computing one of theirs", patience_s)
                 return (yield from self.compute(pending[0], done, count, claim=False))
@@ -170,7 +235,7 @@ def _one(solver: Solver, label: str, done: int, count: int) -> Steps[Tensor]:
     try:
         while True:
             p = next(solver)
-            yield label, replace(p, step=done * p.steps + p.step, steps=count * p.steps)
+            yield label, State(done * p.steps + p.step, count * p.steps, partial(getattr, p, "data_misfit"))
     except StopIteration as end:
         volume: Tensor = end.value
         return volume

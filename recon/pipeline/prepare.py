@@ -5,8 +5,8 @@ A worker that runs a job and one that only helps with its chunks prepare it alik
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,13 +18,14 @@ from recon.formats import reader
 from recon.measurement.measurement import Measurement
 from recon.pipeline import chunks, versions
 from recon.pipeline.chunk_cache import ChunkCache, digest, digest_of
+from recon.pipeline.streamed import Streamed
 from recon.planning import plan
 from recon.priors import registry as priors
 from recon.priors.prior import NetworkPrior
 from recon.problem import conditioning
 from recon.problem import inverse_problem as problems
 from recon.problem.inverse_problem import InverseProblem
-from recon.problem.problem import IntensityMap, Solver
+from recon.problem.problem import IntensityMap, Problem, Solver
 from recon.solvers import registry as solvers
 from recon.spec.job import JobSpec, check_uncertainty
 from recon.spec.methods import DEFAULT_PRIOR, Diffusion, FrozenNoise, Method, method_of
@@ -78,24 +79,34 @@ class Reconstruction:
 class Prepared:
     """Prepared job: the inverse problem and its reconstructions, of which the last is the result."""
 
-    measurement: Measurement
     planned: plan.Plan
+    measurement: Measurement
+    """The measurement; of one that is read slab by slab, the sample."""
     inverse: InverseProblem
+    """Its inverse problem."""
+    stack: Problem | Streamed
+    """What is solved: the problem of `inverse`, or of slabs that are read when they are needed."""
     prior: NetworkPrior | None
-    intensity: IntensityMap | None
-    judge: NetworkPrior | None
-    """Prior that judges the familiarity of the result."""
     frozen: Noise | None
     """Frozen noise, the same in every slice; None if there is none."""
     reconstructions: list[Reconstruction]
+
+    def slabs(self) -> Iterator[InverseProblem]:
+        """Inverse problem of all slices in order: as a whole, or read slab by slab."""
+        if not isinstance(self.stack, Streamed):
+            yield self.inverse
+            return
+        for first in range(0, self.stack.slices, self.planned.chunk):
+            yield self.stack.inverse(first, min(first + self.planned.chunk, self.stack.slices))
 
 
 def prepare(spec: JobSpec, files: Mapping[str, Path]) -> Generator[JobProgress, None, Prepared]:
     """Read a job's files and set up its inverse problem; raises `ReconError`."""
     yield JobProgress(0.0, "reading")
-    measurement = reader.read(spec, files)
+    streamed, planned = _streamed(spec, files)
+    measurement = reader.read(spec, files) if streamed is None else streamed.sample
     _check_uncertainty(spec, measurement)
-    planned = plan.make(spec, reader.header(measurement, spec, files))
+    planned = planned or plan.make(spec, reader.header(measurement, spec, files))
     plan.require_fit(planned)  # the machine that accepted the job may have more memory
     yield JobProgress(0.02, "modelling")
     inverse = problems.build(measurement)
@@ -103,7 +114,11 @@ def prepare(spec: JobSpec, files: Mapping[str, Path]) -> Generator[JobProgress, 
     method = lookup.resolved(spec.method, kind, problem)
     prior, intensity = chosen_prior(method, inverse)
     frozen = _frozen(method, prior, inverse, spec.seed)
-    measured = {"measurement": digest_of(measurement), "versions": versions.installed(), "seed": spec.seed}
+    measured = {
+        "measurement": digest_of(measurement) if streamed is None else streamed.digest(),
+        "versions": versions.installed(),
+        "seed": spec.seed,
+    }
 
     def reconstruction(label: str, settings: Method, start: Callable[..., Solver], **more: Any) -> Reconstruction:
         key = digest({**measured, "method": settings.model_dump(mode="json"), **more})
@@ -113,11 +128,41 @@ def prepare(spec: JobSpec, files: Mapping[str, Path]) -> Generator[JobProgress, 
     found = [reconstruction(f"baseline {one.name}", one, solvers.start) for one in baselines]
     # Random noise follows the seed of each run; that of a file is read once, here.
     kept = None if isinstance(method, FrozenNoise) and method.frozen_noise == "random" else frozen
-    start = partial(solvers.start, prior=prior, intensity=intensity, frozen=kept)
+    start = partial(_start, inverse=inverse, intensity=None if streamed else intensity, prior=prior, frozen=kept)
     noise = None if frozen is None else frozen._asdict()
     weights = None if prior is None else prior.card.sha256
     found.append(reconstruction(method.name, method, start, noise=noise, weights=weights))
-    return Prepared(measurement, planned, inverse, prior, intensity, _judge(prior), frozen, found)
+    return Prepared(planned, measurement, inverse, streamed or inverse.problem, prior, frozen, found)
+
+
+def _streamed(spec: JobSpec, files: Mapping[str, Path]) -> tuple[Streamed | None, plan.Plan | None]:
+    """The measurement slab by slab, with the plan of the job; None for both if it is read as a whole."""
+    header = reader.apart(spec, files)
+    planned = None if header is None else plan.make(spec, header)
+    if header is None or planned is None or not planned.streamed:
+        return None, None
+    plan.require_fit(planned)
+    streamed = Streamed.of(spec, files, header)
+    # The sample may show that more is to be solved.
+    return streamed, plan.make(spec, header.model_copy(update={"acquisition": streamed.sample.acquisition}))
+
+
+def _start(
+    problem: Problem,
+    settings: Method,
+    *,
+    inverse: InverseProblem,
+    prior: NetworkPrior | None,
+    intensity: IntensityMap | None,
+    seed: int,
+    frozen: Noise | None,
+) -> Solver:
+    """Start a method on a part of a problem, with the intensity map of the whole, or of the part if that is all."""
+    if intensity is not None:
+        intensity = intensity.part(slice(problem.first, problem.first + problem.slices))
+    elif prior is not None:
+        intensity = replace(inverse, problem=problem).intensity_map(prior.card)
+    return solvers.start(problem, settings, prior=prior, intensity=intensity, seed=seed, frozen=frozen)
 
 
 def assist(
@@ -131,8 +176,8 @@ def assist(
     job = yield from prepare(spec, files)
     cache, welcome = ChunkCache(work), False
     for one in job.reconstructions:
-        problem, size = job.inverse.problem, job.planned.chunk
-        steps = chunks.assist(problem, one.settings, one.start, cache, one.key, stop, size)
+        size = job.planned.chunk
+        steps = chunks.assist(job.stack, one.settings, one.start, cache, one.key, stop, size)
         welcome |= yield from staged(steps, one.label, (0.0, 1.0))
     return welcome
 
@@ -143,8 +188,7 @@ def staged(parts: chunks.Steps[T], stage: str, span: tuple[float, float]) -> Gen
         while True:
             label, p = next(parts)
             fraction = span[0] + (span[1] - span[0]) * p.step / p.steps
-            measure = partial(getattr, p, "data_misfit")
-            yield JobProgress(fraction, f"{stage}, {label}" if label else stage, p.step, p.steps, measure)
+            yield JobProgress(fraction, f"{stage}, {label}" if label else stage, p.step, p.steps, p.measure)
     except StopIteration as end:
         found: T = end.value
         return found
@@ -179,13 +223,6 @@ def chosen_prior(method: Method, inverse: InverseProblem) -> tuple[NetworkPrior 
         )
     conditioning.require_fit(prior.card, inverse.problem, method)
     return prior, inverse.intensity_map(prior.card)
-
-
-def _judge(prior: NetworkPrior | None) -> NetworkPrior | None:
-    """Prior that judges the familiarity of the result: the one used, or the one that its card names."""
-    if prior is not None and prior.card.judge is not None:
-        prior = priors.load(prior.card.judge)
-    return None if prior is None or prior.card.familiarity is None else prior
 
 
 def _frozen(method: Method, prior: NetworkPrior | None, inverse: InverseProblem, seed: int) -> Noise | None:

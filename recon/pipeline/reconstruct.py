@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,9 +18,11 @@ from torch import Tensor
 from operators.errors import Diverged, InputError
 from recon.pipeline import chunks, peak, uncertainty
 from recon.pipeline.chunk_cache import ChunkCache, digest
-from recon.pipeline.prepare import JobProgress, Prepared, prepare, staged
+from recon.pipeline.prepare import JobProgress, Prepared, Reconstruction, prepare, staged
 from recon.pipeline.publish import publish
 from recon.pipeline.report import Solved, write_report
+from recon.pipeline.streamed import Streamed
+from recon.pipeline.volumes import HeldVolume, Volume, held
 from recon.problem.problem import run as drive
 from recon.spec.job import JobSpec
 from recon.spec.report import Report
@@ -28,7 +30,7 @@ from recon.storage.atomic import check_new
 
 Job = Generator[JobProgress, None, Report]
 """A running job yields `JobProgress` and returns its report."""
-BASELINES_AT, RESULT_AT, JUDGING_AT = 0.05, 0.3, 0.95
+BASELINES_AT, RESULT_AT, JUDGING_AT, WRITING_AT = 0.05, 0.3, 0.95, 0.97
 """Fractions of a job at which its parts begin: reading is before the first, judging and writing after the last."""
 
 
@@ -41,6 +43,11 @@ class Outcome:
     solved: Solved
     report: Report
 
+    def held(self) -> Outcome:
+        """The same with its volumes in memory, whatever becomes of the chunk cache."""
+        baselines: dict[str, Volume] = {name: held(volume) for name, volume in self.solved.baselines.items()}
+        return replace(self, solved=replace(self.solved, volume=held(self.solved.volume), baselines=baselines))
+
     def publish(self, out: Path) -> None:
         """Write volume, baselines, pictures and report to the folder `out`, all at once."""
         check_new(out)
@@ -49,12 +56,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class _Run:
-    """Running job: a prepared one with its chunk cache and chunk size."""
+    """Running job: a prepared one with its chunk cache."""
 
     spec: JobSpec
     job: Prepared
     cache: ChunkCache
-    size: int
 
 
 def reconstruct(
@@ -62,7 +68,6 @@ def reconstruct(
     files: Mapping[str, Path],
     out: Path,
     work: Path | None = None,
-    chunk: int | None = None,
     invite: Callable[[int], None] | None = None,
 ) -> Job:
     """Run a job and write its results to the folder `out`, which must not exist yet.
@@ -78,8 +83,6 @@ def reconstruct(
     work
         Folder where finished chunks are kept, so that a stopped job can be resumed; a caller that gives it removes it
         once the results are safe. Default: a hidden one beside `out`, removed once they are published.
-    chunk
-        Slices that are solved at once in volumes of more than twice as many; as planned when None.
     invite
         Called with the number of chunks that other processes could compute with `recon.pipeline.prepare.assist`.
 
@@ -90,8 +93,8 @@ def reconstruct(
     """
     check_new(out)
     cache = ChunkCache(work or beside(out), invite)
-    outcome = yield from solve(spec, files, cache, chunk)
-    yield JobProgress(0.97, "writing")
+    outcome = yield from solve(spec, files, cache)
+    yield JobProgress(WRITING_AT, "writing")
     outcome.publish(out)
     if work is None:
         cache.clear()
@@ -99,21 +102,21 @@ def reconstruct(
     return outcome.report
 
 
-def solve(
-    spec: JobSpec, files: Mapping[str, Path], cache: ChunkCache, chunk: int | None = None
-) -> Generator[JobProgress, None, Outcome]:
+def solve(spec: JobSpec, files: Mapping[str, Path], cache: ChunkCache) -> Generator[JobProgress, None, Outcome]:
     """Run a job up to its report, and write nothing but finished chunks to `cache`; see `reconstruct`."""
     started = time.monotonic()
     peak.reset()
     job = yield from prepare(spec, files)
-    run = _Run(spec, job, cache, chunk or job.planned.chunk)
+    run = _Run(spec, job, cache)
     end = RESULT_AT + (JUDGING_AT - RESULT_AT) / (1 + spec.output.uncertainty)
     volumes, solve_s = yield from _solved(run, end)
     volume = volumes.pop(spec.method.name)
-    errors = yield from _expected_errors(run, volume, (end, JUDGING_AT))
-    yield JobProgress(0.96, "judging")
+    errors = None
+    if spec.output.uncertainty:
+        errors = yield from _expected_errors(run, held(volume).values, (end, JUDGING_AT))
     solved = Solved(volume, volumes, errors, solve_s, cache.reused, cache.given)
-    return Outcome(spec, job, solved, write_report(spec, job, solved, started))
+    report = yield from write_report(spec, job, solved, started, (JUDGING_AT, WRITING_AT))
+    return Outcome(spec, job, solved, report)
 
 
 def run(
@@ -137,28 +140,32 @@ def beside(out: Path) -> Path:
     return out.with_name(f".{out.name}.chunks")
 
 
-def _solved(run: _Run, end: float) -> Generator[JobProgress, None, tuple[dict[str, Tensor], float]]:
+def _solved(run: _Run, end: float) -> Generator[JobProgress, None, tuple[dict[str, Volume], float]]:
     """Compute the volumes of a job's reconstructions by name, and the seconds that the last one took."""
-    volumes: dict[str, Tensor] = {}
+    volumes: dict[str, Volume] = {}
     every = run.job.reconstructions
     each = (RESULT_AT - BASELINES_AT) / max(len(every) - 1, 1)
     solve_s = 0.0
     for index, one in enumerate(every):
         span = (BASELINES_AT + each * index, BASELINES_AT + each * (index + 1))
         begun = time.monotonic()
-        steps = chunks.solve(run.job.inverse.problem, one.settings, one.start, run.cache, one.key, run.size)
-        volumes[one.name] = yield from staged(steps, one.label, (RESULT_AT, end) if one is every[-1] else span)
+        part = (RESULT_AT, end) if one is every[-1] else span
+        volumes[one.name] = yield from staged(_volume(run, one), one.label, part)
         solve_s = time.monotonic() - begun
     return volumes, solve_s
 
 
-def _expected_errors(
-    run: _Run, volume: Tensor, span: tuple[float, float]
-) -> Generator[JobProgress, None, Tensor | None]:
+def _volume(run: _Run, one: Reconstruction) -> chunks.Steps[Volume]:
+    """Compute one reconstruction, in memory, or slab by slab."""
+    stack, size = run.job.stack, run.job.planned.chunk
+    if isinstance(stack, Streamed):
+        return (yield from chunks.solve_apart(stack, one.settings, one.start, run.cache, one.key, size))
+    return HeldVolume((yield from chunks.solve(stack, one.settings, one.start, run.cache, one.key, size)))
+
+
+def _expected_errors(run: _Run, volume: Tensor, span: tuple[float, float]) -> Generator[JobProgress, None, Tensor]:
     """Compute the map of expected errors ``(slices, rows, cols)`` in the result's unit from bootstrap replicates."""
     count, inverse, last = run.spec.output.uncertainty, run.job.inverse, run.job.reconstructions[-1]
-    if count == 0:
-        return None
     cache = ChunkCache(run.cache.folder)
     shown = torch.from_numpy(inverse.display(inverse.arranged(volume)))
     power, width = torch.zeros_like(shown), (span[1] - span[0]) / count
@@ -166,7 +173,7 @@ def _expected_errors(
         again = uncertainty.replicate(inverse, volume, index, run.spec.seed)
         start = partial(last.start, seed=(run.spec.seed + 1 + index) % 2**32)
         key = digest({"key": last.key, "replicate": index})
-        steps = chunks.solve(again, last.settings, start, cache, key, run.size)
+        steps = chunks.solve(again, last.settings, start, cache, key, run.job.planned.chunk)
         part = (span[0] + width * index, span[0] + width * (index + 1))
         found = yield from staged(steps, f"replicate {index + 1} of {count}", part)
         power += (torch.from_numpy(inverse.display(inverse.arranged(found))) - shown).square()

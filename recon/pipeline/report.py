@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import math
+import re
 import time
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from operators.errors import Diverged
 from recon.measurement.measurement import Measurement
 from recon.pipeline import peak, versions
-from recon.pipeline.prepare import Prepared
+from recon.pipeline.prepare import JobProgress, Prepared
+from recon.pipeline.volumes import Volume, held
+from recon.priors import registry
 from recon.priors.prior import NetworkPrior
 from recon.problem.inverse_problem import InverseProblem
-from recon.problem.problem import Problem
+from recon.problem.problem import IntensityMap, Problem
 from recon.spec.job import JobSpec
 from recon.spec.methods import Diffusion, FrozenNoise, Method
 from recon.spec.report import Duration, Familiarity, Intensity, Memory, Report, Scores, Uncertainty
@@ -51,16 +56,27 @@ class Solved:
         Chunks that an earlier attempt, and that other workers computed.
     """
 
-    volume: Tensor
-    baselines: dict[str, Tensor]
+    volume: Volume
+    baselines: dict[str, Volume]
     errors: Tensor | None
     solve_s: float
     resumed: int
     given: int
 
+    def volumes(self, name: str) -> dict[str, Volume]:
+        """All volumes by method; the result's is `name`."""
+        return {name: self.volume, **self.baselines}
 
-def write_report(spec: JobSpec, job: Prepared, solved: Solved, started: float) -> Report:
+
+def write_report(
+    spec: JobSpec, job: Prepared, solved: Solved, started: float, span: tuple[float, float]
+) -> Generator[JobProgress, None, Report]:
     """Judge a solved job that began at `started` on the monotonic clock, and write its report.
+
+    Parameters
+    ----------
+    span
+        Fractions of the job at which judging begins and ends.
 
     Raises
     ------
@@ -69,19 +85,16 @@ def write_report(spec: JobSpec, job: Prepared, solved: Solved, started: float) -
     """
     inverse, measurement = job.inverse, job.measurement
     method = job.reconstructions[-1].settings
-    volumes = {spec.method.name: solved.volume, **solved.baselines}
+    volumes = solved.volumes(spec.method.name)
     evaluations = 0 if job.prior is None else job.prior.evaluations  # before judging adds its own
-    familiarity = _familiarity(job.judge, inverse, inverse.planes(inverse.arranged(solved.volume)))
-    expected = _expected_misfit(inverse)
-    noise = inverse.problem.noise
+    judged = yield from _judged(job, volumes, spec.method.name, span)
+    noise = torch.cat(judged.noise)
     notes = [
-        *inverse.notes,
-        *_unfamiliar(familiarity),
-        *_doubt(method, inverse, solved.volume, measurement.acquisition.SUSPECTS),
+        *judged.notes,
+        *_unfamiliar(judged.summary),
+        *_doubt(method, judged.whitened, measurement.acquisition.SUSPECTS),
     ]
-    shape = tuple(inverse.arranged(solved.volume).shape)
-    misfits = {name: inverse.problem.misfit(volume) for name, volume in volumes.items()}
-    against_truth = _against_truth(measurement, inverse, volumes)
+    truth = measurement.truth
     resident = peak.resident_bytes()  # after the misfits, which may be the first to need the operator
     return Report(
         name=spec.name,
@@ -90,17 +103,15 @@ def write_report(spec: JobSpec, job: Prepared, solved: Solved, started: float) -
         acquisition=measurement.acquisition.model_dump(mode="json", exclude_none=True),
         seed=spec.seed,
         unit=inverse.unit,
-        shape=(shape[0], shape[1], shape[2]),
-        data_misfit=misfits,
+        shape=job.planned.shape,
+        data_misfit={name: fit.misfit for name, fit in judged.fits.items()},
         noise_std=float(noise.square().mean().sqrt()),
         noise_std_range=(float(noise.min()), float(noise.max())),
-        expected_misfit=expected,
-        against_truth=against_truth,
+        expected_misfit=judged.fits[spec.method.name].expected_misfit,
+        against_truth=None if truth is None else _against_truth(truth, inverse, volumes),
         prior=None if job.prior is None else job.prior.card.model_dump(mode="json", exclude={"familiarity"}),
-        intensity_map=None
-        if job.intensity is None
-        else Intensity(scale=_listed(job.intensity.scale), offset=_listed(job.intensity.offset)),
-        familiarity=familiarity,
+        intensity_map=None if job.prior is None else _intensity(judged.intensity),
+        familiarity=judged.summary,
         uncertainty=_uncertainty(spec, inverse, solved, measurement),
         frozen_noise=_noise(job, method),
         network_evaluations=evaluations,
@@ -115,8 +126,15 @@ def write_report(spec: JobSpec, job: Prepared, solved: Solved, started: float) -
     )
 
 
-def _listed(values: float | Tensor) -> float | list[float]:
-    return values.tolist() if isinstance(values, Tensor) else values
+def _intensity(maps: list[IntensityMap]) -> Intensity:
+    """Intensity map of all slabs: one number, or one per slice."""
+    return Intensity(scale=_listed(m.scale for m in maps), offset=_listed(m.offset for m in maps))
+
+
+def _listed(values: Iterable[float | Tensor]) -> float | list[float]:
+    found = list(values)
+    tensors = [v for v in found if isinstance(v, Tensor)]
+    return torch.cat(tensors).tolist() if tensors else float(found[0])
 
 
 def _noise(job: Prepared, method: Method) -> ReportedNoise | None:
@@ -133,25 +151,134 @@ def _uncertainty(
         return None
     found: dict[str, Any] = {"rms": _finite(float(solved.errors.square().mean().sqrt()), 6)}
     if measurement.truth is not None:
-        error = np.abs(inverse.display(inverse.arranged(solved.volume)) - measurement.truth)
+        error = np.abs(inverse.display(inverse.arranged(held(solved.volume).values)) - measurement.truth)
         found["rms_error"] = _finite(float(np.sqrt(np.square(error).mean())), 6)
         found["within_two"] = _finite(float((error <= 2 * solved.errors.numpy()).mean()), 4)
     return Uncertainty(replicates=spec.output.uncertainty, **found)
 
 
-def _familiarity(judge: NetworkPrior | None, inverse: InverseProblem, volume: Tensor) -> Familiarity | None:
-    """Familiarity of the result's slices: percentiles among slices like those that the judge was trained on."""
-    if judge is None:
-        return None
-    chosen = slice(None, None, max(len(volume) // JUDGED_SLICES, 1))
-    intensity = inverse.intensity_map(judge.card).part(chosen)
-    found = judge.familiarity(intensity.to_prior(volume[chosen]))
-    found = found[found.isfinite()]
-    if not len(found):
-        return None
-    return Familiarity(
-        median=round(float(found.median()), 1), lowest=round(float(found.min()), 1), judge=judge.card.name
-    )
+@dataclass(frozen=True)
+class _Fit:
+    """Fit of a volume to its data, slice by slice.
+
+    Parameters
+    ----------
+    residuals, sizes
+        Norms ``|A x - y|`` and ``|y|``, ``(slices,)``.
+    noise
+        Norm that noise alone would leave, ``(slices,)``.
+    """
+
+    residuals: Tensor
+    sizes: Tensor
+    noise: Tensor
+
+    @classmethod
+    def of(cls, inverse: InverseProblem, problem: Problem, volume: Tensor) -> _Fit:
+        """Compare a volume with the data of a problem: of `inverse`, or that with white noise."""
+        measured = torch.tensor([int(one.count_nonzero()) for one in problem.data[..., problem.measured]])
+        return cls(*problem.residuals(volume), problem.noise * (measured * inverse.noisy_parts).sqrt())
+
+    @classmethod
+    def together(cls, slabs: list[_Fit]) -> _Fit:
+        """Fit of all slabs."""
+        parts = ([fit.residuals for fit in slabs], [fit.sizes for fit in slabs], [fit.noise for fit in slabs])
+        return cls(*(torch.cat(part) for part in parts))
+
+    @property
+    def misfit(self) -> float:
+        """Relative data misfit of the whole volume; the residual itself for data that are zero."""
+        residual, size = torch.linalg.vector_norm(self.residuals), torch.linalg.vector_norm(self.sizes)
+        return float(residual / size) if size > 0 else float(residual)
+
+    @property
+    def expected_misfit(self) -> float | None:
+        """Relative misfit that noise alone would leave; a good reconstruction comes close to it, but not below."""
+        size = torch.linalg.vector_norm(self.sizes)
+        return float(torch.linalg.vector_norm(self.noise) / size) if bool(self.noise.any()) and size > 0 else None
+
+
+@dataclass
+class _Judged:
+    """Judgement of a result, slab by slab.
+
+    Parameters
+    ----------
+    fits
+        Fit of every volume, by name.
+    whitened
+        Fit of the result with each sample weighted by its noise.
+    noise
+        Noise standard deviation of each slice.
+    intensity
+        Maps to the prior's intensity scale.
+    familiarity
+        Percentiles of the slices that `judge` has seen.
+    notes
+        Remarks; those of a slab only if they say something else than other numbers.
+    """
+
+    judge: NetworkPrior | None
+    fits: dict[str, _Fit]
+    whitened: _Fit
+    noise: list[Tensor] = field(default_factory=list)
+    intensity: list[IntensityMap] = field(default_factory=list)
+    familiarity: list[float] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def summary(self) -> Familiarity | None:
+        """Familiarity of the result: percentiles among slices like those that the judge was trained on."""
+        if self.judge is None or not self.familiarity:
+            return None
+        median = float(torch.tensor(self.familiarity).median())
+        return Familiarity(median=round(median, 1), lowest=round(min(self.familiarity), 1), judge=self.judge.card.name)
+
+
+def _judged(
+    job: Prepared, volumes: dict[str, Volume], result: str, span: tuple[float, float]
+) -> Generator[JobProgress, None, _Judged]:
+    """Judge the volumes of a job slab by slab."""
+    fits: dict[str, list[_Fit]] = {name: [] for name in volumes}
+    whitened: list[_Fit] = []
+    empty = _Fit(*torch.zeros(3, 0))
+    found = _Judged(_judge(job.prior), {}, empty, notes=list(job.inverse.notes))
+    slices, first = volumes[result].slices, 0
+    stride = max(slices // JUDGED_SLICES, 1)
+    for inverse in job.slabs():
+        yield JobProgress(span[0] + (span[1] - span[0]) * first / slices, "judging", first, slices)
+        problem, last = inverse.problem, first + inverse.problem.slices
+        for name, volume in volumes.items():
+            fits[name].append(_Fit.of(inverse, problem, volume.part(first, last)))
+        part, white = volumes[result].part(first, last), problem.whitened
+        whitened.append(fits[result][-1] if white is problem else _Fit.of(inverse, white, part))
+        found.noise.append(problem.noise)
+        if job.prior is not None:
+            found.intensity.append(inverse.intensity_map(job.prior.card))
+        chosen = slice(-first % stride, None, stride)
+        if found.judge is not None and len(part[chosen]):
+            intensity = inverse.intensity_map(found.judge.card).part(chosen)
+            shown = inverse.planes(inverse.arranged(part))[chosen]
+            seen = found.judge.familiarity(intensity.to_prior(shown))
+            found.familiarity += seen[seen.isfinite()].tolist()
+        known = {_words(note) for note in found.notes}
+        found.notes += [note for note in inverse.notes if _words(note) not in known]
+        first = last
+    found.fits = {name: _Fit.together(slabs) for name, slabs in fits.items()}
+    found.whitened = _Fit.together(whitened)
+    return found
+
+
+def _judge(prior: NetworkPrior | None) -> NetworkPrior | None:
+    """Prior that judges the familiarity of the result: the one used, or the one that its card names."""
+    if prior is not None and prior.card.judge is not None:
+        prior = registry.load(prior.card.judge)
+    return None if prior is None or prior.card.familiarity is None else prior
+
+
+def _words(note: str) -> str:
+    """Note without its numbers."""
+    return re.sub(r"[-+]?\d[\d.]*(e[-+]?\d+)?", "0", note)
 
 
 def _unfamiliar(familiarity: Familiarity | None) -> list[str]:
@@ -164,22 +291,7 @@ def _unfamiliar(familiarity: Familiarity | None) -> list[str]:
     ]
 
 
-def _expected_misfit(inverse: InverseProblem) -> float | None:
-    """Relative misfit that noise alone would leave; a good reconstruction comes close to it, but not below."""
-    problem = inverse.problem
-    size = torch.linalg.vector_norm(problem.data[..., problem.measured])
-    if not bool(problem.noise.any()) or size == 0:
-        return None
-    return float(torch.linalg.vector_norm(_noise_sizes(inverse, problem)) / size)
-
-
-def _noise_sizes(inverse: InverseProblem, problem: Problem) -> Tensor:
-    """Expected norm ``(slices,)`` of the noise in each slice's measured samples."""
-    measured = torch.tensor([int(one.count_nonzero()) for one in problem.data[..., problem.measured]])
-    return problem.noise * (measured * inverse.noisy_parts).sqrt()
-
-
-def _doubt(method: Method, inverse: InverseProblem, volume: Tensor, suspects: str) -> list[str]:
+def _doubt(method: Method, whitened: _Fit, suspects: str) -> list[str]:
     """Warn about slices of a result that do not fit the data, each sample weighted by its noise.
 
     Raises
@@ -187,11 +299,9 @@ def _doubt(method: Method, inverse: InverseProblem, volume: Tensor, suspects: st
     Diverged
         If an empty image would fit better.
     """
-    problem = inverse.problem.whitened
-    if not method.FITS_DATA or not bool(problem.data.any()):
+    residuals, sizes, noise = whitened.residuals, whitened.sizes, whitened.noise
+    if not method.FITS_DATA or not bool(sizes.any()):
         return []
-    residuals, sizes = problem.residuals(volume)
-    noise = _noise_sizes(inverse, problem)
     whole, size = (torch.linalg.vector_norm(v) for v in (residuals, sizes))
     allowed = NOTABLE_TIMES * torch.linalg.vector_norm(noise)
     if isinstance(method, Diffusion) and not whole <= max(HOPELESS_MISFIT * size, allowed):
@@ -216,19 +326,17 @@ def _doubt(method: Method, inverse: InverseProblem, volume: Tensor, suspects: st
 
 
 def _against_truth(
-    measurement: Measurement, inverse: InverseProblem, volumes: dict[str, Tensor]
-) -> dict[str, Scores] | None:
-    if measurement.truth is None:
-        return None
+    truth: NDArray[np.float32], inverse: InverseProblem, volumes: dict[str, Volume]
+) -> dict[str, Scores]:
     from recon.quality import metrics  # heavy, and only known volumes need it
 
     found = {}
     for name, volume in volumes.items():
-        shown = inverse.display(inverse.arranged(volume))
+        shown = inverse.display(inverse.arranged(held(volume).values))
         found[name] = Scores(
-            psnr=_finite(metrics.psnr(shown, measurement.truth), 3),
-            ssim=_finite(metrics.ssim(shown, measurement.truth), 4),
-            nrmse=_finite(metrics.nrmse(shown, measurement.truth), 5),
+            psnr=_finite(metrics.psnr(shown, truth), 3),
+            ssim=_finite(metrics.ssim(shown, truth), 4),
+            nrmse=_finite(metrics.nrmse(shown, truth), 5),
         )
     return found
 

@@ -40,6 +40,8 @@ class Plan(BaseModel):
         Slices of the result, and how many of them are solved at once.
     chunks, chunk
         Number of chunks, and slices per chunk: `CHUNK`, or fewer where memory is short.
+    streamed
+        Whether the chunks are read, solved and written one after another, so that memory does not grow with slices.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -53,6 +55,7 @@ class Plan(BaseModel):
     at_once: int
     chunks: int
     chunk: int
+    streamed: bool = False
 
 
 def make(spec: JobSpec, header: Header, limit: int | None = None) -> Plan:
@@ -84,7 +87,11 @@ def _with_chunks(spec: JobSpec, header: Header, methods: list[Method], plain: li
     others = [method.cost(acquisition) for method in plain]
     evaluations = computed * max(cost.evaluations for cost in costs)
     again = spec.output.uncertainty
-    memory = _memory(spec, header, at_once, [cost.volumes for cost in (*costs, *others)], network=evaluations > 0)
+    # Known volumes and replicates are compared with the result as a whole.
+    apart = header.slice_bytes is not None and not header.known and again == 0
+    streamed = apart and all(len(parts) > 1 for parts in every)
+    copies = max(cost.volumes for cost in (*costs, *others))
+    memory = _memory(spec, header, at_once, copies, network=evaluations > 0, streamed=streamed)
     seconds = table().seconds
     product = acquisition.product_seconds(header.shape, computed / len(chunks), table())
     solving = evaluations * seconds.per_network_pixel * rows * cols
@@ -101,6 +108,7 @@ def _with_chunks(spec: JobSpec, header: Header, methods: list[Method], plain: li
         at_once=at_once,
         chunks=len(chunks),
         chunk=size,
+        streamed=streamed,
     )
 
 
@@ -142,7 +150,9 @@ def tuned(method: Method, header: Header) -> list[Method]:
     return [completed(method, row) for row in found]
 
 
-def _memory(spec: JobSpec, header: Header, at_once: int, copies: list[int], *, network: bool) -> dict[str, int]:
+def _memory(
+    spec: JobSpec, header: Header, at_once: int, copies: int, *, network: bool, streamed: bool
+) -> dict[str, int]:
     costs = table().memory
     acquisition = header.acquisition
     slices, rows, cols = header.solved_shape
@@ -152,10 +162,17 @@ def _memory(spec: JobSpec, header: Header, at_once: int, copies: list[int], *, n
     share = at_once / slices
     # Reading holds the array and a copy in its final type; solving holds the data, and as much for its residual.
     data = header.source_bytes + int(header.data_bytes * (2 + again + share))
+    volumes = image * (slices * held + at_once * copies)
+    if streamed:
+        # The same of a chunk, and the sample that was read before.
+        sample = min(CHUNK, slices) / slices  # `recon.formats.reader.SAMPLED_SLICES`
+        source = max(header.source_bytes * share, header.slice_bytes or 0)
+        data = int(source + header.data_bytes * (sample + 3 * share))
+        volumes = image * at_once * copies
     found = {
         "baseline": costs.baseline,
         "data": data,
-        "volumes": image * (slices * held + at_once * max(copies)),
+        "volumes": volumes,
         "operator": acquisition.operator_bytes(header.shape, table()) * (1 + again),
     }
     setup = acquisition.setup_bytes(header.shape, table())

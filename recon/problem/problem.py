@@ -84,6 +84,8 @@ class Problem:
 
     def part(self, first: int, last: int) -> Problem:
         """Problem of slices ``[first, last)`` alone; no number of it depends on the other slices."""
+        if (first, last) == (0, self.slices):
+            return self
         return replace(
             self,
             operator=self.operator.part(first, last),

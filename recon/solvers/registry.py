@@ -32,7 +32,7 @@ def start(
     problem, settings
         What to solve, and how.
     prior, intensity
-        Diffusion prior and the map to its intensity scale of the whole volume, for a method that has one.
+        Diffusion prior and the map to its intensity scale, of the problem's slices, for a method that has one.
     seed
         Seed of all noise that is drawn.
     frozen
@@ -51,7 +51,6 @@ def start(
         raise InputError("the prior and the acquisition are of different modalities", field="method.prior")
     if isinstance(prior, CardedPrior):
         conditioning.require_fit(prior.card, problem, settings)
-    intensity = intensity.part(slice(problem.first, problem.first + problem.slices))
     noise = _noise(problem, settings, prior, seed, frozen)
     return _supported(problem, _diffusion(problem, settings, prior, intensity, noise))
 

@@ -131,7 +131,11 @@ FORMATS: Registry[Any] = Registry(
 """Input formats."""
 OUTPUT_FORMATS: Registry[Any] = Registry(
     "recon.output_formats",
-    {"nifti": "recon.formats.nifti:FORMAT", "numpy": "recon.formats.numpy_files:FORMAT"},
+    {
+        "nifti": "recon.formats.nifti:FORMAT",
+        "nii": "recon.formats.nifti:PLAIN",
+        "numpy": "recon.formats.numpy_files:FORMAT",
+    },
 )
 """Formats of results."""
 RENAMED_KINDS = {"mri-resolution": "mri-superresolution"}

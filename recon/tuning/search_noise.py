@@ -24,13 +24,14 @@ from recon.priors import registry
 from recon.priors.network import as_channels, noise_features
 from recon.priors.prior import NetworkPrior
 from recon.problem import inverse_problem
+from recon.problem.inverse_problem import InverseProblem
 from recon.problem.problem import IntensityMap, run
 from recon.problem.superresolution import from_planes
 from recon.quality import metrics
 from recon.solvers import registry as solvers
 from recon.spec.acquisitions.superresolution import MRISuperResolution
 from recon.spec.job import JobSpec
-from recon.spec.methods import Boundary, FrozenNoise, Method
+from recon.spec.methods import Boundary, FrozenNoise
 from recon.spec.simulation import Simulation
 from recon.training.recipe import Recipe
 from recon.training.slices import SliceSet
@@ -47,7 +48,8 @@ class Task:
     """Task of a search: measured reference slices, their source, and the method whose noise is searched."""
 
     measurement: Measurement
-    method: Method
+    inverse: InverseProblem
+    method: FrozenNoise
     prior: NetworkPrior
     source: list[str]
     simulation: Simulation
@@ -73,13 +75,13 @@ def task_of_job(spec: JobSpec, files: dict[str, Path]) -> Task:
         raise InputError(
             "the truth is needed to judge by", field="input", remedy="give a known volume, and simulate for a stack"
         )
-    model = inverse_problem.build(measurement)
-    method = lookup.resolved(method, measurement.acquisition.kind, model.problem)
-    prior, _ = chosen_prior(method, model)
+    inverse = inverse_problem.build(measurement)
+    method = lookup.resolved(method, measurement.acquisition.kind, inverse.problem)
+    prior, _ = chosen_prior(method, inverse)
     assert prior is not None
     path = files["input"]
     source = f"{path.name} sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
-    return Task(measurement, method, prior, [source], spec.input.simulate or Simulation())
+    return Task(measurement, inverse, method, prior, [source], spec.input.simulate or Simulation())
 
 
 def task_of_prior(
@@ -103,7 +105,8 @@ def task_of_prior(
     acquisition = MRISuperResolution(factor=factor, direction=direction)
     volume = from_planes(torch.from_numpy(images), acquisition).numpy()
     measurement = simulate(volume, np.diag([0.9, 0.9, 1e9, 1.0]), acquisition, simulation)
-    return Task(measurement, method, prior, [f"{source.file} sha256 {chosen.sha256}"], simulation)
+    origin = f"{source.file} sha256 {chosen.sha256}"
+    return Task(measurement, inverse_problem.build(measurement), method, prior, [origin], simulation)
 
 
 def _spread(chosen: SliceSet, count: int) -> list[int]:
@@ -137,16 +140,13 @@ class Judge(Protocol):
 
 def errors_of(task: Task, metric: Metric) -> Judge:
     """Make the function from a seed to the error of every reference slice."""
-    model = inverse_problem.build(task.measurement)
-    intensity = model.intensity_map(task.prior.card)
-    truth = task.measurement.truth
+    model, prior, truth = task.inverse, task.prior, task.measurement.truth
+    intensity = model.intensity_map(prior.card)
     assert truth is not None
-    method, prior = task.method, task.prior
     # One noise for all slices, which is what can be frozen.
-    if isinstance(method, FrozenNoise):
-        method = method.model_copy(update={"frozen_noise": "random"})
+    method = task.method.model_copy(update={"frozen_noise": "random"})
 
-    def settings(amplitude: float | None) -> Method:
+    def settings(amplitude: float | None) -> FrozenNoise:
         return method if amplitude is None else method.model_copy(update={"amplitude": amplitude})
 
     def planes(volume: Tensor) -> NDArray[np.float32]:
@@ -154,7 +154,7 @@ def errors_of(task: Task, metric: Metric) -> Judge:
         return model.planes(volume).numpy()
 
     def errors(seed: int, amplitude: float | None = None) -> list[float]:
-        solver = solvers.start(model.problem, settings(amplitude), prior=task.prior, intensity=intensity, seed=seed)
+        solver = solvers.start(model.problem, settings(amplitude), prior=prior, intensity=intensity, seed=seed)
         return slice_errors(
             planes(torch.from_numpy(model.display(model.arranged(run(solver))))),
             planes(torch.from_numpy(truth)),
@@ -238,7 +238,7 @@ def search_noise(task: Task, seeds: Sequence[int], metric: Metric, command: str)
     errors_at = errors_of(task, metric)
     seed, errors = frozen_noise.search(errors_at, seeds)
     tried = {1.0: float(errors.mean(axis=1).min())}
-    if isinstance(task.method, FrozenNoise) and task.method.ALWAYS_FROZEN and task.method.noise_amplitude is None:
+    if task.method.ALWAYS_FROZEN and task.method.noise_amplitude is None:
         tried |= {amplitude: float(np.mean(errors_at(seed, amplitude))) for amplitude in AMPLITUDES}
     stated = {"acquisition": task.measurement.acquisition.model_dump(mode="json", exclude_none=True)}
     return NoiseFile(
@@ -247,7 +247,7 @@ def search_noise(task: Task, seeds: Sequence[int], metric: Metric, command: str)
         method=task.method.model_dump(mode="json"),
         prior=task.prior.card.name,
         prior_sha256=task.prior.card.sha256,
-        scan=inverse_problem.build(task.measurement).problem.operator.scan,
+        scan=task.inverse.problem.operator.scan,
         task=stated | {"simulation": task.simulation.model_dump(mode="json")},
         reference=task.source,
         slices=errors.shape[1],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
 import typer
@@ -200,7 +201,43 @@ def support(
     write_rows(json_file, [asdict(row) for row in rows])
 
 
-for command in (boundary, evaluations, discrepancy, uncertainty, pixels, quality, support):
+def startup(repeats: Annotated[int, typer.Argument(min=1, help="Runs of each case.")] = 5) -> None:
+    """Start-up of the command line: seconds of fresh processes, against importing torch alone."""
+    from tests.benchmarks.startup import medians
+
+    found = medians(repeats)
+    torch = found["import torch"]
+    shown = [[case, f"{wall:.2f}", f"{cpu:.2f}", f"{cpu / torch[1]:.2f}"] for case, (wall, cpu) in found.items()]
+    table(["case", "wall s", "CPU s", "CPU / torch"], shown, f"Median of {repeats}; {machine()}")
+
+
+def streaming(
+    slices: Annotated[list[int] | None, typer.Argument(help="Numbers of slices; 64, 256, 1024 when not given.")] = None,
+    method: Annotated[str, typer.Option(help="Method by its name.")] = "fbp",
+    output: Annotated[str, typer.Option(help="Format of the result.")] = "nii",
+    folder: Annotated[Path | None, typer.Option(help="Folder for the files, on a disk that is large enough.")] = None,
+    json_file: Json = None,
+) -> None:
+    """Peak memory of jobs that are read, solved and written slab by slab, by the number of slices."""
+    from tests.benchmarks.streaming import SIDE, VIEWS, compare
+
+    rows = []
+    with TemporaryDirectory(dir=folder) as place:
+        for row in compare(Path(place), slices or [64, 256, 1024], method, output):
+            rows.append(row)
+            console.print(
+                f"{row.format}, {row.slices} slices: {row.peak_mb:.0f} MB, {row.seconds:.1f} s", highlight=False
+            )
+    shown = [
+        [r.format, str(r.slices), f"{r.gigabytes:.2f}", f"{r.peak_mb:.0f}", f"{r.planned_mb:.0f}", f"{r.seconds:.1f}"]
+        for r in rows
+    ]
+    title = f"{method}, {SIDE} x {SIDE}, {VIEWS} views, to {output}; {machine()}"
+    table(["format", "slices", "file, GB", "peak, MB", "planned, MB", "seconds"], shown, title)
+    write_rows(json_file, [asdict(r) for r in rows])
+
+
+for command in (boundary, evaluations, discrepancy, uncertainty, pixels, quality, support, startup, streaming):
     app.command()(command)
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from recon.defaults.frozen_noise import NoiseFile, shipped
 from recon.priors import registry
-from recon.problem import inverse_problem
 from recon.problem.problem import run
 from recon.quality import metrics
 from recon.solvers import registry as solvers
@@ -54,8 +53,7 @@ class Gain:
 def compare(name: str, data: Path, slices: int, direction: search_noise.Direction) -> Iterator[Row]:
     """Every method on the same held-out low-resolution slices."""
     task = search_noise.task_of_prior(name, data, slices, Boundary(), direction, held_out=True)
-    model = inverse_problem.build(task.measurement)
-    truth = task.measurement.truth
+    model, truth = task.inverse, task.measurement.truth
     assert truth is not None
     unconditional = registry.load("brain-mri")
     methods: list[tuple[str, Method]] = [

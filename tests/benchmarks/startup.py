@@ -1,7 +1,4 @@
-"""Start-up of the command line: seconds of fresh processes, against importing torch alone.
-
-Run it as ``python tests/benchmarks/startup.py [REPEATS]``. Wall-clock and computing time, the median of each.
-"""
+"""Start-up of the command line: seconds of fresh processes, against importing torch alone."""
 
 from __future__ import annotations
 
@@ -45,8 +42,8 @@ def seconds(arguments: list[str], folder: Path, status: int) -> tuple[float, flo
     return wall, user + system
 
 
-def main(repeats: int = 5) -> None:
-    """Print the table; the cases take turns, so that another load of the machine meets them alike."""
+def medians(repeats: int) -> dict[str, tuple[float, float]]:
+    """Median wall-clock and computing time of each case; they take turns, so that another load meets them alike."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         np.save(folder / "scan.npy", np.ones((2, 60, 64), np.float32))
@@ -55,12 +52,5 @@ def main(repeats: int = 5) -> None:
             for case, (arguments, change, status) in CASES.items():
                 (folder / "job.yaml").write_text(yaml.safe_dump({**FBP, **change}))
                 found[case].append(seconds(arguments, folder, status))
-    medians = {case: [statistics.median(one) for one in zip(*times, strict=True)] for case, times in found.items()}
-    torch = medians["import torch"]
-    print(f"{'median of ' + str(repeats):28}  wall s   CPU s   CPU / torch")
-    for case, (wall, cpu) in medians.items():
-        print(f"{case:28}  {wall:6.2f}  {cpu:6.2f}   {cpu / torch[1]:6.2f}")
-
-
-if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    times = {case: list(zip(*pairs, strict=True)) for case, pairs in found.items()}
+    return {case: (statistics.median(wall), statistics.median(cpu)) for case, (wall, cpu) in times.items()}

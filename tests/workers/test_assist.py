@@ -92,6 +92,15 @@ def test_two_processes_share_chunks_and_neither_computes_twice(tmp_path: Path) -
     assert not {label for label in by_me if "with other" not in label} & by_them
 
 
+def test_who_invites_nobody_offers_nothing(tmp_path: Path) -> None:
+    """Replicates are solved without help: idle workers that looked would prepare the job in vain."""
+    method = TV(dimensions=2, iterations=1)
+    cache = ChunkCache(tmp_path)
+    solving = chunks.solve(problem(), method, partial(registry.start, settings=method), cache, "k")
+    next(solving)
+    assert not list(tmp_path.glob("*.open")) and not ChunkCache(tmp_path).wanted()
+
+
 @pytest.mark.parametrize("hangs", [False, True], ids=["dies", "hangs"])
 def test_a_chunk_of_a_helper_that_is_lost_is_computed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, hangs: bool
@@ -99,7 +108,7 @@ def test_a_chunk_of_a_helper_that_is_lost_is_computed(
     method = TV(dimensions=2, iterations=3)
     start = partial(registry.start, settings=method)
     monkeypatch.setattr(chunks, "LEAST_PATIENCE_S", 0.5)
-    cache = ChunkCache(tmp_path)
+    cache = ChunkCache(tmp_path, lambda _: None)
     solving = chunks.solve(problem(), method, start, cache, "k")
     next(solving)
     helper = chunks.assist(problem(), method, start, ChunkCache(tmp_path), "k")
@@ -206,7 +215,7 @@ def being_solved(store: JobStore, given: JobSpec) -> tuple[str, str]:
     """A job whose worker has put up its chunks, and the token of the attempt."""
     job_id = store.create(given).id
     token = str(store.transition(job_id, "running").token)
-    running = reconstruct(given, local_files(given), store.output(job_id), store.work(job_id))
+    running = reconstruct(given, local_files(given), store.output(job_id), store.work(job_id), invite=lambda _: None)
     while "slices 0:16" not in next(running).stage:
         pass
     running.close()

@@ -60,6 +60,10 @@ class Acquisition(Strict, ABC):
     """Whether conjugate gradients have a preconditioner."""
     RESAMPLES: ClassVar[bool] = True
     """Whether comparable scans exist (other views or k-space lines), from which expected errors are estimated."""
+    FROM_DATA: ClassVar[frozenset[str]] = frozenset()
+    """Fields that `completed_from` tells."""
+    SLICES_APART: ClassVar[bool] = False
+    """Whether each slice of a measurement is a slice of the result, and plausible or not by itself."""
     MEASURES_VOLUMES: ClassVar[bool] = False
     """Whether a volume file without `simulate` is itself the measurement."""
     ALTERNATIVES: ClassVar[tuple[frozenset[str], ...]] = ()

@@ -69,6 +69,8 @@ class CT(Acquisition):
     PHYSICS = "recon.problem.ct"
     TUNED_AS = ("ct",)
     PRECONDITIONED = True
+    SLICES_APART = True
+    FROM_DATA = frozenset({"object_mm"})
     ALTERNATIVES = (frozenset({"detector_shift_mm", "rotation_center_column"}),)
     GRID = ("pixel_mm", "slice_mm", "rows", "cols")
     RENAMED: ClassVar[dict[str, str]] = {"photons": "photons_per_ray"}

@@ -21,7 +21,7 @@ from recon.pipeline.prepare import JobProgress
 from recon.pipeline.reconstruct import reconstruct, run
 from recon.planning.chunk_layout import HALO, layout
 from recon.problem.mri_cartesian import birdcage_maps
-from recon.problem.problem import IntensityMap, Problem, Progress, Solver
+from recon.problem.problem import IntensityMap, Problem, Solver
 from recon.solvers import registry
 from recon.spec.job import JobSpec, local_files
 from recon.spec.methods import CGLS, DDS, DPS, FBP, TV, CGSense, DiffPIR, DiffusionMBIR, Method, REDDiff, ZeroFilled
@@ -203,7 +203,7 @@ def test_a_damaged_chunk_is_computed_again(tmp_path: Path, caplog: pytest.LogCap
 
 def test_progress_is_that_of_the_whole(tmp_path: Path) -> None:
     method = TV(dimensions=2, iterations=10)
-    seen: list[Progress] = []
+    seen: list[chunks.State] = []
     job = chunks.solve(ct(), method, partial(registry.start, settings=method), ChunkCache(tmp_path), "k", 16)
     for label, progress in job:
         assert label.endswith("of 64")

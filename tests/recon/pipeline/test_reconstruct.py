@@ -269,21 +269,29 @@ def test_measured_htc_disc_has_its_size_and_place() -> None:
     assert float(torch.linalg.vector_norm(worse) / torch.linalg.vector_norm(data)) > residual * 1.5
 
 
+def pictures(volume: np.ndarray, affine: np.ndarray, *, in_patient: bool) -> list[tuple[str, np.ndarray, float]]:
+    """Titles, pictures and aspect ratios of a volume that comes slice by slice."""
+    slices, rows, cols = volume.shape
+    slabs = (volume[i : i + 1] for i in range(slices))
+    planes = montage.Planes.of(slabs, (slices, rows, cols), affine)
+    return montage.views(planes, affine, in_patient=in_patient)
+
+
 def test_pictures_are_upright() -> None:
     """A patient's right is on the left of the picture, anterior on top, superior on top."""
     volume = np.zeros((3, 4, 5), np.float32)
     volume[2, 0, 4] = 1.0  # superior-most slice, first row, last column
     lps = np.diag([-2.0, -2.0, 3.0, 1.0])  # columns run to the left, rows to the back: the last column is left
-    (_, axial, _), (_, coronal, aspect), (_, sagittal, _) = montage.views(volume, lps, in_patient=True)
+    (_, axial, _), (_, coronal, aspect), (_, sagittal, _) = pictures(volume, lps, in_patient=True)
     volume_at = volume[1:2].copy()
     volume_at[0, 0, 4] = 1.0
-    single = montage.views(volume_at, lps, in_patient=True)[0][1]
+    single = pictures(volume_at, lps, in_patient=True)[0][1]
     assert single.shape == (4, 5) and single[0, 4] == 1.0  # anterior on top, the patient's left on the right
     ras = np.diag([2.0, 2.0, 3.0, 1.0])
-    single = montage.views(volume_at, ras, in_patient=True)[0][1]
+    single = pictures(volume_at, ras, in_patient=True)[0][1]
     assert single[3, 0] == 1.0  # last column is the patient's right, first row is posterior
     scanner = np.diag([1.0, -1.0, 1.0, 1.0])
-    single = montage.views(volume_at, scanner, in_patient=False)[0][1]
+    single = pictures(volume_at, scanner, in_patient=False)[0][1]
     assert np.array_equal(single, volume_at[0])  # as the array is printed: row 0 on top, columns to the right
     assert (
         aspect == pytest.approx(1.5) and coronal.shape == (3, 5) and sagittal.shape == (3, 4) and axial.shape == (4, 5)
