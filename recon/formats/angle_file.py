@@ -16,6 +16,7 @@ from recon.spec.validation import reason
 _ENDINGS = (".txt", ".csv", ".json", ".tlt", ".rawtlt")
 _NAMED = re.compile(r"angle|theta|tilt|tlt", re.IGNORECASE)
 _MOST_BYTES = 10_000_000
+_ANGLES = "give one angle per line, or give acquisition.angles_rad and take the file away"
 
 
 def beside(folder: Path) -> Path | None:
@@ -42,7 +43,9 @@ def read(path: Path, notes: list[str]) -> list[float]:
         If the file is large, or holds something else.
     """
     if path.stat().st_size > _MOST_BYTES:
-        raise InputError(f"{path.name} has {path.stat().st_size} bytes: these are no angles", field="input")
+        raise InputError(
+            f"{path.name} has {path.stat().st_size} bytes: these are no angles", field="input", remedy=_ANGLES
+        )
     try:
         text = path.read_text(encoding="utf-8-sig")
         name, values = _of_json(json.loads(text)) if path.suffix.lower() == ".json" else _of_text(text)
@@ -51,10 +54,10 @@ def read(path: Path, notes: list[str]) -> list[float]:
         raise InputError(
             f"{path.name} holds no list of angles: {reason(error)}",
             field="input",
-            remedy="give one angle per line, or give acquisition.angles_rad and take the file away",
+            remedy=_ANGLES,
         ) from error
     if not angles.size:
-        raise InputError(f"{path.name} holds no angles", field="input")
+        raise InputError(f"{path.name} holds no angles", field="input", remedy=_ANGLES)
     unit = unit_in(name) or unit_in(path.stem) or ("deg" if path.suffix.lower() in (".tlt", ".rawtlt") else None)
     before = len(notes)
     found = angles_rad(angles, unit, path.name, notes)
@@ -90,15 +93,25 @@ def _of_text(text: str) -> tuple[str, list[float]]:
     rows = [[cell.strip() for cell in re.split(r"[,;\t]|\s+", line) if cell.strip()] for line in lines]
     heading: list[str] = []
     if rows and any(re.search("[a-df-zA-DF-Z]", cell) for cell in rows[0]):
-        heading = [cell.strip() for cell in re.split(r"[,;\t]", lines[0])]
-        rows = rows[1:]
+        heading, rows = [lines[0]], rows[1:]
     if len(rows) == 1 and not heading:
         return "", [float(cell) for cell in rows[0]]
     widths = {len(row) for row in rows}
     if len(widths) > 1:
         raise ValueError("rows of different lengths")
+    if heading and widths:
+        heading = _cells(heading[0], widths.pop())
     named = [i for i, name in enumerate(heading) if _NAMED.search(name)]
     column = named[0] if len(named) == 1 else 0
-    if not named and widths != {1}:
+    if not named and any(len(row) != 1 for row in rows):
         raise ValueError("several columns, and none is called angle")
     return heading[column] if heading else "", [float(row[column]) for row in rows]
+
+
+def _cells(heading: str, width: int) -> list[str]:
+    """Names of the columns: what stands between commas, or else between spaces; a unit in brackets is no column."""
+    for separator in (r"[,;\t]", r"\s+(?![(\[])"):
+        cells = [cell.strip() for cell in re.split(separator, heading.strip())]
+        if len(cells) == width:
+            return cells
+    raise ValueError(f"a heading of {len(cells)} columns over rows of {width}")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from operators.errors import GeometryError, InputError
-from recon.formats.safety import check_finite, check_size, counts, slice_range
+from recon.formats.safety import check_finite, check_size, slice_range
 
 if TYPE_CHECKING:
     import h5py
@@ -25,32 +27,59 @@ _MILLIMETRES = {
 }
 _PIXELS_MM = (1e-6, 10.0)
 """Detector pitches of any scanner, from soft X-ray microscopes to linear accelerators."""
+_AT_ONCE = 256
+"""Frames read at once, if the chunks of the file have no more: so few lie in memory twice."""
 _LONGEST = 1000
 """Bytes of a text that can be a number or a word."""
 _MOST_RADIANS = 2 * math.pi * 1.01
 """A scan whose angles span less can be a full turn in radians; in degrees it would be next to no scan."""
 
 
-def frames(node: h5py.Dataset, field: str, slices: tuple[int, int] | None = None, axis: int = 0) -> NDArray[np.float32]:
+def frames(
+    node: h5py.Dataset,
+    field: str,
+    slices: tuple[int, int] | None = None,
+    axis: int = 0,
+    wanted: NDArray[np.intp] | None = None,
+) -> NDArray[np.float32]:
     """Read ``(frames, rows, columns)`` of the rows ``[first, last)`` that are asked for, and no others.
 
     Parameters
     ----------
     axis
         Axis of the frames in the file; those of rows and columns follow each other around it.
+    wanted
+        Indices of the frames to read, in their order. Default: all.
     """
     if node.ndim != 3:
-        raise InputError(f"shape {node.shape}, expected (frames, rows, columns)", field=field)
+        raise InputError(
+            f"shape {node.shape}, expected (frames, rows, columns)", field=field, remedy="give frames with three axes"
+        )
     row_axis = 1 if axis == 0 else 0
     first, last = slice_range(slices, node.shape[row_axis])
-    wanted = [slice(None)] * 3
-    wanted[row_axis] = slice(first, last)
-    shape = [*node.shape]
-    shape[row_axis] = last - first
-    check_size(tuple(shape), node.dtype.itemsize, field)
+    chosen = np.arange(node.shape[axis]) if wanted is None else wanted
+    columns = node.shape[3 - axis - row_axis]
+    check_size((len(chosen), last - first, columns), node.dtype.itemsize, field)
     if node.chunks:
         check_size(node.chunks, node.dtype.itemsize, field)  # the least that is decompressed
-    return counts(np.moveaxis(np.asarray(node[tuple(wanted)]), axis, 0), field)
+    if node.dtype.kind not in "iuf":
+        raise InputError(f"dtype {node.dtype}, expected real numbers", field=field, remedy="give detector counts")
+    found = np.empty((len(chosen), last - first, columns), np.float32)
+    part: list[slice] = [slice(None)] * 3
+    part[row_axis] = slice(first, last)
+    for begin, end in _runs(chosen, max(_AT_ONCE, node.chunks[axis] if node.chunks else 1)):
+        part[axis] = slice(int(chosen[begin]), int(chosen[end - 1]) + 1)
+        with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, and is found
+            found[begin:end] = np.moveaxis(node[tuple(part)], axis, 0)
+    return found
+
+
+def _runs(indices: NDArray[np.intp], most: int) -> Iterator[tuple[int, int]]:
+    """Parts of a list, of `most` at a time, in which each index follows the one before."""
+    breaks = np.flatnonzero(np.diff(indices) != 1) + 1
+    for begin, end in pairwise([0, *(int(i) for i in breaks), len(indices)]):
+        for start in range(begin, end, most):
+            yield start, min(start + most, end)
 
 
 def text(value: object) -> str | None:

@@ -1,4 +1,4 @@
-"""DXchange HDF5, as beamlines write it: raw projections with flat and dark fields to line integrals.
+"""DXchange HDF5, as beamlines write it: raw projections with flat and dark fields.
 
 Layout: ``/exchange/data (views, rows, columns)``, ``data_white``, ``data_dark`` and ``theta`` in degrees. A detector
 row is a slice of the volume. The views may be another axis, if the attribute ``axes`` or the number of angles says so.
@@ -21,10 +21,9 @@ from pydantic import ValidationError
 
 from operators.errors import GeometryError
 from recon.formats import detector_frames, hdf5
-from recon.formats.format import Format
+from recon.formats.format import Format, RawCounts
 from recon.formats.safety import check_size
-from recon.measurement.counts import line_integrals
-from recon.measurement.measurement import Measurement
+from recon.measurement.counts import Counts
 from recon.spec.acquisitions.ct import CTParallel
 from recon.spec.job import Input
 from recon.spec.validation import invalid
@@ -35,45 +34,44 @@ if TYPE_CHECKING:
 _DATA, _FLATS, _DARKS, _THETA = (f"exchange/{name}" for name in ("data", "data_white", "data_dark", "theta"))
 _ROTATION = "process/acquisition/rotation"
 _RESOLUTION = "measurement/instrument/detection_system/objective/resolution"
+_ONE_ANGLE = "write one angle per projection into exchange/theta"
 _VIEWS = {"theta", "angle", "angles", "rotation", "rotation_angle"}
 """Names of the axis of views in the attribute ``axes``."""
 
 
-def read(path: Path, slices: tuple[int, int] | None = None) -> Measurement:
-    """Read line integrals ``(slices, views, detectors)`` of some rows, with what the file says of the geometry.
+def read(path: Path, slices: tuple[int, int] | None = None) -> RawCounts:
+    """Read the counts of some rows, with what the file says of the geometry.
 
     Raises
     ------
     InputError
-        If a dataset is missing, counts are negative, flat fields are not brighter than dark ones, or angles do not
-        fit the projections.
+        If a dataset is missing, frames differ in size, or angles do not fit the projections.
     """
     notes: list[str] = []
     with hdf5.opened(path) as file:
         nodes = [hdf5.located(file, name) for name in (_DATA, _FLATS, _DARKS)]
         axis = _views_axis(nodes[0], file, notes)
         frame = _frame(nodes[0], axis)
-        counts = detector_frames.frames(nodes[0], _DATA, slices, axis)
+        projections = detector_frames.frames(nodes[0], _DATA, slices, axis)
         # Flat and dark fields are stored like the projections, or frame by frame.
         ways = [axis if node.shape[1:] != frame and _frame(node, axis) == frame else 0 for node in nodes[1:]]
         for name, node, way in zip((_FLATS, _DARKS), nodes[1:], ways, strict=True):
             if node.ndim == 3 and _frame(node, way) != frame:
-                raise GeometryError(f"{name} has frames of {node.shape[1:]}, {_DATA} of {frame}", field="input")
+                raise GeometryError(
+                    f"{name} has frames of {node.shape[1:]}, {_DATA} of {frame}",
+                    field="input",
+                    remedy="give fields of the same rows and columns as the projections",
+                )
         flats = detector_frames.frames(nodes[1], _FLATS, slices, ways[0])
         darks = detector_frames.frames(nodes[2], _DARKS, slices, ways[1])
         stated = {
-            "angles_rad": _angles(file, len(counts), notes),
+            "angles_rad": _angles(file, len(projections), notes),
             "detector_mm": _pixel_mm(file, notes),
-            "rotation_center_column": _rotation_centre(file, counts.shape[2], notes),
+            "rotation_center_column": _rotation_centre(file, projections.shape[2], notes),
         }
-    found = line_integrals(counts, flats, darks, (_DATA, _FLATS, _DARKS))
-    return Measurement(
-        found.data,
-        _acquisition(stated, path),
-        noise_std=found.noise_std,
-        notes=[*notes, *found.notes],
-        slices_in_file=frame[0],
-    )
+    # Flat fields may have been taken before, after or both: the file does not tell.
+    counts = Counts(projections, flats, darks, names=(_DATA, _FLATS, _DARKS))
+    return RawCounts(counts, _acquisition(stated, path), notes, slices_in_file=frame[0])
 
 
 def _acquisition(stated: dict[str, Any], path: Path) -> CTParallel:
@@ -108,7 +106,7 @@ def _angles(file: h5py.File, views: int, notes: list[str]) -> list[float] | None
         return _planned_angles(file, views, notes)
     theta = hdf5.located(file, _THETA)
     if theta.shape != (views,):
-        raise GeometryError(f"{theta.size} angles for {views} projections", field=_THETA)
+        raise GeometryError(f"{theta.size} angles for {views} projections", field=_THETA, remedy=_ONE_ANGLE)
     check_size(theta.shape, theta.dtype.itemsize, _THETA)
     return detector_frames.angles_rad(np.asarray(theta[()]), detector_frames.unit(theta), _THETA, notes)
 
@@ -121,7 +119,9 @@ def _planned_angles(file: h5py.File, views: int, notes: list[str]) -> list[float
     if start is None or step is None or step[0] == 0:
         return None
     if planned is not None and planned[0] < views:
-        raise GeometryError(f"{planned[0]:g} angles for {views} projections", field=f"{_ROTATION}/num_angles")
+        raise GeometryError(
+            f"{planned[0]:g} angles for {views} projections", field=f"{_ROTATION}/num_angles", remedy=_ONE_ANGLE
+        )
     notes.append(f"no {_THETA}: angles are {start[0]:g} + i * {step[0]:g} {step[1] or 'degrees'}, from {_ROTATION}")
     if planned is not None and planned[0] > views:
         notes.append(f"the scan was to take {planned[0]:g} views; the file has {views}, taken to be the first ones")
@@ -158,7 +158,7 @@ def _rotation_centre(file: h5py.File, columns: int, notes: list[str]) -> float |
     return None
 
 
-def _read(path: Path, given: Input) -> Measurement:
+def _read(path: Path, given: Input) -> RawCounts:
     return read(path, given.slices)
 
 

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from operators.errors import GeometryError, InputError
 from recon.formats import angle_file, detector_frames, tiff
-from recon.formats.format import Format, PlainArray
-from recon.formats.safety import check_size, counts, existing, slice_range
-from recon.measurement.counts import line_integrals
+from recon.formats.format import Format, PlainArray, RawCounts
+from recon.formats.safety import check_size, existing, slice_range
+from recon.measurement.counts import Counts
 from recon.spec.job import Input
 
 _MOST_HEADER_BYTES = 2**20
@@ -53,7 +53,7 @@ class Frame:
     offset: int
 
 
-def _read(path: Path, given: Input) -> PlainArray:
+def _read(path: Path, given: Input) -> PlainArray | RawCounts:
     notes: list[str] = []
     kinds = {kind: [frame for file in files for frame in frames(file)] for kind, files in _files(path, given).items()}
     images = kinds.pop("projections")
@@ -91,8 +91,8 @@ def _read(path: Path, given: Input) -> PlainArray:
     flats, darks = _pixels(kinds["flats"], rows), None
     if kinds["darks"]:
         darks = _pixels(kinds["darks"], rows) / _summed(kinds["darks"][0].path, info, notes)
-    found_ = line_integrals(projections, flats, darks, ("projections", "flats", "darks"))
-    return PlainArray(found_.data, stated, found_.noise_std, [*notes, *found_.notes])
+    counts = Counts(projections, flats, darks, names=("projections", "flats", "darks"))
+    return RawCounts(counts, stated, notes)
 
 
 def _files(path: Path, given: Input) -> dict[str, list[Path]]:
@@ -193,8 +193,9 @@ def _pixels(images: list[Frame], rows: tuple[int, int]) -> NDArray[np.float32]:
     found = np.empty((len(images), rows[1] - rows[0], columns), np.float32)
     for index, frame in enumerate(images):
         stored = np.memmap(frame.path, dtype=frame.dtype, mode="r", offset=frame.offset, shape=frame.shape)
-        found[index] = stored[slice(*rows)]
-    return counts(found, "input")
+        with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, and is found
+            found[index] = stored[slice(*rows)]
+    return found
 
 
 def _sinograms(images: list[Frame], given: Input, notes: list[str]) -> PlainArray:

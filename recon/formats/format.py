@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recon.measurement.counts import Counts
 from recon.measurement.measurement import Measurement
+from recon.spec.acquisitions import Acquisition
 from recon.spec.affine import Affine
 from recon.spec.job import Input
 
@@ -100,7 +102,34 @@ class KnownVolume:
     slices_in_file: int | None = None
 
 
-Content = PlainArray | KnownVolume | Measurement
+@dataclass(frozen=True)
+class RawCounts:
+    """Raw counts of a CT detector, and what the file says of the geometry.
+
+    Parameters
+    ----------
+    counts
+        The frames that were asked for.
+    stated
+        Acquisition that the file states; or only fields of it, where the specification says its kind.
+    notes
+        Remarks for the report.
+    slices_in_file
+        As in `Measurement`.
+    """
+
+    counts: Counts
+    stated: Acquisition | dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    slices_in_file: int | None = None
+
+    @property
+    def data(self) -> NDArray[np.float32]:
+        """Projections as ``(slices, views, detectors)``: a detector row is a slice."""
+        return self.counts.projections.transpose(1, 0, 2)
+
+
+Content = PlainArray | KnownVolume | RawCounts | Measurement
 
 
 @dataclass(frozen=True)

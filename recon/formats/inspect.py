@@ -17,18 +17,22 @@ from numpy.typing import NDArray
 from operators.errors import InputError, ReconError
 from recon.formats import detect, hdf5, reader
 from recon.formats.detect import Found
-from recon.formats.format import Content, KnownVolume, PlainArray, StoredArray
+from recon.formats.format import Content, KnownVolume, PlainArray, RawCounts, StoredArray
 from recon.formats.listing import listing
 from recon.formats.safety import TooFewSlices
 from recon.measurement.measurement import Measurement
+from recon.measurement.preparation.fields import line_integrals
 from recon.spec.acquisitions import Acquisition
 from recon.spec.acquisitions.ct import CT, AngleRange
 from recon.spec.affine import Affine, voxel_size
 from recon.spec.contents import Angles, Contents, DataSet, Missing, ValueRange
 from recon.spec.job import Input
+from recon.spec.preparation import Preparation
 from recon.spec.registry import ACQUISITIONS, FORMATS
 from recon.storage.patterns import gathered, is_pattern
 
+Shown = PlainArray | KnownVolume | Measurement
+"""What is shown of a file: of raw counts their line integrals."""
 _QUESTIONS = "input."
 """Fields of an input are what a user is asked about a file that is well; all else is wrong with the file."""
 _BEYOND = (10**9, 10**9 + 1)
@@ -109,11 +113,13 @@ def _with_dataset(found: Found, datasets: list[DataSet]) -> Found:
     return replace(found, given=found.given.model_copy(update={"dataset": fits[0]}))
 
 
-def _read(found: Found) -> tuple[Content, tuple[int, int] | None, int | None]:
+def _read(found: Found) -> tuple[Shown, tuple[int, int] | None, int | None]:
     """Read the middle slice, or all if the format cannot; returns the slices that were read and their number."""
     if found.format.read is None:
         raise InputError(f"{found.format.name} is a format of results only", field="input.format")
     content, slices, count = _selected(found, found.format.read)
+    if isinstance(content, RawCounts):
+        return _shown(content), slices, count
     if not (isinstance(content, PlainArray) and isinstance(content.data, StoredArray)):
         return content, slices, count
     stored = content.data
@@ -121,6 +127,16 @@ def _read(found: Found) -> tuple[Content, tuple[int, int] | None, int | None]:
         return replace(content, data=stored.read(0, stored.shape[0])), None, None
     middle = (stored.shape[0] // 2, stored.shape[0] // 2 + 1)
     return replace(content, data=stored.read(*middle)), middle, stored.shape[0]
+
+
+def _shown(content: RawCounts) -> Measurement | PlainArray:
+    """Line integrals of raw counts."""
+    content.counts.check()
+    seen = line_integrals(content.counts, Preparation())
+    notes = [*content.notes, *(step.text for step in seen.steps)]
+    if isinstance(content.stated, Acquisition):
+        return Measurement(seen.data, content.stated, noise_std=seen.noise_std, notes=notes)
+    return PlainArray(seen.data, content.stated, seen.noise_std, notes)
 
 
 def _selected(
@@ -173,7 +189,7 @@ def _specification(given: Input, found: Found | None, missing: list[Missing], **
 class _Inspection:
     """Content of a file with what can be said of it."""
 
-    def __init__(self, found: Found, content: Content, slices: tuple[int, int] | None, count: int | None) -> None:
+    def __init__(self, found: Found, content: Shown, slices: tuple[int, int] | None, count: int | None) -> None:
         assert not isinstance(content.data, StoredArray)  # see `_read`
         self.found, self.content, self.data = found, content, content.data
         self.missing: list[Missing] = []

@@ -19,10 +19,9 @@ from pydantic import ValidationError
 from operators.errors import GeometryError, InputError
 from recon.formats import detect, tiff
 from recon.formats.detector_frames import angles_rad
-from recon.formats.format import Format
+from recon.formats.format import Format, RawCounts
 from recon.formats.safety import existing
-from recon.measurement.counts import line_integrals
-from recon.measurement.measurement import Measurement
+from recon.measurement.counts import Counts
 from recon.spec.acquisitions.ct import CTFan
 from recon.spec.job import Input
 from recon.spec.validation import invalid
@@ -32,31 +31,43 @@ _MOST_TRANSMISSION = 2.0
 """Floats up to here have been divided by the white level already."""
 
 
-def _read(path: Path, given: Input) -> Measurement:
+def _read(path: Path, given: Input) -> RawCounts:
     header = _header(path)
     rows, columns = (int(_number(header, f"DetectorPixels{axis}", path)) for axis in "YX")
     row = _row(rows, given)
     source, detector = (_number(header, f"SrcTo{end}", path) for end in ("Object", "Detector"))
     if not 0 < source < detector:
-        raise GeometryError(f"SrcToObject is {source:g}, SrcToDetector {detector:g}", field="input")
+        raise GeometryError(
+            f"SrcToObject is {source:g}, SrcToDetector {detector:g}",
+            field="input",
+            remedy="correct the distances in the file: the detector is farther from the source than the object",
+        )
     step, start = _number(header, "AngularStep", path), _number(header, "InitialAngle", path)
     images = tiff.headers(_projections(path, header, given))
     wanted = int(_number(header, "Projections", path))
     if images.count != wanted:
-        raise GeometryError(f"{path.name} says {wanted} projections, {images.count} are there", field="input")
+        raise GeometryError(
+            f"{path.name} says {wanted} projections, {images.count} are there",
+            field="input",
+            remedy="put all projections of the scan beside it, and no others; or correct Projections",
+        )
     if images.shape != (rows, columns):
-        raise GeometryError(f"{path.name} says ({rows}, {columns}), projections are {images.shape}", field="input")
+        raise GeometryError(
+            f"{path.name} says ({rows}, {columns}), projections are {images.shape}",
+            field="input",
+            remedy="give the projections as the scanner wrote them",
+        )
     notes = (
         [f"the fan beam of row {row[0]} of {rows}; the other rows of the cone beam are left out"] if rows > 1 else []
     )
-    counts = tiff.pixels(images, row)[..., ::-1]
+    projections = tiff.pixels(images, row)[..., ::-1]
     white = _number(header, "WhiteLevel", path)
-    if images.dtype.kind == "f" and float(counts.max()) <= _MOST_TRANSMISSION:
+    if images.dtype.kind == "f" and float(projections.max()) <= _MOST_TRANSMISSION:
         white = 1.0
         notes.append("the projections have been divided by the white level already")
     # The scanner corrects for the dark signal.
-    flats, darks = np.full_like(counts[:1], white), np.zeros_like(counts[:1])
-    found = line_integrals(counts, flats, darks, ("projections", "WhiteLevel", "dark signal"))
+    flats, darks = np.full_like(projections[:1], white), np.zeros_like(projections[:1])
+    counts = Counts(projections, flats, darks, names=("projections", "WhiteLevel", "dark signal"))
     degrees = start - 180 + step * np.arange(wanted)
     try:
         stated = CTFan(
@@ -68,7 +79,7 @@ def _read(path: Path, given: Input) -> Measurement:
         )
     except ValidationError as error:
         raise invalid(error, path.name) from error
-    return Measurement(found.data, stated, noise_std=found.noise_std, notes=[*notes, *found.notes])
+    return RawCounts(counts, stated, notes)
 
 
 def _row(rows: int, given: Input) -> tuple[int, int]:
@@ -114,14 +125,20 @@ def _projections(path: Path, header: dict[str, str], given: Input) -> list[Path]
     found = tiff.tiff_files(folder)
     scan = [p for p in found if p.stem.lower().startswith(header.get("name", "").lower())]
     if not (scan or found):
-        raise InputError(f"there are no projections in TIFF beside {path.name}", field="input.path")
+        raise InputError(
+            f"there are no projections in TIFF beside {path.name}",
+            field="input.path",
+            remedy="put them beside it, or into the folder that InputFolderName says",
+        )
     return scan or found
 
 
 def _header(path: Path) -> dict[str, str]:
     """Entries ``name=value``, names in lower case."""
     if existing(path).stat().st_size > _MOST_BYTES:
-        raise InputError(f"{path.name} is no .xtekct file: it is too long", field="input")
+        raise InputError(
+            f"{path.name} is no .xtekct file: it is too long", field="input", remedy="give the file of CT Pro"
+        )
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     if not any(line.strip().lower() == "[xtekct]" for line in lines):
         raise InputError(f"{path.name} has no section [XTekCT]", field="input", remedy="give the file of CT Pro")
@@ -133,11 +150,17 @@ def _number(header: dict[str, str], name: str, path: Path) -> float:
     try:
         value = float(header[name.lower()])
     except KeyError as error:
-        raise InputError(f"{path.name} lacks {name}", field="input") from error
+        raise InputError(
+            f"{path.name} lacks {name}", field="input", remedy="give the file as CT Pro or the scanner wrote it"
+        ) from error
     except ValueError as error:
-        raise InputError(f"{path.name}: {name} is {header[name.lower()]!r}, no number", field="input") from error
+        raise InputError(
+            f"{path.name}: {name} is {header[name.lower()]!r}, no number",
+            field="input",
+            remedy="correct it in the file, with a point as decimal separator",
+        ) from error
     if not math.isfinite(value):
-        raise InputError(f"{path.name}: {name} is {value}", field="input")
+        raise InputError(f"{path.name}: {name} is {value}", field="input", remedy="correct it in the file")
     return value
 
 

@@ -22,10 +22,9 @@ from pydantic import ValidationError
 
 from operators.errors import GeometryError, InputError
 from recon.formats import detect, detector_frames, hdf5, hdf5_links
-from recon.formats.format import Format
-from recon.formats.safety import check_size
-from recon.measurement.counts import line_integrals
-from recon.measurement.measurement import Measurement
+from recon.formats.format import Format, RawCounts
+from recon.formats.safety import check_size, slice_range
+from recon.measurement.counts import Counts
 from recon.spec.acquisitions.ct import CTParallel
 from recon.spec.job import Input
 from recon.spec.validation import invalid
@@ -48,7 +47,7 @@ class _Scan:
     detector: str
 
 
-def _read(path: Path, given: Input) -> Measurement:
+def _read(path: Path, given: Input) -> RawCounts:
     notes: list[str] = []
     with hdf5_links.opened(path, folder=detect.around(path, given)) as linked:
         groups = _groups(linked.file)
@@ -56,24 +55,35 @@ def _read(path: Path, given: Input) -> Measurement:
         node = linked.dataset(scan.data)
         keys = _keys(linked, scan, node.shape[0], notes)
         angles = _angles(linked, groups, scan, keys, notes)
-        frames = detector_frames.frames(node, scan.data, given.slices)
+        order = [np.flatnonzero(keys == kind) for kind in (PROJECTION, FLAT, DARK)]
+        if not len(order[1]):
+            raise InputError(
+                f"{scan.key} marks no frame as flat field (1)",
+                field="input",
+                remedy="add flat fields; line integrals, -log(I / I0), can be read as format hdf5",
+            )
+        first, last = slice_range(given.slices, node.shape[1]) if node.ndim == 3 else (0, 1)
+        check_size((sum(map(len, order)), last - first, node.shape[-1]), node.dtype.itemsize, scan.data)
+        # Frames that the key marks as invalid are not looked at.
+        projections, flats = (detector_frames.frames(node, scan.data, given.slices, 0, wanted) for wanted in order[:2])
+        darks = detector_frames.frames(node, scan.data, given.slices, 0, order[2]) if len(order[2]) else None
         rows = node.shape[1]
         pixel_mm, slice_mm = (_pixel_mm(linked, groups, scan, f"{axis}_pixel_size", notes) for axis in "xy")
-    flats, darks = frames[keys == FLAT], frames[keys == DARK]
-    if not len(flats):
-        raise InputError(
-            f"{scan.key} marks no frame as flat field (1)",
-            field="input",
-            remedy="add flat fields; line integrals, -log(I / I0), can be read as format hdf5",
-        )
-    names = (scan.data, f"{scan.data}, flat fields,", f"{scan.data}, dark fields,")
-    found = line_integrals(frames[keys == PROJECTION], flats, darks if len(darks) else None, names)
+    places = [indices.astype(np.float64) for indices in order]
+    counts = Counts(
+        projections,
+        flats,
+        darks,
+        projection_times=places[0],
+        flat_times=places[1],
+        dark_times=places[2],
+        names=(scan.data, f"{scan.data}, flat fields,", f"{scan.data}, dark fields,"),
+    )
     try:
         stated = CTParallel(angles_rad=angles, detector_mm=pixel_mm, slice_mm=slice_mm)
     except ValidationError as error:
         raise invalid(error, path.name) from error
-    notes += found.notes
-    return Measurement(found.data, stated, noise_std=found.noise_std, notes=notes, slices_in_file=rows)
+    return RawCounts(counts, stated, notes, slices_in_file=rows)
 
 
 def _groups(file: h5py.File) -> dict[str, str]:
@@ -149,24 +159,40 @@ def _of_dataset(linked: hdf5_links.LinkedFile, scans: list[_Scan], wanted: str) 
     for scan in scans:
         if linked.dataset(scan.key).shape == frames.shape[:1]:
             return _Scan(data, scan.key, scan.detector)
-    raise InputError(f"there is no image_key for the {frames.shape[0]} frames of {data!r}", field="input.dataset")
+    raise InputError(
+        f"there is no image_key for the {frames.shape[0]} frames of {data!r}",
+        field="input.dataset",
+        remedy=f"choose one of: {', '.join(s.data for s in scans) or 'none has one'}",
+    )
 
 
 def _keys(linked: hdf5_links.LinkedFile, scan: _Scan, frames: int, notes: list[str]) -> NDArray[np.int64]:
     """What each frame is."""
     node = linked.dataset(scan.key)
     if node.shape != (frames,):
-        raise GeometryError(f"{scan.key} has shape {node.shape} for {frames} frames", field="input")
+        raise GeometryError(
+            f"{scan.key} has shape {node.shape} for {frames} frames",
+            field="input",
+            remedy="write one key per frame: 0 projection, 1 flat, 2 dark, 3 invalid",
+        )
     check_size(node.shape, 8)
     keys = np.asarray(node[()]).astype(np.int64)
     strange = set(keys.tolist()) - {PROJECTION, FLAT, DARK, INVALID, ALIGNMENT}
     if strange:
-        raise InputError(f"{scan.key} has the value {min(strange)}, expected 0, 1, 2 or 3", field="input")
+        raise InputError(
+            f"{scan.key} has the value {min(strange)}, expected 0, 1, 2 or 3",
+            field="input",
+            remedy="mark frames of other kinds as invalid (3)",
+        )
     left_out = int(np.isin(keys, (INVALID, ALIGNMENT)).sum())
     if left_out:
         notes.append(f"{left_out} frames that {scan.key} marks as invalid or for alignment are left out")
     if not (keys == PROJECTION).any():
-        raise InputError(f"{scan.key} marks no frame as projection (0)", field="input")
+        raise InputError(
+            f"{scan.key} marks no frame as projection (0)",
+            field="input",
+            remedy="choose another scan by input.dataset, or correct the key",
+        )
     return keys
 
 
@@ -192,7 +218,11 @@ def _angles(
             continue  # the next place, or the specification, may have them
         if node.shape not in ((len(keys),), (int(wanted.sum()),)):
             if index < stated and node.ndim == 1 and node.size > 1:
-                raise GeometryError(f"{node.size} angles in {place} for {len(keys)} frames", field="input")
+                raise GeometryError(
+                    f"{node.size} angles in {place} for {len(keys)} frames",
+                    field="input",
+                    remedy="write one angle per frame, or per projection; or give acquisition.angles_rad",
+                )
             continue
         values = np.asarray(node[()])
         unit = detector_frames.unit(node)

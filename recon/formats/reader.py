@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +16,18 @@ from pydantic import ValidationError
 from operators.errors import InputError, ReconError
 from recon.formats import bart, numpy_files
 from recon.formats.detect import Found, inner, locate
-from recon.formats.format import Content, KnownVolume, PlainArray, StoredArray
+from recon.formats.format import Content, KnownVolume, PlainArray, RawCounts, StoredArray
 from recon.formats.safety import check_axes, check_finite, check_size, slice_range
+from recon.measurement.counts import Counts
 from recon.measurement.header import Header
-from recon.measurement.measurement import Measurement
+from recon.measurement.measurement import Measurement, ScanFindings
+from recon.measurement.sampled import sampled
 from recon.measurement.simulate import simulate
 from recon.spec.acquisitions import Acquisition, check_method
 from recon.spec.affine import Affine, shear_rad, shifted_affine, voxel_size
 from recon.spec.files import File
 from recon.spec.job import Input, JobSpec
-from recon.spec.registry import ACQUISITIONS
+from recon.spec.registry import ACQUISITIONS, resolve
 from recon.spec.simulation import Simulation
 from recon.spec.validation import invalid
 
@@ -32,8 +35,6 @@ STRAIGHT_RAD = 0.01
 """Shear of voxels up to which they count as straight: under a voxel over the height of any stack that is usual."""
 SAMPLED_BYTES = 256 * 2**20
 """Size of a measurement up to which a check reads all of it."""
-SAMPLED_SLICES = 16
-"""Slices of a sample: as many as the acquisitions look at, too."""
 OTHER_GRID = "another voxel grid than the file's: its affine and its known volume do not apply"
 
 
@@ -63,36 +64,57 @@ def read(spec: JobSpec, files: Mapping[str, Path]) -> Measurement:
     return _completed_from(_measured(spec, files, found, content))
 
 
-def read_part(spec: JobSpec, files: Mapping[str, Path], first: int, last: int) -> Measurement:
-    """Read slices ``[first, last)`` of those that are asked for, as `read` does; errors name them as the file does."""
-    return _completed_from(_part(spec, files, first, last))
+def read_part(
+    spec: JobSpec, files: Mapping[str, Path], first: int, last: int, like: ScanFindings | None = None
+) -> Measurement:
+    """Read slices ``[first, last)`` of those that are asked for, as `read` does; errors name them as the file does.
+
+    What `like` says, of the sample, holds for these as well and is not told again from their data.
+    """
+    begin = _first(spec) + first
+    part = _of_slices(spec, begin, begin + last - first)
+    with _among(begin, begin + last - first):
+        found = locate(files["input"], part.input)
+        raw = _assembled(part, files, found, _content(part, found))
+        return _completed_from(_plausible(part, raw, like=like))
 
 
 def read_sample(spec: JobSpec, files: Mapping[str, Path], head: Header) -> Measurement:
     """Read evenly spaced slices of a measurement, the first among them, and complete its acquisition by them."""
-    last = head.shape[0] - 1
-    chosen = np.unique(np.linspace(0, last, min(last + 1, SAMPLED_SLICES)).round().astype(np.int64))
-    parts = [_part(spec, files, int(number), int(number) + 1) for number in chosen]
-    noise = [part.noise_std for part in parts if part.noise_std is not None]
+    parts, begin = [], _first(spec)
+    for number in sampled(head.shape[0]):
+        part = _of_slices(spec, begin + int(number), begin + int(number) + 1)
+        with _among(begin + int(number), begin + int(number) + 1):
+            found = locate(files["input"], part.input)
+            parts.append(_assembled(part, files, found, _content(part, found)))
+    return _completed_from(_plausible(spec, _together(parts)))
+
+
+def _together(parts: list[_Raw]) -> _Raw:
+    """Measurement of slices that were read one by one."""
+    measurements, counts = [part.measurement for part in parts], [part.counts for part in parts]
+    noise = [one.noise_std for one in measurements if one.noise_std is not None]
+    arrays = dict(measurements[0].files)
+    if "preparation.mask" in arrays:
+        arrays["preparation.mask"] = np.concatenate([one.files["preparation.mask"] for one in measurements])
     together = replace(
-        parts[0],
-        data=np.concatenate([part.data for part in parts]),
+        measurements[0],
+        data=np.concatenate([one.data for one in measurements]),
         truth=None,
         noise_std=math.sqrt(float(np.mean(np.square(noise)))) if len(noise) == len(parts) else None,
-        notes=list(dict.fromkeys(note for part in parts for note in part.notes)),
+        files=arrays,
+        notes=list(dict.fromkeys(note for one in measurements for note in one.notes)),
     )
-    return _completed_from(together)
+    return _Raw(together, Counts.joined([one for one in counts if one is not None]) if counts[0] is not None else None)
 
 
-def _part(spec: JobSpec, files: Mapping[str, Path], first: int, last: int) -> Measurement:
-    """Slices ``[first, last)`` of those that are asked for, before anything is told from their data."""
-    begin = _first(spec) + first
-    part = _of_slices(spec, begin, begin + last - first)
+@contextmanager
+def _among(first: int, last: int) -> Iterator[None]:
+    """Say in errors which slices they are of."""
     try:
-        found = locate(files["input"], part.input)
-        return _measured(part, files, found, _content(part, found))
+        yield
     except ReconError as error:
-        raise error.among(f"slices {begin} to {begin + last - first - 1}") from error
+        raise error.among(f"slices {first} to {last - 1}") from error
 
 
 def _completed_from(measurement: Measurement) -> Measurement:
@@ -114,7 +136,7 @@ def check(spec: JobSpec, files: Mapping[str, Path]) -> Header:
     if content is None or (isinstance(content.data, StoredArray) and content.data.nbytes > SAMPLED_BYTES):
         head = apart(spec, files)
         if head is not None and head.data_bytes > SAMPLED_BYTES:
-            head = head.model_copy(update={"acquisition": read_sample(spec, files, head).acquisition})
+            head = as_sampled(head, read_sample(spec, files, head))
             head.acquisition.result_shape(head.shape)
             return head
     content = content or _content(spec, found)
@@ -124,12 +146,15 @@ def check(spec: JobSpec, files: Mapping[str, Path]) -> Header:
         acquisition, shape = given.simulated(volume.data.shape, volume.affine, settings)
         size = max(_unselected_bytes(found), volume.data.nbytes, acquisition.data_bytes(shape))
         return Header(acquisition=acquisition, shape=shape, source_bytes=size, known=True)
-    measurement = _completed_from(_measured(spec, files, found, content))
+    measurement = _completed_from(_measured(spec, files, found, content, planning=True))
     measurement.acquisition.result_shape(measurement.data.shape)
     head = apart(spec, files)
-    if head is None:
-        return header(measurement, spec, files)
-    return head.model_copy(update={"acquisition": measurement.acquisition})
+    return header(measurement, spec, files) if head is None else as_sampled(head, measurement)
+
+
+def as_sampled(head: Header, sample: Measurement) -> Header:
+    """Header with what a sample of the measurement has shown: geometry and views that are left."""
+    return head.model_copy(update={"acquisition": sample.acquisition, "shape": (head.shape[0], *sample.data.shape[1:])})
 
 
 def apart(spec: JobSpec, files: Mapping[str, Path]) -> Header | None:
@@ -146,9 +171,9 @@ def apart(spec: JobSpec, files: Mapping[str, Path]) -> Header | None:
     content = _content(probe, found)
     if isinstance(content, KnownVolume):
         return None
-    measurement = _assembled(probe, files, content)
+    measurement = _assembled(probe, files, found, content).measurement
     acquisition, count = measurement.acquisition, measurement.slices_in_file
-    if count is None or not acquisition.SLICES_APART:
+    if count is None or not acquisition.slices_apart():
         return None
     begin, end = slice_range(spec.input.slices, count)
     shape = (end - begin, *measurement.data.shape[1:])
@@ -157,7 +182,7 @@ def apart(spec: JobSpec, files: Mapping[str, Path]) -> Header | None:
         check_size(shape, measurement.data.itemsize)
     least = max(each, measurement.read_bytes, 0 if measurement.truth is None else measurement.truth.nbytes)
     return Header(
-        acquisition=acquisition,
+        acquisition=acquisition.planned(),
         shape=shape,
         source_bytes=max(least, each * (end - begin)),
         slice_bytes=least,
@@ -224,13 +249,22 @@ def _to_be_measured(content: Content, spec: JobSpec) -> TypeGuard[KnownVolume]:
     return not _required_acquisition(spec).MEASURES_VOLUMES or spec.input.simulate is not None
 
 
-def _assembled(spec: JobSpec, files: Mapping[str, Path], content: Content) -> Measurement:
-    """Measurement of a content, with its files; its values may be anything."""
+class _Raw(NamedTuple):
+    """Measurement before anything of it is prepared, with the counts that its data are, if these are what was read."""
+
+    measurement: Measurement
+    counts: Counts | None
+
+
+def _assembled(spec: JobSpec, files: Mapping[str, Path], found: Found, content: Content) -> _Raw:
+    """Measurement of a content, with its files, of the slices that are asked for; its values may be anything."""
     match content:
         case Measurement():
             measurement = _completed(content, spec)
         case KnownVolume():
             measurement = _stack(content, spec)
+        case RawCounts():
+            measurement = _of_counts(content, spec)
         case PlainArray():
             acquisition = with_stated(_required_acquisition(spec), content.stated)
             measurement = replace(
@@ -242,21 +276,47 @@ def _assembled(spec: JobSpec, files: Mapping[str, Path], content: Content) -> Me
     if measurement.data.ndim != len(measurement.acquisition.AXES):
         expected = measurement.acquisition.axes
         raise InputError(f"shape {measurement.data.shape}, expected {expected}", field="input")
-    return measurement
-
-
-def _measured(spec: JobSpec, files: Mapping[str, Path], found: Found, content: Content) -> Measurement:
-    """Measurement of a content, plausible and of the slices that are asked for."""
-    measurement = _assembled(spec, files, content)
-    acquisition = measurement.acquisition
     if not found.format.selects:
         measurement = _selected(measurement, spec)
-    check_finite(measurement.data, first=_first(spec))
+    return _Raw(measurement, content.counts if isinstance(content, RawCounts) else None)
+
+
+def _measured(
+    spec: JobSpec, files: Mapping[str, Path], found: Found, content: Content, *, planning: bool = False
+) -> Measurement:
+    """Measurement of a content, prepared and plausible."""
+    return _plausible(spec, _assembled(spec, files, found, content), planning=planning)
+
+
+def _plausible(spec: JobSpec, raw: _Raw, *, planning: bool = False, like: ScanFindings | None = None) -> Measurement:
+    """Prepare a measurement, and check that it can be one."""
+    measurement = raw.measurement
+    if raw.counts is None:
+        check_finite(measurement.data, first=_first(spec))
+    prepare = measurement.acquisition.PREPARE
+    if prepare is not None:
+        measurement = resolve(prepare)(measurement, raw.counts, planning=planning, like=like)
+    acquisition = measurement.acquisition
     acquisition.check(measurement.data, mask=measurement.mask, coil_maps=measurement.coil_maps, **measurement.files)
     if acquisition.refined is not None:
         check_size(acquisition.result_shape(measurement.data.shape), 8, "acquisition.factor")
     _check_methods(spec, measurement.acquisition)
     return measurement
+
+
+def _of_counts(content: RawCounts, spec: JobSpec) -> Measurement:
+    """Frames with their acquisition."""
+    stated, notes = content.stated, list(content.notes)
+    if isinstance(stated, dict):
+        acquisition = with_stated(_required_acquisition(spec), stated)
+        if acquisition.PREPARE is None:
+            raise InputError(
+                f"the input holds raw counts of a CT detector, {acquisition.kind} has none",
+                field="acquisition.kind",
+                remedy="give ct-parallel or ct-fan",
+            )
+        return Measurement(content.data, acquisition, notes=notes, slices_in_file=content.slices_in_file)
+    return _completed(Measurement(content.data, stated, notes=notes, slices_in_file=content.slices_in_file), spec)
 
 
 def _plain(array: PlainArray, acquisition: Acquisition, slices: tuple[int, int] | None) -> Measurement:
@@ -381,10 +441,20 @@ def _with_files(measurement: Measurement, spec: JobSpec, files: Mapping[str, Pat
     maps = found.get("coil_maps")
     if maps is not None and maps.ndim == 4 and len(maps) > len(measurement.data) and spec.input.slices is not None:
         found["coil_maps"] = maps[slice(*spec.input.slices)]  # the file's reader has selected slices already
+    bad = found.get("preparation.mask")
+    if bad is not None:
+        found["preparation.mask"] = _of_rows(bad, len(measurement.data), spec.input.slices)
     own = {name: found.pop(name) for name in ("mask", "coil_maps") if name in found}
     replaced = set().union(*(group for group in measurement.acquisition.ALTERNATIVES if group & found.keys()))
     kept = {name: array for name, array in measurement.files.items() if name not in replaced}
     return replace(measurement, **own, files={**kept, **found})
+
+
+def _of_rows(mask: NDArray[np.bool_], rows: int, slices: tuple[int, int] | None) -> NDArray[np.bool_]:
+    """Mask of bad elements of the rows that were read, from that of one row or of all rows of the file."""
+    if mask.ndim == 1 or len(mask) == 1:
+        return np.broadcast_to(mask.reshape(1, -1), (rows, mask.shape[-1]))
+    return mask[slice(*slices)] if slices is not None and len(mask) > rows else mask
 
 
 def _array(path: Path, given: File, field: str) -> NDArray[np.generic]:
@@ -405,6 +475,7 @@ def _selected(measurement: Measurement, spec: JobSpec) -> Measurement:
         truth=None if truth is None else truth[begin:end],
         affine=None if affine is None else shifted_affine(affine, begin),
         coil_maps=maps[first:last] if maps is not None and len(maps) == len(measurement.data) else maps,
+        files={n: a[first:last] if n == "preparation.mask" else a for n, a in measurement.files.items()},
     )
 
 

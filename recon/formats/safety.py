@@ -84,15 +84,6 @@ def real(data: NDArray[np.generic], field: str = "input") -> NDArray[np.float32]
         return np.ascontiguousarray(data, dtype=np.float32)
 
 
-def counts(data: NDArray[np.generic], field: str) -> NDArray[np.float32]:
-    """Convert detector counts ``(frames, rows, columns)`` to float32; raises unless they are finite."""
-    if data.ndim != 3:
-        raise InputError(f"shape {data.shape}, expected (frames, rows, columns)", field=field)
-    frames = real(data, field)
-    check_finite(frames, field)
-    return frames
-
-
 def check_axes(shape: tuple[int, ...], acquisition: Acquisition, field: str = "input") -> None:
     """Raise `InputError` unless an array has the acquisition's axes, or all but one."""
     if len(shape) not in (len(acquisition.AXES) - 1, len(acquisition.AXES)):

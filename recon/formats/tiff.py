@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from operators.errors import InputError
 from recon.formats import angle_file, detect
-from recon.formats.format import Format, PlainArray
-from recon.formats.safety import check_finite, check_size, counts, existing, slice_range
-from recon.measurement.counts import SMALLEST_TRANSMISSION, LineIntegrals, line_integrals
+from recon.formats.format import Format, PlainArray, RawCounts
+from recon.formats.safety import check_size, existing, slice_range
+from recon.measurement.counts import SMALLEST_TRANSMISSION, Counts
 from recon.spec.acquisitions.ct import LARGEST_LINE_INTEGRAL
 from recon.spec.job import Input
 from recon.spec.validation import reason
@@ -54,8 +54,13 @@ class Images:
         """Number of images in all files."""
         return sum(self.pages)
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of an image."""
+        return self.shape[0] * self.shape[1] * self.dtype.itemsize
 
-def _read(path: Path, given: Input) -> PlainArray:
+
+def _read(path: Path, given: Input) -> PlainArray | RawCounts:
     notes: list[str] = []
     around = detect.around(path, given)
     names = _names(path, beside=around is not None)
@@ -63,23 +68,39 @@ def _read(path: Path, given: Input) -> PlainArray:
     if "projections" not in stacks:
         raise InputError(f"{path.name} holds no projections in TIFF", field="input", remedy="give a folder of TIFFs")
     images = stacks.pop("projections")
+    sinograms = images.count == 1 or _SINOGRAMS.search(images.paths[0].stem) or _SINOGRAMS.search(path.stem)
+    if sinograms and stacks:
+        kinds = " and ".join(stacks)
+        raise InputError(
+            f"{path.name} holds {'one image, taken as a sinogram,' if images.count == 1 else 'sinograms'} and {kinds}",
+            field="input",
+            remedy="flat and dark fields belong to projections: give all projections, or take the fields away from"
+            " sinograms of line integrals",
+        )
     for kind, stack in stacks.items():
         if stack.shape != images.shape:
-            raise InputError(f"{kind} are images of {stack.shape}, projections of {images.shape}", field="input")
+            raise InputError(
+                f"{kind} are images of {stack.shape}, projections of {images.shape}",
+                field="input",
+                remedy="give fields of the size of the projections",
+            )
         notes.append(f"{stack.count} {kind} from {_place(names[kind], path)}")
     if path.is_dir():
         _note_gaps(images.paths, notes)
     beside = None if around is None else angle_file.beside(path if path.is_dir() else path.parent)
-    angles = None if beside is None else angle_file.read(beside, notes)
-    sinograms = images.count == 1 or _SINOGRAMS.search(images.paths[0].stem) or _SINOGRAMS.search(path.stem)
-    found = _sinograms(images, given, notes) if sinograms else _projections(images, stacks, given, notes)
-    # Without flat fields the values that are read decide what they are: those of other slices may tell otherwise.
-    rows = images.shape[0] if "flats" in stacks and not sinograms else None
-    stated = {} if angles is None else {"angles_rad": angles}
-    return PlainArray(found.data, stated, found.noise_std, notes, slices_in_file=rows)
+    stated = {} if beside is None else {"angles_rad": angle_file.read(beside, notes)}
+    rows = slice_range(given.slices, images.shape[0])
+    if sinograms:
+        return PlainArray(_sinograms(images, given, notes), stated, notes=notes)
+    if "flats" not in stacks:
+        return PlainArray(_projections(images, rows, notes), stated, notes=notes)
+    flats, darks = (pixels(stacks[kind], rows) if kind in stacks else None for kind in ("flats", "darks"))
+    assert flats is not None
+    counts = Counts(pixels(images, rows), flats, darks, names=("projections", "flats", "darks"))
+    return RawCounts(counts, stated, notes, slices_in_file=images.shape[0])
 
 
-def _sinograms(images: Images, given: Input, notes: list[str]) -> LineIntegrals:
+def _sinograms(images: Images, given: Input, notes: list[str]) -> NDArray[np.float32]:
     """Images that are sinograms, in line integrals or transmissions."""
     notes.append(f"{images.count} images are taken as sinograms (views, detectors), one per slice")
     if images.dtype.kind != "f":
@@ -87,28 +108,19 @@ def _sinograms(images: Images, given: Input, notes: list[str]) -> LineIntegrals:
             f"sinograms of {images.dtype} hold counts, not line integrals", field="input", remedy="take -log(I / I0)"
         )
     first, last = slice_range(given.slices, images.count)
-    data = pixels(images, (0, images.shape[0]), (first, last))
-    return LineIntegrals(_as_line_integrals(data, notes), None, [])
+    return _as_line_integrals(pixels(images, (0, images.shape[0]), (first, last)), notes)
 
 
-def _projections(images: Images, fields: dict[str, Images], given: Input, notes: list[str]) -> LineIntegrals:
-    """Images that are projections, with the flat and dark fields that are there."""
-    rows = slice_range(given.slices, images.shape[0])
-    if "flats" not in fields and images.dtype.kind != "f":
+def _projections(images: Images, rows: tuple[int, int], notes: list[str]) -> NDArray[np.float32]:
+    """Images that are projections without flat fields, in line integrals or transmissions."""
+    if images.dtype.kind != "f":
         raise InputError(
             f"projections of {images.dtype} are counts, and there are no flat fields",
             field="input",
             remedy="put them beside the projections in a folder called flats (darks for dark fields), "
             "or take -log(I / I0) and save it as 32-bit float",
         )
-    data = pixels(images, rows)
-    if "flats" not in fields:
-        return LineIntegrals(_as_line_integrals(data, notes).transpose(1, 0, 2), None, [])
-    flats, darks = (pixels(fields[k], rows) if k in fields else None for k in ("flats", "darks"))
-    assert flats is not None
-    found = line_integrals(data, flats, darks, ("projections", "flats", "darks"))
-    notes.extend(found.notes)
-    return found
+    return _as_line_integrals(pixels(images, rows), notes).transpose(1, 0, 2)
 
 
 def _as_line_integrals(data: NDArray[np.float32], notes: list[str]) -> NDArray[np.float32]:
@@ -157,7 +169,11 @@ def tiff_files(folder: Path) -> list[Path]:
     """List the TIFFs of a folder in the order of the numbers in their names."""
     found = [p for p in folder.iterdir() if p.name.lower().endswith(_ENDINGS) and not p.name.startswith(".")]
     if len(found) > _MOST_FRAMES:
-        raise InputError(f"{folder.name} holds {len(found)} files, at most {_MOST_FRAMES} are read", field="input")
+        raise InputError(
+            f"{folder.name} holds {len(found)} files, at most {_MOST_FRAMES} are read",
+            field="input",
+            remedy="give a folder with the images of one scan",
+        )
     return sorted(found, key=_natural)
 
 
@@ -207,9 +223,17 @@ def _header(file: tifffile.TiffFile, path: Path) -> tuple[int, int, int, np.dtyp
     """Number, rows, columns and dtype of the images of a file."""
     page = file.pages.first
     if page.ndim != 2:
-        raise InputError(f"{path.name} has images of shape {page.shape}: colours, or more", field="input")
+        raise InputError(
+            f"{path.name} has images of shape {page.shape}: colours, or more",
+            field="input",
+            remedy="save them as grey images",
+        )
     if page.dtype is None or page.dtype.kind not in "iuf":
-        raise InputError(f"{path.name} has images of {page.dtype}, expected real numbers", field="input")
+        raise InputError(
+            f"{path.name} has images of {page.dtype}, expected real numbers",
+            field="input",
+            remedy="save them as unsigned integers or 32-bit floats",
+        )
     rows, columns = page.shape
     together = _contiguous(file)
     return together[0] if together else len(file.pages), rows, columns, page.dtype
@@ -238,27 +262,35 @@ def pixels(stack: Images, rows: tuple[int, int], images: tuple[int, int] | None 
                 for page in wanted:
                     found[index + page - first] = _image(file, path, page, stack)[slice(*rows)]
         index += count
-    if stack.dtype.kind == "f":
-        check_finite(found)
-    return counts(found, "input")
+    return found
 
 
 def _image(file: tifffile.TiffFile, path: Path, index: int, stack: Images) -> NDArray[np.generic]:
     together = _contiguous(file)
     if together is not None:
-        offset = together[1] + index * stack.shape[0] * stack.shape[1] * stack.dtype.itemsize
-        dtype = stack.dtype.newbyteorder(file.byteorder)
-        return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=stack.shape)
+        return _mapped(path, file, together[1] + index * stack.bytes, stack)
     page = file.pages[index]
     if page.shape != stack.shape or page.dtype != stack.dtype:
         raise InputError(
             f"page {index} of {path.name} is {page.shape} {page.dtype}, the first is {stack.shape} {stack.dtype}",
             field="input",
+            remedy="give the images of one scan, all of one size",
         )
-    plain = int(np.prod(stack.shape)) * stack.dtype.itemsize
-    if page.compression != 1 and max(page.databytecounts, default=0) > _EXPANDS * plain + 1000:
-        raise InputError(f"page {index} of {path.name} has more compressed data than an image has", field="input")
+    if page.is_memmappable:
+        return _mapped(path, file, page.dataoffsets[0], stack)
+    if page.compression != 1 and max(page.databytecounts, default=0) > _EXPANDS * stack.bytes + 1000:
+        raise InputError(
+            f"page {index} of {path.name} has more compressed data than an image has",
+            field="input",
+            remedy="save it again, uncompressed",
+        )
     return np.asarray(page.asarray(maxworkers=1))
+
+
+def _mapped(path: Path, file: tifffile.TiffFile, offset: int, stack: Images) -> NDArray[np.generic]:
+    """Image that lies in the file as it is; only what is used of it is read."""
+    dtype = stack.dtype.newbyteorder(file.byteorder)
+    return np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=stack.shape)
 
 
 @contextmanager

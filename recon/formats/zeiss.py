@@ -24,10 +24,9 @@ from pydantic import ValidationError
 
 from operators.errors import GeometryError, InputError, ReconError
 from recon.formats import detector_frames
-from recon.formats.format import Format
+from recon.formats.format import Format, RawCounts
 from recon.formats.safety import check_size, existing, real, slice_range
-from recon.measurement.counts import LineIntegrals, line_integrals
-from recon.measurement.measurement import Measurement
+from recon.measurement.counts import Counts
 from recon.spec.acquisitions.ct import CTFan, CTParallel
 from recon.spec.job import Input
 from recon.spec.validation import invalid, reason
@@ -52,14 +51,14 @@ _REFERENCES = re.compile(r"(^|[^a-z])(refs?|references?|flats?|whites?|air)([^a-
 HANDEDNESS = "the file does not say which way the stage turns: the image may be a mirror image"
 
 
-def _read(path: Path, given: Input) -> Measurement:
+def _read(path: Path, given: Input) -> RawCounts:
     notes: list[str] = []
     with _opened(path) as ole:
         count, rows, columns = _check_kind(ole, path)
         angles = _floats(ole, "ImageInfo/Angles", count, path)
         geometry = _geometry(ole, count, path)
         wanted = slice_range(given.slices, rows) if "source_origin_mm" not in geometry else _middle(rows, given, notes)
-        found = _line_integrals(ole, path, given, (count, rows, columns), wanted, notes)
+        counts = _counts(ole, path, given, (count, rows, columns), wanted, notes)
     stated = {"angles_rad": detector_frames.angles_rad(angles, "deg", "ImageInfo/Angles", notes), **geometry}
     try:
         acquisition = CTFan(**stated) if "source_origin_mm" in stated else CTParallel(**stated)
@@ -67,7 +66,7 @@ def _read(path: Path, given: Input) -> Measurement:
         raise invalid(error, path.name) from error
     notes.append(f"pixel size {1e3 * geometry['detector_mm']:.5g} um on the detector, {count} angles in degrees")
     notes.append(HANDEDNESS)
-    return Measurement(found.data, acquisition, noise_std=found.noise_std, notes=[*notes, *found.notes])
+    return RawCounts(counts, acquisition, notes)
 
 
 @contextmanager
@@ -183,36 +182,36 @@ def _middle(rows: int, given: Input, notes: list[str]) -> tuple[int, int]:
     return slice_range(given.slices, rows)
 
 
-def _line_integrals(
+def _counts(
     ole: olefile.OleFileIO,
     path: Path,
     given: Input,
     shape: tuple[int, int, int],
     wanted: tuple[int, int],
     notes: list[str],
-) -> LineIntegrals:
-    """Line integrals of some rows, each frame moved by its shifts."""
+) -> Counts:
+    """Counts of some rows and those around them, with the shifts of each frame."""
     count, rows, columns = shape
     shifts = _shifts(ole, count, path)
     around = 0 if shifts is None or not shifts[0].any() else math.ceil(float(np.abs(shifts[0]).max())) + _MARGIN
     first, last = max(0, wanted[0] - around), min(rows, wanted[1] + around)
     dtype = _dtype(ole, "ImageInfo/DataType", path)
     check_size((count, last - first, columns), 4)
-    counts = np.empty((count, last - first, columns), np.float32)
+    projections = np.empty((count, last - first, columns), np.float32)
     for index in range(count):
         name = f"ImageData{index // _PER_STORAGE + 1}/Image{index + 1}"
-        counts[index] = _image(ole, name, dtype, (rows, columns), path)[first:last]
-    found = _flat_fielded(ole, counts, (first, last), (rows, columns), path, given, notes)
-    data = found.data  # (rows, views, columns)
+        projections[index] = _image(ole, name, dtype, (rows, columns), path)[first:last]
+    reference = _reference(ole, projections, (first, last), (rows, columns), path, given, notes)
     if shifts is not None:
-        from scipy.ndimage import shift
-
-        for view, move in enumerate(shifts.T):
-            data[:, view] = shift(data[:, view], move if around else (0.0, move[1]), order=3, mode="nearest")
         most = np.abs(shifts).max(1)
         notes.append(f"frames are moved by the file's alignment, up to {most[1]:.3g} columns and {most[0]:.3g} rows")
-    kept = np.ascontiguousarray(data[wanted[0] - first : wanted[1] - first])
-    return LineIntegrals(kept, found.noise_std, found.notes)
+    return Counts(
+        projections,
+        reference,
+        shifts=shifts,
+        kept_rows=(wanted[0] - first, wanted[1] - first),
+        names=("ImageData", "ReferenceData", "dark signal"),
+    )
 
 
 def _shifts(ole: olefile.OleFileIO, count: int, path: Path) -> NDArray[np.float64] | None:
@@ -248,25 +247,24 @@ def _image(
     return real(np.frombuffer(held, dtype).reshape(shape))
 
 
-def _flat_fielded(
+def _reference(
     ole: olefile.OleFileIO,
-    counts: NDArray[np.float32],
+    projections: NDArray[np.float32],
     rows: tuple[int, int],
     shape: tuple[int, int],
     path: Path,
     given: Input,
     notes: list[str],
-) -> LineIntegrals:
-    """Divide counts by the reference image, of the file or beside it."""
-    if _number(ole, "ImageInfo/OriginalDataRefCorrected", "<i4", path) and float(counts.max()) <= _MOST_TRANSMISSION:
+) -> NDArray[np.float32]:
+    """Read the reference image ``(1, rows, columns)``, of the file or beside it; ones if it was applied already."""
+    corrected = _number(ole, "ImageInfo/OriginalDataRefCorrected", "<i4", path)
+    if corrected and float(projections.max()) <= _MOST_TRANSMISSION:
         notes.append("the projections have been divided by the reference already")
-        reference = np.ones((1, *counts.shape[1:]), np.float32)
-    elif ole.exists("ReferenceData/Image"):
+        return np.ones((1, *projections.shape[1:]), np.float32)
+    if ole.exists("ReferenceData/Image"):
         dtype = _dtype(ole, "ReferenceData/DataType", path)
-        reference = _image(ole, "ReferenceData/Image", dtype, shape, path)[None, slice(*rows)]
-    else:
-        reference = _reference_beside(path, shape, given, notes)[None, slice(*rows)]
-    return line_integrals(counts, reference, None, ("ImageData", "ReferenceData", "dark signal"))
+        return _image(ole, "ReferenceData/Image", dtype, shape, path)[None, slice(*rows)]
+    return _reference_beside(path, shape, given, notes)[None, slice(*rows)]
 
 
 def _reference_beside(path: Path, shape: tuple[int, int], given: Input, notes: list[str]) -> NDArray[np.float32]:

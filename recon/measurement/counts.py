@@ -1,9 +1,9 @@
-"""Conversion of raw detector counts to line integrals: flat and dark fields, logarithm, noise that the flats show."""
+"""Raw detector counts: frames with the object, of the beam alone and without beam, as a file has them."""
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,81 +12,82 @@ from operators.errors import GeometryError, InputError
 
 SMALLEST_TRANSMISSION = 1e-4
 """Lower bound on the transmission; below it is detector noise, so that line integrals are limited to 9.2."""
-Counts = NDArray[np.float32]
+Frames = NDArray[np.float32]
 """Frames ``(frames, rows, columns)``."""
+Times = NDArray[np.float64]
+"""Place of each frame in the order in which frames were taken, ``(frames,)``."""
 
 
-class LineIntegrals(NamedTuple):
-    """Line integrals with their noise and remarks.
-
-    Parameters
-    ----------
-    data
-        ``(slices, views, detectors)``: a detector row is a slice.
-    noise_std
-        Standard deviation of the noise, if there are flat fields enough to show it.
-    notes
-        Remarks for the report.
-    """
-
-    data: NDArray[np.float32]
-    noise_std: float | None
-    notes: list[str]
-
-
-def line_integrals(
-    counts: Counts, flats: Counts, darks: Counts | None, names: tuple[str, str, str] = ("counts", "flats", "darks")
-) -> LineIntegrals:
-    """Convert raw counts to line integrals.
+@dataclass(frozen=True)
+class Counts:
+    """Raw counts of a scan, or of some of its rows.
 
     Parameters
     ----------
-    counts, flats, darks
+    projections, flats, darks
         Frames with the object, of the beam alone, and without beam; without dark frames the dark signal counts as zero.
+    projection_times, flat_times, dark_times
+        Places of the frames in the order in which they were taken; None if the file does not tell.
+    shifts
+        Rows and columns ``(2, frames)`` by which each view is moved once it is divided by the flat field.
+    kept_rows
+        First of the rows that are asked for, and the one after the last; those around are there to be moved in.
     names
         Names of the three for messages, as the file has them.
-
-    Raises
-    ------
-    InputError
-        If counts are negative, frames differ in shape, or flat fields are not brighter than dark ones.
     """
-    notes = []
-    if darks is None:
-        darks = np.zeros_like(flats[:1])
-        notes.append("no dark frames: the dark signal is taken as zero")
-    for name, frames in zip(names, (counts, flats, darks), strict=True):
-        _check_positive(frames, name)
-    for name, frames in zip(names[1:], (flats, darks), strict=True):
-        if frames.shape[1:] != counts.shape[1:]:
-            raise GeometryError(
-                f"{name} has frames of {frames.shape[1:]}, {names[0]} of {counts.shape[1:]}", field="input"
-            )
-    dark, flat = darks.mean(0), flats.mean(0)
-    span = flat - dark
-    if not (span > 0).all():
-        row, column = (int(i) for i in np.argwhere(span <= 0)[0])
-        raise InputError(
-            f"the flat field is not above the dark field at row {row}, column {column}",
-            field=names[1],
-            remedy="check that flat and dark fields are not swapped; mask dead detector elements",
+
+    projections: Frames
+    flats: Frames
+    darks: Frames | None = None
+    projection_times: Times | None = None
+    flat_times: Times | None = None
+    dark_times: Times | None = None
+    shifts: NDArray[np.float64] | None = None
+    kept_rows: tuple[int, int] | None = None
+    names: tuple[str, str, str] = ("counts", "flats", "darks")
+
+    def views(self, wanted: NDArray[np.intp]) -> Counts:
+        """Keep some projections only."""
+        times, shifts = self.projection_times, self.shifts
+        return replace(
+            self,
+            projections=self.projections[wanted],
+            projection_times=None if times is None else times[wanted],
+            shifts=None if shifts is None else shifts[:, wanted],
         )
-    transmission = (counts - dark) / span
-    low = int((transmission < SMALLEST_TRANSMISSION).sum())
-    if low:
-        notes.append(f"{low} of {counts.size} transmissions were below {SMALLEST_TRANSMISSION:g} and set to it")
-    integrals = -np.log(np.maximum(transmission, SMALLEST_TRANSMISSION))
-    # Flat frames repeat one measurement: their scatter over their mean is the relative noise of a count.
-    relative = float(np.median(flats.std(0, ddof=1) / span)) if len(flats) > 2 else 0.0
-    noise = relative * math.sqrt(float(np.median(span / np.maximum(counts - dark, 1.0)))) or None
-    return LineIntegrals(np.ascontiguousarray(integrals.transpose(1, 0, 2), dtype=np.float32), noise, notes)
+
+    @staticmethod
+    def joined(parts: Sequence[Counts]) -> Counts:
+        """Join rows that were read one after another of the same frames."""
+        darks = [part.darks for part in parts if part.darks is not None]
+        return replace(
+            parts[0],
+            projections=np.concatenate([part.projections for part in parts], axis=1),
+            flats=np.concatenate([part.flats for part in parts], axis=1),
+            darks=np.concatenate(darks, axis=1) if darks else None,
+        )
+
+    def check(self) -> None:
+        """Check that counts are finite and not negative, and that frames are of one size; raises `InputError`."""
+        parts = zip(self.names, (self.projections, self.flats, self.darks), strict=True)
+        for name, frames in ((n, f) for n, f in parts if f is not None):
+            lowest = float(frames.min())  # NaN if any is
+            if not np.isfinite(lowest) or not np.isfinite(float(frames.max())):
+                _refuse(~np.isfinite(frames), frames, name, "not finite", "leave such frames out by exclude_views")
+            if lowest < 0:
+                remedy = "give raw detector counts; subtract no background before"
+                _refuse(frames < 0, frames, name, "negative", remedy)
+            if frames.shape[1:] != self.projections.shape[1:]:
+                expected = self.projections.shape[1:]
+                raise GeometryError(
+                    f"{name} has frames of {frames.shape[1:]}, {self.names[0]} of {expected}",
+                    field="input",
+                    remedy="give fields of the same rows and columns as the projections",
+                )
 
 
-def _check_positive(counts: Counts, name: str) -> None:
-    if (counts < 0).any():
-        index = tuple(int(i) for i in np.argwhere(counts < 0)[0])
-        raise InputError(
-            f"{int((counts < 0).sum())} counts are negative, the first at {index} is {counts[index]:g}",
-            field=name,
-            remedy="give raw detector counts; subtract no background before",
-        )
+def _refuse(wrong: NDArray[np.bool_], frames: Frames, name: str, what: str, remedy: str) -> None:
+    index = tuple(int(i) for i in np.argwhere(wrong)[0])
+    raise InputError(
+        f"{int(wrong.sum())} counts are {what}, the first at {index} is {frames[index]:g}", field=name, remedy=remedy
+    )

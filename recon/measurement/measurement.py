@@ -9,6 +9,49 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recon.spec.acquisitions import Acquisition
+from recon.spec.report import Step
+
+
+@dataclass(frozen=True)
+class ScanFindings:
+    """What the preparation found that holds for all rows of a scan.
+
+    Parameters
+    ----------
+    kept
+        Views that are left, as indices of the file.
+    drift
+        Line integral of the air, that is subtracted from all slices, ``(views, detectors)``; None if none is.
+    rotation_center_column
+        Rotation centre in columns of the file, if it was to be found.
+    beam_hardening
+        Coefficients of the polynomial, if there is one.
+    """
+
+    kept: NDArray[np.intp]
+    drift: NDArray[np.float32] | None = None
+    rotation_center_column: float | None = None
+    beam_hardening: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class PreparationRecord:
+    """Record of the preparation of measured data.
+
+    Parameters
+    ----------
+    steps
+        What each step found and changed.
+    scan
+        What of that holds for other rows of the same scan as well.
+    before, after
+        Sinogram ``(views, detectors)`` of the middle slice; before: with all its views and defects.
+    """
+
+    steps: list[Step]
+    scan: ScanFindings
+    before: NDArray[np.float32]
+    after: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -33,6 +76,8 @@ class Measurement:
         is compared with the result and never given to a solver.
     files
         Arrays of the other files that the acquisition names, by field.
+    preparation
+        Record of the preparation, of measured CT data.
     notes
         Remarks for the report.
     slices_in_file
@@ -52,6 +97,7 @@ class Measurement:
     mask: NDArray[np.bool_] | None = None
     coil_maps: NDArray[np.complex64] | None = None
     files: dict[str, NDArray[Any]] = field(default_factory=dict)
+    preparation: PreparationRecord | None = None
     notes: list[str] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
     slices_in_file: int | None = None

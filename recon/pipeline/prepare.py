@@ -144,7 +144,7 @@ def _streamed(spec: JobSpec, files: Mapping[str, Path]) -> tuple[Streamed | None
     plan.require_fit(planned)
     streamed = Streamed.of(spec, files, header)
     # The sample may show that more is to be solved.
-    return streamed, plan.make(spec, header.model_copy(update={"acquisition": streamed.sample.acquisition}))
+    return streamed, plan.make(spec, reader.as_sampled(header, streamed.sample))
 
 
 def _start(

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from operators.interrupt import checkpoint
 from recon.formats.format import Format, Written
+from recon.measurement.measurement import PreparationRecord
 from recon.pipeline.report import Solved
 from recon.pipeline.volumes import ArrangedVolume, HeldVolume, Volume
 from recon.problem.inverse_problem import InverseProblem
@@ -31,7 +32,14 @@ Convert = Callable[[Tensor], NDArray[Any]]
 """Function from slices of a volume to what is written or shown of them."""
 
 
-def publish(spec: JobSpec, inverse: InverseProblem, solved: Solved, report: Report, out: Path) -> None:
+def publish(
+    spec: JobSpec,
+    inverse: InverseProblem,
+    solved: Solved,
+    report: Report,
+    out: Path,
+    preparation: PreparationRecord | None = None,
+) -> None:
     """Write all results into a hidden folder beside `out`, then rename it."""
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial")
@@ -39,6 +47,10 @@ def publish(spec: JobSpec, inverse: InverseProblem, solved: Solved, report: Repo
     partial.mkdir()
     try:
         _write_all(spec, inverse, solved, partial)
+        if preparation is not None and spec.output.montage:
+            from recon.quality import preparation as picture  # matplotlib takes its time
+
+            picture.write(partial / "preparation.png", preparation)
         (partial / "job.json").write_text(json.dumps(spec.model_dump(mode="json", exclude_unset=True)) + "\n")
         (partial / "report.json").write_text(report.json_text())
         for path in partial.iterdir():

@@ -50,7 +50,12 @@ class Streamed:
     @classmethod
     def of(cls, spec: JobSpec, files: Mapping[str, Path], header: Header) -> Streamed:
         """Read the sample of a measurement whose slices can be read apart."""
-        return cls(spec, files, header.shape[0], reader.read_sample(spec, files, header))
+        sample = reader.read_sample(spec, files, header)
+        if sample.preparation is not None and len(sample.data) < header.shape[0]:
+            where = f" ({len(sample.data)} of {header.shape[0]} slices were looked at first)"
+            steps = [step.model_copy(update={"text": step.text + where}) for step in sample.preparation.steps]
+            sample = replace(sample, preparation=replace(sample.preparation, steps=steps))
+        return cls(spec, files, header.shape[0], sample)
 
     def measurement(self, first: int, last: int) -> Measurement:
         """Read slices ``[first, last)``, counted from the first that is asked for, with the sample's acquisition.
@@ -60,7 +65,7 @@ class Streamed:
         ReconError
             If they cannot be read, or were measured otherwise than the sample.
         """
-        found, wanted = reader.read_part(self.spec, self.files, first, last), self.sample.acquisition
+        found, wanted = self._read(first, last), self.sample.acquisition
         told = {name: getattr(wanted, name) for name in wanted.FROM_DATA}
         if found.acquisition.model_copy(update=told) != wanted or found.data.shape[1:] != self.sample.data.shape[1:]:
             raise GeometryError(
@@ -71,6 +76,10 @@ class Streamed:
         shapes = [one.solved_shape(found.data.shape) for one in (found.acquisition, wanted)]
         notes = found.notes if shapes[0] <= shapes[1] else [*found.notes, LARGER]
         return replace(found, acquisition=wanted, notes=notes)
+
+    def _read(self, first: int, last: int) -> Measurement:
+        record = self.sample.preparation
+        return reader.read_part(self.spec, self.files, first, last, None if record is None else record.scan)
 
     def part(self, first: int, last: int) -> Problem:
         """Problem of slices ``[first, last)`` alone."""
@@ -84,9 +93,11 @@ class Streamed:
         return replace(found, problem=replace(part, first=first))
 
     def digest(self) -> str:
-        """Hash of the measurement: of the files' sizes and times of their last change, and of the sample."""
+        """Hash of the measurement: files' sizes and times of their last change, the sample, and what is asked for."""
         stamps = {name: _stamps(path) for name, path in self.files.items()}
-        return digest({"files": stamps, "sample": digest_of(self.sample), "slices": self.spec.input.slices})
+        asked = None if self.spec.acquisition is None else self.spec.acquisition.model_dump(mode="json")
+        slices = self.spec.input.slices
+        return digest({"files": stamps, "sample": digest_of(self.sample), "slices": slices, "acquisition": asked})
 
 
 def _stamps(path: Path) -> list[list[int]]:

@@ -165,7 +165,7 @@ def _memory(
     volumes = image * (slices * held + at_once * copies)
     if streamed:
         # The same of a chunk, and the sample that was read before.
-        sample = min(CHUNK, slices) / slices  # `recon.formats.reader.SAMPLED_SLICES`
+        sample = min(CHUNK, slices) / slices  # `recon.measurement.sampled.SLICES`
         source = max(header.source_bytes * share, header.slice_bytes or 0)
         data = int(source + header.data_bytes * (sample + 3 * share))
         volumes = image * at_once * copies

@@ -115,7 +115,7 @@ class Output(Strict):
     baselines: list[Baseline] | None = None
     """Classical methods to compute for comparison. Default: the acquisition's quick one."""
     montage: bool = True
-    """Whether to write pictures of the middle slices."""
+    """Whether to write pictures of the middle slices, and of a sinogram before and after its preparation."""
     uncertainty: int = Field(0, ge=0, le=64)
     """Number of bootstrap replicates for a map of expected errors; 0 makes none. Each takes as long as the job."""
 

@@ -92,6 +92,21 @@ class Memory(_Part):
     planned: dict[str, int]
 
 
+class Step(_Part):
+    """Step of the preparation of measured data: what it found, and what it changed."""
+
+    name: str
+    """Field of ``acquisition.preparation`` that sets it, or ``rotation_center_column``."""
+    changed: bool
+    """Whether it changed the data or the geometry."""
+    warning: bool = False
+    """Whether it found what it leaves as it is, and may be wrong."""
+    text: str
+    """What it found, in a sentence."""
+    numbers: dict[str, int | float | list[int]]
+    """Figures by name; indices of views are those of the file."""
+
+
 class Report(_Part):
     """Report of a job: settings, quality figures, provenance."""
 
@@ -102,6 +117,8 @@ class Report(_Part):
     """Complete settings of the method as used."""
     acquisition: dict[str, Any]
     """Acquisition, completed from the file."""
+    preparation: list[Step] = []
+    """Steps of the preparation of measured data, in their order."""
     seed: int
     unit: str
     shape: tuple[int, int, int]

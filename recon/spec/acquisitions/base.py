@@ -26,7 +26,7 @@ Volume = NDArray[np.float32]
 class Acquisition(Strict, ABC):
     """Acquisition: geometry and noise of a scan. A kind is one subclass here and one heavy module, `PHYSICS`.
 
-    Fields of type `File` are additional files of the job; `files` finds them.
+    Fields of type `File`, here or in a field's own model, are additional files of the job; `files` finds them.
     """
 
     kind: str
@@ -54,6 +54,9 @@ class Acquisition(Strict, ABC):
     """What may be wrong where no image fits the data, as messages list it."""
     PHYSICS: ClassVar[str]
     """Name of the heavy module with ``build`` and ``simulate``."""
+    PREPARE: ClassVar[str | None] = None
+    """Name of the function that prepares measured data: ``(measurement, counts, *, planning, like)`` to a
+    measurement."""
     TUNED_AS: ClassVar[tuple[str, ...]] = ()
     """Other kinds whose tuned settings apply as well."""
     PRECONDITIONED: ClassVar[bool] = False
@@ -108,6 +111,14 @@ class Acquisition(Strict, ABC):
     def check_missing_axis(self, shape: Shape) -> None:
         """Raise `InputError` if it is not clear which axis an array of `shape`, with one axis too few, lacks."""
 
+    def slices_apart(self) -> bool:
+        """Whether each slice can be read and prepared without others."""
+        return self.SLICES_APART
+
+    def planned(self) -> Self:
+        """The acquisition with a stand-in for what is found in the data, as a plan needs it before these are read."""
+        return self
+
     def check(self, data: NDArray[np.generic], **files: NDArray[Any] | None) -> None:
         """Raise `InputError` unless measured data, and what its files hold, are plausible."""
 
@@ -146,9 +157,8 @@ class Acquisition(Strict, ABC):
         return f"({', '.join(self.AXES)})"
 
     def files(self) -> dict[str, File]:
-        """Additional files of the job, by field."""
-        values = {name: getattr(self, name) for name in type(self).model_fields}
-        return {name: value for name, value in values.items() if isinstance(value, File)}
+        """Additional files of the job, by field; those of a field's own fields by both names, with a dot."""
+        return _files(self)
 
     def completed_by(self, given: Acquisition) -> Self:
         """Combine what a file states with what the user gives; the user's values win.
@@ -174,3 +184,21 @@ class Acquisition(Strict, ABC):
     def data_bytes(self, shape: Shape) -> int:
         """Bytes of a measurement of `shape`."""
         return math.prod(shape) * (8 if self.COMPLEX_DATA else 4)
+
+
+def _files(model: Strict) -> dict[str, File]:
+    found: dict[str, File] = {}
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        if isinstance(value, File):
+            found[name] = value
+        elif isinstance(value, Strict):
+            found |= {f"{name}.{inner}": file for inner, file in _files(value).items()}
+    return found
+
+
+def as_mask(array: NDArray[np.generic], field: str) -> NDArray[np.bool_]:
+    """Convert a mask of 0 and 1 to bool; raises `InputError` for other values."""
+    if array.dtype.kind not in "biuf" or not np.isin(np.unique(array), (0, 1)).all():
+        raise InputError("a mask holds only 0 and 1", field=field, remedy="save it as bool, or as 0 and 1")
+    return array.astype(bool)

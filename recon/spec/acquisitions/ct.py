@@ -24,10 +24,11 @@ from operators.geometry import (
     check_angles,
     estimated_matrix_bytes,
 )
-from recon.spec.acquisitions.base import Acquisition, Shape, Volume
+from recon.spec.acquisitions.base import Acquisition, Shape, Volume, as_mask
 from recon.spec.affine import Affine, voxel_size
 from recon.spec.base import Strict
 from recon.spec.costs import MachineCosts
+from recon.spec.preparation import Preparation
 from recon.spec.simulation import Simulation
 
 Size = Annotated[int, Field(ge=1, le=8192)]
@@ -67,6 +68,7 @@ class CT(Acquisition):
         " the array in another order"
     )
     PHYSICS = "recon.problem.ct"
+    PREPARE = "recon.measurement.preparation.prepare:prepare"
     TUNED_AS = ("ct",)
     PRECONDITIONED = True
     SLICES_APART = True
@@ -82,8 +84,9 @@ class CT(Acquisition):
     detector_shift_mm: float | None = None
     """Position of the detector's centre relative to the rotation axis' projection, in mm. `rotation_center_column` says
     the same in columns. Default: 0."""
-    rotation_center_column: float | None = None
-    """Detector column onto which the rotation axis projects. Default: the middle, ``(n - 1) / 2``."""
+    rotation_center_column: float | Literal["auto"] | None = None
+    """Detector column onto which the rotation axis projects, or ``auto`` to find it from rays that are measured from
+    both sides. Default: the middle, ``(n - 1) / 2``."""
     rows: Size | None = None
     """Number of image rows. Default: as many as columns, or as the field of view needs."""
     cols: Size | None = None
@@ -102,6 +105,8 @@ class CT(Acquisition):
     photons_per_ray: float | None = Field(None, ge=10, le=1e12)
     """Photons per ray in air (I0). If given, noise is modelled as Poisson and each ray is weighted accordingly.
     Default: as many as rays through air tell, if others allow it; otherwise all rays of a slice have the same noise."""
+    preparation: Preparation | None = None
+    """Preparation of measured data: raw counts, or line integrals. Default: each step's own."""
 
     @field_validator("angles_rad")
     @classmethod
@@ -133,8 +138,18 @@ class CT(Acquisition):
         angles = self.angles()
         detector_mm = _required(self.detector_mm, "detector_mm")
         if angles is None:
-            raise InputError("needed, the file does not carry it", field="acquisition.angles_rad")
+            raise InputError(
+                "needed, the file does not carry it",
+                field="acquisition.angles_rad",
+                remedy="give a list in radians, or start_rad, stop_rad and count",
+            )
         shift = self.detector_shift_mm or 0.0
+        if self.rotation_center_column == "auto":
+            raise InputError(
+                "auto finds it in measured data only",
+                field="acquisition.rotation_center_column",
+                remedy="leave it out, or give a number",
+            )
         if self.rotation_center_column is not None:
             shift = ((detectors - 1) / 2 - self.rotation_center_column) * detector_mm
         pixel_mm = self.pixel_mm or detector_mm / self.magnification()
@@ -316,13 +331,7 @@ class CT(Acquisition):
     def check(self, data: NDArray[np.generic], **files: NDArray[Any] | None) -> None:
         """Check that there is one angle per view, and that values can be line integrals."""
         del files
-        angles = self.angles()
-        if angles is not None and data.shape[1] != len(angles):
-            raise GeometryError(
-                f"{len(angles)} angles for a sinogram of shape {data.shape} {self.axes}",
-                field="acquisition.angles_rad",
-                remedy="give one angle per view; transpose the array if its axes are in another order",
-            )
+        self.check_views(data.shape)
         largest, lowest = float(data.max()), float(data.min())
         if largest > LARGEST_LINE_INTEGRAL:
             raise InputError(
@@ -336,6 +345,31 @@ class CT(Acquisition):
                 field="input",
                 remedy="check the flat-field correction and the sign of the logarithm",
             )
+
+    def slices_apart(self) -> bool:
+        """Whether no step of the preparation needs the rows beside."""
+        return self.SLICES_APART and not (self.preparation is not None and self.preparation.couples_rows)
+
+    def planned(self) -> Self:
+        """The acquisition with the axis in the middle, if it is to be found."""
+        if self.rotation_center_column != "auto":
+            return self
+        return self.model_copy(update={"rotation_center_column": None})
+
+    def check_views(self, shape: Shape) -> None:
+        """Raise `GeometryError` unless there is one angle per view of a sinogram of `shape`."""
+        angles = self.angles()
+        if angles is not None and shape[1] != len(angles):
+            raise GeometryError(
+                f"{len(angles)} angles for a sinogram of shape {shape} {self.axes}",
+                field="acquisition.angles_rad",
+                remedy="give one angle per view; transpose the array if its axes are in another order",
+            )
+
+    def read_files(self, arrays: dict[str, NDArray[np.generic]]) -> dict[str, NDArray[Any]]:
+        """Convert a mask of bad detector elements to bool."""
+        field = "preparation.mask"
+        return {name: as_mask(a, f"acquisition.{name}") if name == field else a for name, a in arrays.items()}
 
     def check_unit(self, volume: Volume, unit: str | None) -> None:
         """Check that the file, the user or the air in the volume says that values are in HU."""
@@ -355,8 +389,14 @@ class CT(Acquisition):
             )
 
     def check_volume(self, volume: Volume, affine: Affine) -> None:
-        """Check for square pixels."""
+        """Check for square pixels; nothing is prepared where nothing was measured."""
         del volume
+        if self.preparation is not None:
+            raise InputError(
+                "has no effect on a measurement that is simulated",
+                field="acquisition.preparation",
+                remedy="leave it out",
+            )
         col_mm, row_mm, _ = voxel_size(affine)
         if abs(col_mm - row_mm) > 0.01 * col_mm:
             raise InputError(

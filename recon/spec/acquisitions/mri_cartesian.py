@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from operators.errors import GeometryError, InputError
-from recon.spec.acquisitions.base import Acquisition, Shape, Volume
+from recon.spec.acquisitions.base import Acquisition, Shape, Volume, as_mask
 from recon.spec.acquisitions.kspace import require_plausible
 from recon.spec.affine import Affine
 from recon.spec.costs import MachineCosts
@@ -82,10 +82,7 @@ class MRICartesian(Acquisition):
         """Convert a mask of 0 and 1 to bool, coil maps to complex64."""
         found: dict[str, NDArray[Any]] = {}
         if "mask" in arrays:
-            mask = arrays["mask"]
-            if mask.dtype.kind not in "biuf" or not np.isin(np.unique(mask), (0, 1)).all():
-                raise InputError("a mask holds only 0 and 1", field="acquisition.mask")
-            found["mask"] = mask.astype(bool)
+            found["mask"] = as_mask(arrays["mask"], "acquisition.mask")
         if "coil_maps" in arrays:
             maps = arrays["coil_maps"]
             if maps.dtype.kind != "c" or maps.ndim not in (3, 4):

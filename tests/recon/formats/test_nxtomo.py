@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
+from operators.errors import InputError, ReconError
 from recon.formats import reader
 from recon.measurement.measurement import Measurement
 from recon.spec.acquisitions.ct import CTParallel
@@ -140,7 +141,7 @@ def test_links_of_an_upload_lead_nowhere(tmp_path: Path) -> None:
     frames_file(tmp_path / "frames.h5")
     path = master_file(tmp_path, h5py.ExternalLink("frames.h5", "/entry/detector"), ANGLES)
     sent = JobSpec.parse({"input": {"upload": "a" * 26, "format": "nxtomo"}, "method": "fbp"})
-    with pytest.raises(Exception, match="the upload is one file"):
+    with pytest.raises(InputError, match="the upload is one file"):
         reader.check(sent, {"input": path})
 
 
@@ -174,9 +175,29 @@ def put(name: str, value: Any, units: str | None = None) -> Callable[[h5py.File]
 )  # fmt: skip
 def test_wrong_nexus_files(tmp_path: Path, change: Callable[[h5py.File], None], says: str) -> None:
     path = nxtomo_file(tmp_path / "a.nxs", change)
-    with pytest.raises(Exception) as error:
+    with pytest.raises(ReconError) as error:
         reader.check(job(path), local_files(job(path)))
-    assert says in str(error.value)
+    assert says in str(error.value) and error.value.remedy
+
+
+def test_frames_that_the_key_marks_as_invalid_are_not_looked_at(tmp_path: Path) -> None:
+    frames = FRAMES.astype(np.float32)
+    frames[5] = np.nan
+    path = nxtomo_file(tmp_path / "a.nxs", put("entry/instrument/detector/data", frames))
+    assert measured(path).data[0] == pytest.approx(np.log(2), rel=1e-3)
+    path = nxtomo_file(
+        tmp_path / "b.nxs", put("entry/instrument/detector/data", np.where(frames == 5100, np.nan, frames))
+    )
+    assert "not finite" in refusal(job(path)).message
+
+
+def test_flat_fields_before_and_after_the_projections_are_interpolated(tmp_path: Path) -> None:
+    frames = FRAMES.copy()
+    frames[8] = 5100  # the beam has half its light at the end, and the object lets all of it through
+    path = nxtomo_file(tmp_path / "a.nxs", put("entry/instrument/detector/data", frames))
+    seen = measured(path).data[0, :, 0]
+    beam = np.interp([3, 4, 6, 7], [0.5, 8], [10000, 5000])
+    assert seen == pytest.approx(-np.log(5000 / beam), abs=1e-5)
 
 
 def test_angles_in_radians_and_without_dark_frames(tmp_path: Path) -> None:

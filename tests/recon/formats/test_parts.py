@@ -110,7 +110,7 @@ def test_what_is_wrong_in_a_part_is_named_by_its_slice(tmp_path: Path, box: sand
 
 def test_of_a_large_measurement_some_slices_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "SAMPLED_BYTES", 10_000)
-    monkeypatch.setattr(reader, "SAMPLED_SLICES", 3)
+    monkeypatch.setattr("recon.measurement.sampled.SLICES", 3)
     data = np.zeros((9, VIEWS, DETECTORS), np.float32)
     data[5] = np.nan
     path = tmp_path / "a.npy"

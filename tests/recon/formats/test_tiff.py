@@ -107,6 +107,8 @@ def test_sinograms_say_so_or_are_alone(tmp_path: Path) -> None:
         ("theta_rad.txt", " ".join(str(np.deg2rad(a)) for a in range(0, 360, 30)), "rad"),
         ("angles.csv", "frame,angle (deg)\n" + "\n".join(f"{i},{30 * i}" for i in range(12)), "deg"),
         ("angles.json", f'{{"n": 12, "angles_deg": {list(range(0, 360, 30))}}}', "deg"),
+        ("angles.txt", "view angle (deg)\n" + "\n".join(f"{i} {30 * i}" for i in range(12)), "deg"),
+        ("theta.txt", "theta deg\n" + "\n".join(str(30 * i) for i in range(12)), "deg"),
         ("scan.rawtlt", "\n".join(f" {30 * i:.2f}" for i in range(12)), "deg"),
         ("angles.txt", "\n".join(str(np.deg2rad(a)) for a in range(0, 360, 30)), "no unit: taken as radians"),
     ],
@@ -122,7 +124,9 @@ def test_angles_lie_beside_the_images(tmp_path: Path, name: str, text: str, unit
     assert isinstance(given, CTParallel) and given.angles() != found.acquisition.angles()  # what the user says counts
 
 
-@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "1\n2,3\n", "one\ntwo\n", '{"angles": "many"}'])
+@pytest.mark.parametrize(
+    "text", ["", "a,b\n1,2\n", "1\n2,3\n", "one\ntwo\n", "angle,frame,tilt\n1,2\n", "angle\n", '{"angles": "many"}']
+)
 def test_files_without_angles_are_refused_by_name(tmp_path: Path, text: str) -> None:
     path = folder(tmp_path / "scan", PROJECTIONS)
     name = "angles.json" if "{" in text else "angles.txt"
@@ -147,6 +151,24 @@ def test_wrong_folders(tmp_path: Path) -> None:
     for name in ("a", "b"):
         folder(two / name, PROJECTIONS)
     assert "2 folders of TIFFs: a, b" in refusal(job(two)).message
+
+
+def test_flat_fields_beside_sinograms_are_not_passed_over(tmp_path: Path) -> None:
+    sinograms = folder(tmp_path / "sinograms", SINOGRAMS)
+    folder(sinograms / "flats", FLATS)
+    error = refusal(job(sinograms))
+    assert "sinograms and flats" in error.message and "take the fields away" in str(error.remedy)
+    one = folder(tmp_path / "one", COUNTS[:1])
+    folder(one / "flats", FLATS)
+    assert "one image, taken as a sinogram, and flats" in refusal(job(one)).message
+
+
+def test_only_the_rows_that_are_asked_for_are_read_of_plain_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder(tmp_path / "scan", PROJECTIONS)
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", lambda *_, **__: pytest.fail("a whole page was decoded"))
+    assert np.array_equal(measured(path, slices=[1, 3]).data, SINOGRAMS[1:3])
 
 
 def test_a_frame_that_may_be_missing_is_said(tmp_path: Path) -> None:

@@ -91,9 +91,9 @@ def test_slab_by_slab_is_the_same_as_in_memory(
     read: list[tuple[int, int]] = []
     read_part = reader.read_part
 
-    def noted(spec: JobSpec, files: Any, first: int, last: int) -> Measurement:
+    def noted(spec: JobSpec, files: Any, first: int, last: int, *more: Any) -> Measurement:
         read.append((first, last))
-        return read_part(spec, files, first, last)
+        return read_part(spec, files, first, last, *more)
 
     monkeypatch.setattr(reader, "read_part", noted)
     found, two = results(spec, tmp_path / "slabs")

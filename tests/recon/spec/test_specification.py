@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from recon.spec.acquisitions.ct import AngleRange
 from recon.spec.job import Input, JobSpec, Output
+from recon.spec.preparation import BeamHardening, Binning, Paganin, Preparation
 from recon.spec.registry import ACQUISITIONS, METHODS
 from recon.spec.simulation import Simulation
 
@@ -56,6 +57,10 @@ def check(model: type[BaseModel], written: dict[str, str | None]) -> None:
         (Input, "Input"),
         (Simulation, "Simulation (volumes as input)"),
         (Output, "Output and results"),
+        (Preparation, "Preparation of CT data"),
+        (Binning, "Preparation of CT data"),
+        (Paganin, "Preparation of CT data"),
+        (BeamHardening, "Preparation of CT data"),
     ],
 )
 def test_the_document_has_every_field_of_a_job(model: type[BaseModel], heading: str) -> None:
@@ -79,7 +84,8 @@ def test_the_document_has_every_setting_of_a_method(name: str) -> None:
 
 
 def test_the_document_has_no_field_that_is_gone() -> None:
-    known = set().union(*(m.model_fields for m in (JobSpec, Input, Simulation, Output, AngleRange)))
+    parts = (Preparation, BeamHardening, Binning)
+    known = set().union(*(m.model_fields for m in (JobSpec, Input, Simulation, Output, AngleRange, *parts)))
     known |= set().union(*(m.model_fields for m in (*ACQUISITIONS.values(), *METHODS.values())))
     rows = [line.split("|")[1] for line in DOCUMENT.read_text().splitlines() if line.startswith("|")]
     defaults = {name for name, default in fields("\n".join(rows)).items() if default}

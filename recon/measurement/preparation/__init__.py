@@ -1,0 +1,1 @@
+"""Preparation of measured CT data: one file per step, in the order of `prepare`."""

@@ -1,0 +1,82 @@
+"""Preparation of measured CT data before the reconstruction: its steps, their settings and their defaults."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from recon.spec.base import Strict
+from recon.spec.files import File
+
+Stripes = Literal["filtering", "sorting", "large", "dead", "all", "wavelet-fft"]
+"""Filters against stripes, which algotom has."""
+Factor = Annotated[int, Field(ge=1, le=64)]
+
+
+class Paganin(Strict):
+    """Phase retrieval from one distance for an object of one material (Paganin 2002)."""
+
+    delta_beta: float = Field(gt=0, le=1e6)
+    """Ratio of the decrement of the refractive index, delta, to its absorption index, beta."""
+    energy_kev: float = Field(gt=0, le=1000)
+    """Photon energy in keV."""
+    distance_mm: float = Field(gt=0)
+    """Distance from the object to the detector in mm."""
+
+
+class BeamHardening(Strict):
+    """Polynomial ``p + a2 p^2 + a3 p^3 + ...`` that corrects line integrals of a beam of many energies."""
+
+    coefficients: tuple[float, ...] | None = Field(None, min_length=1, max_length=7)
+    """Coefficients ``a2, a3, ...``. Default: those with which the object of the middle slice is flattest."""
+    degree: int = Field(3, ge=2, le=5)
+    """Degree of the polynomial, where it is fitted."""
+
+
+class Binning(Strict):
+    """Numbers of neighbours whose intensities are averaged."""
+
+    views: Factor = 1
+    """Number of views that follow each other."""
+    columns: Factor = 1
+    """Number of detector elements along a row."""
+    rows: Factor = 1
+    """Number of detector rows, which are slices."""
+
+
+class Preparation(Strict):
+    """Preparation of CT data, in the order of the fields. What a step found and changed is in the report.
+
+    Steps that are on by default leave data without such defects as they are, bit by bit.
+    """
+
+    exclude_views: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """Indices of views to leave out, with their angles, counted from 0 in the order of the file."""
+    flat_field: Literal["median", "mean"] = "median"
+    """Flat and dark fields: median or mean of the frames of each set, interpolated in time between sets whose order
+    the file tells."""
+    bad_elements: bool = True
+    """Find dead, hot, stuck and unstable detector elements in raw counts, and fill them in along the row."""
+    mask: File | None = None
+    """Further detector elements to fill in: a .npy of bool or 0/1 ``([rows,] columns)``, of all rows of the file."""
+    lost_frames: bool = True
+    """Leave out frames without beam, blank ones, and exact repetitions of the frame before, with their angles."""
+    zingers: bool = True
+    """Remove single samples that are far brighter than all their neighbours in the view and in the views beside it, or
+    that have no signal among neighbours that do."""
+    beam_drift: bool = True
+    """Correct each view by the air at the ends of the detector, where there is air and it is not at zero."""
+    binning: Binning | None = None
+    """Average neighbouring views, columns or rows. Default: none."""
+    phase: Paganin | None = None
+    """Retrieve the phase of parallel beams. Default: no."""
+    stripes: Stripes | None = None
+    """Remove stripes, which become rings, by a filter. Default: no, since the usual ones harm data without."""
+    beam_hardening: BeamHardening | None = None
+    """Correct for beam hardening. Default: no."""
+
+    @property
+    def couples_rows(self) -> bool:
+        """Whether a row of the result depends on others."""
+        return self.phase is not None or (self.binning is not None and self.binning.rows > 1)
