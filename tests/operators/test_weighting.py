@@ -116,9 +116,8 @@ def test_weights_make_the_image_better() -> None:
     size = 64
     volume = -1000 + 1000 * disc(size, 5.0, 140.0) + 1500 * disc(size, 5.0, 40.0, x_mm=60.0)
     acquisition = CTParallel()
-    measurement = simulate(
-        volume.numpy(), np.diag([5.0, 5.0, 5.0, 1.0]), acquisition, Simulation(views=40, photons_per_ray=5e3)
-    )
+    settings = Simulation(model="ideal", views=40, photons_per_ray=5e3)  # noise alone
+    measurement = simulate(volume.numpy(), np.diag([5.0, 5.0, 5.0, 1.0]), acquisition, settings)
     assert isinstance(measurement.acquisition, CTParallel) and measurement.acquisition.photons_per_ray == 5e3
     model = inverse_problem.build(measurement)
     assert model.problem.inverse_std is not None and measurement.truth is not None
