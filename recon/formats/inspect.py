@@ -195,7 +195,7 @@ class _Inspection:
         self.missing: list[Missing] = []
         self.acquisition, self.suggested = self._acquisition()
         shape = self.data.shape
-        axes = None if self.acquisition is None else self.acquisition.AXES
+        axes = None if self.acquisition is None or isinstance(content, KnownVolume) else self.acquisition.AXES
         missing_axis = axes is not None and len(shape) == len(axes) - 1
         self.count = (1 if missing_axis else shape[0]) if count is None else count
         self.slices = slices or (0, self.count)

@@ -66,8 +66,12 @@ def test_dxchange(tmp_path: Path) -> None:
     assert (found.angles.first_deg, found.angles.last_deg) == pytest.approx((0, 179.0055), abs=1e-3)
     assert found.values is not None and found.values.slices == (1, 2)  # one slice was read
     assert missing(found) == ["acquisition.detector_mm"] and "Detector pitch in mm" in found.missing[0].why
-    report = completed(found, tmp_path, "fbp", **{"acquisition.detector_mm": 0.01})
-    assert report.shape == (2, 640, 640) and report.acquisition["detector_mm"] == 0.01
+    with h5py.File(SAMPLES / "ct_tooth.h5") as whole, h5py.File(tmp_path / "few.h5", "w") as few:
+        for name in ("data", "data_white", "data_dark"):
+            few[f"exchange/{name}"] = whole[f"exchange/{name}"][..., ::16]
+        few["exchange/theta"] = whole["exchange/theta"][()]
+    report = completed(inspected(tmp_path / "few.h5"), tmp_path, "fbp", **{"acquisition.detector_mm": 0.16})
+    assert report.shape == (2, 40, 40) and report.acquisition["detector_mm"] == 0.16
 
 
 def test_a_known_volume(tmp_path: Path, ct_file: Path) -> None:
@@ -89,12 +93,17 @@ def test_a_volume_that_is_no_ct_is_not_taken_for_one(tmp_path: Path, asymmetric:
 
     nifti.write(tmp_path / "m.nii", asymmetric + 1000, np.diag([2.0, 2, 5, 1]), "test")
     found = inspected(tmp_path / "m.nii")
+    assert found.values is not None and found.values.slices == (0, 4)
     assert found.missing[0].suggestion == "mri-cartesian" and "values go from 0 to 1700" in found.missing[0].why
     assert completed(found, tmp_path, "zero-filled").acquisition["kind"] == "mri-cartesian"
 
 
 def test_matlab_with_its_fan(tmp_path: Path) -> None:
-    found = inspected(old_file(tmp_path / "htc.mat", challenge()))
+    held = challenge()
+    (struct,) = held.values()
+    struct["sinogram"] = struct["sinogram"][:, ::16]
+    struct["parameters"] |= {"pixelSizePost": 3.2, "numDetectorsPost": 35}
+    found = inspected(old_file(tmp_path / "htc.mat", held))
     assert (found.format, found.holds, found.kind) == ("matlab", "measurement", "ct-fan")
     assert {"source_origin_mm", "origin_detector_mm", "detector_mm"} <= found.geometry.keys()
     assert [d.name for d in found.datasets] and not found.missing
@@ -149,7 +158,7 @@ def test_questions_are_asked_with_their_choices(tmp_path: Path) -> None:
     assert scans.holds is None and "ta_subsample73__sino" in [d.name for d in scans.datasets]
     chosen = inspected(SAMPLES / "ct_htc2022.npz", scan="ta_subsample73")
     assert chosen.kind == "ct-fan" and not chosen.missing
-    assert completed(chosen, tmp_path, "fbp").shape[0] == 1
+    assert JobSpec.parse(chosen.specification).input.scan == "ta_subsample73"
     with h5py.File(tmp_path / "two.h5", "w") as file:
         file["a"], file["b"] = np.zeros((2, 6, 20)), np.zeros((2, 6, 20))
     two = inspected(tmp_path / "two.h5")
@@ -182,11 +191,11 @@ def test_only_what_is_needed_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_long_listings_keep_the_large_arrays(tmp_path: Path) -> None:
     shutil.copy(SAMPLES / "ct_tooth.h5", tmp_path / "t.h5")
     with h5py.File(tmp_path / "t.h5", "a") as file:
-        for i in range(300):
+        for i in range(210):
             file[f"aaa/{i}"] = 0.0
         file["aaa/self"] = file["aaa"]  # groups can hold each other
     found = inspected(tmp_path / "t.h5")
-    assert len(found.datasets) == 200 and found.datasets_left_out > 100
+    assert len(found.datasets) == 200 and found.datasets_left_out > 15
     assert "exchange/data" in [d.name for d in found.datasets]
 
 
