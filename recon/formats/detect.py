@@ -144,8 +144,8 @@ def _folder_format(folder: Path, given: Input) -> tuple[Format, str] | None:
     fits = [row for row in FORMATS.values() if row.folders and any(_ends(name, row.endings) for name in names)]
     if fits:
         return (fits[0], "the names in the folder") if len(fits) == 1 else None
-    if len({_ending(name) for name in names}) > 1 or format_of(names[0]) is not None:
-        return None  # not files of one kind, or of a kind that is known
+    if len({_ending(name) for name in names}) != 1 or format_of(names[0]) is not None:
+        return None  # no files of one kind, or of a kind that is known
     found = _told(folder / next(files(folder)))
     return (found[0], "the first bytes of its files") if found is not None and found[0].folders else None
 

@@ -99,7 +99,9 @@ def _inflated(stream: IO[bytes], skip: int, count: int, path: Path, field: str) 
             field=field,
             remedy="copy it again",
         ) from error
-    return found[skip : skip + count]
+    del found[skip + count :]
+    del found[:skip]
+    return found
 
 
 def scaled(stored: NDArray[np.generic], slope: float = 1.0, intercept: float = 0.0) -> NDArray[np.float32]:
