@@ -202,17 +202,34 @@ def _line_integrals(
     for index in range(count):
         name = f"ImageData{index // _PER_STORAGE + 1}/Image{index + 1}"
         counts[index] = _image(ole, name, dtype, (rows, columns), path)[first:last]
-    found = _flat_fielded(ole, counts, (first, last), (rows, columns), path, given, notes)
-    data = found.data  # (rows, views, columns)
+    reference = _reference(ole, counts, (first, last), (rows, columns), path, given, notes)
     if shifts is not None:
-        from scipy.ndimage import shift
+        counts, reference = _moved(counts / _positive(reference), shifts, notes), np.ones_like(reference)
+    kept = slice(wanted[0] - first, wanted[1] - first)
+    return line_integrals(counts[:, kept], reference[:, kept], None, ("ImageData", "ReferenceData", "dark signal"))
 
-        for view, move in enumerate(shifts.T):
-            data[:, view] = shift(data[:, view], move if around else (0.0, move[1]), order=3, mode="nearest")
-        most = np.abs(shifts).max(1)
-        notes.append(f"frames are moved by the file's alignment, up to {most[1]:.3g} columns and {most[0]:.3g} rows")
-    kept = np.ascontiguousarray(data[wanted[0] - first : wanted[1] - first])
-    return LineIntegrals(kept, found.noise_std, found.notes)
+
+def _positive(reference: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a reference image that is positive; only such a one can be moved with its frame."""
+    if float(reference.min()) <= 0:
+        row, column = (int(i) for i in np.argwhere(reference[0] <= 0)[0])
+        raise InputError(
+            f"the reference image is not above zero at row {row}, column {column}",
+            field="ReferenceData",
+            remedy="apply the reference in the microscope's software, which mends such pixels",
+        )
+    return reference
+
+
+def _moved(frames: NDArray[np.float32], shifts: NDArray[np.float64], notes: list[str]) -> NDArray[np.float32]:
+    """Move each frame by its shifts, between pixels by cubic splines."""
+    from scipy.ndimage import shift
+
+    for frame, move in zip(frames, shifts.T, strict=True):
+        frame[:] = shift(frame, move, order=3, mode="nearest")
+    most = np.abs(shifts).max(1)
+    notes.append(f"frames are moved by the file's alignment, up to {most[1]:.3g} columns and {most[0]:.3g} rows")
+    return frames.clip(0)
 
 
 def _shifts(ole: olefile.OleFileIO, count: int, path: Path) -> NDArray[np.float64] | None:
@@ -248,7 +265,7 @@ def _image(
     return real(np.frombuffer(held, dtype).reshape(shape))
 
 
-def _flat_fielded(
+def _reference(
     ole: olefile.OleFileIO,
     counts: NDArray[np.float32],
     rows: tuple[int, int],
@@ -256,17 +273,15 @@ def _flat_fielded(
     path: Path,
     given: Input,
     notes: list[str],
-) -> LineIntegrals:
-    """Divide counts by the reference image, of the file or beside it."""
+) -> NDArray[np.float32]:
+    """Some rows of the reference image, of the file or beside it, as a frame ``(1, rows, columns)``."""
     if _number(ole, "ImageInfo/OriginalDataRefCorrected", "<i4", path) and float(counts.max()) <= _MOST_TRANSMISSION:
         notes.append("the projections have been divided by the reference already")
-        reference = np.ones((1, *counts.shape[1:]), np.float32)
-    elif ole.exists("ReferenceData/Image"):
+        return np.ones((1, *counts.shape[1:]), np.float32)
+    if ole.exists("ReferenceData/Image"):
         dtype = _dtype(ole, "ReferenceData/DataType", path)
-        reference = _image(ole, "ReferenceData/Image", dtype, shape, path)[None, slice(*rows)]
-    else:
-        reference = _reference_beside(path, shape, given, notes)[None, slice(*rows)]
-    return line_integrals(counts, reference, None, ("ImageData", "ReferenceData", "dark signal"))
+        return _image(ole, "ReferenceData/Image", dtype, shape, path)[None, slice(*rows)]
+    return _reference_beside(path, shape, given, notes)[None, slice(*rows)]
 
 
 def _reference_beside(path: Path, shape: tuple[int, int], given: Input, notes: list[str]) -> NDArray[np.float32]:
