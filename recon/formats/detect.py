@@ -7,6 +7,7 @@ machine, beside the file. Around an upload that is one file there is nothing of 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,8 +145,8 @@ def _folder_format(folder: Path, given: Input) -> tuple[Format, str] | None:
     fits = [row for row in FORMATS.values() if row.folders and any(_ends(name, row.endings) for name in names)]
     if fits:
         return (fits[0], "the names in the folder") if len(fits) == 1 else None
-    if len({_ending(name) for name in names}) > 1 or format_of(names[0]) is not None:
-        return None  # not files of one kind, or of a kind that is known
+    if len({_ending(name) for name in names}) != 1 or format_of(names[0]) is not None:
+        return None  # no files of one kind, or of a kind that is known
     found = _told(folder / next(files(folder)))
     return (found[0], "the first bytes of its files") if found is not None and found[0].folders else None
 
@@ -156,15 +157,20 @@ def _file_options(folder: Path, names: list[str], given: Input) -> Iterator[tupl
         chosen: Format = FORMATS[given.format]
         yield from ((n, (chosen, "given")) for n in names if not chosen.folders and _ends(n.lower(), chosen.endings))
         return
-    told = [(name, format_of(name)) for name in names]
+    told = [(name, format_of(name)) for name in names if _header_of(name) not in names]
     certain = [(name, kind) for name, kind in told if kind is not None and not FORMATS[kind].folders]
     if certain or len(names) > _MOST_OPENED:
         yield from ((name, (FORMATS[kind], "its name")) for name, kind in certain)
         return
     for name in names:
-        found = _told(folder / name)
+        found = None if _header_of(name) in names else _told(folder / name)
         if found is not None and not found[0].folders:
             yield name, found
+
+
+def _header_of(name: str) -> str:
+    """Name of the header that the numbers of a pair have, as those of NIfTI."""
+    return re.sub(r"\.img(\.gz)?$", r".hdr\1", name, flags=re.IGNORECASE) if ".img" in name.lower() else ""
 
 
 def _told(path: Path) -> tuple[Format, str] | None:

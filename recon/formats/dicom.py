@@ -124,6 +124,10 @@ def _volume(path: Path, given: Input) -> KnownVolume:
     return KnownVolume(_values(stack, unit, notes), affine, unit=unit, notes=notes)
 
 
+class _Unplaced(InputError):
+    """An image that is no slice of a volume: a report, or a picture of a screen."""
+
+
 def _frames(path: Path, notes: list[str]) -> list[Frame]:
     """Slices in all files, without those of other kinds, which are said."""
     found: list[Frame] = []
@@ -134,9 +138,14 @@ def _frames(path: Path, notes: list[str]) -> list[Frame]:
         if modality not in ("CT", "MR") or None in shape:
             others[header.get("SOPClassUID", "").name if "SOPClassUID" in header else f"modality {modality}"] += 1
             continue
-        found.extend(_of_file(file, header))
+        try:
+            found.extend(_of_file(file, header))
+        except _Unplaced:
+            if not path.is_dir():
+                raise
+            others["images without a place in the patient"] += 1
     for name, count in others.items():
-        notes.append(f"{count} file{'s' * (count > 1)} of {name or 'another kind'} left out")
+        notes.append(f"{count} file{'s' * (count > 1)} left out: {name or 'another kind'}")
     scouts = [frame for frame in found if frame.types & _SCOUTS]
     if scouts and len(scouts) < len(found):
         notes.append(f"{len(scouts)} localizer images left out")
@@ -244,7 +253,7 @@ def _frame(path: Path, index: int, header: Dataset, places: list[Dataset], types
         ("ImagePositionPatient", position), ("ImageOrientationPatient", directions), ("PixelSpacing", spacing),
     ) if value is None]  # fmt: skip
     if missing or spacing is None or position is None or directions is None or min(spacing) <= 0:
-        raise InputError(
+        raise _Unplaced(
             f"{path.name} has no {' or '.join(missing) or 'positive PixelSpacing'}: it is no slice of a volume",
             field="input",
             remedy="leave it out of the folder",
@@ -287,7 +296,7 @@ def _frame(path: Path, index: int, header: Dataset, places: list[Dataset], types
 
 
 def _types(value: Any) -> frozenset[str]:
-    return frozenset(str(word).upper() for word in value or [])
+    return frozenset(str(word).upper() for word in ([value] if isinstance(value, str) else value or []))
 
 
 def _vector(value: Any, count: int) -> NDArray[np.float64] | None:
@@ -409,8 +418,8 @@ def _unit(frame: Frame) -> str | None:
 
 def _values(stack: list[Frame], unit: str | None, notes: list[str]) -> NDArray[np.float32]:
     """Values of the slices in order; those of padding become air, or the lowest there is."""
+    check_size((len(stack), *stack[0].shape), 4)
     found = np.empty((len(stack), *stack[0].shape), np.float32)
-    check_size(found.shape, 4)
     padded = np.zeros(found.shape, bool)
     held: tuple[Path, NDArray[np.generic], NDArray[np.bool_]] | None = None
     for index, frame in enumerate(stack):

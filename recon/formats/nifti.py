@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from operators.errors import InputError
 from recon.formats import volumes
 from recon.formats.format import Format, KnownVolume, Written
-from recon.formats.safety import existing, slice_range
+from recon.formats.safety import check_finite, existing, slice_range
 from recon.spec.affine import Affine, shifted_affine
 from recon.spec.job import Input
 from recon.spec.validation import reason
@@ -84,7 +84,9 @@ def read(path: Path, field: str = "input") -> tuple[NDArray[np.float32], NDArray
     found = header(path, field)
     if found.count != 1:
         raise InputError(f"{path.name} holds {found.count} volumes, expected three dimensions", field=field)
-    return _voxels(found, 0, (0, found.shape[2]), field), found.affine
+    volume = _voxels(found, 0, (0, found.shape[2]), field)
+    check_finite(volume, field)
+    return volume, found.affine
 
 
 def header(path: Path, field: str = "input") -> Header:
@@ -272,7 +274,8 @@ def _write(path: Path, volume: Written) -> None:
 
 FORMAT = Format(
     name="nifti",
-    endings=(".nii.gz", ".nii", ".hdr.gz"),  # a plain .hdr is told by its first bytes: those of BART end so, too
+    # A plain .hdr is told by its first bytes: those of BART end so, too.
+    endings=(".nii.gz", ".nii", ".hdr.gz", ".img", ".img.gz"),
     magic=(b"\x5c\x01\x00\x00", b"\x00\x00\x01\x5c", b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c"),
     certain=True,
     volumes=True,

@@ -402,6 +402,7 @@ def _known_volume(content: KnownVolume, spec: JobSpec) -> tuple[KnownVolume, Acq
     if spec.input.slices is not None and content.slices_in_file is None:
         first, last = slice_range(spec.input.slices, len(content.data))
         content = replace(content, data=content.data[first:last], affine=shifted_affine(content.affine, first))
+    check_finite(content.data)
     for name in acquisition.files():
         raise InputError(
             "has no effect on a measurement that is simulated",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from operators.errors import InputError
 from recon.formats.detect import around
-from recon.formats.safety import check_finite, check_size, existing, limit_bytes
+from recon.formats.safety import check_size, existing, limit_bytes
 from recon.spec.affine import Affine
 from recon.spec.files import File
 from recon.spec.job import Input
@@ -99,17 +99,17 @@ def _inflated(stream: IO[bytes], skip: int, count: int, path: Path, field: str) 
             field=field,
             remedy="copy it again",
         ) from error
-    return found[skip : skip + count]
+    del found[skip + count :]
+    del found[:skip]
+    return found
 
 
 def scaled(stored: NDArray[np.generic], slope: float = 1.0, intercept: float = 0.0) -> NDArray[np.float32]:
-    """Convert stored numbers to float32 by a linear map; raises unless all are finite."""
-    if (slope, intercept) == (1.0, 0.0):
-        values = stored.astype(np.float32)
-    else:
-        values = (stored.astype(np.float64) * slope + intercept).astype(np.float32)
-    check_finite(values)
-    return values
+    """Convert stored numbers to float32 by a linear map."""
+    with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is found where it is needed
+        if (slope, intercept) == (1.0, 0.0):
+            return stored.astype(np.float32)
+        return (stored.astype(np.float64) * slope + intercept).astype(np.float32)
 
 
 def choices(given: Input, names: tuple[str, ...]) -> dict[str, int]:

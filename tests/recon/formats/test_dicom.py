@@ -121,10 +121,12 @@ def test_other_objects_in_the_folder_are_left_out_by_name(tmp_path: Path) -> Non
     series(tmp_path)
     slice_file(tmp_path / "rs.dcm", body()[0], 9, Modality="RTSTRUCT", SOPClassUID=RTStructureSetStorage)
     slice_file(tmp_path / "scout.dcm", body()[0], 9, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    slice_file(tmp_path / "dose.dcm", body()[0], 9, ImagePositionPatient=None, ImageType="DERIVED")
     (tmp_path / "readme.txt").write_text("hello")
     found = read(tmp_path)
     assert np.array_equal(found.data, body())
-    assert "1 file of RT Structure Set Storage left out" in said(found) and "1 localizer images" in said(found)
+    assert "1 file left out: RT Structure Set Storage" in said(found) and "1 localizer images" in said(found)
+    assert "1 file left out: images without a place in the patient" in said(found)
     assert "no CT or MR image" in refusal(tmp_path / "rs.dcm").message
 
 

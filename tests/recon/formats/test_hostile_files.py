@@ -12,7 +12,7 @@ from recon.formats import reader
 from recon.spec.job import JobSpec, local_files
 from tests.recon.formats.hostile_files import ACQUISITIONS, FILES, Make
 
-LIMIT = 100_000_000
+LIMIT = 30_000_000
 MEMORY = 60_000_000
 """Bytes that a refusal may take: bombs are of 268 MB."""
 

@@ -79,8 +79,17 @@ def test_analyze_does_not_say_how_it_lies(tmp_path: Path) -> None:
     assert np.linalg.norm(found.affine[:3, :3], axis=0) == pytest.approx((2, 3, 4))
     job = JobSpec.parse({"input": str(tmp_path), "acquisition": "mri-superresolution"})
     assert locate(tmp_path, job.input).path == tmp_path / "a.hdr"  # the folder has one header
+    assert locate(tmp_path / "a.img", Input(path="a.img")).format.name == "nifti"
     (tmp_path / "a.img").unlink()
     assert "no file a.img or a.img.gz beside a.hdr" in refusal(tmp_path / "a.hdr").message
+
+
+def test_only_slices_that_are_asked_for_are_checked(tmp_path: Path, asymmetric: np.ndarray) -> None:
+    asymmetric[3] = np.nan
+    nifti.write(tmp_path / "a.nii", asymmetric, np.diag([2.0, 2.0, 5.0, 1.0]), "")
+    checked(tmp_path / "a.nii", slices=[0, 3])
+    with pytest.raises(ReconError, match=r"not finite, the first at \(3, 0, 0\)"):
+        checked(tmp_path / "a.nii")
 
 
 def test_a_picture_of_two_axes_is_one_slice(tmp_path: Path) -> None:
