@@ -133,7 +133,7 @@ def _shown(content: RawCounts) -> Measurement | PlainArray:
     """Line integrals of raw counts."""
     content.counts.check()
     seen = line_integrals(content.counts, Preparation())
-    notes = [*content.notes, *(step.text for step in seen.steps)]
+    notes = [*content.notes, *(f"{step.name}: {step.text}" for step in seen.steps)]
     if isinstance(content.stated, Acquisition):
         return Measurement(seen.data, content.stated, noise_std=seen.noise_std, notes=notes)
     return PlainArray(seen.data, content.stated, seen.noise_std, notes)
