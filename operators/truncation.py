@@ -1,12 +1,4 @@
-"""Objects larger than the detector: noticed in the sinogram, and their rows continued smoothly. No ASTRA, no torch.
-
-What lies beyond the detector is modelled by one uniform ellipse per slice, fitted to the whole sinogram: it says where
-the object ends beside the detector, and how its rays fall off until there. Inside the field of view nothing is assumed.
-
-References
-----------
-Hsieh et al. 2004, Med. Phys. 31, 2385-2391 (rows continued by water cylinders).
-"""
+"""Objects larger than the image or the detector, noticed in the sinogram. No ASTRA, no torch."""
 
 from __future__ import annotations
 
@@ -17,16 +9,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from operators import continuation
+from operators.continuation import END, LARGEST_TIMES
 from operators.geometry import SLACK_PIXELS, FanBeam, ParallelBeam
-from operators.interrupt import checkpoint
 
 Array = NDArray[np.floating]
 AIR_SHARE = 0.02
 """Fraction of a slice's densest rays below which a ray counts as through air."""
 NOISE_TIMES = 5.0
 """Multiple of the noise of a mean of `END` rays that is not air."""
-END = 5
-"""Detector elements at an end of a row that are judged together; their median ignores one or two hot elements."""
 LEAST_VIEWS = 0.02
 """Fraction of a slice's views that have to end in the object."""
 JUDGED_SLICES = 16
@@ -34,8 +25,6 @@ JUDGED_SLICES = 16
 MOST_LEVEL, LEAST_RISE = 0.2, 0.05
 """Level of the ends over the densest rays up to which it may be that of air, and rise of the next rays, over the ends',
 from which it is an object."""
-LARGEST_TIMES = 3.0
-"""Largest object, in fields of view, that is modelled."""
 MARGIN = 1.03
 """The object's size over that of the fitted ellipse."""
 
@@ -205,100 +194,12 @@ def _noise(rows: Array) -> float:
     return float(np.median(rough)) / (0.6745 * math.sqrt(70.0))
 
 
-@dataclass(frozen=True)
-class Ellipse:
-    """Uniform ellipse, which models a slice.
-
-    Parameters
-    ----------
-    x_mm, y_mm
-        Its centre.
-    xx, xy, yy
-        Matrix of its squared support function in mm^2: along a direction the ellipse reaches ``sqrt(n^T M n)``.
-    factor
-        Twice the attenuation times the root of the matrix' determinant.
-    """
-
-    x_mm: float
-    y_mm: float
-    xx: float
-    xy: float
-    yy: float
-    factor: float
-
-    def project(self, phi: Array, rho: Array) -> Array:
-        """Line integrals along the lines ``x cos(phi) + y sin(phi) = rho``."""
-        return _projected(np.array([self.x_mm, self.y_mm, self.xx, self.xy, self.yy, self.factor]), phi, rho)[0]
-
-    @property
-    def reach_mm(self) -> float:
-        """Distance from the rotation axis of its furthest point, at most."""
-        turned = np.linalg.eigvalsh(np.array([[self.xx, self.xy], [self.xy, self.yy]]))
-        return math.hypot(self.x_mm, self.y_mm) + math.sqrt(max(float(turned[-1]), 0.0))
-
-
-def fitted(rows: Array, geometry: ParallelBeam) -> Ellipse | None:
-    """Fit an ellipse to the sinogram ``(views, detectors)`` of a slice, robustly; None if there is no sense in one.
-
-    Rays through what is denser or thinner than the rest count as outliers.
-    """
-    from scipy.optimize import least_squares  # takes its time, and only truncated scans need it
-
-    phi, rho = geometry.lines()
-    views, every = max(1, len(phi) // FITTED_VIEWS), max(1, rho.shape[1] // FITTED_RAYS)
-    chosen = (slice(None, None, views), slice(every // 2, None, every))
-    phi, rho, data = phi[chosen].ravel(), rho[chosen].ravel(), rows[chosen].ravel().astype(np.float64)
-    size = float(np.quantile(data, 0.99))
-    half = max(abs(edge) for edge in geometry.edges_mm)
-    if not size > 0 or half <= 0:
-        return None
-    unit = np.array([half, half, half**2, half**2, half**2, half * size])
-
-    def residual(q: Array) -> Array:
-        return (_projected(q * unit, phi, rho)[0] - data) / size
-
-    def slope(q: Array) -> Array:
-        return _projected(q * unit, phi, rho)[1] * (unit / size)
-
-    wide = 1.3
-    q = np.array([0.0, 0.0, wide**2 * 1.05, 0.02, wide**2 / 1.05, wide])
-    most = LARGEST_TIMES**2
-    bounds = ([-1, -1, 1e-4, -most, 1e-4, 0], [1, 1, most, most, most, np.inf])
-    for scale in (0.1, 0.03, 0.01):
-        # Annealed: at first every ray counts, in the end those that an ellipse explains.
-        q = least_squares(residual, q, slope, bounds, loss="cauchy", f_scale=scale, max_nfev=FIT_STEPS).x
-    if q[2] * q[4] <= q[3] ** 2:
-        return None
-    return Ellipse(*(float(v) for v in q * unit))
-
-
-FITTED_VIEWS, FITTED_RAYS, FIT_STEPS = 48, 48, 40
-"""Views and rays per view that a fit uses, and its steps."""
-
-
-def _projected(q: Array, phi: Array, rho: Array) -> tuple[Array, Array]:
-    """Line integrals of an ellipse and their derivatives by its six parameters, ``(..., 6)``."""
-    x, y, xx, xy, yy, factor = q
-    cos, sin = np.cos(phi), np.sin(phi)
-    squared = np.maximum(xx * cos**2 + 2 * xy * cos * sin + yy * sin**2, 1e-9 * (abs(xx) + abs(yy)) + 1e-30)
-    off = rho - (x * cos + y * sin)
-    inside = squared - off**2
-    chord = np.sqrt(np.maximum(inside, 0.0))
-    projected = factor * chord / squared
-    # The derivative at the rim is infinite: it is held back.
-    held = np.where(inside > 0, 1 / np.maximum(chord, 0.05 * np.sqrt(squared)), 0.0)
-    by_squared = factor * (0.5 * held / squared - chord / squared**2)
-    by_shift = factor * off * held / squared
-    parts = (by_shift * cos, by_shift * sin, by_squared * cos**2, by_squared * 2 * cos * sin, by_squared * sin**2)
-    return projected, np.stack([*parts, chord / squared], axis=-1)
-
-
 def _reaches_mm(sinogram: Array, geometry: ParallelBeam, found: Ends) -> float:
     """Diameter in mm around the axis of an object that reaches beyond the detector."""
     seen = max(abs(edge) for edge in geometry.edges_mm)
     reach = [seen * LEAST_MORE]
     for rows, dense in zip(sinogram, found.dense, strict=True):
-        ellipse = fitted(rows, geometry) if dense.any() else None
+        ellipse = continuation.modelled(rows, geometry) if dense.any() else None
         if ellipse is not None:
             reach.append(ellipse.reach_mm * MARGIN)
     most = LARGEST_TIMES * seen
@@ -311,45 +212,3 @@ MOST_OF_SOURCE = 0.65
 """Largest distance of the object from the axis over that of the source."""
 LEAST_MORE = 1.25
 """Minimum size of a truncated object over that of the field of view: parts of it may stand alone."""
-
-
-def continued(
-    sinogram: Array, geometry: ParallelBeam, before: int, after: int, reach_mm: float = math.inf
-) -> NDArray[np.float32]:
-    """Continue the rows ``(slices, views, detectors)`` smoothly beyond both ends of the detector, to air.
-
-    A row follows the slice's ellipse, scaled so that it meets the row's end. Where the ellipse has ended before, or
-    fits the row badly, the row fades within `FADE` of the detector. Rows that end in air stay there, and all rays from
-    the distance `reach_mm` from the rotation axis on.
-    """
-    wide = geometry.extended(before, after)
-    phi, rho = wide.lines()
-    count = geometry.detectors
-    inner = slice(before, before + count)
-    width = max(min(END, count // 4), 1)
-    found = np.zeros((len(sinogram), *phi.shape), dtype=np.float32)
-    found[..., inner] = sinogram
-    fade = max(count * FADE, 2.0)
-    for rows, whole in zip(sinogram, found, strict=True):
-        checkpoint()
-        ellipse = fitted(rows, geometry)
-        model = np.zeros(phi.shape) if ellipse is None else ellipse.project(phi, rho)
-        for own, new, near in (
-            (slice(0, width), slice(before - 1, None, -1) if before else slice(0, 0), slice(before, before + width)),
-            (slice(-width, None), slice(before + count, None), slice(before + count - width, before + count)),
-        ):
-            outside = model[:, new]
-            end, modelled = np.median(rows[:, own], axis=1), np.median(model[:, near], axis=1)
-            ratio = end / np.maximum(modelled, 1e-12)
-            distance = np.arange(1, outside.shape[1] + 1) / fade
-            faded = np.where(distance < 1, np.cos(np.pi / 2 * np.minimum(distance, 1)) ** 2, 0.0)
-            follows = (ratio > 1 / MOST_SCALED) & (ratio < MOST_SCALED)
-            tail = np.where(follows[:, None], outside * ratio[:, None], np.maximum(end, 0)[:, None] * faded)
-            whole[:, new] = np.where(np.abs(rho[:, new]) < reach_mm, tail, 0.0)
-    return found
-
-
-FADE = 0.125
-"""Fraction of the detector within which a row fades where no ellipse fits it."""
-MOST_SCALED = 2.0
-"""Largest factor, either way, by which the ellipse is scaled to meet a row."""

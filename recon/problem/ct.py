@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from operators import support, truncation
+from operators import continuation, support
 from operators.geometry import ParallelBeam, limits
 from operators.linear import LinearOperator, each_slice
 from operators.tomography import Tomography
@@ -59,7 +59,7 @@ class Cover:
         if not any(self.ends):
             return data
         reach_mm = min(self.solved.rows, self.solved.cols) * self.solved.pixel_mm / 2
-        return torch.from_numpy(truncation.continued(data.numpy(), self.measured, *self.ends, reach_mm))
+        return torch.from_numpy(continuation.continued(data.numpy(), self.measured, *self.ends, reach_mm))
 
     def weights(self, inverse_std: Tensor | None, data: Tensor) -> Tensor | None:
         """Inverse noise of all rays, of those that are continued little; None if all rays have the same."""

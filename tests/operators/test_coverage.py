@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from operators import truncation
+from operators import continuation, truncation
 from operators.errors import GeometryError
 from operators.fbp import filtered_back_projection, ray_weights, short_scan_weights, view_weights
 from operators.geometry import FanBeam, ParallelBeam, beyond_ends, check_angles, limits
@@ -182,11 +182,34 @@ def test_rows_are_continued_like_the_object(beam: str) -> None:
     objects = [Disc(3, -4, 27 if beam == "fan" else 40, 0.02), Disc(8, 5, 4, 0.02)]
     wide = geometry.extended(14, 18)
     exact = discs.sinogram(objects, wide)
-    found = truncation.continued(discs.sinogram(objects, geometry), geometry, 14, 18)
+    found = continuation.continued(discs.sinogram(objects, geometry), geometry, 14, 18)
     assert found.shape == exact.shape
     assert np.array_equal(found[..., 14:-18], discs.sinogram(objects, geometry))
     assert np.abs(found - exact).max() < 0.08 * exact.max()  # next to the rim, where rows fall steeply
     assert np.abs(found - exact).mean() < 0.003 * exact.max()
+
+
+INSIDES = {
+    "an insert": [Disc(8, 3, 3, 0.02)],
+    "a dense core": [Disc(-3, 3, 12, 0.02)],
+    "a hollow core": [Disc(0, 0, 12, -0.02)],
+    "holes and a bone": [Disc(-10, 0, 7, -0.02), Disc(10, 0, 7, -0.02), Disc(0, 11, 4, 0.02)],
+    "nothing": [],
+}
+
+
+@pytest.mark.parametrize("inside", INSIDES.values(), ids=INSIDES)
+@pytest.mark.parametrize("beam", ["fan", "parallel"])
+def test_what_is_inside_does_not_change_the_level_outside(beam: str, inside: list[Disc]) -> None:
+    """A disc of 60 mm on a detector that sees 40 mm; where the detector sees water, it is water."""
+    geometry = ParallelBeam(64, 64, 0.625, steps(120, math.pi), 64, 0.625)
+    if beam == "fan":
+        geometry = FanBeam(64, 64, 0.625, steps(180, TURN), 64, 1.25, source_origin_mm=150.0, origin_detector_mm=150.0)
+    data = discs.sinogram([Disc(0, 0, 30, 0.02), *inside], geometry)
+    wide = torch.from_numpy(continuation.continued(data, geometry, 44, 44))
+    image = filtered_back_projection(wide, geometry.extended(44, 44))[0].numpy()
+    for x, y in ((-16, -7), (0, -17), (15, 10), (-12, -12), (12, -11)):
+        assert discs.mean(image, 0.625, x, y, 1.5) == pytest.approx(0.02, abs=9e-4)
 
 
 def noisy(data: np.ndarray, std: float) -> np.ndarray:
