@@ -14,30 +14,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from operators.errors import Diverged
 from recon.measurement.measurement import Measurement
-from recon.pipeline import peak, versions
+from recon.pipeline import doubt, peak, versions
+from recon.pipeline.doubt import Fit
 from recon.pipeline.prepare import JobProgress, Prepared
 from recon.pipeline.volumes import Volume, held
 from recon.priors import registry
 from recon.priors.prior import NetworkPrior
 from recon.problem.inverse_problem import InverseProblem
-from recon.problem.problem import IntensityMap, Problem
+from recon.problem.problem import IntensityMap
 from recon.spec.job import JobSpec
-from recon.spec.methods import Diffusion, FrozenNoise, Method
+from recon.spec.methods import FrozenNoise, Method
 from recon.spec.report import Duration, Familiarity, Intensity, Memory, Report, Scores, Uncertainty
 from recon.spec.report import FrozenNoise as ReportedNoise
 
 JUDGED_SLICES = 16
 """Minimum number of evenly spaced slices of the result that are judged for familiarity."""
-UNFAMILIAR = 1.0
-"""Familiarity percentile below which the report warns."""
-NOTABLE_MISFIT, NOTABLE_TIMES = 0.1, 3.0
-"""Relative data misfit, and multiple of the misfit from noise alone, from which the report warns."""
-EMPTY_SHARE = 0.1
-"""Share of the largest slice's data below which a slice is not judged by its misfit."""
-HOPELESS_MISFIT = 1.2
-"""Relative data misfit from which a job fails as diverged: an empty image has 1."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +83,8 @@ def write_report(
     noise = torch.cat(judged.noise)
     notes = [
         *judged.notes,
-        *_unfamiliar(judged.summary),
-        *_doubt(method, judged.whitened, measurement.acquisition.SUSPECTS),
+        *doubt.unfamiliar(judged.summary),
+        *doubt.misfitting(method, judged.whitened, measurement.acquisition.SUSPECTS),
     ]
     truth = measurement.truth
     resident = peak.resident_bytes()  # after the misfits, which may be the first to need the operator
@@ -157,47 +149,6 @@ def _uncertainty(
     return Uncertainty(replicates=spec.output.uncertainty, **found)
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """Fit of a volume to its data, slice by slice.
-
-    Parameters
-    ----------
-    residuals, sizes
-        Norms ``|A x - y|`` and ``|y|``, ``(slices,)``.
-    noise
-        Norm that noise alone would leave, ``(slices,)``.
-    """
-
-    residuals: Tensor
-    sizes: Tensor
-    noise: Tensor
-
-    @classmethod
-    def of(cls, inverse: InverseProblem, problem: Problem, volume: Tensor) -> _Fit:
-        """Compare a volume with the data of a problem: of `inverse`, or that with white noise."""
-        measured = torch.tensor([int(one.count_nonzero()) for one in problem.data[..., problem.measured]])
-        return cls(*problem.residuals(volume), problem.noise * (measured * inverse.noisy_parts).sqrt())
-
-    @classmethod
-    def together(cls, slabs: list[_Fit]) -> _Fit:
-        """Fit of all slabs."""
-        parts = ([fit.residuals for fit in slabs], [fit.sizes for fit in slabs], [fit.noise for fit in slabs])
-        return cls(*(torch.cat(part) for part in parts))
-
-    @property
-    def misfit(self) -> float:
-        """Relative data misfit of the whole volume; the residual itself for data that are zero."""
-        residual, size = torch.linalg.vector_norm(self.residuals), torch.linalg.vector_norm(self.sizes)
-        return float(residual / size) if size > 0 else float(residual)
-
-    @property
-    def expected_misfit(self) -> float | None:
-        """Relative misfit that noise alone would leave; a good reconstruction comes close to it, but not below."""
-        size = torch.linalg.vector_norm(self.sizes)
-        return float(torch.linalg.vector_norm(self.noise) / size) if bool(self.noise.any()) and size > 0 else None
-
-
 @dataclass
 class _Judged:
     """Judgement of a result, slab by slab.
@@ -219,8 +170,8 @@ class _Judged:
     """
 
     judge: NetworkPrior | None
-    fits: dict[str, _Fit]
-    whitened: _Fit
+    fits: dict[str, Fit]
+    whitened: Fit
     noise: list[Tensor] = field(default_factory=list)
     intensity: list[IntensityMap] = field(default_factory=list)
     familiarity: list[float] = field(default_factory=list)
@@ -239,9 +190,9 @@ def _judged(
     job: Prepared, volumes: dict[str, Volume], result: str, span: tuple[float, float]
 ) -> Generator[JobProgress, None, _Judged]:
     """Judge the volumes of a job slab by slab."""
-    fits: dict[str, list[_Fit]] = {name: [] for name in volumes}
-    whitened: list[_Fit] = []
-    empty = _Fit(*torch.zeros(3, 0))
+    fits: dict[str, list[Fit]] = {name: [] for name in volumes}
+    whitened: list[Fit] = []
+    empty = Fit(*torch.zeros(3, 0))
     found = _Judged(_judge(job.prior), {}, empty, notes=list(job.inverse.notes))
     slices, first = volumes[result].slices, 0
     stride = max(slices // JUDGED_SLICES, 1)
@@ -249,9 +200,9 @@ def _judged(
         yield JobProgress(span[0] + (span[1] - span[0]) * first / slices, "judging", first, slices)
         problem, last = inverse.problem, first + inverse.problem.slices
         for name, volume in volumes.items():
-            fits[name].append(_Fit.of(inverse, problem, volume.part(first, last)))
+            fits[name].append(Fit.of(inverse, problem, volume.part(first, last)))
         part, white = volumes[result].part(first, last), problem.whitened
-        whitened.append(fits[result][-1] if white is problem else _Fit.of(inverse, white, part))
+        whitened.append(fits[result][-1] if white is problem else Fit.of(inverse, white, part))
         found.noise.append(problem.noise)
         if job.prior is not None:
             found.intensity.append(inverse.intensity_map(job.prior.card))
@@ -264,8 +215,8 @@ def _judged(
         known = {_words(note) for note in found.notes}
         found.notes += [note for note in inverse.notes if _words(note) not in known]
         first = last
-    found.fits = {name: _Fit.together(slabs) for name, slabs in fits.items()}
-    found.whitened = _Fit.together(whitened)
+    found.fits = {name: Fit.together(slabs) for name, slabs in fits.items()}
+    found.whitened = Fit.together(whitened)
     return found
 
 
@@ -279,50 +230,6 @@ def _judge(prior: NetworkPrior | None) -> NetworkPrior | None:
 def _words(note: str) -> str:
     """Note without its numbers."""
     return re.sub(r"[-+]?\d[\d.]*(e[-+]?\d+)?", "0", note)
-
-
-def _unfamiliar(familiarity: Familiarity | None) -> list[str]:
-    """Warn about images unlike those that the prior was trained on, if there is reason to."""
-    if familiarity is None or familiarity.median >= UNFAMILIAR:
-        return []
-    return [
-        f"prior {familiarity.judge} does not know such images (familiarity {familiarity.median} of 100, median of the"
-        " slices): what the data leave open may be filled in wrongly; compare with the baselines"
-    ]
-
-
-def _doubt(method: Method, whitened: _Fit, suspects: str) -> list[str]:
-    """Warn about slices of a result that do not fit the data, each sample weighted by its noise.
-
-    Raises
-    ------
-    Diverged
-        If an empty image would fit better.
-    """
-    residuals, sizes, noise = whitened.residuals, whitened.sizes, whitened.noise
-    if not method.FITS_DATA or not bool(sizes.any()):
-        return []
-    whole, size = (torch.linalg.vector_norm(v) for v in (residuals, sizes))
-    allowed = NOTABLE_TIMES * torch.linalg.vector_norm(noise)
-    if isinstance(method, Diffusion) and not whole <= max(HOPELESS_MISFIT * size, allowed):
-        raise Diverged(
-            f"the result of {method.name} fits the data worse than an empty image: relative misfit {whole / size:.3g}",
-            field="method",
-            remedy="leave its settings to their defaults, or lower the weight and the learning rate",
-        )
-    # A slice with next to nothing in it is missed by all of that, and it does not matter.
-    judged = sizes > EMPTY_SHARE * sizes.max()
-    doubtful = judged & ~(residuals < (NOTABLE_MISFIT * sizes).maximum(NOTABLE_TIMES * noise))
-    if not bool(doubtful.any()):
-        return []
-    worst = int(torch.where(doubtful, residuals / sizes, -1.0).argmax())
-    misfit, usual = float(residuals[worst] / sizes[worst]), float(noise[worst] / sizes[worst])
-    where = "" if len(sizes) == 1 else f" in {int(doubtful.sum())} of {len(sizes)} slices, most in slice {worst},"
-    told = f"; noise alone would leave {usual:.2g}" if usual > 0 else ""
-    prior = ", or the prior overrules the data; compare with the baselines" if isinstance(method, Diffusion) else ""
-    return [
-        f"the result misses the data{where} by {misfit:.2g} of their size{told}. What may be wrong: {suspects}{prior}"
-    ]
 
 
 def _against_truth(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -155,6 +156,11 @@ class Problem:
         """Return a volume of zeros."""
         dtype = torch.complex64 if self.operator.domain.complex else torch.float32
         return torch.zeros((self.slices, *self.operator.domain.shape), dtype=dtype)
+
+
+def convenient_unit(scales: Tensor) -> float:
+    """Unit of intensity in which the largest scale is about 1: a power of two, by which nothing is rounded."""
+    return 2.0 ** round(math.log2(float(scales.max())))
 
 
 def robust_maximum(image: Tensor) -> float:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from operators.differences import BetweenSlices, gradient_z, gradient_z_adjoint
 from operators.linear import each_slice
-from recon.problem.problem import IntensityMap
+from recon.problem.problem import IntensityMap, convenient_unit
 
 
 class AlongZ:
@@ -34,11 +34,13 @@ class AlongZ:
 
     def __init__(self, volume: Tensor, weight: float, intensity: IntensityMap | None = None) -> None:
         self.weight = weight
-        self._intensity = None
         self._scale: float | Tensor = 1.0
+        self._offset: float | Tensor = 0.0
         self._weights: float | Tensor = weight
         if intensity is not None and isinstance(intensity.scale, Tensor):
-            self._intensity, self._scale = intensity, each_slice(intensity.scale, volume)
+            unit = convenient_unit(intensity.scale)
+            self._scale = each_slice(intensity.scale / unit, volume)
+            self._offset = each_slice(intensity.offset / unit, volume)
             self._weights = 2 * weight / (self._scale + self._scale.roll(-1, 0))
         self.split = torch.zeros_like(volume)
         self._dual_share = torch.zeros_like(volume)
@@ -46,7 +48,7 @@ class AlongZ:
 
     def slope(self, volume: Tensor) -> Tensor:
         """``W D_z u``."""
-        common = volume if self._intensity is None else self._intensity.to_physical(volume)
+        common = volume * self._scale + self._offset if isinstance(self._scale, Tensor) else volume
         return self._weights * gradient_z(common)
 
     def pull(self, volume: Tensor, rho: float | Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 from operators.differences import BetweenSlices, gradient, gradient_adjoint
 from operators.linear import conjugate_gradient, each_slice
 from operators.preconditioner import laplacian_spectrum, normal_inverse
-from recon.problem.problem import Problem, Progress, Solver, check_finite
+from recon.problem.problem import Problem, Progress, Solver, check_finite, convenient_unit
 from recon.spec.methods import TV
 
 PENALTY = 20.0
@@ -34,14 +34,15 @@ def solve(problem: Problem, settings: TV) -> Solver:
     weighted = problem.whitened
     operator = weighted.operator
     coupled = settings.dimensions == 3
-    x = problem.initial_image()
-    norm, scale = each_slice(operator.norms, x), each_slice(problem.scales, x)
+    unit = convenient_unit(problem.scales)
+    x = problem.initial_image() / unit
+    norm, scale = each_slice(operator.norms, x), each_slice(problem.scales / unit, x)
     share = settings.weight_per_noise or WEIGHT_PER_NOISE[operator.domain.complex]
-    weight = _weight(settings, share * each_slice(problem.noise, x) / (norm * scale))
+    weight = _weight(settings, share * each_slice(problem.noise / unit, x) / (norm * scale))
     # Over the weight of its TV term, so that the slices' terms add up.
     fidelity = 1 / (weight * scale * norm**2)
     rho = PENALTY / scale
-    data_side = fidelity * operator.adjoint(weighted.data)
+    data_side = fidelity * operator.adjoint(weighted.data / unit)
     along_z = problem.pixel_mm / problem.slice_mm if coupled else 0.0
     weights = torch.tensor([along_z, 1.0, 1.0]).reshape(3, 1, 1, 1)
     split = torch.zeros((3, *x.shape), dtype=x.dtype)
@@ -67,8 +68,8 @@ def solve(problem: Problem, settings: TV) -> Solver:
         split = shrink(slope + dual, 1 / rho)
         dual += slope - split
         if step % REPORT_EVERY == 0 or step == settings.iterations:
-            yield Progress(step, settings.iterations, x, problem, "tv")
-    return check_finite(x, "tv")
+            yield Progress(step, settings.iterations, x * unit, problem, "tv")
+    return check_finite(x * unit, "tv")
 
 
 def _weight(settings: TV, proposed: Tensor) -> Tensor:
