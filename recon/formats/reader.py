@@ -87,6 +87,7 @@ def read_sample(spec: JobSpec, files: Mapping[str, Path], head: Header) -> Measu
         with _among(begin + int(number), begin + int(number) + 1):
             found = locate(files["input"], part.input)
             parts.append(_assembled(part, files, found, _content(part, found)))
+            _check_values(parts[-1], begin + int(number))
     return _completed_from(_plausible(spec, _together(parts)))
 
 
@@ -291,8 +292,7 @@ def _measured(
 def _plausible(spec: JobSpec, raw: _Raw, *, planning: bool = False, like: ScanFindings | None = None) -> Measurement:
     """Prepare a measurement, and check that it can be one."""
     measurement = raw.measurement
-    if raw.counts is None:
-        check_finite(measurement.data, first=_first(spec))
+    _check_values(raw, _first(spec))
     prepare = measurement.acquisition.PREPARE
     if prepare is not None:
         measurement = resolve(prepare)(measurement, raw.counts, planning=planning, like=like)
@@ -302,6 +302,12 @@ def _plausible(spec: JobSpec, raw: _Raw, *, planning: bool = False, like: ScanFi
         check_size(acquisition.result_shape(measurement.data.shape), 8, "acquisition.factor")
     _check_methods(spec, measurement.acquisition)
     return measurement
+
+
+def _check_values(raw: _Raw, first: int) -> None:
+    """Raise `InputError` for values that are not finite, `first` being the number of the first slice."""
+    if raw.counts is None:  # of counts, views may be left out before
+        check_finite(raw.measurement.data, first=first)
 
 
 def _of_counts(content: RawCounts, spec: JobSpec) -> Measurement:

@@ -39,6 +39,7 @@ def correct(sinograms: NDArray[np.float32], settings: BeamHardening, acquisition
         given coefficients let line integrals fall where they should rise.
     """
     numbers: dict[str, int | float | list[int]] = {}
+    field = "acquisition.preparation.beam_hardening"
     if settings.coefficients is None:
         coefficients, numbers = _fitted(_middle(sinograms), settings.degree, acquisition)
         how = f"fitted: cupping {numbers['cupping_before']:.1%} before, {numbers['cupping_after']:.1%} after"
@@ -51,8 +52,10 @@ def correct(sinograms: NDArray[np.float32], settings: BeamHardening, acquisition
     if float(np.min(slope)) <= 0:
         raise InputError(
             f"the polynomial falls between 0 and {largest:.3g}, the largest line integral",
-            field="acquisition.preparation.beam_hardening.coefficients",
-            remedy="give a2, a3, ... of p + a2 p^2 + a3 p^3 + ..., in line integrals",
+            field=field if settings.coefficients is None else f"{field}.coefficients",
+            remedy="the object is not of one material: give coefficients"
+            if settings.coefficients is None
+            else "give a2, a3, ... of p + a2 p^2 + a3 p^3 + ..., in line integrals",
         )
     for sinogram in sinograms:
         powers = sinogram.astype(np.float64)
@@ -84,6 +87,13 @@ def _fitted(
     coefficients = tuple(float(a) for a in solution[:-1])
     corrected = images[0] + np.tensordot(solution[:-1], images[1:], axes=1)
     before, after = (_cupping(image, inside) for image in (images[0], corrected))
+    if abs(after) > abs(before):
+        raise InputError(
+            f"no polynomial makes the object of the middle slice flatter: its middle is {before:.1%} below its rim,"
+            f" with the best one {after:.1%}",
+            field="acquisition.preparation.beam_hardening",
+            remedy="give coefficients, or leave it out",
+        )
     numbers: dict[str, int | float | list[int]] = {"cupping_before": round(before, 5), "cupping_after": round(after, 5)}
     return coefficients, numbers
 

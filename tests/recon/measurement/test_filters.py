@@ -173,6 +173,13 @@ def test_a_fitted_polynomial_makes_water_flat(tmp_path: Path) -> None:
     assert again.data == pytest.approx(found.data, abs=1e-5)
 
 
+def test_a_polynomial_that_does_no_good_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no polynomial makes|the polynomial falls"):
+        read(tmp_path, scans.sinogram(np.arange(180) * np.pi / 180), {"beam_hardening": {}})  # of two densities
+    with pytest.raises(InputError, match="no object large enough"):
+        read(tmp_path, np.zeros((180, 96)), {"beam_hardening": {}})
+
+
 def test_a_given_polynomial_is_applied_as_it_is() -> None:
     data = np.linspace(0, 2, 40, dtype=np.float32).reshape(1, 2, 20)
     before = data.copy()

@@ -150,7 +150,7 @@ def test_what_was_found_prepares_other_rows_alike(tmp_path: Path) -> None:
         spot(found)
 
     path = scans.write(tmp_path / "scan.h5", scans.frames(change))
-    spec = scans.job(path, {"beam_hardening": {"degree": 2}}, acquisition={"rotation_center_column": "auto"})
+    spec = scans.job(path, {"beam_hardening": {"coefficients": [0.05]}}, acquisition={"rotation_center_column": "auto"})
     whole = reader.read(spec, local_files(spec))
     head = reader.apart(spec, local_files(spec))
     assert head is not None and whole.preparation is not None
