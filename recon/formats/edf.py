@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.errors import GeometryError, InputError
-from recon.formats import angle_file, detector_frames, tiff
+from recon.formats import angle_file, detect, detector_frames, tiff
 from recon.formats.format import Format, PlainArray, RawCounts
 from recon.formats.safety import check_size, existing, slice_range
 from recon.measurement.counts import Counts
@@ -59,16 +59,16 @@ def _read(path: Path, given: Input) -> PlainArray | RawCounts:
     images = kinds.pop("projections")
     if not images:
         raise InputError(f"{path.name} holds no projections in EDF", field="input", remedy="give a folder of EDF files")
-    for kind, found in (("projections", images), *kinds.items()):
-        for frame in found:
+    for kind, those in (("projections", images), *kinds.items()):
+        for frame in those:
             if frame.shape != images[0].shape:
                 raise InputError(
                     f"{frame.path.name} holds images of {frame.shape}, {images[0].path.name} of {images[0].shape}",
                     field="input",
                     remedy="give the images of one scan, all of one size",
                 )
-        if found and kind != "projections":
-            notes.append(f"{len(found)} {kind} from {found[0].path.name}")
+        if those and kind != "projections":
+            notes.append(f"{len(those)} {kind} from {those[0].path.name}")
     info = _info(images[0].path)
     if len(images) == 1 or _SINOGRAM.search(images[0].path.stem):
         return _sinograms(images, given, notes)
@@ -92,14 +92,14 @@ def _read(path: Path, given: Input) -> PlainArray | RawCounts:
     if kinds["darks"]:
         darks = _pixels(kinds["darks"], rows) / _summed(kinds["darks"][0].path, info, notes)
     counts = Counts(projections, flats, darks, names=("projections", "flats", "darks"))
-    return RawCounts(counts, stated, notes)
+    return RawCounts(counts, stated, notes, slices_in_file=images[0].shape[0])
 
 
 def _files(path: Path, given: Input) -> dict[str, list[Path]]:
     """Files of projections, flats and darks."""
     folder = path if path.is_dir() else path.parent
-    around = path.is_dir() or given.path is not None
-    every = sorted((p for p in folder.iterdir() if p.suffix.lower() == ".edf"), key=_natural) if around else []
+    known = detect.around(path, given) is not None
+    every = sorted((p for p in folder.iterdir() if p.suffix.lower() == ".edf"), key=_natural) if known else []
     found: dict[str, list[Path]] = {kind: [p for p in every if _kind(p) == kind] for kind in _KINDS}
     # What ref and darkend are made into is better, and lies beside them.
     for kind, better in (("flats", "refhst"), ("darks", "dark.edf")):
@@ -231,7 +231,8 @@ def _number(held: _Header, name: str) -> float | None:
 
 def _angles(images: list[Frame], info: _Header, given: Input, path: Path, notes: list[str]) -> list[float] | None:
     """Angles of the images, as many as the scan has."""
-    beside = angle_file.beside(path if path.is_dir() else path.parent) if path.is_dir() or given.path else None
+    known = detect.around(path, given) is not None
+    beside = angle_file.beside(path if path.is_dir() else path.parent) if known else None
     if beside is not None:
         return angle_file.read(beside, notes)
     motor = _motor(images)
@@ -288,5 +289,12 @@ def _summed(dark: Path, info: _Header, notes: list[str]) -> float:
 
 
 FORMAT = Format(
-    name="edf", endings=(".edf",), certain=True, media_type="image/x-edf", read=_read, selects=True, folders=True
+    name="edf",
+    endings=(".edf",),
+    certain=True,
+    media_type="image/x-edf",
+    read=_read,
+    selects=True,
+    folders=True,
+    slicewise=True,
 )

@@ -348,12 +348,9 @@ def _plain(array: PlainArray, acquisition: Acquisition, slices: tuple[int, int] 
         data = data.read(0, shape[0]) if missing == 0 else data.read(first, last)
     held = max(held, data.nbytes)
     data = data if missing is None else np.expand_dims(data, missing)
-    return Measurement(
-        np.ascontiguousarray(data, dtype=np.complex64 if acquisition.COMPLEX_DATA else np.float32),
-        acquisition,
-        slices_in_file=count,
-        read_bytes=held,
-    )
+    with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, and is found
+        data = np.ascontiguousarray(data, dtype=np.complex64 if acquisition.COMPLEX_DATA else np.float32)
+    return Measurement(data, acquisition, slices_in_file=count, read_bytes=held)
 
 
 def with_stated(acquisition: Acquisition, stated: dict[str, Any]) -> Acquisition:
@@ -408,7 +405,7 @@ def _known_volume(content: KnownVolume, spec: JobSpec) -> tuple[KnownVolume, Acq
     if spec.input.slices is not None and content.slices_in_file is None:
         first, last = slice_range(spec.input.slices, len(content.data))
         content = replace(content, data=content.data[first:last], affine=shifted_affine(content.affine, first))
-    check_finite(content.data)
+    check_finite(content.data, first=_first(spec))
     for name in acquisition.files():
         raise InputError(
             "has no effect on a measurement that is simulated",

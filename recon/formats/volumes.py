@@ -77,30 +77,30 @@ def numbers(
 
 def _inflated(stream: IO[bytes], skip: int, count: int, path: Path, field: str) -> bytearray:
     """Inflate `count` bytes after `skip`, and whether their checksum is right if they are the last."""
-    found = bytearray()
+    found, total = bytearray(), 0
     inflate = zlib.decompressobj(_ANY_HEADER)
     piece = b""
     try:
-        while len(found) <= skip + count:  # one more byte tells whether they were the last
+        while total <= skip + count:  # one more byte tells whether they were the last
             piece = piece or stream.read(_PIECE)
-            grown = inflate.decompress(piece, min(_PIECE, skip + count + 1 - len(found)))
-            found += grown
+            grown = inflate.decompress(piece, min(_PIECE, skip + count + 1 - total))
+            found += grown[max(0, skip - total) :]
+            total += len(grown)
             if not piece and not grown and not inflate.eof:
                 raise zlib.error("it ends too early")
             piece = inflate.unconsumed_tail
             if inflate.eof:
                 piece = inflate.unused_data or stream.read(_PIECE)
-                if len(found) >= skip + count or not piece:
+                if total >= skip + count or not piece:
                     break
                 inflate = zlib.decompressobj(_ANY_HEADER)  # of the next member
     except zlib.error as error:
         raise InputError(
-            f"{path.name} is truncated or damaged after {len(found)} bytes: {error}",
+            f"{path.name} is truncated or damaged after {total} bytes: {error}",
             field=field,
             remedy="copy it again",
         ) from error
-    del found[skip + count :]
-    del found[:skip]
+    del found[count:]
     return found
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from operators.errors import GeometryError, InputError, ReconError
-from recon.formats import detector_frames
+from recon.formats import detect, detector_frames
 from recon.formats.format import Format, RawCounts
 from recon.formats.safety import check_size, existing, real, slice_range
 from recon.measurement.counts import Counts
@@ -269,7 +269,8 @@ def _reference(
 
 def _reference_beside(path: Path, shape: tuple[int, int], given: Input, notes: list[str]) -> NDArray[np.float32]:
     """Read the reference of a scan that has none from the only ``.xrm`` beside it that is called so."""
-    beside = [p for p in sorted(path.parent.glob("*.xrm")) if _REFERENCES.search(p.stem)] if given.path else []
+    around = detect.around(path, given)
+    beside = [] if around is None else [p for p in sorted(path.parent.glob("*.xrm")) if _REFERENCES.search(p.stem)]
     if len(beside) != 1:
         raise InputError(
             f"{path.name} holds counts and no reference image, and there are {len(beside)} .xrm called ref beside it",
