@@ -83,8 +83,8 @@ def unfamiliar(familiarity: Familiarity | None, slices: Mapping[int, float]) -> 
         "such images" if len(strange) == len(slices) else f"{len(strange)} of {len(slices)} slices that it was shown"
     )
     return [
-        f"prior {familiarity.judge} does not know {where} (familiarity {slices[lowest]:.1f} of 100 in slice {lowest}, median"
-        f" {familiarity.median}): what the data leave open may be filled in wrongly; compare with the baselines"
+        f"prior {familiarity.judge} does not know {where} (familiarity {slices[lowest]:.1f} of 100 in slice {lowest},"
+        f" median {familiarity.median}): what the data leave open may be filled in wrongly; compare with the baselines"
     ]
 
 
