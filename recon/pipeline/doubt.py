@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,8 +14,8 @@ from recon.problem.problem import Problem
 from recon.spec.methods import Diffusion, Method
 from recon.spec.report import Familiarity
 
-UNFAMILIAR = 1.0
-"""Familiarity percentile below which the report warns."""
+UNFAMILIAR, UNFAMILIAR_SHARE = 1.0, 0.1
+"""Familiarity percentile, and share of the slices below it from which the report warns: by chance it is a hundredth."""
 NOTABLE_MISFIT, NOTABLE_TIMES = 0.04, 3.0
 """Relative data misfit, and multiple of the misfit from noise alone, from which the report warns."""
 EMPTY_SHARE = 0.1
@@ -64,13 +65,26 @@ class Fit:
         return float(torch.linalg.vector_norm(self.noise) / size) if bool(self.noise.any()) and size > 0 else None
 
 
-def unfamiliar(familiarity: Familiarity | None) -> list[str]:
-    """Warn about images unlike those that the prior was trained on, if there is reason to."""
-    if familiarity is None or familiarity.median >= UNFAMILIAR:
+def unfamiliar(familiarity: Familiarity | None, slices: Mapping[int, float]) -> list[str]:
+    """Warn about slices unlike those that the prior was trained on, if there are too many to be chance.
+
+    Parameters
+    ----------
+    familiarity
+        Summary for the report.
+    slices
+        Percentile of each slice that was judged.
+    """
+    strange = [index for index, percentile in slices.items() if percentile < UNFAMILIAR]
+    if familiarity is None or len(strange) < UNFAMILIAR_SHARE * len(slices):
         return []
+    lowest = min(strange, key=lambda index: slices[index])
+    where = (
+        "such images" if len(strange) == len(slices) else f"{len(strange)} of {len(slices)} slices that it was shown"
+    )
     return [
-        f"prior {familiarity.judge} does not know such images (familiarity {familiarity.median} of 100, median of the"
-        " slices): what the data leave open may be filled in wrongly; compare with the baselines"
+        f"prior {familiarity.judge} does not know {where} (familiarity {slices[lowest]:.1f} of 100 in slice {lowest},"
+        f" median {familiarity.median}): what the data leave open may be filled in wrongly; compare with the baselines"
     ]
 
 

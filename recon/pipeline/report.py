@@ -83,7 +83,7 @@ def write_report(
     noise = torch.cat(judged.noise)
     notes = [
         *judged.notes,
-        *doubt.unfamiliar(judged.summary),
+        *doubt.unfamiliar(judged.summary, judged.familiarity),
         *doubt.misfitting(method, judged.whitened, measurement.acquisition.SUSPECTS),
     ]
     truth = measurement.truth
@@ -165,7 +165,7 @@ class _Judged:
     intensity
         Maps to the prior's intensity scale.
     familiarity
-        Percentiles of the slices that `judge` has seen.
+        Percentile of each slice that `judge` has seen.
     notes
         Remarks; those of a slab only if they say something else than other numbers.
     """
@@ -175,7 +175,7 @@ class _Judged:
     whitened: Fit
     noise: list[Tensor] = field(default_factory=list)
     intensity: list[IntensityMap] = field(default_factory=list)
-    familiarity: list[float] = field(default_factory=list)
+    familiarity: dict[int, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -183,8 +183,9 @@ class _Judged:
         """Familiarity of the result: percentiles among slices like those that the judge was trained on."""
         if self.judge is None or not self.familiarity:
             return None
-        median = float(torch.tensor(self.familiarity).median())
-        return Familiarity(median=round(median, 1), lowest=round(min(self.familiarity), 1), judge=self.judge.card.name)
+        found = list(self.familiarity.values())
+        median = float(torch.tensor(found).median())
+        return Familiarity(median=round(median, 1), lowest=round(min(found), 1), judge=self.judge.card.name)
 
 
 def _judged(
@@ -212,7 +213,8 @@ def _judged(
             intensity = inverse.intensity_map(found.judge.card).part(chosen)
             shown = inverse.planes(inverse.arranged(part))[chosen]
             seen = found.judge.familiarity(intensity.to_prior(shown))
-            found.familiarity += seen[seen.isfinite()].tolist()
+            places = range(first, last)[chosen]
+            found.familiarity |= {i: v for i, v in zip(places, seen.tolist(), strict=True) if math.isfinite(v)}
         known = {_words(note) for note in found.notes}
         found.notes += [note for note in inverse.notes if _words(note) not in known]
         first = last

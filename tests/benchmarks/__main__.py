@@ -130,6 +130,28 @@ def pixels(
     write_rows(json_file, [asdict(row) for row in rows])
 
 
+def stacks(
+    data: Annotated[Path, typer.Option(help="Folder with test/ and raw/.")],
+    methods: Annotated[
+        str | None, typer.Option(help="JSON list of method settings, or names, comma-separated. Default: ours and TV.")
+    ] = None,
+    json_file: Json = None,
+) -> None:
+    """A slice alone and in a stack of unlike ones."""
+    from tests.benchmarks.stacks import METHODS, compare
+
+    rows = []
+    for row in compare(data, METHODS if methods is None else methods_of(methods)):
+        rows.append(row)
+        console.print(
+            f"{row.case}, {row.noise}, {row.method}: alone {row.alone:g}, in the stack {row.stacked:g}", highlight=False
+        )
+    shown = [[r.case, r.noise, r.method, f"{r.alone:g}", f"{r.stacked:g}"] for r in rows]
+    title = f"PSNR in dB, misfit of withheld samples of the brain; {machine()}"
+    table(["case", "noise", "method", "alone", "in the stack"], shown, title)
+    write_rows(json_file, [asdict(r) for r in rows])
+
+
 def quality(
     data: Annotated[Path, typer.Option(help="Folder with the test volumes, as test/ in it.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for quality.json, quality.md and pictures.")],
@@ -237,7 +259,7 @@ def streaming(
     write_rows(json_file, [asdict(r) for r in rows])
 
 
-for command in (boundary, evaluations, discrepancy, uncertainty, pixels, quality, support, startup, streaming):
+for command in (boundary, evaluations, discrepancy, uncertainty, stacks, pixels, quality, support, startup, streaming):
     app.command()(command)
 
 if __name__ == "__main__":

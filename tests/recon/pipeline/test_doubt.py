@@ -21,6 +21,7 @@ from recon.solvers import registry
 from recon.spec.acquisitions.ct import AngleRange, CTParallel
 from recon.spec.acquisitions.mri_cartesian import MRICartesian
 from recon.spec.methods import CGLS, DDS, FBP, SIRT, TV, CGSense, DiffPIR, Diffusion, Method, REDDiff, ZeroFilled
+from recon.spec.report import Familiarity
 from recon.spec.simulation import Simulation
 from tests.conftest import GaussianPrior, disc
 
@@ -105,3 +106,12 @@ def test_maps_of_another_convention_are_said(method: Method, wrong: str) -> None
         given = torch.fft.ifftshift(maps, dim=(-2, -1))
     found = notes(Measurement(kspace.numpy(), MRICartesian(), coil_maps=given.numpy()), method)
     assert len(found) == int(wrong != "right") and all("coil maps" in note for note in found)
+
+
+def test_a_few_slices_that_a_prior_does_not_know_are_said() -> None:
+    """One head among chests; one in a hundred is as unusual by chance."""
+    summary = Familiarity(median=50.0, lowest=0.0, judge="ct")
+    (note,) = doubt.unfamiliar(summary, {0: 40.0, 3: 0.2, 6: 55.0, 9: 80.0})
+    assert "prior ct does not know 1 of 4 slices" in note and "0.2 of 100 in slice 3" in note
+    assert not doubt.unfamiliar(summary, {index: 0.0 if index == 5 else 50.0 for index in range(16)})
+    assert not doubt.unfamiliar(None, {})
