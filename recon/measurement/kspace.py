@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.spec.acquisitions.kspace import KSpace, energies, low_resolution
+from recon.spec.acquisitions.kspace import KSpace, empty_points, energies, low_resolution
 
 RESIDUE = 1e-5
 """Magnitude relative to the median of all samples below which a sample is what rounding left of a zero."""
@@ -56,7 +56,13 @@ def prepared(
     noise_known
         Whether the noise is known to be the same in every coil, as where it was simulated.
     """
-    found = Prepared(data, mask, maps, [])
+    notes = []
+    if mask is not None and (missing := empty_points(data, mask)):
+        notes.append(
+            f"{missing} of the {int(mask.sum())} points that the mask calls sampled are zero in every coil: they count"
+            " as measured; if they were not, leave the mask out"
+        )
+    found = Prepared(data, mask, maps, notes)
     for step in (_without_residues, _centred, _without_dead_coils):
         found = step(found)
     if not placed:
