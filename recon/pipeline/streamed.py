@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from operators.errors import GeometryError
+from operators.errors import GeometryError, InputError
 from recon.formats import reader
 from recon.measurement.header import Header
 from recon.measurement.measurement import Measurement
@@ -40,22 +40,26 @@ class Streamed:
         Number of slices.
     sample
         Measurement of some slices, the first among them.
+    stamps
+        Sizes of the files and times of their last change, by name, when the sample was read.
     """
 
     spec: JobSpec
     files: Mapping[str, Path]
     slices: int
     sample: Measurement
+    stamps: dict[str, list[list[int]]]
 
     @classmethod
     def of(cls, spec: JobSpec, files: Mapping[str, Path], header: Header) -> Streamed:
         """Read the sample of a measurement whose slices can be read apart."""
+        stamps = _stamps(files)
         sample = reader.read_sample(spec, files, header)
         if sample.preparation is not None and len(sample.data) < header.shape[0]:
             where = f" ({len(sample.data)} of {header.shape[0]} slices were looked at first)"
             steps = [step.model_copy(update={"text": step.text + where}) for step in sample.preparation.steps]
             sample = replace(sample, preparation=replace(sample.preparation, steps=steps))
-        return cls(spec, files, header.shape[0], sample)
+        return cls(spec, files, header.shape[0], sample, stamps)
 
     def measurement(self, first: int, last: int) -> Measurement:
         """Read slices ``[first, last)``, counted from the first that is asked for, with the sample's acquisition.
@@ -63,8 +67,14 @@ class Streamed:
         Raises
         ------
         ReconError
-            If they cannot be read, or were measured otherwise than the sample.
+            If they cannot be read, were measured otherwise than the sample, or the files have changed since.
         """
+        if _stamps(self.files) != self.stamps:
+            raise InputError(
+                "the file has changed while its slices were read one after another",
+                field="input",
+                remedy="run the job again when nobody writes to it",
+            )
         found, wanted = self._read(first, last), self.sample.acquisition
         told = {name: getattr(wanted, name) for name in wanted.FROM_DATA}
         if found.acquisition.model_copy(update=told) != wanted or found.data.shape[1:] != self.sample.data.shape[1:]:
@@ -94,13 +104,15 @@ class Streamed:
 
     def digest(self) -> str:
         """Hash of the measurement: files' sizes and times of their last change, the sample, and what is asked for."""
-        stamps = {name: _stamps(path) for name, path in self.files.items()}
         asked = None if self.spec.acquisition is None else self.spec.acquisition.model_dump(mode="json")
         slices = self.spec.input.slices
-        return digest({"files": stamps, "sample": digest_of(self.sample), "slices": slices, "acquisition": asked})
+        return digest({"files": self.stamps, "sample": digest_of(self.sample), "slices": slices, "acquisition": asked})
 
 
-def _stamps(path: Path) -> list[list[int]]:
-    """Size and time of the last change of a file, or of every file in a folder."""
-    files = sorted(child for child in path.rglob("*") if child.is_file()) if path.is_dir() else [path]
-    return [[status.st_size, status.st_mtime_ns] for status in (file.stat() for file in files)]
+def _stamps(files: Mapping[str, Path]) -> dict[str, list[list[int]]]:
+    """Size and time of the last change of each file, or of every file in a folder, by name."""
+    found = {}
+    for name, path in files.items():
+        every = sorted(child for child in path.rglob("*") if child.is_file()) if path.is_dir() else [path]
+        found[name] = [[status.st_size, status.st_mtime_ns] for status in (file.stat() for file in every)]
+    return found

@@ -170,6 +170,18 @@ def test_what_is_wrong_is_named_by_its_slice_when_it_is_reached(tmp_path: Path, 
     assert not (tmp_path / "out").exists() and not (tmp_path / ".out.chunks").exists()
 
 
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, scan: Path, sinogram: np.ndarray) -> None:
+    """Half of one scan and half of another would look right."""
+    spec = job(scan)
+
+    def change(progress: JobProgress) -> None:
+        if "slices 32:48" in progress.stage:
+            np.save(scan, 2 * sinogram)
+
+    with pytest.raises(InputError, match="has changed while its slices were read"):
+        results(spec, tmp_path / "out", change)
+
+
 def test_a_stopped_job_goes_on_and_another_file_starts_anew(tmp_path: Path, scan: Path, sinogram: np.ndarray) -> None:
     spec = job(scan, method={"name": "tv", "dimensions": 2, "iterations": 10})
     straight, _ = results(spec, tmp_path / "straight")
