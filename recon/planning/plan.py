@@ -163,7 +163,9 @@ def _memory(
     # Reading holds the array and a copy in its final type; solving holds the data, and as much for its residual.
     data = header.source_bytes + int(header.data_bytes * (2 + again + share))
     volumes = image * (slices * held + at_once * copies)
+    held_shape = header.shape
     if streamed:
+        held_shape = (at_once, *header.shape[1:])
         # The same of a chunk, and the sample that was read before.
         sample = min(CHUNK, slices) / slices  # `recon.measurement.sampled.SLICES`
         source = max(header.source_bytes * share, header.slice_bytes or 0)
@@ -173,9 +175,9 @@ def _memory(
         "baseline": costs.baseline,
         "data": data,
         "volumes": volumes,
-        "operator": acquisition.operator_bytes(header.shape, table()) * (1 + again),
+        "operator": acquisition.operator_bytes(held_shape, table()) * (1 + again),
     }
-    setup = acquisition.setup_bytes(header.shape, table())
+    setup = acquisition.setup_bytes(held_shape, table())
     if setup:
         found["setup"] = setup
     if header.known:

@@ -93,7 +93,7 @@ def test_a_volume_that_is_no_ct_is_not_taken_for_one(tmp_path: Path, asymmetric:
 
     nifti.write(tmp_path / "m.nii", asymmetric + 1000, np.diag([2.0, 2, 5, 1]), "test")
     found = inspected(tmp_path / "m.nii")
-    assert found.values is not None and found.values.slices == (0, 4)
+    assert found.values is not None and found.values.slices == (2, 3)
     assert found.missing[0].suggestion == "mri-cartesian" and "values go from 0 to 1700" in found.missing[0].why
     assert completed(found, tmp_path, "zero-filled").acquisition["kind"] == "mri-cartesian"
 

@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 from typer.testing import CliRunner
 
@@ -31,7 +32,9 @@ from recon.tuning.search_noise import feature_distance, task_of_job
 from tests.recon.pipeline.test_reconstruct import job, psnr, reconstructed
 from tests.recon.training.test_training import tiny, trained
 
-AFFINE = np.array([[-0.9, 0.05, 0.1, 30], [0.02, -1.1, 0, 50], [0.05, 0, 2.0, -100], [0, 0, 0, 1.0]])
+AFFINE = np.eye(4)
+AFFINE[:3, :3] = Rotation.from_euler("zy", [2.0, 3.0], degrees=True).as_matrix() @ np.diag([-0.9, -1.1, 2.0])
+AFFINE[:3, 3] = 30, 50, -100
 
 
 def blob(shape: tuple[int, int, int], at: tuple[float, float, float]) -> np.ndarray:
