@@ -20,6 +20,8 @@ class ScanFindings:
     ----------
     kept
         Views that are left, as indices of the file.
+    photons_per_ray
+        Photons per ray in air that the flat fields show, if nothing else says how large the noise is.
     drift
         Line integral of the air, that is subtracted from all slices, ``(views, detectors)``; None if none is.
     rotation_center_column
@@ -29,6 +31,7 @@ class ScanFindings:
     """
 
     kept: NDArray[np.intp]
+    photons_per_ray: float | None = None
     drift: NDArray[np.float32] | None = None
     rotation_center_column: float | None = None
     beam_hardening: tuple[float, ...] | None = None

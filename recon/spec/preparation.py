@@ -53,9 +53,10 @@ class Preparation(Strict):
 
     exclude_views: tuple[Annotated[int, Field(ge=0)], ...] = ()
     """Indices of views to leave out, with their angles, counted from 0 in the order of the file."""
-    flat_field: Literal["median", "mean"] = "median"
+    flat_field: Literal["median", "mean", "principal-components"] = "median"
     """Flat and dark fields: median or mean of the frames of each set, interpolated in time between sets whose order
-    the file tells."""
+    the file tells. Or mean and ``principal-components`` of all flats, of which each view has its own: for beams whose
+    shape changes."""
     bad_elements: bool = True
     """Find dead, hot, stuck and unstable detector elements in raw counts, and fill them in along the row."""
     mask: File | None = None
@@ -79,4 +80,6 @@ class Preparation(Strict):
     @property
     def couples_rows(self) -> bool:
         """Whether a row of the result depends on others."""
+        if self.flat_field == "principal-components":
+            return True
         return self.phase is not None or (self.binning is not None and self.binning.rows > 1)

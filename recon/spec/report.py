@@ -96,7 +96,7 @@ class Step(_Part):
     """Step of the preparation of measured data: what it found, and what it changed."""
 
     name: str
-    """Field of ``acquisition.preparation`` that sets it, or ``rotation_center_column``."""
+    """Field of ``acquisition.preparation`` that sets it; or what it is about, as ``rotation_center_column``."""
     changed: bool
     """Whether it changed the data or the geometry."""
     warning: bool = False

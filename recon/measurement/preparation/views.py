@@ -21,7 +21,7 @@ MOST_REPEATED = 0.1
 """Fraction of the views above which repetitions are no failures: data without noise of a round object have them."""
 MOST = 0.3
 """Fraction of lost views above which it is the scan that failed."""
-SAMPLED = 100_000
+SAMPLED = 5_000
 """Rays of a view that are looked at."""
 
 

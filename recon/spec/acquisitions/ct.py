@@ -104,7 +104,8 @@ class CT(Acquisition):
     or `none`."""
     photons_per_ray: float | None = Field(None, ge=10, le=1e12)
     """Photons per ray in air (I0). If given, noise is modelled as Poisson and each ray is weighted accordingly.
-    Default: as many as rays through air tell, if others allow it; otherwise all rays of a slice have the same noise."""
+    Default: as many as flat fields show, or as rays through air tell, if others allow it; otherwise all rays of a slice
+    have the same noise."""
     preparation: Preparation | None = None
     """Preparation of measured data: raw counts, or line integrals. Default: each step's own."""
 

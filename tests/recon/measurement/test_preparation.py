@@ -103,7 +103,8 @@ def test_a_scan_without_defects_comes_through_bit_by_bit(tmp_path: Path) -> None
     assert found.notes == [] == plain.notes
     assert found.preparation is not None
     assert [one.name for one in found.preparation.steps] == [
-        "flat_field", "bad_elements", "lost_frames", "zingers", "beam_drift", "rotation_center_column",
+        "flat_field", "bad_elements", "lost_frames", "zingers", "smallest_transmission", "beam_drift",
+        "rotation_center_column",
     ]  # fmt: skip
     assert not any(one.changed or one.warning for one in found.preparation.steps)
 
@@ -189,6 +190,14 @@ def test_a_mask_names_bad_elements_of_counts_and_of_line_integrals(tmp_path: Pat
     assert reader.read(spec, local_files(spec)).data[..., 40:42] == pytest.approx(line, abs=1e-6)
 
 
+def test_a_mask_is_a_file_of_the_job(tmp_path: Path) -> None:
+    spec = scans.job(tmp_path / "scan.h5", {"mask": "bad.npy"}).with_base(tmp_path)
+    assert {name: file.path for name, file in spec.files().items()} == {
+        "input": str(tmp_path / "scan.h5"),
+        "acquisition.preparation.mask": str(tmp_path / "bad.npy"),
+    }
+
+
 def test_a_mask_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     path = scans.write(tmp_path / "scan.h5", scans.frames())
     for mask, says in (
@@ -234,6 +243,28 @@ def test_zingers_in_flat_fields_do_not_enter(average: str, frames: int) -> None:
     assert np.array_equal(found.data[0, :, 7], found.data[0, :, 8])
 
 
+def test_a_beam_whose_shape_changes_is_followed_by_principal_components(tmp_path: Path) -> None:
+    generator = np.random.default_rng(4)
+    u = np.arange(scans.COLUMNS)
+    shapes = np.stack([np.sin(2 * np.pi * u / 7.3), np.sin(2 * np.pi * u / 19 + 1)])
+
+    def change(found: Frames) -> None:
+        for name in ("data", "data_white"):
+            amounts = generator.normal(0, 0.05, (len(found[name]), 2))
+            found[name] = found[name] * np.exp(amounts @ shapes)[:, None, :]
+
+    right = scans.sinogram(np.arange(VIEWS) * np.pi / VIEWS)
+    errors = {}
+    for way in ("median", "principal-components"):
+        found = scans.read(tmp_path, change, {"flat_field": way})
+        errors[way] = float(np.sqrt(np.square(np.asarray(found.data, np.float32) - right).mean()))
+    noise = float(np.sqrt(np.mean(np.exp(right)) / scans.PHOTONS))
+    assert errors["median"] > 4 * noise and errors["principal-components"] < 1.6 * noise
+    assert step(found, "flat_field").numbers["components"] == 2
+    plain = scans.read(tmp_path, preparation={"flat_field": "principal-components"})
+    assert step(plain, "flat_field").numbers["components"] == 0  # where the beam keeps its shape
+
+
 def test_noise_follows_from_flats_of_any_scale() -> None:
     generator = np.random.default_rng(3)
     photons = generator.poisson(np.full((60, 4, 50), 1e4)).astype(np.float32)
@@ -241,7 +272,20 @@ def test_noise_follows_from_flats_of_any_scale() -> None:
     for scale in (1.0, 1e-4):  # counts, or divided by the white level already
         found = fields.line_integrals(Counts(seen * scale, photons * scale), Preparation())
         assert found.noise_std == pytest.approx(1 / np.sqrt(2e3), rel=0.1)
-        assert found.steps[0].numbers["photons_per_ray"] == pytest.approx(1e4, rel=0.1)
+        assert found.photons_per_ray == pytest.approx(1e4, rel=0.1)
+
+
+def test_photons_that_the_flats_show_weight_the_rays_unless_the_noise_is_given(tmp_path: Path) -> None:
+    path = scans.write(tmp_path / "scan.h5", scans.frames())
+    for given, photons in (({}, scans.PHOTONS), ({"noise_std": 0.01}, None), ({"photons_per_ray": 500.0}, 500.0)):
+        spec = scans.job(path, acquisition=given)
+        found = reader.read(spec, local_files(spec))
+        assert isinstance(found.acquisition, CTParallel) and found.noise_std is None
+        assert found.acquisition.photons_per_ray == (None if photons is None else pytest.approx(photons, rel=0.1))
+    binned = scans.job(path, {"binning": {"columns": 2}})
+    found = reader.read(binned, local_files(binned))
+    assert isinstance(found.acquisition, CTParallel)
+    assert found.acquisition.photons_per_ray == pytest.approx(2 * scans.PHOTONS, rel=0.1)
 
 
 def test_air_that_is_not_at_zero_is_corrected_only_where_it_is_air() -> None:
