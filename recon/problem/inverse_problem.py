@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -14,10 +15,11 @@ from operators.linear import LinearOperator, each_slice
 from recon.measurement.measurement import Measurement
 from recon.priors.card import Card
 from recon.problem.problem import IntensityMap, Problem
-from recon.spec.affine import scanner_affine
+from recon.spec.affine import scanner_affine, voxel_size
 from recon.spec.registry import resolve
 
 NO_COORDINATES = "no patient coordinates in the input: the affine is the scanner's frame"
+NO_DISTANCE = "no distance of the slices in the input: each is reconstructed by itself; set acquisition.slice_mm"
 
 
 @dataclass(frozen=True)
@@ -104,3 +106,23 @@ def placed(
         return measurement.affine, measurement.in_patient
     notes.append(NO_COORDINATES)
     return scanner_affine(rows, cols, pixel_mm, slice_mm), False
+
+
+def placed_stack(
+    measurement: Measurement, rows: int, cols: int, notes: list[str]
+) -> tuple[NDArray[np.float64], bool, float, float]:
+    """Affine of a stack of slices, whether it leads into the patient, pixel size and distance of the slices in mm.
+
+    Slices whose distance nobody says are infinitely far from each other: whatever couples neighbours leaves them alone.
+    """
+    acquisition = measurement.acquisition
+    pixel_mm = acquisition.pixel_mm or 1.0
+    affine, in_patient = placed(measurement, rows, cols, pixel_mm, acquisition.slice_mm or pixel_mm, notes)
+    if measurement.affine is not None:
+        col_mm, _, slice_mm = voxel_size(affine)
+        return affine, in_patient, col_mm, slice_mm
+    if acquisition.pixel_mm is None:
+        notes.append("no pixel size in the input: voxels are written as 1 mm")
+    if acquisition.slice_mm is None and len(measurement.data) > 1:
+        notes.append(NO_DISTANCE)
+    return affine, in_patient, pixel_mm, acquisition.slice_mm or math.inf

@@ -16,7 +16,7 @@ from operators.linear import random_element
 from recon.measurement import kspace, noise_estimate
 from recon.measurement.measurement import Measurement
 from recon.measurement.random_fields import smooth_phase
-from recon.problem.inverse_problem import InverseProblem, placed
+from recon.problem.inverse_problem import InverseProblem, placed_stack
 from recon.problem.problem import Problem
 from recon.spec.acquisitions.base import Volume
 from recon.spec.acquisitions.mri_cartesian import MRICartesian
@@ -58,12 +58,7 @@ def build(measurement: Measurement) -> InverseProblem:
     else:
         noise_std = noise_estimate.of_kspace(data, everywhere)
         notes.append(f"noise of k-space estimated from its outermost samples: {noise_estimate.spelled(noise_std)}")
-    pixel_mm, slice_mm = acquisition.pixel_mm or 1.0, acquisition.slice_mm or acquisition.pixel_mm or 1.0
-    affine, in_patient = placed(measurement, rows, cols, pixel_mm, slice_mm, notes)
-    if measurement.affine is not None:
-        pixel_mm, _, slice_mm = voxel_size(affine)
-    elif acquisition.pixel_mm is None:
-        notes.append("no pixel size in the input: voxels are written as 1 mm")
+    affine, in_patient, pixel_mm, slice_mm = placed_stack(measurement, rows, cols, notes)
     operator = CartesianMRI(sampled, maps)
     problem = Problem(operator, data * operator.mask[:, None], noise_std, slice_mm, pixel_mm)
     return InverseProblem(problem, affine, in_patient, "a.u.", "mri", notes)

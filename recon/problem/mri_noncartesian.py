@@ -14,7 +14,7 @@ from operators.noncartesian import NonCartesianMRI, cell_areas, central_kspace
 from recon.measurement import noise_estimate
 from recon.measurement.measurement import Measurement
 from recon.measurement.random_fields import smooth_phase
-from recon.problem.inverse_problem import InverseProblem, placed
+from recon.problem.inverse_problem import InverseProblem, placed_stack
 from recon.problem.mri_cartesian import birdcage_maps
 from recon.problem.problem import Problem
 from recon.spec.acquisitions.base import Volume
@@ -52,12 +52,7 @@ def build(measurement: Measurement) -> InverseProblem:
     else:
         noise_std = noise_estimate.of_samples(data, torch.linalg.vector_norm(trajectory, dim=1))
         notes.append(f"noise of k-space estimated from its outermost samples: {noise_estimate.spelled(noise_std)}")
-    pixel_mm, slice_mm = acquisition.pixel_mm or 1.0, acquisition.slice_mm or acquisition.pixel_mm or 1.0
-    affine, in_patient = placed(measurement, rows, cols, pixel_mm, slice_mm, notes)
-    if measurement.affine is not None:
-        pixel_mm, _, slice_mm = voxel_size(affine)
-    elif acquisition.pixel_mm is None:
-        notes.append("no pixel size in the input: voxels are written as 1 mm")
+    affine, in_patient, pixel_mm, slice_mm = placed_stack(measurement, rows, cols, notes)
     problem = Problem(NonCartesianMRI(trajectory, maps, density), data, noise_std, slice_mm, pixel_mm)
     return InverseProblem(problem, affine, in_patient, "a.u.", "mri", notes)
 

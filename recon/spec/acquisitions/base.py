@@ -35,7 +35,8 @@ class Acquisition(Strict, ABC):
     """Pixel size of the result in mm. Default: the detector pitch at the rotation axis (CT); 1 (MRI), and the report
     says so."""
     slice_mm: float | None = Field(None, gt=0)
-    """Distance between slice centres in mm. Default: the pixel size."""
+    """Distance between slice centres in mm. Default: what the input says, else the pixel size (CT); slices of k-space
+    whose distance nobody says are reconstructed each by itself (MRI)."""
     noise_std: float | None = Field(None, ge=0)
     """Noise standard deviation of the measurement, per real channel. Default: estimated."""
 

@@ -109,7 +109,7 @@ def test_the_noise_of_a_stack_is_that_of_each_slice() -> None:
 
 
 def kspace(weak: float) -> Measurement:
-    """Two slices of a head in k-space with noise that has to be estimated, the second with a weaker signal."""
+    """Two slices of a head, nobody knows how far apart, with unknown noise; the second has a weaker signal."""
     maps = birdcage_maps(4, SIDE, SIDE)
     head = (disc(SIDE, 1.0, 18.0) + 0.6 * disc(SIDE, 1.0, 5.0, x_mm=6.0)).to(torch.complex64)
     mask = torch.zeros(SIDE, SIDE, dtype=torch.bool)
@@ -118,7 +118,7 @@ def kspace(weak: float) -> Measurement:
     full = CartesianMRI(mask, maps)(head)
     full = full + 0.02 * mask * torch.randn(full.shape, dtype=torch.complex64, generator=generator)
     both = torch.cat([full, weak * full]).numpy()
-    return Measurement(both, MRICartesian(pixel_mm=1.0, slice_mm=FAR_MM), coil_maps=maps.numpy())
+    return Measurement(both, MRICartesian(pixel_mm=1.0), coil_maps=maps.numpy())
 
 
 @pytest.mark.parametrize(
