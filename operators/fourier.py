@@ -9,7 +9,14 @@ from torch import Tensor
 
 from operators.errors import GeometryError, InputError
 from operators.geometry import SamplingPattern
-from operators.linear import LinearOperator, Space, random_element
+from operators.linear import LinearOperator, Space, Withheld, random_element
+
+FOLDS, SHARES = 2, 10
+"""Number of folds, of which each withholds one point in so many, and one line or more."""
+UNITS, LINES = 8, 4
+"""Units that points are put into, and lines that a fold withholds if there are enough."""
+RINGS = 16
+"""Bands of radii of k-space along its longer side, of which each stands for what is missing in it."""
 
 
 def fourier(x: Tensor) -> Tensor:
@@ -103,6 +110,29 @@ class CartesianMRI(LinearOperator):
         """Comparable operator: the same coils with other lines or points of k-space in the same pattern."""
         return CartesianMRI(torch.stack([_moved(mask, index) for mask in self.mask]), self.maps)
 
+    @property
+    def folds(self) -> int:
+        """`FOLDS`, or 0 where all of k-space, or hardly more than its centre, was sampled."""
+        return 0 if _held(self.mask, 0)[0] is None else FOLDS
+
+    def withheld(self, fold: int) -> Withheld:
+        """Withhold sampled lines, or points, away from the centre, which coil maps are calibrated from.
+
+        What is withheld at a radius stands for all that is missing there. Points are put into `UNITS` units.
+        """
+        held, units, weights = _held(self.mask, fold)
+        if held is None or units is None or weights is None:
+            return super().withheld(fold)
+
+        def spectra(residuals: Tensor) -> Tensor:
+            weighted = (residuals * weights).movedim(1, -1)
+            return torch.stack([(weighted * unit[..., None]).flatten(1) for unit in units], dim=1)
+
+        return Withheld(
+            CartesianMRI(self.mask & ~held, self.maps), CartesianMRI(self.mask & held, self.maps),
+            lambda y: y * ~held, lambda y: y * held, spectra,
+        )  # fmt: skip
+
     def noise(self, slices: int, generator: torch.Generator) -> Tensor:
         """Standard normal noise at the sampled points, zero elsewhere."""
         return self.mask[:, None] * random_element(self.range, slices, generator)
@@ -158,6 +188,43 @@ class CartesianMRI(LinearOperator):
     def _check_slices(self, x: Tensor) -> None:
         if self.slices is not None and len(x) != self.slices:
             raise InputError(f"{len(x)} slices, the coil maps or mask have {self.slices}", field="slices")
+
+
+def _held(mask: Tensor, fold: int) -> tuple[Tensor | None, list[Tensor] | None, Tensor | None]:
+    """Points of k-space to withhold in a fold, which of them make a unit, and the weights of their residuals.
+
+    All ``(rows, cols)``; None where nothing can be spared: outside the centre, where everything is sampled, are fewer
+    than `UNITS` lines or points.
+    """
+    rows, cols = mask.shape[-2:]
+    sampled = mask.all(0)
+    offsets = [torch.arange(n) - n // 2 for n in (rows, cols)]
+    places = torch.stack(torch.meshgrid(*offsets, indexing="ij")).float()
+    along = [axis for axis in (0, 1) if bool((sampled == sampled.narrow(axis, 0, 1)).all())]
+    # Lines lie at a distance from the centre, points at a radius.
+    radius = places[1 - along[0]].abs() if along else places.square().sum(0).sqrt()
+    rings = (radius * RINGS / max(rows, cols)).long()
+    missing = torch.bincount(rings.flatten(), (~sampled).flatten().float())
+    spare = sampled & (missing > 0)[rings]
+    generator = torch.Generator().manual_seed(0)
+    if along:
+        lines = spare.any(along[0])
+        index = lines.nonzero()[:, 0]
+        group = torch.full((len(lines),), -1)
+        shares = min(max(len(index) // LINES, FOLDS), SHARES)
+        group[index[torch.randperm(len(index), generator=generator)]] = torch.arange(len(index)) % shares
+        found = group.unsqueeze(along[0]).expand(rows, cols)
+        number = torch.arange(len(lines)).unsqueeze(along[0]).expand(rows, cols)
+    else:
+        found = torch.randint(SHARES, (rows, cols), generator=generator)
+        number = torch.randint(UNITS, (rows, cols), generator=generator)
+        index = spare.flatten().nonzero()[:, 0]
+    if len(index) < UNITS:
+        return None, None, None
+    held = spare & (found == fold)
+    standing = torch.bincount(rings[held], minlength=len(missing)).float()
+    weights = (missing / standing.clamp(min=1)).sqrt()[rings]
+    return held, [held & (number == n) for n in number[held].unique()], weights
 
 
 def _moved(mask: Tensor, index: int) -> Tensor:

@@ -33,6 +33,11 @@ LARGEST_STEP_RAD, MOST_TURNS = 0.5, 10
 """Step between views and number of turns up to which large angles are taken for radians. In degrees, steps so small
 belong to scans of many more degrees than these turns have radians."""
 
+HELD_SHARE, LEAST_HELD, LEAST_DIRECTIONS = 0.1, 8, 4
+"""Fraction of the directions that a fold withholds, how many all folds do, and with how many there is any, at least."""
+SAME_DIRECTION_RAD = 1e-4
+"""Difference below which two views have the same direction."""
+
 MATRIX_COLUMNS = 16
 """Slices multiplied by the system matrix at once. Always exactly this many (the last block is padded with zeros): the
 sparse kernel chooses its summation order by the width, so a fixed width gives a slice the same bits in any batch."""
@@ -315,6 +320,37 @@ LEAST_MISSING_RAD = math.radians(3)
 def angular_pattern(angles_rad: Sequence[float]) -> SamplingPattern:
     """Angular coverage: ``full`` if views cover all directions, else ``limited``."""
     return "full" if angular_cover(angles_rad) > FULL_CIRCLE else "limited"
+
+
+def view_folds(g: ParallelBeam) -> list[tuple[int, ...]]:
+    """Views to withhold from a scan, fold by fold, of which each is judged by what the others reconstruct.
+
+    About `HELD_SHARE` of the directions are withheld in each fold, evenly spread, and in all folds at least
+    `LEAST_HELD`: one view says little. Where directions are missing, it is the two ends of the arc, one after the
+    other: only what lies beyond the views that stay tells how well a method fills in what no view saw. Views of the
+    same direction are withheld together. There is no fold with fewer than `LEAST_DIRECTIONS`.
+    """
+    period_rad = 2 * math.pi if isinstance(g, FanBeam) else math.pi
+    order = sorted(range(len(g.angles_rad)), key=lambda i: g.angles_rad[i] % period_rad)
+    groups: list[list[int]] = []
+    for i in order:
+        before = g.angles_rad[groups[-1][0]] % period_rad if groups else -math.inf
+        if g.angles_rad[i] % period_rad - before < SAME_DIRECTION_RAD:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    count = len(groups)
+    if count < LEAST_DIRECTIONS:
+        return []
+    each = max(1, round(HELD_SHARE * count))
+    if angular_pattern(g.angles_rad) == "limited":
+        begin_rad, _ = arc(g.angles_rad, period_rad) or (0.0, 0.0)
+        groups.sort(key=lambda group: (g.angles_rad[group[0]] - begin_rad) % period_rad)
+        chosen = [list(range(each)), list(range(count - each, count))]
+    else:
+        folds = min(count // each, max(2, math.ceil(LEAST_HELD / each)))
+        chosen = [[int((j + (k + 0.5) / folds) * count / each) for j in range(each)] for k in range(folds)]
+    return [tuple(sorted(i for index in indices for i in groups[index])) for indices in chosen]
 
 
 def beyond_ends(g: ParallelBeam, radius_mm: float) -> tuple[int, int]:

@@ -126,6 +126,19 @@ class LinearOperator(ABC):
             remedy="leave it out; it is there for CT and Cartesian MRI",
         )
 
+    @property
+    def folds(self) -> int:
+        """Number of ways to withhold some of the samples, of which each has others; 0 if there is none."""
+        return 0
+
+    def withheld(self, fold: int) -> Withheld:
+        """Withhold the samples of one of `folds` folds; `InputError` if there are none to spare."""
+        raise InputError(
+            f"there are no samples to withhold for fold {fold}",
+            field="method.name",
+            remedy="name the method that is to reconstruct",
+        )
+
     def noise(self, slices: int, generator: torch.Generator) -> Tensor:
         """Standard normal noise of the samples of a measurement, per real channel."""
         return random_element(self.range, slices, generator)
@@ -187,6 +200,28 @@ class LinearOperator(ABC):
     def normalized(self) -> LinearOperator:
         """Operator divided by its norm in each slice, so that data weights mean the same for every operator."""
         return Scaled(self, 1.0 / self.norms)
+
+
+@dataclass(frozen=True)
+class Withheld:
+    """Scan without some of its samples, which judge what is reconstructed from the others.
+
+    Parameters
+    ----------
+    kept, held
+        Operators of the samples that stay, and of those that are withheld.
+    keep, hold
+        Take the ones and the others out of all samples ``(slices, *range)``.
+    spectra
+        Maps residuals ``(slices, *held.range)`` to numbers ``(slices, units, n)`` whose sum of squares estimates the
+        squared error of the image, up to a factor and the noise. A unit errs independently of others: a view, a line.
+    """
+
+    kept: LinearOperator
+    held: LinearOperator
+    keep: Callable[[Tensor], Tensor]
+    hold: Callable[[Tensor], Tensor]
+    spectra: Callable[[Tensor], Tensor]
 
 
 class _WithAdjoint(torch.autograd.Function):

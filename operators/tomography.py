@@ -33,10 +33,11 @@ from operators.geometry import (
     angular_pattern,
     estimated_matrix_bytes,
     kernel,
+    view_folds,
     view_vectors,
 )
 from operators.interrupt import checkpoint
-from operators.linear import LinearOperator, Space
+from operators.linear import LinearOperator, Space, Withheld
 from operators.preconditioner import projection_spectrum
 
 Backend = Literal["auto", "matrix", "astra", "cuda"]
@@ -104,6 +105,27 @@ class Tomography(LinearOperator):
         angles = tuple(angle + TURN_RAD * (index + 1) for angle in self.geometry.angles_rad)
         return Tomography(replace(self.geometry, angles_rad=angles), self.backend)
 
+    @property
+    def folds(self) -> int:
+        """See `operators.geometry.view_folds`."""
+        return len(view_folds(self.geometry))
+
+    def withheld(self, fold: int) -> Withheld:
+        """Withhold views.
+
+        By the Fourier slice theorem the squared error of a view, weighted by its frequency, is that view's share of
+        the image's squared error: plainly squared residuals would judge the lowest frequencies only.
+        """
+        folds = view_folds(self.geometry)
+        if not folds:
+            return super().withheld(fold)
+        held = list(folds[fold])
+        angles = self.geometry.angles_rad
+        kept = [i for i in range(len(angles)) if i not in held]
+        parts = [replace(self.geometry, angles_rad=tuple(angles[i] for i in chosen)) for chosen in (kept, held)]
+        kept_views, held_views = (Tomography(part) for part in parts)
+        return Withheld(kept_views, held_views, lambda y: y[:, kept], lambda y: y[:, held], _ramped)
+
     def _forward(self, x: Tensor) -> Tensor:
         return self._apply(x, self.range.shape, adjoint=False)
 
@@ -140,6 +162,13 @@ class Tomography(LinearOperator):
         if bool(torch.isnan(out).any()) and not bool(torch.isnan(data).any()):
             raise BackendUnavailable("ASTRA's projector left part of its output unwritten", field="backend")
         return out
+
+
+def _ramped(residuals: Tensor) -> Tensor:
+    """Spectra of views ``(slices, views, detectors)`` times the root of the frequency."""
+    padded = 2 * residuals.shape[-1]
+    found: Tensor = torch.fft.rfft(residuals, n=padded, dim=-1) * torch.fft.rfftfreq(padded).sqrt()
+    return found
 
 
 class Projector:

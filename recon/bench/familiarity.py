@@ -14,7 +14,7 @@ from torch import Tensor
 from operators.errors import InputError
 from recon.defaults import lookup
 from recon.formats import nifti, reader
-from recon.pipeline.prepare import chosen_prior
+from recon.pipeline.chosen_prior import chosen_prior
 from recon.priors import registry
 from recon.priors.card import Card
 from recon.problem import inverse_problem

@@ -14,7 +14,7 @@ from recon.bench import peers
 from recon.bench.qggmrf import QGGMRF, qggmrf
 from recon.bench.wavelet import WAVELET, wavelet
 from recon.defaults import lookup
-from recon.pipeline.prepare import chosen_prior
+from recon.pipeline.chosen_prior import chosen_prior
 from recon.problem import inverse_problem
 from recon.problem.problem import run
 from recon.solvers import registry as solvers

@@ -5,30 +5,36 @@ A worker that runs a job and one that only helps with its chunks prepare it alik
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
 
 from operators.errors import InputError
 from recon.defaults import frozen_noise, lookup
 from recon.defaults.frozen_noise import Noise
 from recon.formats import reader
 from recon.measurement.measurement import Measurement
+from recon.measurement.sampled import sampled
 from recon.pipeline import chunks, versions
+from recon.pipeline.chosen_prior import chosen_prior
 from recon.pipeline.chunk_cache import ChunkCache, digest, digest_of
+from recon.pipeline.selection import Judging, select, weights_along
 from recon.pipeline.streamed import Streamed
 from recon.planning import plan
-from recon.priors import registry as priors
 from recon.priors.prior import NetworkPrior
-from recon.problem import conditioning
 from recon.problem import inverse_problem as problems
 from recon.problem.inverse_problem import InverseProblem
 from recon.problem.problem import IntensityMap, Problem, Solver
 from recon.solvers import registry as solvers
+from recon.solvers.mixture import Part, mixture
 from recon.spec.job import JobSpec, check_uncertainty
-from recon.spec.methods import DEFAULT_PRIOR, Diffusion, FrozenNoise, Method, method_of
+from recon.spec.methods import Auto, FrozenNoise, Method, method_of
+from recon.spec.report import Selection
+from recon.storage.atomic import write_json
 
 T = TypeVar("T")
 
@@ -66,6 +72,10 @@ class Reconstruction:
         Starts the method on a part of the problem; another `seed` may be given.
     key
         Hash of everything that the result depends on, see `recon.pipeline.chunk_cache.digest`.
+    prior
+        Diffusion prior; None if the method has none.
+    frozen
+        Frozen noise, the same in every slice; None if there is none.
     """
 
     name: str
@@ -73,6 +83,8 @@ class Reconstruction:
     settings: Method
     start: Callable[..., Solver]
     key: str
+    prior: NetworkPrior | None = None
+    frozen: Noise | None = None
 
 
 @dataclass(frozen=True)
@@ -86,10 +98,19 @@ class Prepared:
     """Its inverse problem."""
     stack: Problem | Streamed
     """What is solved: the problem of `inverse`, or of slabs that are read when they are needed."""
-    prior: NetworkPrior | None
-    frozen: Noise | None
-    """Frozen noise, the same in every slice; None if there is none."""
     reconstructions: list[Reconstruction]
+    selection: Selection | None = None
+    """How the method was chosen; None if the job names one."""
+
+    @property
+    def prior(self) -> NetworkPrior | None:
+        """Diffusion prior of the result; None if it has none."""
+        return self.reconstructions[-1].prior
+
+    @property
+    def frozen(self) -> Noise | None:
+        """Frozen noise of the result."""
+        return self.reconstructions[-1].frozen
 
     def slabs(self) -> Iterator[InverseProblem]:
         """Inverse problem of all slices in order: as a whole, or read slab by slab."""
@@ -100,8 +121,14 @@ class Prepared:
             yield self.stack.inverse(first, min(first + self.planned.chunk, self.stack.slices))
 
 
-def prepare(spec: JobSpec, files: Mapping[str, Path]) -> Generator[JobProgress, None, Prepared]:
-    """Read a job's files and set up its inverse problem; raises `ReconError`."""
+def prepare(
+    spec: JobSpec, files: Mapping[str, Path], work: Path | None = None
+) -> Generator[JobProgress, None, Prepared]:
+    """Read a job's files, set up its inverse problem and choose its method if that is left open.
+
+    What is chosen is kept in the folder `work`, so that whoever goes on with the job or helps with it does not choose
+    again. Raises `ReconError`.
+    """
     yield JobProgress(0.0, "reading")
     streamed, planned = _streamed(spec, files)
     measurement = reader.read(spec, files) if streamed is None else streamed.sample
@@ -111,9 +138,6 @@ def prepare(spec: JobSpec, files: Mapping[str, Path]) -> Generator[JobProgress, 
     yield JobProgress(0.02, "modelling")
     inverse = problems.build(measurement)
     kind, problem = measurement.acquisition.kind, inverse.problem
-    method = lookup.resolved(spec.method, kind, problem)
-    prior, intensity = chosen_prior(method, inverse)
-    frozen = _frozen(method, prior, inverse, spec.seed)
     measured = {
         "measurement": digest_of(measurement) if streamed is None else streamed.digest(),
         "versions": versions.installed(),
@@ -124,15 +148,67 @@ def prepare(spec: JobSpec, files: Mapping[str, Path]) -> Generator[JobProgress, 
         key = digest({**measured, "method": settings.model_dump(mode="json"), **more})
         return Reconstruction(settings.name, label, settings, partial(start, settings=settings, seed=spec.seed), key)
 
-    baselines = [lookup.resolved(method_of(name), kind, problem) for name in spec.baselines(measurement.acquisition)]
-    found = [reconstruction(f"baseline {one.name}", one, solvers.start) for one in baselines]
-    # Random noise follows the seed of each run; that of a file is read once, here.
-    kept = None if isinstance(method, FrozenNoise) and method.frozen_noise == "random" else frozen
-    start = partial(_start, inverse=inverse, intensity=None if streamed else intensity, prior=prior, frozen=kept)
-    noise = None if frozen is None else frozen._asdict()
-    weights = None if prior is None else prior.card.sha256
-    found.append(reconstruction(method.name, method, start, noise=noise, weights=weights))
-    return Prepared(planned, measurement, inverse, streamed or inverse.problem, prior, frozen, found)
+    def one(settings: Method, label: str = "") -> Reconstruction:
+        prior, intensity = chosen_prior(settings, inverse)
+        frozen = _frozen(settings, prior, inverse, spec.seed)
+        # Random noise follows the seed of each run; that of a file is read once, here.
+        kept = None if isinstance(settings, FrozenNoise) and settings.frozen_noise == "random" else frozen
+        start = partial(_start, inverse=inverse, intensity=None if streamed else intensity, prior=prior, frozen=kept)
+        noise = None if frozen is None else frozen._asdict()
+        weights = None if prior is None else prior.card.sha256
+        found = reconstruction(label or settings.name, settings, start, noise=noise, weights=weights)
+        return replace(found, prior=prior, frozen=frozen)
+
+    found = [
+        one(lookup.resolved(method_of(name), kind, problem), f"baseline {name}")
+        for name in spec.baselines(measurement.acquisition)
+    ]
+    if not isinstance(spec.method, Auto):
+        found.append(one(lookup.resolved(spec.method, kind, problem)))
+        return Prepared(planned, measurement, inverse, streamed or problem, found)
+    candidates = [lookup.resolved(part, kind, problem) for part in spec.method.parts()]
+    every = [one(candidate) for candidate in candidates]
+    positions = np.arange(problem.slices) if streamed is None else sampled(streamed.slices)
+    slices = problem.slices if streamed is None else streamed.slices
+    steps = select(inverse, candidates, positions, slices, seed=spec.seed, seconds=spec.method.seconds)
+    key = digest({**measured, "candidates": [each.key for each in every], "seconds": spec.method.seconds})
+    selection = yield from _kept(steps, work, key)
+    weights = weights_along(selection, slices)
+    parts = [Part(each.name, each.start, row) for each, row in zip(every, weights, strict=True)]
+    chosen = reconstruction(
+        spec.method.name, spec.method, partial(_mixed, parts=parts),
+        candidates=[each.key for each in every], weights=selection.weights, judged=selection.judged_slices,
+    )  # fmt: skip
+    prior = next((e.prior for e, row in zip(every, weights, strict=True) if e.prior is not None and row.any()), None)
+    found.append(replace(chosen, prior=prior))
+    return Prepared(planned, measurement, inverse, streamed or problem, found, selection)
+
+
+def _kept(
+    steps: Generator[Judging, None, Selection], work: Path | None, key: str
+) -> Generator[JobProgress, None, Selection]:
+    """Choose the method, or read what was chosen before."""
+    path = None if work is None else work / f"selection-{key[:16]}.json"
+    if path is not None and path.exists():
+        return Selection.model_validate_json(path.read_text())
+    try:
+        while True:
+            at = next(steps)
+            yield JobProgress(0.02 + 0.03 * at.done / at.steps, at.stage, at.done, at.steps)
+    except StopIteration as end:
+        found: Selection = end.value
+    finally:
+        steps.close()
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, found.model_dump(mode="json"))
+    return found
+
+
+def _mixed(problem: Problem, settings: Method, *, parts: Sequence[Part], seed: int) -> Solver:
+    """Start a mixture on a part of a problem."""
+    del settings
+    return mixture(problem, [part._replace(start=partial(part.start, seed=seed)) for part in parts])
 
 
 def _streamed(spec: JobSpec, files: Mapping[str, Path]) -> tuple[Streamed | None, plan.Plan | None]:
@@ -173,7 +249,7 @@ def assist(
     `stop` is asked before each chunk. Returns whether more help would be welcome. Raises `FileNotFoundError` if the
     cache was cleared meanwhile.
     """
-    job = yield from prepare(spec, files)
+    job = yield from prepare(spec, files, work)
     cache, welcome = ChunkCache(work), False
     for one in job.reconstructions:
         size = job.planned.chunk
@@ -201,28 +277,6 @@ def _check_uncertainty(spec: JobSpec, measurement: Measurement) -> None:
         check_uncertainty(measurement.acquisition, spec.output.uncertainty)
     except ValueError as error:
         raise InputError(str(error), field="output.uncertainty") from error
-
-
-def chosen_prior(method: Method, inverse: InverseProblem) -> tuple[NetworkPrior | None, IntensityMap | None]:
-    """Load the prior of a method for a problem, and the map to its intensity scale; None for a method without.
-
-    Raises
-    ------
-    InputError
-        If the prior that is named is for other data.
-    """
-    if not isinstance(method, Diffusion):
-        return None, None
-    modality = inverse.modality
-    prior = priors.load(method.prior_for(modality, inverse.problem.operator.refinement))
-    if prior.card.modality != modality:
-        raise InputError(
-            f"prior {prior.card.name!r} is for {prior.card.modality}, the data are {modality}",
-            field="method.prior",
-            remedy=f"use one for {modality}, as {DEFAULT_PRIOR[modality]}",
-        )
-    conditioning.require_fit(prior.card, inverse.problem, method)
-    return prior, inverse.intensity_map(prior.card)
 
 
 def _frozen(method: Method, prior: NetworkPrior | None, inverse: InverseProblem, seed: int) -> Noise | None:

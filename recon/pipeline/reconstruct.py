@@ -106,7 +106,7 @@ def solve(spec: JobSpec, files: Mapping[str, Path], cache: ChunkCache) -> Genera
     """Run a job up to its report, and write nothing but finished chunks to `cache`; see `reconstruct`."""
     started = time.monotonic()
     peak.reset()
-    job = yield from prepare(spec, files)
+    job = yield from prepare(spec, files, cache.folder)
     run = _Run(spec, job, cache)
     end = RESULT_AT + (JUDGING_AT - RESULT_AT) / (1 + spec.output.uncertainty)
     volumes, solve_s = yield from _solved(run, end)

@@ -83,6 +83,7 @@ def write_report(
     noise = torch.cat(judged.noise)
     notes = [
         *judged.notes,
+        *([] if job.selection is None else [job.selection.text]),
         *doubt.unfamiliar(judged.summary, judged.familiarity),
         *doubt.misfitting(method, judged.whitened, measurement.acquisition.SUSPECTS),
     ]
@@ -94,6 +95,7 @@ def write_report(
         method=method.model_dump(mode="json"),
         acquisition=measurement.acquisition.model_dump(mode="json", exclude_none=True),
         preparation=[] if measurement.preparation is None else measurement.preparation.steps,
+        selection=job.selection,
         seed=spec.seed,
         unit=inverse.unit,
         shape=job.planned.shape,

@@ -14,7 +14,7 @@ from recon.defaults.table import completed, nearest, rows
 from recon.measurement.header import Header
 from recon.planning.chunk_layout import CHUNK, SMALLER, layout
 from recon.settings import Settings
-from recon.spec.costs import NETWORK_BATCH, MachineCosts
+from recon.spec.costs import NETWORK_BATCH, MachineCosts, most
 from recon.spec.job import JobSpec
 from recon.spec.methods import Method, method_of
 from recon.spec.validation import read_yaml
@@ -65,7 +65,7 @@ def make(spec: JobSpec, header: Header, limit: int | None = None) -> Plan:
     `require_fit` then says so.
     """
     allowed = memory_limit() if limit is None else limit
-    methods = tuned(spec.method, header)
+    methods = [tuned(part, header) for part in spec.method.parts()]
     plain = [method_of(name) for name in spec.baselines(header.acquisition)]
     for size in (CHUNK, *SMALLER):
         plan = _with_chunks(spec, header, methods, plain, size)
@@ -74,28 +74,29 @@ def make(spec: JobSpec, header: Header, limit: int | None = None) -> Plan:
     return plan
 
 
-def _with_chunks(spec: JobSpec, header: Header, methods: list[Method], plain: list[Method], size: int) -> Plan:
+def _with_chunks(spec: JobSpec, header: Header, methods: list[list[Method]], plain: list[Method], size: int) -> Plan:
     shape, acquisition = header.result_shape, header.acquisition
     slices, rows, cols = header.solved_shape
-    # The costliest of what a job's settings may turn out to be.
-    layouts = [layout(slices, method, size) for method in methods]
+    # The costliest of what the settings of each method of a job may turn out to be.
+    layouts = [layout(slices, method, size) for alternatives in methods for method in alternatives]
     chunks = max(layouts, key=lambda parts: sum(part.end - part.begin for part in parts))
     every = [*layouts, *(layout(slices, method, size) for method in plain)]
     at_once = max(part.end - part.begin for parts in every for part in parts)
     computed = sum(part.end - part.begin for part in chunks)
-    costs = [method.cost(acquisition) for method in methods]
+    costs = [most([method.cost(acquisition) for method in alternatives]) for alternatives in methods]
     others = [method.cost(acquisition) for method in plain]
-    evaluations = computed * max(cost.evaluations for cost in costs)
+    computed += spec.method.rehearsals(slices)
+    evaluations = computed * sum(cost.evaluations for cost in costs)
     again = spec.output.uncertainty
     # Known volumes and replicates are compared with the result as a whole.
     apart = header.slice_bytes is not None and not header.known and again == 0
     streamed = apart and all(len(parts) > 1 for parts in every)
-    copies = max(cost.volumes for cost in (*costs, *others))
+    copies = max(cost.volumes for cost in (*costs, *others)) + len(costs) - 1
     memory = _memory(spec, header, at_once, copies, network=evaluations > 0, streamed=streamed)
     seconds = table().seconds
     product = acquisition.product_seconds(header.shape, computed / len(chunks), table())
     solving = evaluations * seconds.per_network_pixel * rows * cols
-    solving += computed * max(cost.products for cost in costs) * product
+    solving += computed * sum(cost.products for cost in costs) * product
     total = seconds.startup + solving * (1 + again) + slices * sum(cost.products for cost in others) * product
     return Plan(
         method=spec.method.name,

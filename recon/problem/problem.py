@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from operators.errors import Diverged
-from operators.linear import LinearOperator, each_slice
+from operators.linear import LinearOperator, Withheld, each_slice
 from operators.support import Supported
 from operators.weighted import Weighted
 
@@ -96,6 +96,27 @@ class Problem:
             support=None if self.support is None else self.support[first:last],
             first=self.first + first,
         )
+
+    def apart(self, slices: Sequence[int]) -> list[Problem]:
+        """Problems of some slices without their neighbours: of all together where the operator treats them alike."""
+        if self.operator.slices is not None:
+            return [replace(self.part(index, index + 1), slice_mm=math.inf) for index in slices]
+        chosen = list(slices)
+        return [
+            replace(
+                self,
+                data=self.data[chosen],
+                noise_std=self.noise[chosen],
+                inverse_std=None if self.inverse_std is None else self.inverse_std[chosen],
+                support=None if self.support is None else self.support[chosen],
+                slice_mm=math.inf,
+            )
+        ]
+
+    def without(self, withheld: Withheld) -> Problem:
+        """Problem without some of its samples."""
+        inverse_std = None if self.inverse_std is None else withheld.keep(self.inverse_std)
+        return replace(self, operator=withheld.kept, data=withheld.keep(self.data), inverse_std=inverse_std)
 
     @cached_property
     def noise(self) -> Tensor:

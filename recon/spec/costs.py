@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
@@ -31,6 +32,11 @@ class Cost:
     volumes: int
     products: int
     evaluations: int = 0
+
+
+def most(costs: Sequence[Cost]) -> Cost:
+    """Cost of the costliest, part by part."""
+    return Cost(*(max(found) for found in zip(*((c.volumes, c.products, c.evaluations) for c in costs), strict=True)))
 
 
 class Memory(BaseModel):

@@ -20,7 +20,7 @@ from recon.spec.acquisitions import Acquisition, AnyAcquisition, check_method
 from recon.spec.base import Strict
 from recon.spec.files import File
 from recon.spec.job_states import Device, Priority
-from recon.spec.methods import Diffusion, Method, REDDiff
+from recon.spec.methods import Auto, Diffusion, Method, REDDiff
 from recon.spec.registry import FORMATS, METHODS, OUTPUT_FORMATS, RENAMED_KINDS, RENAMED_METHODS
 from recon.spec.simulation import Simulation
 from recon.spec.validation import invalid, reason
@@ -42,7 +42,7 @@ def _one_of(names: Callable[[], list[str]]) -> Any:
 
 def classical_methods() -> list[str]:
     """Names of the methods without a prior."""
-    return [name for name, method in METHODS.items() if not issubclass(method, Diffusion)]
+    return [name for name, method in METHODS.items() if not issubclass(method, Diffusion | Auto)]
 
 
 if TYPE_CHECKING:
@@ -161,7 +161,8 @@ class JobSpec(Strict):
     @model_validator(mode="after")
     def _consistent(self) -> JobSpec:
         if self.acquisition is not None:
-            check_method(self.acquisition, self.method.name)
+            for part in (self.method, *self.method.parts()):
+                check_method(self.acquisition, part.name)
             for baseline in self.output.baselines or []:
                 check_method(self.acquisition, baseline)
             check_uncertainty(self.acquisition, self.output.uncertainty)

@@ -83,6 +83,7 @@ ACQUISITIONS: Registry[Any] = Registry(
 METHODS: Registry[Any] = Registry(
     "recon.methods",
     {
+        "auto": "recon.spec.methods.auto:Auto",
         "fbp": "recon.spec.methods.classical:FBP",
         "sirt": "recon.spec.methods.classical:SIRT",
         "cgls": "recon.spec.methods.classical:CGLS",

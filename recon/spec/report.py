@@ -92,6 +92,35 @@ class Memory(_Part):
     planned: dict[str, int]
 
 
+class Candidate(_Part):
+    """Candidate of an automatic choice, as withheld samples judge it."""
+
+    method: dict[str, Any]
+    """Complete settings."""
+    gain_db: float
+    """Squared residuals of the best classical candidate over its own, in dB, mean of the judged slices."""
+    weight: float
+    """Weight in the result, mean of the judged slices."""
+
+
+class Selection(_Part):
+    """Automatic choice of the method: what was judged, and what was found."""
+
+    candidates: list[Candidate]
+    judged_slices: list[int]
+    folds: int
+    """How many times other samples were withheld, in the last slice that was judged."""
+    weights: list[list[float]]
+    """Weights of the candidates, by judged slice; between them they are interpolated."""
+    gain_db: float
+    """Gain of the mixture over the best classical candidate, on samples that its weights were not found on."""
+    confidence: float
+    """That gain over its standard error, least of the judged slices; 0 where there is none."""
+    seconds: float
+    text: str
+    """The reason in a sentence."""
+
+
 class Step(_Part):
     """Step of the preparation of measured data: what it found, and what it changed."""
 
@@ -119,6 +148,8 @@ class Report(_Part):
     """Acquisition, completed from the file."""
     preparation: list[Step] = []
     """Steps of the preparation of measured data, in their order."""
+    selection: Selection | None = None
+    """Automatic choice of the method; null where a method is named."""
     seed: int
     unit: str
     shape: tuple[int, int, int]

@@ -19,7 +19,7 @@ from recon.defaults.frozen_noise import Metric, NoiseFile
 from recon.formats import reader
 from recon.measurement.measurement import Measurement
 from recon.measurement.simulate import simulate
-from recon.pipeline.prepare import chosen_prior
+from recon.pipeline.chosen_prior import chosen_prior
 from recon.priors import registry
 from recon.priors.network import as_channels, noise_features
 from recon.priors.prior import NetworkPrior

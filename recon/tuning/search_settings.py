@@ -16,7 +16,7 @@ from operators.errors import InputError
 from recon.defaults import lookup
 from recon.defaults.table import Tuned
 from recon.measurement.simulate import simulate
-from recon.pipeline.prepare import chosen_prior
+from recon.pipeline.chosen_prior import chosen_prior
 from recon.problem import inverse_problem
 from recon.problem.problem import run
 from recon.quality import metrics

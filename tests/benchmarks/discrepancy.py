@@ -10,7 +10,7 @@ from torch import Tensor
 
 from operators.linear import each_slice
 from recon.defaults import lookup
-from recon.pipeline.prepare import chosen_prior
+from recon.pipeline.chosen_prior import chosen_prior
 from recon.problem.problem import Problem, run
 from recon.quality import metrics
 from recon.solvers import registry as solvers

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from recon.defaults import lookup
-from recon.pipeline.prepare import chosen_prior
+from recon.pipeline.chosen_prior import chosen_prior
 from recon.problem.problem import Problem, Progress, Solver, run
 from recon.quality import metrics
 from recon.solvers import registry as solvers

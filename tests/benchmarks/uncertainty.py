@@ -13,7 +13,7 @@ from torch import Tensor
 from recon.bench.solving import method_of
 from recon.defaults import lookup
 from recon.pipeline import uncertainty
-from recon.pipeline.prepare import chosen_prior
+from recon.pipeline.chosen_prior import chosen_prior
 from recon.problem import inverse_problem
 from recon.problem.problem import Problem, run
 from recon.quality import metrics

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
+from recon.spec.methods.auto import Auto
 from recon.spec.methods.base import (
     CARD_ENDINGS,
     DEFAULT_PRIOR,
@@ -49,6 +50,7 @@ __all__ = [
     "PRIOR_NAME",
     "SIRT",
     "TV",
+    "Auto",
     "Boundary",
     "CGSense",
     "DiffPIR",

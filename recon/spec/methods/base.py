@@ -43,6 +43,15 @@ class MethodSettings(Strict, ABC):
     def cost(self, acquisition: Acquisition) -> Cost:
         """Work that the method takes on a measurement of `acquisition`."""
 
+    def parts(self) -> list[MethodSettings]:
+        """Methods that it runs, all of them on everything: itself, unless it is made of others."""
+        return [self]
+
+    def rehearsals(self, slices: int) -> int:
+        """Slices that are reconstructed beforehand, so that the method is chosen by them."""
+        del slices
+        return 0
+
     def couples_slices(self) -> bool:
         """Whether slices depend on their neighbours, so that a chunk is solved with a halo of slices around it."""
         return False

@@ -14,7 +14,7 @@ from torch import Tensor
 from operators.fourier import CartesianMRI
 from recon.measurement.measurement import Measurement
 from recon.measurement.simulate import simulate
-from recon.pipeline.prepare import chosen_prior
+from recon.pipeline.chosen_prior import chosen_prior
 from recon.problem import inverse_problem
 from recon.problem.inverse_problem import InverseProblem
 from recon.problem.mri_cartesian import birdcage_maps
