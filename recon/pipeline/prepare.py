@@ -16,7 +16,7 @@ from recon.defaults import frozen_noise, lookup
 from recon.defaults.frozen_noise import Noise
 from recon.formats import reader
 from recon.measurement.measurement import Measurement
-from recon.pipeline import chunks, versions
+from recon.pipeline import chunks, peak, versions
 from recon.pipeline.chunk_cache import ChunkCache, digest, digest_of
 from recon.pipeline.streamed import Streamed
 from recon.planning import plan
@@ -98,6 +98,7 @@ class Prepared:
             return
         for first in range(0, self.stack.slices, self.planned.chunk):
             yield self.stack.inverse(first, min(first + self.planned.chunk, self.stack.slices))
+            peak.release()
 
 
 def prepare(spec: JobSpec, files: Mapping[str, Path]) -> Generator[JobProgress, None, Prepared]:
