@@ -19,7 +19,7 @@ from recon.defaults.frozen_noise import Noise
 from recon.formats import reader
 from recon.measurement.measurement import Measurement
 from recon.measurement.sampled import sampled
-from recon.pipeline import chunks, versions
+from recon.pipeline import chunks, peak, versions
 from recon.pipeline.chosen_prior import chosen_prior
 from recon.pipeline.chunk_cache import ChunkCache, digest, digest_of
 from recon.pipeline.selection import Judging, select, weights_along
@@ -119,6 +119,7 @@ class Prepared:
             return
         for first in range(0, self.stack.slices, self.planned.chunk):
             yield self.stack.inverse(first, min(first + self.planned.chunk, self.stack.slices))
+            peak.release()
 
 
 def prepare(
