@@ -31,6 +31,7 @@ def register(app: typer.Typer) -> None:
     group.command()(mri)
     group.command()(priors)
     group.command()(familiarity)
+    group.command()(auto)
     app.add_typer(group, name="bench")
 
 
@@ -211,6 +212,43 @@ def familiarity(
     ]
     table(["prior", "images", "trained on such", "slices", "lowest", "median", "highest"], shown, machine())
     write_rows(json_file, [asdict(r) for r in rows])
+
+
+def auto(
+    data: Annotated[Path, typer.Option(help="Folder with the test volumes, as test/ in it.")],
+    only: Annotated[
+        str | None, typer.Option(help="Cases whose names contain one of these, semicolon-separated.")
+    ] = None,
+    candidates: Annotated[str | None, typer.Option(help="Methods to choose from, comma-separated.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Rows as JSON; cases that it has are kept.")] = None,
+) -> None:
+    """What `method: auto` gives beside its candidates: anatomies, objects and MRI, simulated realistically."""
+    from recon.bench import auto as bench
+    from recon.spec.methods import Auto, method_of
+
+    names = None if candidates is None else [name.strip() for name in candidates.split(",")]
+    settings = method_of({"name": "auto", "candidates": names})
+    assert isinstance(settings, Auto)
+    known = json.loads(out.read_text())["rows"] if out is not None and out.exists() else []
+    rows = [bench.Row(**row) for row in known]
+    for case in bench.cases(data):
+        wanted = only is None or any(word.strip() in case.name for word in only.split(";"))
+        if not wanted or case.name in {row.case for row in rows}:
+            continue
+        for row in bench.compare(case, settings):
+            rows.append(row)
+            told = f"classical {row.best_classical:g}, best {row.best_single:g}, auto {row.auto:g} dB; {row.chosen}"
+            console.print(f"{row.case}, {row.metric}: {told}", highlight=False)
+        write_rows(out, [asdict(row) for row in rows])
+    columns = ["case", "metric", "best classical", "best single", "auto", "chosen", "judging"]
+    shown = [
+        [r.case, r.metric, f"{r.best_classical:.2f}", f"{r.best_single:.2f}", f"{r.auto:.2f}", r.chosen,
+         f"{r.overhead:.1f}"]
+        for r in rows
+    ]  # fmt: skip
+    table(columns, shown, f"dB, {bench.SLICES} slices a case; {machine()}")
+    if rows:
+        console.print(bench.verdict(rows), highlight=False)
 
 
 def machine() -> str:

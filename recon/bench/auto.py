@@ -1,0 +1,182 @@
+"""Benchmark of the automatic choice: what it gives beside its candidates, on many kinds of scans."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recon.bench.familiarity import head_ct
+from recon.bench.solving import solved
+from recon.defaults import lookup
+from recon.formats import nifti
+from recon.measurement.measurement import Measurement
+from recon.measurement.simulate import simulate
+from recon.pipeline.selection import select, weights_along
+from recon.problem import inverse_problem
+from recon.problem.problem import run
+from recon.quality import body, metrics
+from recon.spec.acquisitions.base import Acquisition
+from recon.spec.acquisitions.ct import AngleRange, CTParallel
+from recon.spec.acquisitions.mri_cartesian import MRICartesian
+from recon.spec.methods import Auto, Diffusion
+from recon.spec.simulation import Simulation
+from recon.training import synthetic, tables
+from recon.training.slices import BRIGHT_PERCENTILE
+
+Volume = NDArray[np.float32]
+SLICES = 2
+"""Slices of each case, far apart."""
+SIDE, FAR_MM = 256, 1e6
+CHEST, BODY = "test/ct_chest_nsclc_r01-001.nii.gz", "test/ct_body_totalsegmentator_example.nii.gz"
+T1, T2 = "test/mri_t1_fnndsc_adi.nii.gz", "test/mri_t2_fnndsc_adi.nii.gz"
+DENSITY_HU = 500.0
+"""Mean of what synthetic objects are made of, above air as water is: plastics and light metals."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Scan of known slices."""
+
+    name: str
+    kind: str
+    """What is scanned: ``anatomy``, ``object`` or ``mri``."""
+    measured: Callable[[], Measurement]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One case and metric. PSNR in dB, of the whole slices or of the inside of the object, mean of the slices."""
+
+    case: str
+    kind: str
+    metric: str
+    best_classical: float
+    best_single: float
+    auto: float
+    chosen: str
+    """Weights of the candidates."""
+    overhead: float
+    """Seconds of judging over those of the candidates on the slices themselves."""
+
+
+def cases(data: Path) -> list[Case]:
+    """All cases: test volumes, heads on tables, and synthetic objects that nothing was tuned on."""
+    found = []
+    scans: dict[str, tuple[dict[str, Any], AngleRange | None]] = {
+        "180 views, 2e4 photons": ({"views": 180, "photons_per_ray": 2e4}, None),
+        "60 views, 1e5 photons": ({"views": 60, "photons_per_ray": 1e5}, None),
+        "60 views, 1e4 photons": ({"views": 60, "photons_per_ray": 1e4}, None),
+        "23 views, 1e5 photons": ({"views": 23, "photons_per_ray": 1e5}, None),
+        "8 views, 1e5 photons": ({"views": 8, "photons_per_ray": 1e5}, None),
+        "90 of 180 degrees, 1e5 photons": (
+            {"photons_per_ray": 1e5}, AngleRange(stop_rad=math.pi / 2, count=90),
+        ),
+    }  # fmt: skip
+    objects: dict[str, tuple[str, float, Callable[[], Volume]]] = {
+        "chest": ("anatomy", 1.4, lambda: _chosen(nifti.read(data / CHEST)[0])),
+        "body": ("anatomy", 3.0, lambda: _chosen(nifti.read(data / BODY)[0])),
+        "head on a table": ("anatomy", 0.9, lambda: _heads(data)),
+        **{f"object {seed}": ("object", 1.0, lambda seed=seed: _objects(seed)) for seed in range(3)},  # type: ignore[misc]
+    }
+    for name, (kind, pixel_mm, volume) in objects.items():
+        for scan, (settings, angles) in scans.items():
+            acquisition = CTParallel() if angles is None else CTParallel(angles_rad=angles)
+            simulation = Simulation.model_validate(settings)
+            found.append(Case(f"{name}, {scan}", kind, _scan(volume, pixel_mm, acquisition, simulation)))
+    for name, file in (("T1", T1), ("T2", T2)):
+        for pattern, acceleration in (("equispaced", 4), ("equispaced", 8), ("poisson", 8)):
+            simulation = Simulation.model_validate(
+                {
+                    "pattern": pattern, "acceleration": acceleration, "noise_std": 0.01,
+                    "center_fraction": 0.08 if acceleration <= 4 else 0.04,
+                }
+            )  # fmt: skip
+            images = _scan(lambda file=file: _chosen(nifti.read(data / file)[0]), 1.0, MRICartesian(), simulation)  # type: ignore[misc]
+            found.append(Case(f"{name}, {pattern} x{acceleration}", "mri", images))
+    return found
+
+
+def _scan(
+    volume: Callable[[], Volume], pixel_mm: float, acquisition: Acquisition, settings: Simulation
+) -> Callable[[], Measurement]:
+    affine = np.diag([pixel_mm, pixel_mm, FAR_MM, 1.0])
+    return lambda: simulate(volume(), affine, acquisition, settings)
+
+
+def _chosen(volume: Volume) -> Volume:
+    """Slices at a third and two thirds of a volume, padded with their least value to sides that are divisible by 8."""
+    at = np.linspace(0, len(volume), SLICES + 2)[1:-1].astype(int)
+    rows, cols = (-size % 8 for size in volume.shape[1:])
+    padded = np.pad(volume[at], ((0, 0), (0, rows), (0, cols)), constant_values=float(volume[at].min()))
+    return np.asarray(padded, np.float32)
+
+
+def _heads(data: Path) -> Volume:
+    brain = _chosen(nifti.read(data / T1)[0])
+    square = np.zeros((len(brain), SIDE, SIDE), np.float32)
+    square[:, : brain.shape[1], : brain.shape[2]] = brain / np.percentile(brain, BRIGHT_PERCENTILE)
+    heads = (head_ct(torch.from_numpy(square)).numpy() + 1) / 2 * 3000 - 1000
+    heads = np.where(heads < tables.EMPTY_HU, tables.AIR_HU, heads)
+    furnished = [tables.furnished(head, np.random.default_rng(i), 0.9) for i, head in enumerate(heads)]
+    return np.stack(furnished).astype(np.float32)
+
+
+def _objects(seed: int) -> Volume:
+    """Synthetic objects of another seed than any that a prior is trained on, in HU."""
+    images = np.stack([synthetic.image(10_000 + seed, index, SIDE) for index in range(SLICES)])
+    return np.asarray(images * (1000 + DENSITY_HU) - 1000, np.float32)
+
+
+def compare(case: Case, auto: Auto) -> Iterator[Row]:
+    """Run a case: every candidate by itself on all samples, what is chosen, and their mixture."""
+    measurement = case.measured()
+    model, kind = inverse_problem.build(measurement), measurement.acquisition.kind
+    problem, truth = model.problem, measurement.truth
+    assert truth is not None
+    candidates = [lookup.resolved(part, kind, problem) for part in auto.parts()]
+    _ = problem.operator.norms, problem.whitened.operator.norms  # outside the clock: judging and solving have them
+    volumes, seconds = [], 0.0
+    for method in candidates:
+        found = solved(method.model_dump(), model, kind)
+        volumes.append(found.volume)
+        seconds += found.seconds
+    began = time.perf_counter()
+    selection = run(select(model, candidates, np.arange(problem.slices), problem.slices, seconds=auto.seconds))
+    judging = time.perf_counter() - began
+    weights = weights_along(selection, problem.slices).to(torch.float32)
+    mixture = torch.stack([w[:, None, None] * v for w, v in zip(weights, volumes, strict=True)]).sum(0)
+    chosen = ", ".join(f"{c.method['name']} {c.weight:.2f}" for c in selection.candidates)
+    for metric, inside in (("psnr", False), ("psnr_inside", True)):
+        scores = [_psnr(model, volume, truth, inside=inside) for volume in (*volumes, mixture)]
+        classical = [s for s, m in zip(scores, candidates, strict=False) if not isinstance(m, Diffusion)]
+        yield Row(
+            case.name, case.kind, metric, *(round(v, 2) for v in (max(classical), max(scores[:-1]), scores[-1])),
+            chosen, round(judging / seconds, 2),
+        )  # fmt: skip
+
+
+def _psnr(model: inverse_problem.InverseProblem, volume: Tensor, truth: Volume, *, inside: bool) -> float:
+    """Mean of the slices' PSNR, each with its own range."""
+    shown = model.display(model.arranged(volume))
+    mask = body.inside(truth)
+    each = [metrics.psnr(s, t, m if inside else None) for s, t, m in zip(shown, truth, mask, strict=True)]
+    return float(np.mean(each))
+
+
+def verdict(rows: Sequence[Row]) -> str:
+    """Summary in a sentence: the worst loss against the best classical method, and the mean to the best candidate."""
+    worst = min(rows, key=lambda row: row.auto - row.best_classical)
+    short = float(np.mean([row.best_single - row.auto for row in rows]))
+    return (
+        f"{len({row.case for row in rows})} cases: at worst {worst.auto - worst.best_classical:+.2f} dB against the best"
+        f" classical method ({worst.case}, {worst.metric}); on average {short:.2f} dB short of the best candidate"
+    )
