@@ -158,10 +158,8 @@ def compare(case: Case, auto: Auto) -> Iterator[Row]:
     for metric, inside in (("psnr", False), ("psnr_inside", True)):
         scores = [_psnr(model, volume, truth, inside=inside) for volume in (*volumes, mixture)]
         classical = [s for s, m in zip(scores, candidates, strict=False) if not isinstance(m, Diffusion)]
-        yield Row(
-            case.name, case.kind, metric, *(round(v, 2) for v in (max(classical), max(scores[:-1]), scores[-1])),
-            chosen, round(judging / seconds, 2),
-        )  # fmt: skip
+        best, single, mixed = (round(v, 2) for v in (max(classical), max(scores[:-1]), scores[-1]))
+        yield Row(case.name, case.kind, metric, best, single, mixed, chosen, round(judging / seconds, 2))
 
 
 def _psnr(model: inverse_problem.InverseProblem, volume: Tensor, truth: Volume, *, inside: bool) -> float:
@@ -176,7 +174,8 @@ def verdict(rows: Sequence[Row]) -> str:
     """Summary in a sentence: the worst loss against the best classical method, and the mean to the best candidate."""
     worst = min(rows, key=lambda row: row.auto - row.best_classical)
     short = float(np.mean([row.best_single - row.auto for row in rows]))
+    count = len({row.case for row in rows})
     return (
-        f"{len({row.case for row in rows})} cases: at worst {worst.auto - worst.best_classical:+.2f} dB against the best"
+        f"{count} cases: at worst {worst.auto - worst.best_classical:+.2f} dB against the best"
         f" classical method ({worst.case}, {worst.metric}); on average {short:.2f} dB short of the best candidate"
     )

@@ -13,7 +13,7 @@ def products(errors: NDArray[np.float64], noise: float = 0.0, seed: int = 0) -> 
     """Inner products of residuals in each unit: errors ``(candidates, units, n)`` and the same noise in all."""
     generator = np.random.default_rng(seed)
     residuals = errors + noise * generator.standard_normal(errors.shape[1:])
-    return np.einsum("iun,jun->uij", residuals, residuals)
+    return np.asarray(np.einsum("iun,jun->uij", residuals, residuals))
 
 
 def test_the_simplex_is_searched_to_its_minimum() -> None:
