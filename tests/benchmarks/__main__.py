@@ -180,6 +180,7 @@ def quality(
         str | None, typer.Option(help="Tasks whose names contain one of these, semicolon-separated.")
     ] = None,
     methods: Annotated[str | None, typer.Option(help="Only these of each task's methods, comma-separated.")] = None,
+    ideal: Annotated[bool, typer.Option(help="Also what is measured with the operator that reconstructs.")] = True,
     slow: Annotated[bool, typer.Option(help="Also methods of thousands of evaluations a slice.")] = False,
     others: Annotated[
         bool, typer.Option("--peers", help="Also other people's solvers; needs the extra `peers`.")
@@ -191,6 +192,8 @@ def quality(
 
     report = quality_report.Report(out, machine(), slices)
     for task in bench.chosen(bench.tasks(data, slices, slow=slow, others=others), only, methods):
+        if task.name.endswith(bench.IDEAL) and not ideal:
+            continue
         left = report.missing(task)
         if not left.methods:
             continue
