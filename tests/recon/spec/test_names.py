@@ -98,6 +98,7 @@ def test_cards_and_recipes_say_the_new_name_too(tmp_path: Path) -> None:
 LEVELS = {"prior": "mine", "steps": 9, "schedule": "geometric", "sigma_first": 0.9, "sigma_last": 0.1}
 STEPS = {**LEVELS, "cg_iterations": 2, "start": "zero"}
 KEPT: dict[str, dict[str, Any]] = {
+    "auto": {"candidates": ["tv", "dds"], "seconds": 60.0},
     "fbp": {"window": "hann"},
     "sirt": {"iterations": 3},
     "cgls": {"iterations": 3},
