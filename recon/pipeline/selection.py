@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from operators.linear import Withheld
+from recon.measurement.sampled import sampled
 from recon.pipeline.chosen_prior import chosen_prior
 from recon.pipeline.mixing import Mixture, mixed
 from recon.problem.inverse_problem import InverseProblem
@@ -72,7 +73,9 @@ def select(
     began = time.monotonic()
     problem = inverse.problem
     folds = max(problem.operator.folds, 1)  # an operator without any says so when it is asked for one
-    judged = _spread(problem, judged_slices(slices, folds))
+    # Among the same slices whether the volume is read as a whole or slab by slab.
+    known = np.flatnonzero(np.isin(positions, sampled(slices))).tolist()
+    judged = _spread(problem, known, judged_slices(slices, folds))
     classical = [i for i, method in enumerate(candidates) if not isinstance(method, Diffusion)]
     groups = problem.apart(judged)
     found: list[list[Tensor]] = [[] for _ in groups]
@@ -102,13 +105,14 @@ def weights_along(selection: Selection, slices: int) -> Tensor:
     return torch.from_numpy(np.stack(found))
 
 
-def _spread(problem: Problem, count: int) -> list[int]:
-    """Slices to be judged: evenly spaced among those that hold anything, or the middle one of an empty volume."""
-    sizes = problem.data.flatten(1).abs().amax(1)
+def _spread(problem: Problem, known: Sequence[int], count: int) -> list[int]:
+    """Slices to be judged, of those that are known: evenly spaced where anything was measured, or the middle one."""
+    sizes = problem.data[known].flatten(1).abs().amax(1)
     largest = float(sizes.max())
-    filled = (sizes > FILLED * largest).nonzero()[:, 0].tolist() if largest > 0 else [len(sizes) // 2]
-    places = (np.arange(min(count, len(filled))) + 0.5) * len(filled) / min(count, len(filled))
-    return [int(filled[int(place)]) for place in places]
+    filled = [k for k, size in zip(known, sizes.tolist(), strict=True) if size > FILLED * largest]
+    filled = filled or [known[len(known) // 2]]
+    count = min(count, len(filled))
+    return [filled[int((number + 0.5) * len(filled) / count)] for number in range(count)]
 
 
 def _residuals(inverse: InverseProblem, part: Problem, split: Withheld, method: Method, seed: int) -> Tensor:

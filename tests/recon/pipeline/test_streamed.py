@@ -81,6 +81,7 @@ def in_memory(spec: JobSpec, out: Path, monkeypatch: pytest.MonkeyPatch) -> tupl
         {"name": "sirt", "iterations": 5},
         {"name": "tv", "dimensions": 2, "iterations": 10},
         {"name": "tv", "dimensions": 3, "iterations": 10},
+        {"name": "auto", "candidates": ["fbp", "cgls"]},
     ],
 )
 def test_slab_by_slab_is_the_same_as_in_memory(
