@@ -9,6 +9,8 @@ from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
+
 from operators.errors import InputError
 from recon.bench.solving import label
 from recon.measurement.measurement import Measurement
@@ -96,12 +98,16 @@ class Report:
             and shown
             and (len(shown) == 2 or not (self.folder / picture(task.name)).exists())
         ):
-            kind, truth = self._measurement.acquisition.kind, self._measurement.truth
-            path = self.folder / picture(task.name)
+            scan, truth = self._measurement, self._measurement.truth
+            path, unit = self.folder / picture(task.name), "1/mm" if truth is None else "HU"
+            unit = "a.u." if scan.acquisition.MODALITY == "mri" else unit
+            # Without an affine the result lies in the scanner's frame: rows run down.
+            affine = np.diag([1.0, -1.0, 1.0, 1.0]) if scan.affine is None else scan.affine
+            placed = scan.affine is not None and scan.in_patient
             if truth is not None:
-                pictures.comparison(path, truth, shown, "a.u." if kind.startswith("mri") else "HU")
+                pictures.comparison(path, truth, shown, unit, affine, in_patient=placed)
             else:
-                pictures.side_by_side(path, shown, "a.u." if kind.startswith("mri") else "1/mm")
+                pictures.side_by_side(path, shown, unit, affine, in_patient=placed)
         self._shown, self._measurement = {}, None
         (self.folder / "quality.md").write_text(self._markdown())
 
