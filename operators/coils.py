@@ -18,6 +18,8 @@ THRESHOLD = 0.02
 SUPPORT = 0.8
 """Pixels whose ESPIRiT eigenvalue is below this hold no signal; their sensitivity is zero."""
 LARGEST_KERNEL = 6
+FAINT = 0.1
+"""Energy of a coil over that of the one with most below which its phase does not become the image's."""
 ENERGY = 0.9
 """Share of the image's energy that the maps must cover."""
 
@@ -67,10 +69,19 @@ def espirit_maps(kspace: Tensor, mask: Tensor, width: int | None = None) -> Tens
             remedy="measure more central lines, or give coil maps with acquisition.coil_maps",
         )
     maps = []
-    for one in kspace:
+    order = _reference_first(kspace)
+    for one in kspace[:, order]:
         checkpoint()
         maps.append(_one_slice(one.to(torch.complex64).numpy(), wanted))
-    return torch.from_numpy(np.stack(maps))
+    return torch.from_numpy(np.stack(maps))[:, torch.argsort(order)]
+
+
+def _reference_first(kspace: Tensor) -> Tensor:
+    """Order of the coils in which the first, whose phase becomes the image's, is not one that hears hardly anything."""
+    energy = kspace.abs().square().sum((0, 2, 3))
+    order = torch.arange(len(energy))
+    reference = 0 if bool(energy[0] > FAINT * energy.max()) else int(energy.argmax())
+    return torch.cat([order[reference:], order[:reference]])
 
 
 def _one_slice(kspace: NDArray[np.complex64], width: int) -> NDArray[np.complex64]:

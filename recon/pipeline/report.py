@@ -93,7 +93,7 @@ def write_report(
         spec_sha256=spec.sha256(),
         method=method.model_dump(mode="json"),
         acquisition=measurement.acquisition.model_dump(mode="json", exclude_none=True),
-        preparation=[] if measurement.preparation is None else measurement.preparation.steps,
+        preparation=[*([] if measurement.preparation is None else measurement.preparation.steps), *inverse.steps],
         seed=spec.seed,
         unit=inverse.unit,
         shape=job.planned.shape,

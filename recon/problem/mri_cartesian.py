@@ -14,6 +14,7 @@ from operators.fourier import CartesianMRI
 from operators.interrupt import checkpoint
 from operators.linear import random_element
 from recon.measurement import kspace, noise_estimate
+from recon.measurement.coils import Matrix, covariance_of, level_of
 from recon.measurement.measurement import Measurement
 from recon.measurement.random_fields import smooth_phase
 from recon.problem.inverse_problem import InverseProblem, placed_stack
@@ -33,13 +34,16 @@ def build(measurement: Measurement) -> InverseProblem:
     """Set up the inverse problem of k-space."""
     acquisition = measurement.acquisition
     assert isinstance(acquisition, MRICartesian)
-    noise_known = (acquisition.noise_std if acquisition.noise_std is not None else measurement.noise_std) is not None
+    covariance, level = measured_noise(measurement)
     looked_at = kspace.prepared(
         measurement.data.astype(np.complex64, copy=False),
         measurement.mask,
         measurement.coil_maps,
         placed=measurement.affine is not None,
-        noise_known=noise_known,
+        noise_known=level is not None,
+        noise_std=level,
+        covariance=covariance,
+        settings=acquisition.preparation,
     )
     measurement = replace(measurement, data=looked_at.data, mask=looked_at.mask, coil_maps=looked_at.maps)
     data = torch.from_numpy(looked_at.data)
@@ -51,17 +55,26 @@ def build(measurement: Measurement) -> InverseProblem:
     else:
         maps = espirit_maps(data, everywhere, acquisition.acs_width)
         notes.append("coil maps by ESPIRiT from the fully sampled centre of k-space")
-    noise = acquisition.noise_std if acquisition.noise_std is not None else measurement.noise_std
+    level = level if acquisition.noise_std is not None or covariance is None else looked_at.noise_std
     noise_std: float | Tensor
-    if noise is not None:
-        noise_std = noise
+    if level is not None:
+        noise_std = level
     else:
         noise_std = noise_estimate.of_kspace(data, everywhere)
         notes.append(f"noise of k-space estimated from its outermost samples: {noise_estimate.spelled(noise_std)}")
     affine, in_patient, pixel_mm, slice_mm = placed_stack(measurement, rows, cols, notes)
     operator = CartesianMRI(sampled, maps)
     problem = Problem(operator, data * operator.mask[:, None], noise_std, slice_mm, pixel_mm)
-    return InverseProblem(problem, affine, in_patient, "a.u.", "mri", notes)
+    return InverseProblem(problem, affine, in_patient, "a.u.", "mri", notes, steps=looked_at.steps)
+
+
+def measured_noise(measurement: Measurement) -> tuple[Matrix | None, float | None]:
+    """Covariance of the coils' noise, if there is a noise scan, and the noise's level as it is given or measured."""
+    scan = measurement.files.get("noise_scan")
+    covariance = measurement.noise_covariance if scan is None else covariance_of(scan)
+    given = measurement.acquisition.noise_std
+    level = measurement.noise_std if given is None and scan is None else given
+    return covariance, level_of(covariance) if level is None and covariance is not None else level
 
 
 def _sampling(measurement: Measurement, data: Tensor) -> tuple[Tensor, Tensor]:
