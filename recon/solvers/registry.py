@@ -6,7 +6,7 @@ from operators.errors import InputError
 from recon.defaults import frozen_noise
 from recon.defaults.frozen_noise import Noise
 from recon.priors.noise import SliceNoise
-from recon.priors.prior import CardedPrior, ConditionalPrior, Given, Prior
+from recon.priors.prior import Apart, CardedPrior, ConditionalPrior, Given, Prior
 from recon.problem import conditioning
 from recon.problem.problem import IntensityMap, Problem, Solver
 from recon.spec.methods import Diffusion, FrozenNoise, Method
@@ -66,6 +66,8 @@ def _diffusion(
     """Bind a conditional prior to its condition when the solver is first iterated, since computing that takes time."""
     if isinstance(prior, ConditionalPrior) and prior.conditional and settings.CONDITIONS == "any":
         prior = Given(prior, conditioning.condition(problem, intensity, prior.card))
+    if problem.operator.images > 1:
+        prior = Apart(prior, problem.operator.images)
     solver: Solver = resolve(settings.SOLVER)(problem, settings, prior, intensity, noise)
     return (yield from solver)
 

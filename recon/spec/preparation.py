@@ -97,3 +97,11 @@ class CoilPreparation(Strict):
     kept_energy: float = Field(0.999, gt=0.5, le=1)
     """Fraction of the signal's energy that more than twelve coils keep, combined to the fewest that do; 1: all are
     kept."""
+
+
+class KSpacePreparation(CoilPreparation):
+    """Preparation of Cartesian k-space: of its coils, and of what its sampling and field of view ask for."""
+
+    map_sets: Literal["auto", 1, 2] = "auto"
+    """Number of sets of coil maps that ESPIRiT estimates: two where the field of view is smaller than the object, so that
+    parts of it lie over each other; ``auto``: as its second eigenvalue says."""

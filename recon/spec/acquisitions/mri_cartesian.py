@@ -16,7 +16,7 @@ from recon.spec.acquisitions.kspace import require_plausible
 from recon.spec.affine import Affine
 from recon.spec.costs import MachineCosts
 from recon.spec.files import File
-from recon.spec.preparation import CoilPreparation
+from recon.spec.preparation import KSpacePreparation
 from recon.spec.simulation import Simulation
 
 
@@ -49,8 +49,8 @@ class MRICartesian(Acquisition):
     noise_scan: File | None = None
     """Samples of noise alone, ``([readouts,] coils, samples)``, a complex .npy, received as k-space was: they tell the
     covariance of the coils' noise. Default: the noise readouts of the file."""
-    preparation: CoilPreparation | None = None
-    """Preparation of the coils. Default: each step's own."""
+    preparation: KSpacePreparation | None = None
+    """Preparation of k-space. Default: each step's own."""
 
     def result_shape(self, shape: Shape) -> tuple[int, int, int]:
         """Slices, rows and columns of k-space."""
