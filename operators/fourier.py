@@ -182,7 +182,7 @@ class CartesianMRI(LinearOperator):
 
 
 class MapSetsMRI(CartesianMRI):
-    """``y_c = M F sum_j (S_jc x_j)``: an image for each set of coil maps, where the field of view folds the object over.
+    """``y_c = M F sum_j (S_jc x_j)``: an image for each set of coil maps, where the field of view folds the object.
 
     Images lie one below the other: ``(slices, sets * rows, cols)`` to k-space ``(slices, coils, rows, cols)``, complex.
 

@@ -236,7 +236,7 @@ class _Edges:
 
     @property
     def noise(self) -> NDArray[np.float64]:
-        """Noise of each coil, per real channel, if its outermost samples are noise; the median forgives a few others."""
+        """Noise of each coil, per real channel, if most of its outermost samples are noise."""
         return _medians(self.outermost) / math.sqrt(2 * math.log(2))
 
     def loud(self) -> NDArray[np.bool_]:

@@ -17,6 +17,7 @@ from recon.measurement import kspace, noise_estimate
 from recon.measurement.coils import Matrix, covariance_of, level_of
 from recon.measurement.measurement import Measurement
 from recon.measurement.random_fields import smooth_phase
+from recon.problem import partial_fourier
 from recon.problem.inverse_problem import InverseProblem, placed_stack
 from recon.problem.problem import Problem
 from recon.spec.acquisitions.base import Volume
@@ -68,6 +69,15 @@ def build(measurement: Measurement) -> InverseProblem:
     problem = Problem(
         operator, data * operator.mask[:, None], noise_std, slice_mm, pixel_mm, support=_known_images(maps)
     )
+    mask = operator.mask.any(0)
+    partial = partial_fourier.found_in(mask)
+    if partial:
+        wanted = (acquisition.preparation or KSpacePreparation()).partial_fourier
+        step, constrained = partial_fourier.step(mask, partial, wanted=wanted)
+        steps.append(step)
+        notes.append(step.text)
+        if constrained:
+            problem = replace(problem, phase=partial_fourier.smooth_phase(operator, problem.data, partial))
     return KSpaceProblem(problem, affine, in_patient, "a.u.", "mri", notes, steps=[*looked_at.steps, *steps])
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from torch import Tensor
+
 from operators.errors import InputError
 from recon.defaults import frozen_noise
 from recon.defaults.frozen_noise import Noise
@@ -44,7 +48,7 @@ def start(
         If the method does not fit the acquisition, or lacks its prior.
     """
     if not isinstance(settings, Diffusion):
-        return _supported(problem, resolve(settings.SOLVER)(problem, settings))
+        return _supported(problem, _with_phase(problem, resolve(settings.SOLVER)(problem.constrained, settings)))
     if prior is None or intensity is None:
         raise InputError(f"{settings.name} needs a prior and its intensity map", field="method.prior")
     if prior.complex != problem.operator.domain.complex:
@@ -58,6 +62,22 @@ def start(
 def _supported(problem: Problem, solver: Solver) -> Solver:
     """Run a solver and set its volume to zero outside the problem's support, which not every method keeps to."""
     return problem.supported((yield from solver))
+
+
+def _with_phase(problem: Problem, solver: Solver) -> Solver:
+    """Run the solver of a problem whose phase is known, and give its real images that phase."""
+    phase = problem.phase
+    if phase is None:
+        return (yield from solver)
+    try:
+        while True:
+            progress = next(solver)
+            yield replace(progress, volume=progress.volume * phase, problem=problem)
+    except StopIteration as end:
+        found: Tensor = end.value * phase
+        return found
+    finally:
+        solver.close()
 
 
 def _diffusion(

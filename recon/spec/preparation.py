@@ -86,7 +86,7 @@ class Preparation(Strict):
 
 
 class CoilPreparation(Strict):
-    """Preparation of the coils of an MRI scan, in the order of the fields. What a step found and changed is in the report.
+    """Preparation of the coils of an MRI scan, in the order of the fields; what a step found is in the report.
 
     Data whose noise is white, of no more than twelve coils, stay as they are, bit by bit.
     """
@@ -103,5 +103,8 @@ class KSpacePreparation(CoilPreparation):
     """Preparation of Cartesian k-space: of its coils, and of what its sampling and field of view ask for."""
 
     map_sets: Literal["auto", 1, 2] = "auto"
-    """Number of sets of coil maps that ESPIRiT estimates: two where the field of view is smaller than the object, so that
-    parts of it lie over each other; ``auto``: as its second eigenvalue says."""
+    """Number of sets of coil maps that ESPIRiT estimates: two where the field of view is smaller than the object, so
+    that parts of it lie over each other; ``auto``: as its second eigenvalue says."""
+    partial_fourier: bool = True
+    """Where k-space was measured to one side of its centre only: methods without a prior look for a real image with the
+    smooth phase that the symmetric centre has (`zero-filled`: homodyne). Those with one leave the phase free."""

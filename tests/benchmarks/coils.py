@@ -12,14 +12,18 @@ import torch
 from numpy.typing import NDArray
 
 from operators.fourier import fourier
-from recon.bench.solving import label, solved
+from recon.bench.solving import label
+from recon.defaults import lookup
 from recon.measurement.coils import Matrix, covariance_of, whitening
 from recon.measurement.measurement import Measurement
 from recon.measurement.random_fields import smooth_phase
+from recon.pipeline.prepare import chosen_prior
 from recon.problem import inverse_problem
 from recon.problem.mri_cartesian import birdcage_maps, sampling_mask
+from recon.problem.problem import run
+from recon.solvers import registry as solvers
 from recon.spec.acquisitions.mri_cartesian import MRICartesian
-from recon.spec.preparation import CoilPreparation
+from recon.spec.preparation import KSpacePreparation
 from recon.spec.simulation import Simulation
 
 COILS, ACCELERATION = 8, 4.0
@@ -30,7 +34,12 @@ CORRELATION = 0.9
 SCANNED = 20_000
 """Samples of each coil in the noise scan."""
 WAYS = ("as it is", "outermost samples", "noise scan")
-METHODS: tuple[dict[str, Any], ...] = ({"name": "cg-sense"}, {"name": "l1-wavelet"}, {"name": "tv"}, {"name": "red-diff"})
+METHODS: tuple[dict[str, Any], ...] = (
+    {"name": "cg-sense"},
+    {"name": "l1-wavelet"},
+    {"name": "tv"},
+    {"name": "red-diff"},
+)
 Complex = NDArray[np.complex64]
 
 
@@ -80,7 +89,7 @@ class Scan:
         samples = clean + self.std * _normal(generator, clean.shape)
         mixed, maps = (np.einsum("ij,jrc->irc", mix, v).astype(np.complex64) for v in (samples, self.maps))
         files = {"noise_scan": self.std * (mix @ _normal(generator, (COILS, SCANNED)))[None]}
-        settings = CoilPreparation(whitening=way != "as it is")
+        settings = KSpacePreparation(whitening=way != "as it is")
         found = Measurement(
             (mixed * self.mask)[None],
             MRICartesian(preparation=settings),
@@ -112,9 +121,7 @@ def mixes() -> dict[str, tuple[Matrix, Matrix]]:
     return {"one coil forty times as noisy": (white, white[:-1]), "correlated": (correlated, white)}
 
 
-def compare(
-    data: Path, noise: float, methods: Sequence[dict[str, Any]] = METHODS, number: int = 0
-) -> Iterator[Row]:
+def compare(data: Path, noise: float, methods: Sequence[dict[str, Any]] = METHODS, number: int = 0) -> Iterator[Row]:
     """Every method on a slice of the tuning set, with pixels of twice their size."""
     image = np.load(data / "tune" / "mri_256_ms.npz")["images"][number].astype(np.float32)
     halved = image.reshape(image.shape[0] // 2, 2, image.shape[1] // 2, 2).mean((1, 3))
@@ -126,8 +133,10 @@ def rows_of(made: Scan, methods: Sequence[dict[str, Any]]) -> Iterator[Row]:
     for name, (mix, before) in mixes().items():
         for given in (True, False):
             for method in methods:
-                reference = _psnr(made, before, "as it is", method, given=given, loud=False)
                 for way in WAYS:
+                    # What is known of the noise's level weighs the data: it is known of both, or of neither.
+                    like = way if way == "noise scan" else "as it is"
+                    reference = _psnr(made, before, like, method, given=given, loud=False)
                     found = _psnr(made, mix, way, method, given=given, loud=name.startswith("one"))
                     yield Row(name, "given" if given else "ESPIRiT", way, label(method), found, reference)
 
@@ -142,7 +151,9 @@ def _psnr(made: Scan, mix: Matrix, way: str, method: dict[str, Any], *, given: b
             noise = measurement.files["noise_scan"]
             noise[:, -1] += LOUD * made.std * _normal(np.random.default_rng(8), noise[:, -1].shape)
     inverse = inverse_problem.build(measurement)
-    volume = solved(method, inverse, "mri-cartesian").volume[0].abs().numpy()
+    settings = lookup.resolved(method_of(method), "mri-cartesian", inverse.problem)
+    prior, intensity = chosen_prior(settings, inverse)
+    volume = run(solvers.start(inverse.problem, settings, prior=prior, intensity=intensity))[0].abs().numpy()
     truth = np.abs(made.image)
     if not given:
         # Estimated maps have unit norm over the coils that the problem is solved with.
