@@ -11,7 +11,7 @@ from operators.fourier import CartesianMRI, fourier, inverse_fourier
 from operators.phase import reach, symmetric
 from recon.spec.report import Step
 
-ASYMMETRIC = 0.8
+ASYMMETRIC = 0.85
 """Points to the shorter side of the centre over those to the longer, below which k-space counts as partial."""
 LEAST_SYMMETRIC = 4
 """Points to the shorter side, at least, that tell a phase."""

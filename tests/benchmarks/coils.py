@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from operators.errors import InputError
 from operators.fourier import fourier
-from recon.bench.solving import label
+from recon.bench.solving import label, method_of
 from recon.defaults import lookup
-from recon.measurement.coils import Matrix, covariance_of, whitening
+from recon.measurement.coils import Matrix, whitening
 from recon.measurement.measurement import Measurement
 from recon.measurement.random_fields import smooth_phase
 from recon.pipeline.prepare import chosen_prior
@@ -48,8 +50,8 @@ class Row:
     """A method on one kind of noise and one way to know it: PSNR in dB, and of the reference of as much information."""
 
     noise: str
-    """``one coil forty times as noisy``, whose reference has no such coil; or ``correlated``, whose reference is the
-    same scan before its coils were mixed."""
+    """``one coil forty times as noisy``, whose reference has no such coil; or ``correlated``, whose reference has
+    white noise, and sees with the whitened maps."""
     maps: str
     """``given``, or ``ESPIRiT``."""
     way: str
@@ -72,13 +74,15 @@ class Scan:
     mask: NDArray[np.bool_]
     std: float
 
-    def measured(self, mix: Matrix, *, way: str, given: bool, seed: int = 0) -> tuple[Measurement, Complex]:
-        """Measurement of the coils ``mix (S x + n)``, and its true maps.
+    def measured(
+        self, mix: Matrix, noise: Matrix, *, way: str, given: bool, seed: int = 0
+    ) -> tuple[Measurement, Complex]:
+        """Measurement of the coils ``mix S x + noise n``, and its true maps.
 
         Parameters
         ----------
-        mix
-            Combination of the coils and their noise, ``(coils, coils)``.
+        mix, noise
+            Combinations of what the coils see, and of white noise, ``(coils, COILS)``.
         way
             One of `WAYS`: how the noise is known.
         given
@@ -86,9 +90,9 @@ class Scan:
         """
         generator = np.random.default_rng(seed)
         clean = fourier(torch.from_numpy(self.maps * self.image)).numpy()
-        samples = clean + self.std * _normal(generator, clean.shape)
-        mixed, maps = (np.einsum("ij,jrc->irc", mix, v).astype(np.complex64) for v in (samples, self.maps))
-        files = {"noise_scan": self.std * (mix @ _normal(generator, (COILS, SCANNED)))[None]}
+        seen, maps = (np.einsum("ij,jrc->irc", mix, v).astype(np.complex64) for v in (clean, self.maps))
+        mixed = seen + self.std * np.einsum("ij,jrc->irc", noise, _normal(generator, clean.shape)).astype(np.complex64)
+        files = {"noise_scan": self.std * (noise @ _normal(generator, (COILS, SCANNED)))[None].astype(np.complex64)}
         settings = KSpacePreparation(whitening=way != "as it is")
         found = Measurement(
             (mixed * self.mask)[None],
@@ -113,43 +117,55 @@ def scan(volume: NDArray[np.floating[Any]], noise: float, seed: int = 0) -> Scan
     return Scan(image, birdcage_maps(COILS, rows, cols).numpy(), mask, noise * float(volume.max()))
 
 
-def mixes() -> dict[str, tuple[Matrix, Matrix]]:
-    """Combinations of coils by the name of their noise, and those of their references."""
+@dataclass(frozen=True)
+class _Case:
+    """Combinations ``(coils, COILS)`` of what the coils see and of white noise, of a scan and of its reference."""
+
+    seen: Matrix
+    noise: Matrix
+    seen_before: Matrix
+    noise_before: Matrix
+
+
+def cases() -> dict[str, _Case]:
+    """Kinds of noise by name."""
     white = np.eye(COILS, dtype=np.complex128)
     distance = np.abs(np.arange(COILS)[:, None] - np.arange(COILS))
     correlated = np.linalg.cholesky(CORRELATION**distance).astype(np.complex128)
-    return {"one coil forty times as noisy": (white, white[:-1]), "correlated": (correlated, white)}
+    loud = np.diag(np.where(np.arange(COILS) == COILS - 1, LOUD, 1.0)).astype(np.complex128)
+    return {
+        "one coil forty times as noisy": _Case(white, loud, white[:-1], white[:-1]),
+        "correlated": _Case(white, correlated, np.linalg.inv(correlated), white),
+    }
 
 
-def compare(data: Path, noise: float, methods: Sequence[dict[str, Any]] = METHODS, number: int = 0) -> Iterator[Row]:
-    """Every method on a slice of the tuning set, with pixels of twice their size."""
+def compare(
+    data: Path, noise: float, methods: Sequence[dict[str, Any]] = METHODS, size: int = 64, number: int = 0
+) -> Iterator[Row]:
+    """Every method on a slice of the tuning set that is averaged to ``(size, size)`` pixels."""
     image = np.load(data / "tune" / "mri_256_ms.npz")["images"][number].astype(np.float32)
-    halved = image.reshape(image.shape[0] // 2, 2, image.shape[1] // 2, 2).mean((1, 3))
-    yield from rows_of(scan(halved, noise), methods)
+    if len(image) % size:
+        raise InputError(f"{size}, the image has {len(image)} rows", field="size", remedy="give a divisor")
+    binned = image.reshape(size, len(image) // size, size, -1).mean((1, 3))
+    yield from rows_of(scan(binned, noise), methods)
 
 
 def rows_of(made: Scan, methods: Sequence[dict[str, Any]]) -> Iterator[Row]:
     """Every method on a scan."""
-    for name, (mix, before) in mixes().items():
-        for given in (True, False):
-            for method in methods:
-                for way in WAYS:
-                    # What is known of the noise's level weighs the data: it is known of both, or of neither.
-                    like = way if way == "noise scan" else "as it is"
-                    reference = _psnr(made, before, like, method, given=given, loud=False)
-                    found = _psnr(made, mix, way, method, given=given, loud=name.startswith("one"))
-                    yield Row(name, "given" if given else "ESPIRiT", way, label(method), found, reference)
+    for (name, case), given, method in product(cases().items(), (True, False), methods):
+        before: dict[str, float] = {}
+        for way in WAYS:
+            # The level of the noise weighs the data: it is known of both scans, or of neither.
+            like = way if way == "noise scan" else "as it is"
+            if like not in before:
+                before[like] = _psnr(made, case.seen_before, case.noise_before, like, method, given=given)
+            found = _psnr(made, case.seen, case.noise, way, method, given=given)
+            yield Row(name, "given" if given else "ESPIRiT", way, label(method), found, before[like])
 
 
-def _psnr(made: Scan, mix: Matrix, way: str, method: dict[str, Any], *, given: bool, loud: bool) -> float:
+def _psnr(made: Scan, seen: Matrix, noise: Matrix, way: str, method: dict[str, Any], *, given: bool) -> float:
     """PSNR of a method, with the scale that fits best, against what its coils make of the image."""
-    measurement, maps = made.measured(mix, way=way, given=given)
-    if loud:
-        more = LOUD * made.std * _normal(np.random.default_rng(9), measurement.data.shape[-2:])
-        measurement.data[0, -1] += more * made.mask
-        if "noise_scan" in measurement.files:
-            noise = measurement.files["noise_scan"]
-            noise[:, -1] += LOUD * made.std * _normal(np.random.default_rng(8), noise[:, -1].shape)
+    measurement, maps = made.measured(seen, noise, way=way, given=given)
     inverse = inverse_problem.build(measurement)
     settings = lookup.resolved(method_of(method), "mri-cartesian", inverse.problem)
     prior, intensity = chosen_prior(settings, inverse)
@@ -157,18 +173,8 @@ def _psnr(made: Scan, mix: Matrix, way: str, method: dict[str, Any], *, given: b
     truth = np.abs(made.image)
     if not given:
         # Estimated maps have unit norm over the coils that the problem is solved with.
-        covariance = mix @ mix.conj().T * made.std**2
-        if loud:
-            covariance[-1, -1] += (LOUD * made.std) ** 2
-        white = whitening(covariance)[0] if way != "as it is" else np.eye(len(mix))
+        whitened = any(step.name == "whitening" and step.changed for step in inverse.steps)
+        white = whitening(noise @ noise.conj().T)[0] if whitened else np.eye(len(seen))
         truth = truth * np.sqrt((np.abs(np.einsum("ij,jrc->irc", white, maps)) ** 2).sum(0))
     scale = float((volume * truth).sum() / (volume**2).sum())
     return float(10 * np.log10(truth.max() ** 2 / np.mean((scale * volume - truth) ** 2)))
-
-
-def sampling_error(made: Scan, mix: Matrix) -> float:
-    """Largest deviation of the covariance that a noise scan's own matrix whitens from the identity."""
-    measurement, _ = made.measured(mix, way="noise scan", given=False)
-    matrix, std = whitening(covariance_of(measurement.files["noise_scan"]))
-    true = mix @ mix.conj().T * made.std**2
-    return float(np.abs(matrix @ true @ matrix.conj().T / std**2 - np.eye(len(true))).max())

@@ -131,4 +131,6 @@ def test_noise_is_no_energy_to_keep() -> None:
     assert prepared(data, noise_known=True, settings={"kept_energy": 1}).count == 30
     assert known.steps[-1].numbers["combined"] == 12
     noise = covariance_of(known.data[0, 5:].reshape(7, -1))
-    assert np.abs(noise / 0.09 - np.eye(7)).max() < 0.2  # an orthonormal combination of white noise is white
+    # White in any orthonormal combination; one that is chosen by its energy is as loud as chance makes the loudest.
+    loudest = (1 + np.sqrt(30 / SIZE**2)) ** 2 - 1
+    assert np.abs(noise / 0.09 - np.eye(7)).max() < 1.1 * loudest
