@@ -168,7 +168,8 @@ def _gram(kernels: Tensor, shape: tuple[int, int], rows: slice) -> Tensor:
 def _waves(n: int, side: int) -> Tensor:
     """Matrix ``(n, side)`` of the inverse Fourier transform of the middle `side` points out of `n`, without factor."""
     place, point = torch.arange(n) - n // 2, torch.arange(side) - side // 2
-    return torch.exp(2j * torch.pi * torch.outer(place, point) / n).to(torch.complex64)
+    found: Tensor = torch.exp(2j * torch.pi * torch.outer(place, point) / n)
+    return found.to(torch.complex64)
 
 
 def _sets_of_slice(kspace: Tensor, width: int, sets: int, reference: int) -> Tensor:

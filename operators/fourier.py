@@ -156,11 +156,13 @@ class CartesianMRI(LinearOperator):
 
     def _shifted(self, x: Tensor) -> Tensor:
         """Images with their centre first, as the maps have it."""
-        return torch.fft.ifftshift(x, dim=(-2, -1))
+        found: Tensor = torch.fft.ifftshift(x, dim=(-2, -1))
+        return found
 
     def _shifted_back(self, images: Tensor) -> Tensor:
         """Inverse of `_shifted`."""
-        return torch.fft.fftshift(images, dim=(-2, -1))
+        found: Tensor = torch.fft.fftshift(images, dim=(-2, -1))
+        return found
 
     def _seen(self, maps: Tensor, image: Tensor) -> Tensor:
         """What the coils see of an image, ``(coils, rows, cols)``."""

@@ -107,7 +107,7 @@ def whitening(covariance: Matrix) -> tuple[Matrix, float]:
     """
     usual = math.sqrt(float(np.median(np.diag(covariance).real)))
     factor = np.linalg.cholesky(covariance / usual**2)
-    return np.linalg.solve(factor, np.eye(len(factor), dtype=np.complex128)), usual
+    return np.linalg.inv(factor).astype(np.complex128), usual
 
 
 def prepared(found: Coils, radius: NDArray[np.floating[Any]], settings: CoilPreparation, *, noise_known: bool) -> Coils:
@@ -173,8 +173,8 @@ def _whitened(
     weights = np.where(loud, usual / np.maximum(edges.noise, 1e-38), 1.0)
     listed = ", ".join(f"{i} ({edges.noise[i] / usual:.0f} times)" for i in np.flatnonzero(loud))
     text = f"coils noisier than the others are weighted by their noise: {listed}"
-    numbers = {"coils": np.flatnonzero(loud).tolist()}
-    return found.mixed(np.diag(weights).astype(np.complex128), _step("whitening", text, changed=True, **numbers))
+    step = _step("whitening", text, changed=True, coils=np.flatnonzero(loud).tolist())
+    return found.mixed(np.diag(weights).astype(np.complex128), step)
 
 
 def _by_covariance(found: Coils, covariance: Matrix, source: str) -> Coils:
@@ -316,8 +316,8 @@ def _compressed(found: Coils, settings: CoilPreparation) -> Coils:
         return found.noted(_step("kept_energy", text, changed=False, coils=coils))
     basis: Matrix = vectors[:, ::-1][:, :count].conj().T
     text = f"{coils} coils combined to {count} that keep {100 * kept[count - 1]:.2f} % of their energy"
-    numbers = {"coils": coils, "combined": count, "kept": float(kept[count - 1])}
-    return found.mixed(basis, _step("kept_energy", text, changed=True, **numbers))
+    step = _step("kept_energy", text, changed=True, coils=coils, combined=count, kept=float(kept[count - 1]))
+    return found.mixed(basis, step)
 
 
 def _step(name: str, text: str, *, changed: bool, warning: bool = False, **numbers: float | list[int]) -> Step:

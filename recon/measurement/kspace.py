@@ -98,12 +98,13 @@ def prepared(
 
 def _radius(data: KSpace) -> NDArray[np.float64]:
     """Distance of each point from the centre, in rectangles around it; the outermost that was measured is at 1."""
-    sampled = data.any((0, 1))
-    distances = []
+    sampled = (data != 0).any((0, 1))
+    distances: list[NDArray[np.float64]] = []
     for axis, n in enumerate(sampled.shape):
         distance = np.abs(np.arange(n) - n // 2)
         distances.append(distance / max(int((distance * sampled.any(1 - axis)).max(initial=0)), 1))
-    return np.maximum(distances[0][:, None], distances[1])
+    found: NDArray[np.float64] = np.maximum(distances[0][:, None], distances[1])
+    return found
 
 
 def _without_residues(found: Prepared) -> Prepared:

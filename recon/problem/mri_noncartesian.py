@@ -36,8 +36,9 @@ def build(measurement: Measurement) -> InverseProblem:
     points = acquisition.points(measurement.files)
     trajectory = torch.from_numpy(np.ascontiguousarray(points[:, ::-1]))  # the operator's rows come first
     covariance, level = measured_noise(measurement)
+    samples = measurement.data.astype(np.complex64, copy=False)
     alike = coils.prepared(
-        Coils(measurement.data, measurement.coil_maps, covariance, level, list(measurement.notes)),
+        Coils(samples, measurement.coil_maps, covariance, level, list(measurement.notes)),
         np.hypot(*(points / (np.array([cols, rows]) / 2)).T),
         acquisition.preparation or CoilPreparation(),
         noise_known=level is not None,

@@ -135,7 +135,7 @@ def cases() -> dict[str, _Case]:
     loud = np.diag(np.where(np.arange(COILS) == COILS - 1, LOUD, 1.0)).astype(np.complex128)
     return {
         "one coil forty times as noisy": _Case(white, loud, white[:-1], white[:-1]),
-        "correlated": _Case(white, correlated, np.linalg.inv(correlated), white),
+        "correlated": _Case(white, correlated, np.linalg.inv(correlated).astype(np.complex128), white),
     }
 
 

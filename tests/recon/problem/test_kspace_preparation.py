@@ -153,7 +153,8 @@ def test_a_loud_coil_costs_nothing_off_the_grid(method: str) -> None:
         found = recon.reconstruct(
             data.astype(np.complex64), given, method=method, progress=False, trajectory_cycles_per_fov=places, **more
         )
-        return np.abs(found.volume[0])
+        image: Array = np.abs(found.volume[0])
+        return image
 
     without = of(np.delete(scan.data + noise[0], 1, axis=1))
     loud = of(scan.data + weights * noise[0], noise_scan=(weights * noise[1])[0].astype(np.complex64))
