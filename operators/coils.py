@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -98,22 +100,29 @@ def espirit_sets(kspace: Tensor, mask: Tensor, sets: int, width: int | None = No
     return torch.stack([_sets_of_slice(one.to(torch.complex64), wanted, sets, reference) for one in kspace])
 
 
-def folded_share(kspace: Tensor, mask: Tensor, width: int | None = None) -> float:
+def folded_share(kspace: Tensor, mask: Tensor, width: int | None, noise_std: Tensor) -> float:
     """Fraction of the energy of the image, of the slice with most, where ESPIRiT's second eigenvalue is nearly 1 too.
 
     There the coils' images are more than one object times one set of sensitivities: the field of view is smaller than
     the object. Evaluated on a coarse grid, since the eigenvalues are smooth.
+
+    Parameters
+    ----------
+    kspace, mask, width
+        As of `espirit_maps`.
+    noise_std
+        Of each slice, ``(slices,)``, per real channel: what is no larger than noise makes it is no signal.
     """
     if kspace.shape[1] < 2:
         return 0.0
     wanted = _calibrated(mask, width)
     found = [0.0]
-    for one in kspace:
+    for one, noise in zip(kspace, noise_std.tolist(), strict=True):
         checkpoint()
         centre = _centre(one.to(torch.complex64), wanted)
         if not bool(centre.any()):
             continue
-        values = torch.linalg.eigvalsh(_gram(_kernels(centre), (COARSE, COARSE), slice(None)))
+        values = torch.linalg.eigvalsh(_gram(_kernels(centre, noise), (COARSE, COARSE), slice(None)))
         energy = inverse_fourier(_padded(centre, (COARSE, COARSE))).abs().square().sum(0)
         found.append(float((energy * (values[..., -2] > FOLDED)).sum() / energy.sum()))
     return max(found)
@@ -136,7 +145,8 @@ def _calibrated(mask: Tensor, width: int | None) -> int:
 def _centre(kspace: Tensor, width: int) -> Tensor:
     """Cut the calibration square ``(coils, width, width)`` out of k-space."""
     top, left = (n // 2 - width // 2 for n in kspace.shape[-2:])
-    return kspace[..., top : top + width, left : left + width]
+    found: Tensor = kspace[..., top : top + width, left : left + width]
+    return found
 
 
 def _padded(centre: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -147,13 +157,17 @@ def _padded(centre: Tensor, shape: tuple[int, int]) -> Tensor:
     return found
 
 
-def _kernels(centre: Tensor) -> Tensor:
+def _kernels(centre: Tensor, noise_std: float = 0.0) -> Tensor:
     """Kernels ``(kernels, coils, side, side)`` that span the signal's part of a calibration square."""
     side = min(LARGEST_KERNEL, centre.shape[-1] // 2)
     blocks = centre.unfold(1, side, 1).unfold(2, side, 1)  # (coils, places, places, side, side)
     matrix = blocks.permute(1, 2, 0, 3, 4).reshape(-1, len(centre) * side**2)
     _, values, vectors = torch.linalg.svd(matrix, full_matrices=False)
-    return vectors[values > THRESHOLD * values[0]].reshape(-1, len(centre), side, side)
+    # Largest singular value of noise alone (Marchenko and Pastur 1967).
+    noise = math.sqrt(2) * noise_std * (math.sqrt(matrix.shape[0]) + math.sqrt(matrix.shape[1]))
+    signal = (values > THRESHOLD * values[0]) & (values > noise)
+    found: Tensor = vectors[signal].reshape(-1, len(centre), side, side)
+    return found
 
 
 def _gram(kernels: Tensor, shape: tuple[int, int], rows: slice) -> Tensor:

@@ -56,7 +56,6 @@ def build(measurement: Measurement) -> InverseProblem:
     rows, cols = data.shape[2:]
     notes = [*measurement.notes, *looked_at.notes]
     sampled, everywhere = _sampling(measurement, data)
-    maps, steps = _maps(measurement, data, everywhere, notes)
     level = level if acquisition.noise_std is not None or covariance is None else looked_at.noise_std
     noise_std: float | Tensor
     if level is not None:
@@ -64,6 +63,7 @@ def build(measurement: Measurement) -> InverseProblem:
     else:
         noise_std = noise_estimate.of_kspace(data, everywhere)
         notes.append(f"noise of k-space estimated from its outermost samples: {noise_estimate.spelled(noise_std)}")
+    maps, steps = _maps(measurement, data, everywhere, torch.as_tensor(noise_std).expand(len(data)), notes)
     affine, in_patient, pixel_mm, slice_mm = placed_stack(measurement, rows, cols, notes)
     operator = CartesianMRI(sampled, maps) if maps.ndim < 5 else MapSetsMRI(sampled, maps)
     problem = Problem(
@@ -93,7 +93,9 @@ class KSpaceProblem(InverseProblem):
         return torch.polar(torch.linalg.vector_norm(apart, dim=1), apart[:, 0].angle())
 
 
-def _maps(measurement: Measurement, data: Tensor, sampled: Tensor, notes: list[str]) -> tuple[Tensor, list[Step]]:
+def _maps(
+    measurement: Measurement, data: Tensor, sampled: Tensor, noise_std: Tensor, notes: list[str]
+) -> tuple[Tensor, list[Step]]:
     """Coil maps, given or estimated, with an axis of sets after that of slices if there are two, and what was done."""
     acquisition = measurement.acquisition
     assert isinstance(acquisition, MRICartesian)
@@ -108,7 +110,7 @@ def _maps(measurement: Measurement, data: Tensor, sampled: Tensor, notes: list[s
     notes.append("coil maps by ESPIRiT from the fully sampled centre of k-space")
     if settings.map_sets == 1:
         return espirit_maps(data, sampled, width), []
-    share = folded_share(data, sampled, width)
+    share = folded_share(data, sampled, width, noise_std)
     said = f"ESPIRiT's second eigenvalue is nearly 1 for {100 * share:.1f} % of the image's energy"
     sets = 2 if settings.map_sets == 2 or share > FOLDED_SHARE else 1
     text = f"{said}: {'the object is larger than the field of view, two sets' if sets == 2 else 'one set'} of coil maps"

@@ -169,7 +169,8 @@ def _psnr(made: Scan, seen: Matrix, noise: Matrix, way: str, method: dict[str, A
     inverse = inverse_problem.build(measurement)
     settings = lookup.resolved(method_of(method), "mri-cartesian", inverse.problem)
     prior, intensity = chosen_prior(settings, inverse)
-    volume = run(solvers.start(inverse.problem, settings, prior=prior, intensity=intensity))[0].abs().numpy()
+    solver = solvers.start(inverse.problem, settings, prior=prior, intensity=intensity)
+    volume = inverse.display(inverse.arranged(run(solver)))[0]
     truth = np.abs(made.image)
     if not given:
         # Estimated maps have unit norm over the coils that the problem is solved with.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import recon
 from operators.coils import espirit_maps, espirit_sets, folded_share
 from operators.errors import GeometryError, InputError
-from recon.formats import bart, reader
+from recon.formats import bart, hdf5, reader
 from recon.problem import partial_fourier
 from recon.spec.job import JobSpec
 from tests.recon.formats import mrd_files
@@ -126,10 +126,14 @@ def test_noise_readouts_of_a_file_tell_the_covariance(tmp_path: Path) -> None:
     scan.add_image(mrd_files.fourier(images))
     path = scan.write(tmp_path / "scan.h5")
     spec = JobSpec.parse({"input": {"path": str(path)}, "method": "zero-filled"})
-    covariance = reader.read(spec, {"input": path}).noise_covariance
+    measurement = reader.read(spec, {"input": path})
+    covariance = measurement.noise_covariance
     assert covariance is not None
     assert np.abs(covariance / (matrix @ matrix.T) - 1).max() < 0.25
     found = recon.reconstruct(path, method="zero-filled", progress=False)
+    kept = tmp_path / "kept.h5"
+    hdf5.write_measurement(kept, measurement)
+    assert np.array_equal(hdf5.read_measurement(kept).noise_covariance, covariance)  # type: ignore[arg-type]
     assert "noise scan" in steps(found)["whitening"].text
     assert steps(found)["whitening"].numbers["largest_correlation"] == pytest.approx(0.6, abs=0.1)
 
@@ -207,7 +211,7 @@ def test_two_sets_of_maps_hold_what_is_folded_over(method: str, limit: float) ->
 
 
 def test_one_set_of_maps_where_one_explains_the_coils() -> None:
-    for noise in (0.005, 0.05):
+    for noise in (0.005, 0.05, 0.2):
         data = transformed(coils() * head()) + noise * normal((COILS, SIZE, SIZE), 6)
         found = solved(data * MASK)
         assert not steps(found)["map_sets"].changed and steps(found)["map_sets"].numbers["folded"] < 0.01
@@ -226,7 +230,7 @@ def test_the_first_of_two_sets_is_the_only_one() -> None:
 @pytest.mark.skipif(not SMALL.exists(), reason="needs shared/data")
 def test_a_head_larger_than_its_field_of_view_is_seen() -> None:
     data = torch.from_numpy(bart.coil_maps(SMALL, "input"))  # k-space has the same layout
-    assert folded_share(data, (data != 0).any(1).all(0)) > 0.2
+    assert folded_share(data, (data != 0).any(1).all(0), None, torch.zeros(1)) > 0.2
 
 
 def test_sets_that_cannot_be_are_refused() -> None:
