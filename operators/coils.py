@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,6 +20,13 @@ THRESHOLD = 0.02
 SUPPORT = 0.8
 """Pixels whose ESPIRiT eigenvalue is below this hold no signal; their sensitivity is zero."""
 LARGEST_KERNEL = 6
+FOLDED = 0.9
+"""Second eigenvalue above which a pixel holds more than one part of the object."""
+COARSE = 48
+"""Side of the grid on which the second eigenvalue is looked at."""
+ROWS_AT_ONCE = 32
+FAINT = 0.1
+"""Energy of a coil over that of the one with most below which its phase does not become the image's."""
 ENERGY = 0.9
 """Share of the image's energy that the maps must cover."""
 
@@ -57,6 +66,70 @@ def espirit_maps(kspace: Tensor, mask: Tensor, width: int | None = None) -> Tens
     """
     if kspace.shape[1] == 1:
         return torch.ones_like(kspace, dtype=torch.complex64)  # nothing to calibrate
+    wanted = _calibrated(mask, width)
+    maps = []
+    order = _reference_first(kspace)
+    for one in kspace[:, order]:
+        checkpoint()
+        maps.append(_one_slice(one.to(torch.complex64).numpy(), wanted))
+    return torch.from_numpy(np.stack(maps))[:, torch.argsort(order)]
+
+
+def espirit_sets(kspace: Tensor, mask: Tensor, sets: int, width: int | None = None) -> Tensor:
+    """Estimate several sets of coil sensitivity maps per slice, for objects that are folded over.
+
+    Parameters
+    ----------
+    kspace, mask, width
+        As of `espirit_maps`.
+    sets
+        Number of sets.
+
+    Returns
+    -------
+    Tensor
+        ``(slices, sets, coils, rows, cols)`` complex64, of unit norm over coils and orthogonal where something is seen
+        by that many sets, zero elsewhere.
+
+    References
+    ----------
+    Uecker et al. 2014, Magn. Reson. Med. 71, 990-1001.
+    """
+    wanted = _calibrated(mask, width)
+    reference = int(_reference_first(kspace)[0])
+    return torch.stack([_sets_of_slice(one.to(torch.complex64), wanted, sets, reference) for one in kspace])
+
+
+def folded_share(kspace: Tensor, mask: Tensor, width: int | None, noise_std: Tensor) -> float:
+    """Fraction of the energy of the image, of the slice with most, where ESPIRiT's second eigenvalue is nearly 1 too.
+
+    There the coils' images are more than one object times one set of sensitivities: the field of view is smaller than
+    the object. Evaluated on a coarse grid, since the eigenvalues are smooth.
+
+    Parameters
+    ----------
+    kspace, mask, width
+        As of `espirit_maps`.
+    noise_std
+        Of each slice, ``(slices,)``, per real channel: what is no larger than noise makes it is no signal.
+    """
+    if kspace.shape[1] < 2:
+        return 0.0
+    wanted = _calibrated(mask, width)
+    found = [0.0]
+    for one, noise in zip(kspace, noise_std.tolist(), strict=True):
+        checkpoint()
+        centre = _centre(one.to(torch.complex64), wanted)
+        if not bool(centre.any()):
+            continue
+        values = torch.linalg.eigvalsh(_gram(_kernels(centre, noise), (COARSE, COARSE), slice(None)))
+        energy = inverse_fourier(_padded(centre, (COARSE, COARSE))).abs().square().sum(0)
+        found.append(float((energy * (values[..., -2] > FOLDED)).sum() / energy.sum()))
+    return max(found)
+
+
+def _calibrated(mask: Tensor, width: int | None) -> int:
+    """Width of the calibration square; raises `InputError` if it is not sampled or too small."""
     available = acs_width(mask, max(width or 0, MAXIMUM_CALIBRATION))
     wanted = width or available
     if wanted > available or wanted < MINIMUM_CALIBRATION:
@@ -66,11 +139,77 @@ def espirit_maps(kspace: Tensor, mask: Tensor, width: int | None = None) -> Tens
             field="acquisition.acs_width",
             remedy="measure more central lines, or give coil maps with acquisition.coil_maps",
         )
-    maps = []
-    for one in kspace:
+    return wanted
+
+
+def _centre(kspace: Tensor, width: int) -> Tensor:
+    """Cut the calibration square ``(coils, width, width)`` out of k-space."""
+    top, left = (n // 2 - width // 2 for n in kspace.shape[-2:])
+    found: Tensor = kspace[..., top : top + width, left : left + width]
+    return found
+
+
+def _padded(centre: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Continue ``(..., rows, cols)`` around its centre by zeros."""
+    found = centre.new_zeros((*centre.shape[:-2], *shape))
+    top, left = (n // 2 - m // 2 for n, m in zip(shape, centre.shape[-2:], strict=True))
+    found[..., top : top + centre.shape[-2], left : left + centre.shape[-1]] = centre
+    return found
+
+
+def _kernels(centre: Tensor, noise_std: float = 0.0) -> Tensor:
+    """Kernels ``(kernels, coils, side, side)`` that span the signal's part of a calibration square."""
+    side = min(LARGEST_KERNEL, centre.shape[-1] // 2)
+    blocks = centre.unfold(1, side, 1).unfold(2, side, 1)  # (coils, places, places, side, side)
+    matrix = blocks.permute(1, 2, 0, 3, 4).reshape(-1, len(centre) * side**2)
+    _, values, vectors = torch.linalg.svd(matrix, full_matrices=False)
+    # Largest singular value of noise alone (Marchenko and Pastur 1967).
+    noise = math.sqrt(2) * noise_std * (math.sqrt(matrix.shape[0]) + math.sqrt(matrix.shape[1]))
+    signal = (values > THRESHOLD * values[0]) & (values > noise)
+    found: Tensor = vectors[signal].reshape(-1, len(centre), side, side)
+    return found
+
+
+def _gram(kernels: Tensor, shape: tuple[int, int], rows: slice) -> Tensor:
+    """ESPIRiT's operator at every pixel of some rows, ``(rows, cols, coils, coils)``; its eigenvalues are 0 to 1."""
+    side = kernels.shape[-1]
+    along = [_waves(n, side) for n in shape]
+    images = torch.einsum("ry,kcyx,qx->rqck", along[0][rows], kernels, along[1])
+    found: Tensor = images @ images.mH / side**2
+    return found
+
+
+def _waves(n: int, side: int) -> Tensor:
+    """Matrix ``(n, side)`` of the inverse Fourier transform of the middle `side` points out of `n`, without factor."""
+    place, point = torch.arange(n) - n // 2, torch.arange(side) - side // 2
+    found: Tensor = torch.exp(2j * torch.pi * torch.outer(place, point) / n)
+    return found.to(torch.complex64)
+
+
+def _sets_of_slice(kspace: Tensor, width: int, sets: int, reference: int) -> Tensor:
+    coils, rows, cols = kspace.shape
+    found = kspace.new_zeros((sets, coils, rows, cols))
+    centre = _centre(kspace, width)
+    if not bool(centre.any()):
+        return found
+    kernels = _kernels(centre)
+    for first in range(0, rows, ROWS_AT_ONCE):
         checkpoint()
-        maps.append(_one_slice(one.to(torch.complex64).numpy(), wanted))
-    return torch.from_numpy(np.stack(maps))
+        part = slice(first, first + ROWS_AT_ONCE)
+        values, vectors = torch.linalg.eigh(_gram(kernels, (rows, cols), part))
+        for number in range(sets):
+            vector = vectors[..., -1 - number]
+            turned = vector * torch.exp(-1j * vector[..., reference, None].angle())
+            found[number, :, part] = (turned * (values[..., -1 - number, None] > SUPPORT)).permute(2, 0, 1)
+    return found
+
+
+def _reference_first(kspace: Tensor) -> Tensor:
+    """Order of the coils in which the first, whose phase becomes the image's, is not one that hears hardly anything."""
+    energy = kspace.abs().square().sum((0, 2, 3))
+    order = torch.arange(len(energy))
+    reference = 0 if bool(energy[0] > FAINT * energy.max()) else int(energy.argmax())
+    return torch.cat([order[reference:], order[:reference]])
 
 
 def _one_slice(kspace: NDArray[np.complex64], width: int) -> NDArray[np.complex64]:

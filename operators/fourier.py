@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -108,7 +109,11 @@ class CartesianMRI(LinearOperator):
 
     def another(self, index: int) -> CartesianMRI:
         """Comparable operator: the same coils with other lines or points of k-space in the same pattern."""
-        return CartesianMRI(torch.stack([_moved(mask, index) for mask in self.mask]), self.maps)
+        return self.sampled(torch.stack([_moved(mask, index) for mask in self.mask]))
+
+    def sampled(self, mask: Tensor) -> Self:
+        """Operator of the same coils that samples the points of another mask."""
+        return type(self)(mask, self.maps)
 
     @property
     def folds(self) -> int:
@@ -129,7 +134,7 @@ class CartesianMRI(LinearOperator):
             return torch.stack([(weighted * unit[..., None]).flatten(1) for unit in units], dim=1)
 
         return Withheld(
-            CartesianMRI(self.mask & ~held, self.maps), CartesianMRI(self.mask & held, self.maps),
+            self.sampled(self.mask & ~held), self.sampled(self.mask & held),
             lambda y: y * ~held, lambda y: y * held, spectra,
         )  # fmt: skip
 
@@ -152,33 +157,51 @@ class CartesianMRI(LinearOperator):
     def _forward(self, x: Tensor) -> Tensor:
         self._check_slices(x)
         out = x.new_empty((len(x), *self.range.shape))
-        for index, image in enumerate(torch.fft.ifftshift(x, dim=(-2, -1))):
+        for index, image in enumerate(self._shifted(x)):
             maps, kept = self._slice(index, x.dtype)
-            coils = kept * torch.fft.fft2(maps * image, norm="ortho")
+            coils = kept * torch.fft.fft2(self._seen(maps, image), norm="ortho")
             out[index] = torch.fft.fftshift(coils, dim=(-2, -1))
         return out
 
     def _adjoint(self, y: Tensor) -> Tensor:
         self._check_slices(y)
-        out = y.new_empty((len(y), *self.domain.shape))
+        out = self._shifted(y.new_empty((len(y), *self.domain.shape)))
         for index, samples in enumerate(y):
             maps, kept = self._slice(index, y.dtype)
             coils = torch.fft.ifft2(kept * torch.fft.ifftshift(samples, dim=(-2, -1)), norm="ortho")
-            out[index] = (maps.conj() * coils).sum(0)
-        shifted: Tensor = torch.fft.fftshift(out, dim=(-2, -1))
-        return shifted
+            out[index] = self._combined(maps, coils)
+        return self._shifted_back(out)
 
     def _normal(self, x: Tensor) -> Tensor:
         self._check_slices(x)
         axes = self._axes
-        out = torch.empty_like(x)
-        for index, image in enumerate(torch.fft.ifftshift(x, dim=(-2, -1))):
+        images = self._shifted(x)
+        out = torch.empty_like(images)
+        for index, image in enumerate(images):
             maps, kept = self._slice(index, x.dtype)
-            coils = maps * image
+            coils = self._seen(maps, image)
             coils = torch.fft.ifftn(kept * torch.fft.fftn(coils, dim=axes), dim=axes) if axes else kept * coils
-            out[index] = (maps.conj() * coils).sum(0)
-        shifted: Tensor = torch.fft.fftshift(out, dim=(-2, -1))
-        return shifted
+            out[index] = self._combined(maps, coils)
+        return self._shifted_back(out)
+
+    def _shifted(self, x: Tensor) -> Tensor:
+        """Images with their centre first, as the maps have it."""
+        found: Tensor = torch.fft.ifftshift(x, dim=(-2, -1))
+        return found
+
+    def _shifted_back(self, images: Tensor) -> Tensor:
+        """Inverse of `_shifted`."""
+        found: Tensor = torch.fft.fftshift(images, dim=(-2, -1))
+        return found
+
+    def _seen(self, maps: Tensor, image: Tensor) -> Tensor:
+        """What the coils see of an image, ``(coils, rows, cols)``."""
+        return maps * image
+
+    def _combined(self, maps: Tensor, coils: Tensor) -> Tensor:
+        """Adjoint of `_seen`."""
+        found: Tensor = (maps.conj() * coils).sum(0)
+        return found
 
     def _slice(self, index: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Coil sensitivities and mask of one slice, shifted, numbers in the precision of `dtype`."""
@@ -188,6 +211,49 @@ class CartesianMRI(LinearOperator):
     def _check_slices(self, x: Tensor) -> None:
         if self.slices is not None and len(x) != self.slices:
             raise InputError(f"{len(x)} slices, the coil maps or mask have {self.slices}", field="slices")
+
+
+class MapSetsMRI(CartesianMRI):
+    """``y_c = M F sum_j (S_jc x_j)``: an image for each set of coil maps, where the field of view folds the object.
+
+    Images lie one below the other: ``(slices, sets * rows, cols)`` to k-space ``(slices, coils, rows, cols)``, complex.
+
+    Parameters
+    ----------
+    mask
+        Sampled points, as of `CartesianMRI`.
+    maps
+        Coil sensitivities, complex, ``(slices or 1, sets, coils, rows, cols)``.
+
+    References
+    ----------
+    Uecker et al. 2014, Magn. Reson. Med. 71, 990-1001, equation 22 ("soft" SENSE).
+    """
+
+    def __init__(self, mask: Tensor, maps: Tensor) -> None:
+        if maps.ndim != 5:
+            raise InputError(
+                f"shape {tuple(maps.shape)}, expected (slices, sets, coils, rows, cols)", field="coil_maps"
+            )
+        super().__init__(mask, maps[:, 0])
+        self.images = maps.shape[1]
+        rows, cols = mask.shape[-2:]
+        self.domain = Space((self.images * rows, cols), complex=True)
+        self._maps = torch.fft.ifftshift(maps, dim=(-2, -1))
+
+    def _shifted(self, x: Tensor) -> Tensor:
+        return super()._shifted(x.reshape(len(x), self.images, *self.mask.shape[-2:]))
+
+    def _shifted_back(self, images: Tensor) -> Tensor:
+        return super()._shifted_back(images).reshape(len(images), *self.domain.shape)
+
+    def _seen(self, maps: Tensor, image: Tensor) -> Tensor:
+        found: Tensor = (maps * image[:, None]).sum(0)
+        return found
+
+    def _combined(self, maps: Tensor, coils: Tensor) -> Tensor:
+        found: Tensor = (maps.conj() * coils).sum(1)
+        return found
 
 
 def _held(mask: Tensor, fold: int) -> tuple[Tensor | None, list[Tensor] | None, Tensor | None]:

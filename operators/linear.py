@@ -53,6 +53,8 @@ class LinearOperator(ABC):
     """Number of slices, if the operator differs between slices; None otherwise."""
     refinement: int | None = None
     """Super-resolution factor: how many times finer images are than the measurement."""
+    images: int = 1
+    """Number of images that a slice's unknowns are, one below the other along the rows."""
 
     def __init__(self, domain: Space, range: Space) -> None:
         self.domain, self.range = domain, range

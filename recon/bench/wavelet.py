@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from operators.errors import InputError
 from operators.fourier import CartesianMRI
 from recon.problem.problem import Problem
 
@@ -20,6 +21,12 @@ def wavelet(problem: Problem, given: dict[str, object]) -> Callable[[], Tensor]:
 
     assert isinstance(problem.operator, CartesianMRI)
     operator = problem.operator
+    if operator.images > 1:
+        raise InputError(
+            f"sigpy's {WAVELET} takes one set of coil maps, there are {operator.images}",
+            field="method.name",
+            remedy="give acquisition.preparation.map_sets: 1",
+        )
     scales = problem.scales.tolist()
     weight, iterations = float(str(given.get("weight", 1e-3))), int(str(given.get("iterations", 100)))
 

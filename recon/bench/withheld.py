@@ -55,7 +55,7 @@ def _points(measurement: Measurement, seed: int) -> tuple[Measurement, Judge]:
 
     def judge(problem: Problem, volume: Tensor) -> float:
         assert isinstance(problem.operator, CartesianMRI)
-        return _misfit(CartesianMRI(chosen, problem.operator.maps)(volume), held)
+        return _misfit(problem.operator.sampled(chosen)(volume), held)
 
     return replace(measurement, data=(data * ~chosen).numpy()), judge
 

@@ -89,7 +89,7 @@ def coil_maps(path: Path, field: str) -> Complex:
         raise InputError(
             f"{path.name} has {array.shape[MAPS]} sets of maps, one is used",
             field=field,
-            remedy="make one set, by bart ecalib -m1, of a field of view that holds the whole object",
+            remedy="leave them out: two sets are estimated where needed; or give one, by bart ecalib -m1",
         )
     other = [name for i, name in enumerate(DIMENSIONS) if i > MAPS and i != SLICE and array.shape[i] > 1]
     if other or min(array.shape[:3]) > 1:

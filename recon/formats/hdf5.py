@@ -194,6 +194,7 @@ def _read_measurement(path: Path, slices: tuple[int, int] | None) -> Measurement
         affine = dataset(file, "affine") if "affine" in file else None
         truth = dataset(file, "truth", slices=(begin, end)) if "truth" in file else None
         mask = dataset(file, "mask") if "mask" in file else None
+        covariance = dataset(file, "noise_covariance") if "noise_covariance" in file else None
         in_patient = bool(file.attrs.get("in_patient", True))
         codes = [int(n) for n in np.asarray(file.attrs["nifti_codes"])] if "nifti_codes" in file.attrs else None
         noise = float(file.attrs["noise_std"]) if "noise_std" in file.attrs else None
@@ -211,6 +212,7 @@ def _read_measurement(path: Path, slices: tuple[int, int] | None) -> Measurement
         truth=None if truth is None else truth.astype(np.float32),
         mask=None if mask is None else mask.astype(bool),
         noise_std=noise,
+        noise_covariance=None if covariance is None else covariance.astype(np.complex128),
         files=files,
         notes=notes,
         provenance=provenance,
@@ -234,7 +236,7 @@ def write_measurement(path: Path, measurement: Measurement) -> None:
         if measurement.noise_std is not None:
             file.attrs["noise_std"] = measurement.noise_std
         file["data"] = measurement.data
-        for name in ("affine", "truth", "mask"):
+        for name in ("affine", "truth", "mask", "noise_covariance"):
             value = getattr(measurement, name)
             if value is not None:
                 file.create_dataset(name, data=value, compression="gzip", compression_opts=1)

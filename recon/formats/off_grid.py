@@ -12,6 +12,7 @@ from operators.errors import GeometryError, InputError
 from recon.formats import kspace, readouts
 from recon.formats.readouts import CHOICES, Readouts
 from recon.formats.safety import check_size
+from recon.measurement.coils import level_of
 from recon.measurement.measurement import Measurement
 from recon.spec.acquisitions.mri_noncartesian import BEYOND, MRINonCartesian
 from recon.spec.job import Input
@@ -112,7 +113,8 @@ def measurement(
         MRINonCartesian(rows=rows, cols=cols, pixel_mm=col_mm, slice_mm=slice_mm),
         affine=placed,
         in_patient=grid.in_patient and placed is not None,
-        noise_std=noise,
+        noise_std=None if noise is None else level_of(noise),
+        noise_covariance=noise,
         files={"trajectory_cycles_per_fov": places},
         notes=notes,
     )

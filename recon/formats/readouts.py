@@ -12,6 +12,7 @@ from operators.errors import InputError
 from recon.formats import kspace
 from recon.formats.kspace import Complex, Plane
 from recon.formats.safety import check_size
+from recon.measurement.coils import Matrix, covariance_of, level_of
 from recon.measurement.measurement import Measurement
 from recon.spec.job import Input
 
@@ -127,7 +128,7 @@ def _placed(
     planes: list[Plane | None],
     encoding: Encoding,
     given: Input,
-    noise: float | None,
+    noise: Matrix | None,
     notes: list[str],
 ) -> Measurement:
     """Place ``(slices, coils, partitions, rows, cols)``; 3D k-space is cut into slices."""
@@ -156,9 +157,10 @@ def _placed(
         data, planes = data[order], [planes[i] for i in order]
     sides = None if col is None or row is None else (col, row)
     found = kspace.measurement(
-        data, planes, sides, thick, in_patient=encoding.in_patient, noise_std=noise, notes=notes
+        data, planes, sides, thick, in_patient=encoding.in_patient,
+        noise_std=None if noise is None else level_of(noise), notes=notes,
     )  # fmt: skip
-    return replace(found, read_bytes=held)
+    return replace(found, noise_covariance=noise, read_bytes=held)
 
 
 def matching(readouts: Readouts, wanted: dict[str, int]) -> NDArray[np.bool_]:
@@ -320,21 +322,23 @@ def _train_phase(readouts: Readouts, number: int, width: int, gridding: Complex 
 
 def noise_of(
     readouts: Readouts, used: NDArray[np.bool_], relative_bandwidth: float, repeats: int, notes: list[str]
-) -> float | None:
-    """Estimate the standard deviation of k-space's noise per real channel from readouts of noise alone.
+) -> Matrix | None:
+    """Estimate the covariance of k-space's noise between its coils, per real channel, from readouts of noise alone.
 
     Noise has the power of the bandwidth through which it was received, so that it goes with one over the dwell time.
     """
-    indices = np.flatnonzero(readouts.noise)
+    coils = int(readouts.coils[used][0])
+    indices = np.flatnonzero(readouts.noise & (readouts.coils == coils))
     if not len(indices):
         return None
-    power = float(np.mean([np.mean(np.abs(readouts.load(int(i))) ** 2) for i in indices])) / 2
+    found = covariance_of(np.concatenate([readouts.load(int(i)) for i in indices], axis=1)) / repeats
     noise_us, image_us = float(readouts.dwell_us[indices].mean()), float(readouts.dwell_us[used].mean())
     if noise_us > 0 and image_us > 0:
-        power *= noise_us / (image_us * relative_bandwidth)
-    found = float(np.sqrt(power / repeats))
-    notes.append(f"noise of k-space from {len(indices)} readouts of noise alone: {found:.2e}")
-    return found if found > 0 else None
+        found *= noise_us / (image_us * relative_bandwidth)
+    if not np.diag(found).real.any():
+        return None
+    notes.append(f"noise of k-space from {len(indices)} readouts of noise alone: {level_of(found):.2e}")
+    return found
 
 
 def _say(

@@ -77,6 +77,9 @@ class Measurement:
     truth
         Known volume ``(slices, rows, cols)`` in the result's unit when the measurement was simulated. It
         is compared with the result and never given to a solver.
+    noise_covariance
+        Of k-space's noise between its coils, ``(coils, coils)``, per real channel: ``E[n n^H] / 2``, if the file has a
+        noise scan.
     files
         Arrays of the other files that the acquisition names, by field.
     preparation
@@ -97,6 +100,7 @@ class Measurement:
     codes: tuple[int, int] | None = None
     truth: NDArray[np.float32] | None = None
     noise_std: float | None = None
+    noise_covariance: NDArray[np.complex128] | None = None
     mask: NDArray[np.bool_] | None = None
     coil_maps: NDArray[np.complex64] | None = None
     files: dict[str, NDArray[Any]] = field(default_factory=dict)

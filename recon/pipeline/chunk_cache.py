@@ -125,7 +125,8 @@ def digest_of(measurement: Measurement) -> str:
     found.update(repr(measurement.noise_std).encode())
     affine = None if measurement.affine is None else np.asarray(measurement.affine)
     files = [measurement.files[name] for name in sorted(measurement.files)]
-    for array in (measurement.data, measurement.mask, measurement.coil_maps, affine, *files):
+    given = (measurement.mask, measurement.coil_maps, measurement.noise_covariance)
+    for array in (measurement.data, *given, affine, *files):
         found.update(b"none" if array is None else f"{array.dtype} {array.shape}".encode())
         if array is not None:
             found.update(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data)

@@ -94,7 +94,7 @@ def write_report(
         spec_sha256=spec.sha256(),
         method=method.model_dump(mode="json"),
         acquisition=measurement.acquisition.model_dump(mode="json", exclude_none=True),
-        preparation=[] if measurement.preparation is None else measurement.preparation.steps,
+        preparation=[*([] if measurement.preparation is None else measurement.preparation.steps), *inverse.steps],
         selection=job.selection,
         seed=spec.seed,
         unit=inverse.unit,

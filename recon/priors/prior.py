@@ -110,6 +110,31 @@ class Given:
         return Given(self._prior, change(self._condition))
 
 
+class Apart:
+    """Prior of each of several images that lie one below the other; for solvers, a prior like any other.
+
+    Parameters
+    ----------
+    prior
+        Prior of one image.
+    images
+        Number of images in a slice's rows.
+    """
+
+    def __init__(self, prior: Prior, images: int) -> None:
+        self._prior, self._images = prior, images
+
+    @property
+    def complex(self) -> bool:
+        """Whether images are complex64 or float32."""
+        return self._prior.complex
+
+    def denoise(self, x: Tensor, sigma: float) -> Tensor:
+        """``E[x0 | x = x0 + sigma n]`` for each image of ``(slices, images * rows, cols)``."""
+        apart = x.reshape(len(x) * self._images, -1, x.shape[-1])
+        return self._prior.denoise(apart, sigma).reshape(x.shape)
+
+
 class NetworkPrior:
     """Prior given by a trained `Denoiser`.
 

@@ -17,6 +17,7 @@ from recon.priors.card import Card
 from recon.problem.problem import IntensityMap, Problem
 from recon.spec.affine import scanner_affine, voxel_size
 from recon.spec.registry import resolve
+from recon.spec.report import Step
 
 NO_COORDINATES = "no patient coordinates in the input: the affine is the scanner's frame"
 NO_DISTANCE = "no distance of the slices in the input: each is reconstructed by itself; set acquisition.slice_mm"
@@ -42,6 +43,8 @@ class InverseProblem:
         Remarks for the report.
     codes
         NIfTI's codes of `affine`, for sform and qform, if the input has them.
+    steps
+        Steps of the preparation that building the problem took.
     """
 
     problem: Problem
@@ -51,6 +54,7 @@ class InverseProblem:
     modality: Literal["ct", "mri"]
     notes: list[str]
     codes: tuple[int, int] | None = field(default=None, kw_only=True)
+    steps: list[Step] = field(default_factory=list, kw_only=True)
 
     @property
     def noisy_parts(self) -> int:

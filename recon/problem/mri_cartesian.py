@@ -8,21 +8,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from operators.coils import espirit_maps
+from operators.coils import espirit_maps, espirit_sets, folded_share
 from operators.errors import InputError
-from operators.fourier import CartesianMRI
+from operators.fourier import CartesianMRI, MapSetsMRI
 from operators.interrupt import checkpoint
 from operators.linear import random_element
 from recon.measurement import kspace, noise_estimate
+from recon.measurement.coils import Matrix, covariance_of, level_of
 from recon.measurement.measurement import Measurement
 from recon.measurement.random_fields import smooth_phase
+from recon.problem import partial_fourier
 from recon.problem.inverse_problem import InverseProblem, placed_stack
 from recon.problem.problem import Problem
 from recon.spec.acquisitions.base import Volume
 from recon.spec.acquisitions.mri_cartesian import MRICartesian
 from recon.spec.affine import Affine, voxel_size
+from recon.spec.preparation import KSpacePreparation
+from recon.spec.report import Step
 from recon.spec.simulation import Simulation
 
+FOLDED_SHARE = 0.02
+"""Fraction of the image's energy in pixels that hold more than one part of the object from which there are two sets of
+coil maps."""
 ATTEMPTS = 4
 """Maximum number of attempts to draw a Poisson disc."""
 LEAST_POISSON = 2.0
@@ -33,35 +40,105 @@ def build(measurement: Measurement) -> InverseProblem:
     """Set up the inverse problem of k-space."""
     acquisition = measurement.acquisition
     assert isinstance(acquisition, MRICartesian)
-    noise_known = (acquisition.noise_std if acquisition.noise_std is not None else measurement.noise_std) is not None
+    covariance, level = measured_noise(measurement)
     looked_at = kspace.prepared(
         measurement.data.astype(np.complex64, copy=False),
         measurement.mask,
         measurement.coil_maps,
         placed=measurement.affine is not None,
-        noise_known=noise_known,
+        noise_known=level is not None,
+        noise_std=level,
+        covariance=covariance,
+        settings=acquisition.preparation,
     )
     measurement = replace(measurement, data=looked_at.data, mask=looked_at.mask, coil_maps=looked_at.maps)
     data = torch.from_numpy(looked_at.data)
     rows, cols = data.shape[2:]
     notes = [*measurement.notes, *looked_at.notes]
     sampled, everywhere = _sampling(measurement, data)
-    if measurement.coil_maps is not None:
-        maps = torch.from_numpy(measurement.coil_maps)
-    else:
-        maps = espirit_maps(data, everywhere, acquisition.acs_width)
-        notes.append("coil maps by ESPIRiT from the fully sampled centre of k-space")
-    noise = acquisition.noise_std if acquisition.noise_std is not None else measurement.noise_std
+    level = level if acquisition.noise_std is not None or covariance is None else looked_at.noise_std
     noise_std: float | Tensor
-    if noise is not None:
-        noise_std = noise
+    if level is not None:
+        noise_std = level
     else:
         noise_std = noise_estimate.of_kspace(data, everywhere)
         notes.append(f"noise of k-space estimated from its outermost samples: {noise_estimate.spelled(noise_std)}")
+    maps, steps = _maps(measurement, data, everywhere, torch.as_tensor(noise_std).expand(len(data)), notes)
     affine, in_patient, pixel_mm, slice_mm = placed_stack(measurement, rows, cols, notes)
-    operator = CartesianMRI(sampled, maps)
-    problem = Problem(operator, data * operator.mask[:, None], noise_std, slice_mm, pixel_mm)
-    return InverseProblem(problem, affine, in_patient, "a.u.", "mri", notes)
+    operator = CartesianMRI(sampled, maps) if maps.ndim < 5 else MapSetsMRI(sampled, maps)
+    problem = Problem(
+        operator, data * operator.mask[:, None], noise_std, slice_mm, pixel_mm, support=_known_images(maps)
+    )
+    mask = operator.mask.any(0)
+    partial = partial_fourier.found_in(mask)
+    if partial:
+        wanted = (acquisition.preparation or KSpacePreparation()).partial_fourier
+        step, constrained = partial_fourier.step(mask, partial, wanted=wanted)
+        steps.append(step)
+        notes.append(step.text)
+        if constrained:
+            problem = replace(problem, phase=partial_fourier.smooth_phase(operator, problem.data, partial))
+    return KSpaceProblem(problem, affine, in_patient, "a.u.", "mri", notes, steps=[*looked_at.steps, *steps])
+
+
+class KSpaceProblem(InverseProblem):
+    """Inverse problem of Cartesian k-space, whose solution may be an image for each set of coil maps."""
+
+    def arranged(self, volume: Tensor) -> Tensor:
+        """Combine the images of several sets of coil maps: root sum of squares, with the phase of the first."""
+        images = self.problem.operator.images
+        if images == 1:
+            return volume
+        apart = volume.reshape(len(volume), images, -1, volume.shape[-1])
+        return torch.polar(torch.linalg.vector_norm(apart, dim=1), apart[:, 0].angle())
+
+
+def _maps(
+    measurement: Measurement, data: Tensor, sampled: Tensor, noise_std: Tensor, notes: list[str]
+) -> tuple[Tensor, list[Step]]:
+    """Coil maps, given or estimated, with an axis of sets after that of slices if there are two, and what was done."""
+    acquisition = measurement.acquisition
+    assert isinstance(acquisition, MRICartesian)
+    settings, width = acquisition.preparation or KSpacePreparation(), acquisition.acs_width
+    field = "acquisition.preparation.map_sets"
+    if measurement.coil_maps is not None:
+        if settings.map_sets == 2:
+            raise InputError("2, but coil maps are given", field=field, remedy="leave one of the two out")
+        return torch.from_numpy(measurement.coil_maps), []
+    if settings.map_sets == 2 and data.shape[1] < 2:
+        raise InputError("2, but there is one coil", field=field, remedy="leave it out")
+    notes.append("coil maps by ESPIRiT from the fully sampled centre of k-space")
+    if settings.map_sets == 1:
+        return espirit_maps(data, sampled, width), []
+    share = folded_share(data, sampled, width, noise_std)
+    said = f"ESPIRiT's second eigenvalue is nearly 1 for {100 * share:.1f} % of the image's energy"
+    sets = 2 if settings.map_sets == 2 or share > FOLDED_SHARE else 1
+    text = f"{said}: {'the object is larger than the field of view, two sets' if sets == 2 else 'one set'} of coil maps"
+    if settings.map_sets == 2:
+        text = f"{said}; two sets of coil maps as asked for"
+    if sets == 2:
+        notes.append(text)
+    step = Step(name="map_sets", changed=sets == 2, text=text, numbers={"sets": sets, "folded": round(share, 4)})
+    maps = espirit_maps(data, sampled, width) if sets == 1 else espirit_sets(data, sampled, sets, width)
+    return maps, [step]
+
+
+def _known_images(maps: Tensor) -> Tensor | None:
+    """Pixels of the images that are not known to be empty: of the second one, those that its maps see."""
+    if maps.ndim < 5:
+        return None
+    seen = (maps != 0).any(2)
+    seen[:, 0] = True
+    return seen.reshape(len(seen), -1, seen.shape[-1])
+
+
+def measured_noise(measurement: Measurement) -> tuple[Matrix | None, float | None]:
+    """Covariance of the coils' noise, if there is a noise scan, and the noise's level as it is given or measured."""
+    scan = measurement.files.get("noise_scan")
+    covariance = measurement.noise_covariance if scan is None else covariance_of(scan)
+    given = measurement.acquisition.noise_std
+    level = measurement.noise_std if given is None and scan is None else given
+    return covariance, level_of(covariance) if level is None and covariance is not None else level
 
 
 def _sampling(measurement: Measurement, data: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,15 +11,17 @@ from torch import Tensor
 from operators.coils import espirit_maps
 from operators.linear import random_element
 from operators.noncartesian import NonCartesianMRI, cell_areas, central_kspace
-from recon.measurement import noise_estimate
+from recon.measurement import coils, noise_estimate
+from recon.measurement.coils import Coils
 from recon.measurement.measurement import Measurement
 from recon.measurement.random_fields import smooth_phase
 from recon.problem.inverse_problem import InverseProblem, placed_stack
-from recon.problem.mri_cartesian import birdcage_maps
+from recon.problem.mri_cartesian import birdcage_maps, measured_noise
 from recon.problem.problem import Problem
 from recon.spec.acquisitions.base import Volume
 from recon.spec.acquisitions.mri_noncartesian import MRINonCartesian, radial_size
 from recon.spec.affine import Affine, voxel_size
+from recon.spec.preparation import CoilPreparation
 from recon.spec.simulation import Simulation
 
 GOLDEN_RAD = math.pi * (math.sqrt(5) - 1) / 2
@@ -30,31 +32,39 @@ def build(measurement: Measurement) -> InverseProblem:
     """Set up the inverse problem of samples along a trajectory."""
     acquisition = measurement.acquisition
     assert isinstance(acquisition, MRINonCartesian)
-    data, (rows, cols) = torch.from_numpy(measurement.data), acquisition.matrix()
-    notes = list(measurement.notes)
+    rows, cols = acquisition.matrix()
     points = acquisition.points(measurement.files)
     trajectory = torch.from_numpy(np.ascontiguousarray(points[:, ::-1]))  # the operator's rows come first
+    covariance, level = measured_noise(measurement)
+    samples = measurement.data.astype(np.complex64, copy=False)
+    alike = coils.prepared(
+        Coils(samples, measurement.coil_maps, covariance, level, list(measurement.notes)),
+        np.hypot(*(points / (np.array([cols, rows]) / 2)).T),
+        acquisition.preparation or CoilPreparation(),
+        noise_known=level is not None,
+    )
+    data, notes = torch.from_numpy(alike.data), alike.notes
     density = cell_areas(trajectory, acquisition.density)
     if "density_weights" in measurement.files:
         given = torch.from_numpy(measurement.files["density_weights"])
         density = given * (float(density.sum()) / float(given.sum()))
-    if measurement.coil_maps is not None:
-        maps = torch.from_numpy(measurement.coil_maps)
+    if alike.maps is not None:
+        maps = torch.from_numpy(alike.maps)
     elif data.shape[1] == 1:
         maps = torch.ones((1, rows, cols), dtype=torch.complex64)
     else:
         maps = espirit_maps(*central_kspace(trajectory, data, (rows, cols)), acquisition.acs_width)
         notes.append("coil maps by ESPIRiT from the densely sampled centre of k-space")
-    noise = acquisition.noise_std if acquisition.noise_std is not None else measurement.noise_std
+    level = level if acquisition.noise_std is not None or covariance is None else alike.noise_std
     noise_std: float | Tensor
-    if noise is not None:
-        noise_std = noise
+    if level is not None:
+        noise_std = level
     else:
         noise_std = noise_estimate.of_samples(data, torch.linalg.vector_norm(trajectory, dim=1))
         notes.append(f"noise of k-space estimated from its outermost samples: {noise_estimate.spelled(noise_std)}")
     affine, in_patient, pixel_mm, slice_mm = placed_stack(measurement, rows, cols, notes)
     problem = Problem(NonCartesianMRI(trajectory, maps, density), data, noise_std, slice_mm, pixel_mm)
-    return InverseProblem(problem, affine, in_patient, "a.u.", "mri", notes)
+    return InverseProblem(problem, affine, in_patient, "a.u.", "mri", notes, steps=alike.steps)
 
 
 def simulate(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from operators.errors import Diverged
 from operators.linear import LinearOperator, Withheld, each_slice
+from operators.phase import PhaseConstrained
 from operators.support import Supported
 from operators.weighted import Weighted
 
@@ -68,6 +69,9 @@ class Problem:
         Intensity scale of all slices, where they are planes of one volume; each slice has its own when None.
     continued
         Samples at the beginning and the end of the last axis that continue what was measured; no misfit counts them.
+    phase
+        ``e^(i p)`` of the image, ``(slices, *operator.domain.shape)`` complex, where methods without a prior take the
+        phase for known; None where it is free.
     first
         Index in the whole volume of the first slice; noise is keyed by it.
     """
@@ -81,6 +85,7 @@ class Problem:
     support: Tensor | None = None
     scale: float | None = None
     continued: tuple[int, int] = (0, 0)
+    phase: Tensor | None = None
     first: int = 0
 
     def part(self, first: int, last: int) -> Problem:
@@ -94,6 +99,7 @@ class Problem:
             noise_std=self.noise_std[first:last] if isinstance(self.noise_std, Tensor) else self.noise_std,
             inverse_std=None if self.inverse_std is None else self.inverse_std[first:last],
             support=None if self.support is None else self.support[first:last],
+            phase=None if self.phase is None else self.phase[first:last],
             first=self.first + first,
         )
 
@@ -149,6 +155,13 @@ class Problem:
         if self.support is not None:
             operator = Supported(operator, self.support)
         return replace(self, operator=operator, data=data, inverse_std=None)
+
+    @cached_property
+    def constrained(self) -> Problem:
+        """Problem of the real image whose phase is known; itself where the phase is free."""
+        if self.phase is None:
+            return self
+        return replace(self, operator=PhaseConstrained(self.operator, self.phase), phase=None)
 
     @property
     def slices(self) -> int:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from torch import Tensor
+
 from operators.errors import InputError
 from recon.defaults import frozen_noise
 from recon.defaults.frozen_noise import Noise
 from recon.priors.noise import SliceNoise
-from recon.priors.prior import CardedPrior, ConditionalPrior, Given, Prior
+from recon.priors.prior import Apart, CardedPrior, ConditionalPrior, Given, Prior
 from recon.problem import conditioning
 from recon.problem.problem import IntensityMap, Problem, Solver
 from recon.spec.methods import Diffusion, FrozenNoise, Method
@@ -44,7 +48,7 @@ def start(
         If the method does not fit the acquisition, or lacks its prior.
     """
     if not isinstance(settings, Diffusion):
-        return _supported(problem, resolve(settings.SOLVER)(problem, settings))
+        return _supported(problem, _with_phase(problem, resolve(settings.SOLVER)(problem.constrained, settings)))
     if prior is None or intensity is None:
         raise InputError(f"{settings.name} needs a prior and its intensity map", field="method.prior")
     if prior.complex != problem.operator.domain.complex:
@@ -60,12 +64,30 @@ def _supported(problem: Problem, solver: Solver) -> Solver:
     return problem.supported((yield from solver))
 
 
+def _with_phase(problem: Problem, solver: Solver) -> Solver:
+    """Run the solver of a problem whose phase is known, and give its real images that phase."""
+    phase = problem.phase
+    if phase is None:
+        return (yield from solver)
+    try:
+        while True:
+            progress = next(solver)
+            yield replace(progress, volume=progress.volume * phase, problem=problem)
+    except StopIteration as end:
+        found: Tensor = end.value * phase
+        return found
+    finally:
+        solver.close()
+
+
 def _diffusion(
     problem: Problem, settings: Diffusion, prior: Prior, intensity: IntensityMap, noise: SliceNoise
 ) -> Solver:
     """Bind a conditional prior to its condition when the solver is first iterated, since computing that takes time."""
     if isinstance(prior, ConditionalPrior) and prior.conditional and settings.CONDITIONS == "any":
         prior = Given(prior, conditioning.condition(problem, intensity, prior.card))
+    if problem.operator.images > 1:
+        prior = Apart(prior, problem.operator.images)
     solver: Solver = resolve(settings.SOLVER)(problem, settings, prior, intensity, noise)
     return (yield from solver)
 

@@ -6,12 +6,13 @@ from operators.errors import InputError
 from operators.fourier import CartesianMRI
 from operators.linear import conjugate_gradient, each_slice
 from operators.noncartesian import NonCartesianMRI
+from operators.phase import PhaseConstrained
 from recon.problem.problem import Problem, Progress, Solver, check_finite
 from recon.spec.methods import CGSense, Gridding, ZeroFilled
 
 
 def solve(problem: Problem, settings: ZeroFilled | CGSense) -> Solver:
-    """Zero-filled or CG-SENSE reconstruction, complex64 ``(slices, rows, cols)``.
+    """Zero-filled or CG-SENSE reconstruction, complex64 ``(slices, rows, cols)``; homodyne where the phase is known.
 
     References
     ----------
@@ -21,12 +22,13 @@ def solve(problem: Problem, settings: ZeroFilled | CGSense) -> Solver:
     if isinstance(operator, NonCartesianMRI):
         # As the paper has it: without the density the centre of k-space would rule, and convergence be slow.
         operator, data = operator.compensated(), operator.compensate(data)
-    elif not isinstance(operator, CartesianMRI):
+    elif not isinstance(operator, CartesianMRI | PhaseConstrained):
         raise InputError(
             f"{settings.name} needs an MRI acquisition", field="method.name", remedy="choose another method"
         )
     right = operator.adjoint(data)
     if isinstance(settings, ZeroFilled):
+        right = operator.homodyne(data) if isinstance(operator, PhaseConstrained) else right
         yield Progress(1, 1, right, problem)
         return right
     damping = settings.weight * each_slice(operator.norms, right) ** 2

@@ -1,4 +1,4 @@
-"""Preparation of measured CT data before the reconstruction: its steps, their settings and their defaults."""
+"""Preparation of measured data before the reconstruction: its steps, their settings and their defaults."""
 
 from __future__ import annotations
 
@@ -83,3 +83,28 @@ class Preparation(Strict):
         if self.flat_field == "principal-components":
             return True
         return self.phase is not None or (self.binning is not None and self.binning.rows > 1)
+
+
+class CoilPreparation(Strict):
+    """Preparation of the coils of an MRI scan, in the order of the fields; what a step found is in the report.
+
+    Data whose noise is white, of no more than twelve coils, stay as they are, bit by bit.
+    """
+
+    whitening: bool = True
+    """Make the coils' noise white by its covariance: that of a noise scan (`noise_scan`, or in the file), else of the
+    outermost samples where these are noise alone."""
+    kept_energy: float = Field(0.999, gt=0.5, le=1)
+    """Fraction of the signal's energy that more than twelve coils keep, combined to the fewest that do; 1: all are
+    kept."""
+
+
+class KSpacePreparation(CoilPreparation):
+    """Preparation of Cartesian k-space: of its coils, and of what its sampling and field of view ask for."""
+
+    map_sets: Literal["auto", 1, 2] = "auto"
+    """Number of sets of coil maps that ESPIRiT estimates: two where the field of view is smaller than the object, so
+    that parts of it lie over each other; ``auto``: as its second eigenvalue says."""
+    partial_fourier: bool = True
+    """Where k-space was measured to one side of its centre only: methods without a prior look for a real image with the
+    smooth phase that the symmetric centre has (`zero-filled`: homodyne). Those with one leave the phase free."""

@@ -172,6 +172,28 @@ def preparation(
     write_rows(json_file, [asdict(r) for r in rows])
 
 
+def coils(
+    data: Annotated[Path, typer.Option(help="Folder with tune/.")],
+    noise: Annotated[float, typer.Option(min=0, help="Noise relative to the image's largest value.")] = 0.02,
+    methods: Annotated[
+        str, typer.Option(help="JSON list of method settings, each with a name; names alone may be comma-separated.")
+    ] = "cg-sense,l1-wavelet,tv,red-diff",
+    size: Annotated[int, typer.Option(min=32, help="Rows and columns of the image.")] = 64,
+    json_file: Json = None,
+) -> None:
+    """What one coil forty times as noisy, and noise that coils share, cost: as measured and made white."""
+    from tests.benchmarks.coils import compare
+
+    rows = []
+    for row in compare(data, noise, methods_of(methods), size):
+        rows.append(row)
+        console.print(f"{row.noise}, maps {row.maps}, {row.way}, {row.method}: {row.loss_db:.2f} dB", highlight=False)
+    shown = [[r.noise, r.maps, r.way, r.method, f"{r.psnr:.2f}", f"{r.loss_db:.2f}"] for r in rows]
+    title = f"Loss against a scan of as much information, noise {noise:g}; {machine()}"
+    table(["noise", "maps", "known by", "method", "PSNR, dB", "loss, dB"], shown, title)
+    write_rows(json_file, [asdict(r) for r in rows])
+
+
 def quality(
     data: Annotated[Path, typer.Option(help="Folder with the test volumes, as test/ in it.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for quality.json, quality.md and pictures.")],
@@ -294,6 +316,7 @@ for command in (
     startup,
     streaming,
     preparation,
+    coils,
 ):
     app.command()(command)
 

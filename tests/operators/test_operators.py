@@ -15,7 +15,7 @@ from torch import Tensor
 from operators.coils import acs_width, espirit_maps
 from operators.differences import gradient, gradient_adjoint
 from operators.errors import BackendUnavailable, GeometryError, InputError
-from operators.fourier import CartesianMRI, fourier, inverse_fourier
+from operators.fourier import CartesianMRI, MapSetsMRI, fourier, inverse_fourier
 from operators.geometry import FanBeam, ParallelBeam, estimated_matrix_bytes
 from operators.linear import LinearOperator, Space, conjugate_gradient, dot_product_error, random_element
 from operators.resolution import Downsampling, SlabAverage, Truncation
@@ -63,6 +63,10 @@ OPERATORS: dict[str, LinearOperator] = {
     "mri, odd": mri(rows=23, cols=17),
     "mri, rows": mri_by_lines(0),
     "mri, columns": mri_by_lines(1),
+    "mri, two sets of maps": MapSetsMRI(mri().mask[0], torch.stack([mri().maps, mri().maps.flip(1)], 1)),
+    "mri, two sets of maps a slice": MapSetsMRI(
+        mri().mask[0], torch.stack([mri(slices=2).maps, mri(slices=2).maps.flip(1)], 1)
+    ),
     "mri, everything": CartesianMRI(torch.ones(24, 30, dtype=torch.bool), mri().maps[0]),
     "truncation": Truncation(24, 36, 3),
     "truncation, odd": Truncation(21, 15, 3),

@@ -16,6 +16,7 @@ from recon.spec.acquisitions.kspace import require_plausible
 from recon.spec.affine import Affine
 from recon.spec.costs import MachineCosts
 from recon.spec.files import File
+from recon.spec.preparation import KSpacePreparation
 from recon.spec.simulation import Simulation
 
 
@@ -43,7 +44,13 @@ class MRICartesian(Acquisition):
     acs_width: int | None = Field(None, ge=8, le=128)
     """Width of the autocalibration region (ACS) for ESPIRiT, in k-space points. Default: the fully sampled centre."""
     noise_std: float | None = Field(None, ge=0)
-    """Noise standard deviation of k-space, per real channel. Default: estimated from its outermost points."""
+    """Noise standard deviation of k-space, per real channel; after whitening, that of the usual coil. Default: that of
+    a noise scan, else estimated from the outermost points."""
+    noise_scan: File | None = None
+    """Samples of noise alone, ``([readouts,] coils, samples)``, a complex .npy, received as k-space was: they tell the
+    covariance of the coils' noise. Default: the noise readouts of the file."""
+    preparation: KSpacePreparation | None = None
+    """Preparation of k-space. Default: each step's own."""
 
     def result_shape(self, shape: Shape) -> tuple[int, int, int]:
         """Slices, rows and columns of k-space."""
@@ -91,6 +98,8 @@ class MRICartesian(Acquisition):
                     field="acquisition.coil_maps",
                 )
             found["coil_maps"] = maps.astype(np.complex64)
+        if "noise_scan" in arrays:
+            found["noise_scan"] = as_noise_scan(arrays["noise_scan"])
         return found
 
     def check(self, data: NDArray[np.generic], **files: NDArray[Any] | None) -> None:
@@ -110,6 +119,7 @@ class MRICartesian(Acquisition):
             raise GeometryError(
                 f"shape {maps.shape}, k-space is {data.shape} {self.axes}", field="acquisition.coil_maps"
             )
+        require_noise_of(files.get("noise_scan"), data)
         require_plausible(data.astype(np.complex64, copy=False), mask, maps)
 
     def check_volume(self, volume: Volume, affine: Affine) -> None:
@@ -127,6 +137,31 @@ def require_first_axis(shape: Shape, axes: str) -> None:
             field="acquisition.first_axis",
             remedy=f"say slices or coils, or give k-space with all axes {axes}",
         )
+
+
+def as_noise_scan(array: NDArray[np.generic]) -> NDArray[np.complex64]:
+    """Convert samples of noise to complex64 ``(readouts, coils, samples)``; raises `InputError` for other arrays."""
+    if array.dtype.kind != "c" or array.ndim not in (2, 3):
+        raise InputError(
+            f"shape {array.shape} {array.dtype}, expected complex ([readouts,] coils, samples)",
+            field="acquisition.noise_scan",
+            remedy="write the noise as complex64, coils before samples",
+        )
+    return array.reshape(-1, *array.shape[-2:]).astype(np.complex64)
+
+
+def require_noise_of(noise: NDArray[Any] | None, data: NDArray[np.generic]) -> None:
+    """Raise `InputError` unless a noise scan, if there is one, holds noise of as many coils as the data have."""
+    if noise is None:
+        return
+    if noise.shape[1] != data.shape[1]:
+        raise GeometryError(
+            f"{noise.shape[1]} coils of {noise.shape[2]} samples, the data have {data.shape[1]} coils",
+            field="acquisition.noise_scan",
+            remedy="give the noise of the same coils, as ([readouts,] coils, samples)",
+        )
+    if not noise.any():
+        raise InputError("every sample is zero", field="acquisition.noise_scan", remedy="check what was exported")
 
 
 def check_magnitudes(volume: NDArray[np.generic]) -> None:

@@ -13,10 +13,16 @@ from pydantic import Field, model_validator
 from operators.errors import GeometryError, InputError
 from operators.geometry import SamplingPattern
 from recon.spec.acquisitions.base import Acquisition, Shape, Volume
-from recon.spec.acquisitions.mri_cartesian import check_magnitudes, require_first_axis
+from recon.spec.acquisitions.mri_cartesian import (
+    as_noise_scan,
+    check_magnitudes,
+    require_first_axis,
+    require_noise_of,
+)
 from recon.spec.affine import Affine, voxel_size
 from recon.spec.costs import MachineCosts
 from recon.spec.files import File
+from recon.spec.preparation import CoilPreparation
 from recon.spec.simulation import Simulation
 
 PRODUCT = 6.0
@@ -70,7 +76,13 @@ class MRINonCartesian(Acquisition):
     acs_width: int | None = Field(None, ge=8, le=128)
     """Width of the calibration region for ESPIRiT, in Cartesian points. Default: the densely sampled centre."""
     noise_std: float | None = Field(None, ge=0)
-    """Noise standard deviation of the samples, per real channel. Default: estimated from the outermost ones."""
+    """Noise standard deviation of the samples, per real channel; after whitening, that of the usual coil. Default: that
+    of a noise scan, else estimated from the outermost samples."""
+    noise_scan: File | None = None
+    """Samples of noise alone, ``([readouts,] coils, samples)``, a complex .npy, received as the samples were: they tell
+    the covariance of the coils' noise. Default: the noise readouts of the file."""
+    preparation: CoilPreparation | None = None
+    """Preparation of the coils. Default: each step's own."""
 
     @model_validator(mode="after")
     def _one_trajectory(self) -> Self:
@@ -164,6 +176,8 @@ class MRINonCartesian(Acquisition):
                     remedy="write the maps as complex64",
                 )
             found["coil_maps"] = maps.astype(np.complex64)
+        if "noise_scan" in arrays:
+            found["noise_scan"] = as_noise_scan(arrays["noise_scan"])
         return found
 
     def points(self, files: dict[str, NDArray[Any]]) -> NDArray[np.float64]:
@@ -205,6 +219,7 @@ class MRINonCartesian(Acquisition):
         weights, maps = given.get("density_weights"), given.get("coil_maps")
         if weights is not None and len(weights) != data.shape[2]:
             raise GeometryError(f"{len(weights)} for {data.shape[2]} samples", field="acquisition.density_weights")
+        require_noise_of(given.get("noise_scan"), data)
         if not np.any(data):
             raise InputError("every sample of k-space is zero", field="input", remedy="check what was exported")
         fits = (data.shape[1], rows, cols)

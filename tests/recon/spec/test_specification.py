@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from recon.spec.acquisitions.ct import AngleRange
 from recon.spec.job import Input, JobSpec, Output
-from recon.spec.preparation import BeamHardening, Binning, Paganin, Preparation
+from recon.spec.preparation import BeamHardening, Binning, KSpacePreparation, Paganin, Preparation
 from recon.spec.registry import ACQUISITIONS, METHODS
 from recon.spec.simulation import Simulation
 
@@ -58,6 +58,7 @@ def check(model: type[BaseModel], written: dict[str, str | None]) -> None:
         (Simulation, "Simulation (volumes as input)"),
         (Output, "Output and results"),
         (Preparation, "Preparation of CT data"),
+        (KSpacePreparation, "Preparation of k-space"),
         (Binning, "Preparation of CT data"),
         (Paganin, "Preparation of CT data"),
         (BeamHardening, "Preparation of CT data"),
@@ -84,7 +85,7 @@ def test_the_document_has_every_setting_of_a_method(name: str) -> None:
 
 
 def test_the_document_has_no_field_that_is_gone() -> None:
-    parts = (Preparation, BeamHardening, Binning)
+    parts = (Preparation, BeamHardening, Binning, KSpacePreparation)
     known = set().union(*(m.model_fields for m in (JobSpec, Input, Simulation, Output, AngleRange, *parts)))
     known |= set().union(*(m.model_fields for m in (*ACQUISITIONS.values(), *METHODS.values())))
     rows = [line.split("|")[1] for line in DOCUMENT.read_text().splitlines() if line.startswith("|")]
