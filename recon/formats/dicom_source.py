@@ -1,0 +1,37 @@
+"""Patient and study of a DICOM file: what results in DICOM take over from the input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+PATIENT = (
+    "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "PatientAge", "PatientSize",
+    "PatientWeight", "PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence",
+    "LongitudinalTemporalInformationModified",
+)  # fmt: skip
+STUDY = (
+    "StudyInstanceUID", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "StudyID",
+    "StudyDescription", "FrameOfReferenceUID", "PatientPosition", "BodyPartExamined", "Laterality",
+)  # fmt: skip
+SERIES = ("SeriesInstanceUID",)
+"""Named in the derivation of results, which are a series of their own."""
+
+
+def kept(path: Path) -> dict[str, Any]:
+    """Read what describes patient and study, in DICOM's JSON model; what cannot be written again is left out."""
+    from pydicom import Dataset, dcmread
+
+    header = dcmread(path, stop_before_pixels=True, specific_tags=["SpecificCharacterSet", *PATIENT, *STUDY, *SERIES])
+    found: dict[str, Any] = {}
+    for name in (*PATIENT, *STUDY, *SERIES):
+        one = Dataset()
+        try:
+            if name in header:
+                one.add(header[name])
+            model = one.to_json_dict()
+            Dataset.from_json(model)
+        except Exception:  # noqa: BLE001, S112 - a damaged value can fail in any way, and belongs to no image
+            continue
+        found |= model
+    return found
