@@ -58,7 +58,7 @@ class _Stored:
     @classmethod
     def of(cls, volume: Written) -> _Stored:
         """Choose slope and window of a volume, in one pass through it."""
-        peak = max(float(np.abs(slab).max(initial=0.0)) for slab in volume.slabs())
+        peak = float(np.max([np.abs(slab).max() for slab in volume.slabs()]))  # NaN, where there is one
         if not np.isfinite(peak):
             raise Diverged("the volume has values that are no numbers", field="output.format")
         if volume.unit == "HU" and volume.quantity == "values":

@@ -104,7 +104,7 @@ class KnownVolume:
     unit: str | None = None
     notes: list[str] = field(default_factory=list)
     slices_in_file: int | None = None
-    source: Mapping[str, Any] = field(default_factory=dict)
+    source: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class Origin:
     modality: Literal["ct", "mri"]
     scan: str
     software: str
-    source: Mapping[str, Any] = field(default_factory=dict)
+    source: Mapping[str, Any] = field(default_factory=dict, repr=False)
     key: uuid.UUID = field(default_factory=uuid.uuid4)
     made: datetime = field(default_factory=datetime.now)
 

@@ -109,4 +109,4 @@ class Measurement:
     provenance: dict[str, Any] = field(default_factory=dict)
     slices_in_file: int | None = None
     read_bytes: int = 0
-    source: Mapping[str, Any] = field(default_factory=dict)
+    source: Mapping[str, Any] = field(default_factory=dict, repr=False)
