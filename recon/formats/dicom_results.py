@@ -212,7 +212,7 @@ def _derivation(volume: Written, series: str | None) -> str:
         [
             f"{NOT_CLINICAL}.",
             f"Reconstructed by {origin.software} from {origin.scan}, by {volume.method}.",
-            f"{what} in {volume.unit}." if volume.quantity != "phase" else f"{what} in rad.",
+            f"{what} in {'rad' if volume.quantity == 'phase' else volume.unit.rstrip('.')}.",
             f"The input was series {series}." if series else "Patient and study are made up.",
             *([] if volume.in_patient else ["Positions are those of a scanner's frame, not the patient's."]),
         ]

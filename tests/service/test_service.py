@@ -105,7 +105,7 @@ def test_results_in_dicom_over_http(client: Client, http: httpx.Client, ct_file:
     slices = [dcmread(path) for path in sorted((tmp_path / "volume").iterdir())]
     volume, affine = nifti.read(ct_file)
     assert len(slices) == len(volume) and {data.Modality for data in slices} == {"CT"}
-    assert np.array([slices[0].ImagePositionPatient], float) == pytest.approx(affine[:3, 3] * [-1, -1, 1], abs=1e-4)
+    assert np.array(slices[0].ImagePositionPatient, float) == pytest.approx(affine[:3, 3] * [-1, -1, 1], abs=1e-4)
     # A bad wish is refused before a 202.
     upload = http.post("/v1/uploads", content=ct_file.read_bytes()).json()["id"]
     body = {"input": {"upload": upload, "format": "nifti"}, "acquisition": "ct-parallel", "method": "fbp"}

@@ -69,7 +69,7 @@ def test_angle_range() -> None:
         ({"input": {"path": "a.npy", "slices": [4, 4]}}, "input", "must be below"),
         ({"input": {"path": "a.npy", "simulate": {}}}, "input", "simulate needs format nifti"),
         ({"seed": -1}, "seed", "greater than or equal to 0"),
-        ({"output": {"format": "dcm"}}, "output.format", "'dcm' is not one of nifti, nii, numpy, dicom, dicom-enhanced"),
+        ({"output": {"format": "dcm"}}, "output.format", "'dcm' is not one of nifti, nii, numpy, dicom,"),
         ({"output": {"format": "ismrmrd"}}, "output.format", "ismrmrd holds no volumes of ct-parallel"),
         ({"output": {"parts": ["phase"]}}, "output.parts", "real: it has no magnitude and phase"),
         ({**MRI, "output": {"parts": ["real"]}}, "output.parts.0", "'magnitude', 'phase' or 'complex'"),
