@@ -14,8 +14,8 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,8 +62,8 @@ class _Stored:
         if not np.isfinite(peak):
             raise Diverged("the volume has values that are no numbers", field="output.format")
         if volume.unit == "HU" and volume.quantity == "values":
-            return cls(max(1.0, _rounded(peak / _LARGEST, up=True)), *_SOFT_TISSUE_HU)
-        slope = _rounded(peak / _LARGEST, up=True) or 1.0
+            return cls(max(1.0, _rounded_up(peak / _LARGEST)), *_SOFT_TISSUE_HU)
+        slope = _rounded_up(peak / _LARGEST) or 1.0
         if volume.quantity == "phase":
             return cls(slope, 0.0, 2 * np.pi)
         return cls(slope, peak / 2, peak or 1.0)
@@ -78,15 +78,10 @@ def _text(value: float) -> str:
     return f"{value:.10g}"
 
 
-def _rounded(value: float, *, up: bool) -> float:
-    """Round to what a decimal string holds."""
+def _rounded_up(value: float) -> float:
+    """Round up to what a decimal string holds."""
     found = float(_text(value))
-    return float(_text(value * (1 + 1e-9))) if up and found < value else found
-
-
-def _slices(volume: Written) -> Iterator[NDArray[Any]]:
-    for slab in volume.slabs():
-        yield from slab
+    return found if found >= value else float(_text(value * (1 + 1e-9)))
 
 
 def _write_slices(path: Path, volume: Written) -> None:
@@ -95,7 +90,7 @@ def _write_slices(path: Path, volume: Written) -> None:
     data = _described(volume)
     _describe_slice(data, volume, stored)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for index, values in enumerate(_slices(volume)):
+        for index, values in enumerate(chain.from_iterable(volume.slabs())):
             _identify(data, volume, index + 1)
             data.ImagePositionPatient = _position(volume.affine, index)
             data.PixelData = stored.numbers(values).tobytes()
@@ -161,13 +156,12 @@ def _described(volume: Written) -> Dataset:
     data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     data.SpecificCharacterSet = "ISO_IR 192"
     source_series = data.get("SeriesInstanceUID")
+    # Elements of type 2, which may be empty and not missing.
     for name in ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID",
                  "AccessionNumber", "ReferringPhysicianName", "PatientPosition", "Laterality"):  # fmt: skip
         if name not in data:
             setattr(data, name, "")
-    if "StudyInstanceUID" not in data:
-        data.StudyInstanceUID = origin.uid("study")
-    if "FrameOfReferenceUID" not in data or not volume.in_patient:
+    if not (data.get("FrameOfReferenceUID") and volume.in_patient):
         data.FrameOfReferenceUID = origin.uid("frame of reference")
     data.PositionReferenceIndicator = "" if volume.in_patient else SCANNER
     data.Modality = "CT" if origin.modality == "ct" else "MR"
@@ -195,7 +189,7 @@ def _made_up(volume: Written) -> Dataset:
     data.PatientName, data.PatientID = f"{MADE_UP}^NO PATIENT", f"MADE-UP-{key}"
     data.StudyDescription = "Made up: the input names no patient and no study"
     data.StudyDate, data.StudyTime = volume.origin.made.strftime("%Y%m%d"), volume.origin.made.strftime("%H%M%S")
-    data.StudyID = key
+    data.StudyInstanceUID, data.StudyID = volume.origin.uid("study"), key
     return data
 
 
@@ -213,7 +207,7 @@ def _derivation(volume: Written, series: str | None) -> str:
             f"{NOT_CLINICAL}.",
             f"Reconstructed by {origin.software} from {origin.scan}, by {volume.method}.",
             f"{what} in {'rad' if volume.quantity == 'phase' else volume.unit.rstrip('.')}.",
-            f"The input was series {series}." if series else "Patient and study are made up.",
+            f"The input was series {series}." if origin.source else "Patient and study are made up.",
             *([] if volume.in_patient else ["Positions are those of a scanner's frame, not the patient's."]),
         ]
     )

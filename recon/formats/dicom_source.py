@@ -19,7 +19,10 @@ SERIES = ("SeriesInstanceUID",)
 
 
 def kept(path: Path) -> dict[str, Any]:
-    """Read what describes patient and study, in DICOM's JSON model; what cannot be written again is left out."""
+    """Read what describes patient and study, in DICOM's JSON model.
+
+    Values that cannot be written again are left out. Empty if the file names no study, so that nothing can belong to it.
+    """
     from pydicom import Dataset, dcmread
 
     header = dcmread(path, stop_before_pixels=True, specific_tags=["SpecificCharacterSet", *PATIENT, *STUDY, *SERIES])
@@ -34,4 +37,11 @@ def kept(path: Path) -> dict[str, Any]:
         except Exception:  # noqa: BLE001, S112 - a damaged value can fail in any way, and belongs to no image
             continue
         found |= model
-    return found
+    return found if _named(found, "StudyInstanceUID") else {}
+
+
+def _named(model: dict[str, Any], keyword: str) -> bool:
+    """Whether an element is there and has a value."""
+    from pydicom.datadict import tag_for_keyword
+
+    return "Value" in model.get(f"{tag_for_keyword(keyword):08X}", {})

@@ -248,8 +248,15 @@ def test_patient_and_study_of_the_input_are_kept(tmp_path: Path, row: Format) ->
     assert "made up" not in data.DerivationDescription and data.StudyDescription == "Thorax"
 
 
+@pytest.mark.parametrize("uid", [None, ""])
+def test_a_patient_without_a_study_is_not_kept(tmp_path: Path, uid: str | None) -> None:
+    given = {} if uid is None else {"StudyInstanceUID": uid}
+    path = series(tmp_path / "ct", PatientName="A^B", PatientID="42", **given)
+    assert dicom_source.kept(next(path.iterdir())) == {}
+
+
 def test_a_damaged_value_of_the_input_is_not_kept(tmp_path: Path) -> None:
-    path = series(tmp_path / "ct", PatientName="A^B", PatientID="42", PatientWeight="7")
+    path = series(tmp_path / "ct", PatientName="A^B", PatientID="42", PatientWeight="7", StudyInstanceUID="1.2.3")
     for file in path.iterdir():
         stored = file.read_bytes()
         assert stored.count(b"DS\x02\x007 ") == 1

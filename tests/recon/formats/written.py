@@ -39,4 +39,4 @@ def written(modality: Literal["ct", "mri"] = "ct", data: np.ndarray | None = Non
         return iter([data[:2], data[2:]])
 
     fields = {"affine": oblique(), "unit": "HU" if modality == "ct" else "a.u.", "method": METHOD, **more}
-    return Written(data.shape, data.dtype, slabs=slabs, origin=origin, **fields)  # type: ignore[arg-type]
+    return Written(data.shape, data.dtype, slabs=slabs, origin=origin, **fields)
