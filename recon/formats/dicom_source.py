@@ -21,7 +21,7 @@ SERIES = ("SeriesInstanceUID",)
 def kept(path: Path) -> dict[str, Any]:
     """Read what describes patient and study, in DICOM's JSON model.
 
-    Values that cannot be written again are left out. Empty if the file names no study, so that nothing can belong to it.
+    Values that cannot be written again are left out. Empty if the file names no study, to which results could belong.
     """
     from pydicom import Dataset, dcmread
 

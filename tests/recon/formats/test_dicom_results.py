@@ -250,7 +250,7 @@ def test_patient_and_study_of_the_input_are_kept(tmp_path: Path, row: Format) ->
 
 @pytest.mark.parametrize("uid", [None, ""])
 def test_a_patient_without_a_study_is_not_kept(tmp_path: Path, uid: str | None) -> None:
-    given = {} if uid is None else {"StudyInstanceUID": uid}
+    given: dict[str, Any] = {} if uid is None else {"StudyInstanceUID": uid}
     path = series(tmp_path / "ct", PatientName="A^B", PatientID="42", **given)
     assert dicom_source.kept(next(path.iterdir())) == {}
 
