@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.errors import GeometryError, InputError, ReconError
-from recon.formats import volumes
+from recon.formats import dicom_source, volumes
 from recon.formats.format import Format, KnownVolume
 from recon.formats.kspace import LPS_TO_RAS
 from recon.formats.safety import check_size, existing
@@ -44,17 +44,23 @@ _SAME_MM = 0.01
 """Distance up to which slices count as being at the same position."""
 _EVEN, _ROUNDED = 0.1, 0.01
 """Largest distance of a slice from where it should lie, as a share of slices' distance; and that which is said."""
-_MAPS = {"PERFUSION", "RCBF", "RCBV", "CBF", "CBV", "MTT", "TTP", "TMAX", "COLOR", "DUAL_ENERGY_MAP", "MATERIAL"}
+SCANNER = "SCANNER FRAME"
+"""Position reference of files that we write of a volume whose place in the patient nobody knows."""
+UNORIENTED = "the DICOM file does not say how it lies in the patient: its positions are those of a scanner's frame"
+_MAPS = {
+    "STD_DEVIATION", "PERFUSION", "RCBF", "RCBV", "CBF", "CBV", "MTT", "TTP", "TMAX", "COLOR", "DUAL_ENERGY_MAP",
+    "MATERIAL",
+}  # fmt: skip
 """Types of images whose values are no attenuation."""
 _SCOUTS = {"LOCALIZER", "SCOUT"}
 _PHASES = {"P", "PHASE", "PHASE MAP", "R", "REAL", "I", "IMAGINARY"}
 _TAGS = [
-    "ImageType", "SOPClassUID", "Modality", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "InstanceNumber",
-    "AcquisitionNumber", "TemporalPositionIdentifier", "EchoTime", "TriggerTime", "DiffusionBValue", "SliceThickness",
-    "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "NumberOfFrames",
-    "SamplesPerPixel", "BitsAllocated", "PixelRepresentation", "RescaleSlope", "RescaleIntercept", "RescaleType",
-    "PixelPaddingValue", "PixelPaddingRangeLimit", "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
+    "ImageType", "ComplexImageComponent", "SOPClassUID", "Modality", "SeriesInstanceUID", "SeriesNumber",
+    "SeriesDescription", "InstanceNumber", "AcquisitionNumber", "TemporalPositionIdentifier", "EchoTime",
+    "TriggerTime", "DiffusionBValue", "SliceThickness", "ImagePositionPatient", "ImageOrientationPatient",
+    "PixelSpacing", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "PixelRepresentation",
+    "RescaleSlope", "RescaleIntercept", "RescaleType", "PixelPaddingValue", "PixelPaddingRangeLimit",
+    "PositionReferenceIndicator", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
 
 
@@ -84,6 +90,8 @@ class Frame:
         Slope and intercept, if stated.
     rescaled_to
         Unit of the rescaled values, as the file has it.
+    reference
+        What positions refer to, as the file has it.
     """
 
     path: Path
@@ -100,6 +108,7 @@ class Frame:
     thickness_mm: float | None
     scaling: tuple[float, float] | None
     rescaled_to: str
+    reference: str
 
 
 def _read(path: Path, given: Input) -> KnownVolume:
@@ -121,7 +130,11 @@ def _volume(path: Path, given: Input) -> KnownVolume:
         )
     affine = _affine(stack, notes)
     unit = _unit(stack[0])
-    return KnownVolume(_values(stack, unit, notes), affine, unit=unit, notes=notes)
+    in_patient = stack[0].reference != SCANNER
+    if not in_patient:
+        notes.append(UNORIENTED)
+    data, source = _values(stack, unit, notes), dicom_source.kept(stack[0].path)
+    return KnownVolume(data, affine, in_patient=in_patient, unit=unit, notes=notes, source=source)
 
 
 class _Unplaced(InputError):
@@ -266,6 +279,7 @@ def _frame(path: Path, index: int, header: Dataset, places: list[Dataset], types
         stated(name, "PixelValueTransformationSequence") for name in ("RescaleSlope", "RescaleIntercept", "RescaleType")
     )
     own = types.union(*(_types(stated("FrameType", f"{kind}ImageFrameTypeSequence")) for kind in ("CT", "MR")))
+    own |= _types(stated("ComplexImageComponent", "MRImageFrameTypeSequence"))
     thickness = stated("SliceThickness", "PixelMeasuresSequence")
     number = header.get("SeriesNumber")
     return Frame(
@@ -292,6 +306,7 @@ def _frame(path: Path, index: int, header: Dataset, places: list[Dataset], types
         thickness_mm=None if thickness is None else float(thickness),
         scaling=None if intercept is None and slope is None else (float(slope or 1.0), float(intercept or 0.0)),
         rescaled_to=str(unit or "").strip().upper(),
+        reference=str(header.get("PositionReferenceIndicator") or ""),
     )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +93,8 @@ class KnownVolume:
     slices_in_file
         Number of slices in the file, if `data` and `affine` are those of the slices that are asked for; None if they
         are to be cut out.
+    source
+        Patient and study, as in `Measurement`.
     """
 
     data: NDArray[np.float32]
@@ -100,6 +104,7 @@ class KnownVolume:
     unit: str | None = None
     notes: list[str] = field(default_factory=list)
     slices_in_file: int | None = None
+    source: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,36 @@ Content = PlainArray | KnownVolume | RawCounts | Measurement
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Origin of the volumes of a job, which they share.
+
+    Parameters
+    ----------
+    modality
+        Kind of scan.
+    scan
+        How it was measured, in words.
+    software
+        Name and version of this program.
+    source
+        Patient and study, as in `Measurement`.
+    key, made
+        What tells these results from all others, and when they were made.
+    """
+
+    modality: Literal["ct", "mri"]
+    scan: str
+    software: str
+    source: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    key: uuid.UUID = field(default_factory=uuid.uuid4)
+    made: datetime = field(default_factory=datetime.now)
+
+    def uid(self, name: str) -> str:
+        """Make a DICOM unique identifier (UID): the same one for the same name, another than in any other results."""
+        return f"2.25.{uuid.uuid5(self.key, name).int}"
+
+
+@dataclass(frozen=True)
 class Written:
     """Volume to write: in slabs, since it may be larger than memory.
 
@@ -146,12 +181,20 @@ class Written:
         Voxel ``(col, row, slice)`` to millimetres.
     unit
         Unit of the values.
+    slabs
+        Makes a new pass through the volume: some slices at a time, in order.
+    origin
+        Origin of the volumes of the job.
+    method
+        Name of the method that made it, with its prior.
+    number
+        Number of the volume among those of the job, from 1.
+    quantity
+        What the values are: those of the image, their phase, or the error that is expected of them.
     in_patient
         Whether `affine` leads into the patient's RAS frame.
     codes
         NIfTI's codes of the affine, for sform and qform, if the input has them.
-    slabs
-        Makes a new pass through the volume: some slices at a time, in order.
     """
 
     shape: tuple[int, int, int]
@@ -159,6 +202,10 @@ class Written:
     affine: Affine
     unit: str
     slabs: Callable[[], Iterator[NDArray[np.float32] | NDArray[np.complex64]]]
+    origin: Origin
+    method: str = ""
+    number: int = 1
+    quantity: Literal["values", "phase", "error"] = "values"
     in_patient: bool = True
     codes: tuple[int, int] | None = None
 
@@ -192,8 +239,14 @@ class Format:
         Reads a file as an `Input` says; None for a format of results only.
     write
         Writes a volume to a path that ends as `endings` says; None for a format of inputs only.
+    holds_complex
+        Whether complex volumes can be written as they are; else only as magnitude and phase, in two files.
     keeps_complex
-        Whether complex volumes are written as they are; else magnitude and phase are two files.
+        Whether they are written as they are unless something else is asked for.
+    modalities
+        Kinds of scans whose volumes it holds.
+    check
+        Raises `InputError` for a shape ``(slices, rows, cols)`` and an affine that a written volume cannot have.
     selects
         Whether only the slices that the input asks for are read, by `read` or from its `StoredArray`; else they are
         cut out of what `read` returns.
@@ -216,7 +269,10 @@ class Format:
     media_type: str = "application/octet-stream"
     read: Callable[[Path, Input], Content] | None = None
     write: Callable[[Path, Written], None] | None = None
+    holds_complex: bool = False
     keeps_complex: bool = False
+    modalities: tuple[Literal["ct", "mri"], ...] = ("ct", "mri")
+    check: Callable[[tuple[int, int, int], Affine], None] | None = None
     selects: bool = False
     slicewise: bool = False
     folders: bool = False

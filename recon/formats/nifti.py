@@ -225,21 +225,22 @@ def write(
 ) -> None:
     """Write ``(slices, rows, cols)`` as float32 NIfTI with `affine` and its codes; units are millimetres."""
     slices, rows, cols = volume.shape
-    _write_slabs(path, (slices, rows, cols), [volume], affine, description, codes)
+    _write_slabs(path, (slices, rows, cols), [volume], affine, description, codes, np.dtype(np.float32))
 
 
 def _write_slabs(
     path: Path,
     shape: tuple[int, int, int],
-    slabs: Iterable[NDArray[np.float32]],
+    slabs: Iterable[NDArray[np.float32] | NDArray[np.complex64]],
     affine: Affine,
     description: str,
     codes: tuple[int, int],
+    dtype: np.dtype[Any],
 ) -> None:
     """Write a volume some slices at a time: in the file they follow each other, as rows of columns."""
     import nibabel as nib
 
-    voxels = np.broadcast_to(np.float32(0), shape[::-1])  # nibabel makes the header from it
+    voxels = np.broadcast_to(dtype.type(0), shape[::-1])  # nibabel makes the header from it
     long = max(shape) > _LONGEST_SIDE
     image = nib.Nifti2Image(voxels, affine) if long else nib.Nifti1Image(voxels, affine)
     image.set_qform(affine, codes[1])
@@ -250,7 +251,7 @@ def _write_slabs(
     with nib.openers.ImageOpener(str(path), "wb") as stream:
         image.header.write_to(stream)
         for slab in slabs:
-            stream.write(np.ascontiguousarray(slab, "<f4").tobytes())
+            stream.write(np.ascontiguousarray(slab, dtype.newbyteorder("<")).tobytes())
 
 
 def _read(path: Path, given: Input) -> KnownVolume:
@@ -267,9 +268,9 @@ def _read(path: Path, given: Input) -> KnownVolume:
 
 
 def _write(path: Path, volume: Written) -> None:
-    magnitudes = ((np.abs(s) if np.iscomplexobj(s) else s).astype(np.float32) for s in volume.slabs())
     codes = volume.codes or (PATIENT if volume.in_patient else SCANNER)
-    _write_slabs(path, volume.shape, magnitudes, volume.affine, f"{OURS.decode()}, {volume.unit}", codes)
+    description = f"{OURS.decode()}, {volume.unit}"
+    _write_slabs(path, volume.shape, volume.slabs(), volume.affine, description, codes, volume.dtype)
 
 
 FORMAT = Format(
@@ -282,8 +283,9 @@ FORMAT = Format(
     media_type="application/gzip",
     read=_read,
     write=_write,
+    holds_complex=True,
     names_others=True,
     selects=True,
 )
-PLAIN = Format(name="nii", endings=(".nii",), write=_write)
+PLAIN = Format(name="nii", endings=(".nii",), write=_write, holds_complex=True)
 """The same without compression, which takes longer than a quick method."""

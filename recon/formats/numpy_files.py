@@ -129,5 +129,6 @@ FORMAT = Format(
     selects=True,
     slicewise=True,
     write=_write,
+    holds_complex=True,
     keeps_complex=True,
 )

@@ -26,7 +26,7 @@ from recon.measurement.simulate import simulate
 from recon.spec.acquisitions import Acquisition, check_method
 from recon.spec.affine import Affine, shear_rad, shifted_affine, voxel_size
 from recon.spec.files import File
-from recon.spec.job import Input, JobSpec
+from recon.spec.job import Input, JobSpec, check_output
 from recon.spec.registry import ACQUISITIONS, resolve
 from recon.spec.simulation import Simulation
 from recon.spec.validation import invalid
@@ -60,7 +60,7 @@ def read(spec: JobSpec, files: Mapping[str, Path]) -> Measurement:
         first, _ = spec.input.slices or (0, 0)
         measurement = simulate(volume.data, volume.affine, acquisition, spec.input.simulate or Simulation(), first)
         notes = [*measurement.notes, *volume.notes]
-        return replace(measurement, in_patient=volume.in_patient, codes=volume.codes, notes=notes)
+        return replace(measurement, in_patient=volume.in_patient, codes=volume.codes, notes=notes, source=volume.source)
     return _completed_from(_measured(spec, files, found, content))
 
 
@@ -384,6 +384,7 @@ def _stack(volume: KnownVolume, spec: JobSpec) -> Measurement:
         in_patient=volume.in_patient,
         codes=volume.codes,
         notes=list(volume.notes),
+        source=volume.source,
     )
 
 
@@ -502,3 +503,4 @@ def _check_methods(spec: JobSpec, acquisition: Acquisition) -> None:
                 check_method(acquisition, name)
             except ValueError as error:
                 raise InputError(str(error), field=field) from error
+    check_output(acquisition, spec.output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,6 +92,9 @@ class Measurement:
         with any others; None if not.
     read_bytes
         Most bytes that reading held, where these are more than the data's.
+    source
+        Patient and study of a DICOM file, in DICOM's JSON model (PS3.18 F); empty for any other. Kept in memory for
+        results in DICOM, and in no other file.
     """
 
     data: NDArray[np.generic]
@@ -109,3 +113,4 @@ class Measurement:
     provenance: dict[str, Any] = field(default_factory=dict)
     slices_in_file: int | None = None
     read_bytes: int = 0
+    source: Mapping[str, Any] = field(default_factory=dict, repr=False)

@@ -17,6 +17,7 @@ from operators.errors import InputError
 from recon.defaults import frozen_noise, lookup
 from recon.defaults.frozen_noise import Noise
 from recon.formats import reader
+from recon.formats.format import Format
 from recon.measurement.measurement import Measurement
 from recon.measurement.sampled import sampled
 from recon.pipeline import chunks, peak, versions
@@ -33,6 +34,7 @@ from recon.solvers import registry as solvers
 from recon.solvers.mixture import Part, mixture
 from recon.spec.job import JobSpec, check_uncertainty
 from recon.spec.methods import Auto, FrozenNoise, Method, method_of
+from recon.spec.registry import OUTPUT_FORMATS
 from recon.spec.report import Selection
 from recon.storage.atomic import write_json
 
@@ -138,6 +140,7 @@ def prepare(
     plan.require_fit(planned)  # the machine that accepted the job may have more memory
     yield JobProgress(0.02, "modelling")
     inverse = problems.build(measurement)
+    _check_writable(spec, planned, inverse)
     kind, problem = measurement.acquisition.kind, inverse.problem
     measured = {
         "measurement": digest_of(measurement) if streamed is None else streamed.digest(),
@@ -278,6 +281,13 @@ def _check_uncertainty(spec: JobSpec, measurement: Measurement) -> None:
         check_uncertainty(measurement.acquisition, spec.output.uncertainty)
     except ValueError as error:
         raise InputError(str(error), field="output.uncertainty") from error
+
+
+def _check_writable(spec: JobSpec, planned: plan.Plan, inverse: InverseProblem) -> None:
+    """Raise `InputError` for a result that its format cannot hold, before it is computed."""
+    chosen: Format = OUTPUT_FORMATS[spec.output.format]
+    if chosen.check is not None:
+        chosen.check(planned.shape, inverse.affine)
 
 
 def _frozen(method: Method, prior: NetworkPrior | None, inverse: InverseProblem, seed: int) -> Noise | None:

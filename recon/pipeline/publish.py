@@ -6,22 +6,23 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from operators.interrupt import checkpoint
-from recon.formats.format import Format, Written
-from recon.measurement.measurement import PreparationRecord
+from recon.formats.format import Format, Origin, Written
+from recon.measurement.measurement import Measurement
 from recon.pipeline import peak
 from recon.pipeline.report import Solved
 from recon.pipeline.volumes import ArrangedVolume, HeldVolume, Volume
 from recon.problem.inverse_problem import InverseProblem
-from recon.spec.job import JobSpec
+from recon.spec.job import JobSpec, Output, Part
 from recon.spec.registry import OUTPUT_FORMATS
 from recon.spec.report import Report
 from recon.storage.atomic import sync
@@ -39,15 +40,16 @@ def publish(
     solved: Solved,
     report: Report,
     out: Path,
-    preparation: PreparationRecord | None = None,
+    measurement: Measurement,
 ) -> None:
     """Write all results into a hidden folder beside `out`, then rename it."""
+    preparation = measurement.preparation
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
-        _write_all(spec, inverse, solved, partial)
+        _write_all(spec, inverse, solved, partial, report, origin_of(measurement, report))
         if preparation is not None and spec.output.montage:
             from recon.quality import preparation as picture  # matplotlib takes its time
 
@@ -63,15 +65,32 @@ def publish(
         raise
 
 
-def _write_all(spec: JobSpec, inverse: InverseProblem, solved: Solved, folder: Path) -> None:
-    chosen: Format = OUTPUT_FORMATS[spec.output.format]
+def origin_of(measurement: Measurement, report: Report) -> Origin:
+    """Make the origin of a job's volumes from its measurement and its report."""
+    kind = measurement.acquisition.kind
+    return Origin(
+        modality=measurement.acquisition.MODALITY,
+        scan=f"{kind} data, simulated from a known volume" if "simulated" in measurement.provenance else f"{kind} data",
+        software=f"diffusion-recon {report.versions['diffusion-recon']}",
+        source=measurement.source,
+    )
+
+
+def _write_all(
+    spec: JobSpec, inverse: InverseProblem, solved: Solved, folder: Path, report: Report, origin: Origin
+) -> None:
     volumes = {name: arranged(inverse, volume) for name, volume in solved.volumes(spec.method.name).items()}
-    for name, volume in volumes.items():
-        result = name == spec.method.name
-        _write_volume(chosen, inverse, folder, "volume" if result else f"baseline-{name}", volume, phase=result)
     errors = None if solved.errors is None else HeldVolume(solved.errors)
+    prior = "" if report.prior is None else f" with the prior {report.prior['name']}"
+    written = _Writer(spec.output, inverse, folder, origin)
+    for name, volume in volumes.items():
+        if name == spec.method.name:
+            written.volume("volume", volume, name + prior)
+        else:
+            written.volume(f"baseline-{name}", volume, name)
     if errors is not None:
-        _write(chosen, inverse, folder, "uncertainty", errors, _values)
+        made_by = f"{spec.method.name}{prior}, {spec.output.uncertainty} bootstrap replicates"
+        written.part("uncertainty", errors, _values, made_by, quantity="error")
     if not spec.output.montage:
         return
     from recon.quality import montage  # matplotlib takes its time
@@ -97,34 +116,74 @@ def planes(inverse: InverseProblem, volume: Volume, convert: Convert) -> Planes:
     return Planes.of(_slabs(volume, convert), _shape(volume), inverse.affine)
 
 
-def _write_volume(
-    chosen: Format, inverse: InverseProblem, folder: Path, name: str, volume: Volume, *, phase: bool
-) -> None:
-    """Write a volume in the result's unit; a complex one as it is, or as magnitude and, for the result, phase."""
-    is_complex = volume.part(0, 1).is_complex()
-    if is_complex and chosen.keeps_complex:
-        _write(chosen, inverse, folder, name, volume, _values)
-        return
-    _write(chosen, inverse, folder, name, volume, inverse.display)
-    if is_complex and phase:
-        _write(chosen, inverse, folder, f"{name}-phase", volume, _phase, unit="phase, rad")
+@dataclass
+class _Writer:
+    """Writer of the volumes of a job into a folder, in their format.
 
+    Parameters
+    ----------
+    output
+        What is asked for.
+    origin
+        Origin of the volumes.
+    number
+        Number of volumes written so far.
+    """
 
-def _write(
-    chosen: Format,
-    inverse: InverseProblem,
-    folder: Path,
-    name: str,
-    volume: Volume,
-    convert: Convert,
-    unit: str | None = None,
-) -> None:
-    assert chosen.write is not None  # a row of the output formats
-    dtype = convert(volume.part(0, 1)).dtype
-    slabs = partial(_slabs, volume, convert)
-    unit = unit or inverse.unit
-    written = Written(_shape(volume), dtype, inverse.affine, unit, slabs, inverse.in_patient, inverse.codes)
-    chosen.write(folder / f"{name}{chosen.endings[0]}", written)
+    output: Output
+    inverse: InverseProblem
+    folder: Path
+    origin: Origin
+    number: int = 0
+
+    @property
+    def format(self) -> Format:
+        """Their format."""
+        found: Format = OUTPUT_FORMATS[self.output.format]
+        return found
+
+    def volume(self, name: str, volume: Volume, made_by: str) -> None:
+        """Write an arranged volume in the result's unit, a complex one in the parts that are asked for."""
+        inverse, wanted = self.inverse, self.output.parts
+        if not volume.part(0, 1).is_complex():
+            self.part(name, volume, inverse.display, made_by)
+            return
+        if wanted is None:
+            split: list[Part] = ["magnitude", "phase"] if name == "volume" else ["magnitude"]
+            wanted = ["complex"] if self.format.keeps_complex else split
+        if "magnitude" in wanted:
+            self.part(name, volume, inverse.display, made_by)
+        if "complex" in wanted:
+            self.part(f"{name}-complex" if "magnitude" in wanted else name, volume, _values, made_by)
+        if "phase" in wanted:
+            self.part(f"{name}-phase", volume, _phase, made_by, quantity="phase")
+
+    def part(
+        self,
+        name: str,
+        volume: Volume,
+        convert: Convert,
+        made_by: str,
+        quantity: Literal["values", "phase", "error"] = "values",
+    ) -> None:
+        """Write a volume as one file."""
+        self.number += 1
+        inverse = self.inverse
+        written = Written(
+            shape=_shape(volume),
+            dtype=convert(volume.part(0, 1)).dtype,
+            affine=inverse.affine,
+            unit="phase, rad" if quantity == "phase" else inverse.unit,
+            slabs=partial(_slabs, volume, convert),
+            origin=self.origin,
+            method=made_by,
+            number=self.number,
+            quantity=quantity,
+            in_patient=inverse.in_patient,
+            codes=inverse.codes,
+        )
+        assert self.format.write is not None  # a row of the output formats
+        self.format.write(self.folder / f"{name}{self.format.endings[0]}", written)
 
 
 def _slabs(volume: Volume, convert: Convert) -> Iterator[NDArray[Any]]:

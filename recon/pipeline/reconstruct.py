@@ -51,7 +51,7 @@ class Outcome:
     def publish(self, out: Path) -> None:
         """Write volume, baselines, pictures and report to the folder `out`, all at once."""
         check_new(out)
-        publish(self.spec, self.job.inverse, self.solved, self.report, out, self.job.measurement.preparation)
+        publish(self.spec, self.job.inverse, self.solved, self.report, out, self.job.measurement)
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,10 @@ else:
     Baseline = _one_of(classical_methods)
 
 
+Part: TypeAlias = Literal["magnitude", "phase", "complex"]
+"""Part of a complex volume."""
+
+
 def format_of(name: str) -> str | None:
     """Format of a file, if its name leaves no doubt; else None."""
     fits = [kind for kind, row in FORMATS.items() if name.lower().endswith(row.certain_endings)]
@@ -111,13 +115,23 @@ class Output(Strict):
     """Output of a job: formats and additional results."""
 
     format: OutputFormat = "nifti"
-    """File format of the volumes."""
+    """File format of the volumes. ``dicom`` is an archive with one file per slice, ``dicom-enhanced`` one file."""
+    parts: list[Part] | None = Field(None, min_length=1, max_length=3)
+    """Parts of a complex volume (MRI) to write, each as a volume of its own. Default: ``complex`` with ``numpy`` and
+    ``ismrmrd``, else magnitude and phase; of baselines the magnitude."""
     baselines: list[Baseline] | None = None
     """Classical methods to compute for comparison. Default: the acquisition's quick one."""
     montage: bool = True
     """Whether to write pictures of the middle slices, and of a sinogram before and after its preparation."""
     uncertainty: int = Field(0, ge=0, le=64)
     """Number of bootstrap replicates for a map of expected errors; 0 makes none. Each takes as long as the job."""
+
+    @model_validator(mode="after")
+    def _writable(self) -> Output:
+        if "complex" in (self.parts or ()) and not OUTPUT_FORMATS[self.format].holds_complex:
+            able = " or ".join(name for name, row in OUTPUT_FORMATS.items() if row.holds_complex)
+            raise ValueError(f"{self.format} holds no complex numbers: ask for magnitude and phase, or use {able}")
+        return self
 
 
 class JobSpec(Strict):
@@ -166,6 +180,7 @@ class JobSpec(Strict):
             for baseline in self.output.baselines or []:
                 check_method(self.acquisition, baseline)
             check_uncertainty(self.acquisition, self.output.uncertainty)
+            check_output(self.acquisition, self.output)
         return self
 
     def baselines(self, acquisition: Acquisition) -> list[str]:
@@ -251,6 +266,23 @@ def check_uncertainty(acquisition: Acquisition, replicates: int) -> None:
     """Raise ValueError if bootstrap replicates are requested for a kind of scan that has none."""
     if replicates and not acquisition.RESAMPLES:
         raise ValueError("output.uncertainty: there is no other scan like this to compare with; leave it out")
+
+
+def check_output(acquisition: Acquisition, output: Output) -> None:
+    """Raise `InputError` if volumes of a kind of scan cannot be written as `output` says."""
+    fits = [name for name, row in OUTPUT_FORMATS.items() if acquisition.MODALITY in row.modalities]
+    if output.format not in fits:
+        raise InputError(
+            f"{output.format} holds no volumes of {acquisition.kind}",
+            field="output.format",
+            remedy=f"use one of {', '.join(fits)}",
+        )
+    if output.parts is not None and not acquisition.COMPLEX_VOLUME:
+        raise InputError(
+            f"a volume of {acquisition.kind} is real: it has no magnitude and phase",
+            field="output.parts",
+            remedy="leave it out",
+        )
 
 
 def _refuse_old_names(value: dict[str, Any]) -> None:

@@ -136,6 +136,9 @@ OUTPUT_FORMATS: Registry[Any] = Registry(
         "nifti": "recon.formats.nifti:FORMAT",
         "nii": "recon.formats.nifti:PLAIN",
         "numpy": "recon.formats.numpy_files:FORMAT",
+        "dicom": "recon.formats.dicom_results:SLICES",
+        "dicom-enhanced": "recon.formats.dicom_results:ENHANCED",
+        "ismrmrd": "recon.formats.ismrmrd_images:FORMAT",
     },
 )
 """Formats of results."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from pydicom import dcmread
 
 from operators.errors import BackendUnavailable, ReconError
 from recon.client.client import Client, ServerError
@@ -88,6 +90,30 @@ def test_a_thick_stack_is_refined_over_http(client: Client, tmp_path: Path) -> N
     )  # fmt: skip
     with pytest.raises(ReconError, match="3 slices are no multiple of the factor 2"):
         client.submit(odd)
+
+
+def test_results_in_dicom_over_http(client: Client, http: httpx.Client, ct_file: Path, tmp_path: Path) -> None:
+    """One archive for each volume, which is fetched like any other result."""
+    wanted = {"format": "dicom", "baselines": [], "montage": False}
+    job = client.submit(quick(ct_file, output=wanted))
+    assert [j["state"] for j in client.watch(job["id"])][-1] == "succeeded"
+    fetched = {p.name for p in client.fetch(job["id"], tmp_path / "out")}
+    assert fetched == {"volume.zip", "report.json", "job.json"}
+    head = http.head(f"/v1/jobs/{job['id']}/results/volume.zip")
+    assert head.status_code == 200 and head.headers["Content-Type"] == "application/zip"
+    shutil.unpack_archive(tmp_path / "out" / "volume.zip", tmp_path)
+    slices = [dcmread(path) for path in sorted((tmp_path / "volume").iterdir())]
+    volume, affine = nifti.read(ct_file)
+    assert len(slices) == len(volume) and {data.Modality for data in slices} == {"CT"}
+    assert np.array(slices[0].ImagePositionPatient, float) == pytest.approx(affine[:3, 3] * [-1, -1, 1], abs=1e-4)
+    # A bad wish is refused before a 202.
+    upload = http.post("/v1/uploads", content=ct_file.read_bytes()).json()["id"]
+    body = {"input": {"upload": upload, "format": "nifti"}, "acquisition": "ct-parallel", "method": "fbp"}
+    refused(http.post("/v1/jobs", json={**body, "output": {"format": "ismrmrd"}}), 422, "output.format")
+    refused(http.post("/v1/jobs", json={**body, "output": {"parts": ["phase"]}}), 422, "output.parts")
+    complex_dicom = {"format": "dicom", "parts": ["complex"]}
+    problem = refused(http.post("/v1/jobs", json={**body, "output": complex_dicom}), 422, "output")
+    assert "dicom holds no complex numbers" in problem["detail"]
 
 
 def test_a_202_says_where_and_when_to_look(http: httpx.Client, ct_file: Path, service: tuple[str, Path]) -> None:

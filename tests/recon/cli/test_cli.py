@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from pydicom import dcmread
 
 from recon.cli import main
 from recon.priors import precision
@@ -46,6 +47,25 @@ def test_simulate_then_run(tmp_path: Path, ct_file: Path) -> None:
     assert (tmp_path / "results" / "m" / "montage.png").stat().st_size > 5000
     report = json.loads((tmp_path / "results" / "m" / "report.json").read_text())
     assert any("as a scanner would measure it" in note for note in report["notes"])
+
+
+def test_run_writes_dicom_and_refuses_what_dicom_has_not(tmp_path: Path, ct_file: Path) -> None:
+    output = {"format": "dicom-enhanced", "baselines": [], "montage": False}
+    spec_file(tmp_path, "good", input=ct_file.name, output=output)
+    done = recon("run", "good.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = dcmread(tmp_path / "results" / "good" / "volume.dcm")
+    assert found.Modality == "CT" and "fbp" in found.DerivationDescription and found.pixel_array.ndim == 3
+    mri = {"acquisition": "mri-cartesian", "method": "cg-sense"}
+    for name, says, value in (
+        ("complex", "dicom holds no complex numbers", {**mri, "output": {"format": "dicom", "parts": ["complex"]}}),
+        ("unknown", "'dcm' is not one of", {"output": {"format": "dcm"}}),
+        ("other", "ismrmrd holds no volumes of ct-parallel", {"output": {"format": "ismrmrd"}}),
+    ):
+        spec_file(tmp_path, name, input=ct_file.name, **value)
+        refused = recon("run", f"{name}.yaml", cwd=tmp_path)
+        assert refused.returncode == 2 and says in refused.stderr
+        assert refused.stderr.startswith("error: output") and refused.stderr.count("\n") == 1
 
 
 def test_simulate_takes_a_scanner_and_refuses_half_of_one(tmp_path: Path, ct_file: Path) -> None:

@@ -18,6 +18,7 @@ from recon.spec.methods import Diffusion
 from recon.spec.registry import ACQUISITIONS
 
 CT: dict[str, Any] = {"kind": "ct-parallel", "angles_rad": {"count": 4}, "detector_mm": 1.0}
+MRI: dict[str, Any] = {"acquisition": "mri-cartesian", "method": "cg-sense"}
 
 
 def test_a_methods_name_is_enough() -> None:
@@ -68,6 +69,13 @@ def test_angle_range() -> None:
         ({"input": {"path": "a.npy", "slices": [4, 4]}}, "input", "must be below"),
         ({"input": {"path": "a.npy", "simulate": {}}}, "input", "simulate needs format nifti"),
         ({"seed": -1}, "seed", "greater than or equal to 0"),
+        ({"output": {"format": "dcm"}}, "output.format", "'dcm' is not one of nifti, nii, numpy, dicom,"),
+        ({"output": {"format": "ismrmrd"}}, "output.format", "ismrmrd holds no volumes of ct-parallel"),
+        ({"output": {"parts": ["phase"]}}, "output.parts", "real: it has no magnitude and phase"),
+        ({**MRI, "output": {"parts": ["real"]}}, "output.parts.0", "'magnitude', 'phase' or 'complex'"),
+        ({**MRI, "output": {"parts": []}}, "output.parts", "at least 1"),
+        ({**MRI, "output": {"format": "dicom", "parts": ["complex"]}}, "output",
+         "dicom holds no complex numbers: ask for magnitude and phase, or use nifti or nii or numpy or ismrmrd"),
         ({"colour": "red"}, "colour", "Extra inputs"),
     ],
 )  # fmt: skip
