@@ -16,6 +16,7 @@ from operators.linear import random_element
 from recon.measurement import kspace, noise_estimate
 from recon.measurement.measurement import Measurement
 from recon.measurement.random_fields import smooth_phase
+from recon.problem import mri_simulation
 from recon.problem.inverse_problem import InverseProblem, placed_stack
 from recon.problem.problem import Problem
 from recon.spec.acquisitions.base import Volume
@@ -80,27 +81,42 @@ def simulate(
     volume: Volume, affine: Affine, given: MRICartesian, settings: Simulation, first_slice: int = 0
 ) -> Measurement:
     """Measure a magnitude volume ``(slices, rows, cols)``; see `recon.measurement.simulate.simulate`."""
-    del first_slice  # the noise is a share of the stack's largest value, and differs from stack to stack anyway
-    slices, rows, cols = volume.shape
     col_mm, _, slice_mm = voxel_size(affine)
     acquisition = given.model_copy(update={"pixel_mm": col_mm, "slice_mm": slice_mm})
+    provenance = {"simulated": settings.model_dump(mode="json")}
+    size = (volume.shape[1], volume.shape[2])
+    if settings.model == "ideal":
+        mask = sampling_mask(*size, settings)
+        data, noise_std = _ideal(volume, mask, settings)
+        return Measurement(
+            data=data.numpy(), acquisition=acquisition, affine=affine, truth=volume, noise_std=noise_std,
+            mask=mask.numpy(), provenance=provenance,
+        )  # fmt: skip
+    rows, cols = settings.field_of_view(size[0]), size[1]
+    mask = sampling_mask(rows, cols, settings)
+    samples = mri_simulation.cartesian(size, (rows, cols), by_point=settings.pattern == "poisson")
+    kspace_of_all, truth = mri_simulation.measured(volume, affine, settings, samples, samples, first_slice)
+    return Measurement(
+        data=kspace_of_all * mask.numpy(),
+        acquisition=acquisition,
+        affine=mri_simulation.result_affine(affine, size[0], rows),
+        truth=truth,
+        mask=mask.numpy(),
+        notes=[mri_simulation.REALISTIC],
+        provenance=provenance,
+    )
+
+
+def _ideal(volume: Volume, mask: Tensor, settings: Simulation) -> tuple[Tensor, float]:
+    """K-space by the operator that reconstructs it, with birdcage maps, and its noise, which is known."""
+    slices, rows, cols = volume.shape
     generator = torch.Generator().manual_seed(settings.seed)
     phase = smooth_phase(rows, cols, generator)
     image = torch.polar(torch.from_numpy(volume), phase.expand(slices, -1, -1).contiguous())
-    mask = sampling_mask(rows, cols, settings)
     operator = CartesianMRI(mask, birdcage_maps(settings.coils, rows, cols))
     noise_std = settings.noise_std * float(volume.max())
-    clean = operator.forward(image)
     noise = random_element(operator.range, slices, generator) * noise_std
-    return Measurement(
-        data=(clean + mask * noise).numpy(),
-        acquisition=acquisition,
-        affine=affine,
-        truth=volume,
-        noise_std=noise_std,
-        mask=mask.numpy(),
-        provenance={"simulated": settings.model_dump(mode="json")},
-    )
+    return operator.forward(image) + mask * noise, noise_std
 
 
 def birdcage_maps(coils: int, rows: int, cols: int) -> Tensor:

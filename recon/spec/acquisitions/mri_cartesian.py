@@ -59,10 +59,10 @@ class MRICartesian(Acquisition):
             require_first_axis(shape, self.axes)
 
     def simulated(self, shape: Sequence[int], affine: Affine, settings: Simulation) -> tuple[Self, Shape]:
-        """Shape of k-space: the volume's, with the simulated number of coils."""
+        """Shape of k-space: the volume's, with the simulated number of coils and field of view."""
         del affine
         slices, rows, cols = shape
-        return self, (slices, settings.coils, rows, cols)
+        return self, (slices, settings.coils, settings.field_of_view(rows), cols)
 
     def operator_bytes(self, shape: Shape, costs: MachineCosts) -> float:
         """Size of the sensitivities, the same as k-space; ESPIRiT works on one slice at a time."""
