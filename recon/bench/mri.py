@@ -66,12 +66,8 @@ def sampling(case: str, noise: float, model: str = "realistic") -> Simulation:
     pattern, _, factor = case.partition("x")
     try:
         center = 0.08 if float(factor) <= 4 else 0.04
-        return Simulation.model_validate(
-            {
-                "model": model, "pattern": pattern, "acceleration": factor, "center_fraction": center,
-                "noise_std": noise,
-            }  # fmt: skip
-        )
+        value = {"model": model, "pattern": pattern, "acceleration": factor, "center_fraction": center}
+        return Simulation.model_validate({**value, "noise_std": noise})
     except ValueError as error:
         raise InputError(
             f"{case!r} with noise {noise}, {model}, is no sampling",

@@ -74,7 +74,7 @@ def simulate(
     else:
         _, spoke_samples = radial_size(max(rows, cols), settings.acceleration)
         samples = mri_simulation.along_spokes(size, (rows, cols), trajectory, spoke_samples)
-        whole = mri_simulation.cartesian(size, (rows, cols))
+        whole = mri_simulation.cartesian(size, (rows, cols), by_point=True)
         kspace, truth = mri_simulation.measured(volume, affine, settings, samples, whole, first_slice)
     return Measurement(
         data=kspace,

@@ -99,7 +99,11 @@ def _axis(object_pixels: int, pixels: int) -> tuple[Tensor, Tensor]:
 def along_spokes(
     object_shape: tuple[int, int], shape: tuple[int, int], trajectory: Tensor, spoke_samples: int
 ) -> Samples:
-    """Samples along a trajectory ``(samples, 2)`` in cycles per field of view of the result, rows first."""
+    """Samples along a trajectory ``(samples, 2)`` in cycles per field of view of the result, rows first.
+
+    Spokes are read so fast that fat does not move: it would be blurred along all of them, as no fully sampled scan of
+    another kind shows it.
+    """
     pixels = torch.tensor(shape, dtype=torch.float64)
     k_rows, k_cols = (trajectory / pixels).T
     fine_shape = (object_shape[0] * FINER, object_shape[1] * FINER)
@@ -113,9 +117,8 @@ def along_spokes(
     ones = torch.ones((1, *fine_shape), dtype=torch.complex64)
     operator = NonCartesianMRI(fine, ones, torch.ones(len(fine)))
     samples = torch.arange(len(trajectory))
-    times = ((samples % spoke_samples) - spoke_samples // 2) / spoke_samples
     return Samples(
-        k_rows, k_cols, times.double(), samples // spoke_samples,
+        k_rows, k_cols, torch.zeros(1, dtype=torch.float64), samples // spoke_samples,
         lambda image: factor * operator.forward(image[None])[0, 0],
     )  # fmt: skip
 

@@ -71,8 +71,8 @@ class Simulation(Strict):
     """Standard deviation of the object's displacement from readout to readout, along rows and columns, in pixels
     (k-space)."""
     fat_shift_pixels: float = Field(1.0, ge=-10, le=10)
-    """Chemical shift of fat along the readout in pixels, where the scan is realistic (k-space). Fat is what is bright
-    and near the outside of the head."""
+    """Chemical shift of fat along the columns' index in pixels, where lines are read out and the scan is realistic
+    (k-space). Fat is what is bright and near the outside of the head."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of the noise, of errors of the detector, of coils, phase and motion, and of the sampling pattern."""
 
