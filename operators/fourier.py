@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -108,7 +109,7 @@ class CartesianMRI(LinearOperator):
 
     def another(self, index: int) -> CartesianMRI:
         """Comparable operator: the same coils with other lines or points of k-space in the same pattern."""
-        return CartesianMRI(torch.stack([_moved(mask, index) for mask in self.mask]), self.maps)
+        return type(self)(torch.stack([_moved(mask, index) for mask in self.mask]), self.maps)
 
     @property
     def folds(self) -> int:
@@ -129,7 +130,7 @@ class CartesianMRI(LinearOperator):
             return torch.stack([(weighted * unit[..., None]).flatten(1) for unit in units], dim=1)
 
         return Withheld(
-            CartesianMRI(self.mask & ~held, self.maps), CartesianMRI(self.mask & held, self.maps),
+            type(self)(self.mask & ~held, self.maps), type(self)(self.mask & held, self.maps),
             lambda y: y * ~held, lambda y: y * held, spectra,
         )  # fmt: skip
 
@@ -225,6 +226,19 @@ def _held(mask: Tensor, fold: int) -> tuple[Tensor | None, list[Tensor] | None, 
     standing = torch.bincount(rings[held], minlength=len(missing)).float()
     weights = (missing / standing.clamp(min=1)).sqrt()[rings]
     return held, [held & (number == n) for n in number[held].unique()], weights
+
+
+class ReadoutPlanes(CartesianMRI):
+    """3D Cartesian MRI, of which the inverse transform along the readout was taken: planes across it, one operator.
+
+    Its norm is that of the volume, the same for all planes: they are parts of one measurement, and weigh alike.
+    """
+
+    @cached_property
+    def norms(self) -> Tensor:
+        """Largest singular value of the volume, ``(slices,)``."""
+        found = super().norms
+        return torch.full_like(found, float(found.max()))
 
 
 def _moved(mask: Tensor, index: int) -> Tensor:

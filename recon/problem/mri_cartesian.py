@@ -2,55 +2,94 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from operators.coils import espirit_maps
 from operators.errors import InputError
-from operators.fourier import CartesianMRI
+from operators.fourier import CartesianMRI, ReadoutPlanes
 from operators.interrupt import checkpoint
 from operators.linear import random_element
 from recon.measurement import kspace, noise_estimate
 from recon.measurement.measurement import Measurement
 from recon.measurement.random_fields import smooth_phase
+from recon.priors.card import Card
 from recon.problem import mri_simulation
 from recon.problem.inverse_problem import InverseProblem, placed_stack
-from recon.problem.problem import Problem
+from recon.problem.problem import IntensityMap, Problem, robust_maximum
 from recon.spec.acquisitions.base import Volume
+from recon.spec.acquisitions.kspace import across_readout, transformed
 from recon.spec.acquisitions.mri_cartesian import MRICartesian
 from recon.spec.affine import Affine, voxel_size
 from recon.spec.simulation import Simulation
 
 ATTEMPTS = 4
 """Maximum number of attempts to draw a Poisson disc."""
+SQUARE = 1.2
+"""Ratio of a pixel's sides up to which it counts as square."""
 LEAST_POISSON = 2.0
 """Least acceleration of a Poisson disc: its corners are cut off, and the closest packing has gaps."""
 
 
+FAINT = 0.02
+"""Energy of a plane across the readout, relative to the strongest, below which it counts as air."""
+
+
+@dataclass(frozen=True)
+class VolumeProblem(InverseProblem):
+    """Inverse problem of 3D k-space in planes across the readout, which lie across the slices of the volume."""
+
+    def arranged(self, volume: Tensor) -> Tensor:
+        """Arrange planes across the readout as ``(slices, rows, cols)``."""
+        axes = self.problem.prior_axes
+        return volume if axes is None else volume.permute(axes).contiguous()
+
+    def intensity_map(self, card: Card) -> IntensityMap:
+        """Intensity map of the volume, whose slices are not those of the problem."""
+        del card
+        return IntensityMap(float(self.problem.scales[0]), 0.0)
+
+
 def build(measurement: Measurement) -> InverseProblem:
-    """Set up the inverse problem of k-space."""
+    """Set up the inverse problem of k-space, of 3D k-space in planes across its readout.
+
+    Where these planes are not the slices that a prior knows, the prior is given the volume's slices all the same
+    (`Problem.prior_axes`): the data terms of the planes are independent, and conjugate gradients on all of them are
+    those of the 3D Fourier operator, with a step of its own for each plane.
+    """
     acquisition = measurement.acquisition
     assert isinstance(acquisition, MRICartesian)
+    notes = list(measurement.notes)
+    across = acquisition.in_one_piece()
+    if acquisition.readout is not None and acquisition.slice_mm is None and measurement.affine is None:
+        # Partitions of 3D k-space belong together, whatever their distance.
+        acquisition = acquisition.model_copy(update={"slice_mm": acquisition.pixel_mm or 1.0})
+        measurement = replace(measurement, acquisition=acquisition)
+        notes.append("no distance of the partitions in the input: that of the pixels is taken")
+    _, _, rows, cols = measurement.data.shape
+    affine, in_patient, pixel_mm, slice_mm = placed_stack(measurement, rows, cols, notes)
     noise_known = (acquisition.noise_std if acquisition.noise_std is not None else measurement.noise_std) is not None
     looked_at = kspace.prepared(
-        measurement.data.astype(np.complex64, copy=False),
+        across_readout(measurement.data.astype(np.complex64, copy=False), acquisition.readout),
         measurement.mask,
-        measurement.coil_maps,
+        acquisition.maps_across(measurement.coil_maps, len(measurement.data)),
         placed=measurement.affine is not None,
         noise_known=noise_known,
     )
+    notes += looked_at.notes
     measurement = replace(measurement, data=looked_at.data, mask=looked_at.mask, coil_maps=looked_at.maps)
     data = torch.from_numpy(looked_at.data)
-    rows, cols = data.shape[2:]
-    notes = [*measurement.notes, *looked_at.notes]
     sampled, everywhere = _sampling(measurement, data)
     if measurement.coil_maps is not None:
         maps = torch.from_numpy(measurement.coil_maps)
     else:
-        maps = espirit_maps(data, everywhere, acquisition.acs_width)
+        held = _with_signal(data, notes) if acquisition.readout is not None else slice(None)
+        maps = torch.zeros_like(data)
+        maps[held] = espirit_maps(data[held], everywhere, acquisition.acs_width)
         notes.append("coil maps by ESPIRiT from the fully sampled centre of k-space")
     noise = acquisition.noise_std if acquisition.noise_std is not None else measurement.noise_std
     noise_std: float | Tensor
@@ -58,11 +97,37 @@ def build(measurement: Measurement) -> InverseProblem:
         noise_std = noise
     else:
         noise_std = noise_estimate.of_kspace(data, everywhere)
-        notes.append(f"noise of k-space estimated from its outermost samples: {noise_estimate.spelled(noise_std)}")
-    affine, in_patient, pixel_mm, slice_mm = placed_stack(measurement, rows, cols, notes)
-    operator = CartesianMRI(sampled, maps)
-    problem = Problem(operator, data * operator.mask[:, None], noise_std, slice_mm, pixel_mm)
-    return InverseProblem(problem, affine, in_patient, "a.u.", "mri", notes)
+        noise_std = float(noise_std.square().mean().sqrt()) if across else noise_std  # of one measurement
+        spelled = noise_estimate.spelled(torch.as_tensor(noise_std).reshape(-1))
+        notes.append(f"noise of k-space estimated from its outermost samples: {spelled}")
+    if not across:
+        operator = CartesianMRI(sampled, maps)
+        problem = Problem(operator, data * operator.mask[:, None], noise_std, slice_mm, pixel_mm)
+        return InverseProblem(problem, affine, in_patient, "a.u.", "mri", notes)
+    if max(slice_mm, pixel_mm) > SQUARE * min(slice_mm, pixel_mm):
+        notes.append(
+            f"planes across the readout have pixels of {slice_mm:.2f} x {pixel_mm:.2f} mm: what smooths in them takes"
+            " these for square"
+        )
+    planes = ReadoutPlanes(sampled, maps)
+    data = data * planes.mask[:, None]
+    scale = robust_maximum(planes.initial_image(data)) or 1.0
+    solved = acquisition.solved_axes
+    order = (solved.index(0), solved.index(1), solved.index(2))
+    # Planes lie a pixel of the volume's rows or columns apart.
+    problem = Problem(planes, data, noise_std, pixel_mm, pixel_mm, scale=scale, prior_axes=order)
+    return VolumeProblem(problem, affine, in_patient, "a.u.", "mri", notes)
+
+
+def _with_signal(data: Tensor, notes: list[str]) -> Tensor:
+    """Mask of the planes across the readout that are not only air, whose coils nothing tells."""
+    energy = data.abs().square().sum((1, 2, 3))
+    held = energy > FAINT * energy.max()
+    if not bool(held.all()):
+        notes.append(
+            f"{int((~held).sum())} of {len(held)} planes across the readout hold no more than noise: left empty"
+        )
+    return held
 
 
 def _sampling(measurement: Measurement, data: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,23 +146,32 @@ def simulate(
     volume: Volume, affine: Affine, given: MRICartesian, settings: Simulation, first_slice: int = 0
 ) -> Measurement:
     """Measure a magnitude volume ``(slices, rows, cols)``; see `recon.measurement.simulate.simulate`."""
+    if given.readout is not None and settings.motion_pixels:
+        raise InputError(
+            "3D k-space is simulated without motion", field="input.simulate.motion_pixels", remedy="leave it out"
+        )
     col_mm, _, slice_mm = voxel_size(affine)
     acquisition = given.model_copy(update={"pixel_mm": col_mm, "slice_mm": slice_mm})
     provenance = {"simulated": settings.model_dump(mode="json")}
     size = (volume.shape[1], volume.shape[2])
-    if settings.model == "ideal":
-        mask = sampling_mask(*size, settings)
-        data, noise_std = _ideal(volume, mask, settings)
-        return Measurement(
-            data=data.numpy(), acquisition=acquisition, affine=affine, truth=volume, noise_std=noise_std,
-            mask=mask.numpy(), provenance=provenance,
-        )  # fmt: skip
     rows, cols = settings.field_of_view(size[0]), size[1]
-    mask = sampling_mask(rows, cols, settings)
-    samples = mri_simulation.cartesian(size, (rows, cols), by_point=settings.pattern == "poisson")
-    kspace_of_all, truth = mri_simulation.measured(volume, affine, settings, samples, samples, first_slice)
+    mask = sampling_mask(*given.solved_shape((len(volume), 1, rows, cols))[1:], settings)
+    if settings.model == "ideal":
+        data, noise_std = _ideal(volume, settings)
+        return Measurement(
+            data=_sampled(data.numpy(), mask, given.readout),
+            acquisition=acquisition,
+            affine=affine,
+            truth=volume,
+            noise_std=noise_std,
+            mask=mask.numpy(),
+            provenance=provenance,
+        )
+    by_point = settings.pattern == "poisson" if given.readout is None else given.readout != "cols"
+    samples = mri_simulation.cartesian(size, (rows, cols), by_point=by_point)
+    whole, truth = mri_simulation.measured(volume, affine, settings, samples, samples, first_slice)
     return Measurement(
-        data=kspace_of_all * mask.numpy(),
+        data=_sampled(whole, mask, given.readout),
         acquisition=acquisition,
         affine=mri_simulation.result_affine(affine, size[0], rows),
         truth=truth,
@@ -107,16 +181,29 @@ def simulate(
     )
 
 
-def _ideal(volume: Volume, mask: Tensor, settings: Simulation) -> tuple[Tensor, float]:
+def _sampled(whole: NDArray[np.complex64], mask: Tensor, readout: str | None) -> NDArray[np.complex64]:
+    """Sample k-space of slices ``(slices, coils, rows, cols)``, or 3D k-space, for which that is transformed first."""
+    if readout is None:
+        kept, kspace_of_all = mask.numpy(), whole
+    else:
+        axis = {"slices": 0, "rows": 2, "cols": 3}[readout]
+        kept = np.expand_dims(mask.numpy(), (1, axis) if axis else (0, 1))
+        kspace_of_all = transformed(whole, 0, inverse=False)
+    sampled: NDArray[np.complex64] = kspace_of_all * kept
+    return sampled
+
+
+def _ideal(volume: Volume, settings: Simulation) -> tuple[Tensor, float]:
     """K-space by the operator that reconstructs it, with birdcage maps, and its noise, which is known."""
     slices, rows, cols = volume.shape
     generator = torch.Generator().manual_seed(settings.seed)
     phase = smooth_phase(rows, cols, generator)
     image = torch.polar(torch.from_numpy(volume), phase.expand(slices, -1, -1).contiguous())
-    operator = CartesianMRI(mask, birdcage_maps(settings.coils, rows, cols))
+    everywhere = torch.ones(rows, cols, dtype=torch.bool)
+    operator = CartesianMRI(everywhere, birdcage_maps(settings.coils, rows, cols))
     noise_std = settings.noise_std * float(volume.max())
     noise = random_element(operator.range, slices, generator) * noise_std
-    return operator.forward(image) + mask * noise, noise_std
+    return operator.forward(image) + noise, noise_std
 
 
 def birdcage_maps(coils: int, rows: int, cols: int) -> Tensor:

@@ -70,6 +70,9 @@ class Problem:
         Samples at the beginning and the end of the last axis that continue what was measured; no misfit counts them.
     first
         Index in the whole volume of the first slice; noise is keyed by it.
+    prior_axes
+        Axes of the problem's volume in the order ``(slices, rows, cols)`` in which a prior sees it; as they are when
+        None. A problem with such an order is solved in one piece.
     """
 
     operator: LinearOperator
@@ -82,6 +85,7 @@ class Problem:
     scale: float | None = None
     continued: tuple[int, int] = (0, 0)
     first: int = 0
+    prior_axes: tuple[int, int, int] | None = None
 
     def part(self, first: int, last: int) -> Problem:
         """Problem of slices ``[first, last)`` alone; no number of it depends on the other slices."""

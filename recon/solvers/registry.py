@@ -5,6 +5,7 @@ from __future__ import annotations
 from operators.errors import InputError
 from recon.defaults import frozen_noise
 from recon.defaults.frozen_noise import Noise
+from recon.priors.across import Across
 from recon.priors.noise import SliceNoise
 from recon.priors.prior import CardedPrior, ConditionalPrior, Given, Prior
 from recon.problem import conditioning
@@ -66,6 +67,8 @@ def _diffusion(
     """Bind a conditional prior to its condition when the solver is first iterated, since computing that takes time."""
     if isinstance(prior, ConditionalPrior) and prior.conditional and settings.CONDITIONS == "any":
         prior = Given(prior, conditioning.condition(problem, intensity, prior.card))
+    elif problem.prior_axes is not None:
+        prior = Across(prior, problem.prior_axes, (problem.slices, *problem.operator.domain.shape))
     solver: Solver = resolve(settings.SOLVER)(problem, settings, prior, intensity, noise)
     return (yield from solver)
 
