@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from functools import cached_property
 from typing import Self
 
 import torch
@@ -291,6 +292,19 @@ def _held(mask: Tensor, fold: int) -> tuple[Tensor | None, list[Tensor] | None, 
     standing = torch.bincount(rings[held], minlength=len(missing)).float()
     weights = (missing / standing.clamp(min=1)).sqrt()[rings]
     return held, [held & (number == n) for n in number[held].unique()], weights
+
+
+class ReadoutPlanes(CartesianMRI):
+    """3D Cartesian MRI, of which the inverse transform along the readout was taken: planes across it, one operator.
+
+    Its norm is that of the volume, the same for all planes: they are parts of one measurement, and weigh alike.
+    """
+
+    @cached_property
+    def norms(self) -> Tensor:
+        """Largest singular value of the volume, ``(slices,)``."""
+        found = super().norms
+        return torch.full_like(found, float(found.max()))
 
 
 def _moved(mask: Tensor, index: int) -> Tensor:

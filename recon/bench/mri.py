@@ -61,17 +61,18 @@ def measured(path: Path) -> Measurement:
     return Measurement(data if data.ndim == 4 else data[None], MRICartesian())
 
 
-def sampling(case: str, noise: float) -> Simulation:
+def sampling(case: str, noise: float, model: str = "realistic") -> Simulation:
     """Settings of a case like ``equispacedx4`` or ``poissonx8``; the centre is 8 % up to x4 and 4 % beyond."""
     pattern, _, factor = case.partition("x")
     try:
         center = 0.08 if float(factor) <= 4 else 0.04
-        return Simulation.model_validate(
-            {"pattern": pattern, "acceleration": factor, "center_fraction": center, "noise_std": noise}
-        )
+        value = {"model": model, "pattern": pattern, "acceleration": factor, "center_fraction": center}
+        return Simulation.model_validate({**value, "noise_std": noise})
     except ValueError as error:
         raise InputError(
-            f"{case!r} with noise {noise} is no sampling", field="sampling", remedy="write equispacedx4 or poissonx8"
+            f"{case!r} with noise {noise}, {model}, is no sampling",
+            field="sampling",
+            remedy="write equispacedx4 or poissonx8, realistic or ideal",
         ) from error
 
 

@@ -95,6 +95,7 @@ def mri(
     slices: Annotated[str, typer.Option(help="FIRST:LAST, of a volume.")] = "0:1",
     sampling: Annotated[str, typer.Option(help="PATTERNxACCELERATION, comma-separated.")] = "equispacedx4",
     noise: Annotated[float, typer.Option(help="Noise of k-space, a share of the largest image value.")] = 0.005,
+    model: Annotated[str, typer.Option(help="realistic, or ideal, by the operator that reconstructs.")] = "realistic",
     methods: Annotated[
         str, typer.Option(help="JSON list of method settings, each with a name; names alone may be comma-separated.")
     ] = "cg-sense,tv,l1-wavelet,red-diff",
@@ -112,7 +113,7 @@ def mri(
     else:
         cases = []
         for case in sampling.split(","):
-            settings = bench.sampling(case.strip(), noise)
+            settings = bench.sampling(case.strip(), noise, model)
             cases.append((case.strip(), bench.simulated(source, slice_range(slices), settings)))
     for name, measurement in cases:
         for row in bench.compare(measurement, name, wanted):
@@ -124,7 +125,8 @@ def mri(
          "-" if r.held_out_misfit is None else f"{r.held_out_misfit:.4f}", f"{r.seconds:.1f}"]
         for r in rows
     ]  # fmt: skip
-    table(["data", "method", "PSNR, dB", "held-out misfit", "seconds"], shown, f"{source.name}; {machine()}")
+    scan = source.name if source.suffix == ".npy" else f"{source.name} {slices}, {model}"
+    table(["data", "method", "PSNR, dB", "held-out misfit", "seconds"], shown, f"{scan}; {machine()}")
     write_rows(json_file, [asdict(r) for r in rows])
 
 

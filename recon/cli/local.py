@@ -71,7 +71,7 @@ def simulate(
         float | None, typer.Option(help="CT: photons per ray in air; noiseless by default.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="CT: realistic, or ideal, by the operator that reconstructs.")
+        str | None, typer.Option(help="CT, k-space: realistic, or ideal, by the operator that reconstructs.")
     ] = None,
     electronic_noise: Annotated[float | None, typer.Option(help="CT: its standard deviation in photons.")] = None,
     view_motion_rad: Annotated[float | None, typer.Option(help="CT: angle that a view takes, in radians.")] = None,
@@ -84,6 +84,9 @@ def simulate(
     pattern: Annotated[str, typer.Option(help="MRI: equispaced or poisson.")] = "equispaced",
     coils: Annotated[int, typer.Option(help="MRI: number of coils.")] = 8,
     noise_std: Annotated[float, typer.Option(help="MRI: noise, a share of the largest value.")] = 0.0,
+    phase_fov: Annotated[float | None, typer.Option(help="MRI: field of view along rows, over the volume's.")] = None,
+    motion_pixels: Annotated[float | None, typer.Option(help="MRI: displacement from line to line.")] = None,
+    fat_shift_pixels: Annotated[float | None, typer.Option(help="MRI: chemical shift of fat.")] = None,
     factor: Annotated[int | None, typer.Option(help="mri-superresolution: how many times less resolution.")] = None,
     direction: Annotated[str | None, typer.Option(help="mri-superresolution: plane or slices.")] = None,
     slices: Annotated[str | None, typer.Option(help="Only slices FIRST:LAST.")] = None,
@@ -108,7 +111,8 @@ def simulate(
     scanner = {
         "model": model, "electronic_noise": electronic_noise, "view_motion_rad": view_motion_rad,
         "tube_voltage_kv": tube_voltage_kv, "scatter": scatter, "gain_std": gain_std, "rings": rings,
-        "ring_gain": ring_gain,
+        "ring_gain": ring_gain, "phase_fov": phase_fov, "motion_pixels": motion_pixels,
+        "fat_shift_pixels": fat_shift_pixels,
     }  # fmt: skip
     settings |= {name: found for name, found in scanner.items() if found is not None}
     refined = {"factor": factor, "direction": direction}

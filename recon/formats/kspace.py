@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from operators.errors import GeometryError, InputError
 from recon.formats.safety import check_size, slice_range
 from recon.measurement.measurement import Measurement
+from recon.spec.acquisitions.kspace import transformed
 from recon.spec.acquisitions.mri_cartesian import MRICartesian
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
@@ -134,13 +135,6 @@ def without_oversampling(kspace: Complex, samples: int) -> Complex:
     first = width // 2 - samples // 2
     image = transformed(kspace, -1, inverse=True)[..., first : first + samples]
     return transformed(image, -1, inverse=False)
-
-
-def transformed(data: Complex, axis: int, *, inverse: bool) -> Complex:
-    """Fourier transform along one axis, centred and orthonormal."""
-    transform = np.fft.ifft if inverse else np.fft.fft
-    shifted = np.fft.ifftshift(data, axes=axis)
-    return np.fft.fftshift(transform(shifted, axis=axis, norm="ortho"), axes=axis).astype(np.complex64)
 
 
 def partitions_apart(kspace: Complex, notes: list[str]) -> tuple[Complex, bool]:

@@ -286,7 +286,10 @@ def _measured(
     spec: JobSpec, files: Mapping[str, Path], found: Found, content: Content, *, planning: bool = False
 ) -> Measurement:
     """Measurement of a content, prepared and plausible."""
-    return _plausible(spec, _assembled(spec, files, found, content), planning=planning)
+    raw = _assembled(spec, files, found, content)
+    if spec.input.slices is not None:
+        raw.measurement.acquisition.check_selection()
+    return _plausible(spec, raw, planning=planning)
 
 
 def _plausible(spec: JobSpec, raw: _Raw, *, planning: bool = False, like: ScanFindings | None = None) -> Measurement:

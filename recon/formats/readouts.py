@@ -14,6 +14,7 @@ from recon.formats.kspace import Complex, Plane
 from recon.formats.safety import check_size
 from recon.measurement.coils import Matrix, covariance_of, level_of
 from recon.measurement.measurement import Measurement
+from recon.spec.acquisitions.kspace import transformed
 from recon.spec.job import Input
 
 CHOICES = ("contrast", "phase", "repetition", "set")
@@ -232,13 +233,13 @@ def _profile(readouts: Readouts, index: int, width: int, gridding: Complex | Non
     first = width // 2 - int(readouts.centre[index])
     line = np.zeros((len(samples), width), dtype=np.complex64)
     line[:, first : first + samples.shape[1]] = samples
-    return kspace.transformed(line, -1, inverse=True)
+    return transformed(line, -1, inverse=True)
 
 
 def _line(profile: Complex, kept: int) -> Complex:
     """Transform the middle of a profile, which is no oversampling, into a line of k-space."""
     first = profile.shape[1] // 2 - kept // 2
-    return kspace.transformed(profile[:, first : first + kept], -1, inverse=False)
+    return transformed(profile[:, first : first + kept], -1, inverse=False)
 
 
 def _beyond_echo(readouts: Readouts, index: int, width: int, kept: int) -> NDArray[np.bool_]:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.interpolate import BSpline
 from torch import Tensor
+from torch.nn import functional
 
 SUPPORT = 2.0
 """Half the width of a cubic B-spline in pixels."""
@@ -51,3 +52,22 @@ def _means(size: int, factor: int) -> Tensor:
     coarse = means(np.arange(size + 1, dtype=np.float64) - 0.5)
     fine = means(np.arange(size * factor + 1, dtype=np.float64) / factor - 0.5)
     return torch.from_numpy(fine @ np.linalg.inv(coarse))
+
+
+def steepened(images: Tensor, factor: int, steepness: float) -> Tensor:
+    """Refine images as `refined` does, with edges that are `steepness` times as steep: an object has no resolution.
+
+    Within a pixel, fine ones depart more from its mean, at most to the darkest and brightest of its eight neighbours;
+    then they move towards one of these until the mean is the pixel's again.
+    """
+    slices, rows, cols = images.shape
+    fine = refined(images, factor).reshape(slices, rows, factor, cols, factor)
+    means = images.reshape(slices, rows, 1, cols, 1)
+    around = functional.pad(images[:, None], (1, 1, 1, 1), mode="replicate")
+    high = functional.max_pool2d(around, 3, 1).reshape(means.shape)
+    low = -functional.max_pool2d(-around, 3, 1).reshape(means.shape)
+    fine = torch.minimum(torch.maximum(means + steepness * (fine - means), low), high)
+    found = fine.mean((2, 4), keepdim=True)
+    end = torch.where(found > means, low, high)
+    kept = torch.where(found == end, 1.0, (means - end) / torch.where(found == end, 1.0, found - end))
+    return (end + kept * (fine - end)).reshape(slices, rows * factor, cols * factor)

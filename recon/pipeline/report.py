@@ -213,9 +213,9 @@ def _judged(
         chosen = slice(-first % stride, None, stride)
         if found.judge is not None and len(part[chosen]):
             intensity = inverse.intensity_map(found.judge.card).part(chosen)
-            shown = inverse.planes(inverse.arranged(part))[chosen]
-            seen = found.judge.familiarity(intensity.to_prior(shown))
-            places = range(first, last)[chosen]
+            seen_of = inverse.planes(inverse.arranged(part))
+            seen = found.judge.familiarity(intensity.to_prior(seen_of[chosen]))
+            places = range(first, first + len(seen_of))[chosen]
             found.familiarity |= {i: v for i, v in zip(places, seen.tolist(), strict=True) if math.isfinite(v)}
         known = {_words(note) for note in found.notes}
         found.notes += [note for note in inverse.notes if _words(note) not in known]

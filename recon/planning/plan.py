@@ -67,7 +67,8 @@ def make(spec: JobSpec, header: Header, limit: int | None = None) -> Plan:
     allowed = memory_limit() if limit is None else limit
     methods = [tuned(part, header) for part in spec.method.parts()]
     plain = [method_of(name) for name in spec.baselines(header.acquisition)]
-    for size in (CHUNK, *SMALLER):
+    whole = header.acquisition.in_one_piece()
+    for size in (header.solved_shape[0],) if whole else (CHUNK, *SMALLER):
         plan = _with_chunks(spec, header, methods, plain, size)
         if plan.memory_bytes <= allowed:
             break

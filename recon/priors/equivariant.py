@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from recon.priors.across import Across
 from recon.priors.prior import Given, Prior, denoise_some
 
 WAYS = 8
@@ -34,6 +35,8 @@ def at_step(prior: Prior, step: int, shape: tuple[int, int]) -> Prior:
     ----------
     Terris et al. 2024, Equivariant plug-and-play image reconstruction (arXiv 2312.01831).
     """
+    if isinstance(prior, Across):
+        return prior.changed(lambda inner, seen: at_step(inner, step, seen))
     way = step * STRIDE % WAYS
     if shape[0] != shape[1]:
         way -= way % 2

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from operators.coils import espirit_maps, espirit_sets, folded_share
 from operators.errors import InputError
-from operators.fourier import CartesianMRI, MapSetsMRI
+from operators.fourier import CartesianMRI, MapSetsMRI, ReadoutPlanes
 from operators.interrupt import checkpoint
 from operators.linear import random_element
 from recon.measurement import kspace, noise_estimate
 from recon.measurement.coils import Matrix, covariance_of, level_of
 from recon.measurement.measurement import Measurement
 from recon.measurement.random_fields import smooth_phase
-from recon.problem import partial_fourier
+from recon.priors.card import Card
+from recon.problem import mri_simulation, partial_fourier
 from recon.problem.inverse_problem import InverseProblem, placed_stack
-from recon.problem.problem import Problem
+from recon.problem.problem import IntensityMap, Problem, robust_maximum
 from recon.spec.acquisitions.base import Volume
+from recon.spec.acquisitions.kspace import across_readout, transformed
 from recon.spec.acquisitions.mri_cartesian import MRICartesian
 from recon.spec.affine import Affine, voxel_size
 from recon.spec.preparation import KSpacePreparation
@@ -32,29 +35,63 @@ FOLDED_SHARE = 0.02
 coil maps."""
 ATTEMPTS = 4
 """Maximum number of attempts to draw a Poisson disc."""
+SQUARE = 1.2
+"""Ratio of a pixel's sides up to which it counts as square."""
 LEAST_POISSON = 2.0
 """Least acceleration of a Poisson disc: its corners are cut off, and the closest packing has gaps."""
 
 
+FAINT = 0.02
+"""Energy of a plane across the readout, relative to the strongest, below which it counts as air."""
+
+
+@dataclass(frozen=True)
+class VolumeProblem(InverseProblem):
+    """Inverse problem of 3D k-space in planes across the readout, which lie across the slices of the volume."""
+
+    def arranged(self, volume: Tensor) -> Tensor:
+        """Arrange planes across the readout as ``(slices, rows, cols)``."""
+        axes = self.problem.prior_axes
+        return volume if axes is None else volume.permute(axes).contiguous()
+
+    def intensity_map(self, card: Card) -> IntensityMap:
+        """Intensity map of the volume, whose slices are not those of the problem."""
+        del card
+        return IntensityMap(float(self.problem.scales[0]), 0.0)
+
+
 def build(measurement: Measurement) -> InverseProblem:
-    """Set up the inverse problem of k-space."""
+    """Set up the inverse problem of k-space, of 3D k-space in planes across its readout.
+
+    Where these planes are not the slices that a prior knows, the prior is given the volume's slices all the same
+    (`Problem.prior_axes`): the data terms of the planes are independent, and conjugate gradients on all of them are
+    those of the 3D Fourier operator, with a step of its own for each plane.
+    """
     acquisition = measurement.acquisition
     assert isinstance(acquisition, MRICartesian)
     covariance, level = measured_noise(measurement)
+    notes = list(measurement.notes)
+    across = acquisition.in_one_piece()
+    if acquisition.readout is not None and acquisition.slice_mm is None and measurement.affine is None:
+        # Partitions of 3D k-space belong together, whatever their distance.
+        acquisition = acquisition.model_copy(update={"slice_mm": acquisition.pixel_mm or 1.0})
+        measurement = replace(measurement, acquisition=acquisition)
+        notes.append("no distance of the partitions in the input: that of the pixels is taken")
+    _, _, rows, cols = measurement.data.shape
+    affine, in_patient, pixel_mm, slice_mm = placed_stack(measurement, rows, cols, notes)
     looked_at = kspace.prepared(
-        measurement.data.astype(np.complex64, copy=False),
+        across_readout(measurement.data.astype(np.complex64, copy=False), acquisition.readout),
         measurement.mask,
-        measurement.coil_maps,
+        acquisition.maps_across(measurement.coil_maps, len(measurement.data)),
         placed=measurement.affine is not None,
         noise_known=level is not None,
         noise_std=level,
         covariance=covariance,
         settings=acquisition.preparation,
     )
+    notes += looked_at.notes
     measurement = replace(measurement, data=looked_at.data, mask=looked_at.mask, coil_maps=looked_at.maps)
     data = torch.from_numpy(looked_at.data)
-    rows, cols = data.shape[2:]
-    notes = [*measurement.notes, *looked_at.notes]
     sampled, everywhere = _sampling(measurement, data)
     level = level if acquisition.noise_std is not None or covariance is None else looked_at.noise_std
     noise_std: float | Tensor
@@ -62,9 +99,14 @@ def build(measurement: Measurement) -> InverseProblem:
         noise_std = level
     else:
         noise_std = noise_estimate.of_kspace(data, everywhere)
-        notes.append(f"noise of k-space estimated from its outermost samples: {noise_estimate.spelled(noise_std)}")
-    maps, steps = _maps(measurement, data, everywhere, torch.as_tensor(noise_std).expand(len(data)), notes)
-    affine, in_patient, pixel_mm, slice_mm = placed_stack(measurement, rows, cols, notes)
+        noise_std = float(noise_std.square().mean().sqrt()) if across else noise_std  # of one measurement
+        spelled = noise_estimate.spelled(torch.as_tensor(noise_std).reshape(-1))
+        notes.append(f"noise of k-space estimated from its outermost samples: {spelled}")
+    maps, more = _maps(measurement, data, everywhere, torch.as_tensor(noise_std).expand(len(data)), notes)
+    steps = [*looked_at.steps, *more]
+    if across:
+        problem = _planes(acquisition, ReadoutPlanes(sampled, maps), data, noise_std, (slice_mm, pixel_mm), notes)
+        return VolumeProblem(problem, affine, in_patient, "a.u.", "mri", notes, steps=steps)
     operator = CartesianMRI(sampled, maps) if maps.ndim < 5 else MapSetsMRI(sampled, maps)
     problem = Problem(
         operator, data * operator.mask[:, None], noise_std, slice_mm, pixel_mm, support=_known_images(maps)
@@ -78,7 +120,29 @@ def build(measurement: Measurement) -> InverseProblem:
         notes.append(step.text)
         if constrained:
             problem = replace(problem, phase=partial_fourier.smooth_phase(operator, problem.data, partial))
-    return KSpaceProblem(problem, affine, in_patient, "a.u.", "mri", notes, steps=[*looked_at.steps, *steps])
+    return KSpaceProblem(problem, affine, in_patient, "a.u.", "mri", notes, steps=steps)
+
+
+def _planes(
+    acquisition: MRICartesian,
+    planes: ReadoutPlanes,
+    data: Tensor,
+    noise_std: float | Tensor,
+    size_mm: tuple[float, float],
+    notes: list[str],
+) -> Problem:
+    """Problem of planes across the readout, which lie a pixel of the volume's rows or columns apart."""
+    slice_mm, pixel_mm = size_mm
+    if max(size_mm) > SQUARE * min(size_mm):
+        notes.append(
+            f"planes across the readout have pixels of {slice_mm:.2f} x {pixel_mm:.2f} mm: what smooths in them takes"
+            " these for square"
+        )
+    data = data * planes.mask[:, None]
+    scale = robust_maximum(planes.initial_image(data)) or 1.0
+    solved = acquisition.solved_axes
+    order = (solved.index(0), solved.index(1), solved.index(2))
+    return Problem(planes, data, noise_std, pixel_mm, pixel_mm, scale=scale, prior_axes=order)
 
 
 class KSpaceProblem(InverseProblem):
@@ -108,6 +172,13 @@ def _maps(
     if settings.map_sets == 2 and data.shape[1] < 2:
         raise InputError("2, but there is one coil", field=field, remedy="leave it out")
     notes.append("coil maps by ESPIRiT from the fully sampled centre of k-space")
+    if acquisition.readout is not None:
+        if settings.map_sets == 2:
+            raise InputError("2, but planes across a readout have one", field=field, remedy="leave it out")
+        held = _with_signal(data, notes)
+        maps = torch.zeros_like(data)
+        maps[held] = espirit_maps(data[held], sampled, width)
+        return maps, []
     if settings.map_sets == 1:
         return espirit_maps(data, sampled, width), []
     share = folded_share(data, sampled, width, noise_std)
@@ -141,6 +212,17 @@ def measured_noise(measurement: Measurement) -> tuple[Matrix | None, float | Non
     return covariance, level_of(covariance) if level is None and covariance is not None else level
 
 
+def _with_signal(data: Tensor, notes: list[str]) -> Tensor:
+    """Mask of the planes across the readout that are not only air, whose coils nothing tells."""
+    energy = data.abs().square().sum((1, 2, 3))
+    held = energy > FAINT * energy.max()
+    if not bool(held.all()):
+        notes.append(
+            f"{int((~held).sum())} of {len(held)} planes across the readout hold no more than noise: left empty"
+        )
+    return held
+
+
 def _sampling(measurement: Measurement, data: Tensor) -> tuple[Tensor, Tensor]:
     """Return the operator's mask, one for all slices or one per slice, and the points that every slice has."""
     if measurement.mask is not None:
@@ -157,27 +239,64 @@ def simulate(
     volume: Volume, affine: Affine, given: MRICartesian, settings: Simulation, first_slice: int = 0
 ) -> Measurement:
     """Measure a magnitude volume ``(slices, rows, cols)``; see `recon.measurement.simulate.simulate`."""
-    del first_slice  # the noise is a share of the stack's largest value, and differs from stack to stack anyway
-    slices, rows, cols = volume.shape
+    if given.readout is not None and settings.motion_pixels:
+        raise InputError(
+            "3D k-space is simulated without motion", field="input.simulate.motion_pixels", remedy="leave it out"
+        )
     col_mm, _, slice_mm = voxel_size(affine)
     acquisition = given.model_copy(update={"pixel_mm": col_mm, "slice_mm": slice_mm})
+    provenance = {"simulated": settings.model_dump(mode="json")}
+    size = (volume.shape[1], volume.shape[2])
+    rows, cols = settings.field_of_view(size[0]), size[1]
+    mask = sampling_mask(*given.solved_shape((len(volume), 1, rows, cols))[1:], settings)
+    if settings.model == "ideal":
+        data, noise_std = _ideal(volume, settings)
+        return Measurement(
+            data=_sampled(data.numpy(), mask, given.readout),
+            acquisition=acquisition,
+            affine=affine,
+            truth=volume,
+            noise_std=noise_std,
+            mask=mask.numpy(),
+            provenance=provenance,
+        )
+    by_point = settings.pattern == "poisson" if given.readout is None else given.readout != "cols"
+    samples = mri_simulation.cartesian(size, (rows, cols), by_point=by_point)
+    whole, truth = mri_simulation.measured(volume, affine, settings, samples, samples, first_slice)
+    return Measurement(
+        data=_sampled(whole, mask, given.readout),
+        acquisition=acquisition,
+        affine=mri_simulation.result_affine(affine, size[0], rows),
+        truth=truth,
+        mask=mask.numpy(),
+        notes=[mri_simulation.REALISTIC],
+        provenance=provenance,
+    )
+
+
+def _sampled(whole: NDArray[np.complex64], mask: Tensor, readout: str | None) -> NDArray[np.complex64]:
+    """Sample k-space of slices ``(slices, coils, rows, cols)``, or 3D k-space, for which that is transformed first."""
+    if readout is None:
+        kept, kspace_of_all = mask.numpy(), whole
+    else:
+        axis = {"slices": 0, "rows": 2, "cols": 3}[readout]
+        kept = np.expand_dims(mask.numpy(), (1, axis) if axis else (0, 1))
+        kspace_of_all = transformed(whole, 0, inverse=False)
+    sampled: NDArray[np.complex64] = kspace_of_all * kept
+    return sampled
+
+
+def _ideal(volume: Volume, settings: Simulation) -> tuple[Tensor, float]:
+    """K-space by the operator that reconstructs it, with birdcage maps, and its noise, which is known."""
+    slices, rows, cols = volume.shape
     generator = torch.Generator().manual_seed(settings.seed)
     phase = smooth_phase(rows, cols, generator)
     image = torch.polar(torch.from_numpy(volume), phase.expand(slices, -1, -1).contiguous())
-    mask = sampling_mask(rows, cols, settings)
-    operator = CartesianMRI(mask, birdcage_maps(settings.coils, rows, cols))
+    everywhere = torch.ones(rows, cols, dtype=torch.bool)
+    operator = CartesianMRI(everywhere, birdcage_maps(settings.coils, rows, cols))
     noise_std = settings.noise_std * float(volume.max())
-    clean = operator.forward(image)
     noise = random_element(operator.range, slices, generator) * noise_std
-    return Measurement(
-        data=(clean + mask * noise).numpy(),
-        acquisition=acquisition,
-        affine=affine,
-        truth=volume,
-        noise_std=noise_std,
-        mask=mask.numpy(),
-        provenance={"simulated": settings.model_dump(mode="json")},
-    )
+    return operator.forward(image) + noise, noise_std
 
 
 def birdcage_maps(coils: int, rows: int, cols: int) -> Tensor:

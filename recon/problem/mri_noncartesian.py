@@ -15,12 +15,13 @@ from recon.measurement import coils, noise_estimate
 from recon.measurement.coils import Coils
 from recon.measurement.measurement import Measurement
 from recon.measurement.random_fields import smooth_phase
+from recon.problem import mri_simulation
 from recon.problem.inverse_problem import InverseProblem, placed_stack
 from recon.problem.mri_cartesian import birdcage_maps, measured_noise
 from recon.problem.problem import Problem
 from recon.spec.acquisitions.base import Volume
 from recon.spec.acquisitions.mri_noncartesian import MRINonCartesian, radial_size
-from recon.spec.affine import Affine, voxel_size
+from recon.spec.affine import Affine
 from recon.spec.preparation import CoilPreparation
 from recon.spec.simulation import Simulation
 
@@ -71,26 +72,41 @@ def simulate(
     volume: Volume, affine: Affine, given: MRINonCartesian, settings: Simulation, first_slice: int = 0
 ) -> Measurement:
     """Measure a magnitude volume along spokes at golden angles; see `recon.measurement.simulate.simulate`."""
-    del first_slice  # the noise is a share of the stack's largest value, and differs from stack to stack anyway
-    slices, rows, cols = volume.shape
+    size = (volume.shape[1], volume.shape[2])
+    ideal = settings.model == "ideal"
+    rows, cols = settings.field_of_view(size[0]), size[1]
     acquisition, _ = given.simulated(volume.shape, affine, settings)
+    trajectory = radial(rows, cols, settings.acceleration)
+    noise_std: float | None = None
+    if ideal:
+        data, noise_std = _ideal(volume, trajectory, settings)
+        kspace, truth = data.numpy(), volume
+    else:
+        _, spoke_samples = radial_size(max(rows, cols), settings.acceleration)
+        samples = mri_simulation.along_spokes(size, (rows, cols), trajectory, spoke_samples)
+        whole = mri_simulation.cartesian(size, (rows, cols), by_point=True)
+        kspace, truth = mri_simulation.measured(volume, affine, settings, samples, whole, first_slice)
+    return Measurement(
+        data=kspace,
+        acquisition=acquisition,
+        affine=affine if ideal else mri_simulation.result_affine(affine, size[0], rows),
+        truth=truth,
+        noise_std=noise_std,
+        files={"trajectory_cycles_per_fov": np.ascontiguousarray(trajectory.numpy()[:, ::-1])},
+        notes=[] if ideal else [mri_simulation.REALISTIC],
+        provenance={"simulated": settings.model_dump(mode="json")},
+    )
+
+
+def _ideal(volume: Volume, trajectory: Tensor, settings: Simulation) -> tuple[Tensor, float]:
+    """Samples by the operator that reconstructs them, with birdcage maps, and their noise, which is known."""
+    slices, rows, cols = volume.shape
     generator = torch.Generator().manual_seed(settings.seed)
     phase = smooth_phase(rows, cols, generator)
     image = torch.polar(torch.from_numpy(volume), phase.expand(slices, -1, -1).contiguous())
-    trajectory = radial(rows, cols, settings.acceleration)
     operator = NonCartesianMRI(trajectory, birdcage_maps(settings.coils, rows, cols), torch.ones(len(trajectory)))
     noise_std = settings.noise_std * float(volume.max())
-    kspace = operator.forward(image) + random_element(operator.range, slices, generator) * noise_std
-    col_mm, _, slice_mm = voxel_size(affine)
-    return Measurement(
-        data=kspace.numpy(),
-        acquisition=acquisition.model_copy(update={"pixel_mm": col_mm, "slice_mm": slice_mm}),
-        affine=affine,
-        truth=volume,
-        noise_std=noise_std,
-        files={"trajectory_cycles_per_fov": np.ascontiguousarray(trajectory.numpy()[:, ::-1])},
-        provenance={"simulated": settings.model_dump(mode="json")},
-    )
+    return operator.forward(image) + random_element(operator.range, slices, generator) * noise_std, noise_std
 
 
 def radial(rows: int, cols: int, acceleration: float) -> Tensor:

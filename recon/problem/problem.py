@@ -74,6 +74,9 @@ class Problem:
         phase for known; None where it is free.
     first
         Index in the whole volume of the first slice; noise is keyed by it.
+    prior_axes
+        Axes of the problem's volume in the order ``(slices, rows, cols)`` in which a prior sees it; as they are when
+        None. A problem with such an order is solved in one piece.
     """
 
     operator: LinearOperator
@@ -87,6 +90,7 @@ class Problem:
     continued: tuple[int, int] = (0, 0)
     phase: Tensor | None = None
     first: int = 0
+    prior_axes: tuple[int, int, int] | None = None
 
     def part(self, first: int, last: int) -> Problem:
         """Problem of slices ``[first, last)`` alone; no number of it depends on the other slices."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from operators.errors import InputError
 from recon.defaults import frozen_noise
 from recon.defaults.frozen_noise import Noise
+from recon.priors.across import Across
 from recon.priors.noise import SliceNoise
 from recon.priors.prior import Apart, CardedPrior, ConditionalPrior, Given, Prior
 from recon.problem import conditioning
@@ -88,6 +89,8 @@ def _diffusion(
         prior = Given(prior, conditioning.condition(problem, intensity, prior.card))
     if problem.operator.images > 1:
         prior = Apart(prior, problem.operator.images)
+    if problem.prior_axes is not None:
+        prior = Across(prior, problem.prior_axes, (problem.slices, *problem.operator.domain.shape))
     solver: Solver = resolve(settings.SOLVER)(problem, settings, prior, intensity, noise)
     return (yield from solver)
 

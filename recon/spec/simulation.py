@@ -12,7 +12,8 @@ RENAMED_PATTERNS = {"uniform": "equispaced"}
 """New names by old ones."""
 TubeVoltage = Literal[80, 100, 120, 140]
 ONLY_REALISTIC = (
-    "view_motion_rad", "electronic_noise", "tube_voltage_kv", "scatter", "gain_std", "rings"
+    "view_motion_rad", "electronic_noise", "tube_voltage_kv", "scatter", "gain_std", "rings", "phase_fov",
+    "motion_pixels",
 )  # fmt: skip
 """Fields that an ideal simulation does not have."""
 ELECTRONIC_NOISE = 3.0
@@ -25,9 +26,11 @@ class Simulation(Strict):
     RENAMED: ClassVar[dict[str, str]] = {"photons": "photons_per_ray"}
 
     model: Literal["realistic", "ideal"] = "realistic"
-    """How CT is measured. ``realistic``: an object twice as fine as the result, beams as wide as a detector element
-    that move during a view, intensities that are averaged and counted. ``ideal``: line integrals by the operator that
-    reconstructs them, which flatters every method (CT)."""
+    """How an object is measured. ``realistic``, CT: an object twice as fine as the result, beams as wide as a detector
+    element that move during a view, intensities that are averaged and counted. ``realistic``, k-space: an object twice
+    as fine with sharp edges, loops as coils, noise that they share, off-resonance of air, tissue and fat; the truth is
+    a fully sampled scan of it without noise. ``ideal``: the operator that reconstructs them, which flatters every
+    method."""
     photons_per_ray: float | None = Field(None, gt=0, le=1e12)
     """Photons per ray in air, I0 (CT). Default: no noise."""
     electronic_noise: float | None = Field(None, ge=0, le=1e6)
@@ -61,8 +64,17 @@ class Simulation(Strict):
     """Sampling pattern: every R-th row of k-space, or a Poisson disc (MRI)."""
     center_fraction: float = Field(0.08, gt=0, le=1)
     """Fraction of the rows, in the centre of k-space, that is fully sampled (MRI)."""
+    phase_fov: float = Field(1.0, ge=0.5, le=2)
+    """Field of view along the rows' index as a fraction of the volume's, at the same pixel size: the result has so many
+    more or fewer rows. Smaller than the head, its image wraps (k-space)."""
+    motion_pixels: float = Field(0.0, ge=0, le=10)
+    """Standard deviation of the object's displacement from readout to readout, along rows and columns, in pixels
+    (k-space)."""
+    fat_shift_pixels: float = Field(1.0, ge=-10, le=10)
+    """Chemical shift of fat along the columns' index in pixels, where lines are read out and the scan is realistic
+    (k-space). Fat is what is bright and near the outside of the head."""
     seed: int = Field(0, ge=0, lt=2**32)
-    """Seed of the noise, of errors of the detector, and of the sampling pattern."""
+    """Seed of the noise, of errors of the detector, of coils, phase and motion, and of the sampling pattern."""
 
     @field_validator("pattern", mode="before")
     @classmethod
@@ -73,7 +85,8 @@ class Simulation(Strict):
 
     @model_validator(mode="after")
     def _fields_of_the_model(self) -> Self:
-        given = [name for name in ONLY_REALISTIC if getattr(self, name)]
+        fields = type(self).model_fields
+        given = [name for name in ONLY_REALISTIC if getattr(self, name) not in (0, fields[name].default)]
         if self.model == "ideal" and given:
             raise ValueError(f"an ideal simulation has no {given[0]}; leave it out, or set model: realistic")
         if self.electronic_noise and self.photons_per_ray is None:
@@ -86,3 +99,7 @@ class Simulation(Strict):
         if self.photons_per_ray is None or self.model == "ideal":
             return 0.0
         return ELECTRONIC_NOISE if self.electronic_noise is None else self.electronic_noise
+
+    def field_of_view(self, rows: int) -> int:
+        """Number of rows of the result of a volume of `rows`."""
+        return max(round(rows * self.phase_fov), 1)

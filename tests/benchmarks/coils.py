@@ -19,7 +19,7 @@ from recon.defaults import lookup
 from recon.measurement.coils import Matrix, whitening
 from recon.measurement.measurement import Measurement
 from recon.measurement.random_fields import smooth_phase
-from recon.pipeline.prepare import chosen_prior
+from recon.pipeline.chosen_prior import chosen_prior
 from recon.problem import inverse_problem
 from recon.problem.mri_cartesian import birdcage_maps, sampling_mask
 from recon.problem.problem import run

@@ -104,7 +104,7 @@ def tasks(data: Path, slices: int, *, slow: bool = False, others: bool = False) 
     for volume, contrast, first in ((T1, "T1", 90), (T2, "T2", 12)):
         for pattern, factor in (("equispaced", 4), ("equispaced", 8), ("poisson", 8)):
             settings = {
-                "pattern": pattern, "acceleration": factor, "noise_std": 0.005,
+                "model": "ideal", "pattern": pattern, "acceleration": factor, "noise_std": 0.005,
                 "center_fraction": 0.08 if factor <= 4 else 0.04,
             }  # fmt: skip
             known = {"path": str(data / volume), "slices": [first, first + slices], "simulate": settings}

@@ -116,6 +116,13 @@ class Acquisition(Strict, ABC):
         """Whether each slice can be read and prepared without others."""
         return self.SLICES_APART
 
+    def check_selection(self) -> None:
+        """Raise `InputError` unless slices of the measurement can be chosen."""
+
+    def in_one_piece(self) -> bool:
+        """Whether the volume cannot be solved in chunks, because what is solved are no slices of it."""
+        return False
+
     def planned(self) -> Self:
         """The acquisition with a stand-in for what is found in the data, as a plan needs it before these are read."""
         return self

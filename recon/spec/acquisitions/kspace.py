@@ -22,6 +22,34 @@ EXPLAINED, DOUBTFUL = 0.9, 0.75
 CALIBRATION = 24
 """Width of the centre of k-space that is compared with coil maps."""
 
+SOLVED_AXES = {None: (0, 1, 2), "slices": (0, 1, 2), "rows": (1, 0, 2), "cols": (2, 0, 1)}
+"""Axes of a volume ``(slices, rows, cols)`` in the order of planes across a readout, by the readout."""
+
+
+def transformed(data: NDArray[np.complex64], axis: int, *, inverse: bool) -> NDArray[np.complex64]:
+    """Fourier transform along one axis, centred and orthonormal."""
+    transform = np.fft.ifft if inverse else np.fft.fft
+    shifted = np.fft.ifftshift(data, axes=axis)
+    return np.fft.fftshift(transform(shifted, axis=axis, norm="ortho"), axes=axis).astype(np.complex64)
+
+
+def across_readout(kspace: KSpace, readout: str | None) -> KSpace:
+    """K-space ``(planes, coils, rows, cols)`` of planes across the readout of 3D ``(slices, coils, rows, cols)``.
+
+    The readout is measured as a whole: after the inverse transform along it every plane has a problem of its own, and
+    white noise stays white. The remaining axes keep their order.
+    """
+    if readout is None:
+        return kspace
+    axis = {"slices": 0, "rows": 2, "cols": 3}[readout]
+    return reordered(transformed(kspace, axis, inverse=True), SOLVED_AXES[readout])
+
+
+def reordered(array: KSpace, axes: tuple[int, int, int]) -> KSpace:
+    """Put the axes of ``(slices, coils, rows, cols)`` into another order, but for the coils."""
+    first, second, third = (axis + (axis > 0) for axis in axes)
+    return np.ascontiguousarray(array.transpose(first, 1, second, third))
+
 
 def require_plausible(data: KSpace, mask: NDArray[np.bool_] | None, maps: NDArray[np.complex64] | None) -> None:
     """Refuse k-space whose axes are in another order, and masks and coil maps that are not of this scan.

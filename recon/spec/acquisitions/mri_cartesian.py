@@ -12,7 +12,7 @@ from pydantic import Field
 
 from operators.errors import GeometryError, InputError
 from recon.spec.acquisitions.base import Acquisition, Shape, Volume, as_mask
-from recon.spec.acquisitions.kspace import require_plausible
+from recon.spec.acquisitions.kspace import SOLVED_AXES, across_readout, reordered, require_plausible
 from recon.spec.affine import Affine
 from recon.spec.costs import MachineCosts
 from recon.spec.files import File
@@ -35,12 +35,17 @@ class MRICartesian(Acquisition):
 
     kind: Literal["mri-cartesian"] = "mri-cartesian"
     mask: File | None = None
-    """Sampling mask ``(rows, cols)``, a .npy of bool or 0/1. Default: the points where k-space is not zero."""
+    """Sampling mask ``(rows, cols)``, a .npy of bool or 0/1; of 3D k-space the two axes that are not read out, in the
+    order of ``(slices, rows, cols)``. Default: the points where k-space is not zero."""
     coil_maps: File | None = None
     """Coil sensitivities ``([slices,] coils, rows, cols)``, a complex .npy. Default: estimated by ESPIRiT."""
     first_axis: Literal["slices", "coils"] | None = None
     """Meaning of the first axis of k-space that has three: ``slices`` of one coil, or ``coils`` of one slice. Default:
     coils; k-space in HDF5 is refused without it, unless `coil_maps` are given."""
+    readout: Literal["slices", "rows", "cols"] | None = None
+    """Axis of the volume along which 3D k-space was read out: the first axis of k-space then is one of phase encoding
+    or readout, and `mask` is that of the other two. Put the axes so that slices of the volume are axial: the priors
+    know such images, whatever the readout is. Default: each slice has 2D k-space of its own."""
     acs_width: int | None = Field(None, ge=8, le=128)
     """Width of the autocalibration region (ACS) for ESPIRiT, in k-space points. Default: the fully sampled centre."""
     noise_std: float | None = Field(None, ge=0)
@@ -56,6 +61,36 @@ class MRICartesian(Acquisition):
         """Slices, rows and columns of k-space."""
         return shape[0], shape[2], shape[3]
 
+    @property
+    def solved_axes(self) -> tuple[int, int, int]:
+        """Axes of the volume ``(slices, rows, cols)`` in the order in which it is solved: planes across the readout."""
+        return SOLVED_AXES[self.readout]
+
+    def solved_shape(self, shape: Shape) -> tuple[int, int, int]:
+        """Planes across the readout, and their rows and columns."""
+        volume = self.result_shape(shape)
+        first, second, third = self.solved_axes
+        return volume[first], volume[second], volume[third]
+
+    def maps_across(self, maps: NDArray[np.complex64] | None, slices: int) -> NDArray[np.complex64] | None:
+        """Coil maps ``([slices,] coils, rows, cols)`` of a volume in the order in which it is solved."""
+        if maps is None or not self.in_one_piece():
+            return maps
+        return reordered(np.broadcast_to(maps, (slices, *maps.shape[-3:])), self.solved_axes)
+
+    def check_selection(self) -> None:
+        """Raise `InputError` for 3D k-space, of which a part is no part of the volume."""
+        if self.readout is not None:
+            raise InputError(
+                "3D k-space has no slices to choose from: all of it is needed for each",
+                field="input.slices",
+                remedy="leave it out",
+            )
+
+    def in_one_piece(self) -> bool:
+        """Whether planes lie across the slices that a prior sees."""
+        return self.solved_axes != SOLVED_AXES[None]
+
     def missing_axis(self) -> int:
         """Coils if the first axis is said to be slices, else slices."""
         return 1 if self.first_axis == "slices" else 0
@@ -66,10 +101,10 @@ class MRICartesian(Acquisition):
             require_first_axis(shape, self.axes)
 
     def simulated(self, shape: Sequence[int], affine: Affine, settings: Simulation) -> tuple[Self, Shape]:
-        """Shape of k-space: the volume's, with the simulated number of coils."""
+        """Shape of k-space: the volume's, with the simulated number of coils and field of view."""
         del affine
         slices, rows, cols = shape
-        return self, (slices, settings.coils, rows, cols)
+        return self, (slices, settings.coils, settings.field_of_view(rows), cols)
 
     def operator_bytes(self, shape: Shape, costs: MachineCosts) -> float:
         """Size of the sensitivities, the same as k-space; ESPIRiT works on one slice at a time."""
@@ -83,7 +118,7 @@ class MRICartesian(Acquisition):
     def product_seconds(self, shape: Shape, per_chunk: float, costs: MachineCosts) -> float:
         """Proportional to the number of pixels times coils."""
         del per_chunk
-        return costs.seconds.per_coil_pixel * math.prod(shape[1:])
+        return costs.seconds.per_coil_pixel * shape[1] * math.prod(self.solved_shape(shape)[1:])
 
     def read_files(self, arrays: dict[str, NDArray[np.generic]]) -> dict[str, NDArray[Any]]:
         """Convert a mask of 0 and 1 to bool, coil maps to complex64."""
@@ -105,9 +140,10 @@ class MRICartesian(Acquisition):
     def check(self, data: NDArray[np.generic], **files: NDArray[Any] | None) -> None:
         """Check that something was sampled, and that mask and coil maps are as large as k-space."""
         mask, maps = files.get("mask"), files.get("coil_maps")
-        if mask is not None and mask.shape != data.shape[2:]:
+        across = self.solved_shape(data.shape)[1:]
+        if mask is not None and mask.shape != across:
             raise GeometryError(
-                f"shape {mask.shape}, k-space is {data.shape[2:]}",
+                f"shape {mask.shape}, k-space is {across}",
                 field="acquisition.mask",
                 remedy="give it as (rows, cols), lines as numpy.broadcast_to(lines[:, None], (rows, cols))",
             )
@@ -120,7 +156,8 @@ class MRICartesian(Acquisition):
                 f"shape {maps.shape}, k-space is {data.shape} {self.axes}", field="acquisition.coil_maps"
             )
         require_noise_of(files.get("noise_scan"), data)
-        require_plausible(data.astype(np.complex64, copy=False), mask, maps)
+        kspace = data.astype(np.complex64, copy=False)
+        require_plausible(across_readout(kspace, self.readout), mask, self.maps_across(maps, data.shape[0]))
 
     def check_volume(self, volume: Volume, affine: Affine) -> None:
         """Check for magnitudes."""

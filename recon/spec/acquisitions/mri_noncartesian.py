@@ -118,7 +118,8 @@ class MRINonCartesian(Acquisition):
 
     def simulated(self, shape: Sequence[int], affine: Affine, settings: Simulation) -> tuple[Self, Shape]:
         """Radial scan of the volume: as many spokes as leave one pixel in `acceleration` of their circle's worth."""
-        slices, rows, cols = shape
+        slices, object_rows, cols = shape
+        rows = settings.field_of_view(object_rows)
         col_mm, _, slice_mm = voxel_size(affine)
         found = self.model_copy(update={"rows": rows, "cols": cols, "pixel_mm": col_mm, "slice_mm": slice_mm})
         spokes, samples = radial_size(max(rows, cols), settings.acceleration)

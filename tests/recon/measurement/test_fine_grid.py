@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from recon.measurement.fine_grid import refined
+from recon.measurement.fine_grid import refined, steepened
 
 
 @pytest.mark.parametrize("shape", [(2, 17, 9), (1, 1, 5), (1, 64, 64)])
@@ -39,3 +39,18 @@ def test_a_smooth_object_comes_back() -> None:
     found = refined(coarse[None].float(), 2)[0]
     assert float((found - fine).abs().max()) < 2e-3 * float(fine.max())
     assert float((coarse.repeat_interleave(2, 0).repeat_interleave(2, 1) - fine).abs().max()) > 0.1 * float(fine.max())
+
+
+def test_a_steepened_object_keeps_means_and_range_and_has_sharper_edges() -> None:
+    generator = torch.Generator().manual_seed(3)
+    images = torch.rand(2, 20, 24, generator=generator)
+    images[:, 5:12, 6:15] += 4
+    fine, steep = refined(images, 2), steepened(images, 2, 4.0)
+    means = steep.reshape(2, 20, 2, 24, 2).mean((2, 4))
+    assert torch.allclose(means, images, atol=1e-5)
+    assert float(steep.min()) >= 0 and float(steep.max()) <= float(images.max()) + 1e-6
+    edge = torch.zeros(1, 16, 16)
+    edge[:, :, :7] = 1
+    edge[:, :, 7] = 0.5
+    assert steepened(edge, 4, 8.0)[0, 8].diff().abs().max() > 1.5 * refined(edge, 4)[0, 8].diff().abs().max()
+    assert torch.equal(steepened(torch.zeros(1, 4, 4), 2, 4.0), torch.zeros(1, 8, 8)) and fine.shape == steep.shape

@@ -135,8 +135,9 @@ def test_simulated_mri_with_estimated_coils(tmp_path: Path) -> None:
 
     truth = (disc(80, 1.0, 30.0) + 0.5 * disc(80, 1.0, 10.0, x_mm=10.0, y_mm=8.0)).numpy() * 900
     nifti.write(tmp_path / "mri.nii.gz", truth, np.diag([1.0, 1.0, 3.0, 1.0]), "")
+    settings = {"model": "ideal", "acceleration": 3, "noise_std": 0.002}
     spec = job(
-        input={"path": str(tmp_path / "mri.nii.gz"), "simulate": {"acceleration": 3, "noise_std": 0.002}},
+        input={"path": str(tmp_path / "mri.nii.gz"), "simulate": settings},
         acquisition="mri-cartesian", method="cg-sense",
     )  # fmt: skip
     volume, _, report = reconstructed(spec, tmp_path / "out")

@@ -25,7 +25,7 @@ def brain() -> np.ndarray:
 
 def solved(brain: np.ndarray, method: Any, kind: str = "mri-cartesian", **more: Any) -> Any:
     affine = np.diag([3.2, 3.2, 4.0, 1.0])
-    measurement = recon.simulate(brain, {"kind": kind}, affine=affine, coils=4, noise_std=0.01, **more)
+    measurement = recon.simulate(brain, {"kind": kind}, affine=affine, model="ideal", coils=4, noise_std=0.01, **more)
     return recon.reconstruct(measurement, method=method, progress=False)
 
 
