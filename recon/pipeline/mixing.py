@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 Matrix = NDArray[np.float64]
 RIDGE = 1e-9
 """Added to the matrix's diagonal, as a fraction of it: candidates that are the same share their weight."""
+LEAST = 1e-300
 NEGLIGIBLE = 0.05
 """Weight below which a candidate is left out: it would cost its time and change little."""
 
@@ -32,7 +33,7 @@ class Mixture(NamedTuple):
     gain_db
         The same of the mixture, over samples that its weights were not found on.
     confidence
-        Mean gain of that over its standard error; 0 where there is no gain.
+        Standard errors of that gain; 0 where there is none.
     """
 
     weights: Matrix
@@ -63,21 +64,32 @@ def mixed(products: Matrix, classical: Sequence[int]) -> Mixture:
     squares = np.diag(total)
     safe = min(classical, key=lambda index: squares[index])
     best = simplex(total)
-    gained, before = [], []
+    before, after = [], []
     for unit in products:
         others = simplex(total - unit)
-        before.append(unit[safe, safe])
-        gained.append(unit[safe, safe] - others @ unit @ others)
-    gains = np.asarray(gained)
-    spread = gains.std(ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else np.inf
-    confidence = max(float(gains.mean() / max(spread, 1e-300)), 0.0)
+        before.append(float(unit[safe, safe]))
+        after.append(float(others @ unit @ others))
+    confidence = _standard_errors(np.asarray(before), np.asarray(after))
     kept = max(1 - 1 / confidence**2, 0.0) if confidence > 0 else 0.0
     only = np.eye(len(total))[safe]
     weights = kept * best + (1 - kept) * only
     weights = np.where(weights < NEGLIGIBLE, 0.0, weights)
     weights /= weights.sum()
-    found = max(1 - float(gains.sum()) / max(float(np.sum(before)), 1e-300), 1e-12)
-    return Mixture(weights, decibels(squares[safe] / np.maximum(squares, 1e-300)), -float(decibels(found)), confidence)
+    gain_db = float(decibels(max(sum(before), LEAST) / max(sum(after), LEAST)))
+    return Mixture(weights, decibels(squares[safe] / np.maximum(squares, LEAST)), gain_db, confidence)
+
+
+def _standard_errors(before: Matrix, after: Matrix) -> float:
+    """Standard errors by which squared residuals fall, in the mean of their logarithms; 0 if they do not.
+
+    By logarithms every unit counts alike: the lines of k-space next to its centre hold most of the energy, and would
+    decide alone.
+    """
+    if len(before) < 2 or after.sum() >= before.sum():
+        return 0.0
+    falls = np.log(np.maximum(before, LEAST) / np.maximum(after, LEAST))
+    spread = float(falls.std(ddof=1)) / np.sqrt(len(falls))
+    return max(float(falls.mean()) / max(spread, LEAST), 0.0)
 
 
 def simplex(matrix: Matrix) -> Matrix:

@@ -68,3 +68,13 @@ def test_the_best_classical_candidate_is_the_safe_one() -> None:
     found = mixed(products(errors), [0, 1])
     assert found.gains_db[1] == 0 and found.gains_db[0] < 0
     assert found.weights[1] > 0.7
+
+
+def test_a_few_units_with_most_of_the_energy_do_not_decide_alone() -> None:
+    """Lines of k-space near its centre have a hundred times the energy of others; all say the same."""
+    generator = np.random.default_rng(5)
+    energy = np.array([10.0, 6.0] + 14 * [0.3])[:, None]
+    errors = energy * np.stack([np.ones((16, 40)), 0.6 * np.ones((16, 40))])
+    errors[1] *= generator.uniform(0.8, 1.2, (16, 1)) * generator.choice([-1, 1], (16, 40))
+    found = mixed(products(errors), [0])
+    assert found.confidence > 3 and found.weights[1] > 0.5
