@@ -108,8 +108,8 @@ def tasks(data: Path, slices: int, *, slow: bool = False, others: bool = False) 
                 "center_fraction": 0.08 if factor <= 4 else 0.04,
             }  # fmt: skip
             known = {"path": str(data / volume), "slices": [first, first + slices], "simulate": settings}
-            name = f"{contrast}, {pattern} x{factor}"
-            extra = PAPER + more if name == "T1, equispaced x4" else []
+            name = f"{contrast}, {pattern} x{factor}{IDEAL}"
+            extra = PAPER + more if name == "T1, equispaced x4" + IDEAL else []
             found.append(Task(name, {"input": known, "acquisition": "mri-cartesian"}, mri_methods + extra))
     for factor in (2, 4):
         # The T2 volume has square pixels and even sides, the T1 volume thin slices.
