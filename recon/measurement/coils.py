@@ -156,7 +156,7 @@ def _whitened(
         return _by_covariance(found, found.covariance, "noise scan")
     if noise_known:
         return found
-    edges = _Edges.of(found.data, radius)
+    edges = _quiet(found.data, radius)
     covariance = edges.covariance()
     if covariance is not None:
         ratio = _spread(covariance)
@@ -279,6 +279,15 @@ class _Edges:
             if float(np.linalg.norm(shared, 2)) > ALIKE * 2 * math.sqrt(coils / n):
                 return None
         return found if told else None
+
+
+def _quiet(data: Data, radius: NDArray[np.floating[Any]]) -> _Edges:
+    """Edges of the slices whose outermost samples are noise; of all slices if there is none.
+
+    The noise is the same in every slice, and one of strong signal shall not hide what a weak one tells.
+    """
+    quiet = [i for i in range(len(data)) if _Edges.of(data[i : i + 1], radius).covariance() is not None]
+    return _Edges.of(data[quiet] if quiet else data, radius)
 
 
 def _chosen(data: Data, samples: NDArray[np.bool_]) -> Data:
