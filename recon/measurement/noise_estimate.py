@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -144,20 +144,44 @@ def spelled(std: Tensor) -> str:
 
 
 def of_kspace(kspace: Tensor, mask: Tensor) -> Tensor:
-    """Estimate the noise of k-space ``(slices, coils, rows, cols)`` per real channel, from its outermost samples.
+    """Estimate the noise of k-space ``(slices, coils, rows, cols)`` per real channel, ``(slices,)``.
 
-    The magnitude of complex noise is Rayleigh distributed, with median 1.1774 sigma. The estimate is an upper bound:
-    some signal reaches the outer points too.
+    From its outermost samples: the magnitude of complex noise is Rayleigh distributed, with median 1.1774 sigma. This
+    is an upper bound: some signal reaches the outer points too, of sharp edges and fat two or three times the noise.
+    Where lines were sampled as a whole, their Fourier transforms show the air beside the object, which has no signal:
+    the lower of the two counts.
     """
-    rows, cols = mask.shape[-2:]
+    sampled = mask if mask.ndim == 2 else mask.all(0)
+    if not bool(sampled.any()):
+        return torch.zeros(len(kspace))
+    rows, cols = sampled.shape
     y = (torch.arange(rows) - rows // 2).abs()[:, None] / (rows / 2)
     x = (torch.arange(cols) - cols // 2).abs()[None, :] / (cols / 2)
-    sampled = mask if mask.ndim == 2 else mask.all(0)
     radius = torch.maximum(y.expand(rows, cols), x.expand(rows, cols))[sampled]
-    if len(radius) == 0:
-        return torch.zeros(len(kspace))
     outer = radius >= torch.quantile(radius.float(), 0.9)
-    return _of_outer([one[..., sampled][..., outer] for one in kspace])
+    found = _of_outer([one[..., sampled][..., outer] for one in kspace])
+    for lines in _whole_lines(kspace, sampled):
+        found = torch.minimum(found, torch.stack([_of_air(one) for one in lines]))
+    return found
+
+
+def _whole_lines(kspace: Tensor, sampled: Tensor) -> Iterator[Tensor]:
+    """Lines that were sampled from end to end, ``(slices, coils, lines, n)``, for each direction that has enough."""
+    for data, mask in ((kspace, sampled), (kspace.transpose(-1, -2), sampled.T)):
+        whole = mask.all(1)
+        if int(whole.sum()) * kspace.shape[1] >= LEAST_READOUTS:
+            yield data[..., whole, :]
+
+
+def _of_air(lines: Tensor) -> Tensor:
+    """Noise per real channel of lines ``(coils, lines, n)`` of k-space, from the places along them that hold least.
+
+    The mean power of so many lines differs little from place to place where there is noise alone.
+    """
+    places = torch.fft.ifft(lines, dim=-1, norm="ortho").abs().square().mean(dim=(0, 1))
+    # Places that were set to zero, as some files have them around an object, tell nothing.
+    seen = places[places > MASKED * places.max()]
+    return (seen.quantile(EMPTY_SHARE) / 2).sqrt() if len(seen) else places.new_tensor(torch.inf)
 
 
 def of_samples(data: Tensor, radius: Tensor) -> Tensor:
@@ -183,4 +207,11 @@ def _sampled(values: Tensor) -> Tensor:
     return flat[:: max(1, len(flat) // SAMPLES)]
 
 
+LEAST_READOUTS = 100
+"""Lines, of all coils, from which their mean power tells the noise to some per cent."""
+MASKED = 1e-10
+"""Power relative to the largest of places that were set to zero, but for rounding."""
+EMPTY_SHARE = 0.1
+"""Fraction of the places along a line in the middle of which the noise is read: the air beside an object, if there is
+any; not the emptiest, where a receiver's filter may have taken noise away."""
 SAMPLES = 50_000

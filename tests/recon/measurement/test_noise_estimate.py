@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from operators.fourier import fourier
 from operators.geometry import ParallelBeam
 from operators.tomography import Tomography
 from recon.measurement import noise_estimate
@@ -86,3 +87,22 @@ def test_k_space_tells_each_slices_noise() -> None:
 def test_a_range_is_spelled_where_slices_differ() -> None:
     assert noise_estimate.spelled(torch.tensor([0.02, 0.0205])) == "2.05e-02"
     assert noise_estimate.spelled(torch.tensor([0.02, 0.05])) == "2.00e-02 to 5.00e-02, slice by slice"
+
+
+@pytest.mark.parametrize("along", ["rows", "cols"])
+def test_air_along_whole_lines_tells_the_noise_where_edges_reach_the_end_of_kspace(along: str) -> None:
+    """A sharp phantom has signal in its outermost samples, three times the noise; the air beside it has none."""
+    noise_std = 0.01
+    image = torch.zeros(2, 4, 64, 64, dtype=torch.complex64)
+    image[..., 12:50, 14:52] = 1.0
+    image[..., 20:22, 16:48] = 3.0
+    generator = torch.Generator().manual_seed(0)
+    full = fourier(image) + noise_std * torch.randn(image.shape, dtype=torch.complex64, generator=generator) * 2**0.5
+    mask = torch.zeros(64, 64, dtype=torch.bool)
+    lines = torch.unique(torch.cat([torch.arange(0, 64, 2), torch.arange(26, 38)]))
+    if along == "rows":
+        mask[lines] = True
+    else:
+        mask[:, lines] = True
+    found = noise_estimate.of_kspace(full * mask, mask)
+    assert found.tolist() == pytest.approx(2 * [noise_std], rel=0.1)

@@ -80,7 +80,12 @@ def test_a_setting_that_does_not_go_with_the_tuned_ones_is_the_jobs_own() -> Non
     """A first level below the last one that was tuned for eight views: the job's word counts."""
     source = {**CT["input"], "simulate": {"views": 4}}
     for acquisition in ("ct-parallel", "ct-fan"):
-        value = {**CT, "input": source, "acquisition": acquisition, "method": {"name": "red-diff", "sigma_first": 0.015}}
+        value = {
+            **CT,
+            "input": source,
+            "acquisition": acquisition,
+            "method": {"name": "red-diff", "sigma_first": 0.015},
+        }
         if acquisition == "ct-fan":
             value["acquisition"] = {"kind": "ct-fan", "source_origin_mm": 600, "origin_detector_mm": 400}
         assert planned(value).network_evaluations == 8 * 2 * 30
