@@ -17,7 +17,6 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
 
-from recon.pipeline import peak
 from recon.pipeline.chunk_cache import ChunkCache, digest
 from recon.pipeline.volumes import StoredVolume
 from recon.planning.chunk_layout import CHUNK, HALO, Chunk, layout
@@ -212,7 +211,6 @@ class _Chunked(Generic[Q]):
             computed = yield from _one(self.start(part), label, done, count)
             found = computed[chunk.first - chunk.begin : chunk.last - chunk.begin]
             self.cache.put(self.key, chunk, found)
-            peak.release()
             return found
 
     def waited(self, pending: list[Chunk], count: int, patience_s: float) -> Steps[Tensor | None]:

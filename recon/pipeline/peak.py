@@ -6,6 +6,9 @@ import ctypes
 import resource
 from pathlib import Path
 
+M_MMAP_THRESHOLD = -3
+"""Number of that parameter in glibc's malloc.h."""
+SMALL_BYTES, KEPT_BYTES = 2**20, 2**25
 CLEAR, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
@@ -24,11 +27,13 @@ def resident_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def release() -> None:
-    """Give free memory back to the system, where the C library can (glibc).
+def flat(*, slabs: bool) -> None:
+    """Keep the memory of a job of many slabs flat, where the C library can (glibc).
 
-    It keeps what is freed between blocks that are still held, so that a job of many slabs would grow slab by slab.
+    It keeps blocks that are freed for others of their size and raises the size up to which it does, so that between
+    those that are still held a job would grow slab by slab, to three times at a thousand slices. With ``slabs`` only
+    small blocks are kept; without, those of up to `KEPT_BYTES`, as it would by itself: large ones take time to get.
     """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, SMALL_BYTES if slabs else KEPT_BYTES)

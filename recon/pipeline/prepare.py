@@ -121,7 +121,6 @@ class Prepared:
             return
         for first in range(0, self.stack.slices, self.planned.chunk):
             yield self.stack.inverse(first, min(first + self.planned.chunk, self.stack.slices))
-            peak.release()
 
 
 def prepare(
@@ -134,6 +133,7 @@ def prepare(
     """
     yield JobProgress(0.0, "reading")
     streamed, planned = _streamed(spec, files)
+    peak.flat(slabs=streamed is not None)
     measurement = reader.read(spec, files) if streamed is None else streamed.sample
     _check_uncertainty(spec, measurement)
     planned = planned or plan.make(spec, reader.header(measurement, spec, files))

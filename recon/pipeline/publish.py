@@ -18,7 +18,6 @@ from torch import Tensor
 from operators.interrupt import checkpoint
 from recon.formats.format import Format, Origin, Written
 from recon.measurement.measurement import Measurement
-from recon.pipeline import peak
 from recon.pipeline.report import Solved
 from recon.pipeline.volumes import ArrangedVolume, HeldVolume, Volume
 from recon.problem.inverse_problem import InverseProblem
@@ -191,7 +190,6 @@ def _slabs(volume: Volume, convert: Convert) -> Iterator[NDArray[Any]]:
     for part in volume.parts():
         checkpoint()
         yield convert(part)
-        peak.release()
 
 
 def _shape(volume: Volume) -> tuple[int, int, int]:
