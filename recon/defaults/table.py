@@ -76,7 +76,7 @@ def rows(method: Method, kind: str) -> list[Tuned]:
 
 
 def nearest(method: Method, kind: str, spread: SamplingPattern, ratio: float, *, noisy: bool) -> Tuned | None:
-    """Look up the nearest task of the same kind and pattern, with the better prior unless one is named.
+    """Look up the nearest task of the same kind and pattern, with the usual prior unless one is named.
 
     Parameters
     ----------
@@ -88,8 +88,10 @@ def nearest(method: Method, kind: str, spread: SamplingPattern, ratio: float, *,
         Sampling pattern, undersampling, and whether there is noise.
     """
     found = [t for t in rows(method, kind) if t.pattern == spread]
-    if isinstance(method, Diffusion) and method.prior is not None:
-        # What was found with this very prior, or else with the usual one.
+    if isinstance(method, Diffusion):
+        # What was found with the prior that is named, or else with the usual one. No other is chosen for a job that
+        # names none: a prior that is given projections is better on slices like those it was tuned on, and invents
+        # more on others.
         own = [t for t in found if t.settings.get("prior") == method.prior]
         found = own or [t for t in found if "prior" not in t.settings]
     alike = [t for t in found if t.noisy == noisy]

@@ -181,7 +181,8 @@ def _of_air(lines: Tensor) -> Tensor:
     places = torch.fft.ifft(lines, dim=-1, norm="ortho").abs().square().mean(dim=(0, 1))
     # Places that were set to zero, as some files have them around an object, tell nothing.
     seen = places[places > MASKED * places.max()]
-    return (seen.quantile(EMPTY_SHARE) / 2).sqrt() if len(seen) else places.new_tensor(torch.inf)
+    found: Tensor = (seen.quantile(EMPTY_SHARE) / 2).sqrt() if len(seen) else places.new_tensor(torch.inf)
+    return found
 
 
 def of_samples(data: Tensor, radius: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ quadratic form of the weights with the residuals' inner products as its matrix.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import combinations
 from typing import NamedTuple
@@ -88,7 +89,7 @@ def _standard_errors(before: Matrix, after: Matrix) -> float:
     if len(before) < 2 or after.sum() >= before.sum():
         return 0.0
     falls = np.log(np.maximum(before, LEAST) / np.maximum(after, LEAST))
-    spread = float(falls.std(ddof=1)) / np.sqrt(len(falls))
+    spread = float(falls.std(ddof=1)) / math.sqrt(len(falls))
     return max(float(falls.mean()) / max(spread, LEAST), 0.0)
 
 

@@ -107,7 +107,7 @@ def test_the_nearest_task_decides_and_the_user_wins() -> None:
         assert resolved(method, kind, few) == method
 
 
-def test_the_better_prior_is_taken_unless_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_usual_prior_is_taken_unless_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def entry(psnr: float, **settings: Any) -> Tuned:
         return Tuned(
             kind="ct", task="-", pattern="full", noisy=False, undersampling=8.0, method="red-diff",
@@ -123,7 +123,7 @@ def test_the_better_prior_is_taken_unless_one_is_named(monkeypatch: pytest.Monke
             assert isinstance(found, REDDiff)
             return found.prior, found.sigma_last
 
-        assert settings() == ("ct-sparse", 0.02)
+        assert settings() == (None, 0.01)
         assert settings(prior="ct-sparse") == ("ct-sparse", 0.02)
         assert settings(prior="ct") == ("ct", 0.01) and settings(prior="mine.yaml") == ("mine.yaml", 0.01)
         assert settings(sigma_last=0.05) == (None, 0.05)
@@ -133,8 +133,9 @@ def test_the_better_prior_is_taken_unless_one_is_named(monkeypatch: pytest.Monke
         "installed",
         lambda: Table(command="-", tuned=[usual, other.model_copy(update={"kind": "ct-parallel"})]),
     )
-    assert settings() == ("ct-sparse", 0.02)
-    assert resolved(REDDiff(), "ct-fan", problem(3)).model_dump()["prior"] is None
+    assert settings(prior="ct-sparse") == ("ct-sparse", 0.02)
+    fan = resolved(REDDiff(prior="ct-sparse"), "ct-fan", problem(3))
+    assert isinstance(fan, REDDiff) and fan.sigma_last == 0.01
 
 
 def test_the_search_climbs_from_the_default() -> None:
