@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recon.bench.familiarity import head_ct
+from recon.bench.familiarity import furnished_heads
 from recon.bench.solving import solved
 from recon.defaults import lookup
 from recon.formats import nifti
@@ -29,13 +29,13 @@ from recon.spec.acquisitions.ct import AngleRange, CTParallel
 from recon.spec.acquisitions.mri_cartesian import MRICartesian
 from recon.spec.methods import Auto, Diffusion
 from recon.spec.simulation import Simulation
-from recon.training import synthetic, tables
+from recon.training import synthetic
 from recon.training.slices import BRIGHT_PERCENTILE
 
 Volume = NDArray[np.float32]
 SLICES = 2
 """Slices of each case, far apart."""
-SIDE, FAR_MM = 256, 1e6
+SIDE, FAR_MM, HEAD_MM = 256, 1e6, 0.9
 CHEST, BODY = "test/ct_chest_nsclc_r01-001.nii.gz", "test/ct_body_totalsegmentator_example.nii.gz"
 T1, T2 = "test/mri_t1_fnndsc_adi.nii.gz", "test/mri_t2_fnndsc_adi.nii.gz"
 DENSITY_HU = 500.0
@@ -84,7 +84,7 @@ def cases(data: Path) -> list[Case]:
     objects: dict[str, tuple[str, float, Callable[[], Volume]]] = {
         "chest": ("anatomy", 1.4, lambda: _chosen(nifti.read(data / CHEST)[0])),
         "body": ("anatomy", 3.0, lambda: _chosen(nifti.read(data / BODY)[0])),
-        "head on a table": ("anatomy", 0.9, lambda: _heads(data)),
+        "head on a table": ("anatomy", HEAD_MM, lambda: _heads(data)),
         **{f"object {seed}": ("object", 1.0, lambda seed=seed: _objects(seed)) for seed in range(3)},  # type: ignore[misc]
     }
     for name, (kind, pixel_mm, volume) in objects.items():
@@ -124,10 +124,7 @@ def _heads(data: Path) -> Volume:
     brain = _chosen(nifti.read(data / T1)[0])
     square = np.zeros((len(brain), SIDE, SIDE), np.float32)
     square[:, : brain.shape[1], : brain.shape[2]] = brain / np.percentile(brain, BRIGHT_PERCENTILE)
-    heads = (head_ct(torch.from_numpy(square)).numpy() + 1) / 2 * 3000 - 1000
-    heads = np.where(heads < tables.EMPTY_HU, tables.AIR_HU, heads)
-    furnished = [tables.furnished(head, np.random.default_rng(i), 0.9) for i, head in enumerate(heads)]
-    return np.stack(furnished).astype(np.float32)
+    return furnished_heads(torch.from_numpy(square), HEAD_MM)
 
 
 def _objects(seed: int) -> Volume:

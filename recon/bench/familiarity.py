@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from operators.errors import InputError
@@ -23,6 +24,7 @@ from recon.samples import SAMPLES
 from recon.solvers import registry as solvers
 from recon.spec.job import JobSpec
 from recon.spec.methods import CGLS, CGSense, Method, REDDiff
+from recon.training import tables
 from recon.training.recipe import Recipe
 from recon.training.slices import AIR_HU, BRIGHT_PERCENTILE, tuning_images
 
@@ -103,6 +105,15 @@ def head_ct(brain: Tensor) -> Tensor:
     values = torch.where(inside > 0, 20 + 25 * brain.clamp(0, 1), values)
     noise = 5 * torch.randn(values.shape, generator=torch.Generator().manual_seed(0))
     return _hounsfield((values + noise).numpy())
+
+
+def furnished_heads(brain: Tensor, pixel_mm: float) -> NDArray[np.float32]:
+    """Imitate head CT in HU, as `head_ct` does, in clean air and each on a holder or a table of its own."""
+    scale = Recipe.named("ct").intensity_range
+    heads = (head_ct(brain).numpy() + 1) / 2 * (scale.high - scale.low) + scale.low
+    heads = np.where(heads < tables.EMPTY_HU, tables.AIR_HU, heads)
+    found = [tables.furnished(head, np.random.default_rng(i), pixel_mm) for i, head in enumerate(heads)]
+    return np.stack(found).astype(np.float32)
 
 
 def _grown(mask: Tensor, pixels: int) -> Tensor:

@@ -42,7 +42,7 @@ _PER_STORAGE = 100
 """Images in each of the storages ImageData1, ImageData2, ..."""
 _MOST_IMAGES = 100_000
 _MOST_BYTES = 10_000_000
-"""Of a stream that is no image."""
+"""Size limit of a stream that is no image."""
 _MOST_TRANSMISSION = 2.0
 """Floats up to here have been divided by a reference already."""
 _MARGIN = 3

@@ -102,7 +102,8 @@ def weights_along(selection: Selection, slices: int) -> Tensor:
     """Weights of the candidates ``(candidates, slices)``: those of the judged slices, and between them linear."""
     weights = np.asarray(selection.weights)
     found = [np.interp(np.arange(slices), selection.judged_slices, column) for column in weights.T]
-    return torch.from_numpy(np.stack(found))
+    along = np.stack(found)
+    return torch.from_numpy(along / along.sum(0))  # the report's figures are rounded
 
 
 def _spread(problem: Problem, known: Sequence[int], count: int) -> list[int]:

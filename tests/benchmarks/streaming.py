@@ -28,7 +28,7 @@ class Row:
     format: str
     slices: int
     gigabytes: float
-    """Of the file that is read."""
+    """Size of the file that is read."""
     peak_mb: float
     """Resident memory of the process at its peak."""
     planned_mb: float

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recon.bench.familiarity import head_ct
+from recon.bench.familiarity import furnished_heads
 from recon.bench.solving import label, solved
 from recon.formats import nifti
 from recon.measurement.simulate import simulate
@@ -45,7 +45,7 @@ class Row:
     psnr: float
     psnr_inside: float
     psnr_beside: float
-    """Of all pixels that are not inside the body."""
+    """PSNR of all pixels that are not inside the body."""
     known_air: float
     """Fraction of the pixels that was known to be air."""
     cut_off: int
@@ -68,13 +68,9 @@ def objects(data: Path, *, test: bool, slices: int) -> dict[str, tuple[Volume, f
         source = Recipe.named("ct").validation[0]
         chests = np.stack(SliceSet.read(data, source).stored).astype(np.float32) * source.slope + source.intercept
         brains = tuning_images(data, Recipe.named("brain-mri"))
-    scale = Recipe.named("ct").intensity_range
-    heads = (head_ct(_evenly(brains, slices)).numpy() + 1) / 2 * (scale.high - scale.low) + scale.low
-    heads = np.where(heads < tables.EMPTY_HU, tables.AIR_HU, heads)
-    furnished = [tables.furnished(head, np.random.default_rng(i), HEAD_MM) for i, head in enumerate(heads)]
     return {
         "chest": (_evenly(chests, slices).clip(min=tables.AIR_HU), CHEST_MM),
-        "head on a holder or table": (np.stack(furnished), HEAD_MM),
+        "head on a holder or table": (furnished_heads(_evenly(brains, slices), HEAD_MM), HEAD_MM),
     }
 
 
