@@ -11,8 +11,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from operators.fourier import inverse_fourier
 from operators.resolution import Downsampling, SlabAverage, Truncation
+from recon.measurement.fine_grid import steepened
+from recon.measurement.off_resonance import AIR, field_hz
 from recon.measurement.random_fields import integer, smooth_field, smooth_phase, uniform
+from recon.problem.mri_simulation import FINER, LONGEST_ECHO_S, STEEPNESS, cartesian
+
+MOST_SHADING = 0.5
+"""Largest standard deviation of the logarithm of the shading: combined by the root sum of squares, as coil maps of
+unit norm do, loops see the rim of a head about three times as bright as its middle."""
+PIXEL_MM = (0.7, 1.2)
+"""Range of pixels, which only the field of air and tissue depends on."""
 
 
 def dihedral(planes: Tensor, generator: torch.Generator) -> Tensor:
@@ -50,16 +60,25 @@ def turned_window(planes: Tensor, size: int, generator: torch.Generator) -> Tens
 
 
 def measured_like(magnitude: Tensor, generator: torch.Generator) -> Tensor:
-    """Make a complex64 image as a scan gives it from a magnitude ``(rows, cols)``, same shape.
+    """Make a complex64 image as a scan gives it from a magnitude ``(rows, cols)`` of a head, same shape.
 
-    Gain, the shading that coil combination leaves, smooth phase; in every third image noise inside the signal,
-    stronger where the coils see less; in half of those the background cut off, as coil maps do.
+    Gain, the shading that coil combination leaves, and phase. In every second image edges as steep as those of an
+    object, which ring at the end of the measured frequencies, and jumps of the phase where tissue ends, as in the
+    realistic simulation (`recon.problem.mri_simulation`): volumes come interpolated, and smoother than scans. In every
+    third image noise inside the signal, stronger where the coils see less; in half of those the background cut off, as
+    coil maps do.
     """
     rows, cols = magnitude.shape
     gain = uniform(generator, 0.6, 1.3)
+    sharp = uniform(generator) < 0.5
+    if sharp:
+        image = _rescanned(magnitude, generator)
+    else:
+        image = torch.polar(magnitude, smooth_phase(rows, cols, generator))
     if uniform(generator) < 0.5:
-        magnitude = magnitude * (0.15 * smooth_field(rows, cols, 3, generator)).exp()
-    image = torch.polar(magnitude * gain, smooth_phase(rows, cols, generator))
+        strength = uniform(generator, 0.1, MOST_SHADING)
+        image = image * (strength * smooth_field(rows, cols, 3, generator)).exp()
+    image = gain * image
     if uniform(generator) < 1 / 3:
         strength = 0.003 * math.exp(uniform(generator, 0.0, 2.0)) * (0.4 * smooth_field(rows, cols, 3, generator)).exp()
         noise = torch.complex(*(torch.randn(rows, cols, generator=generator) for _ in range(2)))
@@ -68,6 +87,25 @@ def measured_like(magnitude: Tensor, generator: torch.Generator) -> Tensor:
             inside = functional.avg_pool2d(magnitude[None], 9, stride=1, padding=4)[0] > 0.03
             image = image * inside
     return image
+
+
+def _rescanned(magnitude: Tensor, generator: torch.Generator) -> Tensor:
+    """Scan a magnitude again: steep edges and phase on a finer grid, of which the image's own frequencies are kept.
+
+    The window is mirrored at its ends, or its cut would ring as well.
+    """
+    rows, cols = magnitude.shape
+    pixel_mm = uniform(generator, *PIXEL_MM)
+    fine = steepened(magnitude[None].clamp(min=0), FINER, uniform(generator, 1.0, STEEPNESS))[0]
+    phase = smooth_phase(rows * FINER, cols * FINER, generator)
+    tissue = (fine > AIR).float()
+    echo_s = uniform(generator, 0.0, LONGEST_ECHO_S)
+    phase = phase + 2 * math.pi * echo_s * field_hz(tissue, pixel_mm / FINER, pixel_mm / FINER)
+    mirrored = torch.polar(fine, phase)
+    for axis in (0, 1):
+        mirrored = torch.cat([mirrored, mirrored.flip(axis)], axis)
+    whole = (2 * rows, 2 * cols)
+    return inverse_fourier(cartesian(whole, whole).transform(mirrored))[:rows, :cols]
 
 
 def low_resolution(rows: int, cols: int, factor: int, generator: torch.Generator) -> Downsampling:
