@@ -66,8 +66,9 @@ def _shimmed(field: Tensor, tissue: Tensor) -> Tensor:
     inside = tissue > 0.5
     if int(inside.sum()) < basis.shape[-1]:
         return field
-    weights = torch.linalg.lstsq(basis[inside], field[inside, None]).solution[:, 0]
-    found: Tensor = field - basis @ weights
+    # In float64: where its memory lies changes the last bits of a matrix product, and a seed is to repeat itself.
+    weights = torch.linalg.lstsq(basis[inside].double(), field[inside, None].double()).solution[:, 0]
+    found: Tensor = field - (basis.double() @ weights).to(field.dtype)
     return found
 
 

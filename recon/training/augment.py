@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from operators.fourier import inverse_fourier
 from operators.resolution import Downsampling, SlabAverage, Truncation
 from recon.measurement.fine_grid import steepened
 from recon.measurement.off_resonance import AIR, field_hz
 from recon.measurement.random_fields import integer, smooth_field, smooth_phase, uniform
-from recon.problem.mri_simulation import FINER, LONGEST_ECHO_S, STEEPNESS, cartesian
+from recon.problem.mri_simulation import FINER, LONGEST_ECHO_S, STEEPNESS
 
 MOST_SHADING = 0.5
 """Largest standard deviation of the logarithm of the shading: combined by the root sum of squares, as coil maps of
@@ -70,14 +69,13 @@ def measured_like(magnitude: Tensor, generator: torch.Generator) -> Tensor:
     """
     rows, cols = magnitude.shape
     gain = uniform(generator, 0.6, 1.3)
-    sharp = uniform(generator) < 0.5
-    if sharp:
+    if uniform(generator) < 0.5:
         image = _rescanned(magnitude, generator)
     else:
         image = torch.polar(magnitude, smooth_phase(rows, cols, generator))
     if uniform(generator) < 0.5:
-        strength = uniform(generator, 0.1, MOST_SHADING)
-        image = image * (strength * smooth_field(rows, cols, 3, generator)).exp()
+        shading = uniform(generator, 0.1, MOST_SHADING) * smooth_field(rows, cols, 3, generator)
+        image = image * shading.exp()
     image = gain * image
     if uniform(generator) < 1 / 3:
         strength = 0.003 * math.exp(uniform(generator, 0.0, 2.0)) * (0.4 * smooth_field(rows, cols, 3, generator)).exp()
@@ -104,8 +102,12 @@ def _rescanned(magnitude: Tensor, generator: torch.Generator) -> Tensor:
     mirrored = torch.polar(fine, phase)
     for axis in (0, 1):
         mirrored = torch.cat([mirrored, mirrored.flip(axis)], axis)
-    whole = (2 * rows, 2 * cols)
-    return inverse_fourier(cartesian(whole, whole).transform(mirrored))[:rows, :cols]
+    kept = [torch.fft.fftfreq(2 * n, 1 / (2 * n)).long() for n in (rows, cols)]
+    # Centres of fine pixels lie (1 - 1 / FINER) / 2 of a pixel before those of the image's.
+    late = [torch.exp(1j * math.pi * (1 - 1 / FINER) * k / (2 * n)) for k, n in zip(kept, (rows, cols), strict=True)]
+    spectrum = torch.fft.fft2(mirrored)[kept[0][:, None], kept[1]] * late[0][:, None] * late[1]
+    found: Tensor = torch.fft.ifft2(spectrum)[:rows, :cols] / FINER**2
+    return found
 
 
 def low_resolution(rows: int, cols: int, factor: int, generator: torch.Generator) -> Downsampling:

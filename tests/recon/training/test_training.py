@@ -253,7 +253,8 @@ def test_measured_like_images_have_phase_and_sometimes_noise() -> None:
     images = [augment.measured_like(magnitude, torch.Generator().manual_seed(s)) for s in range(30)]
     noisy = [bool((image[:8].abs() > 0).any()) for image in images]
     assert 2 < sum(noisy) < 20
-    assert all(0.2 < float(image[24:40, 24:40].abs().mean()) < 0.9 for image in images)
+    levels = np.array([float(image[24:40, 24:40].abs().mean()) for image in images])
+    assert 0.35 < np.exp(np.log(levels).mean()) < 0.6 and levels.min() > 0.1 and levels.max() < 2
     means = torch.stack([image.mean() / image.mean().abs() for image in images])
     assert float(means.mean().abs()) < 0.5  # every global phase occurs
 
