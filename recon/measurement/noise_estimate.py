@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from operators.coils import acs_width
 from operators.linear import each_slice
 
 FOURTH_DIFFERENCE = (1.0, -4.0, 6.0, -4.0, 1.0)
@@ -148,8 +149,8 @@ def of_kspace(kspace: Tensor, mask: Tensor) -> Tensor:
 
     From its outermost samples: the magnitude of complex noise is Rayleigh distributed, with median 1.1774 sigma. This
     is an upper bound: some signal reaches the outer points too, of sharp edges and fat two or three times the noise.
-    Where lines were sampled as a whole, their Fourier transforms show the air beside the object, which has no signal:
-    the lower of the two counts.
+    Where lines were sampled as a whole, or the centre, their Fourier transforms show the air beside the object, which
+    has no signal: the lowest counts.
     """
     sampled = mask if mask.ndim == 2 else mask.all(0)
     if not bool(sampled.any()):
@@ -162,6 +163,10 @@ def of_kspace(kspace: Tensor, mask: Tensor) -> Tensor:
     found = _of_outer([one[..., sampled][..., outer] for one in kspace])
     for lines in _whole_lines(kspace, sampled):
         found = torch.minimum(found, torch.stack([_of_air(one) for one in lines]))
+    width = acs_width(sampled, LARGEST_CENTRE)
+    if width >= SMALLEST_CENTRE:
+        top, left = (n // 2 - width // 2 for n in sampled.shape)
+        found = torch.minimum(found, _of_corners(kspace[..., top : top + width, left : left + width]))
     return found
 
 
@@ -183,6 +188,23 @@ def _of_air(lines: Tensor) -> Tensor:
     seen = places[places > MASKED * places.max()]
     found: Tensor = (seen.quantile(EMPTY_SHARE) / 2).sqrt() if len(seen) else places.new_tensor(torch.inf)
     return found
+
+
+def _of_corners(centre: Tensor) -> Tensor:
+    """Noise per real channel from the centre ``(slices, coils, width, width)`` of k-space, ``(slices,)``.
+
+    Its transform is an image of low resolution, whose corners are farthest from any object that a field of view holds.
+    The window keeps what rings there below a thousandth of the object along each axis.
+    """
+    width = centre.shape[-1]
+    window = torch.kaiser_window(width, periodic=False, beta=WINDOW)
+    window = window[:, None] * window
+    image = torch.fft.fftshift(torch.fft.ifft2(centre * window, norm="ortho"), dim=(-2, -1))
+    near = torch.zeros(width, dtype=torch.bool)
+    edge = max(width // CORNER, 1)
+    near[:edge] = near[-edge:] = True
+    corners = image[..., near[:, None] & near] / window.square().mean().sqrt()
+    return _of_outer(list(corners))
 
 
 def of_samples(data: Tensor, radius: Tensor) -> Tensor:
@@ -215,4 +237,10 @@ MASKED = 1e-10
 EMPTY_SHARE = 0.1
 """Fraction of the places along a line in the middle of which the noise is read: the air beside an object, if there is
 any; not the emptiest, where a receiver's filter may have taken noise away."""
+SMALLEST_CENTRE, LARGEST_CENTRE = 16, 64
+"""Sides of the fully sampled centre of k-space whose image tells the noise."""
+WINDOW = 6.0
+"""Shape of the Kaiser window on it."""
+CORNER = 8
+"""Side of the image of the centre over that of each of its corners."""
 SAMPLES = 50_000

@@ -106,3 +106,19 @@ def test_air_along_whole_lines_tells_the_noise_where_edges_reach_the_end_of_kspa
         mask[:, lines] = True
     found = noise_estimate.of_kspace(full * mask, mask)
     assert found.tolist() == pytest.approx(2 * [noise_std], rel=0.1)
+
+
+@pytest.mark.parametrize("noise_std", [0.002, 0.01])
+def test_corners_of_the_centres_image_tell_the_noise_where_points_were_sampled(noise_std: float) -> None:
+    """No line of a Poisson disc is whole, and its outermost samples hold the edges of a sharp phantom."""
+    rows, cols = torch.meshgrid(torch.arange(128) - 64, torch.arange(128) - 64, indexing="ij")
+    head = (((rows / 56) ** 2 + (cols / 44) ** 2) < 1).to(torch.complex64)
+    head[40:44, 40:90] += 2.0
+    generator = torch.Generator().manual_seed(0)
+    shading = torch.linspace(0.5, 1.5, 128)
+    image = torch.stack([head * shading, head * shading[:, None], head * shading.flip(0), head])[None]
+    noise = torch.complex(*torch.randn(2, 1, 4, 128, 128, generator=generator))
+    mask = torch.rand(128, 128, generator=generator) < 0.15
+    mask[54:74, 54:74] = True
+    data = (fourier(image) + noise_std * noise) * mask
+    assert noise_estimate.of_kspace(data, mask).tolist() == pytest.approx([noise_std], rel=0.15)
