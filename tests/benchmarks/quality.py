@@ -40,6 +40,7 @@ PLANE_BY_PLANE: dict[str, Any] = {"name": "dds", "tv_z_weight": 0}
 PLANAR = ("CT, 60 views", "CT, 23 views", "CT, 8 views")
 IDEAL = ", ideal"
 """What the names of tasks end with whose data are simulated by the operator that reconstructs."""
+MODELS = (("realistic", ""), ("ideal", IDEAL))
 STACK = 32
 """Slices at least of what is seen as a stack of thick ones."""
 OURS = [{"name": n} for n in ("diffpir", "red-diff", "dds", "diffusion-mbir")]
@@ -97,20 +98,24 @@ def tasks(data: Path, slices: int, *, slow: bool = False, others: bool = False) 
         extra += PAPER + more if name == "CT, 60 views" else []
         if others and acquisition["kind"] == "ct-parallel":
             extra = [{"name": QGGMRF}, *extra]
-        for model, ending in (("realistic", ""), ("ideal", IDEAL)):
+        for model, ending in MODELS:
             given = {"path": str(data / CT), "slices": [30, 30 + slices], "simulate": {**settings, "model": model}}
             found.append(Task(name + ending, {"input": given, "acquisition": acquisition}, ct_methods + extra))
     mri_methods = [{"name": n} for n in ("zero-filled", "cg-sense", WAVELET, "tv")] + OURS
     for volume, contrast, first in ((T1, "T1", 90), (T2, "T2", 12)):
         for pattern, factor in (("equispaced", 4), ("equispaced", 8), ("poisson", 8)):
             settings = {
-                "model": "ideal", "pattern": pattern, "acceleration": factor, "noise_std": 0.005,
+                "pattern": pattern, "acceleration": factor, "noise_std": 0.005,
                 "center_fraction": 0.08 if factor <= 4 else 0.04,
             }  # fmt: skip
-            known = {"path": str(data / volume), "slices": [first, first + slices], "simulate": settings}
-            name = f"{contrast}, {pattern} x{factor}{IDEAL}"
-            extra = PAPER + more if name == "T1, equispaced x4" + IDEAL else []
-            found.append(Task(name, {"input": known, "acquisition": "mri-cartesian"}, mri_methods + extra))
+            for model, ending in MODELS:
+                given = {"path": str(data / volume), "slices": [first, first + slices]}
+                known = {**given, "simulate": {**settings, "model": model}}
+                name = f"{contrast}, {pattern} x{factor}"
+                extra = PAPER + more if name == "T1, equispaced x4" else []
+                found.append(
+                    Task(name + ending, {"input": known, "acquisition": "mri-cartesian"}, mri_methods + extra)
+                )
     for factor in (2, 4):
         # The T2 volume has square pixels and even sides, the T1 volume thin slices.
         for direction, volume, contrast, first in (("plane", T2, "T2", 12), ("slices", T1, "T1", 88)):
