@@ -139,6 +139,10 @@ class CartesianMRI(LinearOperator):
             lambda y: y * ~held, lambda y: y * held, spectra,
         )  # fmt: skip
 
+    def of_coils(self) -> LinearOperator:
+        """Operator of the coils' own images, whatever their maps."""
+        return CoilImagesMRI(self.mask, self.range.shape[0])
+
     def noise(self, slices: int, generator: torch.Generator) -> Tensor:
         """Standard normal noise at the sampled points, zero elsewhere."""
         return self.mask[:, None] * random_element(self.range, slices, generator)
@@ -255,6 +259,43 @@ class MapSetsMRI(CartesianMRI):
     def _combined(self, maps: Tensor, coils: Tensor) -> Tensor:
         found: Tensor = (maps.conj() * coils).sum(1)
         return found
+
+
+class CoilImagesMRI(LinearOperator):
+    """``y_c = M F x_c``: coil images ``(slices, coils, rows, cols)`` to k-space of the same shape, without coil maps.
+
+    Parameters
+    ----------
+    mask
+        Sampled points, bool, ``(slices or 1, rows, cols)``.
+    coils
+        Number of coils.
+    """
+
+    def __init__(self, mask: Tensor, coils: int) -> None:
+        space = Space((coils, *mask.shape[-2:]), complex=True)
+        super().__init__(space, space)
+        self.mask = mask[:, None]
+        self.slices = len(mask) if len(mask) > 1 else None
+
+    @cached_property
+    def norms(self) -> Tensor:
+        """Largest singular value, 1 for every mask."""
+        return torch.ones(self.slices or 1)
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return self.mask * fourier(x)
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        return inverse_fourier(self.mask * y)
+
+    def _normal(self, x: Tensor) -> Tensor:
+        # Shifts of the image cancel: only the mask has its centre first.
+        kept = torch.fft.ifftshift(self.mask, dim=(-2, -1))
+        out = torch.empty_like(x)
+        for index, coils in enumerate(x):
+            out[index] = torch.fft.ifft2(kept[index % len(kept)] * torch.fft.fft2(coils))
+        return out
 
 
 def _held(mask: Tensor, fold: int) -> tuple[Tensor | None, list[Tensor] | None, Tensor | None]:

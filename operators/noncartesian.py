@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from copy import copy
+from functools import cached_property
 from typing import Literal
 
 import finufft
@@ -122,6 +123,15 @@ class NonCartesianMRI(LinearOperator):
         operator = self.compensated()
         return operator.adjoint(self.compensate(data))
 
+    def of_coils(self) -> LinearOperator:
+        """Operator of the coils' own images, whatever their maps."""
+        one = copy(self)
+        one.__dict__.pop("norms", None)
+        one.maps = torch.ones((1, 1, *self.domain.shape), dtype=self.maps.dtype)
+        one.slices, one.range = None, Space((1, self.range.shape[1]), complex=True)
+        one._transform = _Transform(self.trajectory, self._transform.shape, 1)
+        return EachCoil(one, self.range.shape[0])
+
     def spectrum(self) -> Tensor:
         """Density of the samples on the grid of `torch.fft.fft2`: eigenvalues of the circulant nearest to ``A^H A``.
 
@@ -194,6 +204,38 @@ class NonCartesianMRI(LinearOperator):
     def _check_slices(self, x: Tensor) -> None:
         if self.slices is not None and len(x) != self.slices:
             raise InputError(f"{len(x)} slices, the coil maps have {self.slices}", field="slices")
+
+
+class EachCoil(LinearOperator):
+    """Operator of one coil for each of several: ``(slices, coils, *domain)`` to ``(slices, coils, *samples)``.
+
+    Parameters
+    ----------
+    one
+        Operator to ``(1, *samples)``, the same in every slice.
+    coils
+        Number of coils.
+    """
+
+    def __init__(self, one: LinearOperator, coils: int) -> None:
+        super().__init__(
+            Space((coils, *one.domain.shape), complex=True), Space((coils, *one.range.shape[1:]), complex=True)
+        )
+        self.one = one
+
+    @cached_property
+    def norms(self) -> Tensor:
+        """Largest singular value, that of one coil."""
+        return self.one.norms
+
+    def _forward(self, x: Tensor) -> Tensor:
+        return self.one._forward(x.flatten(0, 1)).reshape(len(x), *self.range.shape)
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        return self.one._adjoint(y.flatten(0, 1)[:, None]).reshape(len(y), *self.domain.shape)
+
+    def _normal(self, x: Tensor) -> Tensor:
+        return self.one._normal(x.flatten(0, 1)).reshape(x.shape)
 
 
 class _Transform:

@@ -92,7 +92,8 @@ def _with_chunks(spec: JobSpec, header: Header, methods: list[list[Method]], pla
     # Known volumes and replicates are compared with the result as a whole.
     apart = header.slice_bytes is not None and not header.known and again == 0
     streamed = apart and all(len(parts) > 1 for parts in every)
-    copies = max(cost.volumes for cost in (*costs, *others)) + len(costs) - 1
+    coils = header.shape[acquisition.AXES.index("coils")] if "coils" in acquisition.AXES else 1
+    copies = max(cost.copies(coils) for cost in (*costs, *others)) + len(costs) - 1
     memory = _memory(spec, header, at_once, copies, network=evaluations > 0, streamed=streamed)
     seconds = table().seconds
     product = acquisition.product_seconds(header.shape, computed / len(chunks), table())

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from operators.linear import each_slice
 from recon.problem.problem import Problem, Progress, Solver, check_finite
+from recon.solvers.proximal_gradient import accelerated
 from recon.spec.methods import L1Wavelet
 
 WAVELET = "db4"
@@ -25,13 +26,12 @@ def solve(problem: Problem, settings: L1Wavelet) -> Solver:
     """Minimise ``1/2 |A x / |A| - y / |A||^2 + weight |W x|_1``, with the image scaled to its robust maximum.
 
     `W` is an orthonormal wavelet transform (Daubechies 4, details only), shifted at random in every iteration, since
-    a fixed grid shows as blocks. Accelerated proximal gradient steps, restarted where the last one led uphill.
+    a fixed grid shows as blocks.
 
     References
     ----------
-    Lustig, Donoho and Pauly 2007, Magn. Reson. Med. 58, 1182-1195. Beck and Teboulle 2009, SIAM J. Imaging Sci. 2,
-    183-202 (FISTA). Figueiredo and Nowak 2003, IEEE Trans. Image Process. 12, 906-916 (random shifts). O'Donoghue and
-    Candes 2015, Found. Comput. Math. 15, 715-732 (restart).
+    Lustig, Donoho and Pauly 2007, Magn. Reson. Med. 58, 1182-1195. Figueiredo and Nowak 2003, IEEE Trans. Image
+    Process. 12, 906-916 (random shifts).
     """
     start = problem.initial_image()
     weighted = problem.whitened
@@ -41,20 +41,17 @@ def solve(problem: Problem, settings: L1Wavelet) -> Solver:
     if settings.weight is not None:
         weight = torch.full_like(scale, settings.weight)
     data_side = operator.adjoint(weighted.data) / (norm**2 * scale)
-    x = start / scale
-    ahead, momentum = x, 1.0
     generator = torch.Generator().manual_seed(0)
-    for step in range(1, settings.iterations + 1):
+
+    def step(ahead: Tensor) -> Tensor:
         shift = torch.randint(0, 2**LEVELS, (2,), generator=generator).tolist()
         descended = ahead - operator.normal(ahead) / norm**2 + data_side
-        following = torch.roll(_shrunk(torch.roll(descended, shift, (-2, -1)), weight), [-s for s in shift], (-2, -1))
-        uphill = float(((ahead - following).conj() * (following - x)).real.sum()) > 0
-        faster = 1.0 if uphill else (1 + math.sqrt(1 + 4 * momentum**2)) / 2
-        ahead = following + (0.0 if uphill else (momentum - 1) / faster) * (following - x)
-        x, momentum = following, faster
-        if step % REPORT_EVERY == 0 or step == settings.iterations:
-            yield Progress(step, settings.iterations, x * scale, problem, "l1-wavelet")
-    return check_finite(x * scale, "l1-wavelet")
+        return torch.roll(_shrunk(torch.roll(descended, shift, (-2, -1)), weight), [-s for s in shift], (-2, -1))
+
+    for count, found in enumerate(accelerated(start / scale, step, settings.iterations), 1):
+        if count % REPORT_EVERY == 0 or count == settings.iterations:
+            yield Progress(count, settings.iterations, found * scale, problem, "l1-wavelet")
+    return check_finite(found * scale, "l1-wavelet")
 
 
 def _shrunk(images: Tensor, weight: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from pydantic import BaseModel, ConfigDict
 
@@ -27,16 +27,23 @@ class Cost:
         Products with the operator or its adjoint, per slice.
     evaluations
         Network evaluations per slice.
+    coil_volumes
+        Copies of all coils' volumes that it holds besides at its peak.
     """
 
     volumes: int
     products: int
     evaluations: int = 0
+    coil_volumes: int = 0
+
+    def copies(self, coils: int) -> int:
+        """Copies of the volume, those of so many coils among them."""
+        return self.volumes + coils * self.coil_volumes
 
 
 def most(costs: Sequence[Cost]) -> Cost:
     """Cost of the costliest, part by part."""
-    return Cost(*(max(found) for found in zip(*((c.volumes, c.products, c.evaluations) for c in costs), strict=True)))
+    return Cost(*(max(found) for found in zip(*(astuple(cost) for cost in costs), strict=True)))
 
 
 class Memory(BaseModel):

@@ -89,6 +89,7 @@ METHODS: Registry[Any] = Registry(
         "cgls": "recon.spec.methods.classical:CGLS",
         "tv": "recon.spec.methods.classical:TV",
         "l1-wavelet": "recon.spec.methods.classical:L1Wavelet",
+        "low-rank": "recon.spec.methods.classical:LowRank",
         "zero-filled": "recon.spec.methods.classical:ZeroFilled",
         "gridding": "recon.spec.methods.classical:Gridding",
         "cg-sense": "recon.spec.methods.classical:CGSense",

@@ -72,6 +72,20 @@ def test_adjoint_and_convolution_belong_to_it(slices: int | None, compensated: b
             made.forward(x[1:])
 
 
+@pytest.mark.parametrize("compensated", [False, True])
+def test_every_coil_by_itself_is_what_the_coils_see(compensated: bool) -> None:
+    made = operator(scattered(20, 24), 20, 24, slices=2)
+    made = made.compensated() if compensated else made
+    each = made.of_coils()
+    assert dot_product_error(each) < 1e-5
+    x = random_element(made.domain, 2, torch.Generator().manual_seed(0))
+    seen = made.maps * x[:, None]
+    assert error(each.forward(seen), made.forward(x)) < 1e-6
+    assert error((made.maps.conj() * each.normal(seen)).sum(1), made.normal(x)) < 1e-6
+    ratio = each.normal(seen).norm() / seen.norm()
+    assert float(ratio.sqrt()) < float(each.norms) * 1.001 and float(each.norms) < float(made.norms.max())
+
+
 @pytest.mark.parametrize(("rows", "cols"), [(16, 20), (17, 15)])
 def test_along_cartesian_lines_it_is_the_cartesian_operator(rows: int, cols: int) -> None:
     maps = operator(scattered(rows, cols), rows, cols).maps[0]

@@ -15,7 +15,7 @@ from torch import Tensor
 from operators.coils import acs_width, espirit_maps
 from operators.differences import gradient, gradient_adjoint
 from operators.errors import BackendUnavailable, GeometryError, InputError
-from operators.fourier import CartesianMRI, MapSetsMRI, fourier, inverse_fourier
+from operators.fourier import CartesianMRI, CoilImagesMRI, MapSetsMRI, fourier, inverse_fourier
 from operators.geometry import FanBeam, ParallelBeam, estimated_matrix_bytes
 from operators.linear import LinearOperator, Space, conjugate_gradient, dot_product_error, random_element
 from operators.resolution import Downsampling, SlabAverage, Truncation
@@ -52,6 +52,7 @@ def mri_by_lines(axis: int) -> CartesianMRI:
     return CartesianMRI(mask, mri(rows=24, cols=17).maps[0])
 
 
+GENERATOR = torch.Generator().manual_seed(1)
 OPERATORS: dict[str, LinearOperator] = {
     **{
         f"{name}, {backend}": Tomography(g, backend)
@@ -68,6 +69,8 @@ OPERATORS: dict[str, LinearOperator] = {
         mri().mask[0], torch.stack([mri(slices=2).maps, mri(slices=2).maps.flip(1)], 1)
     ),
     "mri, everything": CartesianMRI(torch.ones(24, 30, dtype=torch.bool), mri().maps[0]),
+    "coil images": mri().of_coils(),
+    "coil images, a mask a slice": CoilImagesMRI(torch.rand(2, 23, 17, generator=GENERATOR) < 0.4, 3),
     "truncation": Truncation(24, 36, 3),
     "truncation, odd": Truncation(21, 15, 3),
     "slab average, rows": SlabAverage(24, 30, 4),

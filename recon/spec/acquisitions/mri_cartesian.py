@@ -27,7 +27,9 @@ class MRICartesian(Acquisition):
     AXES = ("slices", "coils", "rows", "cols")
     COMPLEX_DATA = True
     COMPLEX_VOLUME = True
-    METHODS = ("zero-filled", "cg-sense", "l1-wavelet", "tv", "diffpir", "dds", "red-diff", "diffusion-mbir", "dps")
+    METHODS = (
+        "zero-filled", "cg-sense", "l1-wavelet", "low-rank", "tv", "diffpir", "dds", "red-diff", "diffusion-mbir", "dps",
+    )  # fmt: skip
     BASELINE = "zero-filled"
     SUSPECTS = "the coil maps, the mask, where in the array k = 0 lies, or axes of the array in another order"
     PHYSICS = "recon.problem.mri_cartesian"

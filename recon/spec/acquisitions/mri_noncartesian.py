@@ -41,7 +41,9 @@ class MRINonCartesian(Acquisition):
     AXES = ("slices", "coils", "samples")
     COMPLEX_DATA = True
     COMPLEX_VOLUME = True
-    METHODS = ("gridding", "cg-sense", "l1-wavelet", "tv", "diffpir", "dds", "red-diff", "diffusion-mbir", "dps")
+    METHODS = (
+        "gridding", "cg-sense", "l1-wavelet", "low-rank", "tv", "diffpir", "dds", "red-diff", "diffusion-mbir", "dps",
+    )  # fmt: skip
     BASELINE = "gridding"
     SUSPECTS = "the coil maps, the trajectory, its unit, or the order of samples or axes"
     PHYSICS = "recon.problem.mri_noncartesian"

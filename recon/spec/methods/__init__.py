@@ -19,7 +19,18 @@ from recon.spec.methods.base import (
     Splitting,
 )
 from recon.spec.methods.boundary import Boundary
-from recon.spec.methods.classical import CGLS, FBP, SIRT, TV, CGSense, Gridding, Interpolation, L1Wavelet, ZeroFilled
+from recon.spec.methods.classical import (
+    CGLS,
+    FBP,
+    SIRT,
+    TV,
+    CGSense,
+    Gridding,
+    Interpolation,
+    L1Wavelet,
+    LowRank,
+    ZeroFilled,
+)
 from recon.spec.methods.dds import DDS
 from recon.spec.methods.diffpir import DiffPIR
 from recon.spec.methods.diffusion_mbir import DiffusionMBIR
@@ -61,6 +72,7 @@ __all__ = [
     "Interpolation",
     "L1Wavelet",
     "Levels",
+    "LowRank",
     "Method",
     "MethodSettings",
     "Preset",

@@ -72,6 +72,7 @@ class Auto(MethodSettings):
             volumes=max(cost.volumes for cost in every) + 1,
             products=sum(cost.products for cost in every),
             evaluations=sum(cost.evaluations for cost in every),
+            coil_volumes=max(cost.coil_volumes for cost in every),
         )
 
     def rehearsals(self, slices: int) -> int:

@@ -139,6 +139,42 @@ class L1Wavelet(MethodSettings):
         return Cost(volumes=14, products=2 * (self.iterations + 8))
 
 
+class LowRank(MethodSettings):
+    """Locally low rank of the coils' images, slice by slice (MRI with several coils)."""
+
+    SOLVER = "recon.solvers.low_rank:solve"
+    REMOVES_TEXTURE = True
+
+    name: Literal["low-rank"] = "low-rank"
+    weight: float | None = Field(None, gt=0, le=10)
+    """Threshold of a block's singular values, over that which takes out noise of unit standard deviation, for an image
+    scaled to its robust maximum and an operator scaled to norm one. Default: `weight_per_noise` times the noise of the
+    data, at least `min_weight`."""
+    min_weight: float = Field(1e-4, gt=0, le=10)
+    """Lower bound on the automatic weight."""
+    weight_per_noise: float = Field(0.1, gt=0, le=100)
+    """Automatic weight per unit of noise, with noise scaled as the image is."""
+    block_width: int = Field(8, ge=2, le=64)
+    """Rows and columns of a block in pixels."""
+    iterations: int = Field(60, ge=1, le=5_000)
+    """Accelerated proximal gradient iterations."""
+
+    @model_validator(mode="after")
+    def _one_weight(self) -> Self:
+        if self.weight is not None:
+            refuse(self, {"min_weight", "weight_per_noise"}, "a weight")
+        return self
+
+    def tunable(self) -> bool:
+        """Whether the weight is automatic."""
+        return self.weight is None
+
+    def cost(self, acquisition: Acquisition) -> Cost:
+        """Two products per iteration, and singular values, which take the time of eight."""
+        del acquisition
+        return Cost(volumes=8, products=10 * self.iterations + 24, coil_volumes=9)
+
+
 class ZeroFilled(MethodSettings):
     """Zero-filled reconstruction: coil-combined inverse Fourier transform of the sampled points."""
 

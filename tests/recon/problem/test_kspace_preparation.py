@@ -74,10 +74,12 @@ def steps(found: Any) -> dict[str, Any]:
     return {step.name: step for step in found.report.preparation}
 
 
-METHODS: list[Any] = ["cg-sense", {"name": "tv", "iterations": 60}, {"name": "l1-wavelet", "iterations": 40}]
+METHODS: list[Any] = [
+    "cg-sense", {"name": "tv", "iterations": 60}, {"name": "l1-wavelet", "iterations": 40}, "low-rank",
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("method", METHODS, ids=["cg-sense", "tv", "l1-wavelet"])
+@pytest.mark.parametrize("method", METHODS, ids=["cg-sense", "tv", "l1-wavelet", "low-rank"])
 def test_correlated_noise_costs_nothing_beyond_its_information(method: Any) -> None:
     """A fifth of a decibel at most, whether a noise scan tells the covariance or the outermost samples do."""
     white, maps, scan = scanned(np.eye(COILS), np.linalg.inv(correlated()))  # of as much information
@@ -196,7 +198,9 @@ def folded() -> tuple[Array, Array]:
     return noisy.astype(np.complex64), images
 
 
-@pytest.mark.parametrize(("method", "limit"), [("cg-sense", 0.05), ("tv", 0.02), ("red-diff", 0.03), ("dds", 0.05)])
+@pytest.mark.parametrize(
+    ("method", "limit"), [("cg-sense", 0.05), ("tv", 0.02), ("low-rank", 0.06), ("red-diff", 0.03), ("dds", 0.05)]
+)
 def test_two_sets_of_maps_hold_what_is_folded_over(method: str, limit: float) -> None:
     """Sets of unit norm: the root sum of squares of their images is that of the coils' images."""
     data, images = folded()
@@ -258,7 +262,9 @@ def partly(lines: slice, axis: int = 0, noise: float = 0.002) -> Array:
 
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("lines", [slice(24, None), slice(0, 41)], ids=["end", "beginning"])
-@pytest.mark.parametrize(("method", "gain"), [("zero-filled", 3.0), ("cg-sense", 4.0), ("l1-wavelet", 3.0)])
+@pytest.mark.parametrize(
+    ("method", "gain"), [("zero-filled", 3.0), ("cg-sense", 4.0), ("l1-wavelet", 3.0), ("low-rank", 3.0)]
+)
 def test_a_known_phase_stands_in_for_the_other_side(method: str, gain: float, lines: slice, axis: int) -> None:
     data, maps, truth = partly(lines, axis), coils().astype(np.complex64), np.abs(curved())
     found = solved(data, method, coil_maps=maps)

@@ -104,6 +104,7 @@ KEPT: dict[str, dict[str, Any]] = {
     "cgls": {"iterations": 3},
     "tv": {"weight": 0.01, "iterations": 3, "cg_iterations": 2, "dimensions": 2},
     "l1-wavelet": {"min_weight": 0.01, "weight_per_noise": 0.2, "iterations": 3},
+    "low-rank": {"min_weight": 0.01, "weight_per_noise": 0.2, "block_width": 4, "iterations": 3},
     "zero-filled": {},
     "gridding": {},
     "cg-sense": {"iterations": 3, "weight": 0.1},
