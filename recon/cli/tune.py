@@ -29,6 +29,8 @@ def tune(
 ) -> None:
     """Search each method's settings on the tuning slices, task by task; a table that exists is added to."""
     from recon.defaults.table import Table
+    from recon.spec.methods import Diffusion
+    from recon.spec.registry import METHODS
     from recon.tuning import search_settings as tuning
 
     wanted = tuning.named(only)
@@ -41,8 +43,17 @@ def tune(
     for setting in settings:
         if setting not in searched:
             raise InputError(f"{setting!r} is not one of {', '.join(sorted(searched))}", field="refine")
-    if prior is not None and "tv" in names:
-        raise InputError("tv has no prior", field="methods", remedy="give methods that have one, as red-diff")
+    without = [name for name in names if not issubclass(METHODS[name], Diffusion)]
+    if prior is not None and without:
+        raise InputError(
+            f"{without[0]} has no prior", field="methods", remedy="give methods that have one, as red-diff"
+        )
+    if not any(tuning.fitting(task, names) for task in wanted):
+        raise InputError(
+            f"{methods} fits the kind of scan of none of these tasks",
+            field="only",
+            remedy="name others, or none for all that fit",
+        )
     table = Table.read(out) if out.is_file() else Table(command="", tuned=[])
     more = (f" --prior {prior}" if prior else "") + (f" --refine {','.join(settings)}" if settings else "")
     command = f"recon tune --data DATA --out recon/defaults/defaults.yaml --methods {methods}{more}"
@@ -53,7 +64,7 @@ def tune(
         command = f"{table.command}; {same}"
     out.parent.mkdir(parents=True, exist_ok=True)
     for task in wanted:
-        for found in tuning.tune(task, names, data, settings, prior):
+        for found in tuning.tune(task, tuning.fitting(task, names), data, settings, prior):
             rest = [t for t in table.tuned if _what(t) != _what(found)]
             table = Table(command=command, tuned=[*rest, found])
             table.write(out)

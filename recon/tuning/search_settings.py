@@ -21,7 +21,7 @@ from recon.problem import inverse_problem
 from recon.problem.problem import run
 from recon.quality import metrics
 from recon.solvers import registry as solvers
-from recon.spec.acquisitions import Acquisition
+from recon.spec.acquisitions import Acquisition, methods_of
 from recon.spec.acquisitions.ct import AngleRange, CTParallel
 from recon.spec.acquisitions.mri_cartesian import MRICartesian
 from recon.spec.methods import DEFAULT_PRIOR, Diffusion, method_of
@@ -43,6 +43,17 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
     "tv": {
         "weight_per_noise": [0.01, 0.03, 0.1, 0.3, 1.0],
         "min_weight": [3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3],
+    },
+    "l1-wavelet": {
+        "weight_per_noise": [0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.5],
+        "min_weight": [3e-5, 1e-4, 3e-4, 1e-3],
+        "iterations": [60, 100, 200],
+    },
+    "low-rank": {
+        "weight_per_noise": [0.01, 0.02, 0.05, 0.1, 0.2, 0.5],
+        "block_width": [4, 6, 8, 12],
+        "min_weight": [3e-6, 1e-5, 3e-5, 1e-4, 3e-4],
+        "iterations": [60, 100, 200],
     },
     "diffpir": _SPLITTING,
     "red-diff": _SPLITTING
@@ -120,6 +131,11 @@ def named(only: str | None) -> list[Task]:
         if name not in known:
             raise InputError(f"{name!r} is not one of {', '.join(known)}", field="only")
     return [known[name] for name in names]
+
+
+def fitting(task: Task, methods: Sequence[str]) -> list[str]:
+    """Those methods that fit the acquisition of a task."""
+    return [name for name in methods if name in methods_of(task.acquisition)]
 
 
 def problem(task: Task, data: Path) -> tuple[inverse_problem.InverseProblem, np.ndarray]:

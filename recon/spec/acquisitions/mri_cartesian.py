@@ -28,7 +28,8 @@ class MRICartesian(Acquisition):
     COMPLEX_DATA = True
     COMPLEX_VOLUME = True
     METHODS = (
-        "zero-filled", "cg-sense", "l1-wavelet", "low-rank", "tv", "diffpir", "dds", "red-diff", "diffusion-mbir", "dps",
+        "zero-filled", "cg-sense", "l1-wavelet", "low-rank", "tv",
+        "diffpir", "dds", "red-diff", "diffusion-mbir", "dps",
     )  # fmt: skip
     BASELINE = "zero-filled"
     SUSPECTS = "the coil maps, the mask, where in the array k = 0 lies, or axes of the array in another order"

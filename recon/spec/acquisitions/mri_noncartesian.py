@@ -42,7 +42,8 @@ class MRINonCartesian(Acquisition):
     COMPLEX_DATA = True
     COMPLEX_VOLUME = True
     METHODS = (
-        "gridding", "cg-sense", "l1-wavelet", "low-rank", "tv", "diffpir", "dds", "red-diff", "diffusion-mbir", "dps",
+        "gridding", "cg-sense", "l1-wavelet", "low-rank", "tv",
+        "diffpir", "dds", "red-diff", "diffusion-mbir", "dps",
     )  # fmt: skip
     BASELINE = "gridding"
     SUSPECTS = "the coil maps, the trajectory, its unit, or the order of samples or axes"

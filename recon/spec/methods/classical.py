@@ -156,7 +156,7 @@ class LowRank(MethodSettings):
     """Automatic weight per unit of noise, with noise scaled as the image is."""
     block_width: int = Field(8, ge=2, le=64)
     """Rows and columns of a block in pixels."""
-    iterations: int = Field(60, ge=1, le=5_000)
+    iterations: int = Field(100, ge=1, le=5_000)
     """Accelerated proximal gradient iterations."""
 
     @model_validator(mode="after")

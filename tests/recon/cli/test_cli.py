@@ -244,6 +244,10 @@ def test_bench_solvers_judges_against_the_volume(tmp_path: Path) -> None:
         (["bench", "solvers", BODY, "--slices", "0:1", "--methods", "magic"], "methods: "),
         (["tune", "--data", SAMPLES, "--out", "t.yaml", "--methods", "dds", "--only", "60 views"], "data: "),
         (["tune", "--data", SAMPLES, "--out", "t.yaml", "--methods", "dds", "--only", "equispaced x4"], "data: "),
+        (["tune", "--data", SAMPLES, "--out", "t.yaml", "--methods", "low-rank", "--only", "60 views"],
+         "only: low-rank fits the kind of scan of none of these tasks"),
+        (["tune", "--data", SAMPLES, "--out", "t.yaml", "--methods", "low-rank", "--prior", "ct"],
+         "methods: low-rank has no prior"),
     ],
 )  # fmt: skip
 def test_wrong_options_of_experiments_are_named(arguments: list[Any], says: str, tmp_path: Path) -> None:

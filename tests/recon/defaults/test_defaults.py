@@ -21,7 +21,8 @@ from recon.defaults.table import Table, Tuned
 from recon.priors import registry
 from recon.problem.problem import Problem
 from recon.spec.acquisitions.ct import CTParallel
-from recon.spec.methods import FBP, TV, DiffPIR, REDDiff, method_of
+from recon.spec.acquisitions.mri_cartesian import MRICartesian
+from recon.spec.methods import FBP, TV, DiffPIR, LowRank, REDDiff, method_of
 from recon.spec.registry import METHODS
 from recon.spec.report import Report
 from recon.spec.simulation import Simulation
@@ -188,6 +189,26 @@ def test_a_method_is_tuned_on_the_sample_slices(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("recon.defaults.lookup.tuned", lambda *_: known)
     (again,) = search_settings.tune(task, ["tv"], tmp_path, refine=["min_weight"])
     assert again.settings["iterations"] == 20 and again.psnr_before == found.psnr_before
+
+
+def test_a_method_is_tuned_on_the_tasks_that_it_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from recon.samples import SAMPLES
+
+    tasks = search_settings.tasks().values()
+    fits = [task.name for task in tasks if search_settings.fitting(task, ["l1-wavelet", "low-rank"])]
+    assert fits == ["equispaced x4", "equispaced x8", "poisson x8"]
+    assert all(search_settings.fitting(task, ["tv", "low-rank"])[0] == "tv" for task in tasks)
+    (tmp_path / "tune").mkdir()
+    shipped = np.load(SAMPLES / "tune" / "mri_256_ms.npz")
+    images = shipped["images"][:1].reshape(1, 64, 4, 64, 4).mean((2, 4)).astype(shipped["images"].dtype)
+    np.savez(tmp_path / "tune" / "mri_256_ms.npz", images=images, subject=shipped["subject"][:1])
+    settings = Simulation(pattern="poisson", acceleration=4, noise_std=0.01)
+    task = search_settings.Task("poisson x4", MRICartesian(), settings, (0, 1), None)
+    monkeypatch.setitem(search_settings.GRIDS, "low-rank", {"weight_per_noise": [0.1, 0.2], "block_width": [4, 8]})
+    (found,) = search_settings.tune(task, ["low-rank"], tmp_path)
+    assert found.kind == "mri-cartesian" and found.pattern == "points" and found.noisy
+    assert found.psnr >= found.psnr_before > 20
+    assert LowRank.model_validate({"name": "low-rank", **found.settings})
 
 
 @pytest.mark.parametrize(("noise_std", "noisy"), [(0.0, False), (5e-4, False), (5e-3, True)])
