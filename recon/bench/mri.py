@@ -77,7 +77,7 @@ def sampling(case: str, noise: float, model: str = "realistic") -> Simulation:
 
 
 def compare(measurement: Measurement, name: str, methods: list[dict[str, Any]], seed: int = 0) -> Iterator[Row]:
-    """Run each method, given as its settings with a name; ``l1-wavelet`` (sigpy) takes `weight` and `iterations`."""
+    """Run each method, given as its settings with a name."""
     judge = None
     if measurement.truth is None:
         measurement, judge = withhold(measurement, seed=seed)

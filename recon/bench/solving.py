@@ -12,7 +12,6 @@ from torch import Tensor
 from operators.errors import InputError
 from recon.bench import peers
 from recon.bench.qggmrf import QGGMRF, qggmrf
-from recon.bench.wavelet import WAVELET, wavelet
 from recon.defaults import lookup
 from recon.pipeline.chosen_prior import chosen_prior
 from recon.problem import inverse_problem
@@ -46,9 +45,7 @@ def solved(given: dict[str, Any], model: inverse_problem.InverseProblem, kind: s
         Kind of acquisition, on which defaults depend.
     """
     prior, before, busy = None, 0, 0.0
-    if given["name"] == WAVELET:
-        solve = wavelet(model.problem, given)
-    elif given["name"] == QGGMRF:
+    if given["name"] == QGGMRF:
         solve = qggmrf(model.problem, given)
     else:
         peer = given["name"] in peers.NAMES

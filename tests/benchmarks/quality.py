@@ -15,7 +15,6 @@ from pydantic import TypeAdapter
 from recon.bench import peers
 from recon.bench.qggmrf import QGGMRF
 from recon.bench.solving import label, solved
-from recon.bench.wavelet import WAVELET
 from recon.bench.withheld import withhold
 from recon.formats import reader
 from recon.measurement.measurement import Measurement
@@ -101,7 +100,7 @@ def tasks(data: Path, slices: int, *, slow: bool = False, others: bool = False) 
         for model, ending in MODELS:
             given = {"path": str(data / CT), "slices": [30, 30 + slices], "simulate": {**settings, "model": model}}
             found.append(Task(name + ending, {"input": given, "acquisition": acquisition}, ct_methods + extra))
-    mri_methods = [{"name": n} for n in ("zero-filled", "cg-sense", WAVELET, "tv")] + OURS
+    mri_methods = [{"name": n} for n in ("zero-filled", "cg-sense", "l1-wavelet", "tv")] + OURS
     for volume, contrast, first in ((T1, "T1", 90), (T2, "T2", 12)):
         for pattern, factor in (("equispaced", 4), ("equispaced", 8), ("poisson", 8)):
             settings = {
@@ -132,7 +131,7 @@ def tasks(data: Path, slices: int, *, slow: bool = False, others: bool = False) 
 def _measured(data: Path) -> list[Task]:
     """Measured data, judged by what was withheld: two thirds of the tooth's views, every tenth of the disc's."""
     ct = [{"name": n} for n in ("fbp", "sirt", "tv", "diffpir", "red-diff")]
-    mri = [{"name": n} for n in ("cg-sense", WAVELET, "tv", "diffpir", "red-diff")]
+    mri = [{"name": n} for n in ("cg-sense", "l1-wavelet", "tv", "diffpir", "red-diff")]
     tooth = {"path": str(data / "raw/ct_tooth_aps.h5"), "format": "dxchange", "slices": [0, 1]}
     disc = {"path": str(data / "raw/ct_htc2022_limited_angle.npz"), "format": "htc", "scan": DISC}
     brain = {"path": str(data / "raw/mri_brain_8coil_poisson.npy"), "format": "numpy"}

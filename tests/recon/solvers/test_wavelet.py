@@ -10,9 +10,14 @@ import torch
 
 import recon
 from operators.errors import InputError
+from operators.fourier import CartesianMRI
+from recon.problem import inverse_problem
+from recon.problem.problem import run
 from recon.quality import metrics
 from recon.samples import SAMPLES
+from recon.solvers import registry as solvers
 from recon.solvers.wavelet import _shrunk
+from recon.spec.methods import L1Wavelet
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +62,24 @@ def test_shrinking_by_nothing_changes_nothing_and_by_much_leaves_what_is_coarse(
 def test_a_weight_of_ones_own_excludes_those_that_make_one() -> None:
     with pytest.raises(InputError, match="min_weight has no effect with a weight"):
         solved(np.ones((1, 32, 32), np.float32), {"name": "l1-wavelet", "weight": 0.1, "min_weight": 0.1})
+
+
+@pytest.mark.parametrize(("weight", "tolerance"), [(1e-4, 0.06), (1e-3, 0.16)])
+def test_it_finds_what_sigpy_finds(brain: np.ndarray, weight: float, tolerance: float) -> None:
+    """The same problem by another program: its blocks stay in one place, and it shrinks the coarsest image as well."""
+    from sigpy.mri.app import L1WaveletRecon
+
+    measured = recon.simulate(brain[:1], "mri-cartesian", affine=np.eye(4), model="ideal", coils=4, noise_std=0.01)
+    problem = inverse_problem.build(measured).problem
+    operator = problem.operator
+    assert isinstance(operator, CartesianMRI)
+    scale = float(problem.scales[0])
+    found = run(solvers.start(problem, L1Wavelet(weight=weight, iterations=100)))[0].numpy()
+    app = L1WaveletRecon(
+        problem.data[0].numpy() / scale, operator.maps[0].numpy(), weight * float(operator.norms[0]) ** 2,
+        weights=operator.mask[0].numpy().astype(np.float32), max_iter=100, show_pbar=False,
+    )  # fmt: skip
+    theirs = np.asarray(app.run()) * scale
+    assert np.linalg.norm(found - theirs) < tolerance * np.linalg.norm(theirs)
+    errors = [np.linalg.norm(np.abs(image) - brain[0]) for image in (found, theirs)]
+    assert errors[0] < 1.01 * errors[1]
