@@ -140,7 +140,7 @@ class NonCartesianMRI(LinearOperator):
         Chan 1988, SIAM J. Sci. Stat. Comput. 9, 766-771, equation 3.
         """
         rows, cols = self.domain.shape
-        kernel = torch.fft.ifft2(self._kernel.T)
+        kernel = torch.fft.ifft2(self._kernel.movedim(0, -1).flatten(1).T, norm="forward")
         wrapped = kernel
         for axis, n in ((0, rows), (1, cols)):
             near, far = wrapped.split(n, axis)
@@ -152,10 +152,15 @@ class NonCartesianMRI(LinearOperator):
 
     @property
     def _kernel(self) -> Tensor:
-        """Transposed spectrum ``(2 cols, 2 rows)`` of the normal operator's kernel, real, on twice the grid."""
+        """Transposed spectrum of the normal operator's kernel on twice the grid, over its size, real.
+
+        ``(2, 2 cols, rows)``: the even frequencies along rows' index, and the odd ones.
+        """
         compensated = self._weights is not None
         if compensated not in self._kernels:
-            self._kernels[compensated] = self._transform.kernel(self._weights).float().T.contiguous()
+            spectrum = self._transform.kernel(self._weights)
+            turned = (spectrum / spectrum.numel()).float().T
+            self._kernels[compensated] = torch.stack([turned[:, 0::2], turned[:, 1::2]])
         return self._kernels[compensated]
 
     def _root(self, dtype: torch.dtype) -> Tensor | None:
@@ -188,14 +193,11 @@ class NonCartesianMRI(LinearOperator):
         self._check_slices(x)
         if x.dtype == torch.complex128:
             return self._adjoint(self._forward(x))  # the kernel is kept in single precision
-        out = torch.empty_like(x)
+        out = torch.zeros_like(x)
         for index, image in enumerate(x):
             # One coil at a time: its transform fits into a core's cache.
-            coils = (
-                sensitivity.conj() * _convolved(sensitivity * image, self._kernel)
-                for sensitivity in self._maps_of(index, x.dtype)
-            )
-            out[index] = sum(coils)
+            for sensitivity in self._maps_of(index, x.dtype):
+                out[index].addcmul_(_convolved(sensitivity * image, self._kernel), sensitivity.conj())
         return out
 
     def _maps_of(self, index: int, dtype: torch.dtype) -> Tensor:
@@ -293,16 +295,21 @@ class _Transform:
         return self._plans[kind, dtype]
 
 
-def _convolved(image: Tensor, spectrum: Tensor) -> Tensor:
-    """Convolve ``(rows, cols)`` with a kernel of twice the size, given by its transposed spectrum.
+def _convolved(image: Tensor, kernel: Tensor) -> Tensor:
+    """Convolve ``(rows, cols)`` with a kernel of twice the size, given by its spectrum (`NonCartesianMRI._kernel`).
 
-    Transforms of zeros are left out, and all run along the last axis, three times as fast as along the other.
+    Transforms of zeros are left out, and all run along the last axis, three times as fast as along the other. Along
+    columns' index zeros are appended. Along rows' index none are: even frequencies of twice the grid are those of the
+    image, odd ones those of the image with half a turn of phase along it.
     """
     rows, cols = image.shape
+    turn = torch.polar(torch.ones(rows), -math.pi * torch.arange(rows) / rows)
     wide = torch.fft.fft(image, 2 * cols).T.contiguous()
-    wide = torch.fft.fft(wide, 2 * rows).mul_(spectrum)
-    found: Tensor = torch.fft.ifft(torch.fft.ifft(wide)[:, :rows].T.contiguous())[:, :cols]
-    return found
+    found = torch.fft.ifft(torch.fft.fft(wide).mul_(kernel[0]), norm="forward")
+    odd = torch.fft.ifft(torch.fft.fft(wide.mul_(turn)).mul_(kernel[1]), norm="forward")
+    found = found.addcmul_(odd, turn.conj()).T.contiguous()
+    convolved: Tensor = torch.fft.ifft(found, norm="forward")[:, :cols]
+    return convolved
 
 
 def cell_areas(trajectory: Tensor, rule: DensityRule) -> Tensor:

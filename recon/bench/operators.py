@@ -1,4 +1,4 @@
-"""Benchmark of the CT projector: system matrix against ASTRA's own projector, in the same run."""
+"""Benchmark of operators: system matrix against ASTRA's own projector, MRI off the grid against on it, in one run."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ import astra
 import numpy as np
 import torch
 
+from operators.fourier import CartesianMRI
 from operators.geometry import ParallelBeam
+from operators.noncartesian import NonCartesianMRI
 from operators.tomography import Projector, Tomography
+from recon.problem.mri_noncartesian import radial
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,42 @@ class Timing:
     def speed_up(self) -> float:
         """Speed-up of the matrix."""
         return self.astra_ms / self.matrix_ms
+
+
+@dataclass(frozen=True)
+class NormalTiming:
+    """Milliseconds of processor time that the normal operator of a slice takes, on the Cartesian grid and off it."""
+
+    coils: int
+    cartesian_ms: float
+    radial_ms: float
+
+    @property
+    def ratio(self) -> float:
+        """Time off the grid over that on it."""
+        return self.radial_ms / self.cartesian_ms
+
+
+def normal_operators(size: int = 256, coils: int = 8, acceleration: float = 6.3, repeats: int = 25) -> NormalTiming:
+    """Time the normal operators of a quarter of the points of k-space, and of spokes (64 of 512 samples as it is).
+
+    One thread, the fastest of runs that alternate.
+    """
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn((coils, size, size), dtype=torch.complex64, generator=generator)
+    trajectory = radial(size, size, acceleration)
+    cartesian = CartesianMRI(torch.rand((size, size), generator=generator) < 0.25, maps)
+    spokes = NonCartesianMRI(trajectory, maps, torch.ones(len(trajectory)))
+    x = torch.randn((1, size, size), dtype=torch.complex64, generator=generator)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for operator in (cartesian, spokes):
+            operator.normal(x)  # the kernel is computed once
+        pairs = [tuple(_processor_ms(partial(o.normal, x)) for o in (cartesian, spokes)) for _ in range(repeats)]
+    finally:
+        torch.set_num_threads(threads)
+    return NormalTiming(coils, min(pair[0] for pair in pairs), min(pair[1] for pair in pairs))
 
 
 def operators(size: int = 256, views: int = 180, slices: int = 16, repeats: int = 5) -> tuple[list[Timing], float]:
@@ -71,3 +110,10 @@ def _seconds(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
+
+
+def _processor_ms(work: Callable[[], object]) -> float:
+    """Time of this thread, which others on the machine do not lengthen."""
+    started = time.thread_time()
+    work()
+    return 1e3 * (time.thread_time() - started)

@@ -220,7 +220,9 @@ def test_bench_operators_prints_and_writes(tmp_path: Path) -> None:
     args = ["--size", 32, "--views", 12, "--slices", 4, "--repeats", 1, "--json", "b.json"]
     done = recon("bench", "operators", *args, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    rows = json.loads((tmp_path / "b.json").read_text())["rows"]
+    found = json.loads((tmp_path / "b.json").read_text())
+    rows, normal = found["rows"], found["normal"]
+    assert normal["coils"] == 8 and normal["ratio"] == normal["radial_ms"] / normal["cartesian_ms"] > 0
     assert [r["direction"] for r in rows] == ["forward", "adjoint"]
     assert all(r["largest_difference"] < 1e-5 for r in rows)
 
