@@ -9,6 +9,7 @@ from typing import Literal
 
 import finufft
 import numpy as np
+import scipy.fft
 import scipy.spatial
 import torch
 from numpy.typing import NDArray
@@ -69,11 +70,13 @@ class NonCartesianMRI(LinearOperator):
         rows, cols = maps.shape[-2:]
         super().__init__(Space((rows, cols), complex=True), Space((maps.shape[-3], len(trajectory)), complex=True))
         self.trajectory, self.density = trajectory.double(), density.double()
-        self.maps = maps if maps.ndim == 4 else maps[None]
+        self.maps = (maps if maps.ndim == 4 else maps[None]).contiguous()
         self._weights = self.density if compensated else None
         self.slices = len(self.maps) if len(self.maps) > 1 else None
         # Parts, and the operator with compensated density, share both: the trajectory is that of all slices.
-        self._kernels: dict[bool, Tensor] = {}
+        self._lags: dict[bool, Tensor] = {}
+        self._kernels: dict[tuple[bool, int, int], Tensor] = {}
+        self._boxes = [_box(sensitivities) for sensitivities in self.maps]
         self._transform = _Transform(self.trajectory, (rows, cols), maps.shape[-3])
 
     def compensated(self) -> NonCartesianMRI:
@@ -128,6 +131,7 @@ class NonCartesianMRI(LinearOperator):
         one = copy(self)
         one.__dict__.pop("norms", None)
         one.maps = torch.ones((1, 1, *self.domain.shape), dtype=self.maps.dtype)
+        one._boxes = [_box(one.maps[0])]
         one.slices, one.range = None, Space((1, self.range.shape[1]), complex=True)
         one._transform = _Transform(self.trajectory, self._transform.shape, 1)
         return EachCoil(one, self.range.shape[0])
@@ -140,7 +144,7 @@ class NonCartesianMRI(LinearOperator):
         Chan 1988, SIAM J. Sci. Stat. Comput. 9, 766-771, equation 3.
         """
         rows, cols = self.domain.shape
-        kernel = torch.fft.ifft2(self._kernel.movedim(0, -1).flatten(1).T, norm="forward")
+        kernel = torch.fft.ifft2(self._kernel(rows, cols).movedim(0, -1).flatten(1).T, norm="forward")
         wrapped = kernel
         for axis, n in ((0, rows), (1, cols)):
             near, far = wrapped.split(n, axis)
@@ -150,18 +154,23 @@ class NonCartesianMRI(LinearOperator):
         floored: Tensor = found.clamp(min=LEAST_DENSITY * float(found.max()))
         return floored
 
-    @property
-    def _kernel(self) -> Tensor:
-        """Transposed spectrum of the normal operator's kernel on twice the grid, over its size, real.
+    def _kernel(self, rows: int, cols: int) -> Tensor:
+        """Transposed spectrum, over its size, of the normal operator's kernel for images of some rows and columns.
 
-        ``(2, 2 cols, rows)``: the even frequencies along rows' index, and the odd ones.
+        On twice their grid, ``(2, 2 cols, rows)``: the even frequencies along rows' index, and the odd ones. Real.
         """
         compensated = self._weights is not None
-        if compensated not in self._kernels:
-            spectrum = self._transform.kernel(self._weights)
-            turned = (spectrum / spectrum.numel()).float().T
-            self._kernels[compensated] = torch.stack([turned[:, 0::2], turned[:, 1::2]])
-        return self._kernels[compensated]
+        if compensated not in self._lags:
+            self._lags[compensated] = self._transform.lags(self._weights)
+        key = (compensated, rows, cols)
+        if key not in self._kernels:
+            lags, (all_rows, all_cols) = self._lags[compensated], self._transform.shape
+            near = lags[all_rows - rows : all_rows + rows, all_cols - cols : all_cols + cols].clone()
+            # Lags of a whole image never occur; without them the kernel is Hermitian and its spectrum real.
+            near[0], near[:, 0] = 0.0, 0.0
+            turned = (torch.fft.fft2(torch.fft.ifftshift(near)).real / near.numel()).float().T
+            self._kernels[key] = torch.stack([turned[:, 0::2], turned[:, 1::2]])
+        return self._kernels[key]
 
     def _root(self, dtype: torch.dtype) -> Tensor | None:
         return None if self._weights is None else self._weights.sqrt().to(torch.empty((), dtype=dtype).real.dtype)
@@ -169,7 +178,8 @@ class NonCartesianMRI(LinearOperator):
     def _part(self, first: int, last: int) -> NonCartesianMRI:
         found = copy(self)
         found.__dict__.pop("norms", None)
-        found.maps = self.maps[first:last] if len(self.maps) > 1 else self.maps
+        if len(self.maps) > 1:
+            found.maps, found._boxes = self.maps[first:last], self._boxes[first:last]
         found.slices = last - first
         return found
 
@@ -195,9 +205,13 @@ class NonCartesianMRI(LinearOperator):
             return self._adjoint(self._forward(x))  # the kernel is kept in single precision
         out = torch.zeros_like(x)
         for index, image in enumerate(x):
+            # Pixels that no coil sees stay out of it.
+            box = self._boxes[index if len(self.maps) > 1 else 0]
+            seen, found = image[box], out[index][box]
+            kernel = self._kernel(*seen.shape)
             # One coil at a time: its transform fits into a core's cache.
-            for sensitivity in self._maps_of(index, x.dtype):
-                out[index].addcmul_(_convolved(sensitivity * image, self._kernel), sensitivity.conj())
+            for sensitivity in self._maps_of(index, x.dtype)[:, *box]:
+                found.addcmul_(_convolved(sensitivity * seen, kernel), sensitivity.conj())
         return out
 
     def _maps_of(self, index: int, dtype: torch.dtype) -> Tensor:
@@ -258,17 +272,13 @@ class _Transform:
         """``(coils, samples)`` to ``(coils, rows, cols)``."""
         return self._executed(1, samples)
 
-    def kernel(self, weights: Tensor | None) -> Tensor:
-        """Spectrum of ``sum_s w_s exp(2 pi i k_s . d / n) / (rows * cols)`` on twice the grid, float64."""
+    def lags(self, weights: Tensor | None) -> Tensor:
+        """Kernel ``sum_s w_s exp(2 pi i k_s . d / n) / (rows * cols)`` on twice the grid, ``d = 0`` in the middle."""
         rows, cols = self.shape
         strengths = np.ones(len(self._points[0])) if weights is None else weights.numpy()
         plan = finufft.Plan(1, (2 * rows, 2 * cols), eps=KERNEL_ACCURACY, isign=1, dtype="complex128")
         plan.setpts(*self._points)
-        lags = torch.from_numpy(plan.execute(strengths.astype(np.complex128))) / (rows * cols)
-        # Lags of a whole image never occur; without them the kernel is Hermitian and its spectrum real.
-        lags[0], lags[:, 0] = 0.0, 0.0
-        spectrum: Tensor = torch.fft.fft2(torch.fft.ifftshift(lags)).real
-        return spectrum
+        return torch.from_numpy(plan.execute(strengths.astype(np.complex128))) / (rows * cols)
 
     def _executed(self, kind: int, values: Tensor) -> Tensor:
         plan = self._plan(kind, values.dtype)
@@ -293,6 +303,28 @@ class _Transform:
             plan.setpts(*(points.astype(real) for points in self._points))
             self._plans[kind, dtype] = plan
         return self._plans[kind, dtype]
+
+
+def _box(maps: Tensor) -> tuple[slice, slice]:
+    """Rows and columns in which coil maps ``(coils, rows, cols)`` see something, of sizes that are quickly transformed.
+
+    What lies beyond takes no part in the normal operator.
+    """
+    seen = (maps != 0).any(0)
+    found = []
+    # Fewer columns are fewer lines of the larger transforms, whatever their length; fewer rows are shorter ones.
+    for axis, (n, quick) in enumerate(zip(seen.shape, (_quick, scipy.fft.next_fast_len), strict=True)):
+        index = seen.any(1 - axis).nonzero().flatten().tolist() or [0]
+        length = min(quick(index[-1] + 1 - index[0]), n)
+        first = min(index[0], n - length)
+        found.append(slice(first, first + length))
+    return found[0], found[1]
+
+
+def _quick(length: int) -> int:
+    """Least power of two, or 3 or 5 times one, that is as long: other transforms take more time than longer ones."""
+    power = 1 << (length - 1).bit_length()
+    return min(size for size in (power, 3 * power // 4, 5 * power // 8) if size >= length)
 
 
 def _convolved(image: Tensor, kernel: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
 
 
 def operators(size: int = 256, views: int = 180, slices: int = 16, repeats: int = 5, json_file: Json = None) -> None:
-    """Milliseconds per slice: system matrix against ASTRA's own projector; MRI's normal operator off the grid and on."""
+    """Milliseconds per slice: system matrix against ASTRA's projector; MRI's normal operator off the grid and on."""
     from recon.bench.operators import normal_operators
     from recon.bench.operators import operators as measure
 

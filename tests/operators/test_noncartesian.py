@@ -72,6 +72,20 @@ def test_adjoint_and_convolution_belong_to_it(slices: int | None, compensated: b
             made.forward(x[1:])
 
 
+@pytest.mark.parametrize(
+    ("rows", "cols"), [(slice(7, 30), slice(3, 36)), (slice(33, 47), slice(0, 1)), (slice(0), slice(0))]
+)
+def test_pixels_that_no_coil_sees_take_no_part_in_the_convolution(rows: slice, cols: slice) -> None:
+    maps = torch.zeros(2, 3, 47, 40, dtype=torch.complex64)
+    maps[1, :, rows, cols] = operator(scattered(47, 40), 47, 40).maps[0, :, rows, cols]
+    maps[0, :, 5:12] = 1
+    made = NonCartesianMRI(scattered(47, 40), maps, torch.ones(400))
+    x = random_element(made.domain, 2, torch.Generator().manual_seed(0))
+    twice = made.adjoint(made.forward(x.to(torch.complex128)))
+    assert error(made.normal(x), twice) < 1e-5
+    assert torch.equal(made.part(1, 2).normal(x[1:]), made.normal(x)[1:])
+
+
 @pytest.mark.parametrize("compensated", [False, True])
 def test_every_coil_by_itself_is_what_the_coils_see(compensated: bool) -> None:
     made = operator(scattered(20, 24), 20, 24, slices=2)
