@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from copy import copy
 from functools import cached_property
 from typing import Literal
@@ -311,14 +312,16 @@ def _box(maps: Tensor) -> tuple[slice, slice]:
     What lies beyond takes no part in the normal operator.
     """
     seen = (maps != 0).any(0)
-    found = []
     # Fewer columns are fewer lines of the larger transforms, whatever their length; fewer rows are shorter ones.
-    for axis, (n, quick) in enumerate(zip(seen.shape, (_quick, scipy.fft.next_fast_len), strict=True)):
-        index = seen.any(1 - axis).nonzero().flatten().tolist() or [0]
-        length = min(quick(index[-1] + 1 - index[0]), n)
-        first = min(index[0], n - length)
-        found.append(slice(first, first + length))
-    return found[0], found[1]
+    return _span(seen.any(1), _quick), _span(seen.any(0), scipy.fft.next_fast_len)
+
+
+def _span(seen: Tensor, quick: Callable[[int], int]) -> slice:
+    """Part of an axis that holds all that is seen, of a length that `quick` finds for the least if there is room."""
+    index = seen.nonzero().flatten().tolist() or [0]
+    length = min(quick(index[-1] + 1 - index[0]), len(seen))
+    first = min(index[0], len(seen) - length)
+    return slice(first, first + length)
 
 
 def _quick(length: int) -> int:
