@@ -83,11 +83,19 @@ class EncodingSpace:
     @property
     def kept(self) -> int:
         """Pixels along the readout without its oversampling."""
-        width = self.encoded.matrix[0]
-        outer, inner = self.encoded.fov_mm[0], self.recon.fov_mm[0]
+        return self._kept(0)
+
+    @property
+    def kept_partitions(self) -> int:
+        """Partitions without the oversampling of the slab."""
+        return self._kept(2)
+
+    def _kept(self, axis: int) -> int:
+        width = self.encoded.matrix[axis]
+        outer, inner = self.encoded.fov_mm[axis], self.recon.fov_mm[axis]
         if outer is None or inner is None:
             # Without sizes the ratio of the matrices tells an oversampling, which is two.
-            return width // 2 if width == 2 * self.recon.matrix[0] else width
+            return width // 2 if width == 2 * self.recon.matrix[axis] else width
         return min(width, max(1, round(width * inner / outer)))
 
 
@@ -330,6 +338,7 @@ def _measurement(
         matrix=space.encoded.matrix,
         fov_mm=space.encoded.fov_mm,
         kept=space.kept,
+        kept_partitions=space.kept_partitions,
         line=space.line,
         partition=space.partition,
         relative_bandwidth=header.relative_bandwidth,
