@@ -327,6 +327,9 @@ def _measurement(
         grid = off_grid.Grid(
             encoded=space.encoded.matrix[:2],
             recon=space.recon.matrix[:2],
+            partitions=space.encoded.matrix[2],
+            kept_partitions=space.kept_partitions,
+            partition=space.partition,
             encoded_mm=space.encoded.fov_mm[:2],
             recon_mm=space.recon.fov_mm[:2],
             thickness_mm=space.encoded.fov_mm[2],
