@@ -8,7 +8,9 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from pydicom import Dataset, dcmread
 
+import recon
 from operators.errors import ReconError, ResourceLimit
 from recon.formats import reader
 from recon.measurement.measurement import Measurement
@@ -271,6 +273,37 @@ def test_a_field_of_view_of_zero_is_no_pixel_size(tmp_path: Path) -> None:
     assert picture(found.data[0]) == pytest.approx(phantom()[0], abs=1e-5)
     given = read(path, acquisition={"kind": "mri-cartesian", "pixel_mm": 1.5})
     assert given.acquisition.pixel_mm == 1.5
+
+
+PATIENT = (
+    "<subjectInformation><patientName>Grün^Élodie</patientName><patientWeight_kg>61.5</patientWeight_kg>"
+    "<patientID>42</patientID><patientBirthdate>1970-01-01</patientBirthdate><patientGender>F</patientGender>"
+    "</subjectInformation><studyInformation><studyDate>2020-02-29</studyDate><studyTime>22:34:35.5</studyTime>"
+    "<accessionNumber>17</accessionNumber><studyDescription>Head</studyDescription>{uid}</studyInformation>"
+)
+
+
+def test_patient_and_study_are_those_of_the_header(tmp_path: Path) -> None:
+    def source(uid: str, patient: str = PATIENT) -> Dataset:
+        xml = header().replace("<measurementInformation>", patient.format(uid=uid) + "<measurementInformation>")
+        return Dataset.from_json(dict(read(whole().write(tmp_path / "a.h5", xml)).source))
+
+    uid = "<studyInstanceUID>1.2.3.4</studyInstanceUID>"
+    found = source(uid)
+    assert found.PatientName == "Grün^Élodie" and found.PatientID == "42" and found.PatientSex == "F"
+    assert found.PatientBirthDate == "19700101" and found.PatientWeight == 61.5 and found.PatientPosition == "HFS"
+    assert found.StudyInstanceUID == "1.2.3.4" and found.StudyDate == "20200229" and found.StudyTime == "223435.5"
+    assert found.AccessionNumber == "17" and found.StudyDescription == "Head"
+    assert len(source("")) == 0 and len(source("<studyInstanceUID>none</studyInstanceUID>")) == 0
+    damaged = source(uid, PATIENT.replace("1970-01-01", "long ago").replace("61.5", "heavy"))
+    assert "PatientBirthDate" not in damaged and "PatientWeight" not in damaged and damaged.PatientID == "42"
+    path = tmp_path / "a.h5"
+    wanted: dict[str, Any] = {"format": "ismrmrd", "output": {"format": "dicom-enhanced"}, "progress": False}
+    result = recon.reconstruct(path, method="zero-filled", **wanted)
+    written = dcmread(next(result.save(tmp_path / "out").glob("*.dcm")))
+    assert written.PatientID == "42" and written.StudyInstanceUID == "1.2.3.4" and written.PatientSex == "F"
+    assert "Patient and study are those of the raw data." in written.DerivationDescription
+    assert "Grün" not in repr(read(path)) and "Grün" not in result.report.model_dump_json()
 
 
 def whole() -> Scan:
