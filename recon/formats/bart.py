@@ -1,7 +1,7 @@
 """BART: pairs of ``.cfl`` and ``.hdr``, complex arrays of up to 16 named dimensions, the first varying fastest.
 
 Of the three spatial dimensions the first that has more than one point runs down the image, the next across, as
-``bart toimg`` shows it.
+``bart toimg`` shows it; the second phase encoding of 3D k-space counts slices.
 
 References
 ----------
@@ -92,13 +92,15 @@ def coil_maps(path: Path, field: str) -> Complex:
             remedy="leave them out: two sets are estimated where needed; or give one, by bart ecalib -m1",
         )
     other = [name for i, name in enumerate(DIMENSIONS) if i > MAPS and i != SLICE and array.shape[i] > 1]
-    if other or min(array.shape[:3]) > 1:
+    deep = min(array.shape[:3]) > 1
+    if other or (deep and array.shape[SLICE] > 1):
         raise InputError(
-            f"{path.name} has dimensions {' x '.join(map(str, _short(array.shape)))}, expected two spatial ones, "
-            "coils and slices",
+            f"{path.name} has dimensions {' x '.join(map(str, _short(array.shape)))}, expected spatial ones, "
+            "coils and, of two spatial ones, slices",
             field=field,
+            remedy="write the maps of one scan, as bart ecalib does",
         )
-    return _sliced(array)
+    return _volume(array) if deep else _sliced(array)
 
 
 def _sliced(array: Complex) -> Complex:
@@ -107,6 +109,12 @@ def _sliced(array: Complex) -> Complex:
     single = next(i for i in (2, 0, 1) if array.shape[i] == 1)
     plane = flat[(slice(None),) * single + (0,)]
     return np.ascontiguousarray(np.moveaxis(plane, (3, 2), (0, 1)), dtype=np.complex64)
+
+
+def _volume(array: Complex) -> Complex:
+    """Order 3D k-space or maps as ``(slices, coils, rows, cols)``: second phase encoding, readout, first one."""
+    flat = array.reshape(array.shape[:4], order="F")
+    return np.ascontiguousarray(flat.transpose(2, 3, 0, 1), dtype=np.complex64)
 
 
 def _read(path: Path, given: Input) -> Measurement:
@@ -123,22 +131,20 @@ def _read(path: Path, given: Input) -> Measurement:
     for name, number in numbers.items():
         axis = DIMENSIONS.index(name)
         array = array[(slice(None),) * axis + (slice(number, number + 1),)]
-    deep, held = min(array.shape[:3]) > 1, 0
-    if deep and array.shape[SLICE] > 1:
-        raise InputError(f"{array.shape[SLICE]} slabs of 3D k-space; one is read", field="input")
-    if deep:
-        # (coils, partitions, rows, columns along the readout)
-        volume = np.ascontiguousarray(array.reshape(array.shape[:4], order="F").transpose(3, 2, 1, 0))
-        data, along_readout = kspace.partitions_apart(volume, notes)
-        if not along_readout:
-            data = np.ascontiguousarray(data.swapaxes(-1, -2))
-        data = data[slice(*slice_range(given.slices, len(data)))]
-        held = kspace.PARTITIONS_BYTES * array.nbytes
-    else:
-        within = slice(*slice_range(given.slices, array.shape[SLICE]))
-        data = _sliced(array[(slice(None),) * SLICE + (within,)])
+    if min(array.shape[:3]) > 1:
+        if array.shape[SLICE] > 1:
+            raise InputError(
+                f"{array.shape[SLICE]} slabs of 3D k-space; one is read",
+                field="input",
+                remedy="write them apart, by bart slice 13",
+            )
+        return kspace.measurement_3d(
+            _volume(array), None, (None, None, None), kept=array.shape[2], notes=notes, readout="rows"
+        )
+    within = slice(*slice_range(given.slices, array.shape[SLICE]))
+    data = _sliced(array[(slice(None),) * SLICE + (within,)])
     notes.append("BART files have no geometry: give acquisition.pixel_mm and slice_mm")
-    return Measurement(data, MRICartesian(), in_patient=False, notes=notes, read_bytes=held)
+    return Measurement(data, MRICartesian(), in_patient=False, notes=notes)
 
 
 FORMAT = Format(name="bart", endings=(".cfl",), certain=True, read=_read, selects=True)

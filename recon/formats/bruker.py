@@ -162,7 +162,8 @@ def _scan(fid: Path, found: Parameters, notes: list[str]) -> tuple[Readouts, Enc
         dwell_us=np.zeros(count), image=~flags, noise=flags, navigator=flags, planes=dict(enumerate(planes)), load=load,
     )  # fmt: skip
     kept = max(1, round(matrix[0] / antialias[0]))
-    encoding = Encoding(matrix, fov, kept, line=0, partition=0, in_patient=position in _TO_LPS)
+    kept_partitions = max(1, round(matrix[2] / antialias[2])) if len(size) == 3 else 1
+    encoding = Encoding(matrix, fov, kept, kept_partitions, line=0, partition=0, in_patient=position in _TO_LPS)
     return scan, encoding
 
 

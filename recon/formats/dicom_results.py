@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from operators.errors import Diverged, GeometryError, InputError
 from recon.formats.dicom import SCANNER
-from recon.formats.format import Format, Written
+from recon.formats.format import Format, Origin, Written
 from recon.formats.kspace import LPS_TO_RAS
 from recon.spec.affine import Affine, voxel_size
 
@@ -207,10 +207,17 @@ def _derivation(volume: Written, series: str | None) -> str:
             f"{NOT_CLINICAL}.",
             f"Reconstructed by {origin.software} from {origin.scan}, by {volume.method}.",
             f"{what} in {'rad' if volume.quantity == 'phase' else volume.unit.rstrip('.')}.",
-            f"The input was series {series}." if origin.source else "Patient and study are made up.",
+            _origin_of_patient(origin, series),
             *([] if volume.in_patient else ["Positions are those of a scanner's frame, not the patient's."]),
         ]
     )
+
+
+def _origin_of_patient(origin: Origin, series: str | None) -> str:
+    """Say where patient and study come from."""
+    if not origin.source:
+        return "Patient and study are made up."
+    return "Patient and study are those of the raw data." if series is None else f"The input was series {series}."
 
 
 def _identify(data: Dataset, volume: Written, number: int) -> None:

@@ -1,7 +1,8 @@
-"""Patient and study of a DICOM file: what results in DICOM take over from the input."""
+"""Patient and study of an input, of DICOM or of raw data: what results in DICOM take over from it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,25 @@ def kept(path: Path) -> dict[str, Any]:
             continue
         found |= model
     return found if _named(found, "StudyInstanceUID") else {}
+
+
+def of_texts(texts: Mapping[str, str]) -> dict[str, Any]:
+    """Make DICOM's JSON model of what a header says of patient and study, by keyword.
+
+    Values that DICOM does not allow are left out. Empty if no study is named, to which results could belong.
+    """
+    from pydicom import DataElement, Dataset, config
+    from pydicom.datadict import dictionary_VR, tag_for_keyword
+
+    data = Dataset()
+    for name in (*PATIENT, *STUDY):
+        tag, text = tag_for_keyword(name), texts.get(name, "").strip()
+        if text and tag is not None:
+            try:
+                data.add(DataElement(tag, dictionary_VR(tag), text, validation_mode=config.RAISE))
+            except ValueError:
+                continue
+    return data.to_json_dict() if data.get("StudyInstanceUID") else {}
 
 
 def _named(model: dict[str, Any], keyword: str) -> bool:

@@ -189,7 +189,7 @@ def _read_measurement(path: Path, slices: tuple[int, int] | None) -> Measurement
         acquisition = _ACQUISITIONS.validate_python(_today(json.loads(file.attrs.get("acquisition", "null"))))
         node = located(file, "data")
         array_bytes(node.shape, node.dtype.itemsize)
-        first, last = slice_range(slices, len(node))
+        first, last = slice_range(None if acquisition.slices_encoded else slices, len(node))
         begin, end = acquisition.slices_of_result(first, last)
         affine = dataset(file, "affine") if "affine" in file else None
         truth = dataset(file, "truth", slices=(begin, end)) if "truth" in file else None

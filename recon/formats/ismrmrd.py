@@ -8,8 +8,8 @@ Inati et al. 2017, ISMRM Raw data format, Magn. Reson. Med. 77, 411-421.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.errors import InputError
-from recon.formats import hdf5, kspace, off_grid, readouts
+from recon.formats import dicom_source, hdf5, kspace, off_grid, readouts
 from recon.formats.format import Format
 from recon.formats.kspace import Complex, positive
 from recon.formats.readouts import Encoding, Readouts
@@ -40,6 +40,19 @@ _COUNTERS = {
     "line": "kspace_encode_step_1", "partition": "kspace_encode_step_2", "slice": "slice", "contrast": "contrast",
     "phase": "phase", "repetition": "repetition", "set": "set",
 }  # fmt: skip
+_SOURCE = {
+    "PatientName": "subjectInformation/patientName", "PatientID": "subjectInformation/patientID",
+    "PatientBirthDate": "subjectInformation/patientBirthdate", "PatientSex": "subjectInformation/patientGender",
+    "PatientWeight": "subjectInformation/patientWeight_kg", "PatientSize": "subjectInformation/patientHeight_m",
+    "StudyInstanceUID": "studyInformation/studyInstanceUID", "StudyDate": "studyInformation/studyDate",
+    "StudyTime": "studyInformation/studyTime", "StudyID": "studyInformation/studyID",
+    "AccessionNumber": "studyInformation/accessionNumber", "StudyDescription": "studyInformation/studyDescription",
+    "ReferringPhysicianName": "studyInformation/referringPhysicianName",
+    "BodyPartExamined": "studyInformation/bodyPartExamined",
+    "FrameOfReferenceUID": "measurementInformation/frameOfReferenceUID",
+    "PatientPosition": "measurementInformation/patientPosition",
+}  # fmt: skip
+"""Places in the XML header of what DICOM has of patient and study, by keyword."""
 _HEAD = {
     "flags", "number_of_samples", "active_channels", "discard_pre", "discard_post", "center_sample",
     "encoding_space_ref", "sample_time_us", "position", "read_dir", "phase_dir", "slice_dir", "idx",
@@ -83,11 +96,19 @@ class EncodingSpace:
     @property
     def kept(self) -> int:
         """Pixels along the readout without its oversampling."""
-        width = self.encoded.matrix[0]
-        outer, inner = self.encoded.fov_mm[0], self.recon.fov_mm[0]
+        return self._kept(0)
+
+    @property
+    def kept_partitions(self) -> int:
+        """Partitions without the oversampling of the slab."""
+        return self._kept(2)
+
+    def _kept(self, axis: int) -> int:
+        width = self.encoded.matrix[axis]
+        outer, inner = self.encoded.fov_mm[axis], self.recon.fov_mm[axis]
         if outer is None or inner is None:
             # Without sizes the ratio of the matrices tells an oversampling, which is two.
-            return width // 2 if width == 2 * self.recon.matrix[0] else width
+            return width // 2 if width == 2 * self.recon.matrix[axis] else width
         return min(width, max(1, round(width * inner / outer)))
 
 
@@ -106,12 +127,15 @@ class Header:
     conjugated
         Whether directions hold for the complex conjugate of k-space: Siemens states them for an image that the forward
         Fourier transform makes.
+    source
+        Patient and study, as in `Measurement`.
     """
 
     encodings: list[EncodingSpace]
     in_patient: bool
     relative_bandwidth: float
     conjugated: bool
+    source: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 def parsed(xml: bytes | str) -> Header:
@@ -140,7 +164,19 @@ def parsed(xml: bytes | str) -> Header:
         in_patient=bool(position and position.strip()),
         relative_bandwidth=positive(bandwidth) or 1.0,
         conjugated="siemens" in vendor.lower(),
+        source=_source(root),
     )
+
+
+def _source(root: ElementTree.Element) -> dict[str, Any]:
+    """Patient and study, in DICOM's JSON model; dates and times there are without signs between their parts."""
+    texts = {
+        name: (root.findtext("/".join(f"{{*}}{part}" for part in path.split("/"))) or "").strip()
+        for name, path in _SOURCE.items()
+    }
+    for name in ("PatientBirthDate", "StudyDate", "StudyTime"):
+        texts[name] = re.sub(r"[-:]", "", texts[name])
+    return dicom_source.of_texts(texts)
 
 
 def _encoding(element: ElementTree.Element) -> EncodingSpace:
@@ -204,7 +240,7 @@ def _read(path: Path, given: Input) -> Measurement:
         heads = _heads(table)
         notes: list[str] = []
         space = _space_of(heads, header, notes)
-        return _measurement(table, heads, header, space, given, notes)
+        return replace(_measurement(table, heads, header, space, given, notes), source=header.source)
 
 
 def _tables(file: h5py.File, name: str | None) -> tuple[h5py.Dataset, bytes]:
@@ -319,6 +355,9 @@ def _measurement(
         grid = off_grid.Grid(
             encoded=space.encoded.matrix[:2],
             recon=space.recon.matrix[:2],
+            partitions=space.encoded.matrix[2],
+            kept_partitions=space.kept_partitions,
+            partition=space.partition,
             encoded_mm=space.encoded.fov_mm[:2],
             recon_mm=space.recon.fov_mm[:2],
             thickness_mm=space.encoded.fov_mm[2],
@@ -330,6 +369,7 @@ def _measurement(
         matrix=space.encoded.matrix,
         fov_mm=space.encoded.fov_mm,
         kept=space.kept,
+        kept_partitions=space.kept_partitions,
         line=space.line,
         partition=space.partition,
         relative_bandwidth=header.relative_bandwidth,

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from operators.errors import GeometryError, InputError
 from recon.formats.safety import check_size, slice_range
+from recon.measurement.coils import Matrix, level_of
 from recon.measurement.measurement import Measurement
-from recon.spec.acquisitions.kspace import transformed
+from recon.spec.acquisitions.kspace import AXES, Readout, reordered, transformed, whole_axes
 from recon.spec.acquisitions.mri_cartesian import MRICartesian
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
@@ -24,6 +26,8 @@ EVEN = 0.02
 """Largest deviation of a slice distance from the mean, as a share of it, that counts as even."""
 SQUARE = 0.01
 """Largest difference of a pixel's sides, as a share, that counts as square."""
+ISOTROPIC = 1.5
+"""Largest ratio of a voxel's sides up to which any of them may lie in the plane that is shown."""
 _VIEWS = {
     2: ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)),  # axial: columns to the left, rows to the back
     1: ((1.0, 0.0, 0.0), (0.0, 0.0, -1.0)),  # coronal: columns to the left, rows downwards
@@ -127,39 +131,32 @@ def distance_mm(planes: Sequence[Plane | None], thickness_mm: float | None, note
     return mean
 
 
-def without_oversampling(kspace: Complex, samples: int) -> Complex:
-    """Crop the image of k-space to the middle `samples` pixels along the last axis."""
-    width = kspace.shape[-1]
+def without_oversampling(kspace: Complex, samples: int, axis: int = -1) -> Complex:
+    """Crop the image of k-space to the middle `samples` pixels along an axis."""
+    width = kspace.shape[axis]
     if samples == width:
         return kspace
     first = width // 2 - samples // 2
-    image = transformed(kspace, -1, inverse=True)[..., first : first + samples]
-    return transformed(image, -1, inverse=False)
+    image = transformed(kspace, axis, inverse=True).take(range(first, first + samples), axis)
+    return transformed(image, axis, inverse=False)
 
 
-def partitions_apart(kspace: Complex, notes: list[str]) -> tuple[Complex, bool]:
-    """Cut 3D k-space ``(coils, partitions, rows, cols)`` into slices ``(slices, coils, rows, cols)``.
-
-    Where all partitions were measured, the inverse transform goes along them, and slices are the scan's partitions.
-    Where some were left out it goes along the readout (the columns), which is measured as a whole, and slices are
-    pixels of the readout: rows are lines, columns partitions.
-
-    Returns
-    -------
-    NDArray
-        K-space of the slices.
-    bool
-        Whether slices lie along the readout.
-    """
-    sampled = (kspace != 0).any(axis=(0, 3))
-    if bool((sampled == sampled[:1]).all()):
-        return np.ascontiguousarray(transformed(kspace, 1, inverse=True).transpose(1, 0, 2, 3)), False
-    notes.append("partitions of 3D k-space were left out: slices lie along the readout, across both phase encodings")
-    return np.ascontiguousarray(transformed(kspace, 3, inverse=True).transpose(3, 0, 2, 1)), True
-
-
-PARTITIONS_BYTES = 4
+MEMORY_3D = 4
 """Most bytes that reading 3D k-space takes, over those of its whole array: the file's pages, transforms and copies."""
+
+
+def mirrored(kspace: Complex, axis: int) -> Complex:
+    """K-space of the image whose pixels along an axis are in the opposite order."""
+    n = kspace.shape[axis]
+    found = np.roll(np.flip(kspace, axis), 1 - n % 2, axis)
+    if n % 2:
+        return found
+    # Mirrored about pixel n // 2, an image of an even number has its first pixel at the other end: it moves by one.
+    shape = [1] * kspace.ndim
+    shape[axis] = n
+    ramp = np.exp(2j * np.pi * (np.arange(n) - n // 2) / n).astype(np.complex64)
+    moved: Complex = found * ramp.reshape(shape)
+    return moved
 
 
 def squared(kspace: Complex, col_mm: float, row_mm: float, notes: list[str]) -> tuple[Complex, float, float]:
@@ -262,6 +259,127 @@ def measurement(
         kspace, acquisition, affine=placed, in_patient=in_patient and placed is not None, noise_std=noise_std,
         notes=notes,
     )  # fmt: skip
+
+
+def measurement_3d(
+    kspace: Complex,
+    place: Plane | None,
+    sides_mm: tuple[float | None, float | None, float | None],
+    *,
+    kept: int,
+    in_patient: bool = False,
+    noise: Matrix | None = None,
+    notes: list[str],
+    readout: Readout = "cols",
+) -> Measurement:
+    """Make the measurement of 3D k-space, with the axis along which it was measured as a whole.
+
+    Priors know axial slices. Where the file says how the volume lies, and no side of its voxels is more than
+    `ISOTROPIC` times another, its axes are put so that slices are axial; where voxels are longer, partitions remain the
+    slices, shown as radiology does. Axis `acquisition.readout` is the slices' if k-space was measured as a whole along
+    them, so that each has a problem of its own; else that of the readout.
+
+    Parameters
+    ----------
+    kspace
+        ``(partitions, coils, rows, cols)``.
+    place
+        Plane through the middle of the volume, None if it is not known.
+    sides_mm
+        Distance of partitions, rows and columns; None if the file does not say it.
+    kept
+        Partitions that are no oversampling of the slab.
+    in_patient
+        Whether the plane lies in the patient's frame.
+    noise
+        Covariance of k-space's noise between its coils, per real channel, if it was measured.
+    notes
+        What was done so far.
+    readout
+        Axis along which samples were read out.
+    """
+    held = MEMORY_3D * kspace.nbytes
+    whole = whole_axes(kspace, strictly=True)
+    if kept < len(kspace):
+        notes.append(slab_note(len(kspace), kept, cropped=whole[0]))
+        kspace = without_oversampling(kspace, kept, 0) if whole[0] else kspace
+    order, against = _as_shown(place, sides_mm)
+    if order != (0, 1, 2):
+        notes.append(f"3D k-space was turned: slices lie along its {('partitions', 'lines', 'readout')[order[0]]}")
+    kspace = reordered(kspace, order)
+    slice_mm, row_mm, col_mm = (sides_mm[axis] for axis in order)
+    axis = 0 if whole[order[0]] else order.index(AXES.index(readout))
+    if row_mm is None or col_mm is None:
+        notes.append("the file does not say its field of view: give acquisition.pixel_mm")
+    else:
+        measured = kspace.shape
+        kspace, col_mm, row_mm = squared(kspace, col_mm, row_mm, notes)
+        # The transform along the readout spreads the noise of the points that were measured over more of them.
+        noise = None if noise is None else noise * (measured[axis + (axis > 0)] / kspace.shape[axis + (axis > 0)])
+    placed = None
+    if place is not None and slice_mm is not None and row_mm is not None and col_mm is not None:
+        for n in (n for n in range(3) if against[n]):
+            kspace = mirrored(kspace, n + (n > 0))
+        placed = _affine_3d(place, order, against, kspace.shape, (slice_mm, row_mm, col_mm))
+    notes.append(f"3D k-space, measured as a whole along the {AXES[axis]} of the volume")
+    return Measurement(
+        np.ascontiguousarray(kspace),
+        MRICartesian(pixel_mm=col_mm, slice_mm=slice_mm, readout=AXES[axis]),
+        affine=placed,
+        in_patient=in_patient and placed is not None,
+        noise_std=None if noise is None else level_of(noise),
+        noise_covariance=noise,
+        notes=notes,
+        read_bytes=held,
+    )
+
+
+def slab_note(partitions: int, kept: int, *, cropped: bool) -> str:
+    """Say what became of the oversampling of a slab."""
+    if cropped:
+        return f"slab oversampling removed: {partitions} partitions became {kept}"
+    return (
+        f"{partitions - kept} of {partitions} slices are oversampling of the slab; they are kept, since partitions "
+        "were left out"
+    )
+
+
+def _as_shown(
+    place: Plane | None, sides_mm: tuple[float | None, float | None, float | None]
+) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
+    """Order of the axes ``(partitions, rows, cols)`` as a volume is shown, and which of them then count backwards."""
+    sides = [side for side in sides_mm if side is not None]
+    if place is None or len(sides) < 3:
+        return (0, 1, 2), (False, False, False)
+    directions = np.stack([place.across, place.rows, place.cols])
+    orders, view = list(permutations(range(3))), 2
+    if max(sides) > ISOTROPIC * min(sides):
+        orders, view = [(0, 1, 2), (0, 2, 1)], int(np.argmax(np.abs(place.normal)))
+    cols, rows = (np.array(v) for v in _VIEWS[view])
+    shown = np.stack([np.cross(cols, rows), rows, cols])
+    along = directions @ shown.T
+    order = max(orders, key=lambda axes: sum(abs(along[axis, n]) for n, axis in enumerate(axes)))
+    first, second, third = order
+    return (first, second, third), (along[first, 0] < 0, along[second, 1] < 0, along[third, 2] < 0)
+
+
+def _affine_3d(
+    place: Plane,
+    order: tuple[int, int, int],
+    against: tuple[bool, bool, bool],
+    shape: tuple[int, ...],
+    sides_mm: tuple[float, float, float],
+) -> Vector:
+    """Make the affine from voxel ``(col, row, slice)`` to RAS of 3D k-space that was put in another order."""
+    directions = (place.across, place.rows, place.cols)
+    counts = (shape[0], *shape[2:])
+    steps = [(-1 if against[n] else 1) * sides_mm[n] * directions[axis] for n, axis in enumerate(order)]
+    middle = [(n - 1) // 2 if against[i] and n % 2 == 0 else n // 2 for i, n in enumerate(counts)]
+    found = np.eye(4)
+    found[:3, :3] = np.stack(steps[::-1], axis=1)
+    found[:3, 3] = place.centre_mm - sum(index * step for index, step in zip(middle, steps, strict=True))
+    found[:3] = LPS_TO_RAS @ found[:3]
+    return found
 
 
 def positive(value: float | None) -> float | None:

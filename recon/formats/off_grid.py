@@ -1,15 +1,19 @@
-"""K-space off the Cartesian grid from a scanner: samples of a slice in a row, and where in k-space they lie."""
+"""K-space off the Cartesian grid from a scanner: samples of a slice in a row, and where in k-space they lie.
+
+Partitions of a stack (of stars, of spirals) that share a trajectory take the place of slices.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from operators.errors import GeometryError, InputError
 from recon.formats import kspace, readouts
+from recon.formats.kspace import Plane
 from recon.formats.readouts import CHOICES, Readouts
 from recon.formats.safety import check_size
 from recon.measurement.coils import level_of
@@ -31,10 +35,14 @@ class Grid:
     ----------
     encoded, recon
         Points ``(x, y)`` of what is measured, and of the image.
+    partitions, kept_partitions
+        Partitions of a stack, and those that are no oversampling; one for 2D scans.
+    partition
+        Counter of the partition in the middle of k-space.
     encoded_mm, recon_mm
         Their sizes, None if unknown.
     thickness_mm
-        Of a slice, None if unknown.
+        Of a slice, or of all partitions, None if unknown.
     in_patient
         Whether the file says how the patient lay.
     relative_bandwidth
@@ -43,6 +51,9 @@ class Grid:
 
     encoded: tuple[int, int]
     recon: tuple[int, int]
+    partitions: int
+    kept_partitions: int
+    partition: int
     encoded_mm: tuple[float | None, float | None]
     recon_mm: tuple[float | None, float | None]
     thickness_mm: float | None
@@ -53,7 +64,7 @@ class Grid:
 def measurement(
     found: Readouts, locate: Callable[[int], NDArray[np.float64]], grid: Grid, given: Input, notes: list[str]
 ) -> Measurement:
-    """Put the readouts that are asked for in a row, slice by slice.
+    """Put the readouts that are asked for in a row, slice by slice, or partition by partition.
 
     Parameters
     ----------
@@ -71,46 +82,50 @@ def measurement(
     Raises
     ------
     InputError, GeometryError
-        If there is no trajectory, it leaves the plane or its unit is unknown, or slices differ in theirs.
+        If there is no trajectory, it leaves the plane or its unit is unknown, slices or partitions differ in theirs, or
+        partitions are missing.
     """
     numbers = {name: np.unique(found.counters[name][found.image]).tolist() for name in CHOICES}
     wanted = kspace.chosen(given.scan, numbers, notes)
     used = found.image & readouts.matching(found, wanted)
-    slices = np.unique(found.counters["slice"][used]).tolist()
-    if not slices:
+    if not used.any():
         raise InputError("no readout has what is asked for", field="input.scan", remedy="choose another combination")
-    if len(np.unique(found.counters["partition"][used])) > 1:
-        raise InputError(
-            "the samples are of a volume (several partitions), and trajectories in the plane are read",
-            field="input",
-            remedy="transform along the partitions first, and write one slice per partition",
-        )
     coils = np.unique(found.coils[used])
     if len(coils) > 1:
         raise InputError(
             f"readouts have {coils.min()} to {coils.max()} coils", field="input", remedy="export the same coils of each"
         )
-    planes = [found.planes.get(number) for number in slices]
-    order = kspace.stacked(planes, given.slices, notes)
-    slices, planes = [slices[i] for i in order], [planes[i] for i in order]
-    rows_of = [np.flatnonzero(used & (found.counters["slice"] == number)) for number in slices]
-    trajectory = _shared([_trajectory(locate, indices) for indices in rows_of], slices)
-    check_size((len(slices), int(coils[0]), len(trajectory)), 8)
+    stack = len(np.unique(found.counters["partition"][used])) > 1
+    if stack:
+        name, thickness_mm = "partition", None if grid.thickness_mm is None else grid.thickness_mm / grid.partitions
+        numbers_of, planes = _partitions(found, used, grid), _across(found, used, grid, thickness_mm, notes)
+    else:
+        name, thickness_mm = "slice", grid.thickness_mm
+        present = np.unique(found.counters["slice"][used]).tolist()
+        every = [found.planes.get(number) for number in present]
+        order = kspace.stacked(every, given.slices, notes)
+        numbers_of, planes = [present[i] for i in order], [every[i] for i in order]
+    rows_of = [np.flatnonzero(used & (found.counters[name] == number)) for number in numbers_of]
+    trajectory = _shared([_trajectory(locate, indices, stack=stack) for indices in rows_of], numbers_of, name)
+    check_size((len(rows_of), int(coils[0]), len(trajectory)), 8)
     data = np.stack([np.concatenate([found.load(int(i)) for i in indices], axis=1) for indices in rows_of])
     noise = readouts.noise_of(found, used, grid.relative_bandwidth, 1, notes)
     places = _cycles(trajectory, grid, notes)
-    notes.append(f"{len(rows_of[0])} readouts a slice off the Cartesian grid, {len(places)} samples")
-    slice_mm = kspace.distance_mm(planes, grid.thickness_mm, notes)
+    notes.append(f"{len(rows_of[0])} readouts a {name} off the Cartesian grid, {len(places)} samples")
+    if len(planes) < len(data):
+        notes.append(kspace.slab_note(len(data), len(planes), cropped=True))
+        data = kspace.without_oversampling(data, len(planes), 0)
+    slice_mm = thickness_mm if stack else kspace.distance_mm(planes, thickness_mm, notes)
     cols, rows = grid.recon
     sides = [None if mm is None else mm / n for mm, n in zip(grid.recon_mm, grid.recon, strict=True)]
     placed = None
     first, last = planes[0], planes[-1]
     col_mm, row_mm = sides
     if first is not None and last is not None and col_mm is not None and row_mm is not None:
-        placed = kspace.affine(first, last, (len(slices), 1, rows, cols), (col_mm, row_mm, slice_mm or col_mm))
+        placed = kspace.affine(first, last, (len(data), 1, rows, cols), (col_mm, row_mm, slice_mm or col_mm))
     return Measurement(
         np.ascontiguousarray(data),
-        MRINonCartesian(rows=rows, cols=cols, pixel_mm=col_mm, slice_mm=slice_mm),
+        MRINonCartesian(rows=rows, cols=cols, pixel_mm=col_mm, slice_mm=slice_mm, partition_encoding=stack),
         affine=placed,
         in_patient=grid.in_patient and placed is not None,
         noise_std=None if noise is None else level_of(noise),
@@ -120,9 +135,42 @@ def measurement(
     )
 
 
-def _trajectory(locate: Callable[[int], NDArray[np.float64]], indices: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Places ``(samples, 2)`` of the readouts of a slice."""
-    points = np.concatenate([locate(int(index)) for index in indices])
+def _partitions(found: Readouts, used: NDArray[np.bool_], grid: Grid) -> list[int]:
+    """Numbers of a stack's partitions in order, of which none may be missing."""
+    slabs = np.unique(found.counters["slice"][used])
+    if len(slabs) > 1:
+        raise InputError(
+            f"{len(slabs)} stacks of partitions; one is read", field="input", remedy="split the file by its slabs"
+        )
+    numbers = np.unique(found.counters["partition"][used])
+    kspace.check_lines(numbers - grid.partition + grid.partitions // 2, grid.partitions, "partition")
+    if len(numbers) < grid.partitions:
+        raise InputError(
+            f"{len(numbers)} of {grid.partitions} partitions were measured, and all are needed",
+            field="input",
+            remedy="estimate the missing ones first: samples may be left out in the plane",
+        )
+    return [int(number) for number in numbers]
+
+
+def _across(
+    found: Readouts, used: NDArray[np.bool_], grid: Grid, thickness_mm: float | None, notes: list[str]
+) -> list[Plane | None]:
+    """Places of the slices that a stack's partitions encode."""
+    middle = found.planes.get(int(found.counters["slice"][used][0]))
+    if middle is None or thickness_mm is None:
+        return [None] * grid.kept_partitions
+    notes.append("partitions are taken to count along the slice direction that the file states")
+    steps = (np.arange(grid.kept_partitions) - grid.kept_partitions // 2) * thickness_mm
+    return [replace(middle, centre_mm=middle.centre_mm + step * middle.across) for step in steps]
+
+
+def _trajectory(
+    locate: Callable[[int], NDArray[np.float64]], indices: NDArray[np.int64], *, stack: bool
+) -> NDArray[np.float64]:
+    """Places ``(samples, 2)`` of the readouts of a slice, or of a partition, each in a plane of its own."""
+    readouts_of = [locate(int(index)) for index in indices]
+    points = np.concatenate(readouts_of)
     if points.shape[1] < 2:
         raise InputError(
             "the readouts carry no trajectory",
@@ -130,21 +178,23 @@ def _trajectory(locate: Callable[[int], NDArray[np.float64]], indices: NDArray[n
             remedy="write it into the acquisitions, or give the samples as .npy with trajectory_cycles_per_fov",
         )
     in_plane = float(np.abs(points[:, :2]).max(initial=0.0))
-    if points.shape[1] > 2 and float(np.abs(points[:, 2]).max(initial=0.0)) > FLAT * in_plane:
+    across = np.concatenate([one[:, 2:] - (one[:1, 2:] if stack else 0) for one in readouts_of])
+    if float(np.abs(across).max(initial=0.0)) > FLAT * in_plane:
         raise InputError("the trajectory leaves the plane of the slice", field="input", remedy="give 2D scans")
     found: NDArray[np.float64] = points[:, :2]
     return found
 
 
-def _shared(trajectories: list[NDArray[np.float64]], slices: list[int]) -> NDArray[np.float64]:
-    """The trajectory of all slices."""
+def _shared(trajectories: list[NDArray[np.float64]], numbers: list[int], name: str) -> NDArray[np.float64]:
+    """The trajectory of all slices, or of all partitions."""
     first = trajectories[0]
-    for number, other in zip(slices, trajectories, strict=True):
+    for number, other in zip(numbers, trajectories, strict=True):
         if other.shape != first.shape or np.abs(other - first).max() > 1e-4 * np.abs(first).max():
+            field, remedy = "input.slices", "read them one by one"
+            if name == "partition":
+                field, remedy = "input", "stacks that turn from partition to partition are not read"
             raise GeometryError(
-                f"slice {number} has another trajectory than slice {slices[0]}",
-                field="input.slices",
-                remedy="read them one by one",
+                f"{name} {number} has another trajectory than {name} {numbers[0]}", field=field, remedy=remedy
             )
     return first
 

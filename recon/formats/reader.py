@@ -274,10 +274,11 @@ def _assembled(spec: JobSpec, files: Mapping[str, Path], found: Found, content: 
                 notes=list(content.notes),
             )
     measurement = _with_files(measurement, spec, files)
+    encoded = measurement.acquisition.slices_encoded
     if measurement.data.ndim != len(measurement.acquisition.AXES):
         expected = measurement.acquisition.axes
         raise InputError(f"shape {measurement.data.shape}, expected {expected}", field="input")
-    if not found.format.selects:
+    if not found.format.selects or encoded:
         measurement = _selected(measurement, spec)
     return _Raw(measurement, content.counts if isinstance(content, RawCounts) else None)
 
@@ -344,6 +345,7 @@ def _plain(array: PlainArray, acquisition: Acquisition, slices: tuple[int, int] 
     if acquisition.COMPLEX_DATA and missing is not None and not array.order_known:
         acquisition.check_missing_axis(shape)
     data, count = array.data, array.slices_in_file
+    slices = None if acquisition.slices_encoded else slices
     if isinstance(data, StoredArray):
         count = 1 if missing == 0 else shape[0]
         first, last = slice_range(slices, count)
@@ -477,9 +479,11 @@ def _selected(measurement: Measurement, spec: JobSpec) -> Measurement:
     first, last = slice_range(spec.input.slices, len(measurement.data))
     begin, end = measurement.acquisition.slices_of_result(first, last)
     maps, truth, affine = measurement.coil_maps, measurement.truth, measurement.affine
+    acquisition, data = measurement.acquisition.of_slices(measurement.data, first, last)
     return replace(
         measurement,
-        data=measurement.data[first:last],
+        data=data,
+        acquisition=acquisition,
         truth=None if truth is None else truth[begin:end],
         affine=None if affine is None else shifted_affine(affine, begin),
         coil_maps=maps[first:last] if maps is not None and len(maps) == len(measurement.data) else maps,

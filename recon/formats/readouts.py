@@ -70,8 +70,8 @@ class Encoding:
         Points ``(x, y, z)``: along the readout, lines and partitions.
     fov_mm
         Size that they encode, each None if unknown.
-    kept
-        Pixels along the readout that are no oversampling.
+    kept, kept_partitions
+        Pixels along the readout, and partitions, that are no oversampling.
     line, partition
         Counters where the phase encoding is zero.
     relative_bandwidth
@@ -83,6 +83,7 @@ class Encoding:
     matrix: tuple[int, int, int]
     fov_mm: tuple[float | None, float | None, float | None]
     kept: int
+    kept_partitions: int
     line: int
     partition: int
     relative_bandwidth: float = 1.0
@@ -121,47 +122,36 @@ def measurement(readouts: Readouts, encoding: Encoding, given: Input, notes: lis
         notes.append(f"repetition {wanted['repetition']} has no reference lines: those of the others are used")
     data, repeats = _sorted(readouts, used, slices, int(coils[0]), encoding, notes)
     noise = noise_of(readouts, used, encoding.relative_bandwidth, repeats, notes)
-    return _placed(data, planes, encoding, given, noise, notes)
+    return _placed(data, planes, encoding, noise, notes)
 
 
 def _placed(
     data: Complex,
     planes: list[Plane | None],
     encoding: Encoding,
-    given: Input,
     noise: Matrix | None,
     notes: list[str],
 ) -> Measurement:
-    """Place ``(slices, coils, partitions, rows, cols)``; 3D k-space is cut into slices."""
+    """Place ``(slices, coils, partitions, rows, cols)``, of one slab or of slices without partitions."""
     x, y, z = encoding.fov_mm
-    held = 0
     col = None if x is None else x / encoding.matrix[0]
     row = None if y is None else y / encoding.matrix[1]
-    thick = z
-    if encoding.matrix[2] == 1:
-        data = data[:, :, 0]
-    else:
-        thick = None if z is None else z / encoding.matrix[2]
-        held = kspace.PARTITIONS_BYTES * data.nbytes
-        data, along_readout = kspace.partitions_apart(data[0], notes)
-        middle = planes[0]
-        if along_readout:
-            col, thick = thick, col
-            middle = None if middle is None else replace(middle, cols=middle.across, across=middle.cols)
-        if middle is None or thick is None:
-            planes = [None] * len(data)
-        else:
-            steps = (np.arange(len(data)) - len(data) // 2) * thick
-            planes = [replace(middle, centre_mm=middle.centre_mm + step * middle.across) for step in steps]
-            notes.append("partitions of 3D k-space are taken to count along the slice direction that the file states")
-        order = kspace.stacked(planes, given.slices, notes)
-        data, planes = data[order], [planes[i] for i in order]
-    sides = None if col is None or row is None else (col, row)
+    if encoding.matrix[2] > 1:
+        notes.append("partitions of 3D k-space are taken to count along the slice direction that the file states")
+        return kspace.measurement_3d(
+            data[0].swapaxes(0, 1),
+            planes[0],
+            (None if z is None else z / encoding.matrix[2], row, col),
+            kept=encoding.kept_partitions,
+            in_patient=encoding.in_patient,
+            noise=noise,
+            notes=notes,
+        )
     found = kspace.measurement(
-        data, planes, sides, thick, in_patient=encoding.in_patient,
+        data[:, :, 0], planes, None if col is None or row is None else (col, row), z, in_patient=encoding.in_patient,
         noise_std=None if noise is None else level_of(noise), notes=notes,
     )  # fmt: skip
-    return replace(found, noise_covariance=noise, read_bytes=held)
+    return replace(found, noise_covariance=noise)
 
 
 def matching(readouts: Readouts, wanted: dict[str, int]) -> NDArray[np.bool_]:

@@ -278,6 +278,7 @@ def _encoding(protocol: dict[str, str], heads: NDArray[np.void]) -> Encoding:
             None if thick is None else thick * (over_slices if deep else 1),
         ),
         kept=base,
+        kept_partitions=max(1, round(partitions / over_slices)) if deep and over_slices > 1 else partitions,
         line=int(heads["centre_line"][0]),
         partition=int(heads["centre_partition"][0]) if deep else 0,
         in_patient=bool(protocol["patient position"]),

@@ -93,8 +93,8 @@ class Measurement:
     read_bytes
         Most bytes that reading held, where these are more than the data's.
     source
-        Patient and study of a DICOM file, in DICOM's JSON model (PS3.18 F); empty for any other. Kept in memory for
-        results in DICOM, and in no other file.
+        Patient and study of a DICOM or ISMRMRD file, in DICOM's JSON model (PS3.18 F); empty for any other. Kept in
+        memory for results in DICOM, and in no other file.
     """
 
     data: NDArray[np.generic]

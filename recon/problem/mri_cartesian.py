@@ -172,16 +172,13 @@ def _maps(
     if settings.map_sets == 2 and data.shape[1] < 2:
         raise InputError("2, but there is one coil", field=field, remedy="leave it out")
     notes.append("coil maps by ESPIRiT from the fully sampled centre of k-space")
-    if acquisition.readout is not None:
-        if settings.map_sets == 2:
-            raise InputError("2, but planes across a readout have one", field=field, remedy="leave it out")
-        held = _with_signal(data, notes)
-        maps = torch.zeros_like(data)
-        maps[held] = espirit_maps(data[held], sampled, width)
-        return maps, []
-    if settings.map_sets == 1:
-        return espirit_maps(data, sampled, width), []
-    share = folded_share(data, sampled, width, noise_std)
+    if acquisition.in_one_piece() and settings.map_sets == 2:
+        raise InputError("2, but planes across a readout have one", field=field, remedy="leave it out")
+    held = torch.ones(len(data), dtype=torch.bool) if acquisition.readout is None else _with_signal(data, notes)
+    everything, data = data, data[held]
+    if settings.map_sets == 1 or acquisition.in_one_piece():
+        return _spread(espirit_maps(data, sampled, width), held, everything), []
+    share = folded_share(data, sampled, width, noise_std[held])
     said = f"ESPIRiT's second eigenvalue is nearly 1 for {100 * share:.1f} % of the image's energy"
     sets = 2 if settings.map_sets == 2 or share > FOLDED_SHARE else 1
     text = f"{said}: {'the object is larger than the field of view, two sets' if sets == 2 else 'one set'} of coil maps"
@@ -191,7 +188,16 @@ def _maps(
         notes.append(text)
     step = Step(name="map_sets", changed=sets == 2, text=text, numbers={"sets": sets, "folded": round(share, 4)})
     maps = espirit_maps(data, sampled, width) if sets == 1 else espirit_sets(data, sampled, sets, width)
-    return maps, [step]
+    return _spread(maps, held, everything), [step]
+
+
+def _spread(maps: Tensor, held: Tensor, data: Tensor) -> Tensor:
+    """Coil maps of the slices that hold something among those of all, zero for the others."""
+    if bool(held.all()):
+        return maps
+    found = maps.new_zeros(len(data), *maps.shape[1:])
+    found[held] = maps
+    return found
 
 
 def _known_images(maps: Tensor) -> Tensor | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from operators.coils import espirit_maps
+from operators.errors import InputError
 from operators.linear import random_element
 from operators.noncartesian import NonCartesianMRI, cell_areas, central_kspace
 from recon.measurement import coils, noise_estimate
@@ -20,6 +22,7 @@ from recon.problem.inverse_problem import InverseProblem, placed_stack
 from recon.problem.mri_cartesian import birdcage_maps, measured_noise
 from recon.problem.problem import Problem
 from recon.spec.acquisitions.base import Volume
+from recon.spec.acquisitions.kspace import transformed
 from recon.spec.acquisitions.mri_noncartesian import MRINonCartesian, radial_size
 from recon.spec.affine import Affine
 from recon.spec.preparation import CoilPreparation
@@ -30,8 +33,12 @@ GOLDEN_RAD = math.pi * (math.sqrt(5) - 1) / 2
 
 
 def build(measurement: Measurement) -> InverseProblem:
-    """Set up the inverse problem of samples along a trajectory."""
-    acquisition = measurement.acquisition
+    """Set up the inverse problem of samples along a trajectory, of a stack after the transform along partitions.
+
+    That is unitary: noise stays white and has the same level.
+    """
+    acquisition, of_slices = measurement.acquisition.of_slices(measurement.data, 0, len(measurement.data))
+    measurement = replace(measurement, acquisition=acquisition, data=of_slices)
     assert isinstance(acquisition, MRINonCartesian)
     rows, cols = acquisition.matrix()
     points = acquisition.points(measurement.files)
@@ -72,6 +79,10 @@ def simulate(
     volume: Volume, affine: Affine, given: MRINonCartesian, settings: Simulation, first_slice: int = 0
 ) -> Measurement:
     """Measure a magnitude volume along spokes at golden angles; see `recon.measurement.simulate.simulate`."""
+    if given.partition_encoding and settings.motion_pixels:
+        raise InputError(
+            "stacks are simulated without motion", field="input.simulate.motion_pixels", remedy="leave it out"
+        )
     size = (volume.shape[1], volume.shape[2])
     ideal = settings.model == "ideal"
     rows, cols = settings.field_of_view(size[0]), size[1]
@@ -87,7 +98,7 @@ def simulate(
         whole = mri_simulation.cartesian(size, (rows, cols), by_point=True)
         kspace, truth = mri_simulation.measured(volume, affine, settings, samples, whole, first_slice)
     return Measurement(
-        data=kspace,
+        data=transformed(kspace, 0, inverse=False) if given.partition_encoding else kspace,
         acquisition=acquisition,
         affine=affine if ideal else mri_simulation.result_affine(affine, size[0], rows),
         truth=truth,

@@ -194,6 +194,32 @@ def coils(
     write_rows(json_file, [asdict(r) for r in rows])
 
 
+def readout(
+    data: Annotated[Path, typer.Option(help="Folder with test/.")],
+    size: Annotated[int, typer.Option(min=24, max=192, help="Slices, rows and columns of the volume.")] = 48,
+    binning: Annotated[int, typer.Option(min=1, max=4, help="Voxels of the head that are averaged along each.")] = 2,
+    readouts: Annotated[str, typer.Option(help="Axes that are read out, comma-separated.")] = "slices,rows",
+    acceleration: Annotated[float, typer.Option(min=1, help="Undersampling of both phase encodings.")] = 4.0,
+    methods: Annotated[
+        str | None, typer.Option(help="JSON list of method settings, or names, comma-separated. Default: ours and TV.")
+    ] = None,
+    json_file: Json = None,
+) -> None:
+    """3D k-space: the prior in axial slices, whatever was read out, against planes across the readout."""
+    from recon.spec.acquisitions.kspace import AXES
+    from tests.benchmarks.readout import METHODS, compare
+
+    wanted = [axis for axis in AXES if axis in readouts.split(",")]
+    rows = []
+    for row in compare(data, size, binning, wanted, acceleration, METHODS if methods is None else methods_of(methods)):
+        rows.append(row)
+        console.print(f"readout {row.readout}, {row.method}, {row.planes}: {row.psnr:.2f} dB", highlight=False)
+    shown = [[r.readout, r.method, r.planes, f"{r.psnr:.2f}", f"{r.seconds:.0f}"] for r in rows]
+    title = f"{size} cubed, binning {binning}, Poisson disc x{acceleration:g}; {machine()}"
+    table(["readout", "method", "planes", "PSNR, dB", "s"], shown, title)
+    write_rows(json_file, [asdict(r) for r in rows])
+
+
 def quality(
     data: Annotated[Path, typer.Option(help="Folder with the test volumes, as test/ in it.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for quality.json, quality.md and pictures.")],
@@ -317,6 +343,7 @@ for command in (
     streaming,
     preparation,
     coils,
+    readout,
 ):
     app.command()(command)
 

@@ -116,6 +116,15 @@ class Acquisition(Strict, ABC):
         """Whether each slice can be read and prepared without others."""
         return self.SLICES_APART
 
+    @property
+    def slices_encoded(self) -> bool:
+        """Whether the measured data's first axis is one of k-space, so that each slice needs all of it."""
+        return False
+
+    def of_slices(self, data: NDArray[np.generic], first: int, last: int) -> tuple[Self, NDArray[np.generic]]:
+        """The acquisition and the data of slices ``[first, last)`` alone."""
+        return self, data[first:last]
+
     def check_selection(self) -> None:
         """Raise `InputError` unless slices of the measurement can be chosen."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import product
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,9 @@ EXPLAINED, DOUBTFUL = 0.9, 0.75
 CALIBRATION = 24
 """Width of the centre of k-space that is compared with coil maps."""
 
+Readout = Literal["slices", "rows", "cols"]
+"""Axis of a volume along which 3D k-space was measured as a whole."""
+AXES: tuple[Readout, Readout, Readout] = ("slices", "rows", "cols")
 SOLVED_AXES = {None: (0, 1, 2), "slices": (0, 1, 2), "rows": (1, 0, 2), "cols": (2, 0, 1)}
 """Axes of a volume ``(slices, rows, cols)`` in the order of planes across a readout, by the readout."""
 
@@ -43,6 +47,45 @@ def across_readout(kspace: KSpace, readout: str | None) -> KSpace:
         return kspace
     axis = {"slices": 0, "rows": 2, "cols": 3}[readout]
     return reordered(transformed(kspace, axis, inverse=True), SOLVED_AXES[readout])
+
+
+def whole_axes(kspace: KSpace, *, strictly: bool) -> tuple[bool, bool, bool]:
+    """Whether 3D k-space ``(slices, coils, rows, cols)`` was measured as a whole along each axis of the volume.
+
+    Along such an axis all lines have the same points, without gaps between them. `strictly`, these are all points; else
+    the first or the last may be missing, as of a partial echo, and single ones, which are zero by chance.
+    """
+    sampled = (kspace != 0).any(1)
+    return _is_whole(sampled, 0, strictly), _is_whole(sampled, 1, strictly), _is_whole(sampled, 2, strictly)
+
+
+def _is_whole(sampled: NDArray[np.bool_], axis: int, strictly: bool) -> bool:
+    rest = (0, 1, 2)[:axis] + (0, 1, 2)[axis + 1 :]
+    along, across = sampled.any(rest, keepdims=True), sampled.any(axis, keepdims=True)
+    if strictly:
+        return bool((sampled == across).all())
+    points, expected = np.flatnonzero(along), along & across
+    without_gaps = not len(points) or len(points) == points[-1] - points[0] + 1
+    return without_gaps and int((expected & ~sampled).sum()) <= EMPTY * int(expected.sum())
+
+
+def require_whole(kspace: KSpace, readout: Readout | None) -> None:
+    """Refuse a readout along which 3D k-space was not measured as a whole.
+
+    Raises
+    ------
+    InputError
+        With the axes that it can be.
+    """
+    if readout is None:
+        return
+    fits = [name for name, whole in zip(AXES, whole_axes(kspace, strictly=False), strict=True) if whole]
+    if readout not in fits:
+        raise InputError(
+            f"{readout!r}, but along {readout} k-space was not measured as a whole",
+            field="acquisition.readout",
+            remedy=f"give {' or '.join(fits)}" if fits else "leave it out, or check the order of the axes",
+        )
 
 
 def reordered(array: KSpace, axes: tuple[int, int, int]) -> KSpace:

@@ -12,7 +12,14 @@ from pydantic import Field
 
 from operators.errors import GeometryError, InputError
 from recon.spec.acquisitions.base import Acquisition, Shape, Volume, as_mask
-from recon.spec.acquisitions.kspace import SOLVED_AXES, across_readout, reordered, require_plausible
+from recon.spec.acquisitions.kspace import (
+    SOLVED_AXES,
+    Readout,
+    across_readout,
+    reordered,
+    require_plausible,
+    require_whole,
+)
 from recon.spec.affine import Affine
 from recon.spec.costs import MachineCosts
 from recon.spec.files import File
@@ -45,10 +52,11 @@ class MRICartesian(Acquisition):
     first_axis: Literal["slices", "coils"] | None = None
     """Meaning of the first axis of k-space that has three: ``slices`` of one coil, or ``coils`` of one slice. Default:
     coils; k-space in HDF5 is refused without it, unless `coil_maps` are given."""
-    readout: Literal["slices", "rows", "cols"] | None = None
-    """Axis of the volume along which 3D k-space was read out: the first axis of k-space then is one of phase encoding
-    or readout, and `mask` is that of the other two. Put the axes so that slices of the volume are axial: the priors
-    know such images, whatever the readout is. Default: each slice has 2D k-space of its own."""
+    readout: Readout | None = None
+    """Axis of the volume along which 3D k-space was read out, or measured as a whole: the first axis of k-space then is
+    one of phase encoding or readout, and `mask` is that of the other two. Put the axes so that slices of the volume are
+    axial: the priors know such images, whatever the readout is. Default: what the file says, else each slice has 2D
+    k-space of its own."""
     acs_width: int | None = Field(None, ge=8, le=128)
     """Width of the autocalibration region (ACS) for ESPIRiT, in k-space points. Default: the fully sampled centre."""
     noise_std: float | None = Field(None, ge=0)
@@ -80,6 +88,30 @@ class MRICartesian(Acquisition):
         if maps is None or not self.in_one_piece():
             return maps
         return reordered(np.broadcast_to(maps, (slices, *maps.shape[-3:])), self.solved_axes)
+
+    def completed_by(self, given: Acquisition) -> Self:
+        """Combine what a file states with what the user gives; slices of 2D k-space have no readout across them."""
+        found = super().completed_by(given)
+        if self.readout is None and found.readout is not None:
+            raise InputError(
+                f"{found.readout!r}, but the file holds slices with 2D k-space of their own",
+                field="acquisition.readout",
+                remedy="leave it out",
+            )
+        return found
+
+    @property
+    def slices_encoded(self) -> bool:
+        """Whether k-space is that of a volume."""
+        return self.readout is not None
+
+    def of_slices(self, data: NDArray[np.generic], first: int, last: int) -> tuple[Self, NDArray[np.generic]]:
+        """K-space of some slices; of 3D k-space that was measured as a whole along these, after the transform."""
+        if self.readout != "slices":
+            return super().of_slices(data, first, last)
+        kspace = data.astype(np.complex64, copy=False)
+        require_whole(kspace, self.readout)
+        return self.model_copy(update={"readout": None}), across_readout(kspace, self.readout)[first:last]
 
     def check_selection(self) -> None:
         """Raise `InputError` for 3D k-space, of which a part is no part of the volume."""
@@ -160,6 +192,7 @@ class MRICartesian(Acquisition):
             )
         require_noise_of(files.get("noise_scan"), data)
         kspace = data.astype(np.complex64, copy=False)
+        require_whole(kspace, self.readout)
         require_plausible(across_readout(kspace, self.readout), mask, self.maps_across(maps, data.shape[0]))
 
     def check_volume(self, volume: Volume, affine: Affine) -> None:

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from operators.errors import GeometryError, InputError
 from operators.geometry import SamplingPattern
 from recon.spec.acquisitions.base import Acquisition, Shape, Volume
+from recon.spec.acquisitions.kspace import transformed
 from recon.spec.acquisitions.mri_cartesian import (
     as_noise_scan,
     check_magnitudes,
@@ -60,6 +61,10 @@ class MRINonCartesian(Acquisition):
     is at half the number of columns, or rows."""
     trajectory_per_m: File | None = None
     """The same in 1/m; needs `pixel_mm`."""
+    partition_encoding: bool = False
+    """Whether the slices were encoded together by Cartesian steps across the plane, as in a stack of stars or spirals:
+    the data's first axis then counts partitions, all of them, with k = 0 at index ``n // 2``. Default: what the file
+    says, else each slice has samples of its own."""
     rows: int | None = Field(None, ge=8, le=4096)
     """Number of image rows. Default: that of the file."""
     cols: int | None = Field(None, ge=8, le=4096)
@@ -109,6 +114,30 @@ class MRINonCartesian(Acquisition):
     def result_shape(self, shape: Shape) -> tuple[int, int, int]:
         """Slices, and the matrix."""
         return shape[0], *self.matrix()
+
+    def completed_by(self, given: Acquisition) -> Self:
+        """Combine what a file states with what the user gives, who cannot change what slices were encoded by."""
+        found = super().completed_by(given)
+        if found.partition_encoding != self.partition_encoding:
+            holds = ("slices with samples of their own", "partitions that encode all slices")
+            raise InputError(
+                f"{str(found.partition_encoding).lower()}, but the file holds {holds[self.partition_encoding]}",
+                field="acquisition.partition_encoding",
+                remedy="leave it out",
+            )
+        return found
+
+    @property
+    def slices_encoded(self) -> bool:
+        """Whether the data's first axis counts partitions."""
+        return self.partition_encoding
+
+    def of_slices(self, data: NDArray[np.generic], first: int, last: int) -> tuple[Self, NDArray[np.generic]]:
+        """Samples of some slices; the transform along partitions leaves each with samples of its own."""
+        if not self.partition_encoding:
+            return super().of_slices(data, first, last)
+        slices = transformed(data.astype(np.complex64, copy=False), 0, inverse=True)
+        return self.model_copy(update={"partition_encoding": False}), slices[first:last]
 
     def missing_axis(self) -> int:
         """Coils if the first axis is said to be slices, else slices."""
@@ -226,6 +255,13 @@ class MRINonCartesian(Acquisition):
         require_noise_of(given.get("noise_scan"), data)
         if not np.any(data):
             raise InputError("every sample of k-space is zero", field="input", remedy="check what was exported")
+        empty = int((~(data != 0).any((1, 2))).sum()) if self.partition_encoding else 0
+        if empty:
+            raise InputError(
+                f"{empty} of {len(data)} partitions are zero",
+                field="input",
+                remedy="measure all of them, or estimate the missing ones first: samples may be left out in the plane",
+            )
         fits = (data.shape[1], rows, cols)
         if maps is not None and (maps.shape[-3:] != fits or maps.shape[:-3] not in ((), (1,), data.shape[:1])):
             raise GeometryError(
