@@ -50,6 +50,9 @@ class Coils:
         Of the coils' noise, ``(coils, coils)``, per real channel, if it was measured.
     noise_std
         Of each coil, per real channel, if it is the same in every one and known.
+    mixing, unmixing
+        Combination ``(coils, measured coils)`` that these coils are of the measured ones, and the one that leads back,
+        ``(measured coils, coils)``; None if they are the measured ones.
     notes, steps
         Remarks, and steps of the preparation, for the report.
     """
@@ -58,6 +61,8 @@ class Coils:
     maps: NDArray[np.complex64] | None = None
     covariance: Matrix | None = None
     noise_std: float | None = None
+    mixing: Matrix | None = field(default=None, kw_only=True)
+    unmixing: Matrix | None = field(default=None, kw_only=True)
     notes: list[str] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
 
@@ -74,7 +79,11 @@ class Coils:
         # One slice at a time; zeros in every coil stay exactly so.
         mixed = np.stack([small @ one for one in flat]).reshape(len(flat), len(small), *self.data.shape[2:])
         kept = replace(self, data=mixed, maps=None if maps is None else maps.astype(np.complex64), **more)
-        return kept.noted(step)
+        back = np.linalg.pinv(matrix)
+        mixing = matrix if self.mixing is None else matrix @ self.mixing
+        return replace(kept, mixing=mixing, unmixing=back if self.unmixing is None else self.unmixing @ back).noted(
+            step
+        )
 
     def noted(self, step: Step) -> Coils:
         """Add a step; one that changed something, or warns, is among the notes as well."""
@@ -139,6 +148,8 @@ def _alive(found: Coils) -> Coils:
     dead = ", ".join(str(i) for i in np.flatnonzero(~alive))
     return replace(
         found,
+        mixing=np.eye(len(alive), dtype=np.complex128)[alive],
+        unmixing=np.eye(len(alive), dtype=np.complex128)[:, alive],
         data=np.compress(alive, found.data, axis=1),
         maps=None if found.maps is None else np.compress(alive, found.maps, axis=-3),
         covariance=None if found.covariance is None else found.covariance[np.ix_(alive, alive)],

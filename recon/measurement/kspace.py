@@ -40,6 +40,8 @@ class Prepared:
         Remarks, and steps of the preparation, for the report.
     noise_std
         Of each coil, per real channel, if their noise is the same and known.
+    mixing, unmixing
+        As of `recon.measurement.coils.Coils`.
     """
 
     data: KSpace
@@ -48,6 +50,8 @@ class Prepared:
     notes: list[str] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     noise_std: float | None = None
+    mixing: Matrix | None = None
+    unmixing: Matrix | None = None
 
 
 def prepared(
@@ -93,7 +97,9 @@ def prepared(
         settings or CoilPreparation(),
         noise_known=noise_known,
     )
-    return Prepared(alike.data, found.mask, alike.maps, alike.notes, alike.steps, alike.noise_std)
+    return Prepared(
+        alike.data, found.mask, alike.maps, alike.notes, alike.steps, alike.noise_std, alike.mixing, alike.unmixing
+    )
 
 
 def _radius(data: KSpace) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from operators.coils import espirit_maps, espirit_sets, folded_share
+from operators.coils import espirit_maps, espirit_sets, folded_share, shaded_as_measured
 from operators.errors import InputError
 from operators.fourier import CartesianMRI, MapSetsMRI, ReadoutPlanes
 from operators.interrupt import checkpoint
@@ -103,6 +103,8 @@ def build(measurement: Measurement) -> InverseProblem:
         spelled = noise_estimate.spelled(torch.as_tensor(noise_std).reshape(-1))
         notes.append(f"noise of k-space estimated from its outermost samples: {spelled}")
     maps, more = _maps(measurement, data, everywhere, torch.as_tensor(noise_std).expand(len(data)), notes)
+    if measurement.coil_maps is None:
+        maps = shaded_as_measured(maps, data, everywhere, acquisition.acs_width, looked_at.unmixing)
     steps = [*looked_at.steps, *more]
     if across:
         problem = _planes(acquisition, ReadoutPlanes(sampled, maps), data, noise_std, (slice_mm, pixel_mm), notes)
