@@ -259,7 +259,7 @@ class MapSetsMRI(CartesianMRI):
         gram = maps.mH @ maps
         largest = gram.diagonal(dim1=-2, dim2=-1).real.amax((1, 2, 3))[:, None, None]
         images = self.adjoint(data).reshape(len(data), self.images, *self.mask.shape[-2:]).movedim(1, -1)
-        found = torch.linalg.pinv(gram, atol=FAINT * largest, hermitian=True) @ images[..., None]
+        found: Tensor = torch.linalg.pinv(gram, atol=FAINT * largest, hermitian=True) @ images[..., None]
         return found[..., 0].movedim(-1, 1).reshape(len(data), *self.domain.shape)
 
     def _shifted(self, x: Tensor) -> Tensor:

@@ -13,15 +13,18 @@ from operators.errors import InputError
 from operators.fourier import CartesianMRI
 from operators.tomography import Tomography
 from recon.measurement.measurement import Measurement
-from recon.problem.problem import Problem
+from recon.problem.inverse_problem import InverseProblem
 from recon.spec.acquisitions.ct import CT
 from recon.spec.acquisitions.mri_cartesian import MRICartesian
 
 SHARE = 0.1
 """Fraction of the measured points of k-space outside the calibration square that is withheld."""
 
-Judge = Callable[[Problem, Tensor], float]
-"""Relative misfit ``|A x - y| / |y|`` of a solver's volume over the withheld samples; noise is part of it."""
+Judge = Callable[[InverseProblem, Tensor], float]
+"""Relative misfit ``|A x - y| / |y|`` of a solver's volume over the withheld samples; noise is part of it.
+
+Both are in the problem's own data: of coils that were whitened and combined those that are left, moved as the others.
+"""
 
 
 def withhold(measurement: Measurement, *, every: int = 10, seed: int = 0) -> tuple[Measurement, Judge]:
@@ -41,23 +44,28 @@ def withhold(measurement: Measurement, *, every: int = 10, seed: int = 0) -> tup
         return _points(measurement, seed)
     if isinstance(measurement.acquisition, CT):
         return _views(measurement, measurement.acquisition, every)
-    raise InputError("a stack of images has no samples to withhold", field="acquisition.kind")
+    raise InputError(f"{measurement.acquisition.kind} has no samples to withhold", field="acquisition.kind")
 
 
 def _points(measurement: Measurement, seed: int) -> tuple[Measurement, Judge]:
+    assert isinstance(measurement.acquisition, MRICartesian)
+    if measurement.acquisition.in_one_piece():
+        raise InputError("lines of 3D k-space are no samples to withhold", field="acquisition.readout")
     data = torch.from_numpy(measurement.data)
     sampled = (data != 0).any(dim=1).all(dim=0)
     rows, cols = sampled.shape
     candidates = sampled.clone()
     candidates[rows // 2 - 16 : rows // 2 + 16, cols // 2 - 16 : cols // 2 + 16] = False
     chosen = candidates & (torch.rand(rows, cols, generator=torch.Generator().manual_seed(seed)) < SHARE)
-    held = data * chosen
+    held = (data * chosen).numpy()
 
-    def judge(problem: Problem, volume: Tensor) -> float:
-        assert isinstance(problem.operator, CartesianMRI)
-        return _misfit(problem.operator.sampled(chosen)(volume), held)
+    def judge(inverse: InverseProblem, volume: Tensor) -> float:
+        operator, expected = inverse.problem.operator, inverse.as_prepared(held)
+        assert isinstance(operator, CartesianMRI)
+        return _misfit(operator.sampled((expected != 0).any(dim=1).any(dim=0))(volume), expected)
 
-    return replace(measurement, data=(data * ~chosen).numpy()), judge
+    mask = None if measurement.mask is None else measurement.mask & ~chosen.numpy()
+    return replace(measurement, data=(data * ~chosen).numpy(), mask=mask), judge
 
 
 def _views(measurement: Measurement, acquisition: CT, every: int) -> tuple[Measurement, Judge]:
@@ -75,7 +83,8 @@ def _views(measurement: Measurement, acquisition: CT, every: int) -> tuple[Measu
     data, taken = part(~held)
     withheld, _ = part(held)
 
-    def judge(problem: Problem, volume: Tensor) -> float:
+    def judge(inverse: InverseProblem, volume: Tensor) -> float:
+        problem = inverse.problem
         assert isinstance(problem.operator, Tomography)
         turned = replace(problem.operator.geometry, angles_rad=tuple(angles[held].tolist()))
         return _misfit(Tomography(turned)(volume)[..., problem.measured], torch.from_numpy(withheld))

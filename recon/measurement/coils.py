@@ -79,7 +79,7 @@ class Coils:
         # One slice at a time; zeros in every coil stay exactly so.
         mixed = np.stack([small @ one for one in flat]).reshape(len(flat), len(small), *self.data.shape[2:])
         kept = replace(self, data=mixed, maps=None if maps is None else maps.astype(np.complex64), **more)
-        back = np.linalg.pinv(matrix)
+        back: Matrix = np.linalg.pinv(matrix)
         mixing = matrix if self.mixing is None else matrix @ self.mixing
         return replace(kept, mixing=mixing, unmixing=back if self.unmixing is None else self.unmixing @ back).noted(
             step
@@ -103,6 +103,19 @@ def covariance_of(noise: NDArray[Any]) -> Matrix:
 def level_of(covariance: Matrix) -> float:
     """Root mean square standard deviation of the coils' noise, per real channel."""
     return math.sqrt(float(np.diag(covariance).real.mean()))
+
+
+def described(covariance: Matrix) -> str:
+    """Noise of coils by its covariance ``(coils, coils)``, in words: what differs between them, and what they share."""
+    std = np.sqrt(np.diag(covariance).real.clip(0))
+    usual = float(np.median(std))
+    if usual <= 0 or len(std) < 2:
+        return f"noise of {len(std)} coil{'s' * (len(std) > 1)}: {level_of(covariance):.3g} per real channel"
+    return (
+        f"noise of {len(std)} coils: {usual:.3g} per real channel of the usual one, others {std.min() / usual:.3g} to"
+        f" {std.max() / usual:.3g} times that, correlated by up to {_correlation(covariance):.2f}; condition of the"
+        f" covariance {_spread(covariance):.3g}"
+    )
 
 
 def whitening(covariance: Matrix) -> tuple[Matrix, float]:
@@ -142,7 +155,7 @@ def prepared(found: Coils, radius: NDArray[np.floating[Any]], settings: CoilPrep
 
 def _alive(found: Coils) -> Coils:
     """Leave out coils that are zero everywhere."""
-    alive = found.data.any(tuple(axis for axis in range(found.data.ndim) if axis != 1))
+    alive: NDArray[np.bool_] = np.any(found.data, axis=tuple(axis for axis in range(found.data.ndim) if axis != 1))
     if alive.all() or not alive.any():
         return found
     dead = ", ".join(str(i) for i in np.flatnonzero(~alive))
@@ -211,8 +224,8 @@ def _by_covariance(found: Coils, covariance: Matrix, source: str) -> Coils:
 def _correlation(covariance: Matrix) -> float:
     """Largest correlation between two coils, 0 to 1."""
     std = np.sqrt(np.diag(covariance).real)
-    relative = np.abs(covariance) / np.outer(std, std)
-    return float((relative - np.eye(len(std))).max())
+    relative = np.abs(covariance) / np.maximum(np.outer(std, std), 1e-38)
+    return float((relative * (1 - np.eye(len(std)))).max())
 
 
 def _spread(covariance: Matrix) -> float:

@@ -47,7 +47,7 @@ def whitening(name: str) -> Tensor:
 
 
 def shaded(maps: Tensor, kspace: Tensor, mixing: Tensor) -> Tensor:
-    return shaded_as_measured(maps[None], kspace[None], ALL, None, np.linalg.inv(mixing.numpy().astype(np.complex128)))[
+    return shaded_as_measured(maps[None], kspace[None], ALL, None, np.linalg.inv(mixing.numpy()).astype(np.complex128))[
         0
     ]
 

@@ -14,10 +14,12 @@ import recon
 from operators.coils import espirit_maps, espirit_sets, folded_share
 from operators.errors import GeometryError, InputError
 from recon.formats import bart, hdf5, reader
+from recon.formats.inspect import inspect
 from recon.problem import partial_fourier
-from recon.spec.job import JobSpec
+from recon.spec.job import Input, JobSpec
 from tests.recon.formats import mrd_files
 from tests.recon.formats.mrd_files import Scan
+from tests.recon.formats.test_bart import written
 from tests.recon.problem.test_kspace_as_files_have_it import (
     COILS,
     MASK,
@@ -30,7 +32,10 @@ from tests.recon.problem.test_kspace_as_files_have_it import (
 )
 
 Array = NDArray[Any]
-SMALL = Path(__file__).parents[4] / "shared/data/formats/bart-smallfov/smallfov.cfl"
+SHARED = Path(__file__).parents[4] / "shared/data/formats"
+SMALL = SHARED / "bart-smallfov/smallfov.cfl"
+BOTTLES = SHARED / "mrd-grappa3-pf/meas_MID00349_FID09273_SNR_R3.h5"
+PHANTOM = SHARED / "twix-gre/gre.dat"
 NOISE = 0.02
 """Per real channel; the object's largest value is 2."""
 
@@ -169,6 +174,8 @@ def test_noise_readouts_of_a_file_tell_the_covariance(tmp_path: Path) -> None:
     covariance = measurement.noise_covariance
     assert covariance is not None
     assert np.abs(covariance / (matrix @ matrix.T) - 1).max() < 0.25
+    shown = inspect(path, Input(path=str(path))).notes[-1]
+    assert "noise of 2 coils" in shown and "of the usual one" in shown and "correlated by up to 0." in shown
     found = recon.reconstruct(path, method="zero-filled", progress=False)
     kept = tmp_path / "kept.h5"
     hdf5.write_measurement(kept, measurement)
@@ -249,6 +256,50 @@ def test_two_sets_of_maps_hold_what_is_folded_over(method: str, limit: float) ->
     assert two.report.misfit < 0.5 * one.report.misfit
 
 
+OTHERS: list[tuple[Any, float]] = [
+    ("zero-filled", 0.1),
+    ("l1-wavelet", 0.03),
+    ({"name": "diffpir", "steps": 10}, 0.03),
+    ({"name": "diffusion-mbir", "steps": 12}, 0.04),
+    ({"name": "dps", "steps": 25}, 0.2),
+]
+
+
+@pytest.mark.parametrize(("method", "limit"), OTHERS, ids=lambda v: v["name"] if isinstance(v, dict) else str(v))
+def test_every_other_method_takes_two_sets(method: Any, limit: float) -> None:
+    data, images = folded()
+    found = solved(data * MASK.T, method)
+    assert found.volume.shape == (1, SIZE, SIZE) and np.isfinite(found.volume).all()
+    assert error(found, np.linalg.norm(images, axis=0)) < limit
+
+
+def two_sets() -> tuple[Array, Array]:
+    """Maps ``(sets, coils, rows, cols)`` of what lies in the field of view and what is folded into it, and images."""
+    far, fold = coils(8, SIZE, WIDE), (WIDE - SIZE) // 2
+    maps, objects = np.zeros((2, 8, SIZE, SIZE), complex), np.zeros((2, SIZE, SIZE), complex)
+    for col in range(WIDE):
+        at = int(not fold <= col < fold + SIZE)
+        maps[at, :, :, (col - fold) % SIZE] = far[:, :, col]
+        objects[at, :, (col - fold) % SIZE] = head(SIZE, WIDE)[:, col]
+    return maps.astype(np.complex64), objects
+
+
+@pytest.mark.parametrize("noise", ["as it is", "whitened"])
+@pytest.mark.parametrize("ending", ["npy", "npy of slices", "cfl"])
+def test_two_sets_of_maps_may_be_given(tmp_path: Path, ending: str, noise: str) -> None:
+    (data, _), (maps, objects) = folded(), two_sets()
+    given: Any = maps if ending == "npy" else maps[None]
+    if ending == "cfl":
+        given = written(tmp_path / "maps.cfl", maps.transpose(2, 3, 1, 0)[:, :, None])
+    mix = np.linalg.cholesky(0.7 ** np.abs(np.arange(8)[:, None] - np.arange(8)))
+    scan = (0.003 * mix @ normal((8, 20_000), 1)).astype(np.complex64)
+    more = {} if noise == "as it is" else {"noise_scan": scan}
+    found = solved(data * MASK.T, coil_maps=given, **more)
+    assert steps(found)["whitening"].changed == (noise == "whitened")
+    assert error(found, np.linalg.norm(objects, axis=0)) < 0.06
+    assert error(solved(data * MASK.T, coil_maps=maps[0], **more), np.linalg.norm(objects, axis=0)) > 0.3
+
+
 def test_one_set_of_maps_where_one_explains_the_coils() -> None:
     for noise in (0.005, 0.05, 0.2):
         data = transformed(coils() * head()) + noise * normal((COILS, SIZE, SIZE), 6)
@@ -268,14 +319,22 @@ def test_the_first_of_two_sets_is_the_only_one() -> None:
 
 @pytest.mark.skipif(not SMALL.exists(), reason="needs shared/data")
 def test_a_head_larger_than_its_field_of_view_is_seen() -> None:
-    data = torch.from_numpy(bart.coil_maps(SMALL, "input"))  # k-space has the same layout
+    data = torch.from_numpy(bart.coil_maps(SMALL, "input")[:, 0])  # k-space has the same layout
     assert folded_share(data, (data != 0).any(1).all(0), None, torch.zeros(1)) > 0.2
 
 
 def test_sets_that_cannot_be_are_refused() -> None:
     data, maps, _ = scanned(np.eye(COILS))
-    with pytest.raises(InputError, match=r"preparation\.map_sets.*coil maps are given"):
+    with pytest.raises(InputError, match=r"preparation\.map_sets.*2, but 1 set of coil maps are given"):
         solved(data, coil_maps=maps, preparation={"map_sets": 2})
+    with pytest.raises(InputError, match=r"acquisition\.coil_maps.*are these 2 slices, or 2 sets"):
+        solved(np.stack([data, data]), coil_maps=np.stack([maps, maps]))
+    solved(np.stack([data, data]), coil_maps=np.stack([maps, maps])[:, None])
+    places = normal((40, 2), 8).real
+    off_grid = {"kind": "mri-noncartesian", "rows": SIZE}
+    samples, both = normal((1, COILS, 40), 9).astype(np.complex64), np.stack([maps, maps])[None]
+    with pytest.raises(InputError, match=r"acquisition\.coil_maps.*2 sets of coil maps, one is taken off the grid"):
+        recon.reconstruct(samples, off_grid, method="gridding", trajectory_cycles_per_fov=places, coil_maps=both)
     with pytest.raises(InputError, match=r"preparation\.map_sets.*there is one coil"):
         solved(data[:1], preparation={"map_sets": 2})
 
@@ -310,6 +369,34 @@ def test_a_known_phase_stands_in_for_the_other_side(method: str, gain: float, li
     where = ("rows", "columns")[axis]
     assert steps(found)["partial_fourier"].numbers == {f"measured_{where}": pytest.approx(0.635, abs=0.02)}
     assert any("partial Fourier: k-space has" in note for note in found.report.notes)
+
+
+@pytest.mark.skipif(not BOTTLES.exists(), reason="needs shared/data")
+def test_a_measured_scan_of_few_lines_to_both_sides_is_no_partial_fourier() -> None:
+    """Lines 0 to 105 about 54 reach as far to both sides, though the matrix has 144: two bottles, without copies."""
+    found = recon.reconstruct(BOTTLES, method="cg-sense", progress=False)
+    assert {"whitening", "kept_energy"} < steps(found).keys() and "partial_fourier" not in steps(found)
+    image = np.abs(found.volume[0])
+    rows, cols = np.mgrid[: image.shape[0], : image.shape[1]]
+    bottles = [np.hypot(rows - row, cols - col) for row, col in ((81, 54), (79, 140))]
+    inside, beside = np.minimum(*bottles) < 38, np.minimum(*bottles) > 45
+    # A third of the field of view, 48 rows, from a bottle its copy would be, with some of its signal.
+    assert np.median(image[beside]) < 0.01 * np.median(image[inside])
+    assert np.quantile(image[beside], 0.99) < 0.1 * np.median(image[inside])
+    edges = [np.median(image[(d > 39) & (d < 41)]) for d in bottles]
+    assert min(edges) > 0.5 * np.median(image[inside])  # round
+
+
+@pytest.mark.skipif(not PHANTOM.exists(), reason="needs shared/data")
+def test_a_known_phase_stands_in_for_the_other_side_of_a_measured_scan() -> None:
+    spec = JobSpec.parse({"input": {"path": str(PHANTOM), "format": "twix"}, "method": "cg-sense"})
+    whole = np.asarray(reader.read(spec, {"input": PHANTOM}).data)
+    cut = whole.copy()
+    cut[:, :, : cut.shape[2] * 3 // 8] = 0
+    truth = np.abs(solved(whole).volume[0])
+    found, free = solved(cut), solved(cut, preparation={"partial_fourier": False})
+    assert "20 points before and 79 after its centre along the rows" in steps(found)["partial_fourier"].text
+    assert error(found, truth) < 0.75 * error(free, truth)
 
 
 def test_a_prior_leaves_the_phase_free() -> None:
