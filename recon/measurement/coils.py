@@ -79,7 +79,7 @@ class Coils:
         # One slice at a time; zeros in every coil stay exactly so.
         mixed = np.stack([small @ one for one in flat]).reshape(len(flat), len(small), *self.data.shape[2:])
         kept = replace(self, data=mixed, maps=None if maps is None else maps.astype(np.complex64), **more)
-        back: Matrix = np.linalg.pinv(matrix)
+        back = np.linalg.pinv(matrix).astype(np.complex128)
         mixing = matrix if self.mixing is None else matrix @ self.mixing
         return replace(kept, mixing=mixing, unmixing=back if self.unmixing is None else self.unmixing @ back).noted(
             step

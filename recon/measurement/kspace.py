@@ -110,7 +110,9 @@ def prepared(
         settings or CoilPreparation(),
         noise_known=noise_known,
     )
-    changes = found.changes if alike.mixing is None else (*found.changes, partial(_mixed, matrix=alike.mixing))
+    changes = found.changes
+    if alike.mixing is not None:
+        changes = (*changes, partial(_mixed, matrix=alike.mixing))
     return Prepared(
         alike.data, found.mask, alike.maps, alike.notes, alike.steps, alike.noise_std, alike.unmixing, changes
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def noise(coils: int, samples: int, seed: int, mix: np.ndarray) -> np.ndarray:
     return 0.01 * mix @ found
 
 
-CHANGED = {
+CHANGED: dict[str, tuple[int, Callable[[np.ndarray], np.ndarray], str | None]] = {
     "whitened": (8, lambda k: k, "whitening"),
     "combined": (24, lambda k: k, "kept_energy"),
     "whitened and combined": (24, lambda k: k, "whitening"),

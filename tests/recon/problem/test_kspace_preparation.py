@@ -261,7 +261,7 @@ OTHERS: list[tuple[Any, float]] = [
     ("l1-wavelet", 0.03),
     ({"name": "diffpir", "steps": 10}, 0.03),
     ({"name": "diffusion-mbir", "steps": 12}, 0.04),
-    ({"name": "dps", "steps": 25}, 0.2),
+    ({"name": "dps", "steps": 50}, 0.12),
 ]
 
 
