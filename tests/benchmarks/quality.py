@@ -113,9 +113,7 @@ def tasks(data: Path, slices: int, *, slow: bool = False, others: bool = False) 
                 known = {**given, "simulate": {**settings, "model": model}}
                 name = f"{contrast}, {pattern} x{factor}"
                 extra = PAPER + more if name == "T1, equispaced x4" else []
-                found.append(
-                    Task(name + ending, {"input": known, "acquisition": "mri-cartesian"}, mri_methods + extra)
-                )
+                found.append(Task(name + ending, {"input": known, "acquisition": "mri-cartesian"}, mri_methods + extra))
     for factor in (2, 4):
         # The T2 volume has square pixels and even sides, the T1 volume thin slices.
         for direction, volume, contrast, first in (("plane", T2, "T2", 12), ("slices", T1, "T1", 88)):
