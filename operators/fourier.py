@@ -17,6 +17,8 @@ FOLDS, SHARES = 2, 10
 """Number of folds, of which each withholds one point in so many, and one line or more."""
 UNITS, LINES = 8, 4
 """Units that points are put into, and lines that a fold withholds if there are enough."""
+FAINT = 1e-2
+"""Energy of all coils in a pixel over the largest, below which it counts as that."""
 RINGS = 16
 """Bands of radii of k-space along its longer side, of which each stands for what is missing in it."""
 
@@ -143,6 +145,15 @@ class CartesianMRI(LinearOperator):
         """Operator of the coils' own images, whatever their maps."""
         return CoilImagesMRI(self.mask, self.range.shape[0])
 
+    def combined(self, data: Tensor) -> Tensor:
+        """Coil-combined image of zero-filled k-space: the adjoint over the coils' energy, whatever norm maps have.
+
+        References
+        ----------
+        Roemer et al. 1990, Magn. Reson. Med. 16, 192-225 (combination of uniform sensitivity).
+        """
+        return self.adjoint(data) / coil_energy(self.maps)
+
     def noise(self, slices: int, generator: torch.Generator) -> Tensor:
         """Standard normal noise at the sampled points, zero elsewhere."""
         return self.mask[:, None] * random_element(self.range, slices, generator)
@@ -246,6 +257,15 @@ class MapSetsMRI(CartesianMRI):
         self.domain = Space((self.images * rows, cols), complex=True)
         self._maps = torch.fft.ifftshift(maps, dim=(-2, -1))
 
+    def combined(self, data: Tensor) -> Tensor:
+        """Coil-combined images: pixel by pixel the least-squares ones of what the coils see."""
+        maps = self.maps.movedim(2, -1).movedim(1, -1)  # (slices, rows, cols, coils, sets)
+        gram = maps.mH @ maps
+        largest = gram.diagonal(dim1=-2, dim2=-1).real.amax((1, 2, 3))[:, None, None]
+        images = self.adjoint(data).reshape(len(data), self.images, *self.mask.shape[-2:]).movedim(1, -1)
+        found: Tensor = torch.linalg.pinv(gram, atol=FAINT * largest, hermitian=True) @ images[..., None]
+        return found[..., 0].movedim(-1, 1).reshape(len(data), *self.domain.shape)
+
     def _shifted(self, x: Tensor) -> Tensor:
         return super()._shifted(x.reshape(len(x), self.images, *self.mask.shape[-2:]))
 
@@ -259,6 +279,12 @@ class MapSetsMRI(CartesianMRI):
     def _combined(self, maps: Tensor, coils: Tensor) -> Tensor:
         found: Tensor = (maps.conj() * coils).sum(1)
         return found
+
+
+def coil_energy(maps: Tensor) -> Tensor:
+    """Energy ``(slices, rows, cols)`` of coil maps ``(slices, coils, rows, cols)``, at least `FAINT` of the largest."""
+    energy = maps.abs().square().sum(1)
+    return energy.maximum(FAINT * energy.amax((1, 2), keepdim=True)).clamp(min=1e-30)
 
 
 class CoilImagesMRI(LinearOperator):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from operators.errors import GeometryError, InputError
+from operators.fourier import coil_energy, fourier
 from operators.geometry import SamplingPattern
 from operators.linear import LinearOperator, Space, conjugate_gradient
 
@@ -123,9 +124,9 @@ class NonCartesianMRI(LinearOperator):
         return conjugate_gradient(operator.normal, right, None, INITIAL_ITERATIONS)
 
     def gridding(self, data: Tensor) -> Tensor:
-        """Coil-combined adjoint of samples times their density: the quick image of non-Cartesian MRI."""
+        """Coil-combined image of samples times their density, over the coils' energy, whatever norm maps have."""
         operator = self.compensated()
-        return operator.adjoint(self.compensate(data))
+        return operator.adjoint(self.compensate(data)) / coil_energy(self.maps)
 
     def of_coils(self) -> LinearOperator:
         """Operator of the coils' own images, whatever their maps."""
@@ -409,8 +410,6 @@ def central_kspace(trajectory: Tensor, data: Tensor, shape: tuple[int, int]) -> 
     Tensor
         ``(rows, cols)`` bool: points with a sample in their cell.
     """
-    from operators.fourier import fourier
-
     slices, coils, _ = data.shape
     ones = torch.ones((1, *shape), dtype=torch.complex64)
     density = cell_areas(trajectory, "voronoi")

@@ -50,7 +50,7 @@ class PhaseConstrained(LinearOperator):
         """
         assert isinstance(self.operator, CartesianMRI)
         weights = 1.0 + ~symmetric(self.operator.mask.any(0))
-        return self.adjoint(data * weights)
+        return _real(self.operator.combined(data * weights) * self.phase.conj().to(data.dtype))
 
     def _forward(self, x: Tensor) -> Tensor:
         return self.operator._forward(x.real * self.phase.to(x.dtype))

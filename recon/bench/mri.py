@@ -82,12 +82,11 @@ def compare(measurement: Measurement, name: str, methods: list[dict[str, Any]], 
     if measurement.truth is None:
         measurement, judge = withhold(measurement, seed=seed)
     model = inverse_problem.build(measurement)
-    problem = model.problem
-    _ = problem.operator.norms  # outside the clock
+    _ = model.problem.operator.norms  # outside the clock
     for given in methods:
         found = solved(given, model, "mri-cartesian")
         psnr = None
         if measurement.truth is not None:
-            psnr = metrics.psnr(model.display(found.volume), measurement.truth)
-        misfit = None if judge is None else judge(problem, found.volume)
+            psnr = metrics.psnr(model.display(model.arranged(found.volume)), measurement.truth)
+        misfit = None if judge is None else judge(model, found.volume).misfit
         yield Row(name, label(given), psnr, misfit, found.seconds)

@@ -2,29 +2,52 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from operators.errors import InputError
 from operators.fourier import CartesianMRI
 from operators.tomography import Tomography
 from recon.measurement.measurement import Measurement
-from recon.problem.problem import Problem
+from recon.problem.inverse_problem import InverseProblem
 from recon.spec.acquisitions.ct import CT
 from recon.spec.acquisitions.mri_cartesian import MRICartesian
 
 SHARE = 0.1
 """Fraction of the measured points of k-space outside the calibration square that is withheld."""
 
-Judge = Callable[[Problem, Tensor], float]
-"""Relative misfit ``|A x - y| / |y|`` of a solver's volume over the withheld samples; noise is part of it."""
+
+class Judged(NamedTuple):
+    """What withheld samples say of a volume.
+
+    Both are of the problem's own data: of coils that were whitened and combined those that are left, moved as the
+    others.
+
+    Parameters
+    ----------
+    misfit
+        Relative misfit ``|A x - y| / |y|`` over them; noise is part of it.
+    noise
+        Misfit of the image without any error, by the noise that the problem knows of.
+    """
+
+    misfit: float
+    noise: float
 
 
-def withhold(measurement: Measurement, *, every: int = 10, seed: int = 0) -> tuple[Measurement, Judge]:
+Judge = Callable[[InverseProblem, Tensor], Judged]
+
+
+def withhold(
+    measurement: Measurement, *, every: int = 10, seed: int = 0, chosen: NDArray[np.bool_] | None = None
+) -> tuple[Measurement, Judge]:
     """Withhold some samples of a measurement; also returns the function that judges volumes by them.
 
     Parameters
@@ -36,28 +59,37 @@ def withhold(measurement: Measurement, *, every: int = 10, seed: int = 0) -> tup
         See above.
     seed
         Chooses the points of k-space.
+    chosen
+        Points of k-space ``(rows, cols)`` in their place.
     """
     if isinstance(measurement.acquisition, MRICartesian):
-        return _points(measurement, seed)
+        return _points(measurement, seed, chosen)
     if isinstance(measurement.acquisition, CT):
         return _views(measurement, measurement.acquisition, every)
-    raise InputError("a stack of images has no samples to withhold", field="acquisition.kind")
+    raise InputError(f"{measurement.acquisition.kind} has no samples to withhold", field="acquisition.kind")
 
 
-def _points(measurement: Measurement, seed: int) -> tuple[Measurement, Judge]:
+def _points(measurement: Measurement, seed: int, given: NDArray[np.bool_] | None) -> tuple[Measurement, Judge]:
+    assert isinstance(measurement.acquisition, MRICartesian)
+    if measurement.acquisition.in_one_piece():
+        raise InputError("lines of 3D k-space are no samples to withhold", field="acquisition.readout")
     data = torch.from_numpy(measurement.data)
     sampled = (data != 0).any(dim=1).all(dim=0)
     rows, cols = sampled.shape
     candidates = sampled.clone()
     candidates[rows // 2 - 16 : rows // 2 + 16, cols // 2 - 16 : cols // 2 + 16] = False
-    chosen = candidates & (torch.rand(rows, cols, generator=torch.Generator().manual_seed(seed)) < SHARE)
-    held = data * chosen
+    drawn = torch.rand(rows, cols, generator=torch.Generator().manual_seed(seed)) < SHARE
+    chosen = candidates & drawn if given is None else torch.from_numpy(given)
+    held = (data * chosen).numpy()
 
-    def judge(problem: Problem, volume: Tensor) -> float:
-        assert isinstance(problem.operator, CartesianMRI)
-        return _misfit(problem.operator.sampled(chosen)(volume), held)
+    def judge(inverse: InverseProblem, volume: Tensor) -> Judged:
+        operator, expected = inverse.problem.operator, inverse.as_prepared(held)
+        assert isinstance(operator, CartesianMRI)
+        asked = operator.sampled((expected != 0).any(dim=1).any(dim=0))(volume)
+        return _judged(asked, expected, math.sqrt(2) * inverse.problem.noise)
 
-    return replace(measurement, data=(data * ~chosen).numpy()), judge
+    mask = None if measurement.mask is None else measurement.mask & ~chosen.numpy()
+    return replace(measurement, data=(data * ~chosen).numpy(), mask=mask), judge
 
 
 def _views(measurement: Measurement, acquisition: CT, every: int) -> tuple[Measurement, Judge]:
@@ -75,13 +107,19 @@ def _views(measurement: Measurement, acquisition: CT, every: int) -> tuple[Measu
     data, taken = part(~held)
     withheld, _ = part(held)
 
-    def judge(problem: Problem, volume: Tensor) -> float:
+    def judge(inverse: InverseProblem, volume: Tensor) -> Judged:
+        problem = inverse.problem
         assert isinstance(problem.operator, Tomography)
         turned = replace(problem.operator.geometry, angles_rad=tuple(angles[held].tolist()))
-        return _misfit(Tomography(turned)(volume)[..., problem.measured], torch.from_numpy(withheld))
+        asked = Tomography(turned)(volume)[..., problem.measured]
+        return _judged(asked, torch.from_numpy(withheld), problem.noise)
 
     return replace(measurement, data=data, acquisition=taken), judge
 
 
-def _misfit(expected: Tensor, held: Tensor) -> float:
-    return float(torch.linalg.vector_norm(expected - held) / torch.linalg.vector_norm(held))
+def _judged(asked: Tensor, held: Tensor, noise: Tensor) -> Judged:
+    """Judge ``(slices, *samples)`` that a volume asks for, with the noise of each slice, of complex samples in all."""
+    size = float(torch.linalg.vector_norm(held))
+    samples = torch.count_nonzero(held.flatten(1), 1)
+    known = float((samples * noise.square()).sum().sqrt())
+    return Judged(float(torch.linalg.vector_norm(asked - held)) / size, known / size)

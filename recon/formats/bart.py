@@ -83,24 +83,19 @@ def _short(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def coil_maps(path: Path, field: str) -> Complex:
-    """Read coil sensitivities ``(slices, coils, rows, cols)`` as ``bart ecalib -m1`` writes them."""
+    """Read coil sensitivities ``(slices, sets, coils, rows, cols)`` as ``bart ecalib`` writes them."""
     array = read(path, field)
-    if array.shape[MAPS] > 1:
-        raise InputError(
-            f"{path.name} has {array.shape[MAPS]} sets of maps, one is used",
-            field=field,
-            remedy="leave them out: two sets are estimated where needed; or give one, by bart ecalib -m1",
-        )
     other = [name for i, name in enumerate(DIMENSIONS) if i > MAPS and i != SLICE and array.shape[i] > 1]
     deep = min(array.shape[:3]) > 1
     if other or (deep and array.shape[SLICE] > 1):
         raise InputError(
             f"{path.name} has dimensions {' x '.join(map(str, _short(array.shape)))}, expected spatial ones, "
-            "coils and, of two spatial ones, slices",
+            "coils, sets of maps and, of two spatial ones, slices",
             field=field,
             remedy="write the maps of one scan, as bart ecalib does",
         )
-    return _volume(array) if deep else _sliced(array)
+    sets = [array[(slice(None),) * MAPS + (slice(i, i + 1),)] for i in range(array.shape[MAPS])]
+    return np.stack([_volume(one) if deep else _sliced(one) for one in sets], axis=1)
 
 
 def _sliced(array: Complex) -> Complex:

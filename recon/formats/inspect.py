@@ -20,6 +20,7 @@ from recon.formats.detect import Found
 from recon.formats.format import Content, KnownVolume, PlainArray, RawCounts, StoredArray
 from recon.formats.listing import listing
 from recon.formats.safety import TooFewSlices
+from recon.measurement.coils import described
 from recon.measurement.measurement import Measurement
 from recon.measurement.preparation.fields import line_integrals
 from recon.spec.acquisitions import Acquisition
@@ -220,7 +221,7 @@ class _Inspection:
             affine=None if affine is None else [[float(v) for v in row] for row in affine],
             in_patient=in_patient,
             orientation=_orientation(affine) if affine is not None and in_patient else None,
-            notes=list(content.notes),
+            notes=[*content.notes, *self._noise()],
             missing=self.missing,
             specification=_specification(self.found.given, self.found, self.missing, **self._more()),
         )
@@ -338,6 +339,11 @@ class _Inspection:
                 del found["row_mm"]
         noise = None if isinstance(self.content, KnownVolume) else self.content.noise_std
         return found if noise is None else {**found, "noise_std": noise}
+
+    def _noise(self) -> list[str]:
+        """What noise readouts say of the coils."""
+        covariance = self.content.noise_covariance if isinstance(self.content, Measurement) else None
+        return [] if covariance is None else [described(covariance)]
 
     def _more(self) -> dict[str, Any]:
         """The kind of acquisition, where the specification has an acquisition at all."""

@@ -24,6 +24,7 @@ from recon.measurement.measurement import Measurement, ScanFindings
 from recon.measurement.sampled import sampled
 from recon.measurement.simulate import simulate
 from recon.spec.acquisitions import Acquisition, check_method
+from recon.spec.acquisitions.kspace import maps_by_set
 from recon.spec.affine import Affine, shear_rad, shifted_affine, voxel_size
 from recon.spec.files import File
 from recon.spec.job import Input, JobSpec, check_output
@@ -448,9 +449,11 @@ def _with_files(measurement: Measurement, spec: JobSpec, files: Mapping[str, Pat
     found: dict[str, Any] = measurement.acquisition.read_files(arrays)
     for name, array in found.items():
         check_finite(array, f"acquisition.{name}")
-    maps = found.get("coil_maps")
-    if maps is not None and maps.ndim == 4 and len(maps) > len(measurement.data) and spec.input.slices is not None:
-        found["coil_maps"] = maps[slice(*spec.input.slices)]  # the file's reader has selected slices already
+    if "coil_maps" in found:
+        slices, chosen = len(measurement.data), spec.input.slices
+        read_all = chosen is None or slices > chosen[1] - chosen[0]  # else only those that were asked for
+        count = measurement.slices_in_file or (slices if read_all else None)
+        found["coil_maps"] = maps_by_set(found["coil_maps"], count, None if read_all else chosen)
     bad = found.get("preparation.mask")
     if bad is not None:
         found["preparation.mask"] = _of_rows(bad, len(measurement.data), spec.input.slices)
@@ -486,7 +489,9 @@ def _selected(measurement: Measurement, spec: JobSpec) -> Measurement:
         acquisition=acquisition,
         truth=None if truth is None else truth[begin:end],
         affine=None if affine is None else shifted_affine(affine, begin),
-        coil_maps=maps[first:last] if maps is not None and len(maps) == len(measurement.data) else maps,
+        coil_maps=maps[first:last]
+        if maps is not None and maps.ndim > 3 and len(maps) == len(measurement.data)
+        else maps,
         files={n: a[first:last] if n == "preparation.mask" else a for n, a in measurement.files.items()},
     )
 

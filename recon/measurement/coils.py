@@ -50,6 +50,9 @@ class Coils:
         Of the coils' noise, ``(coils, coils)``, per real channel, if it was measured.
     noise_std
         Of each coil, per real channel, if it is the same in every one and known.
+    mixing, unmixing
+        Combination ``(coils, measured coils)`` that these coils are of the measured ones, and the one that leads back,
+        ``(measured coils, coils)``; None if they are the measured ones.
     notes, steps
         Remarks, and steps of the preparation, for the report.
     """
@@ -58,6 +61,8 @@ class Coils:
     maps: NDArray[np.complex64] | None = None
     covariance: Matrix | None = None
     noise_std: float | None = None
+    mixing: Matrix | None = field(default=None, kw_only=True)
+    unmixing: Matrix | None = field(default=None, kw_only=True)
     notes: list[str] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
 
@@ -74,7 +79,11 @@ class Coils:
         # One slice at a time; zeros in every coil stay exactly so.
         mixed = np.stack([small @ one for one in flat]).reshape(len(flat), len(small), *self.data.shape[2:])
         kept = replace(self, data=mixed, maps=None if maps is None else maps.astype(np.complex64), **more)
-        return kept.noted(step)
+        back = np.linalg.pinv(matrix).astype(np.complex128)
+        mixing = matrix if self.mixing is None else matrix @ self.mixing
+        return replace(kept, mixing=mixing, unmixing=back if self.unmixing is None else self.unmixing @ back).noted(
+            step
+        )
 
     def noted(self, step: Step) -> Coils:
         """Add a step; one that changed something, or warns, is among the notes as well."""
@@ -94,6 +103,19 @@ def covariance_of(noise: NDArray[Any]) -> Matrix:
 def level_of(covariance: Matrix) -> float:
     """Root mean square standard deviation of the coils' noise, per real channel."""
     return math.sqrt(float(np.diag(covariance).real.mean()))
+
+
+def described(covariance: Matrix) -> str:
+    """Noise of coils by its covariance ``(coils, coils)``, in words: what differs between them, and what they share."""
+    std = np.sqrt(np.diag(covariance).real.clip(0))
+    usual = float(np.median(std))
+    if usual <= 0 or len(std) < 2:
+        return f"noise of {len(std)} coil{'s' * (len(std) > 1)}: {level_of(covariance):.3g} per real channel"
+    return (
+        f"noise of {len(std)} coils: {usual:.3g} per real channel of the usual one, others {std.min() / usual:.3g} to"
+        f" {std.max() / usual:.3g} times that, correlated by up to {_correlation(covariance):.2f}; condition of the"
+        f" covariance {_spread(covariance):.3g}"
+    )
 
 
 def whitening(covariance: Matrix) -> tuple[Matrix, float]:
@@ -133,12 +155,14 @@ def prepared(found: Coils, radius: NDArray[np.floating[Any]], settings: CoilPrep
 
 def _alive(found: Coils) -> Coils:
     """Leave out coils that are zero everywhere."""
-    alive = found.data.any(tuple(axis for axis in range(found.data.ndim) if axis != 1))
+    alive: NDArray[np.bool_] = np.any(found.data, axis=tuple(axis for axis in range(found.data.ndim) if axis != 1))
     if alive.all() or not alive.any():
         return found
     dead = ", ".join(str(i) for i in np.flatnonzero(~alive))
     return replace(
         found,
+        mixing=np.eye(len(alive), dtype=np.complex128)[alive],
+        unmixing=np.eye(len(alive), dtype=np.complex128)[:, alive],
         data=np.compress(alive, found.data, axis=1),
         maps=None if found.maps is None else np.compress(alive, found.maps, axis=-3),
         covariance=None if found.covariance is None else found.covariance[np.ix_(alive, alive)],
@@ -200,8 +224,8 @@ def _by_covariance(found: Coils, covariance: Matrix, source: str) -> Coils:
 def _correlation(covariance: Matrix) -> float:
     """Largest correlation between two coils, 0 to 1."""
     std = np.sqrt(np.diag(covariance).real)
-    relative = np.abs(covariance) / np.outer(std, std)
-    return float((relative - np.eye(len(std))).max())
+    relative = np.abs(covariance) / np.maximum(np.outer(std, std), 1e-38)
+    return float((relative * (1 - np.eye(len(std)))).max())
 
 
 def _spread(covariance: Matrix) -> float:

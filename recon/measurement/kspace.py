@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,10 @@ INSIDE, OUTSIDE = 0.35, 0.75
 the field of view, for an object that lies across the image's edge."""
 
 
+Change = Callable[[KSpace], KSpace]
+"""What a step does to samples, of these data or others of the same scan."""
+
+
 @dataclass(frozen=True)
 class Prepared:
     """K-space that was looked at and mended, its mask and coil maps alike.
@@ -40,6 +46,10 @@ class Prepared:
         Remarks, and steps of the preparation, for the report.
     noise_std
         Of each coil, per real channel, if their noise is the same and known.
+    unmixing
+        As of `recon.measurement.coils.Coils`.
+    changes
+        What was done to the samples, in order.
     """
 
     data: KSpace
@@ -48,6 +58,13 @@ class Prepared:
     notes: list[str] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     noise_std: float | None = None
+    unmixing: Matrix | None = None
+    changes: tuple[Change, ...] = ()
+
+    def changed(self, change: Change, note: str, **more: Any) -> Prepared:
+        """Change the samples and what belongs to them, and say so."""
+        changes = (*self.changes, change)
+        return replace(self, data=change(self.data), notes=[*self.notes, note], changes=changes, **more)
 
 
 def prepared(
@@ -93,7 +110,18 @@ def prepared(
         settings or CoilPreparation(),
         noise_known=noise_known,
     )
-    return Prepared(alike.data, found.mask, alike.maps, alike.notes, alike.steps, alike.noise_std)
+    changes = found.changes
+    if alike.mixing is not None:
+        changes = (*changes, partial(_mixed, matrix=alike.mixing))
+    return Prepared(
+        alike.data, found.mask, alike.maps, alike.notes, alike.steps, alike.noise_std, alike.unmixing, changes
+    )
+
+
+def _mixed(data: KSpace, matrix: Matrix) -> KSpace:
+    """Combine coils."""
+    found: KSpace = np.einsum("vc,sc...->sv...", matrix.astype(np.complex64), data, optimize=True)
+    return found
 
 
 def _radius(data: KSpace) -> NDArray[np.float64]:
@@ -121,13 +149,12 @@ def _without_residues(found: Prepared) -> Prepared:
         f"{int(residues.sum())} points of k-space hold values below {limit:.1e}, residues of rounding: they count as"
         " not measured"
     )
-    return replace(found, data=np.where(residues, np.complex64(0), found.data), notes=[*found.notes, note])
+    return found.changed(lambda data: np.where(residues, np.complex64(0), data), note)
 
 
 def _centred(found: Prepared) -> Prepared:
     """Move k-space whose peak is elsewhere so that k = 0 is at index ``n // 2``; what leaves the array is zero."""
-    data = found.data
-    energy = energies(data).sum(0)
+    energy = energies(found.data).sum(0)
     rows, cols = energy.shape
     peak = np.unravel_index(int(energy.argmax()), energy.shape)
     moves = [int(n // 2 - at) for n, at in zip((rows, cols), peak, strict=True)]
@@ -138,14 +165,13 @@ def _centred(found: Prepared) -> Prepared:
     if corner:
         note = "k = 0 was in the corner of k-space: moved to the middle"
         mask = None if found.mask is None else np.fft.fftshift(found.mask)
-        return replace(found, data=np.fft.fftshift(data, axes=(-2, -1)), mask=mask, notes=[*found.notes, note])
-    moved = _moved(data, moves)
+        return found.changed(lambda data: np.fft.fftshift(data, axes=(-2, -1)), note, mask=mask)
     mask = None if found.mask is None else _moved(found.mask, moves)
     note = (
         f"k-space has its peak at row {peak[0]}, column {peak[1]} of {rows} x {cols}: moved to the middle; the image"
         " loses the phase that goes with it"
     )
-    return replace(found, data=moved, mask=mask, notes=[*found.notes, note])
+    return found.changed(partial(_moved, moves=moves), note, mask=mask)
 
 
 def _unwrapped(found: Prepared) -> Prepared:
@@ -154,17 +180,17 @@ def _unwrapped(found: Prepared) -> Prepared:
     moved = [axis for axis in (0, 1) if _wraps(np.square(image.sum(1 - axis), dtype=np.float64))]
     if not moved:
         return found
-    data, maps = found.data, found.maps
+    maps, ramps = found.maps, np.ones((1, 1), np.complex64)
     for axis in moved:
-        n = data.shape[2 + axis]
+        n = found.data.shape[2 + axis]
         shift = n // 2
         # The phase that belongs to a shift of the image by a whole number of pixels.
         ramp = np.exp(-2j * math.pi * shift * (np.arange(n) - n // 2) / n).astype(np.complex64)
-        data = data * (ramp[:, None] if axis == 0 else ramp)
+        ramps = ramps * (ramp[:, None] if axis == 0 else ramp)
         maps = None if maps is None else np.roll(maps, shift, axis - 2)
     ways = " and ".join("rows" if axis == 0 else "columns" for axis in moved)
     note = f"the object lay across the image's edge: moved by half the field of view along {ways}"
-    return replace(found, data=data, maps=maps, notes=[*found.notes, note])
+    return found.changed(lambda data: data * ramps, note, maps=maps)
 
 
 def _wraps(profile: NDArray[np.float64]) -> bool:

@@ -78,6 +78,8 @@ class Measurement:
     truth
         Known volume ``(slices, rows, cols)`` in the result's unit when the measurement was simulated. It
         is compared with the result and never given to a solver.
+    coil_maps
+        Coil sensitivities ``([slices,] coils, rows, cols)``, or ``(slices or 1, sets, coils, rows, cols)``, if given.
     noise_covariance
         Of k-space's noise between its coils, ``(coils, coils)``, per real channel: ``E[n n^H] / 2``, if the file has a
         noise scan.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -45,6 +47,8 @@ class InverseProblem:
         NIfTI's codes of `affine`, for sform and qform, if the input has them.
     steps
         Steps of the preparation that building the problem took.
+    as_prepared
+        What these did to the data, for others in the shape of the measurement's: samples that were withheld.
     """
 
     problem: Problem
@@ -55,6 +59,7 @@ class InverseProblem:
     notes: list[str]
     codes: tuple[int, int] | None = field(default=None, kw_only=True)
     steps: list[Step] = field(default_factory=list, kw_only=True)
+    as_prepared: Callable[[NDArray[Any]], Tensor] = field(default=torch.from_numpy, kw_only=True)
 
     @property
     def noisy_parts(self) -> int:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from operators.coils import espirit_maps, espirit_sets, folded_share
+from operators.coils import espirit_maps, espirit_sets, folded_share, shaded_as_measured
 from operators.errors import InputError
 from operators.fourier import CartesianMRI, MapSetsMRI, ReadoutPlanes
 from operators.interrupt import checkpoint
@@ -90,6 +92,7 @@ def build(measurement: Measurement) -> InverseProblem:
         settings=acquisition.preparation,
     )
     notes += looked_at.notes
+    as_prepared = functools.partial(_as_prepared, readout=acquisition.readout, changes=looked_at.changes)
     measurement = replace(measurement, data=looked_at.data, mask=looked_at.mask, coil_maps=looked_at.maps)
     data = torch.from_numpy(looked_at.data)
     sampled, everywhere = _sampling(measurement, data)
@@ -103,13 +106,15 @@ def build(measurement: Measurement) -> InverseProblem:
         spelled = noise_estimate.spelled(torch.as_tensor(noise_std).reshape(-1))
         notes.append(f"noise of k-space estimated from its outermost samples: {spelled}")
     maps, more = _maps(measurement, data, everywhere, torch.as_tensor(noise_std).expand(len(data)), notes)
+    if measurement.coil_maps is None:
+        maps = shaded_as_measured(maps, data, everywhere, acquisition.acs_width, looked_at.unmixing)
     steps = [*looked_at.steps, *more]
     if across:
         problem = _planes(acquisition, ReadoutPlanes(sampled, maps), data, noise_std, (slice_mm, pixel_mm), notes)
-        return VolumeProblem(problem, affine, in_patient, "a.u.", "mri", notes, steps=steps)
+        return VolumeProblem(problem, affine, in_patient, "a.u.", "mri", notes, steps=steps, as_prepared=as_prepared)
     operator = CartesianMRI(sampled, maps) if maps.ndim < 5 else MapSetsMRI(sampled, maps)
     problem = Problem(
-        operator, data * operator.mask[:, None], noise_std, slice_mm, pixel_mm, support=_known_images(maps)
+        operator, data * operator.mask[:, None], noise_std, slice_mm, pixel_mm, support=_known_images(maps, len(data))
     )
     mask = operator.mask.any(0)
     partial = partial_fourier.found_in(mask)
@@ -120,7 +125,15 @@ def build(measurement: Measurement) -> InverseProblem:
         notes.append(step.text)
         if constrained:
             problem = replace(problem, phase=partial_fourier.smooth_phase(operator, problem.data, partial))
-    return KSpaceProblem(problem, affine, in_patient, "a.u.", "mri", notes, steps=steps)
+    return KSpaceProblem(problem, affine, in_patient, "a.u.", "mri", notes, steps=steps, as_prepared=as_prepared)
+
+
+def _as_prepared(data: NDArray[Any], readout: str | None, changes: tuple[kspace.Change, ...]) -> Tensor:
+    """Samples of the scan as those of the problem: in planes across the readout, moved, of the combined coils."""
+    found = across_readout(data.astype(np.complex64, copy=False), readout)
+    for change in changes:
+        found = change(found)
+    return torch.from_numpy(found)
 
 
 def _planes(
@@ -166,8 +179,13 @@ def _maps(
     settings, width = acquisition.preparation or KSpacePreparation(), acquisition.acs_width
     field = "acquisition.preparation.map_sets"
     if measurement.coil_maps is not None:
-        if settings.map_sets == 2:
-            raise InputError("2, but coil maps are given", field=field, remedy="leave one of the two out")
+        sets = measurement.coil_maps.shape[1] if measurement.coil_maps.ndim == 5 else 1
+        if settings.map_sets not in ("auto", sets):
+            raise InputError(
+                f"{settings.map_sets}, but {sets} set{'s' * (sets > 1)} of coil maps are given",
+                field=field,
+                remedy="leave one of the two out",
+            )
         return torch.from_numpy(measurement.coil_maps), []
     if settings.map_sets == 2 and data.shape[1] < 2:
         raise InputError("2, but there is one coil", field=field, remedy="leave it out")
@@ -200,13 +218,13 @@ def _spread(maps: Tensor, held: Tensor, data: Tensor) -> Tensor:
     return found
 
 
-def _known_images(maps: Tensor) -> Tensor | None:
+def _known_images(maps: Tensor, slices: int) -> Tensor | None:
     """Pixels of the images that are not known to be empty: of the second one, those that its maps see."""
     if maps.ndim < 5:
         return None
     seen = (maps != 0).any(2)
     seen[:, 0] = True
-    return seen.reshape(len(seen), -1, seen.shape[-1])
+    return seen.reshape(len(seen), -1, seen.shape[-1]).expand(slices, -1, -1)
 
 
 def measured_noise(measurement: Measurement) -> tuple[Matrix | None, float | None]:

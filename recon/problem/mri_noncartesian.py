@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from operators.coils import espirit_maps
+from operators.coils import espirit_maps, shaded_as_measured
 from operators.errors import InputError
 from operators.linear import random_element
 from operators.noncartesian import NonCartesianMRI, cell_areas, central_kspace
@@ -61,7 +61,9 @@ def build(measurement: Measurement) -> InverseProblem:
     elif data.shape[1] == 1:
         maps = torch.ones((1, rows, cols), dtype=torch.complex64)
     else:
-        maps = espirit_maps(*central_kspace(trajectory, data, (rows, cols)), acquisition.acs_width)
+        centre, near = central_kspace(trajectory, data, (rows, cols))
+        maps = espirit_maps(centre, near, acquisition.acs_width)
+        maps = shaded_as_measured(maps, centre, near, acquisition.acs_width, alike.unmixing)
         notes.append("coil maps by ESPIRiT from the densely sampled centre of k-space")
     level = level if acquisition.noise_std is not None or covariance is None else alike.noise_std
     noise_std: float | Tensor

@@ -19,18 +19,18 @@ def solve(problem: Problem, settings: ZeroFilled | CGSense) -> Solver:
     Pruessmann et al. 2001, Magn. Reson. Med. 46, 638-651 (CG-SENSE).
     """
     operator, data = problem.operator, problem.data
-    if isinstance(operator, NonCartesianMRI):
+    if isinstance(settings, ZeroFilled) and isinstance(operator, CartesianMRI | PhaseConstrained):
+        image = operator.homodyne(data) if isinstance(operator, PhaseConstrained) else operator.combined(data)
+        yield Progress(1, 1, image, problem)
+        return image
+    if isinstance(settings, CGSense) and isinstance(operator, NonCartesianMRI):
         # As the paper has it: without the density the centre of k-space would rule, and convergence be slow.
         operator, data = operator.compensated(), operator.compensate(data)
-    elif not isinstance(operator, CartesianMRI | PhaseConstrained):
+    elif isinstance(settings, ZeroFilled) or not isinstance(operator, CartesianMRI | PhaseConstrained):
         raise InputError(
             f"{settings.name} needs an MRI acquisition", field="method.name", remedy="choose another method"
         )
     right = operator.adjoint(data)
-    if isinstance(settings, ZeroFilled):
-        right = operator.homodyne(data) if isinstance(operator, PhaseConstrained) else right
-        yield Progress(1, 1, right, problem)
-        return right
     damping = settings.weight * each_slice(operator.norms, right) ** 2
     volume = conjugate_gradient(lambda v: operator.normal(v) + damping * v, right, None, settings.iterations)
     yield Progress(settings.iterations, settings.iterations, volume, problem)

@@ -93,7 +93,7 @@ class CoilPreparation(Strict):
 
     whitening: bool = True
     """Make the coils' noise white by its covariance: that of a noise scan (`noise_scan`, or in the file), else of the
-    outermost samples where these are noise alone."""
+    outermost samples where these are noise alone. The image keeps the shading of the coils as they were measured."""
     kept_energy: float = Field(0.999, gt=0.5, le=1)
     """Fraction of the signal's energy that more than twelve coils keep, combined to the fewest that do; 1: all are
     kept."""

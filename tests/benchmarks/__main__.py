@@ -220,6 +220,31 @@ def readout(
     write_rows(json_file, [asdict(r) for r in rows])
 
 
+def mri_measured(
+    data: Annotated[Path, typer.Option(help="Folder with raw/ and formats/.")],
+    methods: Annotated[
+        str | None, typer.Option(help="JSON list of method settings, or names, comma-separated. Default: the usual.")
+    ] = None,
+    only: Annotated[str | None, typer.Option(help="Scans whose names contain this.")] = None,
+    json_file: Json = None,
+) -> None:
+    """MRI methods on measured k-space, by samples that they were not given or by the fully sampled scan."""
+    from tests.benchmarks import mri_measured as bench
+
+    rows = []
+    chosen = methods_of(methods or ",".join(bench.METHODS))
+    for case in bench.cases(data):
+        if only is not None and only not in case.data:
+            continue
+        for row in bench.compare(case, chosen):
+            rows.append(row)
+            told = "-" if row.value is None else f"{row.value:.2f} dB"
+            console.print(f"{row.data}, {row.pattern}, {row.method}, {row.judged_by}: {told}", highlight=False)
+    shown = [["-" if v is None else str(v) for v in asdict(row).values()] for row in rows]
+    table(["data", "pattern", "method", "judged by", "value, dB"], shown, machine())
+    write_rows(json_file, [asdict(row) for row in rows])
+
+
 def quality(
     data: Annotated[Path, typer.Option(help="Folder with the test volumes, as test/ in it.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for quality.json, quality.md and pictures.")],
@@ -344,6 +369,7 @@ for command in (
     preparation,
     coils,
     readout,
+    mri_measured,
 ):
     app.command()(command)
 

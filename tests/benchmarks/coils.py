@@ -16,7 +16,7 @@ from operators.errors import InputError
 from operators.fourier import fourier
 from recon.bench.solving import label, method_of
 from recon.defaults import lookup
-from recon.measurement.coils import Matrix, whitening
+from recon.measurement.coils import Matrix
 from recon.measurement.measurement import Measurement
 from recon.measurement.random_fields import smooth_phase
 from recon.pipeline.chosen_prior import chosen_prior
@@ -173,9 +173,7 @@ def _psnr(made: Scan, seen: Matrix, noise: Matrix, way: str, method: dict[str, A
     volume = inverse.display(inverse.arranged(run(solver)))[0]
     truth = np.abs(made.image)
     if not given:
-        # Estimated maps have unit norm over the coils that the problem is solved with.
-        whitened = any(step.name == "whitening" and step.changed for step in inverse.steps)
-        white = whitening(noise @ noise.conj().T)[0] if whitened else np.eye(len(seen))
-        truth = truth * np.sqrt((np.abs(np.einsum("ij,jrc->irc", white, maps)) ** 2).sum(0))
+        # Estimated maps have unit norm over the coils as they were measured.
+        truth = truth * np.sqrt((np.abs(maps) ** 2).sum(0))
     scale = float((volume * truth).sum() / (volume**2).sum())
     return float(10 * np.log10(truth.max() ** 2 / np.mean((scale * volume - truth) ** 2)))

@@ -16,7 +16,7 @@ from torch import Tensor
 from operators.errors import InputError
 from operators.fourier import inverse_fourier
 from recon.bench.solving import label, solved
-from recon.bench.withheld import misfit_and_noise, withhold
+from recon.bench.withheld import withhold
 from recon.formats import reader
 from recon.measurement.measurement import Measurement
 from recon.problem import inverse_problem
@@ -95,10 +95,10 @@ def compare(case: Case, methods: Sequence[dict[str, Any]]) -> Iterator[Row]:
         volume = _volume(method, model)
         if volume is None:
             continue
-        misfit, noise = misfit_and_noise(judge, model, volume)
+        misfit, noise = judge(model, volume)
         row = Row(case.data, case.pattern, label(method), "withheld samples", _decibels(misfit**2))
         yield row
-        less = (misfit**2 - noise**2) / (1 - noise**2)
+        less = (misfit**2 - noise**2) / (1 - noise**2)  # both without what noise adds
         yield replace(row, judged_by="withheld samples, less noise", value=_decibels(less) if less > 0 else None)
 
 
@@ -126,7 +126,8 @@ def _volume(method: dict[str, Any], model: inverse_problem.InverseProblem) -> Te
 
 def _root_sum_of_squares(scan: Measurement) -> NDArray[np.float32]:
     images = inverse_fourier(torch.from_numpy(scan.data.astype(np.complex64)))
-    return torch.linalg.vector_norm(images, dim=1).numpy()
+    found: NDArray[np.float32] = torch.linalg.vector_norm(images, dim=1).numpy()
+    return found
 
 
 def _columns_taken(scan: Measurement, every: int) -> NDArray[np.bool_]:

@@ -173,7 +173,7 @@ def compare(task: Task) -> Iterator[tuple[Row, Volume, Measurement]]:
             method=label(given),
             **_quality(shown, measurement.truth),
             data_misfit=round(found.misfit, 6),
-            withheld_misfit=None if judge is None else round(judge(model.problem, found.volume), 6),
+            withheld_misfit=None if judge is None else round(judge(model, found.volume).misfit, 6),
             nfe=round(found.nfe, 2),
             network_seconds=round(found.network_seconds, 2),
             seconds=round(found.seconds, 2),

@@ -113,4 +113,4 @@ def _misfit(data: Path, method: dict[str, Any], slices: int) -> float:
     inverse = inverse_problem.build(replace(one, data=np.ascontiguousarray(both)))
     volume = solved(method, inverse, one.acquisition.kind).volume
     alone = inverse_problem.build(one)
-    return round(judge(alone.problem, volume[:1]), 5)
+    return round(judge(alone, volume[:1]).misfit, 5)

@@ -16,6 +16,8 @@ KSpace = NDArray[np.complex64]
 PEAK = 4.0
 """Largest entry of an axis' energy over its mean from which the axis counts as one of k-space."""
 MOST_COILS = 128
+MOST_SETS = 2
+"""Sets of coil maps: an object that lies over itself more than twice is not known to any."""
 EMPTY = 0.02
 """Fraction of a mask's points that may be zero in every coil by chance, as of filtered or clipped data."""
 EXPLAINED, DOUBTFUL = 0.9, 0.75
@@ -94,6 +96,38 @@ def reordered(array: KSpace, axes: tuple[int, int, int]) -> KSpace:
     return np.ascontiguousarray(array.transpose(first, 1, second, third))
 
 
+def maps_by_set(
+    maps: NDArray[np.complex64], slices_in_file: int | None, selected: tuple[int, int] | None
+) -> NDArray[np.complex64]:
+    """Coil maps ``([slices,] coils, rows, cols)`` of one set, or ``(slices or 1, sets, coils, rows, cols)`` of several.
+
+    Parameters
+    ----------
+    maps
+        As they are in a file, ``([slices,] [sets,] coils, rows, cols)``.
+    slices_in_file
+        Number of slices of k-space in its file, if it is known.
+    selected
+        Those that were read, if they are not all.
+
+    Raises
+    ------
+    InputError
+        If nothing tells whether the first of four axes counts slices or sets.
+    """
+    if maps.ndim == 4 and len(maps) == MOST_SETS:
+        if slices_in_file in (MOST_SETS, None):
+            raise InputError(
+                f"shape {maps.shape}: are these {MOST_SETS} slices, or {MOST_SETS} sets of maps for every slice?",
+                field="acquisition.coil_maps",
+                remedy="give all five axes (slices, sets, coils, rows, cols)",
+            )
+        maps = maps[None]
+    if selected is not None and maps.ndim > 3 and len(maps) > max(selected[1] - selected[0], 1):
+        maps = maps[slice(*selected)]
+    return maps[:, 0] if maps.ndim == 5 and maps.shape[1] == 1 else maps
+
+
 def require_plausible(data: KSpace, mask: NDArray[np.bool_] | None, maps: NDArray[np.complex64] | None) -> None:
     """Refuse k-space whose axes are in another order, and masks and coil maps that are not of this scan.
 
@@ -154,6 +188,7 @@ def _require_maps(data: KSpace, maps: NDArray[np.complex64]) -> None:
     """Refuse coil maps that do not explain the coils' images at low resolution, if maps of another convention do."""
     at = len(data) // 2
     own = maps if maps.ndim == 3 else maps[at if len(maps) > 1 else 0]
+    own = own if own.ndim == 4 else own[None]
     images = low_resolution(data[at])
     if not images.any() or _explained(images, own) >= DOUBTFUL:
         return
@@ -174,11 +209,21 @@ def _require_maps(data: KSpace, maps: NDArray[np.complex64]) -> None:
 
 
 def _explained(images: KSpace, maps: KSpace) -> float:
-    """Fraction of the energy of coil images ``(coils, rows, cols)`` that one object seen through the maps has."""
-    weight = (np.abs(maps) ** 2).sum(0)
-    combined = np.abs((maps.conj() * images).sum(0)) ** 2
-    seen = weight > 1e-6 * weight.max()
-    return float((combined[seen] / weight[seen]).sum() / (np.abs(images) ** 2).sum())
+    """Fraction of the energy of coil images ``(coils, rows, cols)`` that objects seen through maps have.
+
+    The maps are ``(sets, coils, rows, cols)``, with one object for each set.
+    """
+    faintest = 1e-6 * float((np.abs(maps) ** 2).sum(1).max())
+    explained = 0.0
+    seen: list[KSpace] = []
+    for one in maps:
+        for other in seen:
+            one = one - (other.conj() * one).sum(0) * other
+        weight = (np.abs(one) ** 2).sum(0)
+        one = np.where(weight > faintest, one / np.sqrt(np.maximum(weight, 1e-38)), 0)
+        explained += float((np.abs((one.conj() * images).sum(0)) ** 2).sum())
+        seen.append(one)
+    return explained / float((np.abs(images) ** 2).sum())
 
 
 def low_resolution(kspace: KSpace) -> KSpace:

@@ -13,6 +13,7 @@ from pydantic import Field
 from operators.errors import GeometryError, InputError
 from recon.spec.acquisitions.base import Acquisition, Shape, Volume, as_mask
 from recon.spec.acquisitions.kspace import (
+    MOST_SETS,
     SOLVED_AXES,
     Readout,
     across_readout,
@@ -48,7 +49,8 @@ class MRICartesian(Acquisition):
     """Sampling mask ``(rows, cols)``, a .npy of bool or 0/1; of 3D k-space the two axes that are not read out, in the
     order of ``(slices, rows, cols)``. Default: the points where k-space is not zero."""
     coil_maps: File | None = None
-    """Coil sensitivities ``([slices,] coils, rows, cols)``, a complex .npy. Default: estimated by ESPIRiT."""
+    """Coil sensitivities ``([slices,] coils, rows, cols)``, or ``([slices,] sets, coils, rows, cols)`` with two sets, a
+    complex .npy, or a .cfl of BART. Default: estimated by ESPIRiT."""
     first_axis: Literal["slices", "coils"] | None = None
     """Meaning of the first axis of k-space that has three: ``slices`` of one coil, or ``coils`` of one slice. Default:
     coils; k-space in HDF5 is refused without it, unless `coil_maps` are given."""
@@ -84,7 +86,7 @@ class MRICartesian(Acquisition):
         return volume[first], volume[second], volume[third]
 
     def maps_across(self, maps: NDArray[np.complex64] | None, slices: int) -> NDArray[np.complex64] | None:
-        """Coil maps ``([slices,] coils, rows, cols)`` of a volume in the order in which it is solved."""
+        """Coil maps ``([slices,] [sets,] coils, rows, cols)`` of a volume in the order in which it is solved."""
         if maps is None or not self.in_one_piece():
             return maps
         return reordered(np.broadcast_to(maps, (slices, *maps.shape[-3:])), self.solved_axes)
@@ -162,9 +164,9 @@ class MRICartesian(Acquisition):
             found["mask"] = as_mask(arrays["mask"], "acquisition.mask")
         if "coil_maps" in arrays:
             maps = arrays["coil_maps"]
-            if maps.dtype.kind != "c" or maps.ndim not in (3, 4):
+            if maps.dtype.kind != "c" or maps.ndim not in (3, 4, 5):
                 raise InputError(
-                    f"shape {maps.shape} {maps.dtype}, expected complex ([slices,] coils, rows, cols)",
+                    f"shape {maps.shape} {maps.dtype}, expected complex ([slices,] [sets,] coils, rows, cols)",
                     field="acquisition.coil_maps",
                 )
             found["coil_maps"] = maps.astype(np.complex64)
@@ -184,16 +186,24 @@ class MRICartesian(Acquisition):
             )
         if not np.any(data):
             raise InputError("every sample of k-space is zero", field="input")
-        if maps is not None and (
-            maps.shape[-3:] != data.shape[1:] or maps.shape[:-3] not in ((), (1,), data.shape[:1])
-        ):
-            raise GeometryError(
-                f"shape {maps.shape}, k-space is {data.shape} {self.axes}", field="acquisition.coil_maps"
-            )
+        if maps is not None:
+            self._check_maps(maps, data.shape)
         require_noise_of(files.get("noise_scan"), data)
         kspace = data.astype(np.complex64, copy=False)
         require_whole(kspace, self.readout)
         require_plausible(across_readout(kspace, self.readout), mask, self.maps_across(maps, data.shape[0]))
+
+    def _check_maps(self, maps: NDArray[Any], shape: Shape) -> None:
+        sets = maps.shape[1:2] if maps.ndim == 5 else ()
+        if maps.shape[-3:] != shape[1:] or maps.shape[:-3] not in ((), (1, *sets), (*shape[:1], *sets)):
+            raise GeometryError(f"shape {maps.shape}, k-space is {shape} {self.axes}", field="acquisition.coil_maps")
+        if sets and (sets[0] > MOST_SETS or self.readout is not None):
+            most = f"{MOST_SETS} are" if self.readout is None else "one is, in planes across a readout,"
+            raise InputError(
+                f"{sets[0]} sets of coil maps, {most} taken at most",
+                field="acquisition.coil_maps",
+                remedy="give fewer, as by bart ecalib -m1, or leave them out: they are estimated",
+            )
 
     def check_volume(self, volume: Volume, affine: Affine) -> None:
         """Check for magnitudes."""

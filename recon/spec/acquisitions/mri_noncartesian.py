@@ -202,7 +202,13 @@ class MRINonCartesian(Acquisition):
             found["density_weights"] = areas
         if "coil_maps" in arrays:
             maps = arrays["coil_maps"]
-            if maps.dtype.kind != "c" or maps.ndim not in (3, 4):
+            if maps.ndim == 5 and maps.shape[1] > 1:
+                raise InputError(
+                    f"{maps.shape[1]} sets of coil maps, one is taken off the grid",
+                    field="acquisition.coil_maps",
+                    remedy="give one set, as by bart ecalib -m1, or leave them out: they are estimated",
+                )
+            if maps.dtype.kind != "c" or maps.ndim not in (3, 4, 5):
                 raise InputError(
                     f"shape {maps.shape} {maps.dtype}, expected complex ([slices,] coils, rows, cols)",
                     field="acquisition.coil_maps",

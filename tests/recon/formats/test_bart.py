@@ -82,10 +82,13 @@ def test_coil_maps_beside_it(tmp_path: Path) -> None:
     acquisition = {"kind": "mri-cartesian", "coil_maps": str(beside)}
     found = read(path, acquisition=acquisition)
     assert found.coil_maps is not None and found.coil_maps == pytest.approx(maps)
-    two = np.concatenate([dimensions(maps, slices=13, coils=3, rows=0, cols=1)] * 2, axis=4)
-    written(beside, two)
+    sets = [dimensions(factor * maps, slices=13, coils=3, rows=0, cols=1) for factor in (1, 1j, 2)]
+    written(beside, np.concatenate(sets[:2], axis=4))
+    two = read(path, acquisition=acquisition).coil_maps
+    assert two is not None and two == pytest.approx(np.stack([maps, 1j * maps], axis=1))
+    written(beside, np.concatenate(sets, axis=4))
     error = refusal(path, acquisition=acquisition)
-    assert error.field == "acquisition.coil_maps" and "2 sets of maps" in error.message
+    assert error.field == "acquisition.coil_maps" and "3 sets of coil maps, 2 are taken at most" in error.message
 
 
 def test_pairs_that_do_not_fit(tmp_path: Path) -> None:

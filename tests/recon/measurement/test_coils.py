@@ -114,6 +114,16 @@ def test_what_is_not_wanted_or_known_already_is_not_done() -> None:
         assert found.data is data and not any(step.changed for step in found.steps)
 
 
+def test_noise_is_told_in_words() -> None:
+    text = preparing.described(np.diag([1.0, 4.0, 1.0, 0.25]).astype(np.complex128))
+    assert text == (
+        "noise of 4 coils: 1 per real channel of the usual one, others 0.5 to 2 times that, correlated by up to 0.00;"
+        " condition of the covariance 16"
+    )
+    assert preparing.described(np.eye(1, dtype=np.complex128)) == "noise of 1 coil: 1 per real channel"
+    assert preparing.described(np.zeros((2, 2), np.complex128)) == "noise of 2 coils: 0 per real channel"
+
+
 def test_coils_without_any_noise_are_not_whitened() -> None:
     data = normal((1, COUNT, SIZE, SIZE))
     found = prepared(data, covariance=np.zeros((COUNT, COUNT), np.complex128))

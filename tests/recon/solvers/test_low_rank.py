@@ -196,6 +196,6 @@ def test_the_measured_brain_is_predicted_where_it_was_not_measured() -> None:
     """Points of a measured scan that no method is given: nearer than by least squares."""
     kspace = np.load(SAMPLES / "mri_brain_8coil.npy")[None]
     rest, judge = withhold(Measurement(kspace, MRICartesian()))
-    problem = inverse_problem.build(rest).problem
-    found = {m.name: judge(problem, run(solvers.start(problem, m))) for m in (CGSense(), LowRank())}
+    inverse = inverse_problem.build(rest)
+    found = {m.name: judge(inverse, run(solvers.start(inverse.problem, m))).misfit for m in (CGSense(), LowRank())}
     assert found["low-rank"] < 0.95 * found["cg-sense"], found
