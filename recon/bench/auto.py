@@ -24,6 +24,7 @@ from recon.pipeline.selection import select, weights_along
 from recon.problem import inverse_problem
 from recon.problem.problem import run
 from recon.quality import body, metrics
+from recon.solvers.mixture import shares
 from recon.spec.acquisitions.base import Acquisition
 from recon.spec.acquisitions.ct import AngleRange, CTParallel
 from recon.spec.acquisitions.mri_cartesian import MRICartesian
@@ -63,7 +64,7 @@ class Row:
     best_single: float
     auto: float
     chosen: str
-    """Weights of the candidates."""
+    """Weights of the candidates in the object and beside it."""
     overhead: float
     """Seconds of judging over those of the candidates on the slices themselves."""
 
@@ -149,9 +150,15 @@ def compare(case: Case, auto: Auto) -> Iterator[Row]:
     began = time.perf_counter()
     selection = run(select(model, candidates, np.arange(problem.slices), problem.slices, seconds=auto.seconds))
     judging = time.perf_counter() - began
-    weights = weights_along(selection, problem.slices).to(torch.float32)
-    mixture = torch.stack([w[:, None, None] * v for w, v in zip(weights, volumes, strict=True)]).sum(0)
-    chosen = ", ".join(f"{c.method['name']} {c.weight:.2f}" for c in selection.candidates)
+    weights = weights_along(selection, problem.slices)
+    running = [w.any() for w in weights]
+    regions = body.regions(volumes[running.index(True)])
+    mixture = torch.stack([shares(regions, w) * v for w, v in zip(weights, volumes, strict=True)]).sum(0)
+    told = weights.mean(-1)
+    chosen = ", ".join(
+        f"{c.method['name']} {' and '.join(f'{w:.2f}' for w in of.tolist())}"
+        for c, of in zip(selection.candidates, told, strict=True)
+    )
     for metric, inside in (("psnr", False), ("psnr_inside", True)):
         scores = [_psnr(model, volume, truth, inside=inside) for volume in (*volumes, mixture)]
         classical = [s for s, m in zip(scores, candidates, strict=False) if not isinstance(m, Diffusion)]

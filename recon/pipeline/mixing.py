@@ -1,7 +1,8 @@
 """Best mixture of reconstructions by residuals at withheld samples: a small quadratic programme, in closed form.
 
 Residuals are linear in the volume, so those of a mixture are the mixture of the residuals, and its squared error is a
-quadratic form of the weights with the residuals' inner products as its matrix.
+quadratic form of the weights with the residuals' inner products as its matrix. A volume is the sum of its regions, so
+that the same holds where each has weights of its own.
 """
 
 from __future__ import annotations
@@ -78,6 +79,62 @@ def mixed(products: Matrix, classical: Sequence[int]) -> Mixture:
     weights /= weights.sum()
     gain_db = float(decibels(max(sum(before), LEAST) / max(sum(after), LEAST)))
     return Mixture(weights, decibels(squares[safe] / np.maximum(squares, LEAST)), gain_db, confidence)
+
+
+class RegionMixture(NamedTuple):
+    """Mixture of candidates for one slice, region by region.
+
+    Parameters
+    ----------
+    weights
+        ``(regions, candidates)``, not negative, with sum 1 in every region.
+    gains_db, gain_db, confidence
+        As of `Mixture`, of the whole slice; the confidence is that of the region that is surest.
+    """
+
+    weights: Matrix
+    gains_db: Matrix
+    gain_db: float
+    confidence: float
+
+
+def by_region(products: Matrix, candidates: int, classical: Sequence[int]) -> RegionMixture:
+    """Mix candidates region by region, each with the best classical candidate in all others.
+
+    Parameters
+    ----------
+    products
+        Inner products ``(units, parts, parts)`` of the first candidate's residual and of what the others ask for beyond
+        it: of the first region those of all other candidates, of the second, and so on.
+    candidates
+        Number of candidates.
+    classical
+        Which of them are classical.
+    """
+    others = candidates - 1
+    regions = (products.shape[-1] - 1) // others if others else 1
+
+    def of(choices: Sequence[int]) -> Matrix:
+        """Parts of the residual of a candidate for each region."""
+        row = np.zeros(products.shape[-1])
+        row[0] = 1.0
+        for region, choice in enumerate(choices):
+            if choice:
+                row[region * others + choice] = 1.0
+        return row
+
+    whole = np.stack([of([i] * regions) for i in range(candidates)])
+    squares = np.diag(whole @ products.sum(0) @ whole.T)
+    safe = min(classical, key=lambda index: squares[index])
+    found = []
+    for region in range(regions):
+        rows = np.stack([of([i if r == region else safe for r in range(regions)]) for i in range(candidates)])
+        found.append(mixed(rows @ products @ rows.T, classical))
+    weights = np.stack([one.weights for one in found])
+    left = 1 - sum(1 - 10 ** (-one.gain_db / 10) for one in found if one.confidence > 0)
+    gains_db = decibels(squares[safe] / np.maximum(squares, LEAST))
+    gain_db = float(decibels(1 / max(left, LEAST)))
+    return RegionMixture(weights, gains_db, gain_db, max(one.confidence for one in found))
 
 
 def _standard_errors(before: Matrix, after: Matrix) -> float:

@@ -1,4 +1,8 @@
-"""Automatic choice of a job's method: candidates are judged by withheld samples, and mixed by what these say."""
+"""Automatic choice of a job's method: candidates are judged by withheld samples, and mixed by what these say.
+
+Each region of a slice has weights of its own, the object and what is beside it: a prior that draws the table better
+than the classical method may know less of what lies on it.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +20,10 @@ from torch import Tensor
 from operators.linear import Withheld
 from recon.measurement.sampled import sampled
 from recon.pipeline.chosen_prior import chosen_prior
-from recon.pipeline.mixing import Mixture, mixed
+from recon.pipeline.mixing import RegionMixture, by_region
 from recon.problem.inverse_problem import InverseProblem
-from recon.problem.problem import Problem
+from recon.problem.problem import Problem, run
+from recon.quality import body
 from recon.solvers import registry as solvers
 from recon.spec.methods import Diffusion, Method
 from recon.spec.methods.auto import judged_slices
@@ -85,24 +90,25 @@ def select(
         if all(found) and seconds is not None and time.monotonic() - began > seconds:
             break
         split = group.operator.withheld(fold)
-        spectra = []
+        volumes = []
         for each, method in enumerate(candidates):
             stage = f"judging {method.name}, fold {fold + 1} of {folds}"
             yield Judging(number * len(candidates) + each, count, stage)
-            spectra.append(_residuals(inverse, group, split, method, seed))
-        found[which].append(_products(torch.stack(spectra)))
-    # Of each group and fold (slices, units, candidates, candidates).
-    products = [one for group in found for one in torch.cat(group, dim=1).double()]
-    mixtures = [mixed(one.numpy(), classical) for one in products]
+            volumes.append(_solved(inverse, group.without(split), method, seed))
+        found[which].append(_products(group, split, volumes))
+    # Of each group and fold (slices, units, parts, parts).
+    products = [one for group in found for one in torch.cat(group, dim=1)]
+    mixtures = [by_region(one.numpy(), len(candidates), classical) for one in products]
     places = [int(positions[index]) for index in judged]
     return _told(candidates, classical, mixtures, places, len(found[0]), time.monotonic() - began)
 
 
 def weights_along(selection: Selection, slices: int) -> Tensor:
-    """Weights of the candidates ``(candidates, slices)``: those of the judged slices, and between them linear."""
+    """Weights ``(candidates, regions, slices)``: those of the judged slices, and between them linear."""
     weights = np.asarray(selection.weights)
-    found = [np.interp(np.arange(slices), selection.judged_slices, column) for column in weights.T]
-    along = np.stack(found)
+    at = np.arange(slices)
+    found = [[np.interp(at, selection.judged_slices, one) for one in region] for region in weights.transpose(2, 1, 0)]
+    along = np.asarray(found)
     return torch.from_numpy(along / along.sum(0))  # the report's figures are rounded
 
 
@@ -116,34 +122,33 @@ def _spread(problem: Problem, known: Sequence[int], count: int) -> list[int]:
     return [filled[int((number + 0.5) * len(filled) / count)] for number in range(count)]
 
 
-def _residuals(inverse: InverseProblem, part: Problem, split: Withheld, method: Method, seed: int) -> Tensor:
-    """Spectra ``(slices, units, n)`` of what a candidate leaves unexplained at the withheld samples."""
-    rest = part.without(split)
+def _solved(inverse: InverseProblem, rest: Problem, method: Method, seed: int) -> Tensor:
+    """Volume of a candidate from what is left of the samples."""
     prior, intensity = chosen_prior(method, replace(inverse, problem=rest))
-    running = solvers.start(rest, method, prior=prior, intensity=intensity, seed=seed)
-    try:
-        while True:
-            next(running)
-    except StopIteration as end:
-        volume: Tensor = end.value
-    residual = split.held(volume) - split.hold(part.data)
+    return run(solvers.start(rest, method, prior=prior, intensity=intensity, seed=seed))
+
+
+def _products(part: Problem, split: Withheld, volumes: Sequence[Tensor]) -> Tensor:
+    """Inner products of the parts of the candidates' residuals, ``(slices, units, parts, parts)`` float64.
+
+    Parts are what the first candidate leaves unexplained at the withheld samples, and then, region by region, what the
+    other candidates ask for beyond the first: from these the residual of any mixture follows.
+    """
+    first = volumes[0]
+    differences = [(volume - first) * region for region in body.regions(first) for volume in volumes[1:]]
     # What continues a truncated row was not measured.
-    measured = torch.zeros(residual.shape[-1], dtype=torch.bool)
+    asked = [split.held(first) - split.hold(part.data), *map(split.held, differences)]
+    measured = torch.zeros(asked[0].shape[-1], dtype=torch.bool)
     measured[part.measured] = True
-    return split.spectra(residual * measured)
-
-
-def _products(spectra: Tensor) -> Tensor:
-    """Inner products of residuals ``(candidates, slices, units, n)``, ``(slices, units, candidates, candidates)``."""
-    arranged = spectra.permute(1, 2, 0, 3)
+    arranged = torch.stack([split.spectra(one * measured) for one in asked]).permute(1, 2, 0, 3)
     found: Tensor = (arranged @ arranged.conj().transpose(-1, -2)).real
-    return found
+    return found.double()
 
 
 def _told(
     candidates: Sequence[Method],
     classical: Sequence[int],
-    mixtures: Sequence[Mixture],
+    mixtures: Sequence[RegionMixture],
     places: list[int],
     folds: int,
     seconds: float,
@@ -153,14 +158,16 @@ def _told(
     gains = np.mean([m.gains_db for m in mixtures], axis=0)
     gain = float(np.mean([m.gain_db for m in mixtures]))
     confidence = min(m.confidence for m in mixtures)
-    share = weights.mean(0)
+    share = weights.mean((0, 1))
     best = max(classical, key=lambda i: gains[i])
-    named = [f"{share[i]:.0%} {m.name}" for i, m in enumerate(candidates) if share[i] > 0]
     what = "at withheld samples, as the error of the image"
     if share[best] == 1:
         text = f"{candidates[best].name}: {what}, nothing was better beyond doubt"
     else:
-        text = f"{' and '.join(named)}: {what}, {gain:+.1f} dB over {candidates[best].name} by itself"
+        named = [_named(candidates, row) for row in weights.mean(0)]
+        alike = len(set(named)) == 1
+        shares = named[0] if alike else "; ".join(f"{n} in {r}" for n, r in zip(named, body.REGIONS, strict=True))
+        text = f"{shares}: {what}, {gain:+.1f} dB over {candidates[best].name} by itself"
     return Selection(
         candidates=[
             Candidate(method=method.model_dump(mode="json"), gain_db=round(gained, 2), weight=round(weight, 3))
@@ -168,9 +175,14 @@ def _told(
         ],
         judged_slices=places,
         folds=folds,
-        weights=[[round(float(w), 4) for w in row] for row in weights],
+        weights=np.round(weights, 4).tolist(),
         gain_db=round(gain, 2),
         confidence=round(min(confidence, 1e6), 2),
         seconds=round(seconds, 2),
         text=text,
     )
+
+
+def _named(candidates: Sequence[Method], shares: NDArray[np.float64]) -> str:
+    """Candidates with their weights, those that have one."""
+    return " and ".join(f"{w:.0%} {m.name}" for w, m in zip(shares.tolist(), candidates, strict=True) if w > 0)

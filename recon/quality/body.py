@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import ndimage
+from torch import Tensor
 
 LEVEL = 0.15
 """Threshold between air and object, as a fraction of the range up to the 99th percentile."""
@@ -25,6 +27,19 @@ def inside(truth: NDArray[np.float32]) -> NDArray[np.bool_]:
     if high <= low:
         return np.zeros(truth.shape, dtype=bool)
     return np.stack([_parts(one) for one in dense])
+
+
+REGIONS = ("the object", "what is beside it")
+
+
+def regions(volume: Tensor) -> Tensor:
+    """Masks of the `REGIONS` of a reconstruction, ``(regions, slices, rows, cols)`` float32, which sum to 1.
+
+    They meet at the object's surface, where a step from one volume to another does not show. Each slice
+    ``(rows, cols)`` is looked at by itself, so that it has the same regions alone and in a stack.
+    """
+    within = np.stack([inside(one[None])[0] for one in volume.abs().numpy()]).astype(np.float32)
+    return torch.stack([torch.from_numpy(within), torch.from_numpy(1 - within)])
 
 
 def _parts(dense: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""Mixture of several methods' volumes, slice by slice."""
+"""Mixture of several methods' volumes, slice by slice and region by region."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from operators.errors import InputError
-from operators.linear import each_slice
 from recon.problem.problem import Problem, Progress, Solver
+from recon.quality import body
 from recon.spec.methods import Auto
 
 STEPS = 1000
@@ -28,7 +27,7 @@ class Part(NamedTuple):
     start
         Starts the method on a part of the problem; another `seed` may be given.
     weights
-        Of each slice of the whole volume, ``(slices,)``.
+        Of each region and each slice of the whole volume, ``(regions, slices)``; see `body.regions`.
     """
 
     name: str
@@ -49,11 +48,11 @@ def solve(problem: Problem, settings: Auto) -> Solver:
 def mixture(problem: Problem, parts: Sequence[Part]) -> Solver:
     """Run methods one after another, and add up their volumes by the weights of the problem's slices.
 
-    A method that has no weight in any of them is not run.
+    A method that has no weight in any of them is not run. Regions are those of the first method's volume.
     """
     here = slice(problem.first, problem.first + problem.slices)
-    chosen = [part for part in parts if bool((part.weights[here] > 0).any())]
-    volume = problem.zeros()
+    chosen = [part for part in parts if bool((part.weights[:, here] > 0).any())]
+    volume, regions = problem.zeros(), None
     for index, part in enumerate(chosen):
         running = part.start(problem)
         found: Tensor
@@ -66,6 +65,12 @@ def mixture(problem: Problem, parts: Sequence[Part]) -> Solver:
             found = end.value
         finally:
             running.close()
-        volume = volume + each_slice(part.weights[here].to(torch.float32), found) * found
+        regions = body.regions(found) if regions is None else regions
+        volume = volume + shares(regions, part.weights[:, here]) * found
     yield Progress(STEPS, STEPS, volume, problem)
     return volume
+
+
+def shares(regions: Tensor, weights: Tensor) -> Tensor:
+    """Weight of every pixel ``(slices, rows, cols)`` from those of its regions ``(regions, slices)``."""
+    return (weights.to(regions.dtype)[..., None, None] * regions).sum(0)

@@ -110,8 +110,9 @@ class Selection(_Part):
     judged_slices: list[int]
     folds: int
     """How many times other samples were withheld, in the last slice that was judged."""
-    weights: list[list[float]]
-    """Weights of the candidates, by judged slice; between them they are interpolated."""
+    weights: list[list[list[float]]]
+    """Weights of the candidates, by judged slice and by region, the object and what is beside it; between slices they
+    are interpolated."""
     gain_db: float
     """Gain of the mixture over the best classical candidate, on samples that its weights were not found on."""
     confidence: float

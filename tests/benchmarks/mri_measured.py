@@ -69,7 +69,7 @@ def cases(data: Path) -> list[Case]:
     brain = {"path": str(data / "raw/mri_brain_8coil_poisson.npy"), "format": "numpy"}
     head = {"path": str(data / "formats/bart-smallfov/smallfov.cfl"), "format": "bart"}
     bottle = {"path": str(data / "formats/twix-gre/gre.dat"), "format": "twix"}
-    fruit = {"path": str(data / "formats/bruker-raw"), "format": "bruker"}
+    localizer = {"path": str(data / "formats/bruker-raw"), "format": "bruker", "slices": [0, 1]}
     lines, points = (Simulation.model_validate({"pattern": p, "acceleration": 2}) for p in ("equispaced", "poisson"))
     found = [
         Case("brain, 8 coils", "Poisson-disc x8", {"input": brain}),
@@ -77,7 +77,7 @@ def cases(data: Path) -> list[Case]:
         Case("head in a small field of view, 8 coils", "lines x4", {"input": head}, every=2),
         Case("phantom, 2 coils", "lines x2", {"input": bottle}, simulated=lines),
         Case("phantom, 2 coils", "Poisson-disc x2", {"input": bottle}, simulated=points),
-        Case("phantom in three directions, 1 coil", "Poisson-disc x2", {"input": fruit}, simulated=points),
+        Case("localizer, 1 coil", "Poisson-disc x2", {"input": localizer}, simulated=points),
     ]
     return [case for case in found if Path(case.job["input"]["path"]).exists()]
 

@@ -74,9 +74,9 @@ def test_the_result_is_as_good_as_the_better_candidate(done: tuple[Path, Report]
 def test_weights_sum_to_one_in_every_slice(done: tuple[Path, Report]) -> None:
     selection = done[1].selection
     assert selection is not None
-    assert np.allclose(np.sum(selection.weights, axis=1), 1, atol=1e-3)
+    assert np.allclose(np.sum(selection.weights, axis=2), 1, atol=1e-3)
     along = weights_along(selection, 3)
-    assert along.shape == (2, 3) and torch.allclose(along.sum(0), torch.ones(3, dtype=along.dtype), atol=1e-3)
+    assert along.shape == (2, 2, 3) and torch.allclose(along.sum(0), torch.ones(2, 3, dtype=along.dtype), atol=1e-3)
 
 
 def test_a_resumed_job_does_not_choose_again(done: tuple[Path, Report], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +88,7 @@ def test_a_resumed_job_does_not_choose_again(done: tuple[Path, Report], monkeypa
     def refused(*_: Any) -> None:
         raise AssertionError("judged again")
 
-    monkeypatch.setattr("recon.pipeline.selection._residuals", refused)
+    monkeypatch.setattr("recon.pipeline.selection._solved", refused)
     again = run(spec, local_files(spec), folder / "again", work=folder / "work")
     assert again.selection == report.selection
     assert np.array_equal(voxels(folder / "again" / "volume.nii.gz"), voxels(folder / "out" / "volume.nii.gz"))
@@ -104,10 +104,12 @@ def test_judging_ends_in_time_and_says_how_far_it_came(tmp_path: Path) -> None:
 
 def test_weights_between_judged_slices_are_interpolated() -> None:
     selection = Selection(
-        candidates=[], judged_slices=[2, 6], folds=2, weights=[[1.0, 0.0], [0.2, 0.8]], gain_db=1.0, confidence=3.0,
-        seconds=1.0, text="",
+        candidates=[], judged_slices=[2, 6], folds=2, gain_db=1.0, confidence=3.0, seconds=1.0, text="",
+        weights=[[[1.0, 0.0], [0.5, 0.5]], [[0.2, 0.8], [0.5, 0.5]]],
     )  # fmt: skip
-    assert weights_along(selection, 9)[1].tolist() == pytest.approx([0, 0, 0, 0.2, 0.4, 0.6, 0.8, 0.8, 0.8])
+    along = weights_along(selection, 9)[1]
+    assert along[0].tolist() == pytest.approx([0, 0, 0, 0.2, 0.4, 0.6, 0.8, 0.8, 0.8])
+    assert along[1].tolist() == pytest.approx([0.5] * 9)
 
 
 def test_a_mixture_runs_only_what_has_weight() -> None:
@@ -126,9 +128,9 @@ def test_a_mixture_runs_only_what_has_weight() -> None:
 
         return start
 
-    weights = torch.zeros(3, 6)
-    weights[0, 4:], weights[1, 4:] = torch.tensor([0.25, 1.0]), torch.tensor([0.75, 0.0])
-    weights[2, :4] = 1.0
+    weights = torch.zeros(3, 2, 6)
+    weights[0, :, 4:], weights[1, :, 4:] = torch.tensor([0.25, 1.0]), torch.tensor([0.75, 0.0])
+    weights[2, :, :4] = 1.0
     parts = [
         Part(n, constant(n, v), w) for (n, v), w in zip((("a", 4.0), ("b", 8.0), ("c", 1.0)), weights, strict=True)
     ]
