@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 Data = str | Path | NDArray[Any] | Measurement
 Volume = NDArray[np.float32] | NDArray[np.complex64]
 INPUT_FIELDS = ("format", "dataset", "scan", "slices", "simulate")
-OUTPUT_FIELDS = ("baselines", "uncertainty")
+OUTPUT_FIELDS = ("baselines", "uncertainty", "undetermined")
 
 
 class _Shown(Protocol):
@@ -82,6 +82,12 @@ class Result:
         """Map of expected errors ``(slices, rows, cols)`` in ``report.unit``, if it was requested."""
         errors = self.outcome.solved.errors
         return None if errors is None else errors.numpy()
+
+    @property
+    def undetermined(self) -> NDArray[np.float32] | None:
+        """Part of the volume that no sample determined, ``(slices, rows, cols)`` in ``report.unit``, if requested."""
+        drawn = self.outcome.solved.drawn
+        return None if drawn is None else drawn[0].numpy()
 
     def save(self, path: str | Path) -> Path:
         """Write volume, baselines, pictures and report to the folder `path`, which must not exist yet."""
@@ -206,8 +212,8 @@ def reconstruct(
         an interrupt, cancels the reconstruction.
     **more
         Other parts of a specification: ``slices``, ``format``, ``dataset``, ``scan``, ``simulate`` of the input;
-        ``baselines``, ``uncertainty`` of the output; ``seed``, ``name``; and files of the acquisition, as ``mask`` and
-        ``coil_maps``, as paths or arrays.
+        ``baselines``, ``uncertainty``, ``undetermined`` of the output; ``seed``, ``name``; and files of the
+        acquisition, as ``mask`` and ``coil_maps``, as paths or arrays.
 
     Returns
     -------

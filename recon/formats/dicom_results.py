@@ -194,14 +194,21 @@ def _made_up(volume: Written) -> Dataset:
 
 
 def _titled(volume: Written) -> str:
-    kind = {"values": "", "phase": "phase, ", "error": "expected error, "}[volume.quantity]
+    kind = {"values": "", "phase": "phase, ", "error": "expected error, ", "undetermined": "undetermined part, "}[
+        volume.quantity
+    ]
     return kind + volume.method
 
 
 def _derivation(volume: Written, series: str | None) -> str:
     """Say in words what the images are."""
     origin = volume.origin
-    what = {"values": "Values", "phase": "Phase", "error": "Expected errors (standard deviations)"}[volume.quantity]
+    what = {
+        "values": "Values",
+        "phase": "Phase",
+        "error": "Expected errors (standard deviations)",
+        "undetermined": "Part that no sample determined",
+    }[volume.quantity]
     return " ".join(
         [
             f"{NOT_CLINICAL}.",

@@ -134,6 +134,10 @@ class RawCounts:
         return self.counts.projections.transpose(1, 0, 2)
 
 
+Quantity = Literal["values", "phase", "error", "undetermined"]
+"""What a written volume holds: the result, the phase of a complex one, the errors to be expected, the part that no
+sample determined."""
+
 Content = PlainArray | KnownVolume | RawCounts | Measurement
 
 
@@ -205,7 +209,7 @@ class Written:
     origin: Origin
     method: str = ""
     number: int = 1
-    quantity: Literal["values", "phase", "error"] = "values"
+    quantity: Quantity = "values"
     in_patient: bool = True
     codes: tuple[int, int] | None = None
 

@@ -12,7 +12,7 @@ from operators.errors import Diverged
 from recon.problem.inverse_problem import InverseProblem
 from recon.problem.problem import Problem
 from recon.spec.methods import Diffusion, Method
-from recon.spec.report import Familiarity
+from recon.spec.report import Familiarity, Undetermined
 
 UNFAMILIAR, UNFAMILIAR_SHARE = 1.0, 0.1
 """Familiarity percentile, and share of the slices below it from which the report warns: by chance it is a hundredth."""
@@ -120,3 +120,11 @@ def misfitting(method: Method, whitened: Fit, suspects: str) -> list[str]:
     return [
         f"the result misses the data{where} by {misfit:.2g} of their size{told}. What may be wrong: {suspects}{prior}"
     ]
+
+
+def drawn(found: Undetermined) -> str:
+    """Say how much of a result no sample determined."""
+    return (
+        f"no sample determined {found.inside:.1%} of the object (root mean square), and beside it {found.beside:.1%} of"
+        " its level: these were drawn, by the prior or the regulariser"
+    )

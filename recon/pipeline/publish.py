@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from operators.interrupt import checkpoint
-from recon.formats.format import Format, Origin, Written
+from recon.formats.format import Format, Origin, Quantity, Written
 from recon.measurement.measurement import Measurement
 from recon.pipeline.report import Solved
 from recon.pipeline.volumes import ArrangedVolume, HeldVolume, Volume
@@ -80,6 +80,7 @@ def _write_all(
 ) -> None:
     volumes = {name: arranged(inverse, volume) for name, volume in solved.volumes(spec.method.name).items()}
     errors = None if solved.errors is None else HeldVolume(solved.errors)
+    drawn = None if solved.drawn is None else HeldVolume(solved.drawn[0])
     prior = "" if report.prior is None else f" with the prior {report.prior['name']}"
     written = _Writer(spec.output, inverse, folder, origin)
     for name, volume in volumes.items():
@@ -90,6 +91,8 @@ def _write_all(
     if errors is not None:
         made_by = f"{spec.method.name}{prior}, {spec.output.uncertainty} bootstrap replicates"
         written.part("uncertainty", errors, _values, made_by, quantity="error")
+    if drawn is not None:
+        written.part("undetermined", drawn, _values, f"{spec.method.name}{prior}", quantity="undetermined")
     if not spec.output.montage:
         return
     from recon.quality import montage  # matplotlib takes its time
@@ -97,6 +100,8 @@ def _write_all(
     pictures = {"montage": {name: planes(inverse, volume, inverse.display) for name, volume in volumes.items()}}
     if errors is not None:
         pictures = {"uncertainty": {"uncertainty": planes(inverse, errors, _values)}, **pictures}
+    if drawn is not None:
+        pictures = {"undetermined": {"not determined": planes(inverse, drawn, _values)}, **pictures}
     for name, panels in pictures.items():
         montage.write(folder / f"{name}.png", panels, inverse.affine, inverse.unit, in_patient=inverse.in_patient)
 
@@ -163,7 +168,7 @@ class _Writer:
         volume: Volume,
         convert: Convert,
         made_by: str,
-        quantity: Literal["values", "phase", "error"] = "values",
+        quantity: Quantity = "values",
     ) -> None:
         """Write a volume as one file."""
         self.number += 1

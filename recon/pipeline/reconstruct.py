@@ -22,6 +22,7 @@ from recon.pipeline.prepare import JobProgress, Prepared, Reconstruction, prepar
 from recon.pipeline.publish import publish
 from recon.pipeline.report import Solved, write_report
 from recon.pipeline.streamed import Streamed
+from recon.pipeline.undetermined import undetermined
 from recon.pipeline.volumes import HeldVolume, Volume, held
 from recon.problem.problem import run as drive
 from recon.spec.job import JobSpec
@@ -114,7 +115,8 @@ def solve(spec: JobSpec, files: Mapping[str, Path], cache: ChunkCache) -> Genera
     errors = None
     if spec.output.uncertainty:
         errors = yield from _expected_errors(run, held(volume).values, (end, JUDGING_AT))
-    solved = Solved(volume, volumes, errors, solve_s, cache.reused, cache.given)
+    drawn = undetermined(job.inverse, held(volume).values) if spec.output.undetermined else None
+    solved = Solved(volume, volumes, errors, drawn, solve_s, cache.reused, cache.given)
     report = yield from write_report(spec, job, solved, started, (JUDGING_AT, WRITING_AT))
     return Outcome(spec, job, solved, report)
 

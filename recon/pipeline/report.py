@@ -25,7 +25,16 @@ from recon.problem.inverse_problem import InverseProblem
 from recon.problem.problem import IntensityMap
 from recon.spec.job import JobSpec
 from recon.spec.methods import FrozenNoise, Method
-from recon.spec.report import Duration, Familiarity, Intensity, Memory, Report, Scores, Uncertainty
+from recon.spec.report import (
+    Duration,
+    Familiarity,
+    Intensity,
+    Memory,
+    Report,
+    Scores,
+    Uncertainty,
+    Undetermined,
+)
 from recon.spec.report import FrozenNoise as ReportedNoise
 
 JUDGED_SLICES = 16
@@ -42,6 +51,8 @@ class Solved:
         The result, and baselines by method.
     errors
         Map of expected errors in the result's unit, if requested.
+    drawn
+        What no sample determined, in the result's unit, and its shares, if requested.
     solve_s
         Seconds of the final reconstruction.
     resumed, given
@@ -51,6 +62,7 @@ class Solved:
     volume: Volume
     baselines: dict[str, Volume]
     errors: Tensor | None
+    drawn: tuple[Tensor, Undetermined] | None
     solve_s: float
     resumed: int
     given: int
@@ -84,6 +96,7 @@ def write_report(
     notes = [
         *judged.notes,
         *([] if job.selection is None else [job.selection.text]),
+        *([] if solved.drawn is None else [doubt.drawn(solved.drawn[1])]),
         *doubt.unfamiliar(judged.summary, judged.familiarity),
         *doubt.misfitting(method, judged.whitened, measurement.acquisition.SUSPECTS),
     ]
@@ -108,6 +121,7 @@ def write_report(
         intensity_map=None if job.prior is None else _intensity(judged.intensity),
         familiarity=judged.summary,
         uncertainty=_uncertainty(spec, inverse, solved, measurement),
+        undetermined=None if solved.drawn is None else solved.drawn[1],
         frozen_noise=_noise(job, method),
         network_evaluations=evaluations,
         chunks_resumed=solved.resumed,

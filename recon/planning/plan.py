@@ -90,7 +90,7 @@ def _with_chunks(spec: JobSpec, header: Header, methods: list[list[Method]], pla
     evaluations = computed * sum(cost.evaluations for cost in costs)
     again = spec.output.uncertainty
     # Known volumes and replicates are compared with the result as a whole.
-    apart = header.slice_bytes is not None and not header.known and again == 0
+    apart = header.slice_bytes is not None and not header.known and again == 0 and not spec.output.undetermined
     streamed = apart and all(len(parts) > 1 for parts in every)
     coils = header.shape[acquisition.AXES.index("coils")] if "coils" in acquisition.AXES else 1
     copies = max(cost.copies(coils) for cost in (*costs, *others)) + len(costs) - 1
@@ -161,7 +161,7 @@ def _memory(
     slices, rows, cols = header.solved_shape
     image = rows * cols * (8 if acquisition.COMPLEX_VOLUME else 4)
     again = min(spec.output.uncertainty, 1)  # the replicate's data and operator beside the job's, and two volumes
-    held = len(spec.baselines(acquisition)) + 2 + int(header.known) + 2 * again
+    held = len(spec.baselines(acquisition)) + 2 + int(header.known) + 2 * again + 4 * spec.output.undetermined
     share = at_once / slices
     # Reading holds the array and a copy in its final type; solving holds the data, and as much for its residual.
     data = header.source_bytes + int(header.data_bytes * (2 + again + share))

@@ -125,6 +125,8 @@ class Output(Strict):
     """Whether to write pictures of the middle slices, and of a sinogram before and after its preparation."""
     uncertainty: int = Field(0, ge=0, le=64)
     """Number of bootstrap replicates for a map of expected errors; 0 makes none. Each takes as long as the job."""
+    undetermined: bool = False
+    """Whether to write the part of the result that no sample determined: the result minus what its samples ask for."""
 
     @model_validator(mode="after")
     def _writable(self) -> Output:

@@ -58,6 +58,18 @@ class Uncertainty(_Part):
     """Share of the voxels whose error is below twice the map."""
 
 
+class Undetermined(_Part):
+    """Root mean square of what no sample determined, over that of the result in the object.
+
+    CT: of attenuation, which air has none of.
+    """
+
+    inside: float
+    """In the object."""
+    beside: float
+    """Beside it."""
+
+
 class FrozenNoise(_Part):
     """Starting noise that was the same in every slice."""
 
@@ -169,6 +181,7 @@ class Report(_Part):
     intensity_map: Intensity | None
     familiarity: Familiarity | None
     uncertainty: Uncertainty | None
+    undetermined: Undetermined | None = None
     frozen_noise: FrozenNoise | None
     network_evaluations: int
     chunks_resumed: int
