@@ -6,6 +6,7 @@ from recon.spec.registry import OUTPUT_FORMATS
 
 # Results have the first ending of their format.
 MEDIA_TYPES = {row.endings[0]: row.media_type for row in OUTPUT_FORMATS.values()} | {
+    ".html": "text/html; charset=utf-8",
     ".json": "application/json",
     ".png": "image/png",
 }

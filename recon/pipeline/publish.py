@@ -53,6 +53,10 @@ def publish(
             from recon.quality import preparation as picture  # matplotlib takes its time
 
             picture.write(partial / "preparation.png", preparation)
+        if spec.output.montage:
+            from recon.quality import page  # its templates are for those who ask for pictures
+
+            page.write(partial / "report.html", report, partial)
         (partial / "job.json").write_text(json.dumps(spec.model_dump(mode="json", exclude_unset=True)) + "\n")
         (partial / "report.json").write_text(report.json_text())
         for path in partial.iterdir():

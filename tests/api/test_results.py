@@ -22,6 +22,7 @@ TYPES = {
     "volume.dcm": "application/dicom",
     "volume.h5": "application/x-hdf5",
     "montage.png": "image/png",
+    "report.html": "text/html; charset=utf-8",
     "report.json": "application/json",
     "other.bin": "application/octet-stream",
 }

@@ -49,7 +49,7 @@ def test_submit_poll_fetch(client: Client, http: httpx.Client, ct_file: Path, tm
     done = client.job(job["id"])
     assert done["state"] == "succeeded" and done["attempt"] == 1 and done["error"] is None
     fetched = {p.name for p in client.fetch(job["id"], tmp_path / "out")}
-    assert fetched == {"volume.nii.gz", "montage.png", "report.json", "job.json"}
+    assert fetched == {"volume.nii.gz", "montage.png", "report.html", "report.json", "job.json"}
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["seed"] == 5 and report["unit"] == "HU"
     # The same job offline gives the same voxels.

@@ -110,6 +110,7 @@ def test_the_diffusion_solver_beats_its_baselines_on_unseen_ct(tmp_path: Path) -
         "baseline-fbp.nii.gz",
         "baseline-tv.nii.gz",
         "montage.png",
+        "report.html",
         "report.json",
         "job.json",
     }
