@@ -36,7 +36,7 @@ _SPLITTING: dict[str, list[Any]] = {
     # Not below 0.2: the best on three slices, by 0.1 dB, starts lower, and loses 2 dB where the start is worse.
     "sigma_first": [0.2, 0.4, 0.8, 1.6],
     "min_noise_std": [2.5e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2],
-    "noise_fraction": [0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0],
+    "noise_fraction": [0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0, 1.5, 2.0, 3.0],
     "tv_z_weight": [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0],
 }
 GRIDS: dict[str, dict[str, list[Any]]] = {
