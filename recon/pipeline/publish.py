@@ -54,7 +54,7 @@ def publish(
 
             picture.write(partial / "preparation.png", preparation)
         if spec.output.montage:
-            from recon.quality import page  # its templates are for those who ask for pictures
+            from recon.pipeline import page  # its templates are for those who ask for pictures
 
             page.write(partial / "report.html", report, partial)
         (partial / "job.json").write_text(json.dumps(spec.model_dump(mode="json", exclude_unset=True)) + "\n")

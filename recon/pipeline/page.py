@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
+from recon.pipeline.doubt import NOTABLE_MISFIT, NOTABLE_TIMES
 from recon.quality.body import REGIONS
 from recon.spec.report import Report
 
@@ -22,8 +23,8 @@ PICTURES = {
 """Captions of the pictures, in their order."""
 SHOWN = 6
 """Longest list that is written out."""
-WITHIN, BEYOND = 1.3, 2.0
-"""Misfit over that of noise alone up to which a result fits its data, and from which it does not."""
+WITHIN, LITTLE = 1.3, 0.005
+"""Misfit over that of noise alone, and misfit, up to which a result fits its data."""
 
 
 def write(path: Path, report: Report, folder: Path) -> None:
@@ -66,14 +67,15 @@ def fit(report: Report) -> tuple[str, str]:
     found = f"The result's samples differ from the measured ones by {misfit:.2%}"
     if not noise:
         return "unknown", f"{found}; how much of that is noise is not known."
-    ratio = misfit / noise
-    mark = "good" if ratio <= WITHIN else "fair" if ratio <= BEYOND else "poor"
-    said = {
-        "good": "as noise alone would",
-        "fair": f"{ratio:.1f} times as much as noise alone would",
-        "poor": f"{ratio:.1f} times as much as noise alone would: the geometry, the data or the method may be wrong",
-    }[mark]
-    return mark, f"{found}, {said} ({noise:.2%})."
+    times = misfit / noise
+    if times <= WITHIN:
+        return "good", f"{found}, as noise alone would ({noise:.2%})."
+    said = f"{found}, {times:.1f} times as much as noise alone would ({noise:.2%})"
+    if misfit <= LITTLE:
+        return "good", f"{said}; both are little."
+    if misfit > NOTABLE_MISFIT and times > NOTABLE_TIMES:
+        return "poor", f"{said}: the geometry, the data or the method may be wrong."
+    return "fair", f"{said}."
 
 
 def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -83,6 +85,9 @@ def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         name = f"{prefix}{key}"
         if isinstance(entry, Mapping):
             found |= flat(entry, f"{name}.")
+        elif isinstance(entry, (list, tuple)) and entry and isinstance(entry[0], Mapping):
+            for number, one in enumerate(entry, 1):
+                found |= flat(one, f"{name}.{number}.")
         elif isinstance(entry, (list, tuple)) and len(entry) > SHOWN:
             found[name] = f"{len(entry)} values, {_text(entry[0])} to {_text(entry[-1])}"
         elif isinstance(entry, (list, tuple)):
