@@ -25,7 +25,7 @@ SHAPE = (24, 28, 32)
 """Partitions, lines, samples of a readout; voxels of `VOXEL_MM`."""
 VOXEL_MM = 2.0
 CENTRE = np.array([5.0, -7.0, 11.0])
-"""Of the field of view, in the patient's LPS frame, mm."""
+"""Centre of the field of view in the patient's LPS frame, mm."""
 WHOLE = 1e5
 """Value of one in files of whole numbers."""
 ORIENTATIONS = {  # directions of the readout, of lines and of partitions in LPS, right-handed in the order of twix

@@ -127,7 +127,7 @@ def loud() -> Array:
 @pytest.mark.parametrize("method", ["zero-filled", "cg-sense", "red-diff"])
 @pytest.mark.parametrize("noise", ["correlated", "one loud coil"])
 def test_whitening_does_not_change_the_shading(noise: str, method: str) -> None:
-    """Of whitened coils alone it would: their sensitivities add up to another profile."""
+    """Whitening keeps the profile: the whitened coils' own sensitivities would add up to another."""
     mix = correlated() if noise == "correlated" else loud()
     data, maps, scan = scanned(mix, level=NOISE / 3)  # the magnitude of noise would add to the image
     clean = (transformed(maps * smooth_head()) * MASK).astype(np.complex64)
