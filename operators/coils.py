@@ -27,8 +27,6 @@ COARSE = 48
 ROWS_AT_ONCE = 32
 TOLD = 10.0
 """Noise of a combination of coils over that of the usual one, up to which whitened maps tell its sensitivity."""
-ORDER = 4
-"""Degree of the polynomial in the place of a pixel that the sensitivity of a noisier one is."""
 FAINT = 0.1
 """Energy of a coil over that of the one with most below which its phase does not become the image's."""
 ENERGY = 0.9
@@ -104,9 +102,7 @@ def espirit_sets(kspace: Tensor, mask: Tensor, sets: int, width: int | None = No
     return torch.stack([_sets_of_slice(one.to(torch.complex64), wanted, sets, reference) for one in kspace])
 
 
-def shaded_as_measured(
-    maps: Tensor, kspace: Tensor, mask: Tensor, width: int | None, unmixing: NDArray[np.complex128] | None
-) -> Tensor:
+def shaded_as_measured(maps: Tensor, unmixing: NDArray[np.complex128] | None) -> Tensor:
     """Recombine ESPIRiT's maps of whitened coils, pixel by pixel, so that the measured coils' maps are orthonormal.
 
     ESPIRiT's maps have unit norm over the coils that it is given, and so an image has the shading of these: the norm of
@@ -116,38 +112,27 @@ def shaded_as_measured(
     sum of squares of the images is that of what the measured coils see.
 
     Combinations of coils that are more than `TOLD` times as noisy as the usual one are not seen in whitened maps, whose
-    errors ``W^-1`` would enlarge so often. Their sensitivity is the polynomial with which the image explains their
-    part of the calibration square best.
+    errors ``W^-1`` would enlarge so often: the shading is that of the others, as if such a coil were dead.
 
     Parameters
     ----------
     maps
-        ``(slices, [sets,] coils, rows, cols)`` complex.
-    kspace, mask, width
-        As of `espirit_maps`, of the coils that the maps are of.
+        ``(slices, [sets,] coils, rows, cols)`` complex, of the combined coils.
     unmixing
         Combination ``(measured coils, coils)``, ``W^-1``, that leads from what the coils see to what the measured ones
         see; None if they are these.
     """
     if unmixing is None or np.allclose(np.linalg.svd(unmixing, compute_uv=False), 1, atol=1e-6):
         return maps
-    wanted = _calibrated(mask, width)
-    sets = maps if maps.ndim == 5 else maps[:, None]
-    found = torch.stack([_shaded(own, _centre(one, wanted), unmixing) for own, one in zip(sets, kspace, strict=True)])
+    found = torch.stack([_shaded(own, unmixing) for own in (maps if maps.ndim == 5 else maps[:, None])])
     return found if maps.ndim == 5 else found[:, 0]
 
 
-def _shaded(maps: Tensor, centre: Tensor, unmixing: NDArray[np.complex128]) -> Tensor:
-    """`shaded_as_measured` of one slice ``(sets, coils, rows, cols)`` with its calibration square."""
-    if not bool(centre.any()):
-        return maps
+def _shaded(maps: Tensor, unmixing: NDArray[np.complex128]) -> Tensor:
+    """`shaded_as_measured` of one slice ``(sets, coils, rows, cols)``."""
     left, values, right = np.linalg.svd(unmixing, full_matrices=False)
-    shares = 1 / (1 + (values / TOLD) ** 4)
-    told, untold = (
-        torch.from_numpy((left * (values * share)) @ right).to(maps.dtype) for share in (shares, 1 - shares)
-    )
-    inside = (maps != 0).any(1, keepdim=True)
-    seen = torch.einsum("mc,jcrx->jmrx", told, maps) + inside * _fitted(maps, centre, untold)
+    told = torch.from_numpy((left * (values / (1 + (values / TOLD) ** 4))) @ right).to(maps.dtype)
+    seen = torch.einsum("mc,jcrx->jmrx", told, maps)
     found: list[tuple[Tensor, Tensor]] = []
     for own, own_seen in zip(maps, seen, strict=True):
         for other, other_seen in found:
@@ -157,25 +142,6 @@ def _shaded(maps: Tensor, centre: Tensor, unmixing: NDArray[np.complex128]) -> T
         scale = torch.where(norm > 0, 1 / norm, 0)
         found.append((own * scale, own_seen * scale))
     return torch.stack([own for own, _ in found])
-
-
-def _fitted(maps: Tensor, centre: Tensor, combination: Tensor) -> Tensor:
-    """Sensitivities ``(sets, new coils, rows, cols)`` of combined coils, polynomials in the place of a pixel.
-
-    Those with which the images that the maps ``(sets, coils, rows, cols)`` find in the calibration square explain it
-    best: what noise there is in a coil is averaged over all of it.
-    """
-    rows, cols = maps.shape[-2:]
-    coils = inverse_fourier(_padded(centre, (rows, cols)))
-    images = (maps.conj() * coils).sum(1)
-    y, x = (torch.from_numpy(np.polynomial.legendre.legvander(np.linspace(-1, 1, n), ORDER)) for n in (rows, cols))
-    basis = torch.stack([y[:, i, None] * x[:, j] for i in range(ORDER + 1) for j in range(ORDER + 1 - i)])
-    design = (images[:, None] * basis).flatten(0, 1).flatten(1).to(torch.complex128)  # (sets * functions, pixels)
-    wanted = torch.einsum("mc,crx->mrx", combination, coils).flatten(1).to(torch.complex128)
-    gram = design.conj() @ design.T
-    gram = gram + 1e-9 * gram.diagonal().real.mean() * torch.eye(len(gram))
-    factors = torch.linalg.solve(gram, design.conj() @ wanted.T).reshape(len(maps), len(basis), -1)
-    return torch.einsum("jfm,frx->jmrx", factors, basis.to(torch.complex128)).to(maps.dtype)
 
 
 def folded_share(kspace: Tensor, mask: Tensor, width: int | None, noise_std: Tensor) -> float:

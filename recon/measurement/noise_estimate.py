@@ -170,6 +170,27 @@ def of_kspace(kspace: Tensor, mask: Tensor) -> Tensor:
     return found
 
 
+def in_common(found: Tensor, kspace: Tensor) -> Tensor:
+    """Noise that planes across the readout of 3D k-space have in common, ``(planes,)``, from what each tells.
+
+    The Fourier transform along the readout spreads noise evenly over the planes. What an object adds to an estimate is
+    least in the planes that hold least of it: they tell the noise of all.
+
+    Parameters
+    ----------
+    found
+        Estimate of each plane, as of `of_kspace` and `of_samples`.
+    kspace
+        Samples ``(planes, coils, ...)``; planes that are zero tell nothing.
+    """
+    energy = torch.stack([one.abs().square().sum() for one in kspace])
+    held = energy > 0
+    if not bool(held.any()):
+        return found
+    quiet = held & (energy <= energy[held].quantile(QUIET_PLANES))
+    return found[quiet].square().median().sqrt().expand(len(found))
+
+
 def _whole_lines(kspace: Tensor, sampled: Tensor) -> Iterator[Tensor]:
     """Lines that were sampled from end to end, ``(slices, coils, lines, n)``, for each direction that has enough."""
     for data, mask in ((kspace, sampled), (kspace.transpose(-1, -2), sampled.T)):
@@ -237,6 +258,8 @@ MASKED = 1e-10
 EMPTY_SHARE = 0.1
 """Fraction of the places along a line in the middle of which the noise is read: the air beside an object, if there is
 any; not the emptiest, where a receiver's filter may have taken noise away."""
+QUIET_PLANES = 0.25
+"""Fraction of the planes across a readout, those of least energy, that tell the noise of all."""
 SMALLEST_CENTRE, LARGEST_CENTRE = 16, 64
 """Sides of the fully sampled centre of k-space whose image tells the noise."""
 WINDOW = 6.0

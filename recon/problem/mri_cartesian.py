@@ -102,12 +102,14 @@ def build(measurement: Measurement) -> InverseProblem:
         noise_std = level
     else:
         noise_std = noise_estimate.of_kspace(data, everywhere)
-        noise_std = float(noise_std.square().mean().sqrt()) if across else noise_std  # of one measurement
+        if acquisition.readout is not None:
+            noise_std = noise_estimate.in_common(noise_std, data)
+        noise_std = float(noise_std[0]) if across else noise_std  # of one measurement
         spelled = noise_estimate.spelled(torch.as_tensor(noise_std).reshape(-1))
         notes.append(f"noise of k-space estimated from its outermost samples: {spelled}")
     maps, more = _maps(measurement, data, everywhere, torch.as_tensor(noise_std).expand(len(data)), notes)
     if measurement.coil_maps is None:
-        maps = shaded_as_measured(maps, data, everywhere, acquisition.acs_width, looked_at.unmixing)
+        maps = shaded_as_measured(maps, looked_at.unmixing)
     steps = [*looked_at.steps, *more]
     if across:
         problem = _planes(acquisition, ReadoutPlanes(sampled, maps), data, noise_std, (slice_mm, pixel_mm), notes)

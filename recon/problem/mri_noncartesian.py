@@ -63,7 +63,7 @@ def build(measurement: Measurement) -> InverseProblem:
     else:
         centre, near = central_kspace(trajectory, data, (rows, cols))
         maps = espirit_maps(centre, near, acquisition.acs_width)
-        maps = shaded_as_measured(maps, centre, near, acquisition.acs_width, alike.unmixing)
+        maps = shaded_as_measured(maps, alike.unmixing)
         notes.append("coil maps by ESPIRiT from the densely sampled centre of k-space")
     level = level if acquisition.noise_std is not None or covariance is None else alike.noise_std
     noise_std: float | Tensor
@@ -71,6 +71,8 @@ def build(measurement: Measurement) -> InverseProblem:
         noise_std = level
     else:
         noise_std = noise_estimate.of_samples(data, torch.linalg.vector_norm(trajectory, dim=1))
+        if acquisition.partition_encoding:
+            noise_std = noise_estimate.in_common(noise_std, data)
         notes.append(f"noise of k-space estimated from its outermost samples: {noise_estimate.spelled(noise_std)}")
     affine, in_patient, pixel_mm, slice_mm = placed_stack(measurement, rows, cols, notes)
     problem = Problem(NonCartesianMRI(trajectory, maps, density), data, noise_std, slice_mm, pixel_mm)

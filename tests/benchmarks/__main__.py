@@ -196,7 +196,7 @@ def coils(
 
 def readout(
     data: Annotated[Path, typer.Option(help="Folder with test/.")],
-    size: Annotated[int, typer.Option(min=24, max=192, help="Slices, rows and columns of the volume.")] = 48,
+    size: Annotated[int, typer.Option(min=24, max=192, help="Slices, rows and columns of the volume.")] = 96,
     binning: Annotated[int, typer.Option(min=1, max=4, help="Voxels of the head that are averaged along each.")] = 2,
     readouts: Annotated[str, typer.Option(help="Axes that are read out, comma-separated.")] = "slices,rows",
     acceleration: Annotated[float, typer.Option(min=1, help="Undersampling of both phase encodings.")] = 4.0,

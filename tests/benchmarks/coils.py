@@ -74,10 +74,8 @@ class Scan:
     mask: NDArray[np.bool_]
     std: float
 
-    def measured(
-        self, mix: Matrix, noise: Matrix, *, way: str, given: bool, seed: int = 0
-    ) -> tuple[Measurement, Complex]:
-        """Measurement of the coils ``mix S x + noise n``, and its true maps.
+    def measured(self, mix: Matrix, noise: Matrix, *, way: str, given: bool, seed: int = 0) -> Measurement:
+        """Measurement of the coils ``mix S x + noise n``.
 
         Parameters
         ----------
@@ -94,14 +92,13 @@ class Scan:
         mixed = seen + self.std * np.einsum("ij,jrc->irc", noise, _normal(generator, clean.shape)).astype(np.complex64)
         files = {"noise_scan": self.std * (noise @ _normal(generator, (COILS, SCANNED)))[None].astype(np.complex64)}
         settings = KSpacePreparation(whitening=way != "as it is")
-        found = Measurement(
+        return Measurement(
             (mixed * self.mask)[None],
             MRICartesian(preparation=settings),
             mask=self.mask,
             coil_maps=maps if given else None,
             files=files if way == "noise scan" else {},
         )
-        return found, maps
 
 
 def _normal(generator: np.random.Generator, shape: tuple[int, ...]) -> Complex:
@@ -119,10 +116,14 @@ def scan(volume: NDArray[np.floating[Any]], noise: float, seed: int = 0) -> Scan
 
 @dataclass(frozen=True)
 class _Case:
-    """Combinations ``(coils, COILS)`` of what the coils see and of white noise, of a scan and of its reference."""
+    """Combinations ``(coils, COILS)`` of what the coils see and of white noise, of a scan and of its reference.
+
+    `told` are the coils whose shading the whitened image has.
+    """
 
     seen: Matrix
     noise: Matrix
+    told: Matrix
     seen_before: Matrix
     noise_before: Matrix
 
@@ -134,8 +135,8 @@ def cases() -> dict[str, _Case]:
     correlated = np.linalg.cholesky(CORRELATION**distance).astype(np.complex128)
     loud = np.diag(np.where(np.arange(COILS) == COILS - 1, LOUD, 1.0)).astype(np.complex128)
     return {
-        "one coil forty times as noisy": _Case(white, loud, white[:-1], white[:-1]),
-        "correlated": _Case(white, correlated, np.linalg.inv(correlated).astype(np.complex128), white),
+        "one coil forty times as noisy": _Case(white, loud, white[:-1], white[:-1], white[:-1]),
+        "correlated": _Case(white, correlated, white, np.linalg.inv(correlated).astype(np.complex128), white),
     }
 
 
@@ -158,22 +159,37 @@ def rows_of(made: Scan, methods: Sequence[dict[str, Any]]) -> Iterator[Row]:
             # The level of the noise weighs the data: it is known of both scans, or of neither.
             like = way if way == "noise scan" else "as it is"
             if like not in before:
-                before[like] = _psnr(made, case.seen_before, case.noise_before, like, method, given=given)
-            found = _psnr(made, case.seen, case.noise, way, method, given=given)
+                before[like] = _psnr(made, case, like, method, given=given, before=True)
+            found = _psnr(made, case, way, method, given=given)
             yield Row(name, "given" if given else "ESPIRiT", way, label(method), found, before[like])
 
 
-def _psnr(made: Scan, seen: Matrix, noise: Matrix, way: str, method: dict[str, Any], *, given: bool) -> float:
-    """PSNR of a method, with the scale that fits best, against what its coils make of the image."""
-    measurement, maps = made.measured(seen, noise, way=way, given=given)
+def _psnr(made: Scan, case: _Case, way: str, method: dict[str, Any], *, given: bool, before: bool = False) -> float:
+    """PSNR of a method, with the scale that fits best, in the shading of what the coils of the reference see.
+
+    The image of estimated maps has the shading of the measured coils, without one that is known to be loud. Two images
+    of different shading are not to be compared by their errors: where one shades less, its noise is larger. Both are
+    brought to the reference's.
+    """
+    seen, noise = (case.seen_before, case.noise_before) if before else (case.seen, case.noise)
+    measurement = made.measured(seen, noise, way=way, given=given)
     inverse = inverse_problem.build(measurement)
     settings = lookup.resolved(method_of(method), "mri-cartesian", inverse.problem)
     prior, intensity = chosen_prior(settings, inverse)
     solver = solvers.start(inverse.problem, settings, prior=prior, intensity=intensity)
     volume = inverse.display(inverse.arranged(run(solver)))[0]
-    truth = np.abs(made.image)
+    shading = _shading(made.maps, case.seen_before)
+    own = np.ones_like(shading)
     if not given:
-        # Estimated maps have unit norm over the coils as they were measured.
-        truth = truth * np.sqrt((np.abs(maps) ** 2).sum(0))
+        own = _shading(made.maps, seen if before or way == "as it is" else case.told)
+    truth = np.abs(made.image) * shading
+    volume = volume * shading / own
     scale = float((volume * truth).sum() / (volume**2).sum())
     return float(10 * np.log10(truth.max() ** 2 / np.mean((scale * volume - truth) ** 2)))
+
+
+def _shading(maps: Complex, mix: Matrix) -> NDArray[np.float64]:
+    """Root sum of squares ``(rows, cols)`` of what combined coils see of a uniform object."""
+    combined = np.einsum("ij,jrc->irc", mix, maps)
+    found: NDArray[np.float64] = np.sqrt((np.abs(combined) ** 2).sum(0))
+    return found

@@ -27,8 +27,7 @@ NOISE_STD = 0.01
 COILS = 4
 PLANES: dict[Readout, str] = {"slices": "axial", "rows": "coronal", "cols": "sagittal"}
 """Planes across each axis of an axial volume."""
-METHODS: tuple[dict[str, Any], ...] = ({"name": "red-diff", "steps": 10}, {"name": "tv"})
-"""Fewer steps than by default: the volume has as many slices as rows, and is solved three times with a prior."""
+METHODS: tuple[dict[str, Any], ...] = ({"name": "red-diff"}, {"name": "l1-wavelet"}, {"name": "tv"})
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from operators.coils import shaded_as_measured
-from operators.fourier import CartesianMRI, MapSetsMRI, fourier
+from operators.fourier import CartesianMRI, MapSetsMRI
 from operators.linear import dot_product_error
 from operators.phase import PhaseConstrained
 
@@ -46,22 +46,20 @@ def whitening(name: str) -> Tensor:
     return torch.from_numpy(np.linalg.inv(mix)).to(torch.complex64)
 
 
-def shaded(maps: Tensor, kspace: Tensor, mixing: Tensor) -> Tensor:
-    return shaded_as_measured(maps[None], kspace[None], ALL, None, np.linalg.inv(mixing.numpy()).astype(np.complex128))[
-        0
-    ]
+def shaded(maps: Tensor, mixing: Tensor) -> Tensor:
+    return shaded_as_measured(maps[None], np.linalg.inv(mixing.numpy()).astype(np.complex128))[0]
 
 
-@pytest.mark.parametrize(("noise", "limit"), [("white", 1e-6), ("correlated", 2e-3), ("one loud coil", 0.03)])
-def test_the_image_has_the_shading_of_the_measured_coils(noise: str, limit: float) -> None:
-    """Exact maps ``W S / |W S|`` of whitened coils become ``W S / |S|``."""
+@pytest.mark.parametrize(("noise", "told"), [("white", 6), ("correlated", 6), ("one loud coil", 5)])
+def test_the_image_has_the_shading_of_the_measured_coils(noise: str, told: int) -> None:
+    """Exact maps ``W S / |W S|`` of whitened coils become ``W S / |S|``; a coil 40 times as noisy does not count."""
     seen, matrix = sensitivities(), whitening(noise)
     white = torch.einsum("ij,jrc->irc", matrix, seen)
-    unit = white / torch.linalg.vector_norm(white, dim=0)
-    found = shaded(unit, fourier(white * image()), matrix)
-    expected = white / torch.linalg.vector_norm(seen, dim=0)
+    found = shaded(white / torch.linalg.vector_norm(white, dim=0), matrix)
+    counted = seen if told == COILS else seen[[i for i in range(COILS) if i != 2]]
+    expected = white / torch.linalg.vector_norm(counted, dim=0)
     inside = image().abs() > 0.02
-    assert float((found - expected).abs().amax(0)[inside].max()) < limit * float(expected.abs().max())
+    assert float((found - expected).abs().amax(0)[inside].max()) < 5e-3 * float(expected.abs().max())
 
 
 def test_maps_of_two_sets_are_orthonormal_over_the_measured_coils() -> None:
@@ -70,13 +68,12 @@ def test_maps_of_two_sets_are_orthonormal_over_the_measured_coils() -> None:
     unit, _ = torch.linalg.qr(white.permute(2, 3, 1, 0))  # orthonormal over the whitened coils, as ESPIRiT's are
     unit = unit.permute(3, 2, 0, 1).contiguous()
     unit[1, :, :5] = 0  # seen by one set alone
-    images = torch.stack([image(), image(1.0).roll(9, 1)])
-    found = shaded(unit, fourier((unit * images[:, None]).sum(0)), matrix)
+    found = shaded(unit, matrix)
     measured = torch.einsum("ij,kjrc->kirc", torch.linalg.inv(matrix), found)
     gram = torch.einsum("kjrc,ljrc->klrc", measured.conj(), measured)
     expected = torch.eye(2)[:, :, None, None].expand(2, 2, SIZE, SIZE).clone()
     expected[1, 1, :5] = 0
-    inside = (images.abs() > 0.02).all(0)
+    inside = (image().abs() > 0.02) & (image(1.0).roll(9, 1).abs() > 0.02)
     assert float((gram - expected).abs().amax((0, 1))[inside].max()) < 0.02
     assert not bool(found[1, :, :5].any())
 
@@ -84,21 +81,21 @@ def test_maps_of_two_sets_are_orthonormal_over_the_measured_coils() -> None:
 def test_coils_that_are_only_combined_keep_their_maps() -> None:
     basis = torch.linalg.qr(torch.randn(COILS, 4, generator=torch.Generator().manual_seed(0)))[0].T.to(torch.complex64)
     maps = sensitivities()[:4]
-    kept = shaded_as_measured(maps[None], maps[None], ALL, None, basis.mH.resolve_conj().numpy().astype(np.complex128))
+    kept = shaded_as_measured(maps[None], basis.mH.resolve_conj().numpy().astype(np.complex128))
     assert torch.equal(kept[0], maps)
-    assert torch.equal(shaded_as_measured(maps[None], maps[None], ALL, None, None)[0], maps)
+    assert torch.equal(shaded_as_measured(maps[None], None)[0], maps)
 
 
 def test_slices_without_signal_stay_so() -> None:
     nothing = torch.zeros(COILS, SIZE, SIZE, dtype=torch.complex64)
-    assert not bool(shaded(nothing, nothing, whitening("correlated")).any())
+    assert not bool(shaded(nothing, whitening("correlated")).any())
 
 
 @pytest.mark.parametrize("noise", ["correlated", "one loud coil"])
 def test_the_adjoint_stays_the_adjoint(noise: str) -> None:
     matrix = whitening(noise)
     white = torch.einsum("ij,jrc->irc", matrix, sensitivities())
-    maps = shaded(white / torch.linalg.vector_norm(white, dim=0), fourier(white * image()), matrix)
+    maps = shaded(white / torch.linalg.vector_norm(white, dim=0), matrix)
     lines = (torch.arange(SIZE) % 3 == 0)[:, None].expand(SIZE, SIZE)
     for operator in (CartesianMRI(lines, maps), MapSetsMRI(lines, torch.stack([maps, 1j * maps.roll(7, 2)])[None])):
         assert dot_product_error(operator) < 1e-5

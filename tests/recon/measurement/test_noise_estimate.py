@@ -84,6 +84,20 @@ def test_k_space_tells_each_slices_noise() -> None:
     assert torch.allclose(found, sigmas, rtol=0.05)
 
 
+def test_planes_across_a_readout_have_the_noise_that_those_beside_the_object_tell() -> None:
+    """The edges of a sharp phantom reach the outermost samples of the planes that hold it."""
+    image = torch.zeros(16, 4, 64, 64, dtype=torch.complex64)
+    image[4:12, :, 12:50:3, 14:52] = 3.0
+    generator = torch.Generator().manual_seed(0)
+    noisy = fourier(image) + 0.01 * torch.complex(*torch.randn(2, 16, 4, 64, 64, generator=generator))
+    noisy[0] = 0  # a plane that was left empty
+    mask = torch.rand(64, 64, generator=generator) < 0.25
+    alone = noise_estimate.of_kspace(noisy * mask, mask)
+    assert float(alone.max()) > 0.02
+    assert noise_estimate.in_common(alone, noisy * mask).tolist() == pytest.approx(16 * [0.01], rel=0.05)
+    assert noise_estimate.in_common(torch.zeros(2), torch.zeros(2, 4, 8, 8)).tolist() == [0, 0]
+
+
 def test_a_range_is_spelled_where_slices_differ() -> None:
     assert noise_estimate.spelled(torch.tensor([0.02, 0.0205])) == "2.05e-02"
     assert noise_estimate.spelled(torch.tensor([0.02, 0.05])) == "2.00e-02 to 5.00e-02, slice by slice"

@@ -127,19 +127,21 @@ def loud() -> Array:
 @pytest.mark.parametrize("method", ["zero-filled", "cg-sense", "red-diff"])
 @pytest.mark.parametrize("noise", ["correlated", "one loud coil"])
 def test_whitening_does_not_change_the_shading(noise: str, method: str) -> None:
-    """Whitening keeps the profile: the whitened coils' own sensitivities would add up to another."""
+    """Whitening keeps the profile of the coils as measured, of those that are not far louder than the others."""
     mix = correlated() if noise == "correlated" else loud()
     data, maps, scan = scanned(mix, level=NOISE / 3)  # the magnitude of noise would add to the image
     clean = (transformed(maps * smooth_head()) * MASK).astype(np.complex64)
+    clean = clean if noise == "correlated" else np.delete(clean, 1, axis=0)
     settings = {"partial_fourier": False}
     truth = solved(clean, method, preparation={**settings, "whitening": False}).volume[0]
     found = solved(data, method, noise_scan=scan, preparation=settings)
     assert steps(found)["whitening"].changed
     ratio = shading(found.volume[0], truth)
     assert np.sqrt(np.mean((ratio - 1) ** 2)) < 0.02
-    white = np.linalg.norm(np.linalg.solve(np.linalg.cholesky(mix @ mix.T), maps.reshape(COILS, -1)), axis=0)
-    profile = white.reshape(SIZE, SIZE)[np.abs(smooth_head()) > 0.5]
-    assert np.std(profile) > 0.06 * np.mean(profile)  # what it would be
+    if noise == "correlated":
+        white = np.linalg.norm(np.linalg.solve(np.linalg.cholesky(mix @ mix.T), maps.reshape(COILS, -1)), axis=0)
+        profile = white.reshape(SIZE, SIZE)[np.abs(smooth_head()) > 0.5]
+        assert np.std(profile) > 0.06 * np.mean(profile)  # what it would be
 
 
 def test_coils_that_are_whitened_and_combined_keep_the_shading() -> None:
@@ -202,18 +204,19 @@ def test_a_loud_coil_costs_nothing_off_the_grid(method: str) -> None:
     weights = np.where(np.arange(COILS) == 1, 40.0, 1.0)[:, None]
 
     def of(data: Array, **more: Any) -> Array:
+        """Image of samples; a loud coil does not count in its shading, as if it were not there."""
         found = recon.reconstruct(
             data.astype(np.complex64), given, method=method, progress=False, trajectory_cycles_per_fov=places, **more
         )
         image: Array = np.abs(found.volume[0])
         return image
 
-    quiet = of(scan.data + noise[0])
+    quiet = of(np.delete(scan.data + noise[0], 1, axis=1))
     loud = of(scan.data + weights * noise[0], noise_scan=(weights * noise[1])[0].astype(np.complex64))
     given["preparation"] = {"whitening": False}
-    plain = of(scan.data + weights * noise[0])
+    plain, every = of(scan.data + weights * noise[0]), of(scan.data + noise[0])
     assert np.linalg.norm(loud - quiet) < 0.1 * np.linalg.norm(quiet)
-    assert np.linalg.norm(loud - quiet) < 0.5 * np.linalg.norm(plain - quiet)
+    assert np.linalg.norm(loud - quiet) < 0.5 * np.linalg.norm(plain - every)
 
 
 REFUSED: dict[str, tuple[Array, str]] = {
