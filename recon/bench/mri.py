@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.errors import InputError
-from recon.bench.solving import label, solved
+from recon.bench.solving import chosen_slices, label, solved
 from recon.bench.withheld import withhold
 from recon.formats import nifti, numpy_files
 from recon.measurement.measurement import Measurement
@@ -42,7 +42,7 @@ def simulated(volume: Path, slices: tuple[int, int], settings: Simulation) -> Me
     `volume` is NIfTI, or the ``.npz`` of slices that the ``brain-mri`` recipe validates on, for tuning.
     """
     values, affine = _tuning_slices(volume) if volume.suffix == ".npz" else nifti.read(volume)
-    chosen = values[slices[0] : slices[1]]
+    chosen = chosen_slices(values, slices, volume.name)
     return simulate(chosen, shifted_affine(affine, slices[0]), MRICartesian(), settings)
 
 

@@ -13,8 +13,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from operators.errors import InputError
-from recon.bench.solving import solved
+from recon.bench.solving import chosen_slices, solved
 from recon.formats import nifti
 from recon.measurement.measurement import Measurement
 from recon.measurement.simulate import simulate
@@ -59,9 +58,7 @@ def ct_measurement(
     evenly over `degrees`, the last not included.
     """
     values, affine = _tuning_slices(volume, every) if volume.suffix == ".npz" else nifti.read(volume)
-    chosen = values[slices[0] : slices[1]]
-    if not len(chosen):
-        raise InputError(f"{volume.name} has no slices {slices[0]}:{slices[1]}", field="slices")
+    chosen = chosen_slices(values, slices, volume.name)
     acquisition = CTParallel(angles_rad=AngleRange(stop_rad=math.radians(degrees), count=views))
     return simulate(chosen, shifted_affine(affine, slices[0]), acquisition, settings, slices[0])
 

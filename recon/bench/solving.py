@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
@@ -34,6 +36,18 @@ class Solved:
     """Network evaluations per slice."""
     network_seconds: float = 0.0
     """Part of `seconds` spent in the network."""
+
+
+def chosen_slices(values: NDArray[np.float32], slices: tuple[int, int], name: str) -> NDArray[np.float32]:
+    """Slices ``[first, last)`` of a volume that is called `name`; raises if it has none or fewer."""
+    first, last = slices
+    if not first < last <= len(values):
+        raise InputError(
+            f"{first}:{last}, {name} has {len(values)} slices",
+            field="slices",
+            remedy=f"give FIRST:LAST with FIRST below LAST and LAST at most {len(values)}",
+        )
+    return values[first:last]
 
 
 def solved(given: dict[str, Any], model: inverse_problem.InverseProblem, kind: str) -> Solved:

@@ -194,6 +194,29 @@ def coils(
     write_rows(json_file, [asdict(r) for r in rows])
 
 
+def compression(
+    data: Annotated[Path, typer.Option(help="Folder with tune/.")],
+    number: Annotated[int, typer.Option(min=0, help="Slice of the tuning set.")] = 7,
+    methods: Annotated[
+        str, typer.Option(help="JSON list of method settings, each with a name; names alone may be comma-separated.")
+    ] = "cg-sense,tv,red-diff",
+    json_file: Json = None,
+) -> None:
+    """Coils combined to the fewest that keep their energy: PSNR and time of 12 and 32 coils."""
+    from tests.benchmarks.compression import compare
+
+    rows = []
+    for row in compare(data, number, methods_of(methods)):
+        rows.append(row)
+        console.print(f"{row.coils} coils, {row.solved_with} of them, {row.method}: {row.psnr:.2f} dB", highlight=False)
+    shown = [
+        [str(r.coils), f"{r.kept_energy:g}", str(r.solved_with), r.method, f"{r.psnr:.2f}", f"{r.seconds:.1f}"]
+        for r in rows
+    ]
+    table(["coils", "kept", "solved with", "method", "PSNR, dB", "s"], shown, machine())
+    write_rows(json_file, [asdict(r) for r in rows])
+
+
 def readout(
     data: Annotated[Path, typer.Option(help="Folder with test/.")],
     size: Annotated[int, typer.Option(min=24, max=192, help="Slices, rows and columns of the volume.")] = 96,
@@ -369,6 +392,7 @@ for command in (
     preparation,
     coils,
     readout,
+    compression,
     mri_measured,
 ):
     app.command()(command)

@@ -214,6 +214,8 @@ def test_bench_mri_judges_held_out_samples_and_a_volume(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     poor, good = json.loads((tmp_path / "v.json").read_text())["rows"]
     assert good["psnr"] > poor["psnr"] + 3 and good["held_out_misfit"] is None
+    done = recon("bench", "mri", args[0], "--slices", "5:400", "--methods", "cg-sense", cwd=tmp_path)
+    assert done.returncode == 2 and "slices: 5:400, mri_256_ms.npz has " in done.stderr, done.stderr
 
 
 def test_bench_operators_prints_and_writes(tmp_path: Path) -> None:
