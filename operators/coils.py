@@ -1,4 +1,4 @@
-"""Coil sensitivities, estimated by ESPIRiT (sigpy) from the fully sampled centre of k-space."""
+"""Coil sensitivities, estimated by ESPIRiT from the fully sampled centre of k-space."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ from operators.interrupt import checkpoint
 
 MINIMUM_CALIBRATION = 8
 MAXIMUM_CALIBRATION = 32
+"""Largest side of the calibration region where both are limited."""
+LONGEST_CALIBRATION = 64
+"""Largest side of it along lines that were sampled as a whole."""
 THRESHOLD = 0.02
-"""Singular values below this share of the largest are noise; sigpy's default."""
-SUPPORT = 0.8
-"""Pixels whose ESPIRiT eigenvalue is below this hold no signal; their sensitivity is zero."""
+"""Singular values below this share of the largest are noise."""
+SUPPORT, SUPPORT_OF_FEW = 0.9, 0.8
+"""Pixels whose ESPIRiT eigenvalue is below this hold no signal, and have no sensitivity; where the calibration region
+has fewer equations than unknowns, eigenvalues come out lower."""
 LARGEST_KERNEL = 6
 FOLDED = 0.9
 """Second eigenvalue above which a pixel holds more than one part of the object."""
-COARSE = 48
+COARSE = LONGEST_CALIBRATION
 """Side of the grid on which the second eigenvalue is looked at."""
 ROWS_AT_ONCE = 32
 TOLD = 10.0
@@ -45,6 +49,51 @@ def acs_width(mask: Tensor, limit: int = MAXIMUM_CALIBRATION) -> int:
     return width
 
 
+def calibration_region(mask: Tensor, width: int | None = None) -> tuple[int, int]:
+    """Rows and columns of the region in the centre of k-space that calibrates the coils.
+
+    The largest square that is fully sampled in `mask` ``(rows, cols)``, at most `MAXIMUM_CALIBRATION` points wide, and
+    longer along the axis that allows it: of eight to twenty lines each is known from end to end, and a square of them
+    has fewer equations than ESPIRiT's kernels have unknowns.
+
+    Parameters
+    ----------
+    width
+        Side of the square, if it is given.
+
+    Raises
+    ------
+    InputError
+        If the square is not sampled, or too small.
+    """
+    available = acs_width(mask, max(width or 0, MAXIMUM_CALIBRATION))
+    wanted = width or available
+    if wanted > available or wanted < MINIMUM_CALIBRATION:
+        raise InputError(
+            f"the fully sampled centre of k-space is {available} x {available} points, "
+            f"calibration needs {max(wanted, MINIMUM_CALIBRATION)}",
+            field="acquisition.acs_width",
+            remedy="measure more central lines, or give coil maps with acquisition.coil_maps",
+        )
+    if width is not None or wanted >= MAXIMUM_CALIBRATION:
+        return wanted, wanted
+    sides = _longest(mask, wanted), _longest(mask.T, wanted)
+    return (wanted, sides[0]) if sides[0] >= sides[1] else (sides[1], wanted)
+
+
+def _longest(mask: Tensor, rows: int) -> int:
+    """Columns, at most `LONGEST_CALIBRATION`, up to which the central `rows` of a mask are fully sampled."""
+    top, middle = mask.shape[0] // 2 - rows // 2, mask.shape[1] // 2
+    whole = mask[top : top + rows].all(0)
+    columns = rows
+    while columns < min(LONGEST_CALIBRATION, mask.shape[1]):
+        left = middle - (columns + 1) // 2
+        if not bool(whole[left : left + columns + 1].all()):
+            break
+        columns += 1
+    return columns
+
+
 def espirit_maps(kspace: Tensor, mask: Tensor, width: int | None = None) -> Tensor:
     """Estimate coil sensitivity maps, one set per slice.
 
@@ -55,12 +104,17 @@ def espirit_maps(kspace: Tensor, mask: Tensor, width: int | None = None) -> Tens
     mask
         Sampled points, ``(rows, cols)`` bool.
     width
-        Side of the calibration square. Default: the fully sampled centre of the mask.
+        Side of the calibration square. Default: `calibration_region`.
 
     Returns
     -------
     Tensor
         ``(slices, coils, rows, cols)`` complex64, unit norm over coils inside the object, zero outside.
+
+    Raises
+    ------
+    InputError
+        If the centre of k-space is not sampled, or tells the sensitivities of a part of the object only.
 
     References
     ----------
@@ -68,13 +122,18 @@ def espirit_maps(kspace: Tensor, mask: Tensor, width: int | None = None) -> Tens
     """
     if kspace.shape[1] == 1:
         return torch.ones_like(kspace, dtype=torch.complex64)  # nothing to calibrate
-    wanted = _calibrated(mask, width)
-    maps = []
-    order = _reference_first(kspace)
-    for one in kspace[:, order]:
-        checkpoint()
-        maps.append(_one_slice(one.to(torch.complex64).numpy(), wanted))
-    return torch.from_numpy(np.stack(maps))[:, torch.argsort(order)]
+    found = espirit_sets(kspace, mask, 1, width)[:, 0]
+    region = calibration_region(mask, width)
+    for one, maps in zip(kspace, found, strict=True):
+        kept = _energy_inside(_centre(one, region), maps)
+        if kept < ENERGY:
+            raise InputError(
+                f"ESPIRiT found sensitivities for {100 * kept:.0f} % of the signal only,"
+                f" from {region[0]} x {region[1]} points",
+                field="acquisition.acs_width",
+                remedy="measure more central lines, or give coil maps with acquisition.coil_maps",
+            )
+    return found
 
 
 def espirit_sets(kspace: Tensor, mask: Tensor, sets: int, width: int | None = None) -> Tensor:
@@ -97,9 +156,9 @@ def espirit_sets(kspace: Tensor, mask: Tensor, sets: int, width: int | None = No
     ----------
     Uecker et al. 2014, Magn. Reson. Med. 71, 990-1001.
     """
-    wanted = _calibrated(mask, width)
-    reference = int(_reference_first(kspace)[0])
-    return torch.stack([_sets_of_slice(one.to(torch.complex64), wanted, sets, reference) for one in kspace])
+    region = calibration_region(mask, width)
+    reference = _reference(kspace)
+    return torch.stack([_sets_of_slice(one.to(torch.complex64), region, sets, reference) for one in kspace])
 
 
 def shaded_as_measured(maps: Tensor, unmixing: NDArray[np.complex128] | None) -> Tensor:
@@ -159,37 +218,23 @@ def folded_share(kspace: Tensor, mask: Tensor, width: int | None, noise_std: Ten
     """
     if kspace.shape[1] < 2:
         return 0.0
-    wanted = _calibrated(mask, width)
+    region = calibration_region(mask, width)
     found = [0.0]
     for one, noise in zip(kspace, noise_std.tolist(), strict=True):
         checkpoint()
-        centre = _centre(one.to(torch.complex64), wanted)
+        centre = _centre(one.to(torch.complex64), region)
         if not bool(centre.any()):
             continue
-        values = torch.linalg.eigvalsh(_gram(_kernels(centre, noise), (COARSE, COARSE), slice(None)))
+        values = torch.linalg.eigvalsh(_gram(_kernels(centre, noise)[0], (COARSE, COARSE), slice(None)))
         energy = inverse_fourier(_padded(centre, (COARSE, COARSE))).abs().square().sum(0)
         found.append(float((energy * (values[..., -2] > FOLDED)).sum() / energy.sum()))
     return max(found)
 
 
-def _calibrated(mask: Tensor, width: int | None) -> int:
-    """Width of the calibration square; raises `InputError` if it is not sampled or too small."""
-    available = acs_width(mask, max(width or 0, MAXIMUM_CALIBRATION))
-    wanted = width or available
-    if wanted > available or wanted < MINIMUM_CALIBRATION:
-        raise InputError(
-            f"the fully sampled centre of k-space is {available} x {available} points, "
-            f"calibration needs {max(wanted, MINIMUM_CALIBRATION)}",
-            field="acquisition.acs_width",
-            remedy="measure more central lines, or give coil maps with acquisition.coil_maps",
-        )
-    return wanted
-
-
-def _centre(kspace: Tensor, width: int) -> Tensor:
-    """Cut the calibration square ``(coils, width, width)`` out of k-space."""
-    top, left = (n // 2 - width // 2 for n in kspace.shape[-2:])
-    found: Tensor = kspace[..., top : top + width, left : left + width]
+def _centre(kspace: Tensor, region: tuple[int, int]) -> Tensor:
+    """Cut the calibration region ``(coils, rows, cols)`` out of k-space."""
+    top, left = (n // 2 - side // 2 for n, side in zip(kspace.shape[-2:], region, strict=True))
+    found: Tensor = kspace[..., top : top + region[0], left : left + region[1]]
     return found
 
 
@@ -201,25 +246,28 @@ def _padded(centre: Tensor, shape: tuple[int, int]) -> Tensor:
     return found
 
 
-def _kernels(centre: Tensor, noise_std: float = 0.0) -> Tensor:
-    """Kernels ``(kernels, coils, side, side)`` that span the signal's part of a calibration square."""
-    side = min(LARGEST_KERNEL, centre.shape[-1] // 2)
-    blocks = centre.unfold(1, side, 1).unfold(2, side, 1)  # (coils, places, places, side, side)
-    matrix = blocks.permute(1, 2, 0, 3, 4).reshape(-1, len(centre) * side**2)
+def _kernels(centre: Tensor, noise_std: float = 0.0) -> tuple[Tensor, bool]:
+    """Kernels ``(kernels, coils, rows, cols)`` that span the signal's part of a calibration region.
+
+    Also returned is whether the region has as many equations as they have unknowns.
+    """
+    # A kernel wider than half the region leaves too few equations, and no signal space at all.
+    rows, cols = (min(LARGEST_KERNEL, n // 2) for n in centre.shape[-2:])
+    blocks = centre.unfold(1, rows, 1).unfold(2, cols, 1)  # (coils, places, places, rows, cols)
+    matrix = blocks.permute(1, 2, 0, 3, 4).reshape(-1, len(centre) * rows * cols)
     _, values, vectors = torch.linalg.svd(matrix, full_matrices=False)
     # Largest singular value of noise alone (Marchenko and Pastur 1967).
     noise = math.sqrt(2) * noise_std * (math.sqrt(matrix.shape[0]) + math.sqrt(matrix.shape[1]))
     signal = (values > THRESHOLD * values[0]) & (values > noise)
-    found: Tensor = vectors[signal].reshape(-1, len(centre), side, side)
-    return found
+    found: Tensor = vectors[signal].reshape(-1, len(centre), rows, cols)
+    return found, matrix.shape[0] >= matrix.shape[1]
 
 
 def _gram(kernels: Tensor, shape: tuple[int, int], rows: slice) -> Tensor:
     """ESPIRiT's operator at every pixel of some rows, ``(rows, cols, coils, coils)``; its eigenvalues are 0 to 1."""
-    side = kernels.shape[-1]
-    along = [_waves(n, side) for n in shape]
+    along = [_waves(n, side) for n, side in zip(shape, kernels.shape[-2:], strict=True)]
     images = torch.einsum("ry,kcyx,qx->rqck", along[0][rows], kernels, along[1])
-    found: Tensor = images @ images.mH / side**2
+    found: Tensor = images @ images.mH / (kernels.shape[-2] * kernels.shape[-1])
     return found
 
 
@@ -230,13 +278,14 @@ def _waves(n: int, side: int) -> Tensor:
     return found.to(torch.complex64)
 
 
-def _sets_of_slice(kspace: Tensor, width: int, sets: int, reference: int) -> Tensor:
+def _sets_of_slice(kspace: Tensor, region: tuple[int, int], sets: int, reference: int) -> Tensor:
     coils, rows, cols = kspace.shape
     found = kspace.new_zeros((sets, coils, rows, cols))
-    centre = _centre(kspace, width)
+    centre = _centre(kspace, region)
     if not bool(centre.any()):
         return found
-    kernels = _kernels(centre)
+    kernels, determined = _kernels(centre)
+    support = SUPPORT if determined else SUPPORT_OF_FEW
     for first in range(0, rows, ROWS_AT_ONCE):
         checkpoint()
         part = slice(first, first + ROWS_AT_ONCE)
@@ -244,44 +293,21 @@ def _sets_of_slice(kspace: Tensor, width: int, sets: int, reference: int) -> Ten
         for number in range(sets):
             vector = vectors[..., -1 - number]
             turned = vector * torch.exp(-1j * vector[..., reference, None].angle())
-            found[number, :, part] = (turned * (values[..., -1 - number, None] > SUPPORT)).permute(2, 0, 1)
+            found[number, :, part] = (turned * (values[..., -1 - number, None] > support)).permute(2, 0, 1)
     return found
 
 
-def _reference_first(kspace: Tensor) -> Tensor:
-    """Order of the coils in which the first, whose phase becomes the image's, is not one that hears hardly anything."""
+def _reference(kspace: Tensor) -> int:
+    """Coil whose phase becomes the image's: the first, unless it hears hardly anything."""
     energy = kspace.abs().square().sum((0, 2, 3))
-    order = torch.arange(len(energy))
-    reference = 0 if bool(energy[0] > FAINT * energy.max()) else int(energy.argmax())
-    return torch.cat([order[reference:], order[:reference]])
+    return 0 if bool(energy[0] > FAINT * energy.max()) else int(energy.argmax())
 
 
-def _one_slice(kspace: NDArray[np.complex64], width: int) -> NDArray[np.complex64]:
-    from sigpy.mri.app import EspiritCalib  # imports numba: seconds that no other job should wait
+def _energy_inside(centre: Tensor, maps: Tensor) -> float:
+    """Fraction of the energy of the image of a calibration region where the maps ``(coils, rows, cols)`` are not zero.
 
-    if not np.any(kspace):
-        return np.zeros_like(kspace)
-    # A kernel wider than half the calibration square leaves too few equations, and no signal space at all.
-    kernel = min(LARGEST_KERNEL, width // 2)
-    calibrator = EspiritCalib(
-        kspace, calib_width=width, kernel_width=kernel, thresh=THRESHOLD, crop=SUPPORT, show_pbar=False
-    )
-    maps = np.asarray(calibrator.run(), dtype=np.complex64)
-    kept = _energy_inside(kspace, maps, width)
-    if kept < ENERGY:
-        raise InputError(
-            f"ESPIRiT found sensitivities for {100 * kept:.0f} % of the signal only, from {width} x {width} points",
-            field="acquisition.acs_width",
-            remedy="measure more central lines, or give coil maps with acquisition.coil_maps",
-        )
-    return maps
-
-
-def _energy_inside(kspace: NDArray[np.complex64], maps: NDArray[np.complex64], width: int) -> float:
-    """Fraction of the low-resolution image's energy where the maps are not zero."""
-    centre = np.zeros_like(kspace)
-    window = tuple(slice(n // 2 - width // 2, n // 2 - width // 2 + width) for n in kspace.shape[1:])
-    centre[(slice(None), *window)] = kspace[(slice(None), *window)]
-    energy = inverse_fourier(torch.from_numpy(centre)).abs().square().sum(0)
-    inside = torch.from_numpy(np.abs(maps).max(0) > 0)
-    return float((energy * inside).sum() / energy.sum().clamp(min=1e-38))
+    A slice that holds nothing misses nothing.
+    """
+    energy = inverse_fourier(_padded(centre, (maps.shape[-2], maps.shape[-1]))).abs().square().sum(0)
+    whole = float(energy.sum())
+    return float((energy * (maps != 0).any(0)).sum()) / whole if whole > 0 else 1.0

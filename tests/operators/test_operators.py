@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from operators.coils import acs_width, espirit_maps
+from operators import coils
+from operators.coils import acs_width, calibration_region, espirit_maps
 from operators.differences import gradient, gradient_adjoint
 from operators.errors import BackendUnavailable, GeometryError, InputError
 from operators.fourier import CartesianMRI, CoilImagesMRI, MapSetsMRI, fourier, inverse_fourier
@@ -20,6 +21,7 @@ from operators.geometry import FanBeam, ParallelBeam, estimated_matrix_bytes
 from operators.linear import LinearOperator, Space, conjugate_gradient, dot_product_error, random_element
 from operators.resolution import Downsampling, SlabAverage, Truncation
 from operators.tomography import Tomography
+from recon.problem.mri_cartesian import birdcage_maps
 from tests.conftest import disc
 
 pytestmark = pytest.mark.usefixtures("all_cores")  # slices are projected by threads
@@ -331,8 +333,6 @@ def test_gradient_adjoint_for_any_shape(slices: int, rows: int, cols: int, is_co
 
 @pytest.mark.parametrize("width", [8, 16, 25])
 def test_espirit_finds_the_coils_up_to_phase(width: int) -> None:
-    from recon.problem.mri_cartesian import birdcage_maps
-
     maps = birdcage_maps(6, 64, 64)
     image = (disc(64, 1.0, 26.0) + 0.5 * disc(64, 1.0, 10.0, x_mm=8.0)).to(torch.complex64)
     mask = torch.zeros(64, 64, dtype=torch.bool)
@@ -356,19 +356,32 @@ def test_espirit_without_a_calibration_region_says_so() -> None:
 
 def test_maps_that_miss_the_signal_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """ESPIRiT that finds nothing would give an image of zeros, which must not pass for a result."""
-    from sigpy.mri import app
-
-    class Nothing:
-        def __init__(self, kspace: np.ndarray, **options: object) -> None:
-            self.shape = kspace.shape
-
-        def run(self) -> np.ndarray:
-            return np.zeros(self.shape)
-
-    monkeypatch.setattr(app, "EspiritCalib", Nothing)
+    monkeypatch.setattr(coils, "SUPPORT", 2.0)
+    monkeypatch.setattr(coils, "SUPPORT_OF_FEW", 2.0)
     kspace = fourier(disc(64, 1.0, 20.0).to(torch.complex64))[:, None].expand(1, 3, 64, 64)
-    with pytest.raises(InputError, match="sensitivities for 0 % of the signal"):
+    with pytest.raises(InputError, match="sensitivities for 0 % of the signal only, from 16 x 16 points"):
         espirit_maps(kspace, torch.ones(64, 64, dtype=torch.bool), 16)
+
+
+def test_few_lines_calibrate_along_their_whole_length() -> None:
+    """Ten lines of 64 tell the coils better than the square of ten; the more so the more coils there are."""
+    lines = torch.zeros(64, 64, dtype=torch.bool)
+    lines[27:37] = True
+    assert calibration_region(lines) == (10, 64)
+    assert calibration_region(lines.T) == (64, 10)
+    assert calibration_region(lines, 10) == (10, 10)
+    assert calibration_region(torch.ones(64, 64, dtype=torch.bool)) == (32, 32)
+    short = lines.clone()
+    short[:, :20] = short[:, 44:] = False
+    assert calibration_region(short) == (10, 24)
+    maps = birdcage_maps(8, 64, 64)
+    image = (disc(64, 1.0, 26.0) + 0.5 * disc(64, 1.0, 10.0, x_mm=8.0)).to(torch.complex64)
+    kspace = CartesianMRI(lines, maps)(image)
+    inside = disc(64, 1.0, 24.0)[0] == 1
+    wrong = [
+        1 - (espirit_maps(kspace, lines, width)[0].conj() * maps).sum(0).abs()[inside].mean() for width in (10, None)
+    ]
+    assert float(wrong[1]) < 0.5 * float(wrong[0])
 
 
 def test_mri_refuses_what_does_not_fit() -> None:

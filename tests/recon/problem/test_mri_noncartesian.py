@@ -35,7 +35,7 @@ def simulated(brain: np.ndarray, **more: Any) -> Any:
 
 
 def test_a_radial_scan_is_simulated_and_reconstructed(brain: np.ndarray) -> None:
-    measurement = simulated(brain, acceleration=3.0)
+    measurement = simulated(brain, acceleration=4.0)
     found = {}
     for method in ("gridding", {"name": "cg-sense", "iterations": 10}, {"name": "tv", "iterations": 30}):
         result = recon.reconstruct(measurement, method=method, progress=False)
