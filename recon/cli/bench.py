@@ -7,13 +7,16 @@ import os
 import platform
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from operators.errors import InputError
 from recon.cli.options import new, slice_range
 from recon.cli.show import console, table
+
+if TYPE_CHECKING:
+    from recon.bench.lesions import Row as LesionRow
 
 
 def _rows(path: Path) -> object:
@@ -32,6 +35,7 @@ def register(app: typer.Typer) -> None:
     group.command()(priors)
     group.command()(familiarity)
     group.command()(auto)
+    group.command()(lesions)
     app.add_typer(group, name="bench")
 
 
@@ -259,6 +263,73 @@ def auto(
     table(columns, shown, f"dB, {bench.SLICES} slices a case; {machine()}")
     if rows:
         console.print(bench.verdict(rows), highlight=False)
+
+
+def lesions(
+    data: Annotated[Path, typer.Option(help="Folder with the test volumes, as test/ in it.")],
+    only: Annotated[
+        str | None, typer.Option(help="Cases whose names contain one of these, semicolon-separated.")
+    ] = None,
+    methods: Annotated[str | None, typer.Option(help="Of each case's methods these, comma-separated.")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder for a picture of each case, of the methods that are run on it.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Rows as JSON; methods of cases that it has are kept.")
+    ] = None,
+) -> None:
+    """Known lesions in test volumes: contrast that each method recovers, lesions that it invents, the smallest kept."""
+    from recon.bench import lesions as bench
+
+    chosen = [
+        case for case in bench.cases(data) if only is None or any(w.strip() in case.name for w in only.split(";"))
+    ]
+    asked = None if methods is None else [name.strip() for name in methods.split(",")]
+    offered = sorted({method for case in chosen for method in case.methods})
+    for field, given, found in (("only", only, chosen), ("methods", methods, set(asked or offered) & set(offered))):
+        if not found:
+            names = [case.name for case in bench.cases(data)] if field == "only" else offered
+            raise InputError(f"{given!r} chooses nothing", field=field, remedy=f"choose from: {'; '.join(names)}")
+    known = json.loads(out.read_text())["rows"] if out is not None and out.exists() else []
+    rows = [bench.Row(**row) for row in known]
+    for case in chosen:
+        done = {row.method for row in rows if row.case == case.name}
+        wanted = [m for m in case.methods if (asked is None or m in asked) and m not in done]
+        if not wanted:
+            continue
+        scan = case.scan()
+        missing = bench.left_out(scan)
+        if missing:
+            console.print(f"{case.name}: no place for {'; '.join(missing)}", highlight=False)
+        shown = []
+        for found in bench.compare(scan, wanted):
+            shown.append(found)
+            rows.extend(bench.rows_of(case.name, scan, found))
+            mean = sum(found.recovered) / len(found.recovered)
+            told = f"{len(found.recovered)} lesions, {100 * mean:.0f} % of their contrast on average"
+            console.print(f"{case.name}, {found.method}: {told}", highlight=False)
+            _write_lesions(out, rows)
+        if pictures is not None:
+            console.print(f"{bench.picture(pictures, case.name, scan, shown)}", highlight=False)
+    columns = ["case", "lesion", "mm", "method", "contrast recovered", "false positives"]
+    told = [
+        [r.case, r.lesion, f"{r.diameter_mm:g}", r.method, f"{r.contrast_recovered:.2f}",
+         "-" if r.false_positives is None else f"{r.false_positives:.3f}"]
+        for r in rows
+    ]  # fmt: skip
+    table(columns, told, f"False positives: share of healthy sites; {machine()}")
+    kept = [
+        [s.case, s.lesion, s.method, "-" if s.diameter_mm is None else f"{s.diameter_mm:g}"]
+        for s in bench.smallest_kept(rows)
+    ]
+    title = f"Smallest diameter from which {100 * bench.KEPT:g} % of the contrast is kept, in mm"
+    table(["case", "lesion", "method", "smallest"], kept, title)
+
+
+def _write_lesions(path: Path | None, rows: list[LesionRow]) -> None:
+    from recon.bench.lesions import smallest_kept
+
+    write_rows(path, [asdict(r) for r in rows], smallest_kept=[asdict(s) for s in smallest_kept(rows)])
 
 
 def machine() -> str:
