@@ -29,6 +29,8 @@ ROUNDNESS = 0.7
 """Short over long axis of an ellipse."""
 ACROSS_MM = 12.0
 """Radius in which the direction of a bone is found."""
+BONE_HU, SHELL_HU = 200.0, 400.0
+"""Least of bone, and what its densest twentieth exceeds."""
 SKULL_MM = 18.0
 """Depth in the head from which there is brain."""
 STRUCTURE_MM2 = (30.0, 150.0)
@@ -50,7 +52,8 @@ class Kind:
     Parameters
     ----------
     contrast
-        Difference to the tissue, in HU or as a fraction of the median of the brain; of what is missing it is that of the anatomy.
+        Difference to the tissue, in HU or as a fraction of the median of the brain. A missing structure has that of the
+        anatomy, and its size.
     sizes_mm
         Diameters of discs, long axes of ellipses, widths of lines.
     """
@@ -103,11 +106,10 @@ class Tissues:
         """Find the tissues of a slice in HU."""
         smooth = ndimage.median_filter(image, 3)
         within = ndimage.binary_erosion(body.inside(image[None])[0], iterations=2)
-        bone = ndimage.binary_fill_holes(ndimage.binary_opening(image > 200.0))
         masks = {
             "soft tissue": _whole(within & (smooth > -20.0) & (smooth < 150.0)),
             "lung": _whole(within & (smooth > -970.0) & (smooth < -600.0)),
-            "bone": within & bone,
+            "bone": within & _bone(image),
         }
         return cls(masks, masks["bone"], 1.0)
 
@@ -119,6 +121,13 @@ class Tissues:
         median = float(np.median(image[deep])) if deep.any() else 1.0
         usual = (image > 0.6 * median) & (image < 1.5 * median)
         return cls({"brain": _whole(deep & usual)}, ndimage.binary_opening(deep & ~usual), median)
+
+
+def _bone(image: Image) -> Mask:
+    """Dense parts that have a hard shell, as blood with contrast agent has none."""
+    labels, count = ndimage.label(ndimage.binary_fill_holes(ndimage.binary_opening(image > BONE_HU)))
+    hard = [n for n in range(1, count + 1) if np.percentile(image[labels == n], 95) > SHELL_HU]
+    return np.isin(labels, hard)
 
 
 def _whole(mask: Mask) -> Mask:
@@ -156,7 +165,7 @@ class Lesion:
 
     @property
     def template(self) -> Image:
-        """Matched filter: mean over the core, where the change is at least half of its largest, minus that over the ring."""
+        """Matched filter: mean over the core (half of the largest change and more) minus mean over the ring."""
         size = np.abs(self.change)
         core, ring = size >= size.max() / 2, _ring(size > 0)
         return np.asarray(core / core.sum() - ring / ring.sum(), np.float32)
@@ -166,19 +175,19 @@ class Lesion:
         return float(np.sum(self.template * difference[self.at], dtype=np.float64))
 
     def responses(self, error: Image, tissue: Mask) -> NDArray[np.float64]:
-        """Contrast that the same filter finds in an error image ``(rows, cols)``, at every place that fits into `tissue`."""
+        """Contrast that this filter finds in an error ``(rows, cols)``, wherever the lesion fits into `tissue`."""
         found = signal.fftconvolve(error.astype(np.float64), self.template[::-1, ::-1], "valid")
         return np.asarray(found[places(tissue, self.footprint)])
 
     @property
     def footprint(self) -> Mask:
-        """What has to be of its tissue: with the ring, but of a crack, whose ring lies outside the bone, the core only."""
+        """What has to be healthy tissue: the lesion with its ring, or a crack alone, as its ring leaves the bone."""
         found = np.abs(self.change) > 0
         return found if self.kind.shape == "crack" else found | _ring(found)
 
     @property
     def invented_sign(self) -> float:
-        """Sign of an invention that would pass for it; for a missing structure that of the structure, drawn where none is."""
+        """Sign of an error that would pass for it; for a missing structure the sign of one that is not there."""
         sign = float(np.sign(np.sum(self.change)))
         return -sign if self.kind.shape == "missing" else sign
 
@@ -223,7 +232,7 @@ def insert(volume: Image, lesions: Sequence[Lesion]) -> Image:
 
 
 def lay_out(volume: Image, tissues: Sequence[Tissues], kinds: Sequence[Kind], pixel_mm: Pixel) -> list[Lesion]:
-    """Find places for lesions in a volume ``(slices, rows, cols)``: of each kind and size one in every slice, if there is room.
+    """Find places for lesions in a volume ``(slices, rows, cols)``: one of each kind and size per slice that has room.
 
     Rare places go first: structures, cracks, long lines, then what is large. Places are drawn with a fixed seed among
     all that are healthy tissue, with the ring, and far from others.

@@ -120,11 +120,12 @@ class Row:
     sites
         Lesions that this is the mean of.
     false_positives
-        Fraction of the healthy sites at which the reconstruction without lesions has an error that would pass for the lesion: with
-        its sign (of a missing structure: of the structure), and at least half of its contrast by the same filter. The
-        truth has nothing there. None if its shape fits nowhere.
+        Fraction of the healthy sites at which the reconstruction without lesions has an error that would pass for the
+        lesion: with its sign (of a missing structure: of the structure), and at least half of its contrast by the same
+        filter. The truth has nothing there. None if its shape fits nowhere.
     healthy_sites
-        Sites looked at: all at which the shape fits into healthy tissue of the lesion's kind, in every slice. Neighbours overlap.
+        Sites looked at: all at which the shape fits into healthy tissue of the lesion's kind, in every slice.
+        Neighbours overlap.
     """
 
     case: str
@@ -246,7 +247,7 @@ def _truth(measurement: Measurement) -> Volume:
 
 @dataclass(frozen=True)
 class Smallest:
-    """Smallest diameter in mm from which lesions of a kind keep 90 % of their contrast; None if the largest does not."""
+    """Smallest diameter in mm from which the contrast of a kind of lesion is kept; None if the largest loses it."""
 
     case: str
     lesion: str
@@ -283,25 +284,25 @@ def left_out(scan: Scan) -> list[str]:
 
 
 def picture(folder: Path, case: str, scan: Scan, found: Sequence[Found]) -> Path:
-    """Draw lesions as the truth and each method show them, upright, each row in the grey window of its truth.
+    """Draw lesions as the truth and each method show them, upright, each row in one grey window, of the truth there.
 
     The missing structure is one of them; of the others those at which the first method is farthest ahead of the best
     of the other ones and farthest behind it, judged by the distance of the recovered contrast from 1.
     """
     chosen = _pictured(scan, found)
     col_mm, row_mm, _ = voxel_size(scan.affine)
-    columns = {"without the lesion": _truth(scan.healthy), "with it": _truth(scan.diseased)}
-    columns |= {one.method: one.diseased for one in found}
+    truths = [_truth(scan.healthy), _truth(scan.diseased)]
+    columns = [*truths, *(one.diseased for one in found)]
     figure = Figure(figsize=(2.6 * len(columns), 2.9 * len(chosen)), layout="constrained")
     axes = figure.subplots(len(chosen), len(columns), squeeze=False)
     for line, number in zip(axes, chosen, strict=True):
         lesion = scan.lesions[number]
         at = _crop(lesion, scan, (row_mm, col_mm))
-        low, high = (float(v) for v in np.percentile(columns["with it"][at], [1, 99.5]))
+        low, high = _window(lesion, truths)
         titles = ["without the lesion", "with it", *(f"{one.method}: {one.recovered[number]:.2f}" for one in found)]
-        for axis, title, volume in zip(line, titles, columns.values(), strict=True):
+        for axis, title, volume in zip(line, titles, columns, strict=True):
             image, aspect = upright(volume[at], scan.affine, in_patient=True)
-            axis.imshow(image, cmap="gray", vmin=low, vmax=max(high, low + 1e-12), aspect=aspect)
+            axis.imshow(image, cmap="gray", vmin=low, vmax=high, aspect=aspect)
             axis.set_title(title, fontsize=9)
             axis.set_xticks([])
             axis.set_yticks([])
@@ -321,6 +322,13 @@ def _pictured(scan: Scan, found: Sequence[Found]) -> list[int]:
     ranked = [int(n) for n in np.argsort(-ahead, kind="stable") if scan.lesions[n].kind.shape != "missing"]
     worst = PICTURED - len(missing) - 1
     return [*missing, *ranked[:1], *ranked[1:][-worst:]]
+
+
+def _window(lesion: Lesion, truths: Sequence[Volume]) -> tuple[float, float]:
+    """Grey window of a lesion and its surroundings without and with it, wider by its contrast."""
+    low, high = np.percentile(np.stack([truth[lesion.at] for truth in truths]), [2, 98])
+    margin = float(np.abs(lesion.change).max())
+    return float(low) - margin, float(high) + margin
 
 
 def _crop(lesion: Lesion, scan: Scan, pixel_mm: Pixel) -> tuple[int, slice, slice]:

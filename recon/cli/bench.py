@@ -7,16 +7,13 @@ import os
 import platform
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from operators.errors import InputError
 from recon.cli.options import new, slice_range
 from recon.cli.show import console, table
-
-if TYPE_CHECKING:
-    from recon.bench.lesions import Row as LesionRow
 
 
 def _rows(path: Path) -> object:
@@ -281,55 +278,57 @@ def lesions(
     """Known lesions in test volumes: contrast that each method recovers, lesions that it invents, the smallest kept."""
     from recon.bench import lesions as bench
 
-    chosen = [
-        case for case in bench.cases(data) if only is None or any(w.strip() in case.name for w in only.split(";"))
-    ]
-    asked = None if methods is None else [name.strip() for name in methods.split(",")]
-    offered = sorted({method for case in chosen for method in case.methods})
-    for field, given, found in (("only", only, chosen), ("methods", methods, set(asked or offered) & set(offered))):
-        if not found:
-            names = [case.name for case in bench.cases(data)] if field == "only" else offered
-            raise InputError(f"{given!r} chooses nothing", field=field, remedy=f"choose from: {'; '.join(names)}")
+    every = bench.cases(data)
+    chosen = [case for case in every if only is None or any(word.strip() in case.name for word in only.split(";"))]
+    if not chosen:
+        names = "; ".join(case.name for case in every)
+        raise InputError(f"{only!r} is in the name of no case", field="only", remedy=f"choose from: {names}")
+    offered = list(dict.fromkeys(method for case in chosen for method in case.methods))
+    asked = offered if methods is None else [name.strip() for name in methods.split(",")]
+    for name in asked:
+        if name not in offered:
+            raise InputError(
+                f"{name!r} is no method of these cases", field="methods", remedy=f"choose from {', '.join(offered)}"
+            )
     known = json.loads(out.read_text())["rows"] if out is not None and out.exists() else []
     rows = [bench.Row(**row) for row in known]
     for case in chosen:
         done = {row.method for row in rows if row.case == case.name}
-        wanted = [m for m in case.methods if (asked is None or m in asked) and m not in done]
+        wanted = [method for method in case.methods if method in asked and method not in done]
         if not wanted:
             continue
         scan = case.scan()
         missing = bench.left_out(scan)
         if missing:
             console.print(f"{case.name}: no place for {'; '.join(missing)}", highlight=False)
-        shown = []
+        results = []
         for found in bench.compare(scan, wanted):
-            shown.append(found)
+            results.append(found)
             rows.extend(bench.rows_of(case.name, scan, found))
             mean = sum(found.recovered) / len(found.recovered)
             told = f"{len(found.recovered)} lesions, {100 * mean:.0f} % of their contrast on average"
             console.print(f"{case.name}, {found.method}: {told}", highlight=False)
-            _write_lesions(out, rows)
+            write_rows(out, [asdict(r) for r in rows], smallest_kept=[asdict(s) for s in bench.smallest_kept(rows)])
         if pictures is not None:
-            console.print(f"{bench.picture(pictures, case.name, scan, shown)}", highlight=False)
+            path = bench.picture(pictures, case.name, scan, results)
+            console.print(str(path), highlight=False)
     columns = ["case", "lesion", "mm", "method", "contrast recovered", "false positives"]
-    told = [
+    shown = [
         [r.case, r.lesion, f"{r.diameter_mm:g}", r.method, f"{r.contrast_recovered:.2f}",
          "-" if r.false_positives is None else f"{r.false_positives:.3f}"]
         for r in rows
     ]  # fmt: skip
-    table(columns, told, f"False positives: share of healthy sites; {machine()}")
-    kept = [
-        [s.case, s.lesion, s.method, "-" if s.diameter_mm is None else f"{s.diameter_mm:g}"]
-        for s in bench.smallest_kept(rows)
-    ]
-    title = f"Smallest diameter from which {100 * bench.KEPT:g} % of the contrast is kept, in mm"
-    table(["case", "lesion", "method", "smallest"], kept, title)
-
-
-def _write_lesions(path: Path | None, rows: list[LesionRow]) -> None:
-    from recon.bench.lesions import smallest_kept
-
-    write_rows(path, [asdict(r) for r in rows], smallest_kept=[asdict(s) for s in smallest_kept(rows)])
+    table(columns, shown, f"False positives: share of healthy sites; {machine()}")
+    smallest: dict[tuple[str, str], dict[str, str]] = {}
+    for one in bench.smallest_kept(rows):
+        diameter = "-" if one.diameter_mm is None else f"{one.diameter_mm:g}"
+        smallest.setdefault((one.case, one.lesion), {})[one.method] = diameter
+    used = list(dict.fromkeys(row.method for row in rows))
+    kept = [[*of, *(by.get(method, "") for method in used)] for of, by in smallest.items()]
+    title = (
+        f"Smallest diameter from which {100 * bench.KEPT:g} % of the contrast is kept, in mm; - if the largest is not"
+    )
+    table(["case", "lesion", *used], kept, title)
 
 
 def machine() -> str:
