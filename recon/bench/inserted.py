@@ -17,7 +17,7 @@ Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Pixel = tuple[float, float]
 """Size of a pixel in mm, along rows' index and along columns' index."""
-FINER = 9
+FINER = 24
 """Sub-pixels along a pixel, by which a lesion's share of it is found."""
 GAP, RING = 1, 2
 """Pixels between a lesion and the ring around it, and the ring's width."""
@@ -31,6 +31,8 @@ ACROSS_MM = 12.0
 """Radius in which the direction of a bone is found."""
 BONE_HU, SHELL_HU = 200.0, 400.0
 """Least of bone, and what its densest twentieth exceeds."""
+STONE_HU = 100.0
+"""Excess over the neighbours' median from which a pixel of soft tissue is something else, as a stone."""
 SKULL_MM = 18.0
 """Depth in the head from which there is brain."""
 STRUCTURE_MM2 = (30.0, 150.0)
@@ -107,8 +109,8 @@ class Tissues:
         smooth = ndimage.median_filter(image, 3)
         within = ndimage.binary_erosion(body.inside(image[None])[0], iterations=2)
         masks = {
-            "soft tissue": _whole(within & (smooth > -20.0) & (smooth < 150.0)),
-            "lung": _whole(within & (smooth > -970.0) & (smooth < -600.0)),
+            "soft tissue": _thick(_closed(within & (smooth > -20.0) & (smooth < 150.0)) & (image - smooth < STONE_HU)),
+            "lung": _thick(_closed(within & (smooth > -970.0) & (smooth < -600.0))),
             "bone": within & _bone(image),
         }
         return cls(masks, masks["bone"], 1.0)
@@ -120,7 +122,7 @@ class Tissues:
         deep = ndimage.distance_transform_edt(np.pad(inside, 1), sampling=pixel_mm)[1:-1, 1:-1] > SKULL_MM
         median = float(np.median(image[deep])) if deep.any() else 1.0
         usual = (image > 0.6 * median) & (image < 1.5 * median)
-        return cls({"brain": _whole(deep & usual)}, ndimage.binary_opening(deep & ~usual), median)
+        return cls({"brain": _thick(_closed(deep & usual))}, ndimage.binary_opening(deep & ~usual), median)
 
 
 def _bone(image: Image) -> Mask:
@@ -130,10 +132,13 @@ def _bone(image: Image) -> Mask:
     return np.isin(labels, hard)
 
 
-def _whole(mask: Mask) -> Mask:
-    """Large parts of a mask, with small holes, as vessels in the lung, which belong to it: anatomy cancels out."""
-    square = np.ones((3, 3), bool)
-    return np.asarray(ndimage.binary_opening(ndimage.binary_closing(mask, square), square), bool)
+def _closed(mask: Mask) -> Mask:
+    """Tissue with what is fine in it, as vessels in the lung and sulci, which belongs to it: anatomy cancels out."""
+    return np.asarray(ndimage.binary_closing(mask, np.ones((3, 3), bool)), bool)
+
+
+def _thick(mask: Mask) -> Mask:
+    return np.asarray(ndimage.binary_opening(mask, np.ones((3, 3), bool)), bool)
 
 
 @dataclass(frozen=True)
@@ -182,8 +187,12 @@ class Lesion:
     @property
     def footprint(self) -> Mask:
         """What has to be healthy tissue: the lesion with its ring, or a crack alone, as its ring leaves the bone."""
-        found = np.abs(self.change) > 0
-        return found if self.kind.shape == "crack" else found | _ring(found)
+        return np.abs(self.change) > 0 if self.kind.shape == "crack" else self.surroundings
+
+    @property
+    def surroundings(self) -> Mask:
+        """The lesion with the ring and what is between them."""
+        return _with_ring(np.abs(self.change) > 0)
 
     @property
     def invented_sign(self) -> float:
@@ -192,9 +201,12 @@ class Lesion:
         return -sign if self.kind.shape == "missing" else sign
 
 
+def _with_ring(support: Mask) -> Mask:
+    return np.asarray(ndimage.binary_dilation(support, np.ones((3, 3), bool), iterations=GAP + RING), bool)
+
+
 def _ring(support: Mask) -> Mask:
-    grown = [ndimage.binary_dilation(support, np.ones((3, 3), bool), iterations=n) for n in (GAP, GAP + RING)]
-    return np.asarray(grown[1] & ~grown[0], bool)
+    return _with_ring(support) & ~ndimage.binary_dilation(support, np.ones((3, 3), bool), iterations=GAP)
 
 
 def places(tissue: Mask, footprint: Mask) -> Mask:
@@ -237,11 +249,12 @@ def lay_out(volume: Image, tissues: Sequence[Tissues], kinds: Sequence[Kind], pi
     Rare places go first: structures, cracks, long lines, then what is large. Places are drawn with a fixed seed among
     all that are healthy tissue, with the ring, and far from others.
     """
-    every = [(kind, size) for kind in kinds for size in kind.sizes_mm]
-    every.sort(key=lambda one: (RAREST.index(one[0].shape), -one[1]))
     found = []
     for index, (image, tissue) in enumerate(zip(volume, tissues, strict=True)):
         rng = np.random.default_rng([SEED, index])
+        first = index % len(kinds)  # none is always the last
+        every = [(kind, size) for kind in (*kinds[first:], *kinds[:first]) for size in kind.sizes_mm]
+        every.sort(key=lambda one: (RAREST.index(one[0].shape), -one[1]))
         free = np.ones(image.shape, bool)
         for kind, size_mm in every:
             candidates = _candidates(kind, size_mm, image, tissue, free, pixel_mm, rng)
@@ -267,7 +280,7 @@ def _candidates(
         yield from _cracks(kind, size_mm, tissue.masks[kind.tissue], free, pixel_mm, rng)
         return
     change = kind.contrast * tissue.unit * covered(kind.shape, size_mm, pixel_mm, rng.uniform(0, np.pi))
-    footprint = (change != 0) | _ring(change != 0)
+    footprint = _with_ring(change != 0)
     for row, col in rng.permutation(np.argwhere(places(tissue.masks[kind.tissue] & free, footprint))):
         yield size_mm, int(row), int(col), np.asarray(change, np.float32)
 
@@ -317,7 +330,6 @@ def _structures(
         at = slice(top, int(rows[-1]) + 1 + margin), slice(left, int(cols[-1]) + 1 + margin)
         if top < 0 or left < 0 or at[0].stop > image.shape[0] or at[1].stop > image.shape[1] or not free[grown].all():
             continue
-        footprint = grown[at] | _ring(grown[at])
-        if places(around, footprint).any():
+        if places(around, _with_ring(grown[at])).any():
             change = np.asarray(np.where(grown, filled - image, 0)[at], np.float32)
             yield 2 * math.sqrt(area_mm2 / math.pi), top, left, change

@@ -88,7 +88,8 @@ class Scan:
         quiet = settings.model_copy(update={"photons_per_ray": None, "noise_std": 0.0})
         clean, changed = (simulate(v, apart, acquisition, quiet) for v in (volume, insert(volume, lesions)))
         healthy = simulate(volume, apart, acquisition, settings)
-        diseased = replace(healthy, data=healthy.data + (changed.data - clean.data), truth=changed.truth)
+        measured: NDArray[Any] = healthy.data
+        diseased = replace(healthy, data=measured + np.subtract(changed.data, clean.data), truth=changed.truth)
         return cls(lesions, tissues, healthy, diseased, affine)
 
 
@@ -158,8 +159,8 @@ def cases(data: Path) -> list[Case]:
     """All cases: slices of the test volumes by 60, 23 and 8 views, and with a fourth and an eighth of k-space."""
     found = []
     # Slices as fractions of the volume: some apart, and of the head those with brain.
-    ct = {"chest": (CHEST, (0.25, 0.5, 0.75)), "body": (BODY, (1 / 3, 2 / 3))}
-    mri = {"T1": (T1, (0.5, 0.65)), "T2": (T2, (0.5, 0.65))}
+    ct = {"chest": (CHEST, (0.2, 0.4, 0.6, 0.8)), "body": (BODY, (0.2, 0.4, 0.6, 0.8))}
+    mri = {"T1": (T1, (0.5, 0.6, 0.7)), "T2": (T2, (0.5, 0.6, 0.7))}
     for name, (file, where) in ct.items():
         for views in (60, 23, 8):
             settings = Simulation(views=views, photons_per_ray=PHOTONS)
@@ -306,8 +307,11 @@ def picture(folder: Path, case: str, scan: Scan, found: Sequence[Found]) -> Path
             axis.set_title(title, fontsize=9)
             axis.set_xticks([])
             axis.set_yticks([])
+        outline = np.zeros(truths[0].shape, np.float32)
+        outline[lesion.at] = lesion.surroundings
+        line[1].contour(upright(outline[at], scan.affine, in_patient=True)[0], [0.5], colors="yellow", linewidths=0.7)
         line[0].set_ylabel(f"{lesion.kind.name}, {lesion.size_mm:g} mm", fontsize=7)
-    figure.suptitle(f"{case}: in the middle of each picture a lesion, with the share of its contrast", fontsize=10)
+    figure.suptitle(f"{case}: lesions (outlined), and the share of their contrast that is recovered", fontsize=10)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"lesions-{re.sub(r'[^a-z0-9]+', '-', case.lower()).strip('-')}.png"
     figure.savefig(path, dpi=70, format="png")
@@ -325,9 +329,9 @@ def _pictured(scan: Scan, found: Sequence[Found]) -> list[int]:
 
 
 def _window(lesion: Lesion, truths: Sequence[Volume]) -> tuple[float, float]:
-    """Grey window of a lesion and its surroundings without and with it, wider by its contrast."""
+    """Grey window of a lesion and its surroundings without and with it, wider by twice its contrast on both sides."""
     low, high = np.percentile(np.stack([truth[lesion.at] for truth in truths]), [2, 98])
-    margin = float(np.abs(lesion.change).max())
+    margin = 2 * float(np.abs(lesion.change).max())
     return float(low) - margin, float(high) + margin
 
 
