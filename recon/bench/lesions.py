@@ -28,6 +28,8 @@ from recon.spec.affine import voxel_size
 from recon.spec.simulation import Simulation
 
 Volume = NDArray[np.float32]
+Slices = dict[str, tuple[str, Sequence[float]]]
+"""Files by name, and slices as fractions of the volume."""
 CT_METHODS = ("red-diff", "dds", "tv", "fbp")
 MRI_METHODS = ("red-diff", "dds", "tv", "cg-sense", "zero-filled")
 PHOTONS, NOISE_STD = 1e5, 0.01
@@ -158,9 +160,9 @@ def kinds_of(acquisition: Acquisition) -> tuple[Kind, ...]:
 def cases(data: Path) -> list[Case]:
     """All cases: slices of the test volumes by 60, 23 and 8 views, and with a fourth and an eighth of k-space."""
     found = []
-    # Slices as fractions of the volume: some apart, and of the head those with brain.
-    ct = {"chest": (CHEST, (0.2, 0.4, 0.6, 0.8)), "body": (BODY, (0.2, 0.4, 0.6, 0.8))}
-    mri = {"T1": (T1, (0.5, 0.6, 0.7)), "T2": (T2, (0.5, 0.6, 0.7))}
+    # Slices that are apart, and of the head those with brain.
+    ct: Slices = {"chest": (CHEST, (0.2, 0.4, 0.6, 0.8)), "body": (BODY, (0.2, 0.4, 0.6, 0.8))}
+    mri: Slices = {"T1": (T1, (0.5, 0.6, 0.7)), "T2": (T2, (0.5, 0.6, 0.7))}
     for name, (file, where) in ct.items():
         for views in (60, 23, 8):
             settings = Simulation(views=views, photons_per_ray=PHOTONS)
