@@ -67,7 +67,8 @@ class Scan:
 
         The noise of both is the same, sample by sample: what the lesions change, measured without noise, is added to
         the noisy scan of the healthy slices. Photons would otherwise be drawn anew, and the noise of two scans
-        would be taken for the contrast of a lesion. (A lesion changes the noise itself by 2 % at most.)
+        would be taken for the contrast of a lesion. (A nodule of 12 mm and 150 HU would change
+        the noise of its rays by 2 %, a vessel in the lung seen end to end by 8 %.)
 
         Raises
         ------
