@@ -263,9 +263,8 @@ def lay_out(volume: Image, tissues: Sequence[Tissues], kinds: Sequence[Kind], pi
                 continue
             found.append(placed)
             mine = np.zeros(image.shape, bool)
-            mine[placed.at[1:]] = np.abs(placed.change) > 0
-            reach = ndimage.distance_transform_edt(~mine, sampling=pixel_mm)
-            free &= reach > APART_MM + (GAP + RING) * max(pixel_mm)
+            mine[placed.at[1:]] = placed.surroundings
+            free &= ndimage.distance_transform_edt(~mine, sampling=pixel_mm) > APART_MM
     return found
 
 
@@ -305,7 +304,7 @@ def _cracks(
         if top < 0 or left < 0 or at[0].stop > bone.shape[0] or at[1].stop > bone.shape[1]:
             continue
         share = share * (labels[at] == labels[row, col])
-        if free[at][share > 0].all():
+        if free[at][_with_ring(share > 0)].all():
             yield size_mm, top, left, np.asarray(kind.contrast * share, np.float32)
 
 
@@ -328,7 +327,13 @@ def _structures(
         margin = GAP + RING
         top, left = int(rows[0]) - margin, int(cols[0]) - margin
         at = slice(top, int(rows[-1]) + 1 + margin), slice(left, int(cols[-1]) + 1 + margin)
-        if top < 0 or left < 0 or at[0].stop > image.shape[0] or at[1].stop > image.shape[1] or not free[grown].all():
+        if (
+            top < 0
+            or left < 0
+            or at[0].stop > image.shape[0]
+            or at[1].stop > image.shape[1]
+            or not free[_with_ring(grown)].all()
+        ):
             continue
         if places(around, _with_ring(grown[at])).any():
             change = np.asarray(np.where(grown, filled - image, 0)[at], np.float32)

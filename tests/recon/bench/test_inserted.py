@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from recon.bench.inserted import (
     CT_KINDS,
@@ -102,10 +103,12 @@ def test_every_kind_and_size_finds_a_place_in_its_tissue_and_apart() -> None:
         mine = [one for one in lesions if one.index == index]
         times = np.zeros((SIDE, SIDE), int)
         for one in mine:
-            times[one.at[1:]] += one.surroundings
+            lies = np.zeros((SIDE, SIDE), bool)
+            lies[one.at[1:]] = one.surroundings
+            times += ndimage.distance_transform_edt(~lies, sampling=PIXEL_MM) <= PIXEL_MM
             if one.kind.shape != "missing":
                 assert tissues[index].masks[one.kind.tissue][one.at[1:]][one.footprint].all()
-        assert times.max() == 1, "no two rings overlap"
+        assert times.max() == 1, "rings are apart"
     assert np.array_equal(insert(volume, lesions), insert(volume, chest()[2])), "the same each time"
 
 
@@ -171,7 +174,8 @@ def test_places_are_those_into_which_the_footprint_fits() -> None:
 
 
 def test_an_error_answers_the_filter_where_it_lies() -> None:
-    change = np.float32(100.0) * covered("disc", 8.0, PIXEL, 0.0)
+    change = np.zeros((10, 11), np.float32)
+    change[3:7, 3] = change[6, 3:8] = 100.0  # an L, which a filter that is turned around would not fit
     lesion = Lesion(Kind("nodule", "disc", "soft tissue", 100.0, (8.0,)), 8.0, 0, 20, 30, change)
     error = np.zeros((1, 64, 64), np.float32)
     error[lesion.at] = change
