@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
     group.command()(priors)
     group.command()(familiarity)
     group.command()(auto)
+    group.command()(lesions)
     app.add_typer(group, name="bench")
 
 
@@ -259,6 +260,75 @@ def auto(
     table(columns, shown, f"dB, {bench.SLICES} slices a case; {machine()}")
     if rows:
         console.print(bench.verdict(rows), highlight=False)
+
+
+def lesions(
+    data: Annotated[Path, typer.Option(help="Folder with the test volumes, as test/ in it.")],
+    only: Annotated[
+        str | None, typer.Option(help="Cases whose names contain one of these, semicolon-separated.")
+    ] = None,
+    methods: Annotated[str | None, typer.Option(help="Of each case's methods these, comma-separated.")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder for a picture of each case, of the methods that are run on it.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Rows as JSON; methods of cases that it has are kept.")
+    ] = None,
+) -> None:
+    """Known lesions in test volumes: contrast that each method recovers, lesions that it invents, the smallest kept."""
+    from recon.bench import lesions as bench
+
+    every = bench.cases(data)
+    chosen = [case for case in every if only is None or any(word.strip() in case.name for word in only.split(";"))]
+    if not chosen:
+        names = "; ".join(case.name for case in every)
+        raise InputError(f"{only!r} is in the name of no case", field="only", remedy=f"choose from: {names}")
+    offered = list(dict.fromkeys(method for case in chosen for method in case.methods))
+    asked = offered if methods is None else [name.strip() for name in methods.split(",")]
+    for name in asked:
+        if name not in offered:
+            raise InputError(
+                f"{name!r} is no method of these cases", field="methods", remedy=f"choose from {', '.join(offered)}"
+            )
+    known = json.loads(out.read_text())["rows"] if out is not None and out.exists() else []
+    rows = [bench.Row(**row) for row in known]
+    for case in chosen:
+        done = {row.method for row in rows if row.case == case.name}
+        wanted = [method for method in case.methods if method in asked and method not in done]
+        if not wanted:
+            continue
+        scan = case.scan()
+        missing = bench.left_out(scan)
+        if missing:
+            console.print(f"{case.name}: no place for {'; '.join(missing)}", highlight=False)
+        results = []
+        for found in bench.compare(scan, wanted):
+            results.append(found)
+            rows.extend(bench.rows_of(case.name, scan, found))
+            mean = sum(found.recovered) / len(found.recovered)
+            told = f"{len(found.recovered)} lesions, {100 * mean:.0f} % of their contrast on average"
+            console.print(f"{case.name}, {found.method}: {told}", highlight=False)
+            write_rows(out, [asdict(r) for r in rows], smallest_kept=[asdict(s) for s in bench.smallest_kept(rows)])
+        if pictures is not None:
+            path = bench.picture(pictures, case.name, scan, results)
+            console.print(str(path), highlight=False)
+    columns = ["case", "lesion", "mm", "method", "contrast recovered", "false positives"]
+    shown = [
+        [r.case, r.lesion, f"{r.diameter_mm:g}", r.method, f"{r.contrast_recovered:.2f}",
+         "-" if r.false_positives is None else f"{r.false_positives:.3f}"]
+        for r in rows
+    ]  # fmt: skip
+    table(columns, shown, f"False positives: share of healthy sites; {machine()}")
+    smallest: dict[tuple[str, str], dict[str, str]] = {}
+    for one in bench.smallest_kept(rows):
+        diameter = "-" if one.diameter_mm is None else f"{one.diameter_mm:g}"
+        smallest.setdefault((one.case, one.lesion), {})[one.method] = diameter
+    used = list(dict.fromkeys(row.method for row in rows))
+    kept = [[*of, *(by.get(method, "") for method in used)] for of, by in smallest.items()]
+    title = (
+        f"Smallest diameter from which {100 * bench.KEPT:g} % of the contrast is kept, in mm; - if the largest is not"
+    )
+    table(["case", "lesion", *used], kept, title)
 
 
 def machine() -> str:

@@ -97,6 +97,13 @@ def views(volume: Planes, affine: Affine, *, in_patient: bool) -> list[tuple[str
     ]
 
 
+def upright(image: Volume, affine: Affine, *, in_patient: bool) -> tuple[Volume, float]:
+    """Turn a slice ``(rows, cols)`` as a radiologist sees it; also returns the aspect ratio of its pixels."""
+    every = views(Planes.of([image[None]], (1, *image.shape), affine), affine, in_patient=in_patient)
+    _, picture, aspect = max(every, key=lambda view: view[1].size)
+    return picture, aspect
+
+
 def _stored_axis(orientation: NDArray[np.float64], axis: int) -> int:
     """Axis of ``(col, row, slice)`` that becomes `axis` when it is turned."""
     return int(np.flatnonzero(orientation[:, 0] == axis)[0])

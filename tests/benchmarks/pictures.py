@@ -8,7 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 
-from recon.quality.montage import Affine, Planes, Volume, views
+from recon.quality.montage import Affine, Volume, upright
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -17,14 +17,6 @@ from matplotlib.image import AxesImage
 
 RIM = 0.95
 """Part of the inscribed circle whose pixels tell the grey window: where few rays pass there are outliers."""
-
-
-def upright(volume: Volume, affine: Affine, *, in_patient: bool) -> tuple[Volume, float]:
-    """Turn the middle slice of a volume as a radiologist sees it; also returns the aspect ratio of its pixels."""
-    middle = volume[len(volume) // 2][None]
-    every = views(Planes.of([middle], (1, *middle.shape[1:]), affine), affine, in_patient=in_patient)
-    _, picture, aspect = max(every, key=lambda view: view[1].size)
-    return picture, aspect
 
 
 def window(volume: Volume) -> tuple[float, float]:
@@ -40,7 +32,7 @@ def side_by_side(path: Path, volumes: dict[str, Volume], unit: str, affine: Affi
     low, high = window(list(volumes.values())[-1])
     figure, axes = plt.subplots(1, len(volumes), figsize=(3.6 * len(volumes) + 1, 3.8), layout="constrained")
     for axis, (name, volume) in zip(np.atleast_1d(axes), volumes.items(), strict=True):
-        shown = _drawn(axis, *upright(volume, affine, in_patient=in_patient), "gray", low, high)
+        shown = _drawn(axis, *upright(volume[len(volume) // 2], affine, in_patient=in_patient), "gray", low, high)
         axis.set_title(name, fontsize=10)
     figure.colorbar(shown, ax=axes, label=unit, shrink=0.7)
     figure.savefig(path, dpi=70)
@@ -56,7 +48,7 @@ def comparison(
     largest = float(np.percentile(np.abs(next(iter(volumes.values()))[middle] - truth[middle]), 99.5)) or 1.0
     figure, axes = plt.subplots(2, len(volumes) + 1, figsize=(3.6 * (len(volumes) + 1), 7.4), layout="constrained")
     for column, (name, volume) in enumerate({"truth": truth, **volumes}.items()):
-        images = (upright(v, affine, in_patient=in_patient) for v in (volume, volume - truth))
+        images = (upright(v[middle], affine, in_patient=in_patient) for v in (volume, volume - truth))
         shown = _drawn(axes[0][column], *next(images), "gray", low, high)
         errors = _drawn(axes[1][column], *next(images), "RdBu_r", -largest, largest)
         axes[0][column].set_title(name, fontsize=10)
