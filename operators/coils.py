@@ -94,7 +94,7 @@ def _longest(mask: Tensor, rows: int) -> int:
     return columns
 
 
-def espirit_maps(kspace: Tensor, mask: Tensor, width: int | None = None) -> Tensor:
+def espirit_maps(kspace: Tensor, mask: Tensor, width: int | None = None, noise_std: Tensor | None = None) -> Tensor:
     """Estimate coil sensitivity maps, one set per slice.
 
     Parameters
@@ -105,6 +105,9 @@ def espirit_maps(kspace: Tensor, mask: Tensor, width: int | None = None) -> Tens
         Sampled points, ``(rows, cols)`` bool.
     width
         Side of the calibration square. Default: `calibration_region`.
+    noise_std
+        Of each slice, ``(slices,)``, per real channel: what is no larger than noise makes it is no signal. Default: no
+        noise.
 
     Returns
     -------
@@ -122,7 +125,7 @@ def espirit_maps(kspace: Tensor, mask: Tensor, width: int | None = None) -> Tens
     """
     if kspace.shape[1] == 1:
         return torch.ones_like(kspace, dtype=torch.complex64)  # nothing to calibrate
-    found = espirit_sets(kspace, mask, 1, width)[:, 0]
+    found = espirit_sets(kspace, mask, 1, width, noise_std)[:, 0]
     region = calibration_region(mask, width)
     for one, maps in zip(kspace, found, strict=True):
         kept = _energy_inside(_centre(one, region), maps)
@@ -136,12 +139,14 @@ def espirit_maps(kspace: Tensor, mask: Tensor, width: int | None = None) -> Tens
     return found
 
 
-def espirit_sets(kspace: Tensor, mask: Tensor, sets: int, width: int | None = None) -> Tensor:
+def espirit_sets(
+    kspace: Tensor, mask: Tensor, sets: int, width: int | None = None, noise_std: Tensor | None = None
+) -> Tensor:
     """Estimate several sets of coil sensitivity maps per slice, for objects that are folded over.
 
     Parameters
     ----------
-    kspace, mask, width
+    kspace, mask, width, noise_std
         As of `espirit_maps`.
     sets
         Number of sets.
@@ -158,7 +163,13 @@ def espirit_sets(kspace: Tensor, mask: Tensor, sets: int, width: int | None = No
     """
     region = calibration_region(mask, width)
     reference = _reference(kspace)
-    return torch.stack([_sets_of_slice(one.to(torch.complex64), region, sets, reference) for one in kspace])
+    levels = [0.0] * len(kspace) if noise_std is None else noise_std.tolist()
+    return torch.stack(
+        [
+            _sets_of_slice(one.to(torch.complex64), region, sets, reference, noise)
+            for one, noise in zip(kspace, levels, strict=True)
+        ]
+    )
 
 
 def shaded_as_measured(maps: Tensor, unmixing: NDArray[np.complex128] | None) -> Tensor:
@@ -278,13 +289,13 @@ def _waves(n: int, side: int) -> Tensor:
     return found.to(torch.complex64)
 
 
-def _sets_of_slice(kspace: Tensor, region: tuple[int, int], sets: int, reference: int) -> Tensor:
+def _sets_of_slice(kspace: Tensor, region: tuple[int, int], sets: int, reference: int, noise_std: float) -> Tensor:
     coils, rows, cols = kspace.shape
     found = kspace.new_zeros((sets, coils, rows, cols))
     centre = _centre(kspace, region)
     if not bool(centre.any()):
         return found
-    kernels, determined = _kernels(centre)
+    kernels, determined = _kernels(centre, noise_std)
     support = SUPPORT if determined else SUPPORT_OF_FEW
     for first in range(0, rows, ROWS_AT_ONCE):
         checkpoint()

@@ -197,7 +197,7 @@ def _maps(
     held = torch.ones(len(data), dtype=torch.bool) if acquisition.readout is None else _with_signal(data, notes)
     everything, data = data, data[held]
     if settings.map_sets == 1 or acquisition.in_one_piece():
-        return _spread(espirit_maps(data, sampled, width), held, everything), []
+        return _spread(espirit_maps(data, sampled, width, noise_std[held]), held, everything), []
     share = folded_share(data, sampled, width, noise_std[held])
     said = f"ESPIRiT's second eigenvalue is nearly 1 for {100 * share:.1f} % of the image's energy"
     sets = 2 if settings.map_sets == 2 or share > FOLDED_SHARE else 1
@@ -207,7 +207,11 @@ def _maps(
     if sets == 2:
         notes.append(text)
     step = Step(name="map_sets", changed=sets == 2, text=text, numbers={"sets": sets, "folded": round(share, 4)})
-    maps = espirit_maps(data, sampled, width) if sets == 1 else espirit_sets(data, sampled, sets, width)
+    maps = (
+        espirit_maps(data, sampled, width, noise_std[held])
+        if sets == 1
+        else espirit_sets(data, sampled, sets, width, noise_std[held])
+    )
     return _spread(maps, held, everything), [step]
 
 
