@@ -127,8 +127,8 @@ def espirit_maps(kspace: Tensor, mask: Tensor, width: int | None = None, noise_s
         return torch.ones_like(kspace, dtype=torch.complex64)  # nothing to calibrate
     found = espirit_sets(kspace, mask, 1, width, noise_std)[:, 0]
     region = calibration_region(mask, width)
-    for one, maps in zip(kspace, found, strict=True):
-        kept = _energy_inside(_centre(one, region), maps)
+    for one, maps, noise in zip(kspace, found, _levels(kspace, noise_std), strict=True):
+        kept = _energy_inside(_centre(one, region), maps, noise)
         if kept < ENERGY:
             raise InputError(
                 f"ESPIRiT found sensitivities for {100 * kept:.0f} % of the signal only,"
@@ -163,11 +163,10 @@ def espirit_sets(
     """
     region = calibration_region(mask, width)
     reference = _reference(kspace)
-    levels = [0.0] * len(kspace) if noise_std is None else noise_std.tolist()
     return torch.stack(
         [
             _sets_of_slice(one.to(torch.complex64), region, sets, reference, noise)
-            for one, noise in zip(kspace, levels, strict=True)
+            for one, noise in zip(kspace, _levels(kspace, noise_std), strict=True)
         ]
     )
 
@@ -308,17 +307,24 @@ def _sets_of_slice(kspace: Tensor, region: tuple[int, int], sets: int, reference
     return found
 
 
+def _levels(kspace: Tensor, noise_std: Tensor | None) -> list[float]:
+    """Noise of each slice; zero if it is not known."""
+    return [0.0] * len(kspace) if noise_std is None else [float(v) for v in noise_std]
+
+
 def _reference(kspace: Tensor) -> int:
     """Coil whose phase becomes the image's: the first, unless it hears hardly anything."""
     energy = kspace.abs().square().sum((0, 2, 3))
     return 0 if bool(energy[0] > FAINT * energy.max()) else int(energy.argmax())
 
 
-def _energy_inside(centre: Tensor, maps: Tensor) -> float:
+def _energy_inside(centre: Tensor, maps: Tensor, noise_std: float) -> float:
     """Fraction of the energy of the image of a calibration region where the maps ``(coils, rows, cols)`` are not zero.
 
-    A slice that holds nothing misses nothing.
+    What noise adds to it everywhere is left out. A slice that holds nothing misses nothing.
     """
-    energy = inverse_fourier(_padded(centre, (maps.shape[-2], maps.shape[-1]))).abs().square().sum(0)
+    rows, cols = maps.shape[-2:]
+    noise = 2 * noise_std**2 * centre.numel() / (rows * cols)
+    energy = inverse_fourier(_padded(centre, (rows, cols))).abs().square().sum(0) - noise
     whole = float(energy.sum())
     return float((energy * (maps != 0).any(0)).sum()) / whole if whole > 0 else 1.0

@@ -384,6 +384,22 @@ def test_few_lines_calibrate_along_their_whole_length() -> None:
     assert float(wrong[1]) < 0.5 * float(wrong[0])
 
 
+def test_maps_of_noisy_lines_are_better_where_the_noise_is_known() -> None:
+    """What noise alone would give is no signal, though it is above the threshold."""
+    lines = torch.zeros(64, 64, dtype=torch.bool)
+    lines[27:37] = True
+    maps = birdcage_maps(8, 64, 64)
+    image = (disc(64, 1.0, 26.0) + 0.5 * disc(64, 1.0, 10.0, x_mm=8.0)).to(torch.complex64)
+    clean = CartesianMRI(lines, maps)(image)
+    noise = 0.2 * torch.complex(*torch.randn(2, *clean.shape, generator=torch.Generator().manual_seed(0)))
+    inside, beside = disc(64, 1.0, 24.0)[0] == 1, disc(64, 1.0, 29.0)[0] == 0
+    unknown, known = (espirit_maps(clean + noise * lines, lines, None, std)[0] for std in (None, torch.tensor([0.2])))
+    wrong = [float(1 - (found.conj() * maps).sum(0).abs()[inside].mean()) for found in (unknown, known)]
+    assert wrong[1] < 0.5 * wrong[0], wrong
+    # Maps of noise would let the image have noise beside the object.
+    assert bool((unknown != 0).any(0)[beside].all()) and not bool((known != 0).any(0)[beside].any())
+
+
 def test_mri_refuses_what_does_not_fit() -> None:
     maps = torch.ones(2, 8, 8, dtype=torch.complex64)
     with pytest.raises(GeometryError, match="no point is sampled"):
