@@ -33,6 +33,8 @@ TOLD = 10.0
 """Noise of a combination of coils over that of the usual one, up to which whitened maps tell its sensitivity."""
 FAINT = 0.1
 """Energy of a coil over that of the one with most below which its phase does not become the image's."""
+NOTHING = 0.1
+"""Energy of a slice over that of its noise up to which it holds nothing: chance makes a few per cent of it."""
 ENERGY = 0.9
 """Share of the image's energy that the maps must cover."""
 
@@ -235,8 +237,9 @@ def folded_share(kspace: Tensor, mask: Tensor, width: int | None, noise_std: Ten
         centre = _centre(one.to(torch.complex64), region)
         if not bool(centre.any()):
             continue
-        values = torch.linalg.eigvalsh(_gram(_kernels(centre, noise)[0], (COARSE, COARSE), slice(None)))
-        energy = inverse_fourier(_padded(centre, (COARSE, COARSE))).abs().square().sum(0)
+        grid = (max(COARSE, region[0]), max(COARSE, region[1]))
+        values = torch.linalg.eigvalsh(_gram(_kernels(centre, noise)[0], grid, slice(None)))
+        energy = inverse_fourier(_padded(centre, grid)).abs().square().sum(0)
         found.append(float((energy * (values[..., -2] > FOLDED)).sum() / energy.sum()))
     return max(found)
 
@@ -321,10 +324,10 @@ def _reference(kspace: Tensor) -> int:
 def _energy_inside(centre: Tensor, maps: Tensor, noise_std: float) -> float:
     """Fraction of the energy of the image of a calibration region where the maps ``(coils, rows, cols)`` are not zero.
 
-    What noise adds to it everywhere is left out. A slice that holds nothing misses nothing.
+    What noise adds to it everywhere is left out. A slice that holds no more than noise misses nothing.
     """
     rows, cols = maps.shape[-2:]
-    noise = 2 * noise_std**2 * centre.numel() / (rows * cols)
-    energy = inverse_fourier(_padded(centre, (rows, cols))).abs().square().sum(0) - noise
+    noise = 2 * noise_std**2 * centre.numel()
+    energy = inverse_fourier(_padded(centre, (rows, cols))).abs().square().sum(0) - noise / (rows * cols)
     whole = float(energy.sum())
-    return float((energy * (maps != 0).any(0)).sum()) / whole if whole > 0 else 1.0
+    return float((energy * (maps != 0).any(0)).sum()) / whole if whole > NOTHING * noise else 1.0

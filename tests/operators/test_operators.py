@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from operators import coils
-from operators.coils import acs_width, calibration_region, espirit_maps
+from operators.coils import acs_width, calibration_region, espirit_maps, folded_share
 from operators.differences import gradient, gradient_adjoint
 from operators.errors import BackendUnavailable, GeometryError, InputError
 from operators.fourier import CartesianMRI, CoilImagesMRI, MapSetsMRI, fourier, inverse_fourier
@@ -398,6 +398,21 @@ def test_maps_of_noisy_lines_are_better_where_the_noise_is_known() -> None:
     assert wrong[1] < 0.5 * wrong[0], wrong
     # Maps of noise would let the image have noise beside the object.
     assert bool((unknown != 0).any(0)[beside].all()) and not bool((known != 0).any(0)[beside].any())
+
+
+def test_a_slice_of_noise_is_no_reason_to_refuse_the_others() -> None:
+    mask = torch.ones(64, 64, dtype=torch.bool)
+    clean = CartesianMRI(mask, birdcage_maps(4, 64, 64))(disc(64, 1.0, 26.0).to(torch.complex64))
+    noise = 0.1 * torch.complex(*torch.randn(2, 8, 4, 64, 64, generator=torch.Generator().manual_seed(0)))
+    noise[0] += clean[0]
+    found = espirit_maps(noise, mask, None, torch.full((8,), 0.1))
+    assert bool((found[0] != 0).any()) and not bool((found[1:] != 0).any())
+
+
+def test_a_wide_calibration_square_may_be_given() -> None:
+    mask = torch.ones(128, 128, dtype=torch.bool)
+    kspace = CartesianMRI(mask, birdcage_maps(4, 128, 128))(disc(128, 1.0, 40.0).to(torch.complex64))
+    assert folded_share(kspace, mask, 96, torch.tensor([0.01])) == 0.0
 
 
 def test_mri_refuses_what_does_not_fit() -> None:
