@@ -357,7 +357,6 @@ def test_espirit_without_a_calibration_region_says_so() -> None:
 def test_maps_that_miss_the_signal_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """ESPIRiT that finds nothing would give an image of zeros, which must not pass for a result."""
     monkeypatch.setattr(coils, "SUPPORT", 2.0)
-    monkeypatch.setattr(coils, "SUPPORT_OF_FEW", 2.0)
     kspace = fourier(disc(64, 1.0, 20.0).to(torch.complex64))[:, None].expand(1, 3, 64, 64)
     with pytest.raises(InputError, match="sensitivities for 0 % of the signal only, from 16 x 16 points"):
         espirit_maps(kspace, torch.ones(64, 64, dtype=torch.bool), 16)
