@@ -23,6 +23,8 @@ THRESHOLD = 0.02
 SUPPORT = 0.8
 """Pixels whose ESPIRiT eigenvalue is below this hold no signal; their sensitivity is zero. A larger one leaves less
 beside the object and cuts into its rim: with 0.9 pixels of 4 % of the largest value were gone."""
+SHARED = 1.1
+"""Largest singular value of blocks of noise that share samples, over that of independent ones."""
 LARGEST_KERNEL = 6
 FOLDED = 0.9
 """Second eigenvalue above which a pixel holds more than one part of the object."""
@@ -266,8 +268,8 @@ def _kernels(centre: Tensor, noise_std: float = 0.0) -> Tensor:
     blocks = centre.unfold(1, rows, 1).unfold(2, cols, 1)  # (coils, places, places, rows, cols)
     matrix = blocks.permute(1, 2, 0, 3, 4).reshape(-1, len(centre) * rows * cols)
     _, values, vectors = torch.linalg.svd(matrix, full_matrices=False)
-    # Largest singular value of noise alone (Marchenko and Pastur 1967).
-    noise = math.sqrt(2) * noise_std * (math.sqrt(matrix.shape[0]) + math.sqrt(matrix.shape[1]))
+    # Largest singular value of noise alone (Marchenko and Pastur 1967), but that neighbouring blocks share samples.
+    noise = SHARED * math.sqrt(2) * noise_std * (math.sqrt(matrix.shape[0]) + math.sqrt(matrix.shape[1]))
     signal = (values > THRESHOLD * values[0]) & (values > noise)
     found: Tensor = vectors[signal].reshape(-1, len(centre), rows, cols)
     return found
