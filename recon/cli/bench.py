@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol, TypeVar
 
 import typer
 
@@ -225,6 +226,32 @@ def familiarity(
     write_rows(json_file, [asdict(r) for r in rows])
 
 
+class _Named(Protocol):
+    """Case of a benchmark."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+
+NamedCase = TypeVar("NamedCase", bound=_Named)
+
+
+def _chosen_cases(cases: Sequence[NamedCase], only: str | None) -> list[NamedCase]:
+    """Cases whose names contain a word of `only`, semicolon-separated; raises `InputError` if there is none."""
+    found = [case for case in cases if only is None or any(word.strip() in case.name for word in only.split(";"))]
+    if not found:
+        names = "; ".join(case.name for case in cases)
+        raise InputError(f"{only!r} is in the name of no case", field="only", remedy=f"choose from: {names}")
+    return found
+
+
+def _known_rows(out: Path | None) -> list[dict[str, Any]]:
+    """Rows that a benchmark's file has from an earlier run."""
+    found: list[dict[str, Any]] = json.loads(out.read_text())["rows"] if out is not None and out.exists() else []
+    return found
+
+
 def auto(
     data: Annotated[Path, typer.Option(help="Folder with the test volumes, as test/ in it.")],
     only: Annotated[
@@ -240,11 +267,9 @@ def auto(
     names = None if candidates is None else [name.strip() for name in candidates.split(",")]
     settings = method_of({"name": "auto", "candidates": names})
     assert isinstance(settings, Auto)
-    known = json.loads(out.read_text())["rows"] if out is not None and out.exists() else []
-    rows = [bench.Row(**row) for row in known]
-    for case in bench.cases(data):
-        wanted = only is None or any(word.strip() in case.name for word in only.split(";"))
-        if not wanted or case.name in {row.case for row in rows}:
+    rows = [bench.Row(**row) for row in _known_rows(out)]
+    for case in _chosen_cases(bench.cases(data), only):
+        if case.name in {row.case for row in rows}:
             continue
         for row in bench.compare(case, settings):
             rows.append(row)
@@ -278,11 +303,7 @@ def lesions(
     """Known lesions in test volumes: contrast that each method recovers, lesions that it invents, the smallest kept."""
     from recon.bench import lesions as bench
 
-    every = bench.cases(data)
-    chosen = [case for case in every if only is None or any(word.strip() in case.name for word in only.split(";"))]
-    if not chosen:
-        names = "; ".join(case.name for case in every)
-        raise InputError(f"{only!r} is in the name of no case", field="only", remedy=f"choose from: {names}")
+    chosen = _chosen_cases(bench.cases(data), only)
     offered = list(dict.fromkeys(method for case in chosen for method in case.methods))
     asked = offered if methods is None else [name.strip() for name in methods.split(",")]
     for name in asked:
@@ -290,8 +311,7 @@ def lesions(
             raise InputError(
                 f"{name!r} is no method of these cases", field="methods", remedy=f"choose from {', '.join(offered)}"
             )
-    known = json.loads(out.read_text())["rows"] if out is not None and out.exists() else []
-    rows = [bench.Row(**row) for row in known]
+    rows = [bench.Row(**row) for row in _known_rows(out)]
     for case in chosen:
         done = {row.method for row in rows if row.case == case.name}
         wanted = [method for method in case.methods if method in asked and method not in done]

@@ -196,9 +196,12 @@ def _maps(
         raise InputError("2, but planes across a readout have one", field=field, remedy="leave it out")
     held = torch.ones(len(data), dtype=torch.bool) if acquisition.readout is None else _with_signal(data, notes)
     everything, data = data, data[held]
+    noise_std = noise_std[held]
     if settings.map_sets == 1 or acquisition.in_one_piece():
-        return _spread(espirit_maps(data, sampled, width, noise_std[held]), held, everything), []
-    share = folded_share(data, sampled, width, noise_std[held])
+        maps = espirit_maps(data, sampled, width, noise_std)
+        _say_empty(maps, data, notes)
+        return _spread(maps, held, everything), []
+    share = folded_share(data, sampled, width, noise_std)
     said = f"ESPIRiT's second eigenvalue is nearly 1 for {100 * share:.1f} % of the image's energy"
     sets = 2 if settings.map_sets == 2 or share > FOLDED_SHARE else 1
     text = f"{said}: {'the object is larger than the field of view, two sets' if sets == 2 else 'one set'} of coil maps"
@@ -207,12 +210,20 @@ def _maps(
     if sets == 2:
         notes.append(text)
     step = Step(name="map_sets", changed=sets == 2, text=text, numbers={"sets": sets, "folded": round(share, 4)})
-    maps = (
-        espirit_maps(data, sampled, width, noise_std[held])
-        if sets == 1
-        else espirit_sets(data, sampled, sets, width, noise_std[held])
-    )
+    if sets == 1:
+        maps = espirit_maps(data, sampled, width, noise_std)
+    else:
+        maps = espirit_sets(data, sampled, sets, width, noise_std)
+    _say_empty(maps, data, notes)
     return _spread(maps, held, everything), [step]
+
+
+def _say_empty(maps: Tensor, data: Tensor, notes: list[str]) -> None:
+    """Note slices that were measured and have no sensitivity anywhere, so that their image is zero."""
+    empty = [int(i) for i in torch.arange(len(data)) if bool(data[i].any()) and not bool(maps[i].any())]
+    if empty:
+        listed = ", ".join(str(i) for i in empty)
+        notes.append(f"slice {listed}: the centre of k-space holds no more than noise: left empty")
 
 
 def _spread(maps: Tensor, held: Tensor, data: Tensor) -> Tensor:

@@ -218,6 +218,12 @@ def test_bench_mri_judges_held_out_samples_and_a_volume(tmp_path: Path) -> None:
     assert done.returncode == 2 and "slices: 5:400, mri_256_ms.npz has " in done.stderr, done.stderr
 
 
+@pytest.mark.parametrize("command", ["auto", "lesions"])
+def test_a_benchmark_of_no_case_says_so(tmp_path: Path, command: str) -> None:
+    done = recon("bench", command, "--data", tmp_path, "--only", "knee", cwd=tmp_path)
+    assert done.returncode == 2 and "only: 'knee' is in the name of no case" in done.stderr, done.stderr
+
+
 def test_bench_operators_prints_and_writes(tmp_path: Path) -> None:
     args = ["--size", 32, "--views", 12, "--slices", 4, "--repeats", 1, "--json", "b.json"]
     done = recon("bench", "operators", *args, cwd=tmp_path)

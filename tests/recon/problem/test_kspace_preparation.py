@@ -318,6 +318,14 @@ def test_one_set_of_maps_where_one_explains_the_coils() -> None:
         assert not steps(found)["map_sets"].changed and steps(found)["map_sets"].numbers["folded"] < 0.01
 
 
+def test_a_slice_of_noise_alone_is_left_empty_and_said() -> None:
+    noise = 0.05 * normal((2, COILS, SIZE, SIZE), 6)
+    noise[0] += transformed(coils() * head())
+    found = solved((noise * MASK).astype(np.complex64))
+    assert any("slice 1: the centre of k-space holds no more than noise" in note for note in found.report.notes)
+    assert np.abs(found.volume[0]).max() > 0.5 and not found.volume[1].any()
+
+
 def test_the_first_of_two_sets_is_the_only_one() -> None:
     data = torch.from_numpy((transformed(coils() * head()) * MASK).astype(np.complex64))[None]
     mask = torch.from_numpy(MASK)
