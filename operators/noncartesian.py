@@ -19,7 +19,7 @@ from torch import Tensor
 from operators.errors import GeometryError, InputError
 from operators.fourier import coil_energy, fourier
 from operators.geometry import SamplingPattern
-from operators.linear import LinearOperator, Space, conjugate_gradient
+from operators.linear import LinearOperator, Space, Withheld, conjugate_gradient
 
 ACCURACY = {torch.complex64: 2e-5, torch.complex128: 1e-9}
 """Tolerance asked of finufft."""
@@ -32,6 +32,10 @@ LEAST_DENSITY = 1e-3
 INITIAL_ITERATIONS = 5
 TURN_RAD = math.pi * (3 - math.sqrt(5))
 """Golden angle by which the trajectory of a comparable scan is turned."""
+LEAP = 4.0
+"""Step between samples, over the median one, with which another readout begins."""
+FOLDS, SHARES, LEAST_READOUTS = 2, 10, 8
+"""Number of folds, of which each withholds one readout in so many, and readouts below which none is withheld."""
 DensityRule = Literal["ramp", "voronoi"]
 
 
@@ -116,6 +120,42 @@ class NonCartesianMRI(LinearOperator):
         # Corners of a square in k-space leave the grid when it is turned: they come back on the other side.
         inside = (turned + limit).remainder(2 * limit) - limit
         return NonCartesianMRI(inside, self.maps, self.density, compensated=self._weights is not None)
+
+    @cached_property
+    def readouts(self) -> Tensor:
+        """Number of the readout of each sample, ``(samples,)``: spokes, interleaves; told by leaps between samples."""
+        steps = self.trajectory.diff(dim=0).norm(dim=1)
+        leaps = steps > LEAP * steps.median() if len(steps) else steps > 0
+        return torch.cat([torch.zeros(1, dtype=torch.long), leaps.long().cumsum(0)])
+
+    @property
+    def folds(self) -> int:
+        """`FOLDS`, or 0 where there are fewer than `LEAST_READOUTS`."""
+        return FOLDS if int(self.readouts[-1]) + 1 >= LEAST_READOUTS else 0
+
+    def withheld(self, fold: int) -> Withheld:
+        """Withhold readouts; each sample's squared residual counts for the area of k-space that it stands for."""
+        if self.folds == 0:
+            return super().withheld(fold)
+        count = int(self.readouts[-1]) + 1
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+        chosen = order[torch.arange(count) % min(SHARES, count // FOLDS) == fold]
+        held = torch.isin(self.readouts, chosen)
+        units = [self.readouts[held] == number for number in chosen]
+        root = self.density[held].sqrt()
+
+        def spectra(residuals: Tensor) -> Tensor:
+            weighted = residuals * root.to(residuals.real.dtype)
+            return torch.stack([(weighted * unit).flatten(1) for unit in units], dim=1)
+
+        return Withheld(
+            self._sampled(~held), self._sampled(held), lambda y: y[..., ~held], lambda y: y[..., held], spectra
+        )
+
+    def _sampled(self, chosen: Tensor) -> NonCartesianMRI:
+        """Operator of some of the samples, which together stand for as much of k-space as all do."""
+        density = self.density[chosen] * (self.density.sum() / self.density[chosen].sum())
+        return NonCartesianMRI(self.trajectory[chosen], self.maps, density, compensated=self._weights is not None)
 
     def initial_image(self, data: Tensor) -> Tensor:
         """Conjugate gradients with compensated density, a few iterations."""

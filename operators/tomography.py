@@ -124,7 +124,7 @@ class Tomography(LinearOperator):
         kept = [i for i in range(len(angles)) if i not in held]
         parts = [replace(self.geometry, angles_rad=tuple(angles[i] for i in chosen)) for chosen in (kept, held)]
         kept_views, held_views = (Tomography(part) for part in parts)
-        return Withheld(kept_views, held_views, lambda y: y[:, kept], lambda y: y[:, held], _ramped)
+        return Withheld(kept_views, held_views, lambda y: y[:, kept], lambda y: y[:, held], ramped)
 
     def _forward(self, x: Tensor) -> Tensor:
         return self._apply(x, self.range.shape, adjoint=False)
@@ -164,7 +164,7 @@ class Tomography(LinearOperator):
         return out
 
 
-def _ramped(residuals: Tensor) -> Tensor:
+def ramped(residuals: Tensor) -> Tensor:
     """Spectra of views ``(slices, views, detectors)`` times the root of the frequency."""
     padded = 2 * residuals.shape[-1]
     found: Tensor = torch.fft.rfft(residuals, n=padded, dim=-1) * torch.fft.rfftfreq(padded).sqrt()

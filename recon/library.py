@@ -81,7 +81,13 @@ class Result:
     def uncertainty(self) -> NDArray[np.float32] | None:
         """Map of expected errors ``(slices, rows, cols)`` in ``report.unit``, if it was requested."""
         errors = self.outcome.solved.errors
-        return None if errors is None else errors.numpy()
+        return None if errors is None else errors.expected.numpy()
+
+    @property
+    def interval(self) -> NDArray[np.float32] | None:
+        """Half the widths ``(slices, rows, cols)`` of 90 % intervals in ``report.unit``, if requested."""
+        errors = self.outcome.solved.errors
+        return None if errors is None else errors.half_widths.numpy()
 
     @property
     def undetermined(self) -> NDArray[np.float32] | None:

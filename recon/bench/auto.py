@@ -16,11 +16,12 @@ from torch import Tensor
 
 from recon.bench.familiarity import furnished_heads
 from recon.bench.solving import solved
+from recon.bench.withheld import withhold
 from recon.defaults import lookup
-from recon.formats import nifti
+from recon.formats import nifti, reader
 from recon.measurement.measurement import Measurement
 from recon.measurement.simulate import simulate
-from recon.pipeline.selection import select, weights_along
+from recon.pipeline.selection import named, select, weights_along
 from recon.problem import inverse_problem
 from recon.problem.problem import run
 from recon.quality import body, metrics
@@ -28,14 +29,17 @@ from recon.solvers.mixture import shares
 from recon.spec.acquisitions.base import Acquisition
 from recon.spec.acquisitions.ct import AngleRange, CTParallel
 from recon.spec.acquisitions.mri_cartesian import MRICartesian
+from recon.spec.job import JobSpec, local_files
 from recon.spec.methods import Auto, Diffusion
 from recon.spec.simulation import Simulation
 from recon.training import synthetic
 from recon.training.slices import BRIGHT_PERCENTILE
 
 Volume = NDArray[np.float32]
-SLICES = 2
-"""Slices of each case, far apart."""
+SLICES = 1
+"""Slices of each case: none makes up for another."""
+DISC, TOOTH_MM, TOOTH_CENTRE = "ta_subsample73", 0.01, 296.0
+"""Scan of the disc; of the tooth the pitch, on which only the unit depends, and the rotation centre."""
 SIDE, FAR_MM, HEAD_MM = 256, 1e6, 0.9
 CHEST, BODY = "test/ct_chest_nsclc_r01-001.nii.gz", "test/ct_body_totalsegmentator_example.nii.gz"
 T1, T2 = "test/mri_t1_fnndsc_adi.nii.gz", "test/mri_t2_fnndsc_adi.nii.gz"
@@ -49,13 +53,18 @@ class Case:
 
     name: str
     kind: str
-    """What is scanned: ``anatomy``, ``object`` or ``mri``."""
+    """What is scanned: ``anatomy``, ``object``, ``mri``, or anything that was ``measured``."""
     measured: Callable[[], Measurement]
+    every: int = 10
+    """Which samples of measured data nobody is given; see `recon.bench.withheld.withhold`."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One case and metric. PSNR in dB, of the whole slices or of the inside of the object, mean of the slices."""
+    """One case and metric, in dB: PSNR of the whole slices or of the inside of the object, mean of the slices.
+
+    Of measured data ``withheld``: samples that nobody was given over their error, as it counts for the image.
+    """
 
     case: str
     kind: str
@@ -69,41 +78,83 @@ class Row:
     """Seconds of judging over those of the candidates on the slices themselves."""
 
 
+CT_SCANS: dict[str, tuple[dict[str, Any], AngleRange | None]] = {
+    "180 views, 2e4 photons": ({"views": 180, "photons_per_ray": 2e4}, None),
+    "60 views, 1e5 photons": ({"views": 60, "photons_per_ray": 1e5}, None),
+    "60 views, 1e4 photons": ({"views": 60, "photons_per_ray": 1e4}, None),
+    "23 views, 1e5 photons": ({"views": 23, "photons_per_ray": 1e5}, None),
+    "8 views, 1e5 photons": ({"views": 8, "photons_per_ray": 1e5}, None),
+    "90 of 180 degrees, 1e5 photons": ({"photons_per_ray": 1e5}, AngleRange(stop_rad=math.pi / 2, count=90)),
+}
+"""Simulated CT scans: settings of the simulation, and angles that are not spread over half a turn."""
+MRI_SCANS = {
+    f"{pattern} x{acceleration}": {
+        "pattern": pattern,
+        "acceleration": acceleration,
+        "noise_std": 0.01,
+        "center_fraction": 0.08 if acceleration <= 4 else 0.04,
+    }
+    for pattern, acceleration in (("equispaced", 4), ("equispaced", 8), ("poisson", 8))
+}
+"""Simulated MRI scans: settings of the simulation."""
+
+
 def cases(data: Path) -> list[Case]:
     """All cases: test volumes, heads on tables, and synthetic objects that nothing was tuned on."""
     found = []
-    scans: dict[str, tuple[dict[str, Any], AngleRange | None]] = {
-        "180 views, 2e4 photons": ({"views": 180, "photons_per_ray": 2e4}, None),
-        "60 views, 1e5 photons": ({"views": 60, "photons_per_ray": 1e5}, None),
-        "60 views, 1e4 photons": ({"views": 60, "photons_per_ray": 1e4}, None),
-        "23 views, 1e5 photons": ({"views": 23, "photons_per_ray": 1e5}, None),
-        "8 views, 1e5 photons": ({"views": 8, "photons_per_ray": 1e5}, None),
-        "90 of 180 degrees, 1e5 photons": (
-            {"photons_per_ray": 1e5}, AngleRange(stop_rad=math.pi / 2, count=90),
-        ),
-    }  # fmt: skip
     objects: dict[str, tuple[str, float, Callable[[], Volume]]] = {
-        "chest": ("anatomy", 1.4, lambda: _chosen(nifti.read(data / CHEST)[0])),
-        "body": ("anatomy", 3.0, lambda: _chosen(nifti.read(data / BODY)[0])),
+        "chest": ("anatomy", 1.4, lambda: chosen(nifti.read(data / CHEST)[0], SLICES)),
+        "body": ("anatomy", 3.0, lambda: chosen(nifti.read(data / BODY)[0], SLICES)),
         "head on a table": ("anatomy", HEAD_MM, lambda: _heads(data)),
         **{f"object {seed}": ("object", 1.0, lambda seed=seed: _objects(seed)) for seed in range(3)},  # type: ignore[misc]
     }
     for name, (kind, pixel_mm, volume) in objects.items():
-        for scan, (settings, angles) in scans.items():
-            acquisition = CTParallel() if angles is None else CTParallel(angles_rad=angles)
-            simulation = Simulation.model_validate(settings)
-            found.append(Case(f"{name}, {scan}", kind, _scan(volume, pixel_mm, acquisition, simulation)))
+        found += ct_cases(name, kind, pixel_mm, volume)
     for name, file in (("T1", T1), ("T2", T2)):
-        for pattern, acceleration in (("equispaced", 4), ("equispaced", 8), ("poisson", 8)):
-            simulation = Simulation.model_validate(
-                {
-                    "pattern": pattern, "acceleration": acceleration, "noise_std": 0.01,
-                    "center_fraction": 0.08 if acceleration <= 4 else 0.04,
-                }
-            )  # fmt: skip
-            images = _scan(lambda file=file: _chosen(nifti.read(data / file)[0]), 1.0, MRICartesian(), simulation)  # type: ignore[misc]
-            found.append(Case(f"{name}, {pattern} x{acceleration}", "mri", images))
+        found += mri_cases(name, lambda file=file: chosen(nifti.read(data / file)[0], SLICES))  # type: ignore[misc]
+    return found + measured_cases(data)
+
+
+def measured_cases(data: Path) -> list[Case]:
+    """Cases that were measured, each without some of its samples, by which results are judged."""
+    tooth = {"path": str(data / "raw/ct_tooth_aps.h5"), "format": "dxchange", "slices": [0, 1]}
+    parallel = {"kind": "ct-parallel", "detector_mm": TOOTH_MM, "rotation_center_column": TOOTH_CENTRE}
+    disc = {"path": str(data / "raw/ct_htc2022_limited_angle.npz"), "format": "htc", "scan": DISC}
+    brain = {"path": str(data / "raw/mri_brain_8coil_poisson.npy"), "format": "numpy"}
+    jobs: list[tuple[str, dict[str, Any], int]] = [
+        ("tooth, 163 of 181 views", {"input": tooth, "acquisition": parallel}, 10),
+        ("tooth, 61 of 181 views", {"input": tooth, "acquisition": parallel}, -3),
+        ("tooth, 23 of 181 views", {"input": tooth, "acquisition": parallel}, -8),
+        ("disc, 30 degrees", {"input": disc, "acquisition": "ct-fan"}, 10),
+        ("brain, 11 % of k-space", {"input": brain, "acquisition": "mri-cartesian"}, 10),
+    ]
+    return [Case(f"measured {name}", "measured", _read(job), every) for name, job, every in jobs]
+
+
+def _read(job: dict[str, Any]) -> Callable[[], Measurement]:
+    def read() -> Measurement:
+        spec = JobSpec.parse({**job, "method": "tv"})
+        return reader.read(spec, local_files(spec))
+
+    return read
+
+
+def ct_cases(name: str, kind: str, pixel_mm: float, volume: Callable[[], Volume]) -> list[Case]:
+    """Cases of the `CT_SCANS` of slices ``(slices, rows, cols)`` in HU."""
+    found = []
+    for scan, (settings, angles) in CT_SCANS.items():
+        acquisition = CTParallel() if angles is None else CTParallel(angles_rad=angles)
+        simulation = Simulation.model_validate(settings)
+        found.append(Case(f"{name}, {scan}", kind, _scan(volume, pixel_mm, acquisition, simulation)))
     return found
+
+
+def mri_cases(name: str, volume: Callable[[], Volume]) -> list[Case]:
+    """Cases of the `MRI_SCANS` of magnitude images ``(slices, rows, cols)``."""
+    return [
+        Case(f"{name}, {scan}", "mri", _scan(volume, 1.0, MRICartesian(), Simulation.model_validate(settings)))
+        for scan, settings in MRI_SCANS.items()
+    ]
 
 
 def _scan(
@@ -113,9 +164,9 @@ def _scan(
     return lambda: simulate(volume(), affine, acquisition, settings)
 
 
-def _chosen(volume: Volume) -> Volume:
-    """Slices at a third and two thirds of a volume, padded."""
-    return padded(volume[np.linspace(0, len(volume), SLICES + 2)[1:-1].astype(int)])
+def chosen(volume: Volume, count: int) -> Volume:
+    """Evenly spaced slices of a volume, without its ends, padded."""
+    return padded(volume[np.linspace(0, len(volume), count + 2)[1:-1].astype(int)])
 
 
 def padded(slices: Volume) -> Volume:
@@ -126,7 +177,7 @@ def padded(slices: Volume) -> Volume:
 
 
 def _heads(data: Path) -> Volume:
-    brain = _chosen(nifti.read(data / T1)[0])
+    brain = chosen(nifti.read(data / T1)[0], SLICES)
     square = np.zeros((len(brain), SIDE, SIDE), np.float32)
     square[:, : brain.shape[1], : brain.shape[2]] = brain / np.percentile(brain, BRIGHT_PERCENTILE)
     return furnished_heads(torch.from_numpy(square), HEAD_MM)
@@ -140,11 +191,13 @@ def _objects(seed: int) -> Volume:
 
 def compare(case: Case, auto: Auto) -> Iterator[Row]:
     """Run a case: every candidate by itself on all samples, what is chosen, and their mixture."""
-    measurement = case.measured()
+    measurement, judge = case.measured(), None
+    truth = measurement.truth
+    if truth is None:
+        measurement, judge = withhold(measurement, every=case.every)
     model, kind = inverse_problem.build(measurement), measurement.acquisition.kind
-    problem, truth = model.problem, measurement.truth
-    assert truth is not None
-    candidates = [lookup.resolved(part, kind, problem) for part in auto.parts()]
+    problem = model.problem
+    candidates = [lookup.resolved(part, kind, problem) for part in auto.parts(measurement.acquisition)]
     _ = problem.operator.norms, problem.whitened.operator.norms  # outside the clock: judging and solving have them
     volumes, seconds = [], 0.0
     for method in candidates:
@@ -160,11 +213,17 @@ def compare(case: Case, auto: Auto) -> Iterator[Row]:
     mixture = torch.stack([shares(regions, w) * v for w, v in zip(weights, volumes, strict=True)]).sum(0)
     told = weights.mean(-1)
     chosen = ", ".join(
-        f"{c.method['name']} {' and '.join(f'{w:.2f}' for w in of.tolist())}"
+        f"{named(c.method)} {' and '.join(f'{w:.2f}' for w in of.tolist())}"
         for c, of in zip(selection.candidates, told, strict=True)
     )
-    for metric, inside in (("psnr", False), ("psnr_inside", True)):
-        scores = [_psnr(model, volume, truth, inside=inside) for volume in (*volumes, mixture)]
+    every = [*volumes, mixture]
+    judged: dict[str, list[float]] = {}
+    if judge is not None:
+        judged["withheld"] = [-20 * math.log10(judge(model, volume).error) for volume in every]
+    if truth is not None:
+        judged["psnr"] = [_psnr(model, volume, truth, inside=False) for volume in every]
+        judged["psnr_inside"] = [_psnr(model, volume, truth, inside=True) for volume in every]
+    for metric, scores in judged.items():
         classical = [s for s, m in zip(scores, candidates, strict=False) if not isinstance(m, Diffusion)]
         best, single, mixed = (round(v, 2) for v in (max(classical), max(scores[:-1]), scores[-1]))
         yield Row(case.name, case.kind, metric, best, single, mixed, chosen, round(judging / seconds, 2))

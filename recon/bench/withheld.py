@@ -14,7 +14,7 @@ from torch import Tensor
 
 from operators.errors import InputError
 from operators.fourier import CartesianMRI
-from operators.tomography import Tomography
+from operators.tomography import Tomography, ramped
 from recon.measurement.measurement import Measurement
 from recon.problem.inverse_problem import InverseProblem
 from recon.spec.acquisitions.ct import CT
@@ -36,10 +36,13 @@ class Judged(NamedTuple):
         Relative misfit ``|A x - y| / |y|`` over them; noise is part of it.
     noise
         Misfit of the image without any error, by the noise that the problem knows of.
+    error
+        Misfit as it counts for the image: views by the root of the frequency (Fourier slice theorem), points alike.
     """
 
     misfit: float
     noise: float
+    error: float
 
 
 Judge = Callable[[InverseProblem, Tensor], Judged]
@@ -112,14 +115,20 @@ def _views(measurement: Measurement, acquisition: CT, every: int) -> tuple[Measu
         assert isinstance(problem.operator, Tomography)
         turned = replace(problem.operator.geometry, angles_rad=tuple(angles[held].tolist()))
         asked = Tomography(turned)(volume)[..., problem.measured]
-        return _judged(asked, torch.from_numpy(withheld), problem.noise)
+        return _judged(asked, torch.from_numpy(withheld), problem.noise, ramped)
 
     return replace(measurement, data=data, acquisition=taken), judge
 
 
-def _judged(asked: Tensor, held: Tensor, noise: Tensor) -> Judged:
-    """Judge ``(slices, *samples)`` that a volume asks for, with the noise of each slice, of complex samples in all."""
+def _judged(
+    asked: Tensor, held: Tensor, noise: Tensor, spectra: Callable[[Tensor], Tensor] = lambda samples: samples
+) -> Judged:
+    """Judge ``(slices, *samples)`` that a volume asks for, with the noise of each slice, of complex samples in all.
+
+    `spectra` maps samples to those whose squares are the image's.
+    """
     size = float(torch.linalg.vector_norm(held))
     samples = torch.count_nonzero(held.flatten(1), 1)
     known = float((samples * noise.square()).sum().sqrt())
-    return Judged(float(torch.linalg.vector_norm(asked - held)) / size, known / size)
+    error, whole = (float(torch.linalg.vector_norm(spectra(of))) for of in (asked - held, held))
+    return Judged(float(torch.linalg.vector_norm(asked - held)) / size, known / size, error / whole)

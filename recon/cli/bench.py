@@ -34,6 +34,7 @@ def register(app: typer.Typer) -> None:
     group.command()(familiarity)
     group.command()(auto)
     group.command()(lesions)
+    group.command()(coverage)
     app.add_typer(group, name="bench")
 
 
@@ -365,3 +366,32 @@ def write_rows(path: Path | None, rows: list[dict[str, Any]], **more: Any) -> No
     """Write rows and the machine's name as JSON, if a path is given."""
     if path is not None:
         path.write_text(json.dumps({"machine": machine(), "rows": rows, **more}, indent=2) + "\n")
+
+
+def coverage(
+    data: Annotated[Path, typer.Option(help="Folder with the test volumes, as test/ in it.")],
+    only: Annotated[
+        str | None, typer.Option(help="Cases whose names contain one of these, semicolon-separated.")
+    ] = None,
+    methods: Annotated[str, typer.Option(help="Comma-separated; those that fit a scan are run.")] = "red-diff,tv",
+    replicates: Annotated[int, typer.Option(min=1, help="Bootstrap replicates.")] = 4,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Rows as JSON; cases that it has are kept.")] = None,
+) -> None:
+    """90 % intervals of `output.uncertainty`: how many voxels of the object they hold, and how wide they are."""
+    from recon.bench import coverage as bench
+
+    names = [name.strip() for name in methods.split(",")]
+    rows = [bench.Row(**row) for row in _known_rows(out)]
+    for case in _chosen_cases(bench.cases(data), only):
+        if case.name in {row.case for row in rows}:
+            continue
+        observed = {method.name: (method, one) for method, one in bench.observe(case, names, replicates)}
+        rows += bench.rows_of(case.name, observed)
+        write_rows(out, [asdict(row) for row in rows])
+    shown = [
+        [r.case, r.method, r.voxels, f"{100 * r.coverage:.1f} %", f"{r.width:.4g}",
+         "-" if r.width_over_tv is None else f"{r.width_over_tv:.2f}"]
+        for r in rows
+    ]  # fmt: skip
+    columns = ["case", "method", "voxels", "held", "width", "over TV's"]
+    table(columns, shown, f"{replicates} replicates, {bench.SLICES} slices a case; {machine()}")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command()(tune)
+    app.command()(tune_errors)
 
 
 def tune(
@@ -73,6 +74,28 @@ def tune(
                 f" with {found.settings}",
                 highlight=False,
             )
+
+
+def tune_errors(
+    data: Annotated[Path, typer.Option(help="Folder with the tuning files of the recipes.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Table to write, as recon/defaults/errors.yaml.")],
+    observed: Annotated[Path, typer.Option(help="Folder for the errors of each case; those that it has are kept.")],
+    replicates: Annotated[int, typer.Option(min=1, help="Bootstrap replicates.")] = 4,
+) -> None:
+    """Fit what replicates, edges and all else say of errors, and of 90 % intervals, on the tuning slices."""
+    from recon.bench import coverage
+
+    found = []
+    for case in coverage.tuning_cases(data):
+        found += coverage.kept(observed, case, replicates)
+        console.print(f"{case.name}: observed", highlight=False)
+    table = coverage.table(
+        found, f"recon tune-errors --data DATA --out recon/defaults/errors.yaml --replicates {replicates}"
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    table.write(out)
+    for one in table.fitted:
+        console.print(f"{one.modality}, {one.errors_like}: interval {one.interval}", highlight=False)
 
 
 def _what(found: Tuned) -> tuple[object, ...]:

@@ -194,9 +194,13 @@ def _made_up(volume: Written) -> Dataset:
 
 
 def _titled(volume: Written) -> str:
-    kind = {"values": "", "phase": "phase, ", "error": "expected error, ", "undetermined": "undetermined part, "}[
-        volume.quantity
-    ]
+    kind = {
+        "values": "",
+        "phase": "phase, ",
+        "error": "expected error, ",
+        "interval": "90 % interval, ",
+        "undetermined": "undetermined part, ",
+    }[volume.quantity]
     return kind + volume.method
 
 
@@ -207,6 +211,7 @@ def _derivation(volume: Written, series: str | None) -> str:
         "values": "Values",
         "phase": "Phase",
         "error": "Expected errors (standard deviations)",
+        "interval": "Half of the 90 % interval about the result",
         "undetermined": "Part that no sample determined",
     }[volume.quantity]
     return " ".join(

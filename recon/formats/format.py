@@ -134,9 +134,9 @@ class RawCounts:
         return self.counts.projections.transpose(1, 0, 2)
 
 
-Quantity = Literal["values", "phase", "error", "undetermined"]
-"""What a written volume holds: the result, the phase of a complex one, the errors to be expected, the part that no
-sample determined."""
+Quantity = Literal["values", "phase", "error", "interval", "undetermined"]
+"""What a written volume holds: the result, the phase of a complex one, the errors to be expected, half the width of
+90 % intervals, the part that no sample determined."""
 
 Content = PlainArray | KnownVolume | RawCounts | Measurement
 
@@ -194,7 +194,7 @@ class Written:
     number
         Number of the volume among those of the job, from 1.
     quantity
-        What the values are: those of the image, their phase, or the error that is expected of them.
+        What the values are.
     in_patient
         Whether `affine` leads into the patient's RAS frame.
     codes

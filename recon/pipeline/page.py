@@ -17,7 +17,7 @@ from recon.spec.report import Report
 PICTURES = {
     "montage": "The result, and the classical method beside it",
     "undetermined": "What no sample determined: drawn by the prior, the regulariser or the filter",
-    "uncertainty": "Errors to be expected, as standard deviations",
+    "uncertainty": "Errors to be expected: half of the interval that holds 90 % of the object, and standard deviation",
     "preparation": "A sinogram before and after its preparation",
 }
 """Captions of the pictures, in their order."""

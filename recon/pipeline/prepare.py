@@ -170,7 +170,7 @@ def prepare(
     if not isinstance(spec.method, Auto):
         found.append(one(lookup.resolved(spec.method, kind, problem)))
         return Prepared(planned, measurement, inverse, streamed or problem, found)
-    candidates = [lookup.resolved(part, kind, problem) for part in spec.method.parts()]
+    candidates = [lookup.resolved(part, kind, problem) for part in spec.method.parts(measurement.acquisition)]
     every = [one(candidate) for candidate in candidates]
     positions = np.arange(problem.slices) if streamed is None else sampled(streamed.slices)
     slices = problem.slices if streamed is None else streamed.slices

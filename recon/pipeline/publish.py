@@ -29,6 +29,12 @@ from recon.storage.atomic import sync
 if TYPE_CHECKING:
     from recon.quality.montage import Planes
 
+ERRORS: dict[str, tuple[str, Quantity, str]] = {
+    "half_widths": ("interval", "interval", "half of the 90 % interval"),
+    "expected": ("uncertainty", "error", "standard deviation"),
+}
+"""Files of `recon.pipeline.uncertainty.Errors`, what they hold, and their titles in the picture; the widest first."""
+
 Convert = Callable[[Tensor], NDArray[Any]]
 """Function from slices of a volume to what is written or shown of them."""
 
@@ -83,7 +89,7 @@ def _write_all(
     spec: JobSpec, inverse: InverseProblem, solved: Solved, folder: Path, report: Report, origin: Origin
 ) -> None:
     volumes = {name: arranged(inverse, volume) for name, volume in solved.volumes(spec.method.name).items()}
-    errors = None if solved.errors is None else HeldVolume(solved.errors)
+    errors = {} if solved.errors is None else {name: HeldVolume(getattr(solved.errors, name)) for name in ERRORS}
     drawn = None if solved.drawn is None else HeldVolume(solved.drawn[0])
     prior = "" if report.prior is None else f" with the prior {report.prior['name']}"
     written = _Writer(spec.output, inverse, folder, origin)
@@ -92,9 +98,10 @@ def _write_all(
             written.volume("volume", volume, name + prior)
         else:
             written.volume(f"baseline-{name}", volume, name)
-    if errors is not None:
-        made_by = f"{spec.method.name}{prior}, {spec.output.uncertainty} bootstrap replicates"
-        written.part("uncertainty", errors, _values, made_by, quantity="error")
+    made_by = f"{spec.method.name}{prior}, {spec.output.uncertainty} bootstrap replicates"
+    for name, values in errors.items():
+        file, quantity, _ = ERRORS[name]
+        written.part(file, values, _values, made_by, quantity=quantity)
     if drawn is not None:
         written.part("undetermined", drawn, _values, f"{spec.method.name}{prior}", quantity="undetermined")
     if not spec.output.montage:
@@ -102,8 +109,9 @@ def _write_all(
     from recon.quality import montage  # matplotlib takes its time
 
     pictures = {"montage": {name: planes(inverse, volume, inverse.display) for name, volume in volumes.items()}}
-    if errors is not None:
-        pictures = {"uncertainty": {"uncertainty": planes(inverse, errors, _values)}, **pictures}
+    if errors:
+        panels = {ERRORS[name][2]: planes(inverse, values, _values) for name, values in errors.items()}
+        pictures = {"uncertainty": panels, **pictures}
     if drawn is not None:
         pictures = {"undetermined": {"not determined": planes(inverse, drawn, _values)}, **pictures}
     for name, panels in pictures.items():

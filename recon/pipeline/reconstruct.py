@@ -22,6 +22,7 @@ from recon.pipeline.prepare import JobProgress, Prepared, Reconstruction, prepar
 from recon.pipeline.publish import publish
 from recon.pipeline.report import Solved, write_report
 from recon.pipeline.streamed import Streamed
+from recon.pipeline.uncertainty import Errors
 from recon.pipeline.undetermined import undetermined
 from recon.pipeline.volumes import HeldVolume, Volume, held
 from recon.problem.problem import run as drive
@@ -112,11 +113,13 @@ def solve(spec: JobSpec, files: Mapping[str, Path], cache: ChunkCache) -> Genera
     end = RESULT_AT + (JUDGING_AT - RESULT_AT) / (1 + spec.output.uncertainty)
     volumes, solve_s = yield from _solved(run, end)
     volume = volumes.pop(spec.method.name)
-    errors = None
-    if spec.output.uncertainty:
-        errors = yield from _expected_errors(run, held(volume).values, (end, JUDGING_AT))
-    drawn = undetermined(job.inverse, held(volume).values) if spec.output.undetermined else None
-    solved = Solved(volume, volumes, errors, drawn, solve_s, cache.reused, cache.given)
+    errors, drawn = None, None
+    if spec.output.uncertainty or spec.output.undetermined:
+        drawn = undetermined(job.inverse, held(volume).values)
+    if spec.output.uncertainty and drawn is not None:
+        errors = yield from _expected_errors(run, held(volume).values, drawn[0], (end, JUDGING_AT))
+    asked = drawn if spec.output.undetermined else None
+    solved = Solved(volume, volumes, errors, asked, solve_s, cache.reused, cache.given)
     report = yield from write_report(spec, job, solved, started, (JUDGING_AT, WRITING_AT))
     return Outcome(spec, job, solved, report)
 
@@ -165,8 +168,10 @@ def _volume(run: _Run, one: Reconstruction) -> chunks.Steps[Volume]:
     return HeldVolume((yield from chunks.solve(stack, one.settings, one.start, run.cache, one.key, size)))
 
 
-def _expected_errors(run: _Run, volume: Tensor, span: tuple[float, float]) -> Generator[JobProgress, None, Tensor]:
-    """Compute the map of expected errors ``(slices, rows, cols)`` in the result's unit from bootstrap replicates."""
+def _expected_errors(
+    run: _Run, volume: Tensor, drawn: Tensor, span: tuple[float, float]
+) -> Generator[JobProgress, None, Errors]:
+    """Explain the errors of a volume by bootstrap replicates, by what no sample determined of it, and by its edges."""
     count, inverse, last = run.spec.output.uncertainty, run.job.inverse, run.job.reconstructions[-1]
     cache = ChunkCache(run.cache.folder)
     shown = torch.from_numpy(inverse.display(inverse.arranged(volume)))
@@ -179,4 +184,5 @@ def _expected_errors(run: _Run, volume: Tensor, span: tuple[float, float]) -> Ge
         part = (span[0] + width * index, span[0] + width * (index + 1))
         found = yield from staged(steps, f"replicate {index + 1} of {count}", part)
         power += (torch.from_numpy(inverse.display(inverse.arranged(found))) - shown).square()
-    return uncertainty.expected_errors(power / count, last.settings, inverse.modality)
+    clues = uncertainty.Clues.of(shown, power / count, drawn)
+    return uncertainty.errors(clues, last.settings, inverse.modality)

@@ -18,11 +18,13 @@ from recon.measurement.measurement import Measurement
 from recon.pipeline import doubt, peak, versions
 from recon.pipeline.doubt import Fit
 from recon.pipeline.prepare import JobProgress, Prepared
+from recon.pipeline.uncertainty import Errors
 from recon.pipeline.volumes import Volume, held
 from recon.priors import registry
 from recon.priors.prior import NetworkPrior
 from recon.problem.inverse_problem import InverseProblem
 from recon.problem.problem import IntensityMap
+from recon.quality import body
 from recon.spec.job import JobSpec
 from recon.spec.methods import FrozenNoise, Method
 from recon.spec.report import (
@@ -50,7 +52,7 @@ class Solved:
     volume, baselines
         The result, and baselines by method.
     errors
-        Map of expected errors in the result's unit, if requested.
+        Expected errors and intervals in the result's unit, if requested.
     drawn
         What no sample determined, in the result's unit, and its shares, if requested.
     solve_s
@@ -61,7 +63,7 @@ class Solved:
 
     volume: Volume
     baselines: dict[str, Volume]
-    errors: Tensor | None
+    errors: Errors | None
     drawn: tuple[Tensor, Undetermined] | None
     solve_s: float
     resumed: int
@@ -155,14 +157,19 @@ def _noise(job: Prepared, method: Method) -> ReportedNoise | None:
 def _uncertainty(
     spec: JobSpec, inverse: InverseProblem, solved: Solved, measurement: Measurement
 ) -> Uncertainty | None:
-    """Summarise the uncertainty map, and compare it with the true errors if the truth is known."""
+    """Summarise expected errors and intervals, and compare them with the true errors if the truth is known."""
     if solved.errors is None:
         return None
-    found: dict[str, Any] = {"rms": _finite(float(solved.errors.square().mean().sqrt()), 6)}
+    shown = inverse.display(inverse.arranged(held(solved.volume).values))
+    half = solved.errors.half_widths.numpy()
+    found: dict[str, Any] = {
+        "rms": _finite(float(solved.errors.expected.square().mean().sqrt()), 6),
+        "interval": _finite(2 * float(half[body.inside(shown)].mean()), 6),
+    }
     if measurement.truth is not None:
-        error = np.abs(inverse.display(inverse.arranged(held(solved.volume).values)) - measurement.truth)
+        error = np.abs(shown - measurement.truth)
         found["rms_error"] = _finite(float(np.sqrt(np.square(error).mean())), 6)
-        found["within_two"] = _finite(float((error <= 2 * solved.errors.numpy()).mean()), 4)
+        found["held"] = _finite(float((error <= half)[body.inside(measurement.truth)].mean()), 4)
     return Uncertainty(replicates=spec.output.uncertainty, **found)
 
 

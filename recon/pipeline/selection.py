@@ -7,10 +7,10 @@ than the classical method may know less of what lies on it.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -70,14 +70,13 @@ def select(
     seconds
         Time after which no further fold is begun, once there was one of every slice.
 
-    Raises
-    ------
-    InputError
-        If the scan has no samples to spare.
+    Where no samples can be spared nothing is judged: the first candidate with a prior is taken, and the text says so.
     """
     began = time.monotonic()
     problem = inverse.problem
-    folds = max(problem.operator.folds, 1)  # an operator without any says so when it is asked for one
+    folds = problem.operator.folds
+    if folds == 0:
+        return _unjudged(candidates)
     # Among the same slices whether the volume is read as a whole or slab by slab.
     known = np.flatnonzero(np.isin(positions, sampled(slices))).tolist()
     judged = _spread(problem, known, judged_slices(slices, folds))
@@ -92,7 +91,7 @@ def select(
         split = group.operator.withheld(fold)
         volumes = []
         for each, method in enumerate(candidates):
-            stage = f"judging {method.name}, fold {fold + 1} of {folds}"
+            stage = f"judging {named(method.model_dump())}, fold {fold + 1} of {folds}"
             yield Judging(number * len(candidates) + each, count, stage)
             volumes.append(_solved(inverse, group.without(split), method, seed))
         found[which].append(_products(group, split, volumes))
@@ -110,6 +109,26 @@ def weights_along(selection: Selection, slices: int) -> Tensor:
     found = [[np.interp(at, selection.judged_slices, one) for one in region] for region in weights.transpose(2, 1, 0)]
     along = np.asarray(found)
     return torch.from_numpy(along / along.sum(0))  # the report's figures are rounded
+
+
+def _unjudged(candidates: Sequence[Method]) -> Selection:
+    """Selection of the first candidate with a prior, or the first, for a scan without samples to withhold."""
+    chosen = next((i for i, method in enumerate(candidates) if isinstance(method, Diffusion)), 0)
+    name = named(candidates[chosen].model_dump())
+    weights = np.eye(len(candidates))[chosen]
+    return Selection(
+        candidates=[
+            Candidate(method=method.model_dump(mode="json"), gain_db=0.0, weight=weight)
+            for method, weight in zip(candidates, weights.tolist(), strict=True)
+        ],
+        judged_slices=[0],
+        folds=0,
+        weights=[[weights.tolist()] * len(body.REGIONS)],
+        gain_db=0.0,
+        confidence=0.0,
+        seconds=0.0,
+        text=f"{name}, unjudged: this scan has no samples that can be withheld, so compare with the baselines",
+    )
 
 
 def _spread(problem: Problem, known: Sequence[int], count: int) -> list[int]:
@@ -164,9 +183,9 @@ def _told(
     if share[best] == 1:
         text = f"{candidates[best].name}: {what}, nothing was better beyond doubt"
     else:
-        named = [_named(candidates, row) for row in weights.mean(0)]
-        alike = len(set(named)) == 1
-        shares = named[0] if alike else "; ".join(f"{n} in {r}" for n, r in zip(named, body.REGIONS, strict=True))
+        told = [_told_shares(candidates, row) for row in weights.mean(0)]
+        alike = len(set(told)) == 1
+        shares = told[0] if alike else "; ".join(f"{n} in {r}" for n, r in zip(told, body.REGIONS, strict=True))
         text = f"{shares}: {what}, {gain:+.1f} dB over {candidates[best].name} by itself"
     return Selection(
         candidates=[
@@ -183,6 +202,13 @@ def _told(
     )
 
 
-def _named(candidates: Sequence[Method], shares: NDArray[np.float64]) -> str:
+def _told_shares(candidates: Sequence[Method], shares: NDArray[np.float64]) -> str:
     """Candidates with their weights, those that have one."""
-    return " and ".join(f"{w:.0%} {m.name}" for w, m in zip(shares.tolist(), candidates, strict=True) if w > 0)
+    every = zip(shares.tolist(), candidates, strict=True)
+    return " and ".join(f"{w:.0%} {named(m.model_dump())}" for w, m in every if w > 0)
+
+
+def named(method: Mapping[str, Any]) -> str:
+    """Name of a candidate, with its prior where it is not the usual one."""
+    prior = method.get("prior")
+    return str(method["name"]) if prior is None else f"{method['name']} with {prior}"

@@ -65,7 +65,7 @@ def make(spec: JobSpec, header: Header, limit: int | None = None) -> Plan:
     `require_fit` then says so.
     """
     allowed = memory_limit() if limit is None else limit
-    methods = [tuned(part, header) for part in spec.method.parts()]
+    methods = [tuned(part, header) for part in spec.method.parts(header.acquisition)]
     plain = [method_of(name) for name in spec.baselines(header.acquisition)]
     whole = header.acquisition.in_one_piece()
     for size in (header.solved_shape[0],) if whole else (CHUNK, *SMALLER):
@@ -160,8 +160,10 @@ def _memory(
     acquisition = header.acquisition
     slices, rows, cols = header.solved_shape
     image = rows * cols * (8 if acquisition.COMPLEX_VOLUME else 4)
-    again = min(spec.output.uncertainty, 1)  # the replicate's data and operator beside the job's, and two volumes
-    held = len(spec.baselines(acquisition)) + 2 + int(header.known) + 2 * again + 4 * spec.output.undetermined
+    again = min(spec.output.uncertainty, 1)  # the replicate's data and operator beside the job's
+    # Of errors: clues, both maps and a volume to compare; what no sample determined takes conjugate gradients.
+    drawn = bool(again or spec.output.undetermined)
+    held = len(spec.baselines(acquisition)) + 2 + int(header.known) + 6 * again + 4 * drawn
     share = at_once / slices
     # Reading holds the array and a copy in its final type; solving holds the data, and as much for its residual.
     data = header.source_bytes + int(header.data_bytes * (2 + again + share))

@@ -20,7 +20,7 @@ from recon.spec.acquisitions import Acquisition, AnyAcquisition, check_method
 from recon.spec.base import Strict
 from recon.spec.files import File
 from recon.spec.job_states import Device, Priority
-from recon.spec.methods import Auto, Diffusion, Method, REDDiff
+from recon.spec.methods import Auto, Diffusion, Method
 from recon.spec.registry import FORMATS, METHODS, OUTPUT_FORMATS, RENAMED_KINDS, RENAMED_METHODS
 from recon.spec.simulation import Simulation
 from recon.spec.validation import invalid, reason
@@ -143,8 +143,8 @@ class JobSpec(Strict):
     """Measurement to reconstruct."""
     acquisition: AnyAcquisition | None = None
     """Acquisition: kind of scan and geometry. Default: that of the file, if ``recon simulate`` wrote it."""
-    method: Method = REDDiff()
-    """Reconstruction method: a name, or a name with settings."""
+    method: Method = Auto()
+    """Reconstruction method: a name, or a name with settings. Default: the automatic choice."""
     output: Output = Output()
     """Results to write."""
     seed: int = Field(0, ge=0, lt=2**32)
@@ -177,7 +177,7 @@ class JobSpec(Strict):
     @model_validator(mode="after")
     def _consistent(self) -> JobSpec:
         if self.acquisition is not None:
-            for part in (self.method, *self.method.parts()):
+            for part in (self.method, *self.method.parts(self.acquisition)):
                 check_method(self.acquisition, part.name)
             for baseline in self.output.baselines or []:
                 check_method(self.acquisition, baseline)

@@ -46,16 +46,20 @@ class Familiarity(_Part):
 
 
 class Uncertainty(_Part):
-    """Summary of the uncertainty map, with its calibration where the true volume is known."""
+    """Summary of expected errors and 90 % intervals, with their calibration where the true volume is known."""
 
     replicates: int
     """Number of bootstrap replicates."""
     rms: float | None
-    """Root mean square of the map, in the result's unit."""
+    """Root mean square of the expected errors, in the result's unit."""
+    interval: float | None = None
+    """Mean width of the 90 % intervals in the object, in the result's unit."""
     rms_error: float | None = None
     """Root mean square of the true errors."""
+    held: float | None = None
+    """Share of the object's voxels whose truth the interval holds."""
     within_two: float | None = None
-    """Share of the voxels whose error is below twice the map."""
+    """Share of the voxels whose error is below twice the map; of reports before there were intervals."""
 
 
 class Undetermined(_Part):

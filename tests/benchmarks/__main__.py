@@ -83,29 +83,6 @@ def discrepancy(
     write_rows(json_file, [asdict(r) for r in rows])
 
 
-def uncertainty(
-    data: Annotated[Path, typer.Option(help="Folder with the tuning set.")],
-    only: Annotated[str | None, typer.Option(help="Tasks of `recon tune`, comma-separated.")] = None,
-    methods: Annotated[
-        str, typer.Option(help="JSON list of method settings, each with a name; names alone may be comma-separated.")
-    ] = "red-diff",
-    replicates: Annotated[int, typer.Option(min=1, max=64)] = 4,
-    json_file: Json = None,
-) -> None:
-    """Maps of the errors to be expected (``output.uncertainty``) against the errors that were made."""
-    from recon.tuning.search_settings import named
-    from tests.benchmarks.uncertainty import compare
-
-    rows = []
-    for row in compare(data, named(only), methods_of(methods), replicates):
-        rows.append(row)
-        console.print(f"{row.task}, {row.method}: {row.error_over_uncertainty}, {row.within_two:.1%}", highlight=False)
-    shown = [[f"{v:.1%}" if k.startswith("within") else str(v) for k, v in asdict(r).items()] for r in rows]
-    columns = ["task", "method", "replicates", "PSNR, dB", "error over map", "rank correlation", "within map", "twice"]
-    table(columns, shown, machine())
-    write_rows(json_file, [asdict(r) for r in rows])
-
-
 def pixels(
     volume: Annotated[Path, typer.Option(help="Known CT volume in HU, at its full resolution.")],
     slices: Annotated[str | None, typer.Option(help="Only slices FIRST:LAST.")] = None,
@@ -382,7 +359,6 @@ for command in (
     boundary,
     evaluations,
     discrepancy,
-    uncertainty,
     stacks,
     pixels,
     quality,

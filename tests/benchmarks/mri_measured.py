@@ -94,7 +94,7 @@ def compare(case: Case, methods: Sequence[dict[str, Any]]) -> Iterator[Row]:
         volume = _volume(method, model)
         if volume is None:
             continue
-        misfit, noise = judge(model, volume)
+        misfit, noise, _ = judge(model, volume)
         row = Row(case.data, case.pattern, label(method), "withheld samples", _decibels(misfit**2))
         yield row
         less = (misfit**2 - noise**2) / (1 - noise**2)  # both without what noise adds

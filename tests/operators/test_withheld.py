@@ -12,6 +12,7 @@ from operators.errors import InputError
 from operators.fourier import CartesianMRI
 from operators.geometry import FanBeam, ParallelBeam, view_folds
 from operators.linear import LinearOperator, Withheld
+from operators.noncartesian import NonCartesianMRI, cell_areas
 from operators.tomography import Tomography
 from recon.problem.mri_cartesian import birdcage_maps, sampling_mask
 from recon.spec.simulation import Simulation
@@ -67,6 +68,35 @@ def test_views_are_split() -> None:
     x = torch.rand(2, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     for fold in range(operator.folds):
         both(operator, x, operator.withheld(fold))
+
+
+def spokes(count: int) -> NonCartesianMRI:
+    radii = torch.arange(SIDE, dtype=torch.float64) - SIDE // 2
+    turns = torch.arange(count, dtype=torch.float64) * math.pi / count
+    trajectory = torch.stack([radii * turns.cos()[:, None], radii * turns.sin()[:, None]], dim=-1).reshape(-1, 2)
+    return NonCartesianMRI(trajectory, birdcage_maps(4, SIDE, SIDE), cell_areas(trajectory, "ramp"))
+
+
+def test_whole_readouts_are_split() -> None:
+    operator = spokes(30)
+    assert torch.equal(operator.readouts, torch.arange(30).repeat_interleave(SIDE))
+    x = torch.randn(2, SIDE, SIDE, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    seen: set[int] = set()
+    for fold in range(operator.folds):
+        split = operator.withheld(fold)
+        both(operator, x, split)
+        residuals = split.hold(operator(x))
+        chosen = set(split.hold(operator.readouts).tolist())
+        assert len(chosen) == 3 and not chosen & seen
+        seen |= chosen
+        # Samples stand for areas: together those of white noise in k-space stand for the image's energy.
+        energy = float(split.spectra(residuals).abs().square().sum())
+        whole = float((operator.density.sqrt() * operator(x)).abs().square().sum())
+        assert energy / whole == pytest.approx(0.1, rel=0.35)
+        assert split.spectra(residuals).shape[1] == 3
+    assert spokes(7).folds == 0
+    with pytest.raises(InputError, match="no samples to withhold"):
+        spokes(7).withheld(0)
 
 
 @pytest.mark.parametrize("pattern", ["equispaced", "poisson"])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator
 
 from recon.spec.acquisitions.base import Acquisition
 from recon.spec.costs import Cost
@@ -34,40 +34,48 @@ class Auto(MethodSettings):
     """
 
     SOLVER = "recon.solvers.mixture:solve"
-    REMOVES_TEXTURE = True
-    FOR: ClassVar[tuple[str, ...]] = ("ct-parallel", "ct-fan", "mri-cartesian")
+    ERRORS_LIKE = "prior"
+    FOR: ClassVar[tuple[str, ...]] = (
+        "ct-parallel",
+        "ct-fan",
+        "mri-cartesian",
+        "mri-noncartesian",
+        "mri-superresolution",
+    )
+    USUAL: ClassVar[dict[str, tuple[str | dict[str, Any], ...]]] = {
+        "ct": ("tv", "red-diff", {"name": "red-diff", "prior": "objects"}),
+        "mri": ("tv", "red-diff"),
+    }
+    """Candidates by modality where none are named."""
 
     name: Literal["auto"] = "auto"
-    candidates: list[str] | None = Field(None, min_length=1, max_length=6)
-    """Names of the methods to choose from, at least one of them classical. Default: TV and RED-Diff."""
+    candidates: list[str | dict[str, Any]] | None = Field(None, min_length=1, max_length=6)
+    """Methods to choose from, by name or with settings, at least one of them classical. Default: TV and RED-Diff, in CT
+    with the priors of patients and of objects."""
     seconds: float | None = Field(None, gt=0, le=1e6)
     """Time in seconds after which judging ends with what it knows, once every candidate was judged on one slice.
     Default: no limit."""
 
-    @model_validator(mode="after")
-    def _candidates(self) -> Self:
-        names = self.chosen_from()
-        for name in names:
-            if name not in METHODS or name == self.name:
-                known = ", ".join(other for other in METHODS if other != self.name)
-                raise ValueError(f"candidates: {name!r} is not one of {known}")
-        if len(set(names)) < len(names):
-            raise ValueError(f"candidates: {', '.join(names)} names one twice")
-        if all(issubclass(METHODS[name], Diffusion) for name in names):
-            raise ValueError(f"candidates: {', '.join(names)} has no classical method to be never worse than; add tv")
-        return self
+    @field_validator("candidates")
+    @classmethod
+    def _known(cls, value: list[str | dict[str, Any]] | None) -> list[str | dict[str, Any]] | None:
+        found = [_candidate(one) for one in value or []]
+        for number, one in enumerate(found):
+            if one in found[:number]:
+                raise ValueError(f"{one.name!r} is named twice, with the same settings")
+        if found and all(isinstance(one, Diffusion) for one in found):
+            named = ", ".join(one.name for one in found)
+            raise ValueError(f"{named}: none is a classical method to be never worse than; add tv")
+        return value
 
-    def chosen_from(self) -> list[str]:
-        """Names of the candidates."""
-        return ["tv", "red-diff"] if self.candidates is None else self.candidates
-
-    def parts(self) -> list[MethodSettings]:
+    def parts(self, acquisition: Acquisition) -> list[MethodSettings]:
         """Candidates, with their own defaults."""
-        return [METHODS[name]() for name in self.chosen_from()]
+        named = self.USUAL[acquisition.MODALITY] if self.candidates is None else self.candidates
+        return [_candidate(one) for one in named]
 
     def cost(self, acquisition: Acquisition) -> Cost:
         """What its candidates take together."""
-        every = [part.cost(acquisition) for part in self.parts()]
+        every = [part.cost(acquisition) for part in self.parts(acquisition)]
         return Cost(
             volumes=max(cost.volumes for cost in every) + 1,
             products=sum(cost.products for cost in every),
@@ -85,8 +93,19 @@ class Auto(MethodSettings):
 
     def in_one_piece(self) -> bool:
         """Whether a candidate is."""
-        return any(part.in_one_piece() for part in self.parts())
+        return any(_candidate(one).in_one_piece() for one in self.candidates or [])
 
     def tunable(self) -> bool:
         """Never: its candidates are."""
         return False
+
+
+def _candidate(value: str | dict[str, Any]) -> MethodSettings:
+    """Settings of a candidate from its name, or a dictionary with ``name``; raises ValueError."""
+    given = {"name": value} if isinstance(value, str) else value
+    name = str(given.get("name"))
+    if name not in METHODS or name == "auto":
+        known = ", ".join(other for other in METHODS if other != "auto")
+        raise ValueError(f"{name!r} is not one of {known}")
+    found: MethodSettings = METHODS[name].model_validate(given)
+    return found

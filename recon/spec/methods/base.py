@@ -32,8 +32,8 @@ class MethodSettings(Strict, ABC):
 
     SOLVER: ClassVar[str]
     """Solver function as ``module:function``, imported in the process that computes; see `recon.solvers.registry`."""
-    REMOVES_TEXTURE: ClassVar[bool] = False
-    """Whether the method removes fine texture as noise; bootstrap replicates then lack it and show too small errors."""
+    ERRORS_LIKE: ClassVar[Literal["linear", "regularised", "prior"]] = "linear"
+    """What its errors are like: noise that it lets through, fine texture that it takes for noise, or what it draws."""
     FITS_DATA: ClassVar[bool] = True
     """Whether the method looks for an image that fits the data, so that a misfit beyond their noise means a fault."""
     FOR: ClassVar[tuple[str, ...]] = ()
@@ -43,8 +43,9 @@ class MethodSettings(Strict, ABC):
     def cost(self, acquisition: Acquisition) -> Cost:
         """Work that the method takes on a measurement of `acquisition`."""
 
-    def parts(self) -> list[MethodSettings]:
+    def parts(self, acquisition: Acquisition) -> list[MethodSettings]:
         """Methods that it runs, all of them on everything: itself, unless it is made of others."""
+        del acquisition
         return [self]
 
     def rehearsals(self, slices: int) -> int:
@@ -80,7 +81,7 @@ def refuse(settings: MethodSettings, unused: set[str], mode: str) -> None:
 class Diffusion(MethodSettings):
     """Base class of methods with a diffusion prior."""
 
-    REMOVES_TEXTURE = True
+    ERRORS_LIKE = "prior"
     CONDITIONS: ClassVar[Literal["none", "any", "super-resolution"]] = "any"
     """Conditional priors that the method accepts: none, any, or only those for super-resolution."""
 

@@ -61,7 +61,7 @@ class TV(MethodSettings):
     """Isotropic total variation by ADMM, in the volume or slice by slice."""
 
     SOLVER = "recon.solvers.tv:solve"
-    REMOVES_TEXTURE = True
+    ERRORS_LIKE = "regularised"
     RENAMED: ClassVar[dict[str, str]] = {"least_weight": "min_weight", "noise_share": "weight_per_noise"}
     INNER_ITERATIONS: ClassVar[dict[bool, int]] = {True: 5, False: 10}
     """Conjugate gradient iterations per ADMM iteration, with a preconditioner (CT) and without."""
@@ -110,7 +110,7 @@ class L1Wavelet(MethodSettings):
     """Sparsity of the image's wavelets, slice by slice (MRI)."""
 
     SOLVER = "recon.solvers.wavelet:solve"
-    REMOVES_TEXTURE = True
+    ERRORS_LIKE = "regularised"
 
     name: Literal["l1-wavelet"] = "l1-wavelet"
     weight: float | None = Field(None, gt=0, le=10)
@@ -143,7 +143,7 @@ class LowRank(MethodSettings):
     """Locally low rank of the coils' images, slice by slice (MRI with several coils)."""
 
     SOLVER = "recon.solvers.low_rank:solve"
-    REMOVES_TEXTURE = True
+    ERRORS_LIKE = "regularised"
 
     name: Literal["low-rank"] = "low-rank"
     weight: float | None = Field(None, gt=0, le=10)

@@ -19,7 +19,10 @@ from recon.planning import plan
 from recon.problem.problem import Problem, Progress, Solver
 from recon.problem.problem import run as drive
 from recon.solvers.mixture import Part, mixture
+from recon.spec.acquisitions.ct import CTParallel
 from recon.spec.job import JobSpec, local_files
+from recon.spec.methods import TV, Diffusion, REDDiff
+from recon.spec.registry import ACQUISITIONS
 from recon.spec.report import Report, Selection
 from tests.conftest import disc, voxels
 
@@ -152,10 +155,12 @@ def test_the_plan_knows_all_candidates(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("method", "told"),
     [
-        ({"name": "auto", "candidates": ["red-diff", "dds"]}, "no classical method"),
+        ({"name": "auto", "candidates": ["red-diff", "dds"]}, "none is a classical method"),
         ({"name": "auto", "candidates": ["tv", "magic"]}, "'magic' is not one of"),
         ({"name": "auto", "candidates": ["tv", "auto"]}, "'auto' is not one of"),
         ({"name": "auto", "candidates": ["tv", "tv"]}, "twice"),
+        ({"name": "auto", "candidates": ["tv", {"name": "red-diff", "step": 7}]}, "step"),
+        ({"name": "auto", "candidates": [{"steps": 7}]}, "'None' is not one of"),
         ({"name": "auto", "candidates": ["tv", "cg-sense"]}, "does not fit ct-parallel"),
         ({"name": "auto", "candidates": []}, "candidates"),
     ],
@@ -166,18 +171,29 @@ def test_wishes_that_contradict_are_refused(tmp_path: Path, method: dict[str, An
 
 
 def test_three_views_leave_nothing_to_judge_by(tmp_path: Path) -> None:
+    """The candidate with a prior is run, as if it had been named, and the report says that nobody judged it."""
     spec = job(plate(tmp_path), views=3)
-    with pytest.raises(InputError, match="no samples to withhold") as error:
-        run(spec, local_files(spec), tmp_path / "out")
-    assert error.value.remedy is not None and not (tmp_path / "out").exists()
+    report = run(spec, local_files(spec), tmp_path / "out")
+    assert report.selection is not None and report.selection.folds == 0
+    assert [c.weight for c in report.selection.candidates] == [0, 1]
+    assert any("dds, unjudged" in note for note in report.notes)
+    named = job(tmp_path / "plate.nii.gz", "dds", views=3)
+    run(named, local_files(named), tmp_path / "dds")
+    assert np.array_equal(voxels(tmp_path / "out" / "volume.nii.gz"), voxels(tmp_path / "dds" / "volume.nii.gz"))
 
 
-def test_a_stack_of_images_is_refused_by_its_kind() -> None:
-    with pytest.raises(InputError, match="does not fit mri-superresolution"):
-        JobSpec.parse({"input": "x.nii", "acquisition": "mri-superresolution", "method": "auto"})
+def test_it_is_what_a_job_gets_that_names_no_method() -> None:
+    for kind, acquisition in ACQUISITIONS.items():
+        spec = JobSpec.parse({"input": "x.nii", "acquisition": kind})
+        assert spec.method.name == "auto"
+        parts = spec.method.parts(acquisition())
+        assert not isinstance(parts[0], Diffusion) and isinstance(parts[1], Diffusion)
 
 
 def test_an_auto_job_is_the_same_in_json() -> None:
     spec = JobSpec.parse({"input": "x.nii", "acquisition": "ct-parallel", "method": "auto"})
     assert JobSpec.parse(json.loads(spec.model_dump_json())) == spec
-    assert [part.name for part in spec.method.parts()] == ["tv", "red-diff"]
+    own = {"name": "auto", "candidates": ["tv", {"name": "red-diff", "steps": 7}]}
+    spec = JobSpec.parse({"input": "x.nii", "acquisition": "ct-parallel", "method": own})
+    assert JobSpec.parse(json.loads(spec.model_dump_json())) == spec
+    assert spec.method.parts(CTParallel()) == [TV(), REDDiff(steps=7)]

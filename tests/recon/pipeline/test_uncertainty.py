@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +11,29 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from typer.testing import CliRunner
 
 from operators.errors import InputError
 from operators.fourier import CartesianMRI
 from operators.geometry import ParallelBeam
 from operators.tomography import Tomography
+from recon.bench import auto, coverage
+from recon.defaults.errors import ErrorTable, installed
 from recon.measurement import noise_estimate
 from recon.measurement.detection import photon_noise
 from recon.pipeline import uncertainty
 from recon.pipeline.reconstruct import run as run_job
+from recon.pipeline.uncertainty import Clues
 from recon.problem.ct import Cover, CTProblem
 from recon.problem.inverse_problem import InverseProblem
 from recon.problem.problem import Problem, run
+from recon.quality import body
 from recon.samples import SAMPLES
 from recon.solvers import registry
 from recon.spec.job import JobSpec, local_files
-from recon.spec.methods import CGSense
-from tests.benchmarks.__main__ import app
+from recon.spec.methods import FBP, TV, CGSense
+from recon.spec.registry import METHODS
+from recon.tuning import fit_errors
+from recon.tuning.fit_errors import Sample
 from tests.conftest import disc, image, voxels
 from tests.recon.pipeline.test_reconstruct import job, reconstructed
 from tests.recon.solvers.test_solvers import angles
@@ -130,10 +135,15 @@ def test_a_job_maps_the_errors_it_makes(tmp_path: Path, ct_file: Path) -> None:
     high = found > np.quantile(found, 0.8)
     assert error[high].mean() > 1.5 * error[~high].mean()
     told = report.uncertainty
-    assert told is not None and told.rms is not None and told.rms_error is not None and told.within_two is not None
+    assert told is not None and told.rms is not None and told.rms_error is not None and told.held is not None
     assert told.replicates == 3 and told.rms == pytest.approx(float(np.sqrt((found**2).mean())), rel=1e-3)
-    # Scaled up as anatomy needs it, which flat regions do not.
-    assert 0.7 < told.rms / told.rms_error < 3 and told.within_two > 0.75
+    # Fitted to anatomy, whose texture this object lacks.
+    assert 0.7 < told.rms / told.rms_error < 4 and told.held > 0.85
+    half, inside = voxels(tmp_path / "out" / "interval.nii.gz"), body.inside(voxels(ct_file))
+    assert half.shape == volume.shape and half.min() >= 0 and half[inside].mean() > found[inside].mean()
+    assert told.held == pytest.approx(float((error <= half)[inside].mean()), abs=0.01)
+    assert told.interval == pytest.approx(2 * float(half[body.inside(volume)].mean()), rel=0.01)
+    assert not (tmp_path / "out" / "undetermined.nii.gz").exists()  # a clue to the errors that was not asked for
     again = reconstructed(asked(ct_file, "tv", 3), tmp_path / "again")
     assert np.array_equal(again[0], volume) and again[2].uncertainty == told
     plain = reconstructed(asked(ct_file, "tv", 0), tmp_path / "plain")
@@ -160,28 +170,69 @@ def test_stacks_have_no_other_scan() -> None:
         job(input="a.nii", acquisition="mri-superresolution", method="interpolation", output={"uncertainty": 2})
 
 
-def test_the_uncertainty_bench_judges_the_map(tmp_path: Path) -> None:
-    """On tuning slices shipped: a map that knows where errors are, and roughly how large."""
-    out = tmp_path / "rows.json"
-    few = np.load(SAMPLES / "tune" / "ct_hu.npz")
-    (tmp_path / "tune").mkdir()
-    images = np.resize(few["images"], (43, 256, 256))
-    np.savez(tmp_path / "tune" / "ct_hu.npz", images=images, subject=np.full(43, "one"))
-    asked = [
-        "uncertainty",
-        "--data",
-        str(tmp_path),
-        "--only",
-        "23 views",
-        "--methods",
-        "fbp",
-        "--replicates",
-        "2",
-    ]
-    done = CliRunner().invoke(app, [*asked, "--json", str(out)])
-    assert done.exit_code == 0, done.output
-    (row,) = json.loads(out.read_text())["rows"]
-    assert 0.4 < row["error_over_uncertainty"] < 1.6 and row["rank_correlation"] > 0.3
-    assert row["within_one"] < row["within_two"] and row["within_two"] > 0.8
-    wrong = CliRunner().invoke(app, [*asked[:4], "22 views"])
-    assert "'22 views' is not one of" in str(wrong.exception)
+def test_clues_say_where_edges_are_and_what_was_drawn() -> None:
+    """A step of 2 in one column: as much edge as it changes, nothing far from it, and a level of its contrast."""
+    shown = torch.zeros(2, 20, 20)
+    shown[:, :, 10:] = 2.0
+    drawn = torch.zeros(2, 20, 20)
+    drawn[1, 4, 4] = 5.0
+    clues = Clues.of(shown, torch.full((2, 20, 20), 0.09), drawn)
+    assert torch.allclose(clues.replicates, torch.tensor(0.3)) and torch.equal(
+        clues.level, torch.full((2, 20, 20), 2.0)
+    )
+    # Two columns of five change by 1 a pixel.
+    assert float(clues.edges[0, 10, 10]) == pytest.approx((2 / 5) ** 0.5) and float(clues.edges[0, 10, 3]) == 0
+    assert float(clues.undetermined[1, 4, 4]) == pytest.approx(1.0) and float(clues.undetermined[0].max()) == 0
+    twice = uncertainty.errors(Clues(*(2 * clue for clue in clues)), TV(), "ct")
+    once = uncertainty.errors(clues, TV(), "ct")
+    for one, other in zip(once, twice, strict=True):
+        assert torch.allclose(2 * one, other)  # in any unit
+    assert bool((once.half_widths > once.expected).all())
+
+
+@pytest.mark.parametrize("modality", ["ct", "mri"])
+def test_every_method_has_its_errors_explained(modality: str) -> None:
+    for method in METHODS.values():
+        assert installed().shares(modality, method.ERRORS_LIKE)
+
+
+def made(seed: int) -> Sample:
+    """Normal errors of known standard deviation: half of the replicates', a tenth of the level, nothing else."""
+    random = np.random.default_rng(seed)
+    clues = random.gamma(2.0, 1.0, (4, 20_000)) * np.array([[1.0], [1.0], [1.0], [3.0]])
+    size = np.hypot(0.5 * clues[0], 0.1 * clues[3])
+    return Sample(clues, np.abs(random.normal(0, size)))
+
+
+def test_shares_are_found_and_intervals_hold_what_they_were_not_fitted_to() -> None:
+    thinned = [made(seed).thinned() for seed in range(4)]
+    assert np.allclose([one.error.mean() for one in thinned], 1)
+    expected = fit_errors.expected(thinned)
+    assert expected.replicates == pytest.approx(0.5, rel=0.05) and expected.level == pytest.approx(0.1, rel=0.1)
+    assert max(expected.edges, expected.undetermined) < 0.06
+    interval = np.array(fit_errors.interval(thinned).values())
+    new = made(10)
+    half = np.sqrt(((interval[:, None] * new.clues) ** 2).sum(0))
+    assert (new.error <= half).mean() == pytest.approx(0.9, abs=0.01)
+    large = new.clues[0] > 3
+    assert (new.error <= half)[large].mean() == pytest.approx(0.9, abs=0.02)  # not only on average
+
+
+def test_errors_are_observed_once_and_a_table_is_fitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coverage, "METHODS", ("fbp", "cg-sense"))
+    few = np.load(SAMPLES / "tune" / "ct_hu.npz")["images"][:2].astype(np.float32) * 4 - 1024
+    for case in auto.ct_cases("shipped", "anatomy", 1.4, lambda: few)[4:5]:
+        first = coverage.kept(tmp_path / "seen", case, 2)
+        again = coverage.kept(tmp_path / "seen", replace(case, measured=lambda: pytest.fail("measured again")), 2)
+    assert len(first) == len(again) == 1
+    for one, other in zip(first[0], again[0], strict=True):
+        assert np.array_equal(np.asarray(one), np.asarray(other))
+    table = coverage.table(first, "by hand")
+    table.write(tmp_path / "errors.yaml")
+    assert ErrorTable.read(tmp_path / "errors.yaml") == table
+    (row,) = table.fitted
+    assert (row.modality, row.errors_like) == ("ct", "linear") and row.interval.replicates > 0.5
+    method = FBP()
+    rows = coverage.rows_of("shipped", {"fbp": (method, first[0])})
+    assert [r.voxels for r in rows] == ["all", "edge", "flat"] and all(0.6 < r.coverage < 1 for r in rows)
+    assert rows[1].width > rows[2].width > 0 and rows[0].width_over_tv is None

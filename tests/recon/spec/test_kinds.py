@@ -30,7 +30,7 @@ def test_every_method_has_a_cost_and_a_solver(name: str) -> None:
     assert fitting
     for acquisition in fitting:
         cost = settings.cost(acquisition)
-        some = any(isinstance(part, Diffusion) for part in settings.parts())
+        some = any(isinstance(part, Diffusion) for part in settings.parts(acquisition))
         assert cost.volumes > 0 and cost.products > 0 and (cost.evaluations > 0) == some
 
 

@@ -1,0 +1,222 @@
+"""Benchmark of the 90 % intervals: how many of an object's voxels they hold, and how wide they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from recon.bench.auto import BODY, CHEST, T1, T2, Case, Volume, chosen, ct_cases, mri_cases
+from recon.bench.solving import method_of
+from recon.defaults import lookup
+from recon.defaults.errors import ErrorTable, Fitted
+from recon.formats import nifti
+from recon.pipeline import uncertainty
+from recon.pipeline.chosen_prior import chosen_prior
+from recon.pipeline.uncertainty import Clues
+from recon.pipeline.undetermined import undetermined
+from recon.problem import inverse_problem
+from recon.problem.problem import Problem, run
+from recon.quality import body
+from recon.solvers import registry as solvers
+from recon.spec.acquisitions import methods_of
+from recon.spec.methods import Method
+from recon.training.recipe import Recipe
+from recon.training.slices import SliceSet
+from recon.tuning import fit_errors
+from recon.tuning.fit_errors import Sample
+
+SLICES = 2
+"""Slices of each test volume."""
+TUNED_ON = (5, 20, 36)
+"""Slices of the tuning sets."""
+TUNING_MM = 1.4
+STEEP = 0.8
+"""Quantile of the gradient of the truth from which a voxel of the object counts as an edge."""
+METHODS = ("red-diff", "tv", "fbp", "cg-sense")
+"""Methods that tables of errors are fitted on, one of each kind and modality; those that fit a scan are run."""
+CLASSES = ("all", "edge", "flat")
+
+
+class Observed(NamedTuple):
+    """Errors of a method in the object of a case, and the clues to them: ``(voxels,)``, clues ``(clues, voxels)``."""
+
+    clues: NDArray[np.float32]
+    error: NDArray[np.float32]
+    edge: NDArray[np.bool_]
+    modality: str
+    errors_like: str
+
+    def half_widths(self, method: Method) -> NDArray[np.float32]:
+        """Half widths of the method's intervals."""
+        clues = Clues(*torch.from_numpy(self.clues))
+        return uncertainty.errors(clues, method, self.modality).half_widths.numpy()
+
+
+@dataclass(frozen=True)
+class Row:
+    """Intervals of one method in one class of an object's voxels.
+
+    Parameters
+    ----------
+    voxels
+        ``all``, ``edge`` or ``flat``: of the truth, not of the result.
+    coverage
+        Fraction of them whose error is within the interval.
+    width
+        Mean width of the intervals, in HU or as a fraction of the largest image value.
+    width_over_tv
+        The same over that of TV's intervals; None without.
+    """
+
+    case: str
+    method: str
+    voxels: str
+    coverage: float
+    width: float
+    width_over_tv: float | None
+
+
+def cases(data: Path) -> list[Case]:
+    """Scans of the test volumes, which no table was fitted on."""
+    found = []
+    for name, file, pixel_mm in (("chest", CHEST, 1.4), ("body", BODY, 3.0)):
+        found += ct_cases(name, "anatomy", pixel_mm, lambda file=file: chosen(nifti.read(data / file)[0], SLICES))  # type: ignore[misc]
+    for name, file in (("T1", T1), ("T2", T2)):
+        found += mri_cases(name, lambda file=file: chosen(nifti.read(data / file)[0], SLICES))  # type: ignore[misc]
+    return found
+
+
+def tuning_cases(data: Path) -> list[Case]:
+    """Scans of the tuning slices, which tables are fitted on."""
+    ct = ct_cases("tuning", "anatomy", TUNING_MM, lambda: _tuning(data, "ct"))
+    return ct + mri_cases("tuning", lambda: _tuning(data, "brain-mri"))
+
+
+def _tuning(data: Path, prior: str) -> Volume:
+    source = Recipe.named(prior).validation[0]
+    stored = SliceSet.read(data, source).stored
+    images = np.stack([stored[index] for index in TUNED_ON]).astype(np.float32)
+    return np.asarray(images * source.slope + source.intercept, np.float32)
+
+
+def observe(case: Case, methods: Sequence[str], replicates: int) -> Iterator[tuple[Method, Observed]]:
+    """Reconstruct a case, and gather the errors of each method in the object and the clues to them."""
+    measurement = case.measured()
+    model, kind, truth = inverse_problem.build(measurement), measurement.acquisition.kind, measurement.truth
+    assert truth is not None
+    inside = body.inside(truth)
+    edge = steep(truth, inside)
+    for name in methods:
+        if name not in methods_of(measurement.acquisition):
+            continue
+        method = lookup.resolved(method_of({"name": name}), kind, model.problem)
+        volume, clues = _clues(model, method, replicates)
+        error = model.display(model.arranged(volume)) - truth
+        found = np.stack([clue.numpy()[inside] for clue in clues])
+        yield method, Observed(found, np.abs(error[inside]), edge[inside], model.modality, method.ERRORS_LIKE)
+
+
+def kept(folder: Path, case: Case, replicates: int) -> list[Observed]:
+    """Observe the `METHODS` on a case, or read what was observed before from a folder of ``.npz`` files."""
+    found = []
+    name = re.sub(r"[^a-z0-9]+", "-", case.name.lower())
+    path = folder / f"{name}.npz"
+    if not path.exists():
+        for _, one in observe(case, METHODS, replicates):
+            found.append(one)
+        folder.mkdir(parents=True, exist_ok=True)
+        values = {f"{n}.{field}": value for n, one in enumerate(found) for field, value in one._asdict().items()}
+        partial = path.with_suffix(".partial.npz")
+        np.savez(partial, **values)
+        partial.replace(path)
+        return found
+    with np.load(path) as stored:
+        count = len(stored.files) // len(Observed._fields)
+        for n in range(count):
+            clues, error, edge, *names = (stored[f"{n}.{field}"] for field in Observed._fields)
+            found.append(Observed(clues, error, edge, *map(str, names)))
+    return found
+
+
+def _clues(model: inverse_problem.InverseProblem, method: Method, replicates: int) -> tuple[Tensor, Clues]:
+    prior, intensity = chosen_prior(method, model)
+
+    def solve(problem: Problem, seed: int) -> Tensor:
+        return run(solvers.start(problem, method, prior=prior, intensity=intensity, seed=seed))
+
+    def shown(volume: Tensor) -> Tensor:
+        return torch.from_numpy(model.display(model.arranged(volume)))
+
+    volume = solve(model.problem, 0)
+    power = torch.zeros_like(shown(volume))
+    for index in range(replicates):
+        again = solve(uncertainty.replicate(model, volume, index, 0), 1 + index)
+        power += (shown(again) - shown(volume)).square() / replicates
+    return volume, Clues.of(shown(volume), power, undetermined(model, volume)[0])
+
+
+def steep(truth: Volume, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Mask of the edges of an object: where its truth changes most."""
+    gradient = np.stack([ndimage.gaussian_gradient_magnitude(one, 1.0) for one in truth])
+    return np.asarray(gradient >= np.quantile(gradient[inside], STEEP))
+
+
+def rows_of(case: str, observed: dict[str, tuple[Method, Observed]]) -> list[Row]:
+    """Rows of all methods of a case."""
+    widths: dict[tuple[str, str], float] = {}
+    found: list[dict[str, Any]] = []
+    for name, (method, one) in observed.items():
+        half = one.half_widths(method)
+        for voxels in CLASSES:
+            chosen_ones = of_class(one, voxels)
+            widths[name, voxels] = 2 * float(half[chosen_ones].mean())
+            covered = float((one.error <= half)[chosen_ones].mean())
+            found.append({"method": name, "voxels": voxels, "coverage": round(covered, 3)})
+    return [
+        Row(
+            case=case,
+            width=float(f"{widths[one['method'], one['voxels']]:.4g}"),
+            width_over_tv=_over(widths, one["method"], one["voxels"]),
+            **one,
+        )
+        for one in found
+    ]
+
+
+def table(observed: Sequence[Observed], command: str) -> ErrorTable:
+    """Fit the shares of each modality and kind of method, edges with as much weight as what is flat."""
+    groups: dict[tuple[str, str], list[Sample]] = {}
+    for one in observed:
+        samples = groups.setdefault((one.modality, one.errors_like), [])
+        for voxels in CLASSES[1:]:
+            mask = of_class(one, voxels)
+            samples.append(Sample(one.clues[:, mask].astype(np.float64), one.error[mask].astype(np.float64)).thinned())
+    fitted = [
+        Fitted(
+            modality=modality,
+            errors_like=kind,
+            expected=fit_errors.expected(samples),
+            interval=fit_errors.interval(samples),
+        )
+        for (modality, kind), samples in groups.items()
+    ]
+    return ErrorTable(command=command, fitted=fitted)
+
+
+def of_class(observed: Observed, voxels: str) -> NDArray[np.bool_]:
+    """Mask of a class of voxels."""
+    return {"all": np.ones_like(observed.edge), "edge": observed.edge, "flat": ~observed.edge}[voxels]
+
+
+def _over(widths: dict[tuple[str, str], float], method: str, voxels: str) -> float | None:
+    of_tv = widths.get(("tv", voxels))
+    return None if of_tv is None else round(widths[method, voxels] / of_tv, 3)
