@@ -38,6 +38,8 @@ from recon.training.slices import BRIGHT_PERCENTILE
 Volume = NDArray[np.float32]
 SLICES = 1
 """Slices of each case: none makes up for another."""
+RIVALS = {"ct": ("fbp", "sirt"), "mri": ("cg-sense",)}
+"""Classical methods that are no candidates, by modality."""
 DISC, TOOTH_MM, TOOTH_CENTRE = "ta_subsample73", 0.01, 296.0
 """Scan of the disc; of the tooth the pitch, on which only the unit depends, and the rotation centre."""
 SIDE, FAR_MM, HEAD_MM = 256, 1e6, 0.9
@@ -197,17 +199,21 @@ def compare(case: Case, auto: Auto) -> Iterator[Row]:
         measurement, judge = withhold(measurement, every=case.every)
     model, kind = inverse_problem.build(measurement), measurement.acquisition.kind
     problem = model.problem
-    candidates = [lookup.resolved(part, kind, problem) for part in auto.parts(measurement.acquisition)]
+    offered = (auto.parts(measurement.acquisition), auto.reserve(measurement.acquisition))
+    candidates, reserve = ([lookup.resolved(part, kind, problem) for part in parts] for parts in offered)
     _ = problem.operator.norms, problem.whitened.operator.norms  # outside the clock: judging and solving have them
+    began = time.perf_counter()
+    positions = np.arange(problem.slices)
+    selection = run(select(model, candidates, positions, problem.slices, reserve=reserve, seconds=auto.seconds))
+    judging = time.perf_counter() - began
+    weights = weights_along(selection, problem.slices)
+    candidates = [*candidates, *reserve][: len(weights)]
     volumes, seconds = [], 0.0
     for method in candidates:
         found = solved(method.model_dump(), model, kind)
         volumes.append(found.volume)
         seconds += found.seconds
-    began = time.perf_counter()
-    selection = run(select(model, candidates, np.arange(problem.slices), problem.slices, seconds=auto.seconds))
-    judging = time.perf_counter() - began
-    weights = weights_along(selection, problem.slices)
+    rivals = [solved({"name": name}, model, kind).volume for name in RIVALS[model.modality]]
     running = [w.any() for w in weights]
     regions = body.regions(volumes[running.index(True)])
     mixture = torch.stack([shares(regions, w) * v for w, v in zip(weights, volumes, strict=True)]).sum(0)
@@ -216,7 +222,7 @@ def compare(case: Case, auto: Auto) -> Iterator[Row]:
         f"{named(c.method)} {' and '.join(f'{w:.2f}' for w in of.tolist())}"
         for c, of in zip(selection.candidates, told, strict=True)
     )
-    every = [*volumes, mixture]
+    every = [*rivals, *volumes, mixture]
     judged: dict[str, list[float]] = {}
     if judge is not None:
         judged["withheld"] = [-20 * math.log10(judge(model, volume).error) for volume in every]
@@ -224,8 +230,10 @@ def compare(case: Case, auto: Auto) -> Iterator[Row]:
         judged["psnr"] = [_psnr(model, volume, truth, inside=False) for volume in every]
         judged["psnr_inside"] = [_psnr(model, volume, truth, inside=True) for volume in every]
     for metric, scores in judged.items():
-        classical = [s for s, m in zip(scores, candidates, strict=False) if not isinstance(m, Diffusion)]
-        best, single, mixed = (round(v, 2) for v in (max(classical), max(scores[:-1]), scores[-1]))
+        alone = scores[len(rivals) : -1]
+        classical = [s for s, m in zip(alone, candidates, strict=True) if not isinstance(m, Diffusion)]
+        classical += scores[: len(rivals)]
+        best, single, mixed = (round(v, 2) for v in (max(classical), max(alone), scores[-1]))
         yield Row(case.name, case.kind, metric, best, single, mixed, chosen, round(judging / seconds, 2))
 
 

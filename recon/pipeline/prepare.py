@@ -170,14 +170,17 @@ def prepare(
     if not isinstance(spec.method, Auto):
         found.append(one(lookup.resolved(spec.method, kind, problem)))
         return Prepared(planned, measurement, inverse, streamed or problem, found)
-    candidates = [lookup.resolved(part, kind, problem) for part in spec.method.parts(measurement.acquisition)]
-    every = [one(candidate) for candidate in candidates]
+    acquisition = measurement.acquisition
+    offered = (spec.method.parts(acquisition), spec.method.reserve(acquisition))
+    candidates, reserve = ([lookup.resolved(part, kind, problem) for part in parts] for parts in offered)
+    every = [one(candidate) for candidate in (*candidates, *reserve)]
     positions = np.arange(problem.slices) if streamed is None else sampled(streamed.slices)
     slices = problem.slices if streamed is None else streamed.slices
-    steps = select(inverse, candidates, positions, slices, seed=spec.seed, seconds=spec.method.seconds)
+    steps = select(inverse, candidates, positions, slices, reserve=reserve, seed=spec.seed, seconds=spec.method.seconds)
     key = digest({**measured, "candidates": [each.key for each in every], "seconds": spec.method.seconds})
     selection = yield from _kept(steps, work, key)
     weights = weights_along(selection, slices)
+    every = every[: len(weights)]  # a reserve that was not needed is left out
     parts = [Part(each.name, each.start, row) for each, row in zip(every, weights, strict=True)]
     chosen = reconstruction(
         spec.method.name, spec.method, partial(_mixed, parts=parts),

@@ -20,6 +20,7 @@ from torch import Tensor
 from operators.linear import Withheld
 from recon.measurement.sampled import sampled
 from recon.pipeline.chosen_prior import chosen_prior
+from recon.pipeline.doubt import UNFAMILIAR
 from recon.pipeline.mixing import RegionMixture, by_region
 from recon.problem.inverse_problem import InverseProblem
 from recon.problem.problem import Problem, run
@@ -47,6 +48,7 @@ def select(
     positions: NDArray[np.intp],
     slices: int,
     *,
+    reserve: Sequence[Method] = (),
     seed: int = 0,
     seconds: float | None = None,
 ) -> Generator[Judging, None, Selection]:
@@ -65,6 +67,8 @@ def select(
         Indices in the whole volume of the slices of `inverse`.
     slices
         Slices of the whole volume.
+    reserve
+        Settings of further candidates, with another prior, for images that the prior of the candidates does not know.
     seed
         Seed of all random numbers.
     seconds
@@ -83,23 +87,26 @@ def select(
     classical = [i for i, method in enumerate(candidates) if not isinstance(method, Diffusion)]
     groups = problem.apart(judged)
     found: list[list[Tensor]] = [[] for _ in groups]
-    count = folds * len(groups) * len(candidates)
+    chosen = list(candidates)
     steps = product(range(folds), enumerate(groups))
     for number, (fold, (which, group)) in enumerate(steps):
         if all(found) and seconds is not None and time.monotonic() - began > seconds:
             break
         split = group.operator.withheld(fold)
-        volumes = []
-        for each, method in enumerate(candidates):
-            stage = f"judging {named(method.model_dump())}, fold {fold + 1} of {folds}"
-            yield Judging(number * len(candidates) + each, count, stage)
-            volumes.append(_solved(inverse, group.without(split), method, seed))
+        rest = group.without(split)
+        of = f"fold {fold + 1} of {folds}"
+        at = Judging(number * len(chosen), folds * len(groups) * len(chosen), of)
+        volumes = yield from _solved(inverse, rest, chosen, seed, at)
+        if number == 0 and reserve and not _familiar(inverse, rest, chosen, volumes):
+            chosen += reserve
+            at = Judging(len(candidates), folds * len(groups) * len(chosen), of)
+            volumes += yield from _solved(inverse, rest, reserve, seed, at)
         found[which].append(_products(group, split, volumes))
     # Of each group and fold (slices, units, parts, parts).
     products = [one for group in found for one in torch.cat(group, dim=1)]
-    mixtures = [by_region(one.numpy(), len(candidates), classical) for one in products]
+    mixtures = [by_region(one.numpy(), len(chosen), classical) for one in products]
     places = [int(positions[index]) for index in judged]
-    return _told(candidates, classical, mixtures, places, len(found[0]), time.monotonic() - began)
+    return _told(chosen, classical, mixtures, places, len(found[0]), time.monotonic() - began)
 
 
 def weights_along(selection: Selection, slices: int) -> Tensor:
@@ -141,10 +148,26 @@ def _spread(problem: Problem, known: Sequence[int], count: int) -> list[int]:
     return [filled[int((number + 0.5) * len(filled) / count)] for number in range(count)]
 
 
-def _solved(inverse: InverseProblem, rest: Problem, method: Method, seed: int) -> Tensor:
-    """Volume of a candidate from what is left of the samples."""
-    prior, intensity = chosen_prior(method, replace(inverse, problem=rest))
-    return run(solvers.start(rest, method, prior=prior, intensity=intensity, seed=seed))
+def _solved(
+    inverse: InverseProblem, rest: Problem, methods: Sequence[Method], seed: int, at: Judging
+) -> Generator[Judging, None, list[Tensor]]:
+    """Volumes of candidates from what is left of the samples; `at` says how far judging is before them."""
+    volumes: list[Tensor] = []
+    for method in methods:
+        stage = f"judging {named(method.model_dump())}, {at.stage}"
+        yield Judging(at.done + len(volumes), at.steps, stage)
+        prior, intensity = chosen_prior(method, replace(inverse, problem=rest))
+        volumes.append(run(solvers.start(rest, method, prior=prior, intensity=intensity, seed=seed)))
+    return volumes
+
+
+def _familiar(inverse: InverseProblem, rest: Problem, candidates: Sequence[Method], volumes: Sequence[Tensor]) -> bool:
+    """Whether the prior of the candidates knows what they made; True where there is none that can tell."""
+    for method, volume in zip(candidates, volumes, strict=True):
+        prior, intensity = chosen_prior(method, replace(inverse, problem=rest))
+        if prior is not None and intensity is not None and prior.card.familiarity is not None:
+            return not bool((prior.familiarity(intensity.to_prior(volume)) < UNFAMILIAR).any())
+    return True
 
 
 def _products(part: Problem, split: Withheld, volumes: Sequence[Tensor]) -> Tensor:

@@ -42,16 +42,15 @@ class Auto(MethodSettings):
         "mri-noncartesian",
         "mri-superresolution",
     )
-    USUAL: ClassVar[dict[str, tuple[str | dict[str, Any], ...]]] = {
-        "ct": ("tv", "red-diff", {"name": "red-diff", "prior": "objects"}),
-        "mri": ("tv", "red-diff"),
-    }
-    """Candidates by modality where none are named."""
+    USUAL: ClassVar[tuple[str, ...]] = ("tv", "l1-wavelet", "red-diff")
+    """Candidates where none are named: of these, the methods that fit the acquisition."""
+    RESERVE: ClassVar[dict[str, dict[str, Any]]] = {"ct": {"name": "red-diff", "prior": "objects"}}
+    """Another candidate, by modality, for images that the usual prior does not know."""
 
     name: Literal["auto"] = "auto"
     candidates: list[str | dict[str, Any]] | None = Field(None, min_length=1, max_length=6)
-    """Methods to choose from, by name or with settings, at least one of them classical. Default: TV and RED-Diff, in CT
-    with the priors of patients and of objects."""
+    """Methods to choose from, by name or with settings, at least one of them classical. Default: TV, RED-Diff, in MRI
+    L1-wavelet, and in CT, where the prior does not know the images, RED-Diff with the prior of objects."""
     seconds: float | None = Field(None, gt=0, le=1e6)
     """Time in seconds after which judging ends with what it knows, once every candidate was judged on one slice.
     Default: no limit."""
@@ -70,8 +69,13 @@ class Auto(MethodSettings):
 
     def parts(self, acquisition: Acquisition) -> list[MethodSettings]:
         """Candidates, with their own defaults."""
-        named = self.USUAL[acquisition.MODALITY] if self.candidates is None else self.candidates
-        return [_candidate(one) for one in named]
+        usual = [name for name in self.USUAL if name in acquisition.METHODS]
+        return [_candidate(one) for one in self.candidates or usual]
+
+    def reserve(self, acquisition: Acquisition) -> list[MethodSettings]:
+        """Candidates for images that the prior of the others does not know: none where candidates are named."""
+        spare = self.RESERVE.get(acquisition.MODALITY) if self.candidates is None else None
+        return [] if spare is None else [_candidate(spare)]
 
     def cost(self, acquisition: Acquisition) -> Cost:
         """What its candidates take together."""

@@ -14,14 +14,17 @@ from operators.errors import InputError
 from recon.formats import nifti, reader
 from recon.pipeline.prepare import prepare
 from recon.pipeline.reconstruct import run
-from recon.pipeline.selection import weights_along
+from recon.pipeline.selection import Judging, _familiar, select, weights_along
 from recon.planning import plan
+from recon.problem import inverse_problem
+from recon.problem.ct import CTProblem
 from recon.problem.problem import Problem, Progress, Solver
 from recon.problem.problem import run as drive
 from recon.solvers.mixture import Part, mixture
+from recon.spec.acquisitions import methods_of
 from recon.spec.acquisitions.ct import CTParallel
 from recon.spec.job import JobSpec, local_files
-from recon.spec.methods import TV, Diffusion, REDDiff
+from recon.spec.methods import DDS, TV, Auto, Diffusion, REDDiff
 from recon.spec.registry import ACQUISITIONS
 from recon.spec.report import Report, Selection
 from tests.conftest import disc, voxels
@@ -105,6 +108,35 @@ def test_judging_ends_in_time_and_says_how_far_it_came(tmp_path: Path) -> None:
     assert len(found.judged_slices) == 2
 
 
+def test_a_reserve_is_judged_only_where_the_prior_does_not_know_the_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = job(plate(tmp_path))
+    measurement = reader.read(spec, local_files(spec))
+    inverse = inverse_problem.build(measurement)
+    candidates, reserve = [TV(), DDS(steps=3)], [DDS(steps=4)]
+    for known in (True, False):
+        monkeypatch.setattr("recon.pipeline.selection._familiar", lambda *_, known=known: known)
+        seen: list[Judging] = []
+        steps = select(inverse, candidates, np.arange(3), 3, reserve=reserve)
+        found = drive(steps, seen.append)
+        assert len(found.candidates) == len(candidates) + (not known)
+        assert np.shape(found.weights) == (2, 2, len(found.candidates))
+        assert [at.done for at in seen] == list(range(len(seen)))
+        assert seen[-1].done + 1 == seen[-1].steps
+
+
+def test_the_prior_says_what_it_does_not_know(tmp_path: Path) -> None:
+    """A plate of acrylic is nothing that a prior of patients has seen."""
+    spec = job(plate(tmp_path))
+    inverse = inverse_problem.build(reader.read(spec, local_files(spec)))
+    assert isinstance(inverse, CTProblem) and inverse.mu_water is not None
+    volume = torch.from_numpy(voxels(tmp_path / "plate.nii.gz").transpose(2, 1, 0).copy())
+    attenuation = (volume / 1000 + 1) * inverse.mu_water
+    assert not _familiar(inverse, inverse.problem, [TV(), DDS()], [attenuation, attenuation])
+    assert _familiar(inverse, inverse.problem, [TV()], [attenuation])
+
+
 def test_weights_between_judged_slices_are_interpolated() -> None:
     selection = Selection(
         candidates=[], judged_slices=[2, 6], folds=2, gain_db=1.0, confidence=3.0, seconds=1.0, text="",
@@ -185,9 +217,10 @@ def test_three_views_leave_nothing_to_judge_by(tmp_path: Path) -> None:
 def test_it_is_what_a_job_gets_that_names_no_method() -> None:
     for kind, acquisition in ACQUISITIONS.items():
         spec = JobSpec.parse({"input": "x.nii", "acquisition": kind})
-        assert spec.method.name == "auto"
+        assert isinstance(spec.method, Auto)
         parts = spec.method.parts(acquisition())
-        assert not isinstance(parts[0], Diffusion) and isinstance(parts[1], Diffusion)
+        assert {isinstance(part, Diffusion) for part in parts} == {False, True}
+        assert all(part.name in methods_of(acquisition()) for part in (*parts, *spec.method.reserve(acquisition())))
 
 
 def test_an_auto_job_is_the_same_in_json() -> None:
