@@ -198,12 +198,17 @@ class Recipe(Strict):
         except ValidationError as error:
             raise InputError(f"{', '.join(settings)}: {reason(error)}", field="set") from error
 
+    @staticmethod
+    def shipped() -> list[str]:
+        """Names of the recipes that are shipped."""
+        return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
     @classmethod
     def named(cls, name: str) -> Recipe:
         """Read the recipe shipped for prior `name`, or that of a YAML file."""
         path = Path(name) if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
         if not path.is_file():
-            known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
+            known = ", ".join(cls.shipped())
             raise InputError(
                 f"there is no recipe {name!r}",
                 field="name",

@@ -10,6 +10,7 @@ Attenuation counts in the robust maximum of a scan; air is 0. Lengths are in pix
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from recon.training.shapes import Image
 
 VERSION = 1
 """Version of the generator: another one makes other images from the same seed."""
+CORE, LEAST_CONTRAST = 0.85, 0.03
+"""Radius of specimens over half the side of the image, and the least standard deviation inside."""
 DENSEST = 2.0
 """Attenuation of the densest inclusions: small ones are beyond the robust maximum."""
 
@@ -68,6 +71,15 @@ def image(seed: int, index: int, size: int) -> NDArray[np.float32]:
     if rng.random() < 0.5:
         scene = gaussian_filter(scene, rng.uniform(0.3, 1.0))
     return scene.clip(0, DENSEST).astype(np.float32, copy=False)
+
+
+def specimens(seed: int, count: int, size: int) -> NDArray[np.float32]:
+    """Cut round specimens with air around, as cores are, out of images with something in them: ``(count, size, size)``."""
+    axis = np.linspace(-1, 1, size)
+    within = gaussian_filter((np.hypot(axis, axis[:, None]) < CORE).astype(np.float64), 1.0)
+    images = (image(seed, index, size) for index in itertools.count())
+    filled = (one * within for one in images if one[within > CORE].std() > LEAST_CONTRAST)
+    return np.stack(list(itertools.islice(filled, count))).astype(np.float32)
 
 
 def kind_of(seed: int, index: int) -> str:

@@ -27,6 +27,7 @@ from recon.spec.acquisitions.mri_cartesian import MRICartesian
 from recon.spec.methods import DEFAULT_PRIOR, Diffusion, method_of
 from recon.spec.simulation import Simulation
 from recon.spec.validation import reason
+from recon.training import synthetic
 from recon.training.recipe import Recipe
 from recon.training.slices import SliceSet
 
@@ -68,6 +69,8 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
     "diffusion-mbir": _SPLITTING | {"tv_z_weight": [0.1, 0.3, 1.0, 2.0, 4.0], "eta": [0.3, 0.5, 0.8, 0.95, 1.0]},
 }
 """Candidate values of each setting in rising order; settings are searched in this order."""
+SPECIMENS, SIDE, DENSITY_HU = 20_000, 256, 500.0
+"""Seed, size and density of the synthetic specimens that a prior of objects is tuned on."""
 FAR_MM = 1e6
 """Slice distance in mm that stands for an unknown one, so large that slices are independent."""
 MIN_GAIN_DB = 0.05
@@ -138,8 +141,17 @@ def fitting(task: Task, methods: Sequence[str]) -> list[str]:
     return [name for name in methods if name in methods_of(task.acquisition)]
 
 
-def problem(task: Task, data: Path) -> tuple[inverse_problem.InverseProblem, np.ndarray]:
-    """Make the inverse problem of a task, and the truth that only the tuning sees."""
+def problem(task: Task, data: Path, prior: str | None = None) -> tuple[inverse_problem.InverseProblem, np.ndarray]:
+    """Make the inverse problem of a task, and the truth that only the tuning sees.
+
+    It is of the slices that the usual prior is validated on, or of synthetic specimens for a prior trained on such.
+    """
+    if prior is not None and prior in Recipe.shipped() and Recipe.named(prior).synthetic is not None:
+        relative = synthetic.specimens(SPECIMENS, task.slices[1] - task.slices[0], SIDE)
+        apart = np.diag([1.0, 1.0, FAR_MM, 1.0])
+        measurement = simulate(relative * (1000 + DENSITY_HU) - 1000, apart, task.acquisition, task.simulation)
+        assert measurement.truth is not None
+        return inverse_problem.build(measurement), measurement.truth
     recipe = Recipe.named(DEFAULT_PRIOR[task.modality])
     source = recipe.validation[0]
     stored = SliceSet.read(data, source).stored[task.slices[0] : task.slices[1]]
@@ -162,7 +174,7 @@ def tune(
 
     With `refine`, only these settings are searched, from their values in the table on.
     """
-    model, truth = problem(task, data)
+    model, truth = problem(task, data, prior)
     # A prior that is given projections knows those it was trained on: other beams have not been tried.
     kind = task.acquisition.kind if prior is not None else next(iter(task.acquisition.TUNED_AS), task.acquisition.kind)
     noisy = bool(model.problem.noise.any())

@@ -13,7 +13,7 @@ from operators.fourier import CartesianMRI
 from operators.geometry import FanBeam, ParallelBeam, view_folds
 from operators.linear import LinearOperator, Withheld
 from operators.noncartesian import NonCartesianMRI, cell_areas
-from operators.tomography import Tomography
+from operators.tomography import Tomography, ramped
 from recon.problem.mri_cartesian import birdcage_maps, sampling_mask
 from recon.spec.simulation import Simulation
 
@@ -42,6 +42,23 @@ def test_folds_withhold_other_views_each_a_tenth_and_enough_of_them(views: int) 
 def test_a_limited_angle_is_judged_beyond_its_ends() -> None:
     """Views inside the arc say nothing of the wedge that no view saw."""
     assert view_folds(parallel(90, math.pi / 2)) == [tuple(range(9)), tuple(range(81, 90))]
+
+
+def test_neighbours_at_an_end_are_no_independent_witnesses() -> None:
+    """Their residuals are told together, in three units an end, and none is lost."""
+    operator = Tomography(parallel(40, math.pi / 2))
+    x = torch.rand(1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    for fold in range(operator.folds):
+        split = operator.withheld(fold)
+        residuals = split.hold(operator(x))
+        told = split.spectra(residuals)
+        assert told.shape[1] == 2 and residuals.shape[1] == 4
+        assert float(told.abs().square().sum()) == pytest.approx(
+            float(ramped(residuals).abs().square().sum()), rel=1e-5
+        )
+    operator = Tomography(parallel(90, math.pi / 2))
+    split = operator.withheld(0)
+    assert split.spectra(split.hold(operator(x))).shape[1] == 3
 
 
 def test_opposite_views_of_a_whole_turn_are_withheld_together() -> None:
