@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,14 +111,7 @@ def cases(data: Path) -> list[Case]:
         "chest": ("anatomy", 1.4, lambda: chosen(nifti.read(data / CHEST)[0], SLICES)),
         "body": ("anatomy", 3.0, lambda: chosen(nifti.read(data / BODY)[0], SLICES)),
         "head on a table": ("anatomy", HEAD_MM, lambda: _heads(data)),
-        **{
-            f"object {seed}": (
-                "object",
-                1.0,
-                lambda seed=seed: in_hu(synthetic.specimens(SPECIMENS + seed, SLICES, SIDE)),
-            )
-            for seed in range(3)
-        },  # type: ignore[misc]
+        **{f"object {seed}": ("object", 1.0, partial(_objects, seed)) for seed in range(3)},
     }
     for name, (kind, pixel_mm, volume) in objects.items():
         found += ct_cases(name, kind, pixel_mm, volume)
@@ -194,9 +188,10 @@ def _heads(data: Path) -> Volume:
     return furnished_heads(torch.from_numpy(square), HEAD_MM)
 
 
-def in_hu(specimens: Volume) -> Volume:
-    """Specimens, relative to the robust maximum, in HU."""
-    return np.asarray(specimens * (1000 + DENSITY_HU) - 1000, np.float32)
+def _objects(number: int) -> Volume:
+    """Synthetic specimens in HU."""
+    relative = synthetic.specimens(SPECIMENS + number, SLICES, SIDE)
+    return np.asarray(relative * (1000 + DENSITY_HU) - 1000, np.float32)
 
 
 def compare(case: Case, auto: Auto) -> Iterator[Row]:

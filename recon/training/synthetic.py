@@ -74,7 +74,7 @@ def image(seed: int, index: int, size: int) -> NDArray[np.float32]:
 
 
 def specimens(seed: int, count: int, size: int) -> NDArray[np.float32]:
-    """Cut round specimens with air around, as cores are, out of images with something in them: ``(count, size, size)``."""
+    """Cut round specimens ``(count, size, size)`` with air around, as cores are, out of images that hold something."""
     axis = np.linspace(-1, 1, size)
     within = gaussian_filter((np.hypot(axis, axis[:, None]) < CORE).astype(np.float64), 1.0)
     images = (image(seed, index, size) for index in itertools.count())
