@@ -34,8 +34,8 @@ from recon.training.slices import SliceSet
 from recon.tuning import fit_errors
 from recon.tuning.fit_errors import Sample
 
-SLICES = 2
-"""Slices of each test volume."""
+SLICES = 1
+"""Slices of each test volume, in every scan."""
 TUNED_ON = (5, 20, 36)
 """Slices of the tuning sets."""
 TUNING_MM = 1.4
