@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -34,6 +34,9 @@ from recon.training.slices import SliceSet
 from recon.tuning import fit_errors
 from recon.tuning.fit_errors import Sample
 
+if TYPE_CHECKING:
+    from operators.geometry import SamplingPattern
+
 SLICES = 1
 """Slices of each test volume, in every scan."""
 TUNED_ON = (5, 20, 36)
@@ -49,16 +52,20 @@ CLASSES = ("all", "edge", "flat")
 class Observed(NamedTuple):
     """Errors of a method in the object of a case, and the clues to them: ``(voxels,)``, clues ``(clues, voxels)``."""
 
+    method: str
     clues: NDArray[np.float32]
     error: NDArray[np.float32]
     edge: NDArray[np.bool_]
     modality: str
     errors_like: str
+    pattern: str
+    undersampling: float
 
-    def half_widths(self, method: Method) -> NDArray[np.float32]:
-        """Half widths of the method's intervals."""
+    def half_widths(self) -> NDArray[np.float32]:
+        """Half widths of the intervals."""
         clues = Clues(*torch.from_numpy(self.clues))
-        return uncertainty.errors(clues, method, self.modality).half_widths.numpy()
+        sampling = cast("SamplingPattern", self.pattern), self.undersampling
+        return uncertainty.errors(clues, self.errors_like, self.modality, *sampling).half_widths.numpy()
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,7 @@ def _tuning(data: Path, prior: str) -> Volume:
     return np.asarray(images * source.slope + source.intercept, np.float32)
 
 
-def observe(case: Case, methods: Sequence[str], replicates: int) -> Iterator[tuple[Method, Observed]]:
+def observe(case: Case, methods: Sequence[str], replicates: int) -> Iterator[Observed]:
     """Reconstruct a case, and gather the errors of each method in the object and the clues to them."""
     measurement = case.measured()
     model, kind, truth = inverse_problem.build(measurement), measurement.acquisition.kind, measurement.truth
@@ -122,17 +129,17 @@ def observe(case: Case, methods: Sequence[str], replicates: int) -> Iterator[tup
         volume, clues = _clues(model, method, replicates)
         error = model.display(model.arranged(volume)) - truth
         found = np.stack([clue.numpy()[inside] for clue in clues])
-        yield method, Observed(found, np.abs(error[inside]), edge[inside], model.modality, method.ERRORS_LIKE)
+        operator = model.problem.operator
+        scan = (model.modality, method.ERRORS_LIKE, operator.sampling_pattern, round(operator.undersampling, 3))
+        yield Observed(name, found, np.abs(error[inside]), edge[inside], *scan)
 
 
-def kept(folder: Path, case: Case, replicates: int) -> list[Observed]:
-    """Observe the `METHODS` on a case, or read what was observed before from a folder of ``.npz`` files."""
-    found = []
-    name = re.sub(r"[^a-z0-9]+", "-", case.name.lower())
-    path = folder / f"{name}.npz"
+def kept(folder: Path, case: Case, methods: Sequence[str], replicates: int) -> list[Observed]:
+    """Observe methods on a case, or read what was observed before from a folder of ``.npz`` files."""
+    found: list[Observed] = []
+    path = folder / (re.sub(r"[^a-z0-9]+", "-", case.name.lower()) + ".npz")
     if not path.exists():
-        for _, one in observe(case, METHODS, replicates):
-            found.append(one)
+        found += observe(case, methods, replicates)
         folder.mkdir(parents=True, exist_ok=True)
         values = {f"{n}.{field}": value for n, one in enumerate(found) for field, value in one._asdict().items()}
         partial = path.with_suffix(".partial.npz")
@@ -142,8 +149,8 @@ def kept(folder: Path, case: Case, replicates: int) -> list[Observed]:
     with np.load(path) as stored:
         count = len(stored.files) // len(Observed._fields)
         for n in range(count):
-            clues, error, edge, *names = (stored[f"{n}.{field}"] for field in Observed._fields)
-            found.append(Observed(clues, error, edge, *map(str, names)))
+            values = {name: stored[f"{n}.{name}"] for name in Observed._fields}
+            found.append(Observed(**{name: v if v.ndim else v.item() for name, v in values.items()}))
     return found
 
 
@@ -170,17 +177,17 @@ def steep(truth: Volume, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(gradient >= np.quantile(gradient[inside], STEEP))
 
 
-def rows_of(case: str, observed: dict[str, tuple[Method, Observed]]) -> list[Row]:
+def rows_of(case: str, observed: Sequence[Observed]) -> list[Row]:
     """Rows of all methods of a case."""
     widths: dict[tuple[str, str], float] = {}
     found: list[dict[str, Any]] = []
-    for name, (method, one) in observed.items():
-        half = one.half_widths(method)
+    for one in observed:
+        half = one.half_widths()
         for voxels in CLASSES:
             chosen_ones = of_class(one, voxels)
-            widths[name, voxels] = 2 * float(half[chosen_ones].mean())
+            widths[one.method, voxels] = 2 * float(half[chosen_ones].mean())
             covered = float((one.error <= half)[chosen_ones].mean())
-            found.append({"method": name, "voxels": voxels, "coverage": round(covered, 3)})
+            found.append({"method": one.method, "voxels": voxels, "coverage": round(covered, 3)})
     return [
         Row(
             case=case,
@@ -193,10 +200,10 @@ def rows_of(case: str, observed: dict[str, tuple[Method, Observed]]) -> list[Row
 
 
 def table(observed: Sequence[Observed], command: str) -> ErrorTable:
-    """Fit the shares of each modality and kind of method, edges with as much weight as what is flat."""
-    groups: dict[tuple[str, str], list[Sample]] = {}
+    """Fit the shares of each modality, kind of method and scan, edges with as much weight as what is flat."""
+    groups: dict[tuple[str, str, str, float], list[Sample]] = {}
     for one in observed:
-        samples = groups.setdefault((one.modality, one.errors_like), [])
+        samples = groups.setdefault((one.modality, one.errors_like, one.pattern, one.undersampling), [])
         for voxels in CLASSES[1:]:
             mask = of_class(one, voxels)
             samples.append(Sample(one.clues[:, mask].astype(np.float64), one.error[mask].astype(np.float64)).thinned())
@@ -204,10 +211,12 @@ def table(observed: Sequence[Observed], command: str) -> ErrorTable:
         Fitted(
             modality=modality,
             errors_like=kind,
+            pattern=cast("SamplingPattern", pattern),
+            undersampling=undersampling,
             expected=fit_errors.expected(samples),
             interval=fit_errors.interval(samples),
         )
-        for (modality, kind), samples in groups.items()
+        for (modality, kind, pattern, undersampling), samples in sorted(groups.items())
     ]
     return ErrorTable(command=command, fitted=fitted)
 

@@ -375,6 +375,9 @@ def coverage(
     ] = None,
     methods: Annotated[str, typer.Option(help="Comma-separated; those that fit a scan are run.")] = "red-diff,tv",
     replicates: Annotated[int, typer.Option(min=1, help="Bootstrap replicates.")] = 4,
+    observed: Annotated[
+        Path | None, typer.Option(help="Folder for the errors of each case; those that it has are kept.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Rows as JSON; cases that it has are kept.")] = None,
 ) -> None:
     """90 % intervals of `output.uncertainty`: how many voxels of the object they hold, and how wide they are."""
@@ -385,8 +388,12 @@ def coverage(
     for case in _chosen_cases(bench.cases(data), only):
         if case.name in {row.case for row in rows}:
             continue
-        observed = {method.name: (method, one) for method, one in bench.observe(case, names, replicates)}
-        rows += bench.rows_of(case.name, observed)
+        seen = (
+            list(bench.observe(case, names, replicates))
+            if observed is None
+            else bench.kept(observed, case, names, replicates)
+        )
+        rows += bench.rows_of(case.name, seen)
         write_rows(out, [asdict(row) for row in rows])
     shown = [
         [r.case, r.method, r.voxels, f"{100 * r.coverage:.1f} %", f"{r.width:.4g}",

@@ -87,7 +87,7 @@ def tune_errors(
 
     found = []
     for case in coverage.tuning_cases(data):
-        found += coverage.kept(observed, case, replicates)
+        found += coverage.kept(observed, case, coverage.METHODS, replicates)
         console.print(f"{case.name}: observed", highlight=False)
     table = coverage.table(
         found, f"recon tune-errors --data DATA --out recon/defaults/errors.yaml --replicates {replicates}"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import yaml
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat
 
+from operators.geometry import SamplingPattern
 from recon.spec.validation import read_yaml
 
 TABLE = Path(__file__).parent / "errors.yaml"
@@ -37,7 +39,7 @@ class Shares(BaseModel):
 
 
 class Fitted(BaseModel):
-    """Shares that were fitted for one modality and one kind of method.
+    """Shares that were fitted for one modality, one kind of method and one scan.
 
     Parameters
     ----------
@@ -53,6 +55,9 @@ class Fitted(BaseModel):
 
     modality: str
     errors_like: str
+    pattern: SamplingPattern
+    """Sampling pattern: full or limited angular coverage in CT, lines or points in MRI."""
+    undersampling: float = Field(gt=0)
     expected: Shares
     interval: Shares
 
@@ -75,10 +80,24 @@ class ErrorTable(BaseModel):
         """Write the table."""
         path.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=120))
 
-    def shares(self, modality: str, errors_like: str) -> Fitted:
-        """Shares for a modality and a kind of method."""
-        (found,) = (one for one in self.fitted if (one.modality, one.errors_like) == (modality, errors_like))
-        return found
+    def around(
+        self, modality: str, errors_like: str, pattern: SamplingPattern, undersampling: float
+    ) -> list[tuple[Fitted, float]]:
+        """Rows of the next scans with less and with more undersampling, and their weights, with sum 1.
+
+        Weights are linear in the logarithm of the undersampling; beyond the ends it is the row there. Scans of a
+        pattern that nothing was fitted to are taken for those of others.
+        """
+        every = [one for one in self.fitted if (one.modality, one.errors_like) == (modality, errors_like)]
+        alike = [one for one in every if one.pattern == pattern] or every
+        rows = sorted(alike, key=lambda one: one.undersampling)
+        less = [one for one in rows if one.undersampling <= undersampling]
+        more = [one for one in rows if one.undersampling > undersampling]
+        if not less or not more:
+            return [(more[0] if more else less[-1], 1.0)]
+        near, far = less[-1], more[0]
+        share = math.log(undersampling / near.undersampling) / math.log(far.undersampling / near.undersampling)
+        return [(near, 1 - share), (far, share)]
 
 
 @cache

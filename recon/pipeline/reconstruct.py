@@ -185,4 +185,6 @@ def _expected_errors(
         found = yield from staged(steps, f"replicate {index + 1} of {count}", part)
         power += (torch.from_numpy(inverse.display(inverse.arranged(found))) - shown).square()
     clues = uncertainty.Clues.of(shown, power / count, drawn)
-    return uncertainty.errors(clues, last.settings, inverse.modality)
+    operator = inverse.problem.operator
+    sampling = operator.sampling_pattern, operator.undersampling
+    return uncertainty.errors(clues, last.settings.ERRORS_LIKE, inverse.modality, *sampling)

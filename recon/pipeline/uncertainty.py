@@ -16,14 +16,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from operators.geometry import SamplingPattern
 from recon.defaults.errors import Shares, installed
 from recon.priors.noise import key
 from recon.problem.inverse_problem import InverseProblem
 from recon.problem.problem import Problem
-from recon.spec.methods import Method
 
 POOLED = 5
 """Window in pixels over which squares are averaged, since a few replicates are too few for single pixels."""
+TINY = 1e-30
 BRIGHT = 0.99
 """Quantile of a slice up to which its level reaches, from its least value on."""
 
@@ -76,10 +77,17 @@ class Errors(NamedTuple):
     half_widths: Tensor
 
 
-def errors(clues: Clues, method: Method, modality: str) -> Errors:
-    """Explain the errors of a method's result by its clues."""
-    fitted = installed().shares(modality, method.ERRORS_LIKE)
-    return Errors(explained(clues, fitted.expected), explained(clues, fitted.interval))
+def errors(clues: Clues, like: str, modality: str, pattern: SamplingPattern, undersampling: float) -> Errors:
+    """Explain the errors of a result by its clues, as was fitted to methods like its own and scans with alike sampling.
+
+    Between two scans that shares were fitted to, errors are their weighted geometric mean.
+    """
+    rows = installed().around(modality, like, pattern, undersampling)
+    expected, half = torch.zeros(()), torch.zeros(())
+    for row, weight in rows:
+        expected = expected + weight * explained(clues, row.expected).clamp(min=TINY).log()
+        half = half + weight * explained(clues, row.interval).clamp(min=TINY).log()
+    return Errors(expected.exp(), half.exp())
 
 
 def explained(clues: Clues, shares: Shares) -> Tensor:
