@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -194,7 +196,15 @@ def _objects(number: int) -> Volume:
     return np.asarray(relative * (1000 + DENSITY_HU) - 1000, np.float32)
 
 
-def compare(case: Case, auto: Auto) -> Iterator[Row]:
+@dataclass(frozen=True)
+class Compared:
+    """What a case gives: rows, and the first slice of the truth, if it is known, and of each result, by name."""
+
+    rows: list[Row]
+    slices: dict[str, Volume]
+
+
+def compare(case: Case, auto: Auto) -> Compared:
     """Run a case: every candidate by itself on all samples, what is chosen, and their mixture."""
     measurement, judge = case.measured(), None
     truth = measurement.truth
@@ -232,12 +242,32 @@ def compare(case: Case, auto: Auto) -> Iterator[Row]:
     if truth is not None:
         judged["psnr"] = [_psnr(model, volume, truth, inside=False) for volume in every]
         judged["psnr_inside"] = [_psnr(model, volume, truth, inside=True) for volume in every]
+    rows = []
     for metric, scores in judged.items():
         alone = scores[len(rivals) : -1]
         classical = [s for s, m in zip(alone, candidates, strict=True) if not isinstance(m, Diffusion)]
         classical += scores[: len(rivals)]
         best, single, mixed = (round(v, 2) for v in (max(classical), max(alone), scores[-1]))
-        yield Row(case.name, case.kind, metric, best, single, mixed, chosen, round(judging / seconds, 2))
+        rows.append(Row(case.name, case.kind, metric, best, single, mixed, chosen, round(judging / seconds, 2)))
+    names = [*RIVALS[model.modality], *(named(c.method) for c in selection.candidates), "auto"]
+    slices = {} if truth is None else {"truth": truth[0]}
+    slices |= {name: model.display(model.arranged(volume))[0] for name, volume in zip(names, every, strict=True)}
+    return Compared(rows, slices)
+
+
+def picture(folder: Path, case: str, slices: dict[str, Volume]) -> Path:
+    """Draw the results of a case beside each other, upright, in the grey window of the first."""
+    low, high = (float(v) for v in np.percentile(next(iter(slices.values())), [1, 99.5]))
+    figure = Figure(figsize=(3.0 * len(slices), 3.2), layout="constrained")
+    for axis, (name, values) in zip(figure.subplots(1, len(slices), squeeze=False)[0], slices.items(), strict=True):
+        axis.imshow(values[::-1], cmap="gray", vmin=low, vmax=max(high, low + 1e-12))
+        axis.set_title(name, fontsize=9)
+        axis.axis("off")
+    figure.suptitle(case, fontsize=10)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"auto-{re.sub(r'[^a-z0-9]+', '-', case.lower()).strip('-')}.png"
+    figure.savefig(path, dpi=70, format="png")
+    return path
 
 
 def _psnr(model: inverse_problem.InverseProblem, volume: Tensor, truth: Volume, *, inside: bool) -> float:

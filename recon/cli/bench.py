@@ -259,6 +259,7 @@ def auto(
         str | None, typer.Option(help="Cases whose names contain one of these, semicolon-separated.")
     ] = None,
     candidates: Annotated[str | None, typer.Option(help="Methods to choose from, comma-separated.")] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Folder for a picture of each case that is run.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Rows as JSON; cases that it has are kept.")] = None,
 ) -> None:
     """What `method: auto` gives beside its candidates: anatomies, objects and MRI, simulated realistically."""
@@ -272,7 +273,10 @@ def auto(
     for case in _chosen_cases(bench.cases(data), only):
         if case.name in {row.case for row in rows}:
             continue
-        for row in bench.compare(case, settings):
+        compared = bench.compare(case, settings)
+        if pictures is not None:
+            bench.picture(pictures, case.name, compared.slices)
+        for row in compared.rows:
             rows.append(row)
             told = f"classical {row.best_classical:g}, best {row.best_single:g}, auto {row.auto:g} dB; {row.chosen}"
             console.print(f"{row.case}, {row.metric}: {told}", highlight=False)
