@@ -87,13 +87,15 @@ def nearest(method: Method, kind: str, spread: SamplingPattern, ratio: float, *,
     spread, ratio, noisy
         Sampling pattern, undersampling, and whether there is noise.
     """
-    found = [t for t in rows(method, kind) if t.pattern == spread]
+    every = rows(method, kind)
+    found = [t for t in every if t.pattern == spread]
     if isinstance(method, Diffusion):
         # What was found with the prior that is named, or else with the usual one. No other is chosen for a job that
         # names none: a prior that is given projections is better on slices like those it was tuned on, and invents
-        # more on others.
-        own = [t for t in found if t.settings.get("prior") == method.prior]
-        found = own or [t for t in found if "prior" not in t.settings]
+        # more on others. Of a prior that is named the pattern matters less: its intensity scale is its own.
+        named = [t for t in every if method.prior is not None and t.settings.get("prior") == method.prior]
+        own = [t for t in named if t.pattern == spread]
+        found = own or named or [t for t in found if "prior" not in t.settings]
     alike = [t for t in found if t.noisy == noisy]
     found = alike or found  # all of them know the noise, and may take settings found for another
     return min(found, key=lambda t: (abs(math.log(t.undersampling / ratio)), -t.psnr), default=None)

@@ -146,7 +146,7 @@ def problem(task: Task, data: Path, prior: str | None = None) -> tuple[inverse_p
 
     It is of the slices that the usual prior is validated on, or of synthetic specimens for a prior trained on such.
     """
-    if prior is not None and prior in Recipe.shipped() and Recipe.named(prior).synthetic is not None:
+    if _of_objects(prior):
         relative = synthetic.specimens(SPECIMENS, task.slices[1] - task.slices[0], SIDE)
         apart = np.diag([1.0, 1.0, FAR_MM, 1.0])
         measurement = simulate(relative * (1000 + DENSITY_HU) - 1000, apart, task.acquisition, task.simulation)
@@ -167,6 +167,11 @@ def problem(task: Task, data: Path, prior: str | None = None) -> tuple[inverse_p
     return inverse_problem.build(measurement), measurement.truth
 
 
+def _of_objects(prior: str | None) -> bool:
+    """Whether a prior is shipped with a recipe of synthetic images."""
+    return prior is not None and prior in Recipe.shipped() and Recipe.named(prior).synthetic is not None
+
+
 def tune(
     task: Task, methods: Sequence[str], data: Path, refine: Sequence[str] = (), prior: str | None = None
 ) -> Iterator[Tuned]:
@@ -176,7 +181,8 @@ def tune(
     """
     model, truth = problem(task, data, prior)
     # A prior that is given projections knows those it was trained on: other beams have not been tried.
-    kind = task.acquisition.kind if prior is not None else next(iter(task.acquisition.TUNED_AS), task.acquisition.kind)
+    general = prior is None or _of_objects(prior)
+    kind = next(iter(task.acquisition.TUNED_AS), task.acquisition.kind) if general else task.acquisition.kind
     noisy = bool(model.problem.noise.any())
     ratio = round(model.problem.operator.undersampling, 3)
     for name in methods:
