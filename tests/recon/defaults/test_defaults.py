@@ -86,6 +86,15 @@ def test_how_samples_are_spread() -> None:
         assert operator.sampling_pattern == expected
 
 
+def test_a_prior_with_a_scale_of_its_own_has_its_own_settings_for_any_pattern() -> None:
+    scans: list[tuple[str, SamplingPattern]] = [("ct-parallel", "full"), ("ct-parallel", "limited"), ("ct-fan", "full")]
+    for kind, pattern in scans:
+        found = shipped.nearest(REDDiff(prior="objects"), kind, pattern, 3.0, noisy=True)
+        assert found is not None and found.settings["prior"] == "objects"
+        usual = shipped.nearest(REDDiff(), kind, pattern, 3.0, noisy=True)
+        assert usual is not None and "prior" not in usual.settings
+
+
 @pytest.mark.usefixtures("table")
 def test_the_nearest_task_decides_and_the_user_wins() -> None:
     few, many = problem(3), problem(30)

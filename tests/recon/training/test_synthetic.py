@@ -143,3 +143,14 @@ def test_a_recipe_has_files_or_a_generator(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=says):
             recipe.with_settings([setting])
+
+
+def test_specimens_are_round_stand_in_air_and_hold_something() -> None:
+    found = synthetic.specimens(7, 4, 96)
+    assert found.shape == (4, 96, 96) and found.dtype == np.float32
+    assert np.array_equal(found[:2], synthetic.specimens(7, 2, 96))
+    rows, cols = np.mgrid[:96, :96] - 47.5
+    beside = np.hypot(rows, cols) > 47.5 * (synthetic.CORE + 0.12)
+    assert np.abs(found[:, beside]).max() < 1e-3
+    within = np.hypot(rows, cols) < 47.5 * (synthetic.CORE - 0.1)
+    assert found[:, within].std(axis=1).min() > 0.02
