@@ -181,7 +181,7 @@ def begin(
     data: Data,
     acquisition: str | Mapping[str, Any] | Acquisition | None = None,
     *,
-    method: str | Mapping[str, Any] | MethodSettings = "red-diff",
+    method: str | Mapping[str, Any] | MethodSettings = "auto",
     **more: Any,
 ) -> Running:
     """Start a reconstruction that the caller drives; parameters as for `reconstruct`."""
@@ -197,7 +197,7 @@ def reconstruct(
     data: Data,
     acquisition: str | Mapping[str, Any] | Acquisition | None = None,
     *,
-    method: str | Mapping[str, Any] | MethodSettings = "red-diff",
+    method: str | Mapping[str, Any] | MethodSettings = "auto",
     progress: bool | Callable[[JobProgress], None] = True,
     **more: Any,
 ) -> Result:

@@ -128,9 +128,7 @@ def simulate(
     measurement = reader.read(job, local_files(job))
     out.parent.mkdir(parents=True, exist_ok=True)
     hdf5.write_measurement(out, measurement)
-    specification.write_text(
-        yaml.safe_dump({"input": {"path": out.name, "format": "hdf5"}, "method": "red-diff"}, sort_keys=False)
-    )
+    specification.write_text(yaml.safe_dump({"input": {"path": out.name, "format": "hdf5"}}, sort_keys=False))
     console.print(
         f"{out}: {measurement.data.shape} {measurement.data.dtype}; reconstruct it with: recon run {specification}",
         highlight=False,

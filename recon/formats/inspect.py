@@ -176,7 +176,7 @@ def _specification(given: Input, found: Found | None, missing: list[Missing], **
     data = known.model_dump(mode="json", exclude_none=True, exclude={"simulate"})
     if found is not None:
         data["format"] = found.format.name
-    value: dict[str, Any] = {"input": data, **more, "method": "red-diff"}
+    value: dict[str, Any] = {"input": data, **more, "method": "auto"}
     for item in missing:
         *parents, last = item.field.split(".")
         place = value

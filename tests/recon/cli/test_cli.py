@@ -218,7 +218,7 @@ def test_bench_mri_judges_held_out_samples_and_a_volume(tmp_path: Path) -> None:
     assert done.returncode == 2 and "slices: 5:400, mri_256_ms.npz has " in done.stderr, done.stderr
 
 
-@pytest.mark.parametrize("command", ["auto", "lesions"])
+@pytest.mark.parametrize("command", ["auto", "lesions", "coverage"])
 def test_a_benchmark_of_no_case_says_so(tmp_path: Path, command: str) -> None:
     done = recon("bench", command, "--data", tmp_path, "--only", "knee", cwd=tmp_path)
     assert done.returncode == 2 and "only: 'knee' is in the name of no case" in done.stderr, done.stderr
@@ -360,7 +360,7 @@ def test_inspect_shows_what_is_there_and_writes_a_specification_that_runs(tmp_pa
     assert recon("inspect", "scans", "-o", "jobs/job.yaml", "--slices", "0:1", cwd=tmp_path).returncode == 0
     text = (tmp_path / "jobs" / "job.yaml").read_text()
     assert "path: ../scans" in text and "slices: [0, 1]" in text
-    text = text.replace("detector_mm: null", "detector_mm: 0.01").replace("red-diff", "fbp")
+    text = text.replace("detector_mm: null", "detector_mm: 0.01").replace("method: auto", "method: fbp")
     (tmp_path / "jobs" / "job.yaml").write_text(text)
     done = recon("run", "jobs/job.yaml", "-o", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -371,4 +371,4 @@ def test_inspect_shows_what_is_there_and_writes_a_specification_that_runs(tmp_pa
 def test_data_that_say_it_all_need_no_specification(tmp_path: Path, ct_file: Path) -> None:
     assert recon("simulate", ct_file.name, "-o", "m.h5", "--views", 40, cwd=tmp_path).returncode == 0
     done = recon("plan", "m.h5", cwd=tmp_path)
-    assert done.returncode == 0 and "red-diff" in done.stdout
+    assert done.returncode == 0 and "auto" in done.stdout

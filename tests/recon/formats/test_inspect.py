@@ -43,7 +43,7 @@ def completed(found: Contents, folder: Path, method: str, **filled: Any) -> Repo
         if item.suggestion is None:
             lines[at] = lines[at].replace("null", json.dumps(filled.pop(item.field)))
     assert not filled
-    (folder / "job.yaml").write_text("\n".join(lines).replace("method: red-diff", f"method: {method}"))
+    (folder / "job.yaml").write_text("\n".join(lines).replace("method: auto", f"method: {method}"))
     job = JobSpec.read(folder / "job.yaml")
     quick = JobSpec.parse({**job.model_dump(exclude_unset=True), "output": {"baselines": [], "montage": False}})
     return run(quick, local_files(quick), folder / "out")
