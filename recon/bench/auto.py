@@ -45,7 +45,7 @@ RIVALS = {"ct": ("fbp", "sirt"), "mri": ("cg-sense",)}
 """Classical methods that are no candidates, by modality."""
 DISC, TOOTH_MM, TOOTH_CENTRE = "ta_subsample73", 0.01, 296.0
 """Scan of the disc; of the tooth the pitch, on which only the unit depends, and the rotation centre."""
-SIDE, FAR_MM, HEAD_MM = 256, 1e6, 0.9
+SIDE, OBJECT_SIDE, FAR_MM, HEAD_MM = 256, 192, 1e6, 0.9
 CHEST, BODY = "test/ct_chest_nsclc_r01-001.nii.gz", "test/ct_body_totalsegmentator_example.nii.gz"
 T1, T2 = "test/mri_t1_fnndsc_adi.nii.gz", "test/mri_t2_fnndsc_adi.nii.gz"
 SPECIMENS = 10_000
@@ -113,7 +113,7 @@ def cases(data: Path) -> list[Case]:
         "chest": ("anatomy", 1.4, lambda: chosen(nifti.read(data / CHEST)[0], SLICES)),
         "body": ("anatomy", 3.0, lambda: chosen(nifti.read(data / BODY)[0], SLICES)),
         "head on a table": ("anatomy", HEAD_MM, lambda: _heads(data)),
-        **{f"object {seed}": ("object", 1.0, partial(_objects, seed)) for seed in range(2)},
+        **{f"object {seed}": ("object", 1.0, partial(_objects, seed)) for seed in range(3)},
     }
     for name, (kind, pixel_mm, volume) in objects.items():
         found += ct_cases(name, kind, pixel_mm, volume)
@@ -192,7 +192,7 @@ def _heads(data: Path) -> Volume:
 
 def _objects(number: int) -> Volume:
     """Synthetic specimens in HU."""
-    relative = synthetic.specimens(SPECIMENS + number, SLICES, SIDE)
+    relative = synthetic.specimens(SPECIMENS + number, SLICES, OBJECT_SIDE)
     return np.asarray(relative * (1000 + DENSITY_HU) - 1000, np.float32)
 
 
