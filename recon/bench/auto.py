@@ -43,8 +43,9 @@ SLICES = 1
 """Slices of each case: none makes up for another."""
 RIVALS = {"ct": ("fbp", "sirt"), "mri": ("cg-sense",)}
 """Classical methods that are no candidates, by modality."""
-DISC, TOOTH_MM, TOOTH_CENTRE = "ta_subsample73", 0.01, 296.0
-"""Scan of the disc; of the tooth the pitch, on which only the unit depends, and the rotation centre."""
+DISCS = ("ta_subsample73", "tc_subsample", "td_subsample", "solid_disc_subsample73")
+TOOTH_MM, TOOTH_CENTRE = 0.01, 296.0
+"""Scans of discs; of the tooth the pitch, on which only the unit depends, and the rotation centre."""
 SIDE, OBJECT_SIDE, FAR_MM, HEAD_MM = 256, 192, 1e6, 0.9
 CHEST, BODY = "test/ct_chest_nsclc_r01-001.nii.gz", "test/ct_body_totalsegmentator_example.nii.gz"
 T1, T2 = "test/mri_t1_fnndsc_adi.nii.gz", "test/mri_t2_fnndsc_adi.nii.gz"
@@ -126,13 +127,16 @@ def measured_cases(data: Path) -> list[Case]:
     """Cases that were measured, each without some of its samples, by which results are judged."""
     tooth = {"path": str(data / "raw/ct_tooth_aps.h5"), "format": "dxchange", "slices": [0, 1]}
     parallel = {"kind": "ct-parallel", "detector_mm": TOOTH_MM, "rotation_center_column": TOOTH_CENTRE}
-    disc = {"path": str(data / "raw/ct_htc2022_limited_angle.npz"), "format": "htc", "scan": DISC}
+    disc = {"path": str(data / "raw/ct_htc2022_limited_angle.npz"), "format": "htc"}
     brain = {"path": str(data / "raw/mri_brain_8coil_poisson.npy"), "format": "numpy"}
     jobs: list[tuple[str, dict[str, Any], int]] = [
         ("tooth, 163 of 181 views", {"input": tooth, "acquisition": parallel}, 10),
         ("tooth, 61 of 181 views", {"input": tooth, "acquisition": parallel}, -3),
         ("tooth, 23 of 181 views", {"input": tooth, "acquisition": parallel}, -8),
-        ("disc, 30 degrees", {"input": disc, "acquisition": "ct-fan"}, 10),
+        *(
+            (f"disc {scan}, 30 degrees", {"input": {**disc, "scan": scan}, "acquisition": "ct-fan"}, 10)
+            for scan in DISCS
+        ),
         ("brain, 11 % of k-space", {"input": brain, "acquisition": "mri-cartesian"}, 10),
     ]
     return [Case(f"measured {name}", "measured", _read(job), every) for name, job, every in jobs]
