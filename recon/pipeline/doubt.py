@@ -65,7 +65,7 @@ class Fit:
         return float(torch.linalg.vector_norm(self.noise) / size) if bool(self.noise.any()) and size > 0 else None
 
 
-def unfamiliar(familiarity: Familiarity | None, slices: Mapping[int, float]) -> list[str]:
+def unfamiliar(familiarity: Familiarity | None, slices: Mapping[int, float], *, intervals: bool = False) -> list[str]:
     """Warn about slices unlike those that the prior was trained on, if there are too many to be chance.
 
     Parameters
@@ -74,6 +74,8 @@ def unfamiliar(familiarity: Familiarity | None, slices: Mapping[int, float]) -> 
         Summary for the report.
     slices
         Percentile of each slice that was judged.
+    intervals
+        Whether there are intervals, which were fitted to images that priors know.
     """
     strange = [index for index, percentile in slices.items() if percentile < UNFAMILIAR]
     if familiarity is None or len(strange) < UNFAMILIAR_SHARE * len(slices):
@@ -85,6 +87,7 @@ def unfamiliar(familiarity: Familiarity | None, slices: Mapping[int, float]) -> 
     return [
         f"prior {familiarity.judge} does not know {where} (familiarity {slices[lowest]:.1f} of 100 in slice {lowest},"
         f" median {familiarity.median}): what the data leave open may be filled in wrongly; compare with the baselines"
+        + ("; the 90 % intervals were fitted to images that it knows, and may hold less here" if intervals else "")
     ]
 
 

@@ -99,7 +99,7 @@ def write_report(
         *judged.notes,
         *([] if job.selection is None else [job.selection.text]),
         *([] if solved.drawn is None else [doubt.drawn(solved.drawn[1])]),
-        *doubt.unfamiliar(judged.summary, judged.familiarity),
+        *doubt.unfamiliar(judged.summary, judged.familiarity, intervals=solved.errors is not None),
         *doubt.misfitting(method, judged.whitened, measurement.acquisition.SUSPECTS),
     ]
     truth = measurement.truth

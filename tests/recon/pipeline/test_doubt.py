@@ -115,3 +115,5 @@ def test_a_few_slices_that_a_prior_does_not_know_are_said() -> None:
     assert "prior ct does not know 1 of 4 slices" in note and "0.2 of 100 in slice 3" in note
     assert not doubt.unfamiliar(summary, {index: 0.0 if index == 5 else 50.0 for index in range(16)})
     assert not doubt.unfamiliar(None, {})
+    (warned,) = doubt.unfamiliar(summary, {0: 40.0, 3: 0.2, 6: 55.0, 9: 80.0}, intervals=True)
+    assert warned.startswith(note) and "intervals" in warned and "intervals" not in note
