@@ -12,11 +12,25 @@ from fastapi.security import HTTPBearer
 from redis.exceptions import RedisError
 from starlette.concurrency import run_in_threadpool
 
-from api import allowed_methods, contents, estimates, events, jobs, metrics, openapi, problems, submission, uploads
+from api import (
+    allowed_methods,
+    contents,
+    estimates,
+    events,
+    jobs,
+    metrics,
+    openapi,
+    problems,
+    sessions,
+    submission,
+    uploads,
+)
 from api.middleware import Authentication, RequestLog
 from api.models import Health, Ready
+from api.proxies import Proxies
 from api.representation import represent
 from api.service import Service
+from api.web_security import SameSite, SecurityHeaders
 from recon.formats import sandbox
 from workers import reconcile, retention, tasks
 from workers.background import Background
@@ -57,7 +71,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     openapi.install(app)
     # For the document: `Authentication` has let the request in already.
     key = [Security(HTTPBearer(scheme_name="key", auto_error=False))] if chosen.keys is not None else []
-    parts = [part.router for part in (uploads, contents, submission, estimates, jobs, events)]
+    parts = [part.router for part in (uploads, contents, submission, estimates, jobs, events, sessions)]
     for part in parts:
         app.include_router(part, responses=problems.responses(401, 422), dependencies=key)
     app.include_router(metrics.router)
@@ -80,6 +94,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             return problems.problem(503, "backend_unavailable", "Redis cannot be reached", {"Retry-After": "5"})
         return Ready(status="ready", queued=len(waiting))
 
+    # From the inside out.
     app.add_middleware(Authentication, service=service)
-    app.add_middleware(RequestLog, service=service)  # the outer one
+    app.add_middleware(SameSite, settings=chosen)
+    app.add_middleware(Proxies, trusted=chosen.proxies)
+    app.add_middleware(RequestLog, service=service)
+    app.add_middleware(SecurityHeaders)
     return app

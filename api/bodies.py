@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 
 from fastapi import Request
@@ -11,6 +12,9 @@ from operators.errors import ResourceLimit
 from recon.spec.job import MAX_SPEC_BYTES
 from workers.http_errors import Stalled, UnsupportedMediaType
 
+JSON = ("application/json", "", "application/x-www-form-urlencoded")
+"""Media types of JSON: what curl and HTTP libraries say of a body of which they were told nothing is believed too."""
+
 
 def media_type(request: Request) -> str:
     """Return the media type of the body, without parameters; empty if none is given.
@@ -18,19 +22,20 @@ def media_type(request: Request) -> str:
     Raises
     ------
     UnsupportedMediaType
-        If the body is an envelope of parts, or compressed.
+        If the body is an envelope of parts, compressed, or text, which pages of other sites can send.
     """
     coding = request.headers.get("content-encoding", "identity").strip().lower()
     found = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     for field, value, wrong in (
-        ("Content-Type", found, found.startswith("multipart/")),
+        ("Content-Type", found, found.startswith("multipart/") or found == "text/plain"),
         ("Content-Encoding", coding, coding not in ("", "identity")),
     ):
         if wrong:
             raise UnsupportedMediaType(
                 f"the body is {value[:100]!r}, expected the bytes themselves",
                 field=field,
-                remedy="send the file as it is: curl --data-binary @FILE, without -F and without Content-Encoding",
+                remedy="send a file as it is, as application/octet-stream: curl --data-binary @FILE, "
+                "without -F and without Content-Encoding; a specification as application/json",
             )
     return found
 
@@ -49,9 +54,23 @@ async def chunks(request: Request) -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def small(request: Request) -> bytes:
-    """Read the whole body; raises `ResourceLimit` as soon as it is larger than a specification may be."""
-    media_type(request)
+async def small_json(request: Request) -> bytes:
+    """Read the whole body, which is JSON by its media type.
+
+    Raises
+    ------
+    UnsupportedMediaType
+        If it is of another type.
+    ResourceLimit
+        As soon as it is larger than a specification may be.
+    """
+    kind = media_type(request)
+    if kind not in JSON and not re.fullmatch(r"application/[\w.-]+\+json", kind):
+        raise UnsupportedMediaType(
+            f"the body is {kind[:100]!r}, expected JSON",
+            field="Content-Type",
+            remedy="send it as application/json: curl --json @FILE",
+        )
     body = bytearray()
     async for chunk in chunks(request):
         body += chunk

@@ -32,6 +32,7 @@ LAST_WORD_S = 3.0
 """Seconds to wait for the event of the final state once that state is seen."""
 MAX_STREAMS = 500
 """Maximum number of open streams; each one holds a connection."""
+STREAM = "text/event-stream"
 _open = 0
 
 
@@ -40,13 +41,14 @@ _open = 0
     response_class=EventSourceResponse,
     responses={
         200: {
-            "content": {"text/event-stream": {"schema": StreamedEvent.model_json_schema()}},
+            "content": {STREAM: {"schema": StreamedEvent.model_json_schema()}},
             "description": "Events, each with id, event and data.",
         },
         204: {"description": "The job has ended and there is nothing more to tell."},
         **problems.responses(404, 410, 503),
     },
 )
+@router.head("/v1/jobs/{job_id}/events", include_in_schema=False)
 async def events(
     request: Request, job_id: str, last_event_id: Annotated[str | None, Header(max_length=20)] = None
 ) -> Response:
@@ -60,6 +62,8 @@ async def events(
     tail = await run_in_threadpool(found.store.tail, job_id, after)
     if record.terminal and after and not await run_in_threadpool(Tail(tail.path, after).read):
         return Response(status_code=204)  # tells browsers not to connect again
+    if request.method == "HEAD":
+        return Response(media_type=STREAM)
     if _open >= MAX_STREAMS:
         raise Busy(f"{MAX_STREAMS} event streams are open", field="events", remedy="poll the job instead")
     # A client that does not read stops the stream, not the server: what is unsent is one piece of the log.

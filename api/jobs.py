@@ -9,11 +9,13 @@ from fastapi.responses import FileResponse, JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from api import pages, problems, ranges, waiting
+from api.links import link
 from api.media_types import MEDIA_TYPES, OTHER, media_type
 from api.models import Job, Jobs, Purged, ResultFile, Results
 from api.openapi import BINARY, PREFER_WAIT, STRING, header_parameter, headers
 from api.representation import answer, etag, matches, represent
 from api.service import key_of, owns, service
+from api.web_security import RESULT_POLICY
 from operators.errors import Conflict, NotFound
 from recon.spec.job import JobSpec
 from recon.spec.job_states import TERMINAL, State
@@ -52,7 +54,7 @@ def list_jobs(
         jobs=[represent(found, r) for r in page],
         total=len(records),
         truncated=following is not None,
-        next=pages.link("/v1/jobs", filters, following) if following else None,
+        next=pages.link(link("/v1/jobs"), filters, following) if following else None,
     )
 
 
@@ -138,7 +140,7 @@ def results(request: Request, job_id: str) -> Results:
     found = service(request)
     _finished(found.job(key_of(request), job_id))
     entries = manifest(found.store.output(job_id))
-    files = [ResultFile(**entry, href=f"/v1/jobs/{job_id}/results/{entry['name']}") for entry in entries]
+    files = [ResultFile(**entry, href=link(f"/v1/jobs/{job_id}/results/{entry['name']}")) for entry in entries]
     return Results(id=job_id, files=files)
 
 
@@ -164,8 +166,8 @@ def result(request: Request, job_id: str, name: str) -> Response:
     refusal = ranges.refusal(request, file.stat().st_size)
     if refusal is not None:
         return refusal
-    sniffing = {"X-Content-Type-Options": "nosniff"}
-    return FileResponse(file, media_type=media_type(name), filename=name, headers=sniffing)
+    restricted = {"Content-Security-Policy": RESULT_POLICY}
+    return FileResponse(file, media_type=media_type(name), filename=name, headers=restricted)
 
 
 def _finished(record: Record) -> None:

@@ -20,6 +20,7 @@ router = APIRouter(tags=["service"])
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
+@router.head("/metrics", include_in_schema=False, response_class=PlainTextResponse)
 def metrics(request: Request) -> PlainTextResponse:
     """Queue, jobs, durations, memory, uploads and requests in Prometheus' text format."""
     registry = CollectorRegistry()

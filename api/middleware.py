@@ -13,17 +13,20 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import problems
+from api import problems, sessions
+from api.links import local_path
 from api.service import Service
 from recon.spec.files import UPLOAD_ID
 from workers import logs
+from workers import sessions as stored_sessions
 from workers.http_errors import Unauthorized
+from workers.keys import Key, KeyRing
 
 access = logging.getLogger("recon.access")
 log = logging.getLogger("recon.api")
 OPEN = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc")
-"""Public paths, which need no key; all others do."""
-_JOB = re.compile(rf"/v1/jobs/({UPLOAD_ID.strip('^$')})(?:/.*)?")
+"""Public paths, which need no key; all others do. To begin a session needs none either, and shows one."""
+_JOB = re.compile(rf"/v1/jobs/({UPLOAD_ID.strip('^$')})(?:/|$)")
 
 
 class RequestLog:
@@ -83,7 +86,7 @@ class RequestLog:
 
 def _job(path: str) -> str | None:
     """Id of the job in a path, if there is one."""
-    found = _JOB.fullmatch(path)
+    found = _JOB.search(path)
     return found[1] if found else None
 
 
@@ -96,16 +99,38 @@ class Authentication:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
         ring = self.service.keys
-        if scope["type"] == "http" and ring is not None and scope["path"] not in OPEN:
-            kind, _, secret = Headers(scope=scope).get("authorization", "").partition(" ")
-            key = await run_in_threadpool(ring.find, secret.strip()) if kind.lower() == "bearer" else None
-            if key is None:
-                error = Unauthorized(
-                    "this server needs a key" if not kind else "nobody has this key",
-                    field="Authorization",
-                    remedy="send `Authorization: Bearer KEY`; `recon key NAME` makes one",
-                )
-                await problems.of(Request(scope), error)(scope, receive, send)
+        if scope["type"] == "http" and ring is not None and not _is_open(scope):
+            request = Request(scope)
+            found = await run_in_threadpool(self._find, ring, request)
+            if isinstance(found, Unauthorized):
+                await problems.of(request, found)(scope, receive, send)
                 return
-            scope.setdefault("state", {})["key"] = key
+            request.state.key, request.state.session_expires = found
         await self.app(scope, receive, send)
+
+    def _find(self, ring: KeyRing, request: Request) -> tuple[Key, str | None] | Unauthorized:
+        """Key of a request, and the end of its session if it has one; the header goes before the cookie."""
+        kind, _, secret = request.headers.get("authorization", "").partition(" ")
+        token = request.cookies.get(sessions.COOKIE)
+        if kind or token is None:
+            key = ring.find(secret.strip()) if kind.lower() == "bearer" else None
+            if key is not None:
+                return key, None
+            return Unauthorized(
+                "this server needs a key" if not kind else "nobody has this key",
+                field="Authorization",
+                remedy="send `Authorization: Bearer KEY`; `recon key NAME` makes one",
+            )
+        found = stored_sessions.find(self.service.sessions, ring, token)
+        if found is None:
+            return Unauthorized(
+                "the session has ended, or its key was removed",
+                field="Cookie",
+                remedy="begin another one with POST /v1/session",
+            )
+        return found[0], found[1].expires
+
+
+def _is_open(scope: Scope) -> bool:
+    path = local_path(scope)
+    return path in OPEN or (path == sessions.PATH and scope["method"] == "POST")

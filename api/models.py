@@ -135,6 +135,15 @@ class StreamedEvent(_Answer):
     data: str
 
 
+class Session(_Answer):
+    """Whose requests these are, and until when."""
+
+    owner: str | None
+    """Name of the API key; null on a server without keys."""
+    expires: str | None
+    """End of the session; null for a request with the key itself."""
+
+
 class Health(_Answer):
     """Liveness of the process."""
 

@@ -21,12 +21,14 @@ TYPE = "https://diffusion-recon.invalid/problems/"
 MEDIA_TYPE = "application/problem+json"
 MEANINGS: dict[int | str, str] = {
     401: "No key, or one that nobody has.",
+    403: "A page of another web site asks for it.",
     404: "It is not here, or belongs to another key.",
     409: "Its state forbids this now.",
     410: "It was here, and has been deleted.",
     413: "Larger than is accepted.",
-    415: "The body is wrapped or compressed.",
+    415: "The body is of another media type, wrapped or compressed.",
     416: "There is no such range.",
+    421: "The service does not go by this name.",
     422: "The request is wrong; `field` and `remedy` say what to mend.",
     429: "The key has as many unfinished jobs as it may have.",
     503: "Try again after `Retry-After` seconds.",

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from fastapi import Request, Response
 
+from api.links import link
 from api.models import Job
 from api.service import Service
 from workers import retention
@@ -17,7 +18,7 @@ POLL_S = 1
 
 def represent(service: Service, record: Record) -> Job:
     """Represent a job with its links, queue position and estimated times."""
-    base = f"/v1/jobs/{record.id}"
+    base = link(f"/v1/jobs/{record.id}")
     links = {"self": base, "spec": f"{base}/spec", "events": f"{base}/events", "logs": f"{base}/logs"}
     if record.state == "succeeded":
         links["results"] = f"{base}/results"
@@ -44,7 +45,7 @@ def answer(service: Service, record: Record, status: int = 200, headers: dict[st
     if not record.terminal:
         more["Retry-After"] = str(POLL_S)
     if status == 202:
-        more["Location"] = f"/v1/jobs/{record.id}"
+        more["Location"] = link(f"/v1/jobs/{record.id}")
     return Response(job.model_dump_json(), status, more, media_type="application/json")
 
 

@@ -19,6 +19,7 @@ def run(app: FastAPI, host: str, port: int) -> None:
         port=port,
         log_config=None,  # what uvicorn has to say goes where everything else goes
         access_log=False,
+        proxy_headers=False,  # `api.proxies` reads them
         timeout_graceful_shutdown=10,
     )
     listening = config.bind_socket()

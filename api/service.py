@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from fastapi import Request
 
 from api.durations import Durations
 from api.queue_estimate import QueueEstimates
 from operators.errors import NotFound
-from workers import retention
+from workers import retention, sessions
 from workers.http_errors import Gone
 from workers.index import JobIndex
 from workers.keys import Key, KeyRing
@@ -32,6 +33,11 @@ class Service:
     answers: Counter[int] = field(default_factory=Counter)
     """Number of requests by status."""
     durations: Durations = field(default_factory=Durations)
+
+    @property
+    def sessions(self) -> Path:
+        """Folder of the browsers' sessions."""
+        return self.store.root / sessions.FOLDER
 
     @classmethod
     def of(cls, settings: Settings) -> Service:

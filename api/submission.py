@@ -48,7 +48,7 @@ router = APIRouter(tags=["jobs"])
 async def submit(request: Request) -> Response:
     """Submit a job. When the 202 is sent, the job is on disk and queued."""
     found, key = service(request), key_of(request)
-    body = await bodies.small(request)
+    body = await bodies.small_json(request)
     once = request.headers.get(idempotency.HEADER)
     record = await run_in_threadpool(accept, found, key, body, once)
     seconds = waiting.preferred(request)

@@ -18,6 +18,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api import problems
 from api.bodies import chunks, media_type
+from api.links import link
 from api.models import Upload, UploadBegun
 from api.openapi import BINARY, COUNT, STRING, header_parameter, headers
 from api.service import Service, key_of, owns, service
@@ -87,7 +88,7 @@ async def upload(request: Request) -> JSONResponse:
         owner = key.name if key else None
         publish = partial(uploads.publish, packed=packed)
         meta = await asyncio.to_thread(publish, found.store, upload_id, path, digest.hexdigest(), owner)
-    return JSONResponse(meta, 201, headers={"Location": f"/v1/uploads/{upload_id}"})
+    return JSONResponse(meta, 201, headers={"Location": link(f"/v1/uploads/{upload_id}")})
 
 
 def _begin(found: Service, key: Key | None, announced: str, expected: str | None, *, packed: bool) -> JSONResponse:
@@ -99,7 +100,7 @@ def _begin(found: Service, key: Key | None, announced: str, expected: str | None
         arriving.keep(length, whole=True)
         owner = key.name if key else None
         begun = resumable_uploads.create(found.store, length, expected, owner, packed=packed)
-    headers = {"Location": f"/v1/uploads/{begun.id}", OFFSET: "0", LENGTH: str(length)}
+    headers = {"Location": link(f"/v1/uploads/{begun.id}"), OFFSET: "0", LENGTH: str(length)}
     return JSONResponse(_begun(begun).model_dump(), 201, headers=headers)
 
 

@@ -19,6 +19,18 @@ class Unauthorized(Refusal):
     headers = {"WWW-Authenticate": 'Bearer realm="recon"'}  # noqa: RUF012
 
 
+class CrossSite(Refusal):
+    """A page of another web site asks a browser to change something here."""
+
+    code, status = "cross_site", 403
+
+
+class ForeignHost(Refusal):
+    """The request names a host that this service is not."""
+
+    code, status = "foreign_host", 421
+
+
 class Gone(Refusal):
     """The resource was deleted."""
 

@@ -72,7 +72,11 @@ class KeyRing:
 
     def find(self, secret: str) -> Key | None:
         """Look up a key in constant time, so that timing reveals nothing; None if it is unknown."""
-        digest, found = _digest(secret), None
+        return self.of_digest(_digest(secret))
+
+    def of_digest(self, digest: str) -> Key | None:
+        """Look up a key by its sha256; None if it is unknown, or was removed from the file."""
+        found = None
         for key in self._current():
             if hmac.compare_digest(key.sha256, digest):
                 found = key

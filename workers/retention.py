@@ -22,7 +22,7 @@ from operators.errors import Conflict, InputError, NotFound, StorageFull
 from recon.spec.files import UPLOAD_ID
 from recon.storage.atomic import sync, write_json
 from recon.storage.locks import locked
-from workers import idempotency, leftovers, resumable_uploads
+from workers import idempotency, leftovers, resumable_uploads, sessions
 from workers.index import JobIndex
 from workers.leftovers import goes_on
 from workers.settings import Settings
@@ -135,7 +135,7 @@ def expires(record: Record, settings: Settings) -> str | None:
 
 
 def sweep(index: JobIndex, settings: Settings, now: datetime | None = None) -> None:
-    """Delete everything expired: finished jobs, unused and incomplete uploads, idempotency keys and tombstones.
+    """Delete everything expired: finished jobs, unused and incomplete uploads, keys of requests, sessions, tombstones.
 
     Also what crashed processes have left. A folder that cannot be deleted is logged; the sweep goes on.
     """
@@ -148,6 +148,8 @@ def sweep(index: JobIndex, settings: Settings, now: datetime | None = None) -> N
         _sweep_unfinished(store, now)
     with goes_on("idempotency keys"):
         idempotency.sweep(store.root / "idempotency")
+    with goes_on("sessions"):
+        sessions.sweep(store.root / sessions.FOLDER, now)
     leftovers.sweep(index, now)
     for path in (store.root / "gone").glob("*/*.json"):
         if time.time() - path.stat().st_mtime > NOTE_DAYS * 86400:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +26,34 @@ def _devices(value: Any) -> Any:
     return found
 
 
+def _listed(value: Any) -> Any:
+    """Split a list that is written with commas."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _check_proxy(value: str) -> str:
+    try:
+        if value != "*":
+            ip_network(value)
+    except ValueError as error:
+        raise InputError(
+            f"{value!r} is neither an address nor a network",
+            field=variable("proxies"),
+            remedy="give those of the proxies, such as 10.1.0.2 or 10.1.0.0/16",
+        ) from error
+    return value
+
+
+def _check_host(value: str) -> str:
+    if not re.fullmatch(r"\*|(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", value):
+        raise InputError(
+            f"{value!r} is no name of a host",
+            field=variable("hosts"),
+            remedy="give names without scheme and port, such as recon.example.org or *.example.org",
+        )
+    return value.lower()
+
+
 def _given(value: Any) -> Any:
     """Treat empty environment variables as unset."""
     return value or None
@@ -32,6 +62,8 @@ def _given(value: Any) -> Any:
 Days = Annotated[int, whole_number("days", 30)]
 Seconds = Annotated[int, whole_number("seconds", 60)]
 Folder = Annotated[Path, AfterValidator(Path.resolve)]
+Hosts = Annotated[tuple[Annotated[str, AfterValidator(_check_host)], ...], NoDecode, BeforeValidator(_listed)]
+Networks = Annotated[tuple[Annotated[str, AfterValidator(_check_proxy)], ...], NoDecode, BeforeValidator(_listed)]
 Devices = Annotated[tuple[Device, ...], NoDecode, BeforeValidator(_devices)]
 
 
@@ -62,3 +94,7 @@ class Settings(BaseSettings):
     """Devices for which there are workers; jobs for others are refused."""
     webhook_allow: str = ""
     """Private networks, comma-separated, that webhooks may reach."""
+    hosts: Hosts = ()
+    """Names by which browsers and clients reach the API, besides localhost and every address."""
+    proxies: Networks = ("127.0.0.1", "::1")
+    """Reverse proxies whose ``X-Forwarded-*`` headers are believed."""

@@ -155,7 +155,7 @@ class Client:
         ).json()
         found: list[dict[str, Any]] = page["jobs"]
         while page["next"] and len(found) < limit:
-            page = self._connection.request("GET", page["next"]).json()
+            page = self._connection.request("GET", self._connection.below(page["next"])).json()
             found += page["jobs"]
         return found[:limit]
 
@@ -219,7 +219,7 @@ class Client:
                 raise Conflict(
                     f"{target} exists already, and is another file", field="out", remedy="choose another folder"
                 )
-            transfer.download(self._connection, entry["href"], target, entry["sha256"])
+            transfer.download(self._connection, self._connection.below(entry["href"]), target, entry["sha256"])
         return fetched
 
     def ready(self) -> bool:

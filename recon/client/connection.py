@@ -132,6 +132,11 @@ class Connection:
                 raise refusal(answer)
             yield answer
 
+    def below(self, link: str) -> str:
+        """Path of a link of the server below the base URL: a server behind a proxy may know of its prefix, or not."""
+        prefix = self.http.base_url.path.rstrip("/")
+        return link.removeprefix(prefix) if link.startswith(prefix + "/v1/") else link
+
     def unreachable(self, error: httpx.TransportError) -> BackendUnavailable:
         """Make the error for a missing answer."""
         return BackendUnavailable(

@@ -61,7 +61,8 @@ def _sent(connection: Connection, stream: IO[bytes], media_type: str) -> str:
         answer = connection.request("POST", "/v1/uploads", content=stream.read(), headers=headers, again=True)
         return str(answer.json()["id"])
     headers["Upload-Length"] = str(size)
-    where = str(connection.request("POST", "/v1/uploads", headers=headers, again=True).headers["Location"])
+    begun = connection.request("POST", "/v1/uploads", headers=headers, again=True)
+    where = connection.below(begun.headers["Location"])
     _in_pieces(connection, where, stream, size)
     return where.rpartition("/")[2]
 

@@ -144,7 +144,7 @@ def test_a_client_that_never_reads_hurts_nobody(server: Server) -> None:
     try:
         for _ in range(5):
             line = socket.create_connection((address.host, int(address.port or 80)))
-            line.sendall(f"GET /v1/jobs/{job.id}/events HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            line.sendall(f"GET /v1/jobs/{job.id}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             lines.append(line)
         until(lambda: api_events._open >= 5)
         time.sleep(1.0)

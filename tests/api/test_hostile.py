@@ -165,7 +165,7 @@ def test_hostile_result_names(http: httpx.Client, finished: str, name: str) -> N
 )
 def test_dots_are_no_names(service: tuple[str, Path], finished: str, path: str) -> None:
     """HTTP libraries fold dots away before they send; a bare connection does not."""
-    request = f"GET {path.format(id=finished)} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    request = f"GET {path.format(id=finished)} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     answer = raw(service[0], request.encode(), half_close=False)
     assert answer.startswith(b"HTTP/1.1 404") and b"application/problem+json" in answer
 
@@ -253,17 +253,19 @@ def raw(url: str, request: bytes, *, half_close: bool = True) -> bytes:
 
 
 REQUESTS: dict[str, bytes] = {
-    "length that is no number": b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\nx",
-    "negative length": b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\nx",
-    "two lengths": b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
-    "length beyond everything": b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: " + b"9" * 18 + b"\r\n\r\nx",
-    "broken chunks": b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZZ\r\nx\r\n",
-    "upload cut short": b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhello",
-    "specification cut short": b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{",
-    "smuggled request": b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "address of 100 kB": b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-    "header of 1 MB": b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 1_000_000 + b"\r\n\r\n",
-    "header with NUL": b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: a\0b\r\n\r\n",
+    "length that is no number": b"POST /v1/uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: many\r\n\r\nx",
+    "negative length": b"POST /v1/uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\nx",
+    "two lengths": b"POST /v1/uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+    "length beyond everything": b"POST /v1/uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
+    + b"9" * 18
+    + b"\r\n\r\nx",
+    "broken chunks": b"POST /v1/uploads HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nZZZ\r\nx\r\n",
+    "upload cut short": b"POST /v1/uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nhello",
+    "specification cut short": b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{",
+    "smuggled request": b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "address of 100 kB": b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "header of 1 MB": b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 1_000_000 + b"\r\n\r\n",
+    "header with NUL": b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: a\0b\r\n\r\n",
     "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),
 }
 
@@ -288,7 +290,7 @@ def test_a_slow_upload_is_cut_off_and_holds_up_nobody(tmp_path: Path) -> None:
         slow = []
         for _ in range(50):
             connection = socket.create_connection((where.hostname, where.port), timeout=IN_TIME_S)
-            connection.sendall(b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx")
+            connection.sendall(b"POST /v1/uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nx")
             slow.append(connection)
         assert http.post("/v1/uploads", content=b"x" * 1000).status_code == 201
         for connection in slow:

@@ -84,7 +84,9 @@ def test_a_broken_piece_keeps_what_arrived(server: Server) -> None:
     where = begin(server, content)
     address = httpx.URL(server.url)
     with socket.create_connection((address.host, int(address.port or 80))) as line:
-        head = f"PATCH {where} HTTP/1.1\r\nHost: x\r\nUpload-Offset: 0\r\nContent-Length: {len(content)}\r\n\r\n"
+        head = (
+            f"PATCH {where} HTTP/1.1\r\nHost: localhost\r\nUpload-Offset: 0\r\nContent-Length: {len(content)}\r\n\r\n"
+        )
         line.sendall(head.encode() + content[:100_000])
         time.sleep(0.3)  # and then the line breaks
     deadline = time.monotonic() + 20
@@ -171,7 +173,7 @@ def test_a_body_that_does_not_go_on_is_given_up(tmp_path: Path) -> None:
     with serving(tmp_path / "store", idle_s=1) as server:
         address = httpx.URL(server.url)
         with socket.create_connection((address.host, int(address.port or 80)), timeout=20) as line:
-            line.sendall(b"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
+            line.sendall(b"POST /v1/uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nabc")
             assert b" 408 " in line.recv(65536).splitlines()[0]
         assert not list(server.store.uploads.glob(".*"))  # nothing half-received stays
 

@@ -96,6 +96,7 @@ def test_settings_can_be_given_and_default_to_those_of_the_code(name: str, monke
     if name == "api":
         for setting in ("RETENTION_DAYS", "UPLOAD_DAYS", "WEBHOOK_SECRET", "WEBHOOK_ALLOW", "IDLE_S", "DEVICES"):
             assert f"RECON_{setting}" in written
+        assert {"RECON_HOSTS", "RECON_PROXIES"} <= set(written)
 
 
 def test_a_gpu_worker_gets_a_torch_that_can_use_it() -> None:

@@ -93,7 +93,7 @@ def killed_api(bench: Bench, scale: Scale) -> Outcome:
     content = bench.file.read_bytes()
     connection = _connect(bench)
     with connection:
-        head = f"POST /v1/uploads HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
+        head = f"POST /v1/uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n"
         connection.sendall(head.encode() + content[: len(content) // 2])
         time.sleep(0.3)
         assert bench.deployment.api is not None
@@ -184,7 +184,7 @@ def silent_clients(bench: Bench, scale: Scale) -> Outcome:
     for number in range(100):
         connection = _connect(bench, receive=2048)
         # Asked many times on one connection, the answers outgrow every buffer on the way.
-        request = f"GET {paths[number % 3]} HTTP/1.1\r\nHost: x\r\n\r\n" * 100
+        request = f"GET {paths[number % 3]} HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100
         connection.sendall(request.encode())
         silent.append(connection)
     ledger.outcome.faults = len(silent)

@@ -43,7 +43,9 @@ def serving(store: Path, redis_url: str | None = None, *, port: int = 0, **more:
     settings = Settings(store=store, redis_url=redis_url, **{"max_upload_bytes": 10**8, "min_free_bytes": 0, **more})
     with celery_on(redis_url):
         app = create_app(settings)
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", timeout_graceful_shutdown=1))
+        server = uvicorn.Server(
+            uvicorn.Config(app, port=0, log_level="warning", proxy_headers=False, timeout_graceful_shutdown=1)
+        )
         with socket.socket() as listening:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(("127.0.0.1", port))
