@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api import (
     allowed_methods,
+    catalogue,
     contents,
     estimates,
     events,
@@ -71,7 +72,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     openapi.install(app)
     # For the document: `Authentication` has let the request in already.
     key = [Security(HTTPBearer(scheme_name="key", auto_error=False))] if chosen.keys is not None else []
-    parts = [part.router for part in (uploads, contents, submission, estimates, jobs, events, sessions)]
+    parts = [part.router for part in (catalogue, uploads, contents, submission, estimates, jobs, events, sessions)]
     for part in parts:
         app.include_router(part, responses=problems.responses(401, 422), dependencies=key)
     app.include_router(metrics.router)

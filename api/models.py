@@ -135,6 +135,92 @@ class StreamedEvent(_Answer):
     data: str
 
 
+class AcquisitionKind(_Answer):
+    """A kind of scan that can be reconstructed."""
+
+    name: str
+    summary: str
+    """One sentence on what it is."""
+    description: str
+    """What there is to say besides; may be empty."""
+    modality: Literal["ct", "mri"]
+    axes: list[str]
+    """Axes of the measured array."""
+    methods: list[str]
+    """Methods that fit, in the order of listing."""
+    baseline: str
+    """Method shown beside every result unless others are named."""
+    fields: dict[str, Any]
+    """JSON schema of its fields."""
+
+
+class MethodKind(_Answer):
+    """A reconstruction method."""
+
+    name: str
+    summary: str
+    """One sentence on what it is."""
+    description: str
+    """What there is to say besides; may be empty."""
+    acquisitions: list[str]
+    """Kinds of scan that it fits."""
+    classical: bool
+    """Whether it uses no diffusion prior."""
+    settings: dict[str, Any]
+    """JSON schema of its settings; each has a default."""
+
+
+class PriorCard(_Answer):
+    """What is known of an installed prior."""
+
+    name: str
+    modality: Literal["ct", "mri"]
+    default: bool
+    """Whether methods take it for its modality where none is named."""
+    condition: str
+    """What it is given besides the noisy image, in words."""
+    super_resolution: int | None
+    unit: str
+    low: float
+    high: float
+    """Range of intensities that it learnt, in `unit`."""
+    parameters: Count
+    limits: list[str]
+    """What it does not know, in sentences."""
+    licences: list[str]
+    """Licences of the training data."""
+
+
+class OutputFormat(_Answer):
+    """A format of results."""
+
+    name: str
+    ending: str
+    modalities: list[Literal["ct", "mri"]]
+
+
+class Limits(_Answer):
+    """What this server accepts, in bytes."""
+
+    upload_bytes: Count
+    memory_bytes: Count
+    """Memory that a job may need."""
+
+
+class Catalogue(_Answer):
+    """What this server can do: acquisitions, methods that fit them, priors, formats, devices and limits."""
+
+    version: str
+    acquisitions: list[AcquisitionKind]
+    methods: list[MethodKind]
+    default_method: str
+    priors: list[PriorCard]
+    output_formats: list[OutputFormat]
+    devices: list[Device]
+    """Devices for which there are workers."""
+    limits: Limits
+
+
 class Session(_Answer):
     """Whose requests these are, and until when."""
 

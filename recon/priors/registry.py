@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,21 +12,18 @@ from safetensors.torch import load as load_weights
 
 from operators.errors import InputError
 from recon.priors.card import Card
+from recon.priors.cards import WEIGHTS as WEIGHTS
+from recon.priors.cards import card_of as card_of
+from recon.priors.cards import is_path
+from recon.priors.cards import names as names
 from recon.priors.network import Denoiser, NetworkShape
 from recon.priors.prior import NetworkPrior
-from recon.spec.methods import CARD_ENDINGS, PRIOR_NAME
 
-WEIGHTS = Path(__file__).parent / "weights"
 MAX_BYTES = 20_000_000
 """Maximum size of a weights file, in half precision."""
 REMEDY = "reinstall the package, or export weights of one's own again"
 KEPT = 8
 """Size of the cache of compiled networks per process: more than are shipped."""
-
-
-def names() -> list[str]:
-    """Names of the priors shipped with the package."""
-    return sorted(p.stem for p in WEIGHTS.glob("*.yaml"))
 
 
 def load(name: str, folder: Path = WEIGHTS, *, field: str = "method.prior") -> NetworkPrior:
@@ -48,28 +44,11 @@ def load(name: str, folder: Path = WEIGHTS, *, field: str = "method.prior") -> N
         If there is no such prior, or its weights are damaged or do not fit the card.
     """
     card = card_of(name, folder, field=field)
-    place = Path(name).parent if _is_path(name) else folder
+    place = Path(name).parent if is_path(name) else folder
     try:
         return NetworkPrior(network(card, place / card.weights), card)
     except InputError as error:
         raise error.at(field) from error
-
-
-def card_of(name: str, folder: Path = WEIGHTS, *, field: str = "method.prior") -> Card:
-    """Read the card of a prior, without its weights."""
-    path = Path(name) if _is_path(name) else folder / f"{name}.yaml"
-    if not (_is_path(name) or re.fullmatch(PRIOR_NAME, name)) or not path.is_file():
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml"))) or "none"
-        raise InputError(
-            f"there is no prior {name!r}",
-            field=field,
-            remedy=f"known priors: {known}; or the path of a card written by recon export",
-        )
-    return Card.read(path, field)
-
-
-def _is_path(name: str) -> bool:
-    return name.endswith(CARD_ENDINGS)
 
 
 def network(card: Card, path: Path) -> Denoiser:
