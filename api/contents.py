@@ -9,14 +9,11 @@ from pydantic import ValidationError
 
 from api import problems
 from api.models import UploadContents
-from api.service import Service, key_of, owns, service
-from operators.errors import Conflict, NotFound
+from api.service import key_of, service
 from recon.formats import sandbox
 from recon.spec.files import LONGEST_NAME
 from recon.spec.job import Input
 from recon.spec.validation import invalid
-from workers import resumable_uploads
-from workers.keys import Key
 
 router = APIRouter(tags=["uploads"])
 
@@ -37,7 +34,7 @@ def contents(
     `scan` choose.
     """
     found, key = service(request), key_of(request)
-    _check_complete(found, key, upload_id)
+    found.upload(key, upload_id)
     chosen = {"format": format, "file": file, "dataset": dataset, "scan": scan}
     try:
         given = Input.model_validate({"upload": upload_id, **{k: v for k, v in chosen.items() if v is not None}})
@@ -45,15 +42,3 @@ def contents(
         raise invalid(error, "the query") from error
     inspected = sandbox.shared.inspect(found.store.upload(upload_id), given)
     return UploadContents.model_validate({"id": upload_id, **inspected.model_dump()})
-
-
-def _check_complete(found: Service, key: Key | None, upload_id: str) -> None:
-    """Raise `Conflict` for an upload whose pieces are still coming, `NotFound` or `Gone` for one that is not there."""
-    try:
-        begun = resumable_uploads.find(found.store, upload_id)
-    except NotFound:
-        found.upload(key, upload_id)
-        return
-    if not owns(key, begun.owner):
-        raise NotFound(f"there is no upload {upload_id!r}", field="id")
-    raise Conflict(f"upload {upload_id} is not complete", field="id", remedy="send the rest of it")

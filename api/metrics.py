@@ -69,7 +69,9 @@ class ServiceCollector(Collector):
         yield memory
 
         yield GaugeMetricFamily("recon_uploads", "Uploads in the store.", len(uploads))
-        yield GaugeMetricFamily("recon_upload_bytes", "Bytes of the uploads in the store.", sum(s for _, s in uploads))
+        yield GaugeMetricFamily(
+            "recon_upload_bytes", "Bytes of the uploads in the store.", sum(u["bytes"] for u in uploads)
+        )
 
         requests = CounterMetricFamily("recon_http_requests", "Requests answered, by status.", labels=["status"])
         for status, count in sorted(found.answers.items()):

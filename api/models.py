@@ -111,6 +111,9 @@ class Upload(_StoredAnswer):
     owner: str | None
     files: Annotated[int, Field(ge=1)] | None = None
     """Number of files of a folder; null for a file."""
+    name: str = ""
+    """Name of the file or folder as the client gave it; empty if it did not."""
+    complete: Literal[True] = True
 
 
 class UploadContents(Contents):
@@ -124,7 +127,20 @@ class UploadBegun(_Answer):
 
     id: str
     bytes: Count
+    """Bytes that were announced."""
+    received: Count
+    """Bytes that are here: where to go on."""
+    created: str
+    name: str
     complete: Literal[False]
+
+
+class Uploads(_Answer):
+    """A page of uploads, newest first."""
+
+    uploads: list[Upload | UploadBegun]
+    total: Count
+    next: str | None
 
 
 class StreamedEvent(_Answer):

@@ -1,22 +1,37 @@
-"""Pagination of jobs by a cursor, which stays correct while jobs come and go."""
+"""Pagination of jobs and uploads by a cursor, which stays correct while they come and go."""
 
 from __future__ import annotations
 
 import base64
 import json
+from typing import Protocol, TypeVar
 from urllib.parse import urlencode
 
 from operators.errors import InputError
-from workers.store import Record
 
 
-def cut(records: list[Record], limit: int, cursor: str | None) -> tuple[list[Record], str | None]:
-    """Cut the page after a cursor from records, newest first; also returns the next page's cursor, if there is one."""
+class Dated(Protocol):
+    """What has an id and the time at which it was made, ISO 8601 in UTC."""
+
+    @property
+    def id(self) -> str:
+        """Id, unlike all others."""
+
+    @property
+    def created(self) -> str:
+        """Time at which it was made."""
+
+
+T = TypeVar("T", bound=Dated)
+
+
+def cut(found: list[T], limit: int, cursor: str | None) -> tuple[list[T], str | None]:
+    """Cut the page after a cursor from a list, newest first; also returns the next page's cursor, if there is one."""
     if cursor is not None:
         last = _read(cursor)
-        records = [r for r in records if (r.created, r.id) < last]
-    page = records[:limit]
-    return page, _write(page[-1]) if len(records) > limit else None
+        found = [one for one in found if (one.created, one.id) < last]
+    page = found[:limit]
+    return page, _write(page[-1]) if len(found) > limit else None
 
 
 def link(path: str, filters: dict[str, str | None], cursor: str) -> str:
@@ -24,8 +39,8 @@ def link(path: str, filters: dict[str, str | None], cursor: str) -> str:
     return f"{path}?{urlencode({k: v for k, v in {**filters, 'cursor': cursor}.items() if v is not None})}"
 
 
-def _write(record: Record) -> str:
-    return base64.urlsafe_b64encode(json.dumps([record.created, record.id]).encode()).decode()
+def _write(last: Dated) -> str:
+    return base64.urlsafe_b64encode(json.dumps([last.created, last.id]).encode()).decode()
 
 
 def _read(cursor: str) -> tuple[str, str]:

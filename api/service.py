@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fastapi import Request
 
 from api.durations import Durations
 from api.queue_estimate import QueueEstimates
-from operators.errors import NotFound
-from workers import retention, sessions
+from operators.errors import Conflict, NotFound
+from workers import resumable_uploads, retention, sessions
 from workers.http_errors import Gone
 from workers.index import JobIndex
 from workers.keys import Key, KeyRing
@@ -58,17 +59,31 @@ class Service:
             raise NotFound(f"there is no job {job_id!r}", field="id")
         return record
 
-    def upload(self, key: Key | None, upload_id: str, field_name: str = "id") -> dict[str, object]:
-        """Return the description of an upload that a key may use; raises `NotFound` or `Gone`."""
+    def upload(self, key: Key | None, upload_id: str, field_name: str = "id") -> dict[str, Any]:
+        """Return the description of a complete upload that a key may use; raises `NotFound`, `Gone` or `Conflict`."""
         absent = NotFound(f"there is no upload {upload_id!r}", field=field_name, remedy="upload the file first")
         try:
             meta = retention.upload_meta(self.store, upload_id)
         except (NotFound, FileNotFoundError):
             self._say_if_gone("uploads", key, upload_id, field_name)
+            self._say_if_arriving(key, upload_id, field_name)
             raise absent from None
         if not owns(key, meta["owner"]):
             raise absent
         return meta
+
+    def _say_if_arriving(self, key: Key | None, upload_id: str, field_name: str) -> None:
+        try:
+            begun = resumable_uploads.find(self.store, upload_id)
+            received = resumable_uploads.offset(self.store, begun)
+        except NotFound:
+            return
+        if owns(key, begun.owner):
+            raise Conflict(
+                f"upload {upload_id} is not complete: {received} of {begun.length} bytes are here",
+                field=field_name,
+                remedy="send the rest of it",
+            )
 
     def _say_if_gone(self, kind: retention.Kind, key: Key | None, found_id: str, field_name: str = "id") -> None:
         note = retention.note(self.store, kind, found_id)

@@ -15,7 +15,7 @@ from operators.errors import BackendUnavailable, InputError, NotFound
 from recon.formats import sandbox
 from recon.planning import plan
 from recon.planning.plan import Plan
-from recon.spec.job import JobSpec
+from recon.spec.job import LONGEST_JOB_NAME, JobSpec
 from workers import addresses, idempotency, retention, tasks
 from workers.keys import Key
 from workers.store import Record
@@ -81,7 +81,8 @@ def _make(found: Service, key: Key | None, body: bytes, job_id: str | None) -> R
     with found.usage.one_more_job(key), retention.submitting(found.store):
         planned = checked(found, key, spec)
         plan.require_fit(planned)
-        record = found.store.create(spec, job_id, key.name if key else None, planned.seconds)
+        name = spec.name or str(found.upload(key, str(spec.input.upload), "input.upload")["name"])[:LONGEST_JOB_NAME]
+        record = found.store.create(spec, job_id, key.name if key else None, planned.seconds, name=name)
     try:
         tasks.enqueue(record.id, record.priority, record.device)
     except OperationalError as error:

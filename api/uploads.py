@@ -9,26 +9,35 @@ import asyncio
 import hashlib
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
-from typing import IO, Any
+from typing import IO, Annotated, Any, TypedDict
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from api import problems
+from api import pages, problems
 from api.bodies import chunks, media_type
 from api.links import link
-from api.models import Upload, UploadBegun
+from api.models import Upload, UploadBegun, Uploads
 from api.openapi import BINARY, COUNT, STRING, header_parameter, headers
 from api.service import Service, key_of, owns, service
 from operators.errors import InputError, NotFound, ResourceLimit, StorageFull
-from recon.spec.files import FOLDER_MEDIA_TYPE
+from recon.spec.files import FOLDER_MEDIA_TYPE, LONGEST_NAME
 from workers import resumable_uploads, retention, uploads
 from workers.keys import Key
 from workers.settings import Settings
 
 router = APIRouter(tags=["uploads"])
+
+
+class _About(TypedDict):
+    packed: bool
+    name: str
+
+
 SHA256, LENGTH, OFFSET = "X-Checksum-SHA256", "Upload-Length", "Upload-Offset"
 BODY: dict[str, Any] = {"required": True, "content": {"application/octet-stream": BINARY}}
 BEGINNING = {
@@ -55,22 +64,25 @@ PLACE = {"headers": headers(COUNT, OFFSET, LENGTH)}
 @router.put(
     "/v1/uploads", status_code=201, response_model=Upload | UploadBegun, responses=BEGUN, openapi_extra=BEGINNING
 )
-async def upload(request: Request) -> JSONResponse:
+async def upload(
+    request: Request,
+    name: Annotated[str, Query(max_length=LONGEST_NAME, description="Name of the file, for people.")] = "",
+) -> JSONResponse:
     """Store the request's body; or, with ``Upload-Length``, begin an upload that arrives in pieces.
 
     ``Content-Type: application/x-tar`` says that it is a folder, which is unpacked.
     """
     found, key = service(request), key_of(request)
     expected = _checksum(request)
-    packed = media_type(request) == FOLDER_MEDIA_TYPE
+    about: _About = {"packed": media_type(request) == FOLDER_MEDIA_TYPE, "name": uploads.clean_name(name)}
     if LENGTH in request.headers:
-        return await run_in_threadpool(_begin, found, key, request.headers[LENGTH], expected, packed=packed)
+        return await run_in_threadpool(_begin, found, key, request.headers[LENGTH], expected, **about)
     announced = request.headers.get("content-length", "")
     digest, size = hashlib.sha256(), 0
     with found.usage.one_more_upload(key) as arriving, uploads.receiving(found.store) as (upload_id, path):
         if announced.isdigit():
             await run_in_threadpool(arriving.keep, int(announced), whole=True)
-            check_room(found.settings, int(announced), int(announced), packed=packed)
+            check_room(found.settings, int(announced), int(announced), packed=about["packed"])
         with path.open("wb") as stream:
             async for chunk in chunks(request):
                 size += len(chunk)
@@ -86,12 +98,16 @@ async def upload(request: Request) -> JSONResponse:
         if expected not in (None, digest.hexdigest()):
             raise InputError(f"sha256 {digest.hexdigest()} arrived, {expected} was announced", field=SHA256)
         owner = key.name if key else None
-        publish = partial(uploads.publish, packed=packed)
+        publish = partial(uploads.publish, **about)
         meta = await asyncio.to_thread(publish, found.store, upload_id, path, digest.hexdigest(), owner)
-    return JSONResponse(meta, 201, headers={"Location": link(f"/v1/uploads/{upload_id}")})
+    return JSONResponse(
+        Upload.model_validate(meta).model_dump(), 201, headers={"Location": link(f"/v1/uploads/{upload_id}")}
+    )
 
 
-def _begin(found: Service, key: Key | None, announced: str, expected: str | None, *, packed: bool) -> JSONResponse:
+def _begin(
+    found: Service, key: Key | None, announced: str, expected: str | None, *, packed: bool, name: str
+) -> JSONResponse:
     length = _number(announced, LENGTH)
     if length == 0:
         raise InputError("an upload has at least one byte", field=LENGTH)
@@ -99,9 +115,34 @@ def _begin(found: Service, key: Key | None, announced: str, expected: str | None
     with found.usage.one_more_upload(key) as arriving:
         arriving.keep(length, whole=True)
         owner = key.name if key else None
-        begun = resumable_uploads.create(found.store, length, expected, owner, packed=packed)
+        begun = resumable_uploads.create(found.store, length, expected, owner, packed=packed, name=name)
     headers = {"Location": link(f"/v1/uploads/{begun.id}"), OFFSET: "0", LENGTH: str(length)}
-    return JSONResponse(_begun(begun).model_dump(), 201, headers=headers)
+    return JSONResponse(_begun(begun, 0).model_dump(), 201, headers=headers)
+
+
+@router.get("/v1/uploads")
+@router.head("/v1/uploads", include_in_schema=False)
+def list_uploads(
+    request: Request,
+    name: Annotated[str | None, Query(max_length=100, description="Part of the name, in any case.")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    cursor: Annotated[str | None, Query(max_length=200, description="From `next` of the page before.")] = None,
+) -> Uploads:
+    """List uploads, newest first, those that are still arriving too; `next` leads to the next page."""
+    found, key = service(request), key_of(request)
+    here: dict[str, Upload | UploadBegun] = {one.id: one for one in _arriving(found, key)}
+    # After those, and over them: an upload that is completed meanwhile is listed once.
+    here |= {meta["id"]: Upload.model_validate(meta) for meta in found.usage.uploads() if owns(key, meta["owner"])}
+    wanted = (name or "").casefold()
+    fitting = [one for one in here.values() if wanted in one.name.casefold()]
+    fitting.sort(key=lambda one: (one.created, one.id), reverse=True)
+    page, following = pages.cut(fitting, limit, cursor)
+    filters = {"name": name, "limit": str(limit)}
+    return Uploads(
+        uploads=page,
+        total=len(fitting),
+        next=pages.link(link("/v1/uploads"), filters, following) if following else None,
+    )
 
 
 @router.head("/v1/uploads/{upload_id}", response_class=Response, responses={200: PLACE, **problems.responses(404, 410)})
@@ -126,7 +167,7 @@ def describe(request: Request, upload_id: str) -> Upload | UploadBegun:
         here = _unfinished(found, key, upload_id)
     except NotFound:
         return Upload.model_validate(found.upload(key, upload_id))
-    return _begun(here)
+    return _begun(here, resumable_uploads.offset(found.store, here))
 
 
 @router.patch(
@@ -157,7 +198,8 @@ async def append(request: Request, upload_id: str) -> Response:
             check_room(found.settings, at, len(chunk))
             await asyncio.to_thread(_write, stream, chunk)
         if at == here.length:
-            return JSONResponse(await asyncio.to_thread(resumable_uploads.complete, found.store, here))
+            meta = await asyncio.to_thread(resumable_uploads.complete, found.store, here)
+            return JSONResponse(Upload.model_validate(meta).model_dump())
     return Response(status_code=204, headers={OFFSET: str(at), LENGTH: str(here.length)})
 
 
@@ -176,8 +218,16 @@ def delete(request: Request, upload_id: str) -> Response:
     return Response(status_code=204)
 
 
-def _begun(upload: resumable_uploads.ResumableUpload) -> UploadBegun:
-    return UploadBegun(id=upload.id, bytes=upload.length, complete=False)
+def _arriving(found: Service, key: Key | None) -> Iterator[UploadBegun]:
+    for upload in resumable_uploads.reserved(found.store):
+        if owns(key, upload.owner):
+            with suppress(NotFound):  # completed or deleted meanwhile
+                yield _begun(upload, resumable_uploads.offset(found.store, upload))
+
+
+def _begun(upload: resumable_uploads.ResumableUpload, received: int) -> UploadBegun:
+    shared = {"id": upload.id, "bytes": upload.length, "created": upload.created, "name": upload.name}
+    return UploadBegun(**shared, received=received, complete=False)
 
 
 def _write(stream: IO[bytes], chunk: bytes) -> None:

@@ -41,13 +41,15 @@ class ResumableUpload:
     created: str
     packed: bool = False
     """Whether it is a folder, as an archive."""
+    name: str = ""
+    """Name of the file, for people."""
 
 
 def create(
-    store: JobStore, length: int, sha256: str | None, owner: str | None, *, packed: bool = False
+    store: JobStore, length: int, sha256: str | None, owner: str | None, *, packed: bool = False, name: str = ""
 ) -> ResumableUpload:
     """Start an upload of `length` bytes, `packed` if they are a folder's archive."""
-    found = ResumableUpload(new_id(), length, sha256, owner, timestamp(), packed)
+    found = ResumableUpload(new_id(), length, sha256, owner, timestamp(), packed, name)
     hidden = _root(store) / f".{found.id}"
     hidden.mkdir(parents=True)
     (hidden / "data").touch()
@@ -128,7 +130,7 @@ def complete(store: JobStore, upload: ResumableUpload) -> dict[str, Any]:
                 field="X-Checksum-SHA256",
                 remedy="upload the file again from its start",
             )
-        return uploads.publish(store, upload.id, received, digest, upload.owner, packed=upload.packed)
+        return uploads.publish(store, upload.id, received, digest, upload.owner, packed=upload.packed, name=upload.name)
     except InputError:
         hidden = place.rename(place.with_name(leftovers.GONE + place.name))
         shutil.rmtree(hidden, ignore_errors=True)

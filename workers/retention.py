@@ -193,7 +193,7 @@ def _sweep_unfinished(store: JobStore, now: datetime) -> None:
 
 
 def upload_meta(store: JobStore, upload_id: str) -> dict[str, Any]:
-    """Read bytes, sha256, time and owner of an upload; raises `NotFound`."""
+    """Read bytes, sha256, time, owner and name of an upload; raises `NotFound`."""
     folder = store.upload(upload_id).parent
     meta: dict[str, Any] = json.loads((folder / "meta.json").read_text())
-    return {"owner": None, **meta}
+    return {"owner": None, "name": "", **meta}

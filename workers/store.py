@@ -100,9 +100,15 @@ class JobStore:
             folder.mkdir(parents=True, exist_ok=True)
 
     def create(
-        self, spec: JobSpec, job_id: str | None = None, owner: str | None = None, planned_s: float | None = None
+        self,
+        spec: JobSpec,
+        job_id: str | None = None,
+        owner: str | None = None,
+        planned_s: float | None = None,
+        *,
+        name: str | None = None,
     ) -> Record:
-        """Store a job; when this returns, specification and state are synced to disk."""
+        """Store a job, under its own name unless another is given; then specification and state are synced to disk."""
         job_id = job_id or new_id()
         now = timestamp()
         record = Record(
@@ -110,7 +116,7 @@ class JobStore:
             "queued",
             now,
             now,
-            name=spec.name,
+            name=spec.name if name is None else name,
             method=spec.method.name,
             tags=spec.tags,
             priority=spec.priority,

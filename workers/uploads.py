@@ -8,12 +8,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from recon.spec.files import LONGEST_NAME
 from recon.spec.registry import FORMATS
 from recon.storage.atomic import sync, write_json
 from workers import archives
 from workers.store import FOLDER, JobStore, new_id, timestamp
 
 GZIP = b"\x1f\x8b"
+
+
+def clean_name(name: str) -> str:
+    """Name of a file for people, of what a client calls it: without folders and control characters."""
+    last = name.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    return "".join(c for c in last if c.isprintable()).strip()[:LONGEST_NAME]
 
 
 @contextmanager
@@ -29,11 +36,19 @@ def receiving(store: JobStore) -> Iterator[tuple[str, Path]]:
 
 
 def publish(
-    store: JobStore, upload_id: str, received: Path, sha256: str, owner: str | None = None, *, packed: bool = False
+    store: JobStore,
+    upload_id: str,
+    received: Path,
+    sha256: str,
+    owner: str | None = None,
+    *,
+    packed: bool = False,
+    name: str = "",
 ) -> dict[str, Any]:
     """Publish a received upload: unpack a folder's archive, or name a file's ending by its content; make it visible.
 
-    After a crash in here it can be called again, with the new name of `received`.
+    After a crash in here it can be called again, with the new name of `received`. `name` is for people: nothing is
+    stored under it.
 
     Raises
     ------
@@ -41,7 +56,7 @@ def publish(
         If a folder's archive cannot be unpacked, see `workers.archives.unpack`.
     """
     place, size = received.parent, received.stat().st_size
-    meta = {"id": upload_id, "bytes": size, "sha256": sha256, "created": timestamp(), "owner": owner}
+    meta = {"id": upload_id, "bytes": size, "sha256": sha256, "created": timestamp(), "owner": owner, "name": name}
     if packed:
         meta["files"] = _unpacked(received)
     else:

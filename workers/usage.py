@@ -8,6 +8,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from operators.errors import NotFound, ResourceLimit, StorageFull
 from workers import resumable_uploads, retention
@@ -29,7 +30,7 @@ class Usage:
 
     def __init__(self, index: JobIndex) -> None:
         self.index = index
-        self._uploads: dict[str, tuple[str | None, int]] = {}
+        self._uploads: dict[str, dict[str, Any]] = {}
         self._submitting: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._keeping: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._arriving: dict[Arriving, None] = {}
@@ -87,11 +88,11 @@ class Usage:
         arriving = sum(a.kept for a in list(self._arriving) if a.key is not None and a.key.name == key.name)
         coming = sum(p.length for p in resumable_uploads.reserved(self.index.store) if p.owner == key.name)
         jobs = sum(self.index.stored_bytes(r) for r in self.index.records() if r.owner == key.name)
-        stored = sum(size for owner, size in self.uploads() if owner == key.name)
+        stored = sum(int(upload["bytes"]) for upload in self.uploads() if upload["owner"] == key.name)
         return max(0, key.max_bytes - arriving - coming - jobs - stored)
 
-    def uploads(self) -> list[tuple[str | None, int]]:
-        """Owner and bytes of every upload."""
+    def uploads(self) -> list[dict[str, Any]]:
+        """Description of every complete upload, see `workers.retention.upload_meta`."""
         store = self.index.store
         names = {p.name for p in store.uploads.iterdir() if not p.name.startswith(".")}
         for name in set(self._uploads) - names:
@@ -99,12 +100,11 @@ class Usage:
         for name in names - set(self._uploads):
             try:
                 meta = retention.upload_meta(store, name)
+                self._uploads[name] = {**meta, "bytes": int(meta["bytes"])}
             except (NotFound, FileNotFoundError):
                 continue  # deleted meanwhile
-            except (OSError, ValueError, TypeError) as error:
+            except (OSError, ValueError, TypeError, KeyError) as error:
                 log.error("%s is no readable upload: %s", store.uploads / name, error)
-                continue
-            self._uploads[name] = (meta["owner"], int(meta["bytes"]))
         return list(self._uploads.values())
 
 

@@ -38,6 +38,7 @@ def upload(connection: Connection, path: Path, field: str = "input.path") -> str
         If the server refuses it, or cannot be reached.
     """
     files: Mapping[str, Path] = {}
+    name = path.absolute().name
     if is_pattern(path):
         files = matching(path, field)
         path = next(iter(files.values()))
@@ -45,23 +46,25 @@ def upload(connection: Connection, path: Path, field: str = "input.path") -> str
         files = archive.files_of(path, field)
     if len(files) > 1 or path.is_dir():
         with archive.Archive(files, field) as packed:
-            return _sent(connection, io.BufferedReader(packed, CHUNK), FOLDER_MEDIA_TYPE)
+            return _sent(connection, io.BufferedReader(packed, CHUNK), FOLDER_MEDIA_TYPE, name)
     if not path.is_file():
         message = f"there is no file {path.name} in {path.parent.resolve()}"
         raise InputError(message, field=field, remedy="check the path")
     with path.open("rb") as stream:
-        return _sent(connection, stream, "application/octet-stream")
+        return _sent(connection, stream, "application/octet-stream", path.name)
 
 
-def _sent(connection: Connection, stream: IO[bytes], media_type: str) -> str:
+def _sent(connection: Connection, stream: IO[bytes], media_type: str, name: str) -> str:
     headers = {"Content-Type": media_type, "X-Checksum-SHA256": _sha256(stream)}
+    params = {"name": name.encode(errors="replace").decode()}  # a file's name may be no text
     size = stream.seek(0, os.SEEK_END)
     if size <= PIECE:
         stream.seek(0)
-        answer = connection.request("POST", "/v1/uploads", content=stream.read(), headers=headers, again=True)
+        content = stream.read()
+        answer = connection.request("POST", "/v1/uploads", content=content, headers=headers, params=params, again=True)
         return str(answer.json()["id"])
     headers["Upload-Length"] = str(size)
-    begun = connection.request("POST", "/v1/uploads", headers=headers, again=True)
+    begun = connection.request("POST", "/v1/uploads", headers=headers, params=params, again=True)
     where = connection.below(begun.headers["Location"])
     _in_pieces(connection, where, stream, size)
     return where.rpartition("/")[2]

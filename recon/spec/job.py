@@ -27,6 +27,7 @@ from recon.spec.validation import invalid, reason
 from recon.storage.patterns import gathered, is_pattern
 
 MAX_SPEC_BYTES = 1_000_000
+LONGEST_JOB_NAME = 100
 
 
 def _one_of(names: Callable[[], list[str]]) -> Any:
@@ -149,8 +150,8 @@ class JobSpec(Strict):
     """Results to write."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of all random numbers of the reconstruction."""
-    name: str = Field("", max_length=100)
-    """Name of the job, for people."""
+    name: str = Field("", max_length=LONGEST_JOB_NAME)
+    """Name of the job, for people. Default: none; on a server that of its upload."""
     tags: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9._:/=-]{1,64}$")]] = Field([], max_length=16)
     """Tags by which a server filters jobs."""
     priority: Priority = "normal"

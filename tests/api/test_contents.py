@@ -113,6 +113,11 @@ def test_uploads_of_others_have_no_contents(tmp_path: Path) -> None:
             path = f"/v1/uploads/{send(anna)}/contents"
             begun = anna.post("/v1/uploads", headers={"Upload-Length": "100"}).headers["Location"] + "/contents"
             assert anna.get(path).status_code == 200
+            assert {u["id"] for u in anna.get("/v1/uploads").json()["uploads"]} == {
+                path.split("/")[3],
+                begun.split("/")[3],
+            }
+            assert ben.get("/v1/uploads").json()["total"] == 0
             refused(anna.get(begun), 409, "id")
             for other in (path, begun):
                 refused(ben.get(other), 404, "id")

@@ -104,7 +104,8 @@ def test_strange_json_is_refused(server: httpx.Client, text: str) -> None:
 
 
 def test_a_method_that_a_path_does_not_have_is_answered_with_all_that_it_has(server: httpx.Client) -> None:
-    for path, methods in (("/v1/uploads", "POST, PUT"), ("/v1/jobs", "GET, HEAD, POST"), ("/healthz", "GET, HEAD")):
+    allowed = {"/v1/uploads": "GET, HEAD, POST, PUT", "/v1/jobs": "GET, HEAD, POST", "/healthz": "GET, HEAD"}
+    for path, methods in allowed.items():
         answer = server.request("OPTIONS", path)
         assert answer.status_code == 405 and answer.headers["Allow"] == methods
 

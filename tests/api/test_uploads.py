@@ -48,8 +48,10 @@ def test_pieces_make_a_file(server: Server) -> None:
     content = sinogram()
     where = begin(server, content)
     upload = where.rpartition("/")[2]
-    refused(server.http.post("/v1/jobs", json=job_body(upload)), 404, "input.upload")  # not before it is whole
     first = piece(server, where, 0, content[:200])
+    for path in ("/v1/jobs", "/v1/estimates"):  # not before it is whole
+        problem = refused(server.http.post(path, json=job_body(upload)), 409, "input.upload")
+        assert f"200 of {len(content)} bytes" in problem["detail"] and problem["remedy"] == "send the rest of it"
     assert first.status_code == 204 and first.headers["Upload-Offset"] == "200"
     for wrong in (0, 199, 201):
         assert "200 bytes are here" in refused(piece(server, where, wrong, b"x"), 409, "Upload-Offset")["detail"]
@@ -62,6 +64,62 @@ def test_pieces_make_a_file(server: Server) -> None:
     assert server.http.get(where).json()["bytes"] == len(content)
     assert server.http.post("/v1/jobs", json=job_body(upload)).status_code == 202
     refused(piece(server, where, len(content), b""), 404, "id")
+
+
+def test_uploads_are_listed_by_their_names(tmp_path: Path) -> None:
+    with serving(tmp_path / "store") as server:
+        assert server.http.get("/v1/uploads").json() == {"uploads": [], "total": 0, "next": None}
+        content = sinogram()
+        first = server.http.post("/v1/uploads", params={"name": "C:\\scans\\Knie links.npy"}, content=content).json()
+        assert first["name"] == "Knie links.npy" and first["complete"] is True
+        headers = {"Upload-Length": "100"}
+        begun = server.http.post("/v1/uploads", params={"name": "a/b/çà.npy"}, headers=headers).json()
+        assert begun["name"] == "çà.npy" and begun["received"] == 0
+        piece(server, f"/v1/uploads/{begun['id']}", 0, b"x" * 40)
+        unnamed = send(server.http)
+        listed = server.http.get("/v1/uploads").json()
+        assert [u["id"] for u in listed["uploads"]] == [unnamed, begun["id"], first["id"]] and listed["total"] == 3
+        assert listed["uploads"][0]["name"] == "" and listed["uploads"][2] == first
+        arriving = {"complete": False, "received": 40, "bytes": 100, "name": "çà.npy"}
+        assert arriving.items() <= listed["uploads"][1].items()
+        assert server.http.get(f"/v1/uploads/{begun['id']}").json() == listed["uploads"][1]
+        assert [u["id"] for u in server.http.get("/v1/uploads?name=KNIE").json()["uploads"]] == [first["id"]]
+        # In pages, which nobody misses who comes with the next one.
+        seen, url = [], "/v1/uploads?limit=1"
+        while url:
+            page = server.http.get(url).json()
+            seen += [u["id"] for u in page["uploads"]]
+            url = page["next"]
+            send(server.http)
+        assert seen == [unnamed, begun["id"], first["id"]]
+        piece(server, f"/v1/uploads/{begun['id']}", 40, b"x" * 60)
+        server.http.delete(f"/v1/uploads/{unnamed}")
+        now = {u["id"]: u for u in server.http.get("/v1/uploads?limit=100").json()["uploads"]}
+        assert unnamed not in now and now[begun["id"]]["complete"] is True and now[begun["id"]]["name"] == "çà.npy"
+        # A job without a name has that of its upload.
+        assert server.http.post("/v1/jobs", json=job_body(first["id"])).json()["name"] == "Knie links.npy"
+        assert server.http.post("/v1/jobs", json=job_body(first["id"], name="mine")).json()["name"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("..", ".."), ("/", ""), ("a\x00\x1b[31mb\n", "a[31mb"), ("\u202egpj.exe", "gpj.exe")]
+)
+def test_names_are_for_people_and_lead_nowhere(server: Server, given: str, kept: str) -> None:
+    made = server.http.post("/v1/uploads", params={"name": given}, content=sinogram()).json()
+    assert made["name"] == kept
+    assert sorted(p.name for p in (server.store.uploads / made["id"]).iterdir()) == ["data.npy", "meta.json"]
+
+
+def test_the_client_sends_names(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "scan one").mkdir()
+    for name in (b"b.npy", b"\xff.npy"):
+        (tmp_path / "scan one" / os.fsdecode(name)).write_bytes(sinogram())
+    with Client(server.url) as client:
+        ids = [
+            client.upload(tmp_path / "scan one" / "b.npy"),
+            client.upload(tmp_path / "scan one" / os.fsdecode(b"\xff.npy")),
+        ]
+    assert [server.http.get(f"/v1/uploads/{i}").json()["name"] for i in ids] == ["b.npy", "?.npy"]
 
 
 def test_what_arrives_damaged_is_refused(server: Server) -> None:
