@@ -18,6 +18,7 @@ from api import (
     contents,
     estimates,
     events,
+    job_changes,
     jobs,
     metrics,
     openapi,
@@ -72,7 +73,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     openapi.install(app)
     # For the document: `Authentication` has let the request in already.
     key = [Security(HTTPBearer(scheme_name="key", auto_error=False))] if chosen.keys is not None else []
-    parts = [part.router for part in (catalogue, uploads, contents, submission, estimates, jobs, events, sessions)]
+    parts = [
+        part.router
+        for part in (catalogue, uploads, contents, submission, estimates, jobs, events, job_changes, sessions)
+    ]
     for part in parts:
         app.include_router(part, responses=problems.responses(401, 422), dependencies=key)
     app.include_router(metrics.router)

@@ -62,17 +62,27 @@ async def events(
     tail = await run_in_threadpool(found.store.tail, job_id, after)
     if record.terminal and after and not await run_in_threadpool(Tail(tail.path, after).read):
         return Response(status_code=204)  # tells browsers not to connect again
+    return streamed(request, _stream(tail, lambda: _ended(found, job_id)))
+
+
+def streamed(request: Request, stream: AsyncIterator[dict[str, Any]]) -> Response:
+    """Answer a request with a stream of events, of which there are only so many at a time; raises `Busy`."""
     if request.method == "HEAD":
         return Response(media_type=STREAM)
     if _open >= MAX_STREAMS:
         raise Busy(f"{MAX_STREAMS} event streams are open", field="events", remedy="poll the job instead")
-    # A client that does not read stops the stream, not the server: what is unsent is one piece of the log.
+    # A client that does not read stops the stream, not the server: what is unsent is one piece of it.
     return EventSourceResponse(
-        _counted(_stream(tail, lambda: _ended(found, job_id))),
+        _counted(stream),
         sep="\n",
         ping=HEARTBEAT_S,
         ping_message_factory=functools.partial(ServerSentEvent, comment="still here", sep="\n"),
     )
+
+
+async def pause() -> None:
+    """Wait until a stream checks again."""
+    await asyncio.sleep(max(LOOK_EVERY_S, _open / LOOKS_PER_S))
 
 
 async def _counted(stream: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
@@ -106,7 +116,7 @@ async def _stream(tail: Tail, ended: Callable[[], bool]) -> AsyncIterator[dict[s
             over_since = over_since or now
             if now - over_since > LAST_WORD_S:
                 return
-        await asyncio.sleep(max(LOOK_EVERY_S, _open / LOOKS_PER_S))
+        await pause()
 
 
 def _data(event: dict[str, Any]) -> dict[str, Any]:

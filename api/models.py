@@ -246,6 +246,21 @@ class Session(_Answer):
     """End of the session; null for a request with the key itself."""
 
 
+class GoneJob(_Answer):
+    """A job that was deleted."""
+
+    id: str
+
+
+class StreamedChange(_Answer):
+    """A server-sent event of the stream of all jobs; `data` is JSON."""
+
+    id: str
+    event: Literal["job", "gone"]
+    data: str
+    """A `Job` as it is now (`job`), or the `id` of one that was deleted (`gone`)."""
+
+
 class Health(_Answer):
     """Liveness of the process."""
 

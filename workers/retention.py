@@ -12,7 +12,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -52,6 +52,16 @@ def note(store: JobStore, kind: Kind, found_id: str) -> Note | None:
         return Note(**json.loads((store.root / "gone" / kind / f"{found_id}.json").read_text()))
     except FileNotFoundError:
         return None
+
+
+def notes_since(store: JobStore, kind: Kind, since: datetime) -> list[Note]:
+    """Read the tombstones that were left since a time, oldest first."""
+    found = []
+    for path in (store.root / "gone" / kind).glob("*.json"):
+        with suppress(FileNotFoundError):  # it was old, and has been swept
+            if path.stat().st_mtime >= since.timestamp():
+                found.append(Note(**json.loads(path.read_text())))
+    return sorted(found, key=lambda left: left.at)
 
 
 def purge_job(store: JobStore, record: Record, reason: str) -> None:
