@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from api import pages, problems, ranges, waiting
@@ -14,6 +15,7 @@ from api.media_types import MEDIA_TYPES, OTHER, media_type
 from api.models import Job, Jobs, Purged, ResultFile, Results
 from api.openapi import BINARY, PREFER_WAIT, STRING, header_parameter, headers
 from api.representation import answer, etag, matches, represent
+from api.result_files import KEPT, stem, zipped
 from api.service import key_of, owns, service
 from api.web_security import RESULT_POLICY
 from operators.errors import Conflict, NotFound
@@ -158,7 +160,8 @@ def results(request: Request, job_id: str) -> Results:
 def result(request: Request, job_id: str, name: str) -> Response:
     """Fetch one result file; Range requests are supported."""
     found = service(request)
-    _finished(found.job(key_of(request), job_id))
+    record = found.job(key_of(request), job_id)
+    _finished(record)
     # Names come from the folder's own listing, never from the URL.
     file = next((p for p in found.store.output(job_id).iterdir() if p.name == name), None)
     if file is None:
@@ -166,8 +169,24 @@ def result(request: Request, job_id: str, name: str) -> Response:
     refusal = ranges.refusal(request, file.stat().st_size)
     if refusal is not None:
         return refusal
-    restricted = {"Content-Security-Policy": RESULT_POLICY}
-    return FileResponse(file, media_type=media_type(name), filename=name, headers=restricted)
+    headers = {**KEPT, "Content-Security-Policy": RESULT_POLICY}
+    return FileResponse(file, media_type=media_type(name), filename=f"{stem(record)}-{name}", headers=headers)
+
+
+@router.get(
+    "/v1/jobs/{job_id}/results.zip",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/zip": BINARY}}, **problems.responses(404, 409, 410)},
+)
+@router.head("/v1/jobs/{job_id}/results.zip", include_in_schema=False)
+def results_zip(request: Request, job_id: str) -> Response:
+    """Fetch all results as one zip, in a folder that is named after the job."""
+    found = service(request)
+    record = found.job(key_of(request), job_id)
+    _finished(record)
+    named = f"attachment; filename*=UTF-8''{quote(stem(record))}.zip"
+    body = zipped(found.store.output(job_id), record) if request.method == "GET" else iter(())
+    return StreamingResponse(body, media_type="application/zip", headers={**KEPT, "Content-Disposition": named})
 
 
 def _finished(record: Record) -> None:

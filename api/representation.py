@@ -21,7 +21,7 @@ def represent(service: Service, record: Record) -> Job:
     base = link(f"/v1/jobs/{record.id}")
     links = {"self": base, "spec": f"{base}/spec", "events": f"{base}/events", "logs": f"{base}/logs"}
     if record.state == "succeeded":
-        links["results"] = f"{base}/results"
+        links |= {"results": f"{base}/results", "results_zip": f"{base}/results.zip"}
     queue_position, estimate = service.queue_estimates.of(record)
     return Job(
         **{k: v for k, v in asdict(record).items() if k != "token"},  # the workers' own
