@@ -23,6 +23,7 @@ from api import (
     metrics,
     openapi,
     problems,
+    reference,
     sessions,
     submission,
     uploads,
@@ -67,10 +68,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 stack.push_async_callback(run_in_threadpool, work.stop)
             yield
 
-    app = FastAPI(title="Diffusion Recon", version="1", lifespan=lifespan, responses=problems.responses("default"))
+    app = FastAPI(
+        title="Diffusion Recon",
+        version="1",
+        lifespan=lifespan,
+        responses=problems.responses("default"),
+        docs_url=None,  # those come from elsewhere, and run scripts that the policy forbids: see `api.reference`
+        redoc_url=None,
+    )
     app.state.settings, app.state.store, app.state.service = chosen, service.store, service
     problems.install(app)
     openapi.install(app)
+    reference.install(app)
     # For the document: `Authentication` has let the request in already.
     key = [Security(HTTPBearer(scheme_name="key", auto_error=False))] if chosen.keys is not None else []
     parts = [

@@ -24,7 +24,7 @@ from workers.keys import Key, KeyRing
 
 access = logging.getLogger("recon.access")
 log = logging.getLogger("recon.api")
-OPEN = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc")
+OPEN = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs.css")
 """Public paths, which need no key; all others do. To begin a session needs none either, and shows one."""
 _JOB = re.compile(rf"/v1/jobs/({UPLOAD_ID.strip('^$')})(?:/|$)")
 

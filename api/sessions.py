@@ -25,7 +25,9 @@ KEY_BODY: dict[str, Any] = {
         "application/json": {
             "schema": {
                 "type": "object",
-                "properties": {"key": {"type": "string", "minLength": 1, "maxLength": 200}},
+                "properties": {
+                    "key": {"type": "string", "minLength": 1, "maxLength": 200, "description": "The API key."}
+                },
                 "required": ["key"],
                 "additionalProperties": False,
             }
