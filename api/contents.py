@@ -39,6 +39,6 @@ def contents(
     try:
         given = Input.model_validate({"upload": upload_id, **{k: v for k, v in chosen.items() if v is not None}})
     except ValidationError as error:
-        raise invalid(error, "the query") from error
+        raise invalid(error) from error
     inspected = sandbox.shared.inspect(found.store.upload(upload_id), given)
     return UploadContents.model_validate({"id": upload_id, **inspected.model_dump()})

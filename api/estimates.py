@@ -23,7 +23,7 @@ router = APIRouter(tags=["jobs"])
 )
 async def estimate(request: Request) -> Estimate:
     """Estimate memory by part, network evaluations, seconds and chunks of a job; `fits`: would it be accepted."""
-    spec = JobSpec.parse(strict_json.parse(await bodies.small_json(request)), "the request")
+    spec = JobSpec.parse(strict_json.parse(await bodies.small_json(request)))
     found = await run_in_threadpool(checked, service(request), key_of(request), spec)
     limit = plan.memory_limit()
     return Estimate(**found.model_dump(), limit_bytes=limit, fits=found.memory_bytes <= limit)

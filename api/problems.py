@@ -12,7 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from api.models import Problem
-from operators.errors import ReconError, StorageFull
+from operators.errors import InputError, ReconError, StorageFull
+from recon.spec.validation import described
 from workers.http_errors import Refusal
 from workers.logs import request_id
 
@@ -99,9 +100,9 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def of_request(request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        field = ".".join(str(p) for p in first["loc"])
-        return problem(422, "invalid_input", first["msg"], field=field, instance=request.url.path)
+        # The first part of a place says whether it is in the query, the path or a header.
+        first = described([{**item, "loc": item["loc"][1:]} for item in error.errors()])[0]
+        return of(request, InputError(first.message, field=first.field, remedy=first.remedy))
 
     @app.exception_handler(ClientDisconnect)
     async def of_departed(request: Request, error: ClientDisconnect) -> JSONResponse:
@@ -112,4 +113,8 @@ def install(app: FastAPI) -> None:
     async def of_http(request: Request, error: HTTPException) -> JSONResponse:
         codes = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
         code = codes.get(error.status_code, "http_error")
-        return problem(error.status_code, code, str(error.detail), dict(error.headers or {}), instance=request.url.path)
+        detail, remedy = str(error.detail), None
+        if error.status_code == 404:
+            detail, remedy = f"there is nothing at {request.url.path[:200]}", "/docs lists what there is"
+        headers = dict(error.headers or {})
+        return problem(error.status_code, code, detail, headers, remedy=remedy, instance=request.url.path)

@@ -16,7 +16,9 @@ def parse(body: bytes) -> Any:
     try:
         value = json.loads(body, object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"the body is not JSON: {error}", field="body") from error
+        raise InputError(
+            f"the body is not JSON: {error}", field="body", remedy="send one JSON document, in UTF-8"
+        ) from error
     if _depth(value) > DEEPEST:
         raise InputError(f"the body is nested deeper than {DEEPEST} levels", field="body")
     return value

@@ -76,7 +76,7 @@ def accept(found: Service, key: Key | None, body: bytes, once: str | None) -> Re
 
 
 def _make(found: Service, key: Key | None, body: bytes, job_id: str | None) -> Record:
-    spec = JobSpec.parse(strict_json.parse(body), "the request")
+    spec = JobSpec.parse(strict_json.parse(body))
     _check_webhook(found, spec)
     with found.usage.one_more_job(key), retention.submitting(found.store):
         planned = checked(found, key, spec)

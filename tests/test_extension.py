@@ -236,9 +236,9 @@ def test_its_own_file_is_checked_and_reaches_its_problem(tmp_path: Path) -> None
 @pytest.mark.usefixtures("environment")
 def test_what_does_not_fit_together_is_refused_by_name(tmp_path: Path) -> None:
     done = recon("run", job(tmp_path, method="fbp"), "-o", tmp_path / "out")
-    assert done.returncode == 2 and "'fbp' does not fit toy-doubled; use one of toy-halved" in done.stderr
+    assert done.returncode == 2 and "method: fbp does not fit toy-doubled (use one of toy-halved" in done.stderr
     done = recon("run", job(tmp_path, acquisition={"kind": "ct-parallel", "detector_mm": 1.0}), "-o", tmp_path / "out")
-    assert done.returncode == 2 and "'toy-halved' does not fit ct-parallel" in done.stderr
+    assert done.returncode == 2 and "toy-halved does not fit ct-parallel" in done.stderr
     job(tmp_path)
     (tmp_path / "scan.toy").write_text("nothing")
     done = recon("run", tmp_path / "job.yaml", "-o", tmp_path / "out")

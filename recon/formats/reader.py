@@ -508,11 +508,7 @@ def _required_acquisition(spec: JobSpec) -> Acquisition:
 
 def _check_methods(spec: JobSpec, acquisition: Acquisition) -> None:
     """Check what the specification alone does not show, since a file may carry the acquisition."""
-    methods = (("method.name", [spec.method.name]), ("output.baselines", spec.output.baselines or []))
-    for field, names in methods:
-        for name in names:
-            try:
-                check_method(acquisition, name)
-            except ValueError as error:
-                raise InputError(str(error), field=field) from error
+    check_method(acquisition, spec.method.name)
+    for name in spec.output.baselines or []:
+        check_method(acquisition, name, "output.baselines")
     check_output(acquisition, spec.output)

@@ -181,7 +181,7 @@ class JobSpec(Strict):
             for part in (self.method, *self.method.parts(self.acquisition)):
                 check_method(self.acquisition, part.name)
             for baseline in self.output.baselines or []:
-                check_method(self.acquisition, baseline)
+                check_method(self.acquisition, baseline, "output.baselines")
             check_uncertainty(self.acquisition, self.output.uncertainty)
             check_output(self.acquisition, self.output)
         return self
@@ -192,8 +192,8 @@ class JobSpec(Strict):
         return [name for name in wanted if name != self.method.name]
 
     @classmethod
-    def parse(cls, value: Any, source: str = "specification") -> JobSpec:
-        """Validate a dictionary; raises `InputError` that names the first offending field."""
+    def parse(cls, value: Any, source: str | None = None) -> JobSpec:
+        """Validate a dictionary; raises `InputError` that names the first offending field, and `source` if given."""
         try:
             return cls.model_validate(value)
         except ValidationError as error:
@@ -266,9 +266,11 @@ def local_files(spec: JobSpec) -> dict[str, Path]:
 
 
 def check_uncertainty(acquisition: Acquisition, replicates: int) -> None:
-    """Raise ValueError if bootstrap replicates are requested for a kind of scan that has none."""
+    """Raise `InputError` if bootstrap replicates are requested for a kind of scan that has none."""
     if replicates and not acquisition.RESAMPLES:
-        raise ValueError("output.uncertainty: there is no other scan like this to compare with; leave it out")
+        raise InputError(
+            "there is no other scan like this to compare with", field="output.uncertainty", remedy="leave it out"
+        )
 
 
 def check_output(acquisition: Acquisition, output: Output) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from operators.errors import InputError
 from recon.spec.acquisitions.base import Acquisition
 from recon.spec.registry import ACQUISITIONS, METHODS, union
 
@@ -21,8 +22,10 @@ def methods_of(acquisition: Acquisition) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*acquisition.METHODS, *more)))
 
 
-def check_method(acquisition: Acquisition, method: str) -> None:
-    """Raise ValueError if a method does not fit the kind of acquisition."""
+def check_method(acquisition: Acquisition, method: str, field: str = "method") -> None:
+    """Raise `InputError` if a method, which `field` names, does not fit the kind of acquisition."""
     allowed = methods_of(acquisition)
     if method not in allowed:
-        raise ValueError(f"method {method!r} does not fit {acquisition.kind}; use one of {', '.join(allowed)}")
+        raise InputError(
+            f"{method} does not fit {acquisition.kind}", field=field, remedy=f"use one of {', '.join(allowed)}"
+        )

@@ -56,7 +56,7 @@ def test_every_acquisition_has_physics_and_methods(kind: str) -> None:
     assert set(methods) <= set(METHODS) and len(set(methods)) == len(methods)
     assert acquisition.BASELINE in methods and not issubclass(METHODS[acquisition.BASELINE], Diffusion)
     check_method(acquisition, acquisition.BASELINE)
-    with pytest.raises(ValueError, match=f"does not fit {kind}; use one of {acquisition.METHODS[0]}"):
+    with pytest.raises(InputError, match=rf"^method: magic does not fit {kind} \(use one of {acquisition.METHODS[0]}"):
         check_method(acquisition, "magic")
 
 

@@ -99,4 +99,4 @@ def test_an_installed_package_adds_a_method(tmp_path: Path) -> None:
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{USE}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["specification", "method.height"]
+    assert done.stdout.split() == ["method", "method.height"]
