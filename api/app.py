@@ -35,7 +35,7 @@ from api.representation import represent
 from api.service import Service
 from api.web_security import SameSite, SecurityHeaders
 from recon.formats import sandbox
-from workers import reconcile, retention, tasks
+from workers import presence, reconcile, retention, tasks
 from workers.background import Background
 from workers.reconcile import Reconciler
 from workers.settings import Settings
@@ -100,13 +100,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @app.get("/readyz", tags=["service"], response_model=Ready, responses=problems.responses(503))
     @app.head("/readyz", include_in_schema=False, response_model=Ready)
     async def readyz() -> Ready | JSONResponse:
-        """Readiness: Redis answers, so jobs can be accepted."""
+        """Readiness: Redis answers, so jobs can be accepted; and which workers are there to compute them."""
         try:
             waiting = await run_in_threadpool(tasks.waiting, chosen.redis_url)
+            there = await run_in_threadpool(presence.count, chosen.redis_url)
         except RedisError as error:
             log.warning("not ready: %s", error)
             return problems.problem(503, "backend_unavailable", "Redis cannot be reached", {"Retry-After": "5"})
-        return Ready(status="ready", queued=len(waiting))
+        return Ready(status="ready", queued=len(waiting), workers={device: there[device] for device in chosen.devices})
 
     # From the inside out.
     app.add_middleware(Authentication, service=service)

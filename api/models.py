@@ -272,6 +272,9 @@ class Ready(_Answer):
 
     status: Literal["ready"]
     queued: Count
+    """Jobs that wait."""
+    workers: dict[Device, Count]
+    """Workers that are there, by device; without one, jobs are accepted and wait."""
 
 
 class Problem(TypedDict):

@@ -5,11 +5,21 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 from celery import Celery
-from celery.signals import celeryd_init, setup_logging, task_postrun, task_prerun, worker_process_init
+from celery.signals import (
+    celeryd_init,
+    setup_logging,
+    task_postrun,
+    task_prerun,
+    worker_process_init,
+    worker_ready,
+    worker_shutdown,
+)
 
 from workers import logs
+from workers.presence import Presence, device_of
 from workers.queues import queue
 from workers.settings import Settings
 
@@ -61,6 +71,16 @@ app = make_app(Settings())
 def log_as_the_api_does(**_: object) -> None:
     """Set up logging before Celery logs anything; it leaves logging alone if the second signal is handled."""
     logs.install()
+
+
+@worker_ready.connect  # type: ignore[untyped-decorator]
+def say_that_it_is_there(sender: Any, **_: object) -> None:
+    """Tell the service that a worker is there, until it is told to stop."""
+    device = device_of(sender.app.amqp.queues.consume_from)
+    if device is not None:
+        presence = Presence(Settings().redis_url, device)
+        presence.begin()
+        worker_shutdown.connect(lambda **_: presence.end(), weak=False)
 
 
 @task_prerun.connect  # type: ignore[untyped-decorator]

@@ -134,22 +134,27 @@ def _compute(store: JobStore, record: Record, reporter: _Reporter, invite: Calla
 
 
 class _Reporter:
-    """Progress reporter that writes at most twice per second and stops the job when cancellation was requested."""
+    """Progress reporter: writes at most twice per second, and each stage at once; stops a job that is to be cancelled.
+
+    The fraction that is reported never falls, though a method may find that it needs more steps than it had announced.
+    """
 
     def __init__(self, store: JobStore, job_id: str, token: str) -> None:
         self.store, self.job_id, self.token = store, job_id, token
-        self.reported = self.asked = 0.0
+        self.reported = self.asked = self.fraction = 0.0
+        self.stage: str | None = None
         self.cancelled_at: float | None = None
 
     def __call__(self, progress: JobProgress) -> None:
         self.ask()
         now = time.monotonic()
-        if now - self.reported >= REPORT_EVERY_S:
-            self.reported = now
+        if now - self.reported >= REPORT_EVERY_S or progress.stage != self.stage:
+            self.reported, self.stage = now, progress.stage
+            self.fraction = max(self.fraction, progress.fraction)
             self.store.report_progress(
                 self.job_id,
                 token=self.token,
-                progress=round(progress.fraction, 4),
+                progress=round(self.fraction, 4),
                 stage=progress.stage,
                 step=progress.step,
                 steps=progress.steps,
