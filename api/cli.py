@@ -8,12 +8,15 @@ import signal
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from operators.errors import BackendUnavailable, InputError
 from recon.cli.show import console, errors
+
+if TYPE_CHECKING:
+    from workers.settings import Settings
 
 log = logging.getLogger("recon.api")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -55,7 +58,7 @@ def serve(
         from api.server import run
 
         try:
-            run(create_app(), host, port)
+            run(create_app(_named(Settings(), host)), host, port)
         except SystemExit as error:  # how uvicorn reports that it cannot bind
             raise BackendUnavailable(
                 f"cannot listen on {host}:{port}", field="port", remedy="choose another --port"
@@ -73,6 +76,11 @@ def _check_exposure(host: str, keys: Path | None, insecure: bool) -> None:
             "or pass --insecure behind a proxy that authenticates",
         )
     log.warning("listening on %s without keys: anyone who reaches it can submit jobs and read results", host)
+
+
+def _named(settings: Settings, host: str) -> Settings:
+    """The same settings, by which the API also goes by the name under which it listens."""
+    return settings.model_copy(update={"hosts": (*settings.hosts, host.lower())})
 
 
 def key(

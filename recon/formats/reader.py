@@ -17,7 +17,7 @@ from operators.errors import InputError, ReconError
 from recon.formats import bart, numpy_files
 from recon.formats.detect import Found, inner, locate
 from recon.formats.format import Content, KnownVolume, PlainArray, RawCounts, StoredArray
-from recon.formats.safety import check_axes, check_finite, check_size, slice_range
+from recon.formats.safety import check_axes, check_finite, check_size, no_real_numbers, slice_range
 from recon.measurement.counts import Counts
 from recon.measurement.header import Header
 from recon.measurement.measurement import Measurement, ScanFindings
@@ -342,7 +342,7 @@ def _plain(array: PlainArray, acquisition: Acquisition, slices: tuple[int, int] 
                 field="input",
                 remedy="export both parts: without the phase there is no image",
             )
-        raise InputError(f"dtype {dtype}, expected real numbers", field="input")
+        raise no_real_numbers(dtype)
     if acquisition.COMPLEX_DATA and missing is not None and not array.order_known:
         acquisition.check_missing_axis(shape)
     data, count = array.data, array.slices_in_file

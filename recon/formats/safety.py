@@ -76,10 +76,21 @@ def check_finite(data: NDArray[np.generic], field: str = "input", first: int = 0
         )
 
 
+def no_real_numbers(dtype: np.dtype[np.generic], field: str = "input") -> InputError:
+    """Make the error for an array that had to hold real numbers and does not."""
+    if dtype.kind == "c":
+        remedy = (
+            "complex numbers look like k-space: give an acquisition of MRI, as mri-cartesian; else give their real part"
+        )
+    else:
+        remedy = "save it as float32, or as whole numbers"
+    return InputError(f"dtype {dtype}, expected real numbers", field=field, remedy=remedy)
+
+
 def real(data: NDArray[np.generic], field: str = "input") -> NDArray[np.float32]:
     """Convert real numbers to float32; complex and non-numeric arrays are refused."""
     if data.dtype.kind not in "iuf":
-        raise InputError(f"dtype {data.dtype}, expected real numbers", field=field)
+        raise no_real_numbers(data.dtype, field)
     with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite, and is found
         return np.ascontiguousarray(data, dtype=np.float32)
 

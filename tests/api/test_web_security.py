@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from api import web_security
+from api import cli, web_security
 from operators.errors import InputError
 from recon.client.client import Client
 from tests.service.serving import Server, job_body, refused, send, serving, sinogram
@@ -184,6 +184,10 @@ def test_names_of_hosts_are_checked(wrong: str, monkeypatch: pytest.MonkeyPatch)
         Settings()
     monkeypatch.setenv("RECON_HOSTS", " Good.example,*.b.example ")
     assert Settings().hosts == ("good.example", "*.b.example")
+
+
+def test_the_name_under_which_it_listens_is_its_own() -> None:
+    assert cli._named(Settings(hosts=("a.example",)), "Scanner-PC").hosts == ("a.example", "scanner-pc")
 
 
 def test_the_client_is_no_browser(server: Server, tmp_path: Path) -> None:

@@ -140,6 +140,11 @@ def test_implausible_sinograms(tmp_path: Path, data: np.ndarray, field: str, say
     assert error.field == field and says in error.message
 
 
+def test_k_space_taken_for_a_sinogram_is_recognised(tmp_path: Path) -> None:
+    error = refusal(spec(sinogram_file(tmp_path, np.zeros((6, 20), np.complex64))))
+    assert error.remedy is not None and "k-space" in error.remedy and "mri-cartesian" in error.remedy
+
+
 def test_an_axis_beside_the_detector_is_refused_before_the_job_runs(tmp_path: Path) -> None:
     path = sinogram_file(tmp_path, np.zeros((6, 20), np.float32))
     for place in ({"detector_shift_mm": 15.0}, {"rotation_center_column": -5.5}):
