@@ -19,6 +19,10 @@ Matrix = NDArray[np.float64]
 RIDGE = 1e-9
 """Added to the matrix's diagonal, as a fraction of it: candidates that are the same share their weight."""
 LEAST = 1e-300
+SWEEPS = 2
+"""Times that the regions are gone through."""
+DOUBT = 2.0
+"""Standard errors of gain up to which a mixture is not believed."""
 NEGLIGIBLE = 0.05
 """Weight below which a candidate is left out: it would cost its time and change little."""
 
@@ -48,8 +52,9 @@ def mixed(products: Matrix, classical: Sequence[int]) -> Mixture:
     """Find the mixture with the least squared residual, shrunk towards the best classical candidate by what is unsure.
 
     With ``t`` standard errors of gain over the classical candidate, on units that the weights were not found on, the
-    mixture keeps ``1 - 1 / t^2`` of its way from there, as the positive-part estimator of James and Stein does, and
-    none where there is no gain: noise does not decide.
+    mixture keeps ``1 - (2 / t)^2`` of its way from there, and none below two of them: noise does not decide. That is
+    the positive-part estimator of James and Stein with four times its shrinkage, since being worse than the classical
+    candidate costs more than what is left on the way.
 
     Parameters
     ----------
@@ -72,7 +77,7 @@ def mixed(products: Matrix, classical: Sequence[int]) -> Mixture:
         before.append(float(unit[safe, safe]))
         after.append(float(others @ unit @ others))
     confidence = _standard_errors(np.asarray(before), np.asarray(after))
-    kept = max(1 - 1 / confidence**2, 0.0) if confidence > 0 else 0.0
+    kept = max(1 - (DOUBT / confidence) ** 2, 0.0) if confidence > 0 else 0.0
     only = np.eye(len(total))[safe]
     weights = kept * best + (1 - kept) * only
     weights = np.where(weights < NEGLIGIBLE, 0.0, weights)
@@ -99,7 +104,10 @@ class RegionMixture(NamedTuple):
 
 
 def by_region(products: Matrix, candidates: int, classical: Sequence[int]) -> RegionMixture:
-    """Mix candidates region by region, each with the best classical candidate in all others.
+    """Mix candidates region by region, each given the mixtures of the others, from the best classical candidate on.
+
+    Regions are gone through twice: what a candidate makes of the object may make up, at the samples, for what the
+    classical method makes of the table, and is worth nothing once that is drawn right.
 
     Parameters
     ----------
@@ -113,28 +121,30 @@ def by_region(products: Matrix, candidates: int, classical: Sequence[int]) -> Re
     """
     others = candidates - 1
     regions = (products.shape[-1] - 1) // others if others else 1
+    only = np.eye(candidates)
 
-    def of(choices: Sequence[int]) -> Matrix:
-        """Parts of the residual of a candidate for each region."""
-        row = np.zeros(products.shape[-1])
-        row[0] = 1.0
-        for region, choice in enumerate(choices):
-            if choice:
-                row[region * others + choice] = 1.0
-        return row
+    def row(weights: Matrix) -> Matrix:
+        """Parts of the residual of a mixture ``(regions, candidates)``."""
+        return np.concatenate([[1.0], weights[:, 1:].ravel()]) if others else np.ones(1)
 
-    whole = np.stack([of([i] * regions) for i in range(candidates)])
+    whole = np.stack([row(np.tile(one, (regions, 1))) for one in only])
     squares = np.diag(whole @ products.sum(0) @ whole.T)
     safe = min(classical, key=lambda index: squares[index])
-    found = []
-    for region in range(regions):
-        rows = np.stack([of([i if r == region else safe for r in range(regions)]) for i in range(candidates)])
-        found.append(mixed(rows @ products @ rows.T, classical))
-    weights = np.stack([one.weights for one in found])
-    left = 1 - sum(1 - 10 ** (-one.gain_db / 10) for one in found if one.confidence > 0)
+    weights = np.tile(only[safe], (regions, 1))
+    confidence = 0.0
+    for _ in range(SWEEPS):
+        found = []
+        for region in range(regions):
+            apart = np.stack([np.where(np.arange(regions)[:, None] == region, one, weights) for one in only])
+            rows = np.stack([row(one) for one in apart])
+            found.append(mixed(rows @ products @ rows.T, classical))
+            weights[region] = found[-1].weights
+        confidence = max(one.confidence for one in found)
+    mixture = row(weights)
     gains_db = decibels(squares[safe] / np.maximum(squares, LEAST))
-    gain_db = float(decibels(1 / max(left, LEAST)))
-    return RegionMixture(weights, gains_db, gain_db, max(one.confidence for one in found))
+    left = float(mixture @ products.sum(0) @ mixture)
+    gain_db = float(decibels(max(float(squares[safe]), LEAST) / max(left, LEAST)))
+    return RegionMixture(weights, gains_db, gain_db, confidence)
 
 
 def _standard_errors(before: Matrix, after: Matrix) -> float:

@@ -162,11 +162,15 @@ def _solved(
 
 
 def _familiar(inverse: InverseProblem, rest: Problem, candidates: Sequence[Method], volumes: Sequence[Tensor]) -> bool:
-    """Whether the prior of the candidates knows what they made; True where there is none that can tell."""
-    for method, volume in zip(candidates, volumes, strict=True):
+    """Whether the prior of the candidates knows what they made; True where there is none that can tell.
+
+    All of them are asked: what the prior made looks more familiar to it than the object does.
+    """
+    for method in candidates:
         prior, intensity = chosen_prior(method, replace(inverse, problem=rest))
         if prior is not None and intensity is not None and prior.card.familiarity is not None:
-            return not bool((prior.familiarity(intensity.to_prior(volume)) < UNFAMILIAR).any())
+            scores = [prior.familiarity(intensity.to_prior(volume)) for volume in volumes]
+            return not any(bool((score < UNFAMILIAR).any()) for score in scores)
     return True
 
 
