@@ -19,7 +19,8 @@ from api import events, problems
 from api.models import GoneJob, Job, StreamedChange
 from api.representation import represent
 from api.service import Service, key_of, owns, service
-from workers import retention
+from api.sessions import COOKIE
+from workers import retention, sessions
 from workers.keys import Key
 from workers.store import Record
 
@@ -48,7 +49,8 @@ async def job_changes(request: Request, last_event_id: Annotated[str | None, Hea
     changed since that event. It does not end by itself.
     """
     given = int(last_event_id) if last_event_id and re.fullmatch(r"\d{1,16}", last_event_id) else None
-    changes = Changes(service(request), key_of(request), given)
+    token = request.cookies.get(COOKIE) if getattr(request.state, "session_expires", None) is not None else None
+    changes = Changes(service(request), key_of(request), given, token)
     return events.streamed(request, _stream(changes))
 
 
@@ -73,20 +75,24 @@ class Changes:
         Whose jobs; None for all, on a server without keys.
     after
         Id of the last event that the client has, microseconds since the epoch; None for a client that has none.
+    token
+        Token of the session that the key comes from; None without one.
     """
 
-    def __init__(self, service: Service, key: Key | None, after: int | None) -> None:
-        self.service, self.key, self.id = service, key, after or 0
+    def __init__(self, service: Service, key: Key | None, after: int | None, token: str | None = None) -> None:
+        self.service, self.key, self.id, self._token = service, key, after or 0, token
         self._known: dict[str, tuple[str, int | None]] | None = None
         self._first = after is None
         last = datetime.now(UTC) if after is None else _EPOCH + timedelta(microseconds=after)
         self._since = last - timedelta(seconds=OVERLAP_S)
 
     def allowed(self) -> bool:
-        """Whether the key is still one of the server's."""
-        return self.key is None or (
-            self.service.keys is not None and self.service.keys.of_digest(self.key.sha256) is not None
-        )
+        """Whether the key is still one of the server's, and its session goes on."""
+        if self.key is None:
+            return True
+        if self.service.keys is None or self.service.keys.of_digest(self.key.sha256) is None:
+            return False
+        return self._token is None or sessions.find(self.service.sessions, self.service.keys, self._token) is not None
 
     def look(self) -> list[dict[str, Any]]:
         """Events of what has changed since the last look; the first look tells what the client has missed."""

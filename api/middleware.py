@@ -112,7 +112,8 @@ class Authentication:
         """Key of a request, and the end of its session if it has one; the header goes before the cookie."""
         kind, _, secret = request.headers.get("authorization", "").partition(" ")
         token = request.cookies.get(sessions.COOKIE)
-        if kind or token is None:
+        # A proxy's own authentication (Basic) says nothing here.
+        if kind.lower() == "bearer" or token is None:
             key = ring.find(secret.strip()) if kind.lower() == "bearer" else None
             if key is not None:
                 return key, None

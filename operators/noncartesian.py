@@ -14,7 +14,8 @@ import scipy.fft
 import scipy.spatial
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from operators.errors import GeometryError, InputError
 from operators.fourier import coil_energy, fourier
@@ -34,6 +35,8 @@ TURN_RAD = math.pi * (3 - math.sqrt(5))
 """Golden angle by which the trajectory of a comparable scan is turned."""
 LEAP = 4.0
 """Step between samples, over the median one, with which another readout begins."""
+TURNED = -0.5
+"""Cosine between the steps before and after one, below which the trajectory turns back."""
 FOLDS, SHARES, LEAST_READOUTS = 2, 10, 8
 """Number of folds, of which each withholds one readout in so many, and readouts below which none is withheld."""
 DensityRule = Literal["ramp", "voronoi"]
@@ -124,8 +127,14 @@ class NonCartesianMRI(LinearOperator):
     @cached_property
     def readouts(self) -> Tensor:
         """Number of the readout of each sample, ``(samples,)``: spokes, interleaves; told by leaps between samples."""
-        steps = self.trajectory.diff(dim=0).norm(dim=1)
-        leaps = steps > LEAP * steps.median() if len(steps) else steps > 0
+        steps = self.trajectory.diff(dim=0)
+        lengths = steps.norm(dim=1)
+        leaps = lengths > LEAP * lengths.median() if len(lengths) else lengths > 0
+        # Spokes that are run through to and fro may follow each other without a leap.
+        along = (steps[2:] * steps[:-2]).sum(1) / (lengths[2:] * lengths[:-2]).clamp(min=1e-30)
+        turned = (along < TURNED) & ~leaps[2:] & ~leaps[1:-1] & ~leaps[:-2]
+        turned[1:] &= ~turned[:-1]
+        leaps[1:-1] |= turned
         return torch.cat([torch.zeros(1, dtype=torch.long), leaps.long().cumsum(0)])
 
     @property
@@ -141,12 +150,15 @@ class NonCartesianMRI(LinearOperator):
         order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
         chosen = order[torch.arange(count) % min(SHARES, count // FOLDS) == fold]
         held = torch.isin(self.readouts, chosen)
-        units = [self.readouts[held] == number for number in chosen]
+        # Samples of a unit, filled up to the longest with one beyond the end, which is zero.
+        rows = [(self.readouts[held] == number).nonzero()[:, 0] for number in chosen]
+        units = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=int(held.sum()))
         root = self.density[held].sqrt()
 
         def spectra(residuals: Tensor) -> Tensor:
             weighted = residuals * root.to(residuals.real.dtype)
-            return torch.stack([(weighted * unit).flatten(1) for unit in units], dim=1)
+            told: Tensor = functional.pad(weighted, (0, 1))[..., units]
+            return told.movedim(2, 1).flatten(2)
 
         return Withheld(
             self._sampled(~held), self._sampled(held), lambda y: y[..., ~held], lambda y: y[..., held], spectra

@@ -126,7 +126,7 @@ class Tomography(LinearOperator):
         angles = self.geometry.angles_rad
         kept = [i for i in range(len(angles)) if i not in held]
         parts = [replace(self.geometry, angles_rad=tuple(angles[i] for i in chosen)) for chosen in (kept, held)]
-        kept_views, held_views = (Tomography(part) for part in parts)
+        kept_views, held_views = (Tomography(part, self.backend) for part in parts)
         # Neighbours at an end of the arc err alike: a third of them together is a unit.
         size = -(-len(held) // END_UNITS) if self.sampling_pattern == "limited" else 1
 

@@ -67,6 +67,7 @@ def device_of(queues: Iterable[str]) -> Device | None:
 def count(redis_url: str) -> dict[Device, int]:
     """Number of workers that are there, by device; raises `redis.exceptions.RedisError`."""
     with connect(redis_url) as client:
-        found = [cast(bytes, key).decode().removeprefix(PREFIX) for key in client.scan_iter(f"{PREFIX}*")]
+        # A scan may tell a key twice.
+        found = {cast(bytes, key).decode().removeprefix(PREFIX) for key in client.scan_iter(f"{PREFIX}*")}
     present = Counter(name.partition(":")[0] for name in found)
     return {device: present[device] for device in DEVICES}

@@ -135,9 +135,10 @@ def observe(case: Case, methods: Sequence[str], replicates: int) -> Iterator[Obs
 
 
 def kept(folder: Path, case: Case, methods: Sequence[str], replicates: int) -> list[Observed]:
-    """Observe methods on a case, or read what was observed before from a folder of ``.npz`` files."""
+    """Observe methods on a case, or read what was observed before from a folder of ``.npz`` files, one for each run."""
     found: list[Observed] = []
-    path = folder / (re.sub(r"[^a-z0-9]+", "-", case.name.lower()) + ".npz")
+    told = f"{case.name}, {replicates} replicates, {' '.join(methods)}"
+    path = folder / (re.sub(r"[^a-z0-9]+", "-", told.lower()) + ".npz")
     if not path.exists():
         found += observe(case, methods, replicates)
         folder.mkdir(parents=True, exist_ok=True)

@@ -93,8 +93,12 @@ class RegionMixture(NamedTuple):
     ----------
     weights
         ``(regions, candidates)``, not negative, with sum 1 in every region.
-    gains_db, gain_db, confidence
-        As of `Mixture`, of the whole slice; the confidence is that of the region that is surest.
+    gains_db
+        As of `Mixture`, of the whole slice.
+    gain_db
+        The same of the mixture, over the samples that its weights were found on.
+    confidence
+        That of the region that is surest.
     """
 
     weights: Matrix

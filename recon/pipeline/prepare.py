@@ -34,7 +34,7 @@ from recon.solvers import registry as solvers
 from recon.solvers.mixture import Part, mixture
 from recon.spec.job import JobSpec, check_uncertainty
 from recon.spec.methods import Auto, FrozenNoise, Method, method_of
-from recon.spec.registry import OUTPUT_FORMATS
+from recon.spec.registry import METHODS, OUTPUT_FORMATS
 from recon.spec.report import Selection
 from recon.storage.atomic import write_json
 
@@ -110,6 +110,14 @@ class Prepared:
         return self.reconstructions[-1].prior
 
     @property
+    def errors_like(self) -> str:
+        """What the result's errors are like: those of its method, or of the candidate that weighs most."""
+        if self.selection is None or self.prior is not None:
+            return self.reconstructions[-1].settings.ERRORS_LIKE
+        heaviest = max(self.selection.candidates, key=lambda candidate: candidate.weight)
+        return str(METHODS[heaviest.method["name"]].ERRORS_LIKE)
+
+    @property
     def frozen(self) -> Noise | None:
         """Frozen noise of the result."""
         return self.reconstructions[-1].frozen
@@ -173,14 +181,17 @@ def prepare(
     acquisition = measurement.acquisition
     offered = (spec.method.parts(acquisition), spec.method.reserve(acquisition))
     candidates, reserve = ([lookup.resolved(part, kind, problem) for part in parts] for parts in offered)
-    every = [one(candidate) for candidate in (*candidates, *reserve)]
+    every = [one(candidate) for candidate in candidates]
     positions = np.arange(problem.slices) if streamed is None else sampled(streamed.slices)
     slices = problem.slices if streamed is None else streamed.slices
     steps = select(inverse, candidates, positions, slices, reserve=reserve, seed=spec.seed, seconds=spec.method.seconds)
-    key = digest({**measured, "candidates": [each.key for each in every], "seconds": spec.method.seconds})
+    offered_too = [method.model_dump(mode="json") for method in reserve]
+    key = digest(
+        {**measured, "candidates": [e.key for e in every], "reserve": offered_too, "seconds": spec.method.seconds}
+    )
     selection = yield from _kept(steps, work, key)
     weights = weights_along(selection, slices)
-    every = every[: len(weights)]  # a reserve that was not needed is left out
+    every += [one(candidate) for candidate in reserve[: len(weights) - len(every)]]
     parts = [Part(each.name, each.start, row) for each, row in zip(every, weights, strict=True)]
     chosen = reconstruction(
         spec.method.name, spec.method, partial(_mixed, parts=parts),

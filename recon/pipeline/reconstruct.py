@@ -187,4 +187,4 @@ def _expected_errors(
     clues = uncertainty.Clues.of(shown, power / count, drawn)
     operator = inverse.problem.operator
     sampling = operator.sampling_pattern, operator.undersampling
-    return uncertainty.errors(clues, last.settings.ERRORS_LIKE, inverse.modality, *sampling)
+    return uncertainty.errors(clues, run.job.errors_like, inverse.modality, *sampling)

@@ -30,6 +30,8 @@ from recon.spec.methods import Diffusion, Method
 from recon.spec.methods.auto import judged_slices
 from recon.spec.report import Candidate, Selection
 
+MOST = 0.5
+"""Share of the judged slices of a candidate from which their being unfamiliar is no chance."""
 FILLED = 0.05
 """Fraction of the volume's largest sample that a slice must have to be judged."""
 
@@ -74,13 +76,16 @@ def select(
     seconds
         Time after which no further fold is begun, once there was one of every slice.
 
-    Where no samples can be spared nothing is judged: the first candidate with a prior is taken, and the text says so.
+    Where no samples can be spared, or no slice stands alone, nothing is judged: the first candidate with a prior is
+    taken, and the text says so.
     """
     began = time.monotonic()
     problem = inverse.problem
     folds = problem.operator.folds
+    if problem.prior_axes is not None:
+        return _unjudged(candidates, "slices of a scan that is one piece cannot be judged by themselves")
     if folds == 0:
-        return _unjudged(candidates)
+        return _unjudged(candidates, "this scan has no samples that can be withheld")
     # Among the same slices whether the volume is read as a whole or slab by slab.
     known = np.flatnonzero(np.isin(positions, sampled(slices))).tolist()
     judged = _spread(problem, known, judged_slices(slices, folds))
@@ -118,8 +123,8 @@ def weights_along(selection: Selection, slices: int) -> Tensor:
     return torch.from_numpy(along / along.sum(0))  # the report's figures are rounded
 
 
-def _unjudged(candidates: Sequence[Method]) -> Selection:
-    """Selection of the first candidate with a prior, or the first, for a scan without samples to withhold."""
+def _unjudged(candidates: Sequence[Method], why: str) -> Selection:
+    """Selection of the first candidate with a prior, or the first, for a scan that gives nothing to judge by."""
     chosen = next((i for i, method in enumerate(candidates) if isinstance(method, Diffusion)), 0)
     name = named(candidates[chosen].model_dump())
     weights = np.eye(len(candidates))[chosen]
@@ -134,7 +139,7 @@ def _unjudged(candidates: Sequence[Method]) -> Selection:
         gain_db=0.0,
         confidence=0.0,
         seconds=0.0,
-        text=f"{name}, unjudged: this scan has no samples that can be withheld, so compare with the baselines",
+        text=f"{name}, unjudged: {why}, so compare with the baselines",
     )
 
 
@@ -162,15 +167,15 @@ def _solved(
 
 
 def _familiar(inverse: InverseProblem, rest: Problem, candidates: Sequence[Method], volumes: Sequence[Tensor]) -> bool:
-    """Whether the prior of the candidates knows what they made; True where there is none that can tell.
+    """Whether the prior of the candidates knows most of what each made; True where there is none that can tell.
 
-    All of them are asked: what the prior made looks more familiar to it than the object does.
+    All of them are asked about: what the prior made looks more familiar to it than the object does.
     """
     for method in candidates:
         prior, intensity = chosen_prior(method, replace(inverse, problem=rest))
         if prior is not None and intensity is not None and prior.card.familiarity is not None:
             scores = [prior.familiarity(intensity.to_prior(volume)) for volume in volumes]
-            return not any(bool((score < UNFAMILIAR).any()) for score in scores)
+            return all(float((score < UNFAMILIAR).float().mean()) < MOST for score in scores)
     return True
 
 

@@ -119,6 +119,7 @@ class Problem:
                 noise_std=self.noise[chosen],
                 inverse_std=None if self.inverse_std is None else self.inverse_std[chosen],
                 support=None if self.support is None else self.support[chosen],
+                phase=None if self.phase is None else self.phase[chosen],
                 slice_mm=math.inf,
             )
         ]

@@ -125,12 +125,12 @@ class Selection(_Part):
     candidates: list[Candidate]
     judged_slices: list[int]
     folds: int
-    """How many times other samples were withheld, in the last slice that was judged."""
+    """How many times other samples were withheld, in the first slice that was judged; 0 where nothing was judged."""
     weights: list[list[list[float]]]
     """Weights of the candidates, by judged slice and by region, the object and what is beside it; between slices they
     are interpolated."""
     gain_db: float
-    """Gain of the mixture over the best classical candidate, on samples that its weights were not found on."""
+    """Gain of the mixture over the best classical candidate at the withheld samples."""
     confidence: float
     """That gain over its standard error, least of the judged slices; 0 where there is none."""
     seconds: float

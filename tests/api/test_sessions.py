@@ -70,6 +70,8 @@ def test_a_cookie_stands_for_its_key(server: Server, ring: Ring) -> None:
         shown = anna.get("/v1/session", headers=other).json()
         assert shown == {"owner": "ben", "expires": None}
         refused(anna.get("/v1/jobs", headers={"Authorization": "Bearer rk_no"}), 401, "Authorization")
+        # A password for the proxy in front is none of ours.
+        assert anna.get("/v1/session", headers={"Authorization": "Basic YTpi"}).json()["owner"] == "anna"
 
 
 def test_the_cookie_is_out_of_reach(server: Server, ring: Ring) -> None:
@@ -94,6 +96,16 @@ def test_a_session_ends_on_request(server: Server, ring: Ring) -> None:
     # Whoever kept the cookie has nothing.
     problem = refused(server.http.get("/v1/jobs", headers={"Cookie": f"{COOKIE}={token}"}), 401, "Cookie")
     assert "POST /v1/session" in problem["remedy"]
+
+
+def test_the_stream_of_changes_ends_with_its_session(server: Server, ring: Ring) -> None:
+    with browser(server, ring.secrets["anna"]) as anna:
+        token = anna.cookies[COOKIE]
+        with anna.stream("GET", "/v1/events") as told:
+            assert told.status_code == 200
+            ended = httpx.delete(f"{server.url}/v1/session", headers={"Cookie": f"{COOKIE}={token}"})
+            assert ended.status_code == 204
+            assert all(not line.startswith("data") for line in told.iter_lines())  # and it ends
 
 
 def test_a_session_ends_with_its_key(server: Server, ring: Ring) -> None:

@@ -111,6 +111,10 @@ def test_whole_readouts_are_split() -> None:
         whole = float((operator.density.sqrt() * operator(x)).abs().square().sum())
         assert energy / whole == pytest.approx(0.1, rel=0.35)
         assert split.spectra(residuals).shape[1] == 3
+    to_and_fro = operator.trajectory.reshape(30, SIDE, 2).clone()
+    to_and_fro[1::2] = to_and_fro[1::2].flip(1)
+    turned = NonCartesianMRI(to_and_fro.reshape(-1, 2), operator.maps[0], operator.density)
+    assert torch.equal(turned.readouts, operator.readouts)
     assert spokes(7).folds == 0
     with pytest.raises(InputError, match="no samples to withhold"):
         spokes(7).withheld(0)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from recon.spec.acquisitions.base import Acquisition
 from recon.spec.costs import Cost
 from recon.spec.methods.base import Diffusion, MethodSettings
 from recon.spec.registry import METHODS
+from recon.spec.validation import reason
 
 LEAST_JUDGED, MOST_JUDGED, SLICES_PER_JUDGED = 2, 8, 16
 """Slices that are judged, and slices of the volume for each of them."""
@@ -59,6 +60,10 @@ class Auto(MethodSettings):
     @classmethod
     def _known(cls, value: list[str | dict[str, Any]] | None) -> list[str | dict[str, Any]] | None:
         found = [_candidate(one) for one in value or []]
+        for one in found:
+            if one.paths():
+                field = next(iter(one.paths()))
+                raise ValueError(f"{one.name}.{field}: a candidate names no file of your own; name the method itself")
         for number, one in enumerate(found):
             if one in found[:number]:
                 raise ValueError(f"{one.name!r} is named twice, with the same settings")
@@ -111,5 +116,8 @@ def _candidate(value: str | dict[str, Any]) -> MethodSettings:
     if name not in METHODS or name == "auto":
         known = ", ".join(other for other in METHODS if other != "auto")
         raise ValueError(f"{name!r} is not one of {known}")
-    found: MethodSettings = METHODS[name].model_validate(given)
+    try:
+        found: MethodSettings = METHODS[name].model_validate(given)
+    except ValidationError as error:
+        raise ValueError(f"{name}: {reason(error)}") from error
     return found

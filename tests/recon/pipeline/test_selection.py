@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from operators.errors import InputError
+from operators.fourier import CartesianMRI
 from recon.formats import nifti, reader
 from recon.pipeline.prepare import prepare
 from recon.pipeline.reconstruct import run
@@ -126,6 +128,21 @@ def test_a_reserve_is_judged_only_where_the_prior_does_not_know_the_images(
         assert seen[-1].done + 1 == seen[-1].steps
 
 
+def test_slices_of_one_piece_are_not_judged_by_themselves(tmp_path: Path) -> None:
+    spec = job(plate(tmp_path))
+    inverse = inverse_problem.build(reader.read(spec, local_files(spec)))
+    whole = replace(inverse, problem=replace(inverse.problem, prior_axes=(1, 0, 2)))
+    found = drive(select(whole, [TV(), DDS()], np.arange(3), 3))
+    assert found.folds == 0 and [c.weight for c in found.candidates] == [0, 1] and "one piece" in found.text
+
+
+def test_judged_slices_keep_their_own_phase() -> None:
+    operator = CartesianMRI(torch.rand(16, 16) > 0.5, torch.ones(1, 16, 16, dtype=torch.complex64))
+    phase = torch.polar(torch.ones(3, 16, 16), torch.randn(3, 16, 16))
+    (part,) = Problem(operator, torch.zeros(3, 1, 16, 16, dtype=torch.complex64), phase=phase).apart([0, 2])
+    assert part.phase is not None and torch.equal(part.phase, phase[[0, 2]])
+
+
 def test_the_prior_says_what_it_does_not_know(tmp_path: Path) -> None:
     """A plate of acrylic is nothing that a prior of patients has seen."""
     spec = job(plate(tmp_path))
@@ -193,6 +210,8 @@ def test_the_plan_knows_all_candidates(tmp_path: Path) -> None:
         ({"name": "auto", "candidates": ["tv", "tv"]}, "twice"),
         ({"name": "auto", "candidates": ["tv", {"name": "red-diff", "step": 7}]}, "step"),
         ({"name": "auto", "candidates": [{"steps": 7}]}, "'None' is not one of"),
+        ({"name": "auto", "candidates": ["tv", {"name": "dds", "prior": "/x/card.yaml"}]}, "no file of your own"),
+        ({"name": "auto", "candidates": ["tv", {"name": "boundary", "frozen_noise": "x.yaml"}]}, "no file of your own"),
         ({"name": "auto", "candidates": ["tv", "cg-sense"]}, "does not fit ct-parallel"),
         ({"name": "auto", "candidates": []}, "candidates"),
     ],
