@@ -199,6 +199,16 @@ def test_every_method_has_its_errors_explained(modality: str) -> None:
             assert sum(weight for _, weight in rows) == pytest.approx(1)
 
 
+def test_every_kind_of_scan_was_fitted_to_by_itself() -> None:
+    patterns = {"ct": {"full", "limited"}, "mri": {"lines", "points"}}
+    for modality, wanted in patterns.items():
+        for like in ("prior", "regularised", "linear"):
+            rows = [one for one in installed().fitted if (one.modality, one.errors_like) == (modality, like)]
+            assert {one.pattern for one in rows} == wanted
+    shares = [tuple(one.interval.values()) for one in installed().fitted]
+    assert len(set(shares)) == len(shares)  # none stands for another
+
+
 def test_scans_between_two_that_were_fitted_to_are_interpolated() -> None:
     def row(ratio: float, share: float) -> Fitted:
         shares = Shares(replicates=share, edges=0, undetermined=0, level=0)
