@@ -39,7 +39,7 @@ def test_the_client_is_told_what_the_command_line_shows(server: Server) -> None:
     assert found.specification == {
         "input": {"upload": upload, "format": "dxchange"},
         "acquisition": {"kind": "ct-parallel", "detector_mm": None},
-        "method": "red-diff",
+        "method": "auto",
     }
     filled = {**found.specification, "acquisition": {"kind": "ct-parallel", "detector_mm": 0.01}, "method": "fbp"}
     assert server.http.post("/v1/jobs", json=filled).status_code == 202
