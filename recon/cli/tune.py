@@ -90,7 +90,8 @@ def tune_errors(
         found += coverage.kept(observed, case, coverage.METHODS, replicates)
         console.print(f"{case.name}: observed", highlight=False)
     table = coverage.table(
-        found, f"recon tune-errors --data DATA --out recon/defaults/errors.yaml --replicates {replicates}"
+        found,
+        f"recon tune-errors --data DATA --out recon/defaults/errors.yaml --observed FOLDER --replicates {replicates}",
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     table.write(out)

@@ -53,8 +53,8 @@ class Auto(MethodSettings):
     """Methods to choose from, by name or with settings, at least one of them classical. Default: TV, RED-Diff, in MRI
     L1-wavelet, and in CT, where the prior does not know the images, RED-Diff with the prior of objects."""
     seconds: float | None = Field(None, gt=0, le=1e6)
-    """Time in seconds after which judging ends with what it knows, once every candidate was judged on one slice.
-    Default: no limit."""
+    """Time in seconds after which judging ends with what it knows, once every candidate was judged on every judged
+    slice by one fold. Default: no limit."""
 
     @field_validator("candidates")
     @classmethod
