@@ -13,10 +13,10 @@ from operators.errors import GeometryError, InputError
 from operators.geometry import SamplingPattern
 from operators.linear import LinearOperator, Space, Withheld, random_element
 
-FOLDS, SHARES = 2, 10
+FOLDS, SHARES = 4, 10
 """Number of folds, of which each withholds one point in so many, and one line or more."""
-UNITS, LINES = 8, 4
-"""Units that points are put into, and lines that a fold withholds if there are enough."""
+UNITS, LINES, SEGMENTS = 8, 4, 4
+"""Units that points are put into, lines that a fold withholds if there are enough, and units in each line."""
 FAINT = 1e-2
 """Energy of all coils in a pixel over the largest, below which it counts as that."""
 RINGS = 16
@@ -126,7 +126,8 @@ class CartesianMRI(LinearOperator):
     def withheld(self, fold: int) -> Withheld:
         """Withhold sampled lines, or points, away from the centre, which coil maps are calibrated from.
 
-        What is withheld at a radius stands for all that is missing there. Points are put into `UNITS` units.
+        What is withheld at a radius stands for all that is missing there. Points are put into `UNITS` units, a line is
+        cut into `SEGMENTS`: what a candidate gains differs along a line as much as between lines.
         """
         held, units, weights = _held(self.mask, fold)
         if held is None or units is None or weights is None:
@@ -348,7 +349,9 @@ def _held(mask: Tensor, fold: int) -> tuple[Tensor | None, list[Tensor] | None, 
         shares = min(max(len(index) // LINES, FOLDS), SHARES)
         group[index[torch.randperm(len(index), generator=generator)]] = torch.arange(len(index)) % shares
         found = group.unsqueeze(along[0]).expand(rows, cols)
-        number = torch.arange(len(lines)).unsqueeze(along[0]).expand(rows, cols)
+        length = mask.shape[-2 + along[0]]
+        segment = (torch.arange(length) * SEGMENTS // length).unsqueeze(1 - along[0])
+        number = torch.arange(len(lines)).unsqueeze(along[0]) * SEGMENTS + segment
     else:
         found = torch.randint(SHARES, (rows, cols), generator=generator)
         number = torch.randint(UNITS, (rows, cols), generator=generator)
