@@ -366,6 +366,25 @@ def beyond_ends(g: ParallelBeam, radius_mm: float) -> tuple[int, int]:
     return before, after
 
 
+def within_view(g: ParallelBeam) -> NDArray[np.bool_]:
+    """Tell which pixels ``(rows, cols)`` lie within the detector's edges in every view; over half a turn a disc.
+
+    Of a displaced detector that goes round the farther edge counts. Where all rows end in air, nothing lies outside.
+    """
+    y, x = ((np.arange(n) - (n - 1) / 2) * g.pixel_mm for n in (g.rows, g.cols))
+    low, high = ((g.detector_shift_mm + side * g.detectors * g.detector_mm / 2) / g.magnification for side in (-1, 1))
+    if g.displaced:
+        low, high = (-math.inf, high) if high > -low else (low, math.inf)
+    found = np.ones((g.rows, g.cols), dtype=np.bool_)
+    for angle in g.angles_rad:
+        along = x[None, :] * math.cos(angle) - y[:, None] * math.sin(angle)
+        if isinstance(g, FanBeam):
+            toward = x[None, :] * math.sin(angle) + y[:, None] * math.cos(angle)
+            along = along * g.source_origin_mm / (g.source_origin_mm - toward)
+        found &= (along >= low) & (along <= high)
+    return found
+
+
 def view_vectors(g: ParallelBeam) -> NDArray[np.float64]:
     """Rows ``(ray or source x, y, detector centre x, y, detector step x, y)`` of ASTRA's vector geometries."""
     angles = np.asarray(g.angles_rad, dtype=np.float64)

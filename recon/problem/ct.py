@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from operators import continuation, support
-from operators.geometry import ParallelBeam, limits
+from operators.geometry import ParallelBeam, limits, within_view
 from operators.linear import LinearOperator, each_slice
 from operators.tomography import Tomography
 from recon.measurement import noise_estimate
@@ -182,20 +182,27 @@ def _noise(
 
 
 def _support(operator: Tomography, data: Tensor, ends: tuple[int, int], notes: list[str]) -> Tensor | None:
-    """Support of the image, and what the report should say of it; None if all pixels may be other than air."""
+    """Support of the image, and what the report should say of it; None if all pixels may be other than air.
+
+    Where no row had to be continued all of them end in air, so that nothing lies beyond the detector's edges.
+    """
     found = support.support(operator, data, ends)
+    inside = found.inside
+    if not any(ends):
+        inside = inside & (torch.from_numpy(within_view(operator.geometry)) | found.contradicted[:, None, None])
     if bool(found.contradicted.any()):
         count = int(found.contradicted.sum())
         notes.append(
             f"in {count} of {len(data)} slices what some views show lies in the air of others: nothing is taken for air"
             " there; rotation centre, angles or detector may be wrong, or the object moved or is larger than the image"
         )
-    if bool(found.inside.all()):
+    if bool(inside.all()):
         return None
-    air = 1 - found.inside.float().mean((1, 2))
+    air = 1 - inside.float().mean((1, 2))
     lowest, highest = f"{100 * float(air.min()):.0f}", f"{100 * float(air.max()):.0f}"
     share = lowest if lowest == highest else f"{lowest} to {highest}"
     notes.append(
-        f"{share} % of a slice's pixels are air by rays through air, or seen by no ray: they are set to 0 1/mm"
+        f"{share} % of a slice's pixels are air by rays through air, or lie beside what the views see: they are set to"
+        " 0 1/mm"
     )
-    return found.inside
+    return inside

@@ -149,6 +149,27 @@ def preparation(
     write_rows(json_file, [asdict(r) for r in rows])
 
 
+def stripes(
+    data: Annotated[Path, typer.Option(help="Folder with tune/.")],
+    slices: Annotated[int, typer.Option(min=1, help="Slices of the tuning set.")] = 2,
+    views: Annotated[int, typer.Option(min=11, help="Views over half a turn.")] = 180,
+    photons: Annotated[float, typer.Option(min=100, help="Photons per ray in air.")] = 2e4,
+    spread: Annotated[float, typer.Option(min=0, help="Drift of the elements' gains, relative.")] = 0.01,
+    json_file: Json = None,
+) -> None:
+    """What every filter of stripes gains where there are some, and costs where there are none."""
+    from tests.benchmarks.preparation import stripes as compare
+
+    rows = []
+    for row in compare(data, slices, views, photons, spread):
+        rows.append(row)
+        console.print(f"{row.stripes}, {row.method}: {row.clean_psnr}, {row.striped_psnr} dB", highlight=False)
+    shown = [[r.stripes or "none", r.method, f"{r.clean_psnr:.2f}", f"{r.striped_psnr:.2f}"] for r in rows]
+    title = f"{slices} slices, {views} views, {photons:g} photons per ray, gains drifted by {spread:g}; {machine()}"
+    table(["stripes", "method", "clean, dB", "striped, dB"], shown, title)
+    write_rows(json_file, [asdict(r) for r in rows])
+
+
 def coils(
     data: Annotated[Path, typer.Option(help="Folder with tune/.")],
     noise: Annotated[float, typer.Option(min=0, help="Noise relative to the image's largest value.")] = 0.02,
@@ -366,6 +387,7 @@ for command in (
     startup,
     streaming,
     preparation,
+    stripes,
     coils,
     readout,
     compression,

@@ -1,4 +1,4 @@
-"""What defects of a detector cost: a scan with dead elements, zingers and lost frames against the same one without."""
+"""What defects of a detector cost, and what removing stripes does: damaged scans against the same ones without."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import h5py
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from operators.tomography import Tomography
 from recon.measurement.simulate import simulate
 from recon.pipeline.reconstruct import run
 from recon.quality import metrics
-from recon.spec.acquisitions.ct import WATER_PER_MM, CTParallel
+from recon.spec.acquisitions.ct import CTParallel
 from recon.spec.job import JobSpec, local_files
+from recon.spec.preparation import Stripes
 from recon.spec.simulation import Simulation
 
 DEAD, ZINGER_FRAMES, ZINGERS, LOST = 0.01, 0.1, 3, 3
 """Fraction of dead elements; of frames with zingers, and how many these have in a row; number of lost frames."""
 DARK = 100
+PIXEL_MM = 1.4
 METHODS = ("fbp", {"name": "tv", "dimensions": 2}, "red-diff")
 Frames = dict[str, NDArray[Any]]
 
@@ -88,32 +88,82 @@ def write(path: Path, found: Frames, angles_rad: tuple[float, ...]) -> Path:
     return path
 
 
+def striped(found: Frames, spread: float, seed: int = 2) -> Frames:
+    """The same frames after gains have drifted by `spread` since the flat fields: a stripe in every column."""
+    drift = 1 + spread * np.random.default_rng(seed).standard_normal(found["data"].shape[1:])
+    return {**found, "data": (DARK + (found["data"] - DARK) * drift).round().clip(0).astype(np.int64)}
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Known slices of the tuning set, their counts as a scanner measures them, and how these are described."""
+
+    slices: list[int]
+    truth: NDArray[np.float32]
+    counts: Frames
+    acquisition: CTParallel
+
+    @classmethod
+    def simulated(cls, data: Path, slices: int, views: int, photons: float) -> Scan:
+        """Simulate counts, realistic but for the noise, which they bring themselves."""
+        images = np.load(data / "tune" / "ct_hu.npz")["images"]
+        chosen = np.linspace(0, len(images) - 1, slices).round().astype(int)
+        volume = (4.0 * images[chosen] - 1024).astype(np.float32)
+        affine = np.diag([PIXEL_MM, PIXEL_MM, PIXEL_MM, 1.0])
+        known = simulate(volume, affine, CTParallel(), Simulation(model="realistic", views=views))
+        acquisition = known.acquisition
+        assert isinstance(acquisition, CTParallel) and known.truth is not None
+        return cls(chosen.tolist(), known.truth, frames(known.data, photons), acquisition)
+
+    def scores(self, counts: Frames, method: Any, preparation: dict[str, Any]) -> tuple[str, list[float]]:
+        """Reconstruct counts as a user does; name of the method and PSNR of each slice."""
+        geometry = self.acquisition.model_dump(
+            include={"kind", "detector_mm", "pixel_mm", "rows", "cols", "mu_water_per_mm"}
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            path = write(Path(folder) / "scan.h5", counts, self.acquisition.angles() or ())
+            spec = JobSpec.parse(
+                {
+                    "input": {"path": str(path), "format": "dxchange"},
+                    "acquisition": {**geometry, "preparation": preparation},
+                    "method": method,
+                    "output": {"format": "numpy", "montage": False, "baselines": []},
+                }
+            )
+            run(spec, local_files(spec), Path(folder) / "out")
+            result = np.load(Path(folder) / "out" / "volume.npy")
+        return spec.method.name, [metrics.psnr(one, truth) for one, truth in zip(result, self.truth, strict=True)]
+
+
 def compare(data: Path, slices: int, views: int, photons: float, methods: tuple[Any, ...] = METHODS) -> Iterator[Row]:
     """Reconstruct slices of the tuning set from clean and from damaged counts."""
-    images = np.load(data / "tune" / "ct_hu.npz")["images"]
-    chosen = np.linspace(0, len(images) - 1, slices).round().astype(int)
-    volume = (4.0 * images[chosen] - 1024).astype(np.float32)
-    pixel_mm = 1.4
-    known = simulate(
-        volume, np.diag([pixel_mm, pixel_mm, pixel_mm, 1.0]), CTParallel(), Simulation(model="ideal", views=views)
-    )
-    acquisition = known.acquisition
-    assert isinstance(acquisition, CTParallel) and known.truth is not None
-    operator = Tomography(acquisition.geometry(known.data.shape[2]))
-    attenuation = torch.from_numpy(WATER_PER_MM * (1 + known.truth / 1000)).clamp(min=0)
-    found = frames(operator.forward(attenuation).numpy(), photons)
-    geometry = acquisition.model_dump(include={"kind", "detector_mm", "pixel_mm", "rows", "cols", "mu_water_per_mm"})
-    with tempfile.TemporaryDirectory() as folder:
+    scan = Scan.simulated(data, slices, views, photons)
+    damaged = damage(scan.counts)
+    for method in methods:
+        name, before = scan.scores(scan.counts, method, {})
+        _, after = scan.scores(damaged, method, {})
+        for index, whole, harmed in zip(scan.slices, before, after, strict=True):
+            yield Row(name, index, views, round(whole, 3), round(harmed, 3))
+
+
+@dataclass(frozen=True)
+class StripeRow:
+    """A method with a filter of stripes, on clean counts and on those with stripes: mean PSNR of the slices."""
+
+    stripes: str | None
+    method: str
+    clean_psnr: float
+    striped_psnr: float
+
+
+def stripes(
+    data: Path, slices: int, views: int, photons: float, spread: float, methods: tuple[Any, ...] = METHODS
+) -> Iterator[StripeRow]:
+    """Reconstruct slices of the tuning set with every filter of stripes and without one."""
+    scan = Scan.simulated(data, slices, views, photons)
+    drifted = striped(scan.counts, spread)
+    for chosen in (None, *get_args(Stripes)):
         for method in methods:
-            scores: dict[str, list[float]] = {}
-            for name, counts in (("clean", found), ("damaged", damage(found))):
-                path = write(Path(folder) / f"{name}.h5", counts, acquisition.angles() or ())
-                output = {"format": "numpy", "montage": False, "baselines": []}
-                given = {"path": str(path), "format": "dxchange"}
-                spec = JobSpec.parse({"input": given, "acquisition": geometry, "method": method, "output": output})
-                out = Path(folder) / f"{name}-{spec.method.name}"
-                run(spec, local_files(spec), out)
-                result = np.load(out / "volume.npy")
-                scores[name] = [metrics.psnr(one, truth) for one, truth in zip(result, known.truth, strict=True)]
-            for index, (clean, damaged) in enumerate(zip(scores["clean"], scores["damaged"], strict=True)):
-                yield Row(spec.method.name, int(chosen[index]), views, round(clean, 3), round(damaged, 3))
+            found = [scan.scores(counts, method, {"stripes": chosen}) for counts in (scan.counts, drifted)]
+            clean, after = (round(float(np.mean(scores)), 3) for _, scores in found)
+            yield StripeRow(chosen, found[0][0], clean, after)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from operators.geometry import FanBeam, ParallelBeam
+from operators.geometry import FanBeam, ParallelBeam, within_view
 from operators.linear import conjugate_gradient
 from operators.preconditioner import normal_inverse
 from operators.support import Supported, reach, support
@@ -149,6 +150,40 @@ def test_what_no_ray_sees_is_outside() -> None:
     y, x = _grid()
     assert not inside[torch.hypot(x, y) > 53].any()
     assert bool(inside[torch.hypot(x, y) < 35].all())
+
+
+@pytest.mark.parametrize("shift_mm", [0.0, 9.0])
+@pytest.mark.parametrize("source_mm", [None, 300.0])
+def test_within_view_is_where_every_view_casts_its_shadow(shift_mm: float, source_mm: float | None) -> None:
+    angles = tuple(np.linspace(0.1, 2.2, 9))
+    sizes: dict[str, Any] = {"rows": 25, "cols": 40, "pixel_mm": PIXEL_MM, "angles_rad": angles, "detectors": 30}
+    if source_mm is None:
+        geometry = ParallelBeam(**sizes, detector_mm=PIXEL_MM, detector_shift_mm=shift_mm)
+    else:
+        geometry = FanBeam(
+            **sizes, detector_mm=2 * PIXEL_MM, detector_shift_mm=2 * shift_mm,
+            source_origin_mm=source_mm, origin_detector_mm=source_mm,
+        )  # fmt: skip
+    found = within_view(geometry)
+    wide = Tomography(geometry.extended(60, 60))
+    for row, col in np.ndindex(25, 40):
+        pixel = torch.zeros(1, 25, 40)
+        pixel[0, row, col] = 1.0
+        shadow = wide.forward(pixel)[0]
+        middle = (shadow * torch.arange(150)).sum(1) / shadow.sum(1)
+        distance = (middle - (150 - 1) / 2).abs() - 15  # to the detector's edge, in elements
+        if float(distance.abs().min()) > 0.6:
+            assert found[row, col] == bool((distance < 0).all())
+    assert 0.2 < found.mean() < 0.9
+
+
+def test_of_a_displaced_detector_the_farther_edge_counts() -> None:
+    geometry = ParallelBeam(SIZE, SIZE, PIXEL_MM, turn(90, 2 * math.pi), 60, PIXEL_MM, 20 * PIXEL_MM)
+    y, x = _grid()
+    radius = torch.hypot(x, y).numpy()
+    found = within_view(geometry)
+    assert found[radius < 49.9].all()  # 30 elements and the shift of 20
+    assert not found[radius > 50.1].any()
 
 
 def test_dead_elements_that_read_air_cut_nothing_off() -> None:

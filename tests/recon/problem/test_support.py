@@ -96,6 +96,19 @@ def test_what_is_known_to_be_air_brings_the_rest_nearer(method: dict[str, Any]) 
     assert errors[1] < errors[0]
 
 
+@pytest.mark.parametrize("method", METHODS, ids=str)
+def test_beside_the_disc_that_views_see_is_nothing(method: dict[str, Any]) -> None:
+    acquisition = scan()
+    image = WATER * disc(SIZE, 2.0, 61.0)
+    geometry = acquisition.geometry(SIZE)  # the object fills the detector, and leaves next to no air
+    problem = inverse_problem.build(Measurement(Tomography(geometry).forward(image).numpy(), acquisition)).problem
+    y, x = ((torch.arange(SIZE) - (SIZE - 1) / 2) * 2.0 for _ in range(2))
+    beyond = torch.hypot(x[None, :], y[:, None]) > SIZE * 2.0 / 2 / math.cos(math.pi / VIEWS / 2)
+    volume = solved(problem, method)
+    assert not volume[:, beyond].any()
+    assert bool(volume[image > 0].all())
+
+
 def test_the_report_says_how_much_was_known() -> None:
     inverse = built(body())
     assert inverse.problem.support is not None
