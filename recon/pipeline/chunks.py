@@ -7,6 +7,7 @@ who takes which is settled by locks, and what is finished by files, so that noth
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections.abc import Callable, Generator
@@ -142,6 +143,7 @@ def _solve(
                 longest = max(longest, time.monotonic() - begun)
                 keep(chunk, found)
                 pending.remove(chunk)
+                gc.collect()  # a slab's tensors hang in cycles of few objects, which nothing else would look for
         if len(pending) == before:
             found = yield from chunked.waited(pending, len(chunks), 3 * longest)
             if found is not None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from functools import partial
 from pathlib import Path
 from typing import Any
+from weakref import ReferenceType, ref
 
 import numpy as np
 import pytest
@@ -210,6 +212,26 @@ def test_progress_is_that_of_the_whole(tmp_path: Path) -> None:
         seen.append(progress)
     assert [p.step for p in seen] == sorted(p.step for p in seen)
     assert (seen[-1].step, seen[-1].steps) == (40, 40)
+
+
+@pytest.mark.parametrize("method", [FBP(), REDDiff(steps=4)], ids=str)
+def test_of_a_finished_slab_nothing_is_kept_in_memory(method: Method, tmp_path: Path) -> None:
+    problem = ct(photons=True)
+    slabs: list[ReferenceType[Problem]] = []
+
+    class Slabs:
+        slices = problem.slices
+
+        def part(self, first: int, last: int) -> Problem:
+            assert all(slab() is None for slab in slabs)
+            found = problem.part(first, last)
+            slabs.append(ref(found))
+            return found
+
+    prior, intensity = prior_for(problem)
+    start = partial(registry.start, settings=method, prior=prior, intensity=intensity, seed=3)
+    deque(chunks.solve(Slabs(), method, start, ChunkCache(tmp_path), "k", 16), maxlen=0)
+    assert len(slabs) >= 4
 
 
 def test_a_volume_is_cut_with_halos_only_where_slices_are_coupled() -> None:
