@@ -20,20 +20,28 @@ from recon.problem.problem import IntensityMap, run
 from recon.solvers import registry
 from recon.spec.acquisitions.ct import AngleRange, CTParallel
 from recon.spec.acquisitions.mri_cartesian import MRICartesian
-from recon.spec.methods import CGLS, DDS, FBP, SIRT, TV, CGSense, DiffPIR, Diffusion, Method, REDDiff, ZeroFilled
+from recon.spec.methods import CGLS, DDS, FBP, SIRT, TV, CGSense, DiffPIR, Diffusion, DiffusionMBIR, Method, REDDiff, ZeroFilled
 from recon.spec.report import Familiarity
 from recon.spec.simulation import Simulation
 from tests.conftest import GaussianPrior, disc
 
 LEVELS: dict[str, Any] = {"steps": 12, "sigma_first": 0.5}
-METHODS: list[Method] = [CGLS(), SIRT(), TV(iterations=30), DiffPIR(**LEVELS), REDDiff(**LEVELS), DDS(**LEVELS)]
+METHODS: list[Method] = [
+    CGLS(),
+    SIRT(),
+    TV(iterations=30),
+    DiffPIR(**LEVELS),
+    REDDiff(**LEVELS),
+    DDS(**LEVELS),
+    DiffusionMBIR(**LEVELS),
+]
 SIDE = 40
 
 
-def scan(slices: int = 1, photons: float | None = 1e5) -> Measurement:
+def scan(slices: int = 1, photons: float | None = 1e5, views: int = 60) -> Measurement:
     """Photons counted behind a body with a bone beside its middle, 5 mm pixels."""
     body = -1000 + 1000 * disc(SIDE, 5.0, 70.0) + 800 * disc(SIDE, 5.0, 15.0, x_mm=35.0, y_mm=20.0)
-    simulated = Simulation(views=60, photons_per_ray=photons, model="ideal")
+    simulated = Simulation(views=views, photons_per_ray=photons, model="ideal")
     volume = body.numpy().repeat(slices, axis=0)
     return simulate(volume, np.diag([5.0, 5.0, 5.0, 1.0]), CTParallel(), simulated)
 
@@ -62,6 +70,15 @@ def test_a_wrong_geometry_is_said_by_every_method_that_fits_data(method: Method)
         wrong = replace(right, acquisition=right.acquisition.model_copy(update=change))
         (note,) = notes(wrong, method)
         assert "misses the data by" in note and "noise alone would leave" in note and "rotation centre" in note
+
+
+@pytest.mark.parametrize("method", [CGLS(), TV(iterations=30), REDDiff(**LEVELS)], ids=lambda m: m.name)
+def test_a_sinogram_with_views_and_columns_exchanged_is_said(method: Method) -> None:
+    columns = scan().data.shape[2]
+    right = scan(views=columns)
+    assert not notes(right, method)
+    (note,) = notes(replace(right, data=right.data.transpose(0, 2, 1).copy()), method)
+    assert "misses the data by" in note and "axes of the array in another order" in note
 
 
 def test_back_projection_fits_nothing_and_its_misfit_says_nothing() -> None:
