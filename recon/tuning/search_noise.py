@@ -21,7 +21,7 @@ from recon.measurement.measurement import Measurement
 from recon.measurement.simulate import simulate
 from recon.pipeline.chosen_prior import chosen_prior
 from recon.priors import registry
-from recon.priors.network import as_channels, noise_features
+from recon.priors.network import as_channels
 from recon.priors.prior import NetworkPrior
 from recon.problem import inverse_problem
 from recon.problem.inverse_problem import InverseProblem
@@ -218,6 +218,7 @@ def feature_distance(prior: NetworkPrior, a: Tensor, b: Tensor) -> float:
     level, normalised to unit length per pixel, mean squared difference, mean over levels.
     """
     network = prior.network
+    told = None if prior.factors is None else torch.tensor([prior.factors])
     features = []
     for image in (a, b):
         x = as_channels(image[None].to(torch.complex64) if prior.complex else image[None])
@@ -225,7 +226,9 @@ def feature_distance(prior: NetworkPrior, a: Tensor, b: Tensor) -> float:
         x = x.repeat(1, 1 + network.condition_channels // network.image_channels, 1, 1)
         side = network.multiple
         x = torch.nn.functional.pad(x, (0, -x.shape[3] % side, 0, -x.shape[2] % side), mode="replicate")
-        features.append(network.encode(x / prior.card.sigma_data, noise_features(torch.tensor([FEATURE_SIGMA]))))
+        features.append(
+            network.encode(x / prior.card.sigma_data, network.features(torch.tensor([FEATURE_SIGMA]), told))
+        )
     distances = []
     for p, q in zip(*features, strict=True):
         p, q = (torch.nn.functional.normalize(f, dim=1) for f in (p, q))

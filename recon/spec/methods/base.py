@@ -96,7 +96,7 @@ class Diffusion(MethodSettings):
             raise ValueError("a prior is given by its name, or by the path of its card, which ends in .yaml")
         return value
 
-    def prior_for(self, modality: str, refined: int | None) -> str:
+    def prior_for(self, modality: str, refined: float | None) -> str:
         """Name or path of the prior for a modality, and for super-resolution by a factor."""
         del refined
         return self.prior or DEFAULT_PRIOR[modality]

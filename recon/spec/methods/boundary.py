@@ -47,10 +47,10 @@ class Boundary(FrozenNoise):
         """Scale of the starting noise, if it is given."""
         return self.amplitude
 
-    def prior_for(self, modality: str, refined: int | None) -> str:
+    def prior_for(self, modality: str, refined: float | None) -> str:
         """The conditional prior of the factor."""
         usual = DEFAULT_PRIOR[modality]
-        return self.prior or (usual if refined is None else f"{usual}-x{refined}")
+        return self.prior or (usual if refined is None else f"{usual}-x{refined:g}")
 
     def inner_iterations(self, *, preconditioned: bool) -> int:
         """Number as given."""

@@ -59,7 +59,14 @@ def stir(trainer: Trainer) -> None:
     trainer.save()
 
 
-@pytest.mark.parametrize("changes", [{"complex": False}, {"complex": True}, {"super_resolution": 2}])
+STACKS = {"factors": [2.0, 4.0]}
+"""Changes that make a recipe one for super-resolution by any factor."""
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"complex": False}, {"complex": True}, {"super_resolution": 2}, STACKS, {**STACKS, "regression": True}],
+)
 def test_training_resumes_bit_by_bit(tmp_path: Path, changes: dict[str, Any]) -> None:
     recipe = tiny(tmp_path, **changes)
     straight = Trainer(recipe, tmp_path, tmp_path / "straight", seed=3)
@@ -124,12 +131,13 @@ def test_the_optimiser_updates_the_network_in_place_and_resumes() -> None:
     assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("changes", [{}, {"super_resolution": 2}])
+@pytest.mark.parametrize("changes", [{}, {"super_resolution": 2}, STACKS, {**STACKS, "regression": True}])
 def test_a_trained_prior_is_exported_and_loaded(tmp_path: Path, changes: dict[str, Any]) -> None:
     trainer = trained(tiny(tmp_path, **changes), tmp_path, tmp_path / "run")
     stir(trainer)
     card = export(tmp_path / "run", tmp_path, "recon train tiny", tmp_path)
-    prior = registry.load(str(tmp_path / "tiny.yaml"))
+    factors = (3.0, 1.0) if "factors" in changes else None
+    prior = registry.load(str(tmp_path / "tiny.yaml")).at(factors)
     assert prior.card == card and card.steps == 6 and card.parameters > 1000
     x = torch.randn(1, 16, 16, dtype=torch.complex64)
     condition = torch.randn(1, 16, 16, dtype=torch.complex64) if changes else None
@@ -138,17 +146,25 @@ def test_a_trained_prior_is_exported_and_loaded(tmp_path: Path, changes: dict[st
     channels = [torch.view_as_real(v).movedim(-1, 1) for v in (x, condition) if v is not None]
     seen = [continued(v) if changes else v for v in channels]
     with torch.inference_mode():
-        reference = expected(seen[0], torch.tensor([0.2]), *seen[1:])
+        told = None if factors is None else torch.tensor([factors])
+        reference = expected(seen[0], torch.tensor([0.2]), *(seen[1:] or [None]), told)
     reference = cut_back(reference) if changes else reference
     found = torch.view_as_real(prior.denoise(x, 0.2, condition)).movedim(-1, 1)
     c_skip = 0.3**2 / (0.3**2 + 0.2**2)
-    share = (reference - c_skip * channels[0]).abs()
+    share = (reference - (0.5 * channels[1] if changes.get("regression") else c_skip * channels[0])).abs()
     assert float(share.mean()) > 0.1  # so that a network that says nothing would be noticed
     tolerance = {torch.bfloat16: 0.05, torch.float32: 0.005}[precision.compute_dtype()]  # the weights are fp16
     assert float((found - reference).abs().max()) < tolerance * float(share.max())
     if changes:
         with pytest.raises(InputError, match="conditional"):
             prior.denoise(x, 0.2)
+        if factors is not None:
+            with pytest.raises(InputError, match="told the super-resolution factors"):
+                registry.load(str(tmp_path / "tiny.yaml")).denoise(x, 0.2, condition)
+            other = registry.load(str(tmp_path / "tiny.yaml")).at((1.0, 3.0))
+            assert float((prior.denoise(x, 0.2, condition) - other.denoise(x, 0.2, condition)).abs().max()) > 1e-3
+        if changes.get("regression"):
+            assert torch.equal(prior.denoise(x, 0.2, condition), prior.denoise(0 * x, 0.5, condition))
     else:
         assert card.familiarity is not None and len(card.familiarity.reference) == 6
         assert bool((prior.familiarity(x * 0.1) >= 0).all())
