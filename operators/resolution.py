@@ -71,9 +71,8 @@ class Truncation(Downsampling):
         self.factors = (float(factor), float(factor))
         self._full = fine_size(low[0], factor), fine_size(low[1], factor)
         self._scale = math.sqrt(math.prod(self._full) / math.prod(low))
-        self._window = tuple(
-            slice(full // 2 - n // 2, full // 2 - n // 2 + n) for full, n in zip(self._full, low, strict=True)
-        )
+        row, col = (full // 2 - n // 2 for full, n in zip(self._full, low, strict=True))
+        self._window = slice(row, row + low[0]), slice(col, col + low[1])
         rows_kept, cols_kept = (_apodisation(n, filter, zero_fill) for n in low)
         self._weights = None if filter == "none" and zero_fill == 1 else rows_kept[:, None] * cols_kept
 

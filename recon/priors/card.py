@@ -90,10 +90,17 @@ def without_neighbours(given: Any) -> Any:
 class Refining(Protocol):
     """Fields of a recipe or card that make it one for super-resolution."""
 
-    complex: bool
-    super_resolution: int | None
-    factors: tuple[float, float] | None
-    regression: bool
+    @property
+    def complex(self) -> bool: ...  # noqa: D102 - see Card
+
+    @property
+    def super_resolution(self) -> int | None: ...  # noqa: D102
+
+    @property
+    def factors(self) -> tuple[float, float] | None: ...  # noqa: D102
+
+    @property
+    def regression(self) -> bool: ...  # noqa: D102
 
 
 def check_factors(given: Refining) -> None:

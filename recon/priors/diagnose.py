@@ -57,10 +57,12 @@ def jacobian_asymmetry(
     """
     x = as_channels(images + sigma * SliceNoise(2, len(images)).draw(images))
     level = torch.full((1,), sigma)
-    told = None if factors is None else torch.tensor([factors])
+    more = [] if condition is None else [as_channels(condition)]
+    if factors is not None:
+        more.append(torch.tensor([factors]))
 
     def denoise(given: Tensor) -> Tensor:
-        estimate: Tensor = network(given, level, None if condition is None else as_channels(condition), told)
+        estimate: Tensor = network(given, level, *more)
         return estimate
 
     generator = torch.Generator().manual_seed(3)

@@ -43,7 +43,7 @@ def compiled(network: Denoiser) -> Callable[[Tensor, Tensor], Tensor]:
     network
         In float32, evaluation mode.
     """
-    side, features = network.multiple, network.embed[0].in_features
+    side, features = network.multiple, network.known
     example = (torch.zeros(1, network.stem.in_channels, side, side), torch.zeros(1, features))
     with warnings.catch_warnings():
         # The trace is of one noise level for the whole batch, and meant to be.

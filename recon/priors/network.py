@@ -137,8 +137,10 @@ class Denoiser(nn.Module):
         self.multiple = math.lcm(unshuffle * 2 ** (len(channels) - 1), PHASE_BLOCK)
         """Number of which rows and columns must be multiples."""
         folded = unshuffle**2
+        self.known = NOISE_FEATURES + FACTOR_FEATURES * told
+        """Number of features of the noise level and of what else the network is told."""
         self.embed = nn.Sequential(
-            nn.Linear(NOISE_FEATURES + FACTOR_FEATURES * told, EMBEDDING),
+            nn.Linear(self.known, EMBEDDING),
             nn.SiLU(),
             nn.Linear(EMBEDDING, EMBEDDING),
             nn.SiLU(),

@@ -137,9 +137,9 @@ def stack_scan(rows: int, cols: int, factors: tuple[float, float], generator: to
     if uniform(generator) < 0.5:
         factor = min(max(round(2 * factor) / 2, factors[0]), factors[1])
     if uniform(generator) < 0.5:
-        filter = FILTERS[integer(generator, len(FILTERS))]
+        window_name = FILTERS[integer(generator, len(FILTERS))]
         zero_fill = uniform(generator, 1.0, MOST_ZERO_FILL) if uniform(generator) < 1 / 3 else 1.0
-        return Truncation(rows, cols, factor, filter=filter, zero_fill=zero_fill)
+        return Truncation(rows, cols, factor, filter=window_name, zero_fill=zero_fill)
     axis: Literal[-2, -1] = -2 if uniform(generator) < 0.5 else -1
     gap = uniform(generator, -MOST_GAP, MOST_GAP) if uniform(generator) < 0.5 else 0.0
     profile = PROFILES[integer(generator, len(PROFILES))]

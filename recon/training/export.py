@@ -152,15 +152,13 @@ def _asymmetry(network: Denoiser, recipe: Recipe, images: Tensor) -> dict[float,
     multiple = math.lcm(exact.multiple, recipe.super_resolution or 1)
     rows, cols = (n // multiple * multiple for n in few.shape[1:])
     few = with_phase(few[:, :rows, :cols]) if recipe.complex else few[:, :rows, :cols]
-    condition_of = conditioner(recipe)
+    condition_of, factors = conditioner(recipe), judged_factors(recipe)
     condition = None if condition_of is None else condition_of(few)
     found = {}
     for sigma in diagnose.ASYMMETRY_SIGMAS:
         level = axis_sigma(sigma, is_complex=recipe.complex)
-        found[sigma] = round(
-            diagnose.jacobian_asymmetry(exact.eval(), few, level, condition=condition, factors=judged_factors(recipe)),
-            4,
-        )
+        asymmetry = diagnose.jacobian_asymmetry(exact.eval(), few, level, condition=condition, factors=factors)
+        found[sigma] = round(asymmetry, 4)
     return found
 
 

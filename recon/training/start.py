@@ -21,7 +21,7 @@ def start_from(network: Denoiser, name: str) -> Card:
     """
     prior = load(name, field="start")
     weights = {k: v.float() for k, v in prior.network.state_dict().items()}
-    for key, inputs in (("stem.weight", network.stem.in_channels), ("embed.0.weight", network.embed[0].in_features)):
+    for key, inputs in (("stem.weight", network.stem.in_channels), ("embed.0.weight", network.known)):
         known = weights[key]
         missing = inputs - known.shape[1]
         if missing > 0:

@@ -219,6 +219,7 @@ def feature_distance(prior: NetworkPrior, a: Tensor, b: Tensor) -> float:
     """
     network = prior.network
     told = None if prior.factors is None else torch.tensor([prior.factors])
+    level = network.features(torch.tensor([FEATURE_SIGMA]), told)
     features = []
     for image in (a, b):
         x = as_channels(image[None].to(torch.complex64) if prior.complex else image[None])
@@ -226,9 +227,7 @@ def feature_distance(prior: NetworkPrior, a: Tensor, b: Tensor) -> float:
         x = x.repeat(1, 1 + network.condition_channels // network.image_channels, 1, 1)
         side = network.multiple
         x = torch.nn.functional.pad(x, (0, -x.shape[3] % side, 0, -x.shape[2] % side), mode="replicate")
-        features.append(
-            network.encode(x / prior.card.sigma_data, network.features(torch.tensor([FEATURE_SIGMA]), told))
-        )
+        features.append(network.encode(x / prior.card.sigma_data, level))
     distances = []
     for p, q in zip(*features, strict=True):
         p, q = (torch.nn.functional.normalize(f, dim=1) for f in (p, q))

@@ -147,7 +147,7 @@ def test_a_trained_prior_is_exported_and_loaded(tmp_path: Path, changes: dict[st
     seen = [continued(v) if changes else v for v in channels]
     with torch.inference_mode():
         told = None if factors is None else torch.tensor([factors])
-        reference = expected(seen[0], torch.tensor([0.2]), *(seen[1:] or [None]), told)
+        reference = expected(seen[0], torch.tensor([0.2]), seen[1] if changes else None, told)
     reference = cut_back(reference) if changes else reference
     found = torch.view_as_real(prior.denoise(x, 0.2, condition)).movedim(-1, 1)
     c_skip = 0.3**2 / (0.3**2 + 0.2**2)
