@@ -33,6 +33,7 @@ from recon.spec.acquisitions.superresolution import MRISuperResolution
 from recon.spec.job import JobSpec
 from recon.spec.methods import Boundary, FrozenNoise
 from recon.spec.simulation import Simulation
+from recon.training.evaluate import JUDGED_FACTOR
 from recon.training.recipe import Recipe
 from recon.training.slices import SliceSet
 
@@ -85,28 +86,47 @@ def task_of_job(spec: JobSpec, files: dict[str, Path]) -> Task:
 
 
 def task_of_prior(
-    name: str, data: Path, slices: int, method: Boundary, direction: Direction, *, held_out: bool = False
+    name: str,
+    data: Path,
+    slices: int,
+    method: Boundary,
+    direction: Direction,
+    *,
+    held_out: bool = False,
+    factor: float | None = None,
 ) -> Task:
     """Make a super-resolution task from slices that a conditional prior was trained or judged on.
 
-    In-plane, or (``direction="slices"``) the slices taken as planes across a thick stack.
+    In-plane, or (``direction="slices"``) the slices taken as planes across a thick stack. `factor` may be left out of
+    a prior of one factor, and is 4 of others unless given.
+
+    Raises
+    ------
+    InputError
+        If the prior is not for super-resolution, or not by this factor.
     """
     prior = registry.load(name, field="prior")
-    factor = prior.card.super_resolution
-    if factor is None:
+    if not prior.card.refines:
         raise InputError(
             f"prior {name!r} is not for super-resolution", field="prior", remedy="give a job specification"
+        )
+    factor = factor or prior.card.super_resolution or JUDGED_FACTOR
+    if not prior.card.for_factor(factor):
+        raise InputError(
+            f"x{factor:g}, prior {name!r} is given {prior.card.condition}", field="factor", remedy="leave it out"
         )
     recipe = Recipe.named(name)
     source = (recipe.validation if held_out else recipe.sources)[0]
     chosen = SliceSet.read(data, source)
-    images = np.stack([_whole(chosen, i, recipe, factor) for i in _spread(chosen, slices)])
+    multiple = int(factor) if factor == int(factor) else 1
+    images = np.stack([_whole(chosen, i, recipe, multiple) for i in _spread(chosen, slices)])
     simulation = Simulation()
     acquisition = MRISuperResolution(factor=factor, direction=direction)
     volume = from_planes(torch.from_numpy(images), acquisition).numpy()
     measurement = simulate(volume, np.diag([0.9, 0.9, 1e9, 1.0]), acquisition, simulation)
     origin = f"{source.file} sha256 {chosen.sha256}"
-    return Task(measurement, inverse_problem.build(measurement), method, prior, [origin], simulation)
+    inverse = inverse_problem.build(measurement)
+    return Task(measurement, inverse, method, prior.at(inverse.problem.operator.factors), [origin], simulation)
 
 
 def _spread(chosen: SliceSet, count: int) -> list[int]:
@@ -240,7 +260,8 @@ def search_noise(task: Task, seeds: Sequence[int], metric: Metric, command: str)
     errors_at = errors_of(task, metric)
     seed, errors = frozen_noise.search(errors_at, seeds)
     tried = {1.0: float(errors.mean(axis=1).min())}
-    if task.method.ALWAYS_FROZEN and task.method.noise_amplitude is None:
+    # What is drawn on purpose starts from all of the noise.
+    if task.method.ALWAYS_FROZEN and task.method.noise_amplitude is None and not task.method.draws():
         tried |= {amplitude: float(np.mean(errors_at(seed, amplitude))) for amplitude in AMPLITUDES}
     stated = {"acquisition": task.measurement.acquisition.model_dump(mode="json", exclude_none=True)}
     return NoiseFile(

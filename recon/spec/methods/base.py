@@ -53,6 +53,10 @@ class MethodSettings(Strict, ABC):
         del slices
         return 0
 
+    def draws(self) -> bool:
+        """Whether it draws detail that no sample determined, on purpose, so that the report says how much."""
+        return False
+
     def couples_slices(self) -> bool:
         """Whether slices depend on their neighbours, so that a chunk is solved with a halo of slices around it."""
         return False

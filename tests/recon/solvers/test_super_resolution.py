@@ -226,6 +226,46 @@ def test_without_noise_the_ode_ends_at_the_expected_image() -> None:
     assert torch.allclose(2 * ended[1], ended[2], atol=1e-5) and float(ended[2].abs().mean()) > 0.01
 
 
+def test_detail_mixes_the_expected_image_and_a_drawn_one() -> None:
+    """With a Gaussian prior the expected image is its mean, and a drawn one has its variance."""
+    small = {"steps": 4, "detail_steps": 24, "sigma_first": 5.0, "sigma_detail": 0.01, "consistency": False}
+    mean, condition, _ = refined(amplitude=0.0, steps=4, sigma_first=5.0, consistency=False)
+    half, _, _ = refined(detail=0.5, amplitude=0.0, **small)
+    sharp, _, noise = refined(detail=1.0, **{name: value for name, value in small.items() if name != "steps"})
+    assert float((mean - condition).abs().max()) < 1e-5
+    assert torch.allclose(half, (mean + sharp) / 2, atol=1e-5)
+    spread = torch.view_as_real(sharp - condition).std()
+    assert float(spread) == pytest.approx(ConditionalGaussian.variance**0.5, rel=0.05)
+    # It is the starting noise that was drawn, scaled: not another lottery.
+    cosine = torch.view_as_real(sharp - condition).flatten() @ torch.view_as_real(noise).flatten()
+    assert float(cosine / torch.linalg.vector_norm(sharp - condition) / torch.linalg.vector_norm(noise)) > 0.999
+
+
+def test_detail_costs_evaluations_and_refuses_what_it_does_not_use() -> None:
+    assert [Boundary(detail=d).evaluations() for d in (0.0, 0.3, 1.0)] == [5, 13, 8]
+    for settings, named in (
+        ({"detail_steps": 4}, "detail_steps has no effect with detail: 0"),
+        ({"detail": 1, "steps": 4}, "steps has no effect with detail: 1"),
+        ({"detail": 0.5, "sigma_detail": 0.5, "sigma_first": 0.4, "sigma_last": 0.1}, "must be below sigma_first"),
+        ({"detail": 1.1}, r"method\.detail"),
+    ):
+        with pytest.raises(InputError, match=named):
+            job(input="a.nii", acquisition="mri-superresolution", method={"name": "boundary", **settings})
+
+
+def test_what_was_drawn_is_reported(tmp_path: Path, prior: Path) -> None:
+    nifti.write(tmp_path / "brain.nii.gz", blob((2, 32, 32), (1, 14.2, 18.4)), np.diag([1.0, 1, 1, 1]), "test")
+    for detail in (0.0, 1.0):
+        spec = job(
+            input={"path": str(tmp_path / "brain.nii.gz"), "simulate": {}},
+            acquisition="mri-superresolution",
+            method={"name": "boundary", "prior": str(prior), "detail": detail},
+        )
+        _, _, report = reconstructed(spec, tmp_path / f"detail-{detail}")
+        assert (report.undetermined is not None) == (detail > 0)
+        assert any("no sample determined" in note for note in report.notes) == (detail > 0)
+
+
 def test_the_data_are_met_whatever_the_network_says() -> None:
     operator = Truncation(32, 24, 2)
     for consistency, least, most in ((True, 0.0, 1e-3), (False, 0.02, 1.0)):
@@ -318,8 +358,16 @@ def test_noise_is_searched_for_kept_and_checked(tmp_path: Path, prior: Path) -> 
     assert np.array_equal(frozen, random)  # the job's seed is the one that was found
     with pytest.raises(InputError, match="searched with another steps"):
         solve(frozen_noise=str(out), steps=4)
-    with pytest.raises(InputError, match=r"no starting noise was shipped for prior 'tiny'"):
-        solve()
+    # With nothing to start from that was searched for, any noise is as good: not used at all for the expected image.
+    usual = job(
+        input={"path": str(tmp_path / "brain.nii.gz"), "simulate": {}},
+        acquisition="mri-superresolution",
+        method={**method, "prior": str(prior), "steps": 4},
+    )
+    _, _, report = reconstructed(usual, tmp_path / "usual")
+    assert report.frozen_noise is not None
+    assert report.frozen_noise.model_dump() == {"seed": 0, "amplitude": 0.0, "source": "usual"}
+    assert any("usual one: none was searched for with prior 'tiny' and plane" in note for note in report.notes)
     out.write_text(out.read_text().replace(str(found.prior_sha256), "ab" * 32))
     with pytest.raises(InputError, match="other weights"):
         solve(frozen_noise=str(out))
