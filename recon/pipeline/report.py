@@ -154,10 +154,8 @@ def _listed(values: Iterable[float | Tensor]) -> float | list[float]:
 def _noise(job: Prepared, method: Method) -> ReportedNoise | None:
     if job.frozen is None or not isinstance(method, FrozenNoise):
         return None
-    usual = _usual_noise(job, method)
-    return ReportedNoise(
-        **job.frozen._asdict(), source=method.frozen_noise or ("shipped" if usual is None else "usual")
-    )
+    source = method.frozen_noise or ("shipped" if _usual_noise(job, method) is None else "usual")
+    return ReportedNoise(**job.frozen._asdict(), source=source)
 
 
 def _usual_noise(job: Prepared, method: Method) -> str | None:

@@ -42,8 +42,8 @@ class Boundary(FrozenNoise):
     """Initial image that the starting noise is added to: the interpolated image, which saves steps, or none, as
     published."""
     amplitude: float | None = Field(None, ge=0, le=1)
-    """Scale of the starting noise on the way to the image to be expected: 0 gives approximately the posterior mean, with
-    1 some of the noise's chance is left. Default: that of the frozen noise. The sharp image always starts from 1."""
+    """Scale of the starting noise on the way to the image to be expected: 0 gives approximately the posterior mean,
+    with 1 some of the noise's chance is left. Default: that of the frozen noise. The sharp image starts from 1."""
     order: Literal[1, 2] = 2
     """Order of the ODE solver: 1 is DDIM, 2 is a multistep method."""
     consistency: bool = True
