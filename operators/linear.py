@@ -51,8 +51,8 @@ class LinearOperator(ABC):
 
     slices: int | None = None
     """Number of slices, if the operator differs between slices; None otherwise."""
-    refinement: int | None = None
-    """Super-resolution factor: how many times finer images are than the measurement."""
+    factors: tuple[float, float] | None = None
+    """Super-resolution factors along rows and along columns: how many times finer images are than the measurement."""
     images: int = 1
     """Number of images that a slice's unknowns are, one below the other along the rows."""
 
@@ -99,6 +99,11 @@ class LinearOperator(ABC):
         A few conjugate gradient iterations, unless an operator has a better way.
         """
         return conjugate_gradient(self.normal, self.adjoint(data), None, INITIAL_ITERATIONS)
+
+    @property
+    def refinement(self) -> float | None:
+        """Super-resolution factor: the larger one of `factors`; None for other scans."""
+        return None if self.factors is None else max(self.factors)
 
     @property
     def undersampling(self) -> float:

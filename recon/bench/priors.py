@@ -16,12 +16,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from operators.errors import BackendUnavailable
 from recon.priors import precision, registry
-from recon.priors.network import noise_features
 from recon.priors.noise import SliceNoise
 from recon.priors.prior import NetworkPrior
 from recon.samples import SAMPLES
 from recon.spec.methods import DEFAULT_PRIOR
-from recon.training.evaluate import SIGMAS, axis_sigma, conditioner, denoising_psnr, peak_psnr
+from recon.training.evaluate import SIGMAS, axis_sigma, conditioner, denoising_psnr, judged_factors, peak_psnr
 from recon.training.recipe import Recipe
 from recon.training.slices import tuning_images
 
@@ -61,8 +60,11 @@ def denoising(names: list[str], data: Path = SAMPLES, *, with_bm3d: bool = True)
     for name in names:
         prior = registry.load(name, field="name")
         card = prior.card
+        prior = prior.at(judged_factors(card))
         # A user's own prior has no shipped recipe: its modality's tuning slices are what there is to compare on.
-        own = card.model_dump(include={"complex", "super_resolution"}) | {"intensity_range": card.intensity_range}
+        own = card.model_dump(include={"complex", "super_resolution", "factors"}) | {
+            "intensity_range": card.intensity_range
+        }
         recipe = Recipe.named(DEFAULT_PRIOR[card.modality]).model_copy(update=own)
         images = tuning_images(data, recipe)
         for sigma in SIGMAS:
@@ -111,6 +113,7 @@ def _bm3d(noisy: Tensor, images: Tensor, sigma: float, *, is_complex: bool) -> f
 def speed(name: str, repeats: int = 10) -> Speed:
     """Time the network on slices of 256 x 256 in full batches, alternating with matrix products."""
     prior = registry.load(name, field="name")
+    prior = prior.at(judged_factors(prior.card))
     x = torch.zeros((BATCH, SIZE, SIZE), dtype=torch.complex64 if prior.complex else torch.float32)
     x = SliceNoise(0, BATCH).draw(x)
     condition = x if prior.conditional else None
@@ -143,7 +146,8 @@ def engines(name: str, repeats: int = 10) -> dict[str, float]:
     generator = torch.Generator().manual_seed(0)
     side = SIZE // found.unshuffle
     x = torch.randn(BATCH, found.stem.in_channels, side, side, generator=generator)
-    features = noise_features(torch.tensor([0.1]))
+    factors = judged_factors(prior.card)
+    features = found.features(torch.tensor([0.1]), None if factors is None else torch.tensor([factors]))
     ways = {"torch": eager, "torch.compile": torch.compile(eager), "OpenVINO": body}
     best = dict.fromkeys(ways, math.inf)
     with torch.inference_mode():

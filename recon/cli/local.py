@@ -87,7 +87,7 @@ def simulate(
     phase_fov: Annotated[float | None, typer.Option(help="MRI: field of view along rows, over the volume's.")] = None,
     motion_pixels: Annotated[float | None, typer.Option(help="MRI: displacement from line to line.")] = None,
     fat_shift_pixels: Annotated[float | None, typer.Option(help="MRI: chemical shift of fat.")] = None,
-    factor: Annotated[int | None, typer.Option(help="mri-superresolution: how many times less resolution.")] = None,
+    factor: Annotated[float | None, typer.Option(help="mri-superresolution: how many times less resolution.")] = None,
     direction: Annotated[str | None, typer.Option(help="mri-superresolution: plane or slices.")] = None,
     slices: Annotated[str | None, typer.Option(help="Only slices FIRST:LAST.")] = None,
     scan: Annotated[str | None, typer.Option(help="Which of several, as series=3,volume=0.")] = None,

@@ -39,6 +39,10 @@ class Noise(NamedTuple):
     amplitude: float = 1.0
 
 
+USUAL = Noise(0, 0.0)
+"""Starting noise where none was searched for: any seed is as good, and none of it is best for the expected image."""
+
+
 class Analysis(BaseModel):
     """Result of the two-way analysis of errors."""
 
@@ -113,7 +117,7 @@ def of_settings(settings: FrozenNoise, card: Card | None, scan: str, seed: int) 
     Raises
     ------
     InputError
-        If there is no file for this prior, or it belongs to other weights, settings or scans.
+        If a file that is named belongs to another prior, other weights, settings or scans.
     """
     if settings.frozen_noise is None and not settings.ALWAYS_FROZEN:
         return None
@@ -126,25 +130,11 @@ def of_settings(settings: FrozenNoise, card: Card | None, scan: str, seed: int) 
             field="method.frozen_noise",
             remedy="set frozen_noise: random",
         )
+    if settings.frozen_noise is None and why_usual(settings, card, scan) is not None:
+        return USUAL if own is None else Noise(USUAL.seed, own)
     path = settings.paths().get("frozen_noise", shipped(card.name, scan))
-    if settings.frozen_noise is None and not path.is_file():
-        raise InputError(
-            f"no starting noise was shipped for prior {card.name!r} and {scan}",
-            field="method.frozen_noise",
-            remedy="search for one with recon search-noise, or set frozen_noise: random",
-        )
     found = NoiseFile.read(path)
-    mine = settings.model_dump(mode="json", exclude=IGNORED)
-    different = sorted(k for k in mine if mine[k] != found.method.get(k))
-    wrong = None
-    if found.method.get("name") != settings.name:
-        wrong = f"for {found.method.get('name')}"
-    elif found.prior_sha256 != card.sha256:
-        wrong = f"for other weights of {found.prior!r}"
-    elif different:
-        wrong = f"with another {', '.join(different)}"
-    elif found.scan != scan:
-        wrong = f"for {found.scan}, the data are of {scan}"
+    wrong = _mismatch(found, settings, card, scan)
     if wrong is not None:
         raise InputError(
             f"the starting noise {path.name} was searched {wrong}",
@@ -152,6 +142,31 @@ def of_settings(settings: FrozenNoise, card: Card | None, scan: str, seed: int) 
             remedy="use its settings, search again with recon search-noise, or set frozen_noise: random",
         )
     return Noise(found.seed, found.amplitude if own is None else own)
+
+
+def why_usual(settings: FrozenNoise, card: Card, scan: str) -> str | None:
+    """Why a method starts from the usual noise, and not from one that was shipped, in words; None if it does not."""
+    if settings.frozen_noise is not None or not settings.ALWAYS_FROZEN:
+        return None
+    path = shipped(card.name, scan)
+    if not path.is_file():
+        return f"none was searched for with prior {card.name!r} and {scan}"
+    wrong = _mismatch(NoiseFile.read(path), settings, card, scan)
+    return None if wrong is None else f"that of prior {card.name!r} was searched {wrong}"
+
+
+def _mismatch(found: NoiseFile, settings: FrozenNoise, card: Card, scan: str) -> str | None:
+    """In which way a noise file was made for something else, in words; None if it fits."""
+    fields = type(settings).model_fields
+    mine = settings.model_dump(mode="json", exclude=IGNORED)
+    different = sorted(k for k in mine if mine[k] != found.method.get(k, fields[k].default))
+    if found.method.get("name") != settings.name:
+        return f"for {found.method.get('name')}"
+    if found.prior_sha256 != card.sha256:
+        return f"for other weights of {found.prior!r}"
+    if different:
+        return f"with another {', '.join(different)}"
+    return None if found.scan == scan else f"for {found.scan}, the data are of {scan}"
 
 
 def shipped(prior: str, direction: str) -> Path:

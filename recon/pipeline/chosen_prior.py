@@ -30,4 +30,4 @@ def chosen_prior(method: Method, inverse: InverseProblem) -> tuple[NetworkPrior 
             remedy=f"use one for {modality}, as {DEFAULT_PRIOR[modality]}",
         )
     conditioning.require_fit(prior.card, inverse.problem, method)
-    return prior, inverse.intensity_map(prior.card)
+    return prior.at(inverse.problem.operator.factors), inverse.intensity_map(prior.card)

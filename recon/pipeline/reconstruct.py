@@ -114,11 +114,11 @@ def solve(spec: JobSpec, files: Mapping[str, Path], cache: ChunkCache) -> Genera
     volumes, solve_s = yield from _solved(run, end)
     volume = volumes.pop(spec.method.name)
     errors, drawn = None, None
-    if spec.output.uncertainty or spec.output.undetermined:
+    if spec.output.uncertainty or spec.says_undetermined:
         drawn = undetermined(job.inverse, held(volume).values)
     if spec.output.uncertainty and drawn is not None:
         errors = yield from _expected_errors(run, held(volume).values, drawn[0], (end, JUDGING_AT))
-    asked = drawn if spec.output.undetermined else None
+    asked = drawn if spec.says_undetermined else None
     solved = Solved(volume, volumes, errors, asked, solve_s, cache.reused, cache.given)
     report = yield from write_report(spec, job, solved, started, (JUDGING_AT, WRITING_AT))
     return Outcome(spec, job, solved, report)

@@ -90,7 +90,7 @@ def _with_chunks(spec: JobSpec, header: Header, methods: list[list[Method]], pla
     evaluations = computed * sum(cost.evaluations for cost in costs)
     again = spec.output.uncertainty
     # Known volumes and replicates are compared with the result as a whole.
-    apart = header.slice_bytes is not None and not header.known and again == 0 and not spec.output.undetermined
+    apart = header.slice_bytes is not None and not header.known and again == 0 and not spec.says_undetermined
     streamed = apart and all(len(parts) > 1 for parts in every)
     coils = header.shape[acquisition.AXES.index("coils")] if "coils" in acquisition.AXES else 1
     copies = max(cost.copies(coils) for cost in (*costs, *others)) + len(costs) - 1
@@ -162,7 +162,7 @@ def _memory(
     image = rows * cols * (8 if acquisition.COMPLEX_VOLUME else 4)
     again = min(spec.output.uncertainty, 1)  # the replicate's data and operator beside the job's
     # Of errors: clues, both maps and a volume to compare; what no sample determined takes conjugate gradients.
-    drawn = bool(again or spec.output.undetermined)
+    drawn = bool(again or spec.says_undetermined)
     held = len(spec.baselines(acquisition)) + 2 + int(header.known) + 6 * again + 4 * drawn
     share = at_once / slices
     # Reading holds the array and a copy in its final type; solving holds the data, and as much for its residual.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import yaml
 from pydantic import AliasChoices, Field, model_validator
@@ -87,6 +87,34 @@ def without_neighbours(given: Any) -> Any:
     return {name: value for name, value in given.items() if name != "neighbours"}
 
 
+class Refining(Protocol):
+    """Fields of a recipe or card that make it one for super-resolution."""
+
+    @property
+    def complex(self) -> bool: ...  # noqa: D102 - see Card
+
+    @property
+    def super_resolution(self) -> int | None: ...  # noqa: D102
+
+    @property
+    def factors(self) -> tuple[float, float] | None: ...  # noqa: D102
+
+    @property
+    def regression(self) -> bool: ...  # noqa: D102
+
+
+def check_factors(given: Refining) -> None:
+    """Raise `ValueError` unless the range of factors is one, and fits what else a recipe or card says."""
+    if given.factors is not None:
+        low, high = given.factors
+        if not 1 <= low < high:
+            raise ValueError(f"factors: {low:g} to {high:g} is no rising range from 1")
+        if given.super_resolution is not None or not given.complex:
+            raise ValueError("factors: for complex priors of no single factor; leave out super_resolution")
+    elif given.regression:
+        raise ValueError("regression: for super-resolution by a range of factors; give factors")
+
+
 class Card(Strict):
     """Model card of a prior, read from the YAML file beside the weights."""
 
@@ -103,6 +131,10 @@ class Card(Strict):
     unshuffle: int = Field(2, ge=1, le=4)
     super_resolution: int | None = Field(ge=2, le=8)
     """Factor of a super-resolution prior: its condition is the slice at this many times lower resolution."""
+    factors: tuple[float, float] | None = None
+    """Range of factors of a super-resolution prior that is told them, and the direction, in place of one factor."""
+    regression: bool = False
+    """Whether it is no prior but a regression network, which sees the condition alone, for comparison."""
     least_squares: bool = Field(False, validation_alias=AliasChoices("least_squares", "projections"))
     """Whether its condition is the least-squares image of the projections."""
     weights: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors$")
@@ -137,6 +169,7 @@ class Card(Strict):
     def _consistent(self) -> Card:
         if self.super_resolution is not None and not self.complex:
             raise ValueError("super_resolution: for complex priors only")
+        check_factors(self)
         if self.least_squares and (self.complex or self.modality != "ct"):
             raise ValueError("least_squares: for real CT priors only; train a prior that is not given the scan")
         return self
@@ -155,13 +188,30 @@ class Card(Strict):
     @property
     def conditional(self) -> bool:
         """Whether the prior is conditional: given an image besides the noisy one."""
-        return self.least_squares or self.super_resolution is not None
+        return self.least_squares or self.refines
+
+    @property
+    def refines(self) -> bool:
+        """Whether it is for super-resolution."""
+        return self.super_resolution is not None or self.told
+
+    @property
+    def told(self) -> bool:
+        """Whether it is told the super-resolution factors."""
+        return self.factors is not None
+
+    def for_factor(self, factor: float) -> bool:
+        """Whether it is for super-resolution by `factor`."""
+        low, high = (self.super_resolution, self.super_resolution) if self.factors is None else self.factors
+        return low is not None and high is not None and low <= factor <= high
 
     @property
     def condition(self) -> str:
         """Condition in words."""
         if self.least_squares:
             return "the least-squares image of the projections"
+        if self.factors is not None:
+            return f"an image of x{self.factors[0]:g} to x{self.factors[1]:g} less resolution, and how much less"
         return "nothing" if self.super_resolution is None else f"an image of x{self.super_resolution} less resolution"
 
     @classmethod

@@ -28,7 +28,12 @@ DISTANCES = 200
 
 @torch.no_grad()
 def jacobian_asymmetry(
-    network: Denoiser, images: Tensor, sigma: float, probes: int = 4, condition: Tensor | None = None
+    network: Denoiser,
+    images: Tensor,
+    sigma: float,
+    probes: int = 4,
+    condition: Tensor | None = None,
+    factors: tuple[float, float] | None = None,
 ) -> float:
     """Asymmetry of the Jacobian, ``|v^T J w - w^T J v| / (|v^T J w| + |w^T J v|)``, summed over random `v` and `w`.
 
@@ -47,12 +52,17 @@ def jacobian_asymmetry(
         Pairs of directions per image.
     condition
         For a conditional network: what it is conditioned on, like `images`.
+    factors
+        For a network that is told them: the super-resolution factors.
     """
     x = as_channels(images + sigma * SliceNoise(2, len(images)).draw(images))
     level = torch.full((1,), sigma)
+    more = [] if condition is None else [as_channels(condition)]
+    if factors is not None:
+        more.append(torch.tensor([factors]))
 
     def denoise(given: Tensor) -> Tensor:
-        estimate: Tensor = network(given, level) if condition is None else network(given, level, as_channels(condition))
+        estimate: Tensor = network(given, level, *more)
         return estimate
 
     generator = torch.Generator().manual_seed(3)

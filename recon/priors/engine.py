@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from recon.priors import precision
-from recon.priors.network import NOISE_FEATURES, Denoiser
+from recon.priors.network import Denoiser
 
 # OpenVINO reports its use to its makers unless this module is missing. Patients' data are computed on here: no word
 # leaves this process.
@@ -43,13 +43,13 @@ def compiled(network: Denoiser) -> Callable[[Tensor, Tensor], Tensor]:
     network
         In float32, evaluation mode.
     """
-    side = network.multiple
-    example = (torch.zeros(1, network.stem.in_channels, side, side), torch.zeros(1, NOISE_FEATURES))
+    side, features = network.multiple, network.known
+    example = (torch.zeros(1, network.stem.in_channels, side, side), torch.zeros(1, features))
     with warnings.catch_warnings():
         # The trace is of one noise level for the whole batch, and meant to be.
         warnings.filterwarnings("ignore", message="Using len to get tensor shape")
         model = openvino.convert_model(_Body(network), example_input=example)
-    shapes = ([-1, network.stem.in_channels, -1, -1], [1, NOISE_FEATURES])
+    shapes = ([-1, network.stem.in_channels, -1, -1], [1, features])
     model.reshape({index: openvino.PartialShape(shape) for index, shape in enumerate(shapes)})
     settings = {
         "INFERENCE_PRECISION_HINT": _HINTS[precision.compute_dtype()],

@@ -21,6 +21,8 @@ NOISE_FEATURES = 128
 """Number of Fourier features of the noise level."""
 EMBEDDING = 112
 """Width of the noise level's embedding."""
+FACTOR_FEATURES = 16
+"""Number of Fourier features of the super-resolution factors along rows and along columns, half each."""
 PHASE_BLOCK = 4
 """Width in pixels of the low-pass filter whose phase is removed for a complex network."""
 
@@ -47,6 +49,14 @@ class NetworkShape(Protocol):
     @property
     def conditional(self) -> bool:
         """Whether the network is given a condition."""
+
+    @property
+    def told(self) -> bool:
+        """Whether the network is told the super-resolution factors."""
+
+    @property
+    def regression(self) -> bool:
+        """Whether the network sees the condition alone."""
 
 
 class Block(nn.Module):
@@ -100,6 +110,10 @@ class Denoiser(nn.Module):
         Channels of an image of the same size that the estimate is conditioned on; 0 for none.
     unshuffle
         The stem folds so many pixels each way into channels: fewer positions for the same receptive field.
+    told
+        Whether it is told the super-resolution factors along rows and columns, and so the direction, beside the level.
+    regression
+        Whether it is a regression network: the estimate depends on the condition alone, at one noise level.
     """
 
     def __init__(
@@ -110,8 +124,12 @@ class Denoiser(nn.Module):
         blocks: int = 2,
         condition_channels: int = 0,
         unshuffle: int = 2,
+        *,
+        told: bool = False,
+        regression: bool = False,
     ) -> None:
         super().__init__()
+        self.told, self.regression = told, regression
         self.image_channels, self.condition_channels, self.sigma_data = image_channels, condition_channels, sigma_data
         self.engine: Callable[[Tensor, Tensor], Tensor] | None = None
         """Replacement for `body`, compiled by `recon.priors.engine`."""
@@ -119,8 +137,13 @@ class Denoiser(nn.Module):
         self.multiple = math.lcm(unshuffle * 2 ** (len(channels) - 1), PHASE_BLOCK)
         """Number of which rows and columns must be multiples."""
         folded = unshuffle**2
+        self.known = NOISE_FEATURES + FACTOR_FEATURES * told
+        """Number of features of the noise level and of what else the network is told."""
         self.embed = nn.Sequential(
-            nn.Linear(NOISE_FEATURES, EMBEDDING), nn.SiLU(), nn.Linear(EMBEDDING, EMBEDDING), nn.SiLU()
+            nn.Linear(self.known, EMBEDDING),
+            nn.SiLU(),
+            nn.Linear(EMBEDDING, EMBEDDING),
+            nn.SiLU(),
         )
         self.stem = nn.Conv2d((image_channels + condition_channels) * folded, channels[0], 3, padding=1)
         self.head = nn.Conv2d(channels[0], image_channels * folded, 3, padding=1)
@@ -136,7 +159,9 @@ class Denoiser(nn.Module):
         self.down = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairs)
         self.up = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in pairs)
 
-    def forward(self, x: Tensor, sigma: Tensor, condition: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, sigma: Tensor, condition: Tensor | None = None, factors: Tensor | None = None
+    ) -> Tensor:
         """Denoise.
 
         Parameters
@@ -147,12 +172,19 @@ class Denoiser(nn.Module):
             Noise levels, shape ``(batch,)``, or ``(1,)`` for one level, on the scale of `x`.
         condition
             Images to condition on, ``(batch, condition_channels, rows, cols)``, float32, on the scale of `x`.
+        factors
+            For a network that is told them: super-resolution factors along rows and columns, ``(batch, 2)``, or
+            ``(1, 2)`` beside one noise level.
 
         Returns
         -------
         Tensor
             Denoised images, same shape as `x`, float32. Differentiable.
         """
+        if self.regression:
+            assert condition is not None
+            x, sigma = condition, torch.full_like(sigma, self.sigma_data)
+        features = self.features(sigma, factors)
         s = sigma.reshape(-1, 1, 1, 1).to(torch.float32)
         total = s.square() + self.sigma_data**2
         c_skip = self.sigma_data**2 / total
@@ -162,16 +194,24 @@ class Denoiser(nn.Module):
         if condition is not None:
             given = torch.cat([given, condition / self.sigma_data], dim=1)
         if self.image_channels == 1:
-            return c_skip * x + c_out * self._raw(given, sigma)
+            return c_skip * x + c_out * self._raw(given, features)
         with torch.autocast(x.device.type, enabled=False):
             phase = smooth_phase_factor(x if condition is None else condition)
-        return c_skip * x + c_out * turned(self._raw(turned(given, conjugate(phase)), sigma), phase)
+        return c_skip * x + c_out * turned(self._raw(turned(given, conjugate(phase)), features), phase)
 
-    def _raw(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def features(self, sigma: Tensor, factors: Tensor | None = None) -> Tensor:
+        """Features of the noise level, and of the factors where they are told, ``(batch, features)`` float32."""
+        found = noise_features(sigma)
+        if not self.told:
+            return found
+        assert factors is not None
+        return torch.cat([found, factor_features(factors.to(found.device)).expand(len(found), -1)], dim=1)
+
+    def _raw(self, x: Tensor, features: Tensor) -> Tensor:
         folded = functional.pixel_unshuffle(x, self.unshuffle)
         # What is compiled has no gradient.
         body = self.body if self.engine is None or folded.requires_grad else self.engine
-        return functional.pixel_shuffle(body(folded, noise_features(sigma)), self.unshuffle)
+        return functional.pixel_shuffle(body(folded, features), self.unshuffle)
 
     def body(self, x: Tensor, features: Tensor) -> Tensor:
         """Network body: folded images and noise features, float32, to folded images, float32.
@@ -219,6 +259,13 @@ def noise_features(sigma: Tensor) -> Tensor:
     frequencies = torch.exp(torch.linspace(-2.0, 2.5, NOISE_FEATURES // 2, device=sigma.device))
     angle = sigma.to(torch.float32).log()[:, None] * frequencies
     return torch.cat([angle.cos(), angle.sin()], dim=1)
+
+
+def factor_features(factors: Tensor) -> Tensor:
+    """Fourier features of the logarithms of factors ``(batch, 2)``, ``(batch, FACTOR_FEATURES)`` float32."""
+    frequencies = torch.exp(torch.linspace(0.0, 1.5, FACTOR_FEATURES // 4, device=factors.device))
+    angle = (factors.to(torch.float32).log()[:, :, None] * frequencies).flatten(1)
+    return torch.cat([angle.sin(), angle.cos() - 1], dim=1)
 
 
 def smooth_phase_factor(x: Tensor) -> Tensor:

@@ -144,10 +144,12 @@ class NetworkPrior:
         The denoiser, in evaluation mode.
     card
         Training data, intensity scale and limits.
+    factors
+        For a prior that is told them: super-resolution factors along rows and columns.
     """
 
-    def __init__(self, network: Denoiser, card: Card) -> None:
-        self.network, self.card = network, card
+    def __init__(self, network: Denoiser, card: Card, factors: tuple[float, float] | None = None) -> None:
+        self.network, self.card, self.factors = network, card, factors
         self.evaluations = 0
         """Number of slices denoised so far, the usual measure of a solver's cost."""
         self.seconds = 0.0
@@ -162,6 +164,24 @@ class NetworkPrior:
     def conditional(self) -> bool:
         """Whether `denoise` needs a condition."""
         return self.card.conditional
+
+    def at(self, factors: tuple[float, float] | None) -> NetworkPrior:
+        """Return the prior for super-resolution by these factors; itself if it is not told them.
+
+        Raises
+        ------
+        InputError
+            If it is told them and there are none.
+        """
+        if not self.card.told:
+            return self
+        if factors is None:
+            raise InputError(
+                f"prior {self.card.name!r} needs {self.card.condition}, which this acquisition does not give",
+                field="method.prior",
+                remedy="use one that is not conditional",
+            )
+        return NetworkPrior(self.network, self.card, factors)
 
     def denoise(self, x: Tensor, sigma: float, condition: Tensor | None = None) -> Tensor:
         """Denoise: ``E[x0 | x = x0 + sigma n]`` of every slice; differentiable, slowly, if `x` requires a gradient.
@@ -200,6 +220,12 @@ class NetworkPrior:
                 field="condition",
                 remedy="start the solver by recon.solvers.registry.start, which finds it" if self.conditional else None,
             )
+        if self.card.told and self.factors is None:
+            raise InputError(
+                f"prior {self.card.name!r} is told the super-resolution factors, and was not",
+                field="factors",
+                remedy="call at() with those along rows and columns",
+            )
         if condition is not None:
             self._check(condition, "condition")
             if condition.shape != x.shape:
@@ -212,9 +238,9 @@ class NetworkPrior:
         rest = (x - inside).detach()
         self.evaluations += len(given)
         started = time.perf_counter()
-        if self.card.super_resolution is not None:
-            told = None if condition is None else continued(condition)
-            clean = cut_back(apply(self.network, continued(given), sigma, told)) + rest
+        if self.card.refines:
+            wider = None if condition is None else continued(condition)
+            clean = cut_back(apply(self.network, continued(given), sigma, wider, self.factors)) + rest
         else:
             clean = apply(self.network, given, sigma, condition) + rest
         self.seconds += time.perf_counter() - started
@@ -275,7 +301,13 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def apply(network: Denoiser, x: Tensor, sigma: float, condition: Tensor | None = None) -> Tensor:
+def apply(
+    network: Denoiser,
+    x: Tensor,
+    sigma: float,
+    condition: Tensor | None = None,
+    factors: tuple[float, float] | None = None,
+) -> Tensor:
     """Apply a network to slices ``(slices, rows, cols)`` of any size, float32 or complex64, in blocks.
 
     Sizes that the network cannot take are padded by repeating the edge, and cropped again.
@@ -289,11 +321,13 @@ def apply(network: Denoiser, x: Tensor, sigma: float, condition: Tensor | None =
             some = slice(first, first + NETWORK_BATCH)
             given = as_channels(x[some])
             more = None if condition is None else as_channels(condition[some])
-            found.append(from_channels(_block(network, given, sigma, more)))
+            found.append(from_channels(_block(network, given, sigma, more, factors)))
         return torch.cat(found)
 
 
-def _block(network: Denoiser, x: Tensor, sigma: float, condition: Tensor | None) -> Tensor:
+def _block(
+    network: Denoiser, x: Tensor, sigma: float, condition: Tensor | None, factors: tuple[float, float] | None
+) -> Tensor:
     """Apply a network to ``(batch, channels, rows, cols)`` of any size."""
     rows, cols = x.shape[2:]
     below, right = -rows % network.multiple, -cols % network.multiple
@@ -305,5 +339,6 @@ def _block(network: Denoiser, x: Tensor, sigma: float, condition: Tensor | None)
         return functional.pad(given, (0, right, 0, below), mode="replicate").to(device)
 
     level = torch.full((1,), sigma, dtype=torch.float32, device=device)
-    found: Tensor = network(fitted(x), level, fitted(condition))[..., :rows, :cols]
+    told = None if factors is None else torch.tensor([factors], device=device)
+    found: Tensor = network(fitted(x), level, fitted(condition), told)[..., :rows, :cols]
     return found.to(x.device)

@@ -118,6 +118,8 @@ def new_network(shape: NetworkShape) -> Denoiser:
         shape.blocks,
         condition_channels,
         shape.unshuffle,
+        told=shape.told,
+        regression=shape.regression,
     )
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network

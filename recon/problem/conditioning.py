@@ -21,14 +21,15 @@ def require_fit(card: Card, problem: Problem, settings: Diffusion) -> None:
     factor = problem.operator.refinement
     usual = DEFAULT_PRIOR[card.modality]
     only = settings.CONDITIONS == "super-resolution"
-    if only and card.super_resolution is None:
+    if only and not card.refines:
         raise InputError(
-            f"prior {card.name!r} is given {card.condition}, {settings.name} needs one of x{factor}",
+            f"prior {card.name!r} is given {card.condition}, {settings.name} needs one of x{factor:g}",
             field="method.prior",
             remedy="leave it out, or use another method",
         )
-    if card.super_resolution not in (None, factor) or (card.least_squares and factor is not None):
-        instead = "which this acquisition does not give" if factor is None else f"the data are x{factor}"
+    unlike = card.refines and (factor is None or not card.for_factor(factor))
+    if unlike or (card.least_squares and factor is not None):
+        instead = "which this acquisition does not give" if factor is None else f"the data are x{factor:g}"
         raise InputError(
             f"prior {card.name!r} needs {card.condition}, {instead}",
             field="method.prior",
@@ -44,7 +45,7 @@ def require_fit(card: Card, problem: Problem, settings: Diffusion) -> None:
 
 def condition(problem: Problem, intensity: IntensityMap, card: Card) -> Tensor:
     """Compute the condition of a fitting conditional prior, ``(slices, rows, cols)`` on its scale."""
-    if card.super_resolution is not None:
+    if card.refines:
         return intensity.to_prior(problem.initial_image())
     return least_squares(problem, intensity)
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from operators.linear import random_element
-from operators.resolution import Downsampling, SlabAverage, Truncation
+from operators.resolution import Downsampling, Truncation, thick_slices
+from operators.stacks import fine_size
 from recon.measurement.measurement import Measurement
 from recon.problem.inverse_problem import InverseProblem, placed
 from recon.problem.problem import Problem, robust_maximum
@@ -54,7 +54,10 @@ def build(measurement: Measurement) -> SuperResolutionProblem:
         notes.append("noise of the stack not given: taken as none")
     factor = acquisition.factor
     plane = acquisition.direction == "plane"
-    shape = acquisition.result_shape(stack.shape)
+    if not plane and acquisition.profile is None:
+        notes.append("profile of the slices not given: taken as a box")
+    # A simulated volume need not be a multiple of the factor; the stack covers it, and the result is cropped to it.
+    shape = acquisition.result_shape(stack.shape) if measurement.truth is None else measurement.truth.shape
     pixel_mm, slice_mm = acquisition.pixel_mm or 1.0, acquisition.slice_mm or acquisition.pixel_mm or 1.0
     pixel_mm, slice_mm = (pixel_mm / factor, slice_mm) if plane else (pixel_mm, slice_mm / factor)
     affine, in_patient = placed(measurement, shape[1], shape[2], pixel_mm, slice_mm, notes)
@@ -81,21 +84,22 @@ def simulate(
 ) -> Measurement:
     """Simulate a low-resolution magnitude stack with complex noise, as a scanner exports it."""
     del first_slice  # the noise is a share of the stack's largest value, and differs from stack to stack anyway
+    given.check_volume(volume, affine)
+    lower = downsampling(given, volume.shape)
     factor = given.factor
     col_mm, _, slice_mm = voxel_size(affine)
     plane = given.direction == "plane"
+    coarse_cols = lower.range.shape[1]
     acquisition = given.model_copy(
         update={
-            "pixel_mm": col_mm * (factor if plane else 1),
+            "pixel_mm": col_mm * (fine_size(coarse_cols, factor) / coarse_cols if plane else 1),
             "slice_mm": slice_mm * (1 if plane else factor),
         }
     )
-    given.check_volume(volume, affine)
-    lower = downsampling(given, volume.shape)
     planes = in_planes(torch.from_numpy(volume).to(torch.complex64), given)
     low = lower.forward(planes)
     noise_std = settings.noise_std * float(volume.max())
-    low = low + noise_std * random_element(lower.range, len(low), torch.Generator().manual_seed(settings.seed))
+    low = low + noise_std * lower.noise(len(low), torch.Generator().manual_seed(settings.seed))
     return Measurement(
         data=from_planes(low, given).abs().numpy(),
         acquisition=acquisition,
@@ -110,8 +114,9 @@ def downsampling(acquisition: MRISuperResolution, shape: Sequence[int]) -> Downs
     """Downsampling operator on the planes of a high-resolution volume of `shape` ``(slices, rows, cols)``."""
     slices, rows, cols = shape
     if acquisition.direction == "plane":
-        return Truncation(rows, cols, acquisition.factor)
-    return SlabAverage(slices, rows, acquisition.factor, -2, complex=True)
+        return Truncation(rows, cols, acquisition.factor, filter=acquisition.filter, zero_fill=acquisition.zero_fill)
+    profile = acquisition.profile or "box"
+    return thick_slices(slices, rows, acquisition.factor, -2, profile=profile, gap=acquisition.gap, complex=True)
 
 
 def in_planes(volume: Tensor, acquisition: MRISuperResolution) -> Tensor:

@@ -186,6 +186,11 @@ class JobSpec(Strict):
             check_output(self.acquisition, self.output)
         return self
 
+    @property
+    def says_undetermined(self) -> bool:
+        """Whether the part of the result that no sample determined is found: asked for, or drawn on purpose."""
+        return self.output.undetermined or self.method.draws()
+
     def baselines(self, acquisition: Acquisition) -> list[str]:
         """Names of the classical methods computed beside the result; a method is no baseline of itself."""
         wanted = [acquisition.BASELINE] if self.output.baselines is None else self.output.baselines

@@ -6,12 +6,14 @@ Every function draws from the generator it is given and from nothing else, so th
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from operators.resolution import Downsampling, SlabAverage, Truncation
+from operators.resolution import Downsampling, SlabAverage, Truncation, thick_slices
+from operators.stacks import KSpaceFilter, SliceProfile
 from recon.measurement.fine_grid import steepened
 from recon.measurement.off_resonance import AIR, field_hz
 from recon.measurement.random_fields import integer, smooth_field, smooth_phase, uniform
@@ -20,6 +22,14 @@ from recon.problem.mri_simulation import FINER, LONGEST_ECHO_S, STEEPNESS
 MOST_SHADING = 0.5
 """Largest standard deviation of the logarithm of the shading: combined by the root sum of squares, as coil maps of
 unit norm do, loops see the rim of a head about three times as bright as its middle."""
+FILTERS: tuple[KSpaceFilter, ...] = ("none", "none", "hann", "tukey")
+PROFILES: tuple[SliceProfile, ...] = ("box", "gaussian", "slr")
+MOST_ZERO_FILL = 2.0
+"""Largest zero filling of a stack."""
+MOST_GAP = 0.5
+"""Largest gap, or overlap, of thick slices relative to their thickness."""
+STACK_NOISE = (0.003, 0.06)
+"""Range of the noise of a stack, relative to its brightest tissue."""
 PIXEL_MM = (0.7, 1.2)
 """Range of pixels, which only the field of air and tissue depends on."""
 
@@ -31,10 +41,11 @@ def dihedral(planes: Tensor, generator: torch.Generator) -> Tensor:
     return turned.flip(2) if which >= 4 else turned
 
 
-def window(planes: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """Cut a random ``(planes, size, size)`` crop from ``(planes, rows, cols)``, as a view."""
-    top, left = (integer(generator, n - size + 1) for n in planes.shape[1:])
-    return planes[:, top : top + size, left : left + size]
+def window(planes: Tensor, size: int | tuple[int, int], generator: torch.Generator) -> Tensor:
+    """Cut a random crop of `size`, a square's or rows and columns, from ``(planes, rows, cols)``, as a view."""
+    rows, cols = (size, size) if isinstance(size, int) else size
+    top, left = (integer(generator, n - m + 1) for n, m in zip(planes.shape[1:], (rows, cols), strict=True))
+    return planes[:, top : top + rows, left : left + cols]
 
 
 def turned_window(planes: Tensor, size: int, generator: torch.Generator) -> Tensor:
@@ -67,6 +78,20 @@ def measured_like(magnitude: Tensor, generator: torch.Generator) -> Tensor:
     third image noise inside the signal, stronger where the coils see less; in half of those the background cut off, as
     coil maps do.
     """
+    image = without_noise(magnitude, generator)
+    if uniform(generator) < 1 / 3:
+        rows, cols = magnitude.shape
+        strength = 0.003 * math.exp(uniform(generator, 0.0, 2.0)) * (0.4 * smooth_field(rows, cols, 3, generator)).exp()
+        noise = torch.complex(*(torch.randn(rows, cols, generator=generator) for _ in range(2)))
+        image = image + strength * noise
+        if uniform(generator) < 0.5:
+            inside = functional.avg_pool2d(magnitude[None], 9, stride=1, padding=4)[0] > 0.03
+            image = image * inside
+    return image
+
+
+def without_noise(magnitude: Tensor, generator: torch.Generator) -> Tensor:
+    """Make a complex64 image like `measured_like`, of a scan without noise."""
     rows, cols = magnitude.shape
     gain = uniform(generator, 0.6, 1.3)
     if uniform(generator) < 0.5:
@@ -76,15 +101,7 @@ def measured_like(magnitude: Tensor, generator: torch.Generator) -> Tensor:
     if uniform(generator) < 0.5:
         shading = uniform(generator, 0.1, MOST_SHADING) * smooth_field(rows, cols, 3, generator)
         image = image * shading.exp()
-    image = gain * image
-    if uniform(generator) < 1 / 3:
-        strength = 0.003 * math.exp(uniform(generator, 0.0, 2.0)) * (0.4 * smooth_field(rows, cols, 3, generator)).exp()
-        noise = torch.complex(*(torch.randn(rows, cols, generator=generator) for _ in range(2)))
-        image = image + strength * noise
-        if uniform(generator) < 0.5:
-            inside = functional.avg_pool2d(magnitude[None], 9, stride=1, padding=4)[0] > 0.03
-            image = image * inside
-    return image
+    return gain * image
 
 
 def _rescanned(magnitude: Tensor, generator: torch.Generator) -> Tensor:
@@ -108,6 +125,36 @@ def _rescanned(magnitude: Tensor, generator: torch.Generator) -> Tensor:
     spectrum = torch.fft.fft2(mirrored)[kept[0][:, None], kept[1]] * late[0][:, None] * late[1]
     found: Tensor = torch.fft.ifft2(spectrum)[:rows, :cols] / FINER**2
     return found
+
+
+def stack_scan(rows: int, cols: int, factors: tuple[float, float], generator: torch.Generator) -> Downsampling:
+    """Draw the operator of a stack as scanners give it: half of them of low resolution in plane, half of thick slices.
+
+    In plane with the scanner's filter or none, and zero-filled in one of three; thick slices of any profile, half of
+    them with gaps or overlaps. Factors are log-uniform, half of them in steps of 0.5, as stacks have them.
+    """
+    factor = math.exp(uniform(generator, *map(math.log, factors)))
+    if uniform(generator) < 0.5:
+        factor = min(max(round(2 * factor) / 2, factors[0]), factors[1])
+    if uniform(generator) < 0.5:
+        window_name = FILTERS[integer(generator, len(FILTERS))]
+        zero_fill = uniform(generator, 1.0, MOST_ZERO_FILL) if uniform(generator) < 1 / 3 else 1.0
+        return Truncation(rows, cols, factor, filter=window_name, zero_fill=zero_fill)
+    axis: Literal[-2, -1] = -2 if uniform(generator) < 0.5 else -1
+    gap = uniform(generator, -MOST_GAP, MOST_GAP) if uniform(generator) < 0.5 else 0.0
+    profile = PROFILES[integer(generator, len(PROFILES))]
+    return thick_slices(rows, cols, factor, axis, profile=profile, gap=gap, complex=True)
+
+
+def measured_stack(image: Tensor, lower: Downsampling, generator: torch.Generator) -> Tensor:
+    """Measure a complex image as a stack of magnitudes, ``(rows, cols)`` to ``(1, rows, cols)`` of low resolution.
+
+    With noise in three of four, and so with the floor that it has in a magnitude; complex64 of zero phase.
+    """
+    low = lower.forward(image[None])
+    if uniform(generator) < 0.75:
+        low = low + math.exp(uniform(generator, *map(math.log, STACK_NOISE))) * lower.noise(1, generator)
+    return low.abs().to(torch.complex64)
 
 
 def low_resolution(rows: int, cols: int, factor: int, generator: torch.Generator) -> Downsampling:

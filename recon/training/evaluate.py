@@ -17,27 +17,47 @@ from recon.problem import conditioning
 from recon.training import few_views
 from recon.training.recipe import Recipe
 
+JUDGED_FACTOR = 4.0
+"""Super-resolution factor at which a prior of many is judged."""
 SIGMAS = (0.05, 0.1, 0.25, 0.5)
 """Noise levels of the denoising table, for images that fill [-1, 1]."""
+
+
+def judged_factors(shape: Card | Recipe) -> tuple[float, float] | None:
+    """Factors at which a prior that is told them is judged: 4 in plane, or the largest; None for others."""
+    if shape.factors is None:
+        return None
+    factor = min(JUDGED_FACTOR, shape.factors[1])
+    return factor, factor
 
 
 def conditioner(shape: Card | Recipe) -> Callable[[Tensor], Tensor] | None:
     """Function that makes a prior's condition for images ``(slices, rows, cols)`` on its scale; None if it needs none.
 
-    Truncated k-space for super-resolution; else the least-squares image of 8 views without noise.
+    Truncated k-space for super-resolution; else the least-squares image of 8 views without noise. A prior of stacks
+    learnt from magnitudes: there the condition is one, with the image's phase.
     """
     factor = shape.super_resolution
+    told = judged_factors(shape)
 
     def truncated(images: Tensor) -> Tensor:
         assert factor is not None
         lower = Truncation(images.shape[1], images.shape[2], factor)
         return lower.upsample(lower(images))
 
+    def stacked(images: Tensor) -> Tensor:
+        assert told is not None
+        lower = Truncation(images.shape[1], images.shape[2], told[0])
+        magnitude = lower(images.abs().to(images.dtype)).abs().to(images.dtype)
+        return torch.polar(lower.upsample(magnitude).abs(), images.angle())
+
     def scanned(images: Tensor) -> Tensor:
         return conditioning.least_squares(*few_views.evenly(images, shape.intensity_range))
 
     if shape.least_squares:
         return scanned
+    if told is not None:
+        return stacked
     return None if factor is None else truncated
 
 

@@ -22,7 +22,7 @@ from recon.spec.methods import DEFAULT_PRIOR
 from recon.storage.atomic import sync
 from recon.training import checkpoint as checkpoints
 from recon.training import synthetic
-from recon.training.evaluate import SIGMAS, axis_sigma, conditioner, denoising_psnr, with_phase
+from recon.training.evaluate import SIGMAS, axis_sigma, conditioner, denoising_psnr, judged_factors, with_phase
 from recon.training.recipe import Recipe
 from recon.training.slices import SliceSet, training_sets, tuning_images, validation_sets
 from recon.training.start import data_hash, start_of
@@ -79,7 +79,7 @@ def export(run: Path, data: Path, command: str, folder: Path) -> Card:
         weights = Path(partial) / f"{recipe.name}.safetensors"
         weights.write_bytes(save(tensors))
         card = _card(recipe, state, sources, weights, command)
-        prior = NetworkPrior(registry.network(card, weights), card)
+        prior = NetworkPrior(registry.network(card, weights), card, judged_factors(card))
         card = Card.model_validate(card.model_dump() | _measured(prior, recipe, data, sources))
         card.write(Path(partial) / f"{recipe.name}.yaml")
         finished = (weights, Path(partial) / f"{recipe.name}.yaml")
@@ -106,6 +106,8 @@ def _card(recipe: Recipe, state: dict[str, Any], sources: list[SliceSet], weight
         blocks=recipe.blocks,
         unshuffle=recipe.unshuffle,
         super_resolution=recipe.super_resolution,
+        factors=recipe.factors,
+        regression=recipe.regression,
         least_squares=recipe.least_squares,
         weights=weights.name,
         sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
@@ -134,7 +136,9 @@ def _measured(prior: NetworkPrior, recipe: Recipe, data: Path, sources: list[Sli
         )
         for sigma in SIGMAS
     }
-    found: dict[str, Any] = {"denoising_psnr": table, "jacobian_asymmetry": _asymmetry(prior.network, recipe, images)}
+    # A regression network's estimate does not depend on the noisy image: there is no such Jacobian.
+    asymmetry = {} if recipe.regression else _asymmetry(prior.network, recipe, images)
+    found: dict[str, Any] = {"denoising_psnr": table, "jacobian_asymmetry": asymmetry}
     if not recipe.conditional:
         found["familiarity"] = _familiarity(prior, recipe, data, sources)
     return found
@@ -148,12 +152,13 @@ def _asymmetry(network: Denoiser, recipe: Recipe, images: Tensor) -> dict[float,
     multiple = math.lcm(exact.multiple, recipe.super_resolution or 1)
     rows, cols = (n // multiple * multiple for n in few.shape[1:])
     few = with_phase(few[:, :rows, :cols]) if recipe.complex else few[:, :rows, :cols]
-    condition_of = conditioner(recipe)
+    condition_of, factors = conditioner(recipe), judged_factors(recipe)
     condition = None if condition_of is None else condition_of(few)
     found = {}
     for sigma in diagnose.ASYMMETRY_SIGMAS:
         level = axis_sigma(sigma, is_complex=recipe.complex)
-        found[sigma] = round(diagnose.jacobian_asymmetry(exact.eval(), few, level, condition=condition), 4)
+        asymmetry = diagnose.jacobian_asymmetry(exact.eval(), few, level, condition=condition, factors=factors)
+        found[sigma] = round(asymmetry, 4)
     return found
 
 

@@ -10,7 +10,7 @@ import yaml
 from pydantic import AliasChoices, Field, ValidationError, model_validator
 
 from operators.errors import InputError
-from recon.priors.card import IntensityRange, without_neighbours
+from recon.priors.card import IntensityRange, check_factors, without_neighbours
 from recon.spec.base import Strict
 from recon.spec.methods import PRIOR_NAME
 from recon.spec.validation import read_yaml, reason
@@ -81,6 +81,10 @@ class Recipe(Strict):
     """Block size in pixels that the stem folds into channels (pixel unshuffle)."""
     super_resolution: int | None = Field(None, ge=2, le=8)
     """Factor of a super-resolution prior: conditions on the slice at so many times lower resolution (complex ones)."""
+    factors: tuple[float, float] | None = None
+    """Range of factors of a super-resolution prior that is told them; it conditions on stacks as scanners give them."""
+    regression: bool = False
+    """Whether to train a regression network, which sees the condition alone, to compare a prior with."""
     least_squares: bool = Field(False, validation_alias=AliasChoices("least_squares", "projections"))
     """Whether to condition on the least-squares image of a few projections of the slice (CT priors)."""
     solved: bool = False
@@ -103,6 +107,7 @@ class Recipe(Strict):
     def _consistent(self) -> Recipe:
         if self.super_resolution is not None and not self.complex:
             raise ValueError("super_resolution: for complex priors only; set complex: true")
+        check_factors(self)
         if self.scanned and (self.complex or self.modality != "ct"):
             raise ValueError("least_squares, solved: for real CT priors only; leave them out")
         if self.training.tables and self.intensity_range.unit != "HU":
@@ -141,7 +146,12 @@ class Recipe(Strict):
     @property
     def conditional(self) -> bool:
         """Whether the prior is conditional: given an image besides the noisy one."""
-        return self.least_squares or self.super_resolution is not None
+        return self.least_squares or self.super_resolution is not None or self.told
+
+    @property
+    def told(self) -> bool:
+        """Whether the prior is told the super-resolution factors."""
+        return self.factors is not None
 
     @classmethod
     def read(cls, path: Path) -> Recipe:

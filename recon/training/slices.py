@@ -174,6 +174,8 @@ class Batch:
     images: Tensor
     weights: Tensor
     condition: Tensor | None
+    factors: Tensor | None = None
+    """Super-resolution factors along rows and columns, ``(batch, 2)``, for a prior that is told them."""
     iterates: Tensor | None = None
     """Iterates of a solver, to be denoised in place of noisy images."""
     sigma: float = 0.0
@@ -199,6 +201,8 @@ class Crops:
         """Make the batch of one step, ``(batch, channels, crop, crop)`` float32 each."""
         if self.recipe.scanned:
             return self._scanned_batch(step)
+        if self.recipe.factors is not None:
+            return self._stack_batch(step, self.recipe.factors)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
         channels = 2 if self.recipe.complex else 1
         planes = torch.stack([self._crop(generator) for _ in range(self.recipe.training.batch)])
@@ -224,6 +228,33 @@ class Crops:
             gain = random_fields.uniform(generator, 1 - settings.intensity, 1 + settings.intensity)
             return torch.stack([(image + 1) * gain - 1, known])
         return torch.cat(self._complex(image, known, generator))
+
+    def _stack_batch(self, step: int, factors: tuple[float, float]) -> Batch:
+        """Cut crops from slices and the stacks that a scanner makes of them, both magnitudes of zero phase."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        crop = self.recipe.training.crop
+        crops, told = [], []
+        for _ in range(self.recipe.training.batch):
+            planes = augment.dihedral(self._field(generator), generator)
+            image = augment.without_noise(planes[0].contiguous(), generator)
+            lower = augment.stack_scan(image.shape[0], image.shape[1], factors, generator)
+            condition = lower.upsample(augment.measured_stack(image, lower, generator))[0]
+            drawn = torch.stack([image.abs(), (planes[-1] > 0.999).float(), condition.real])
+            crops.append(augment.window(drawn, crop, generator))
+            told.append(lower.factors)
+        image, known, condition = (part.contiguous() for part in torch.stack(crops).split(1, 1))
+        real = [torch.cat([part, torch.zeros_like(part)], 1) for part in (image, condition)]
+        return Batch(real[0], known.expand_as(real[0]), real[1], torch.tensor(told))
+
+    def _field(self, generator: torch.Generator) -> Tensor:
+        """Cut a field of view from a slice, at most an eighth smaller each way: image and mask ``(2, rows, cols)``."""
+        settings = self.recipe.training
+        chosen = self.sets[int(torch.multinomial(self.shares, 1, generator=generator))]
+        planes = self._padded(chosen.planes(random_fields.integer(generator, len(chosen)), self.recipe))
+        if random_fields.uniform(generator) < settings.rotate:
+            planes = augment.turned_window(planes, min(planes.shape[1:]), generator)
+        rows, cols = (max(n - random_fields.integer(generator, n // 8 + 1), settings.crop) for n in planes.shape[1:])
+        return augment.window(planes, (rows, cols), generator)
 
     def _scanned_batch(self, step: int) -> Batch:
         """Cut crops from slices of twice their size, with the same crops of the scan's condition and iterate."""

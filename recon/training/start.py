@@ -17,14 +17,15 @@ from recon.training.slices import SliceSet
 def start_from(network: Denoiser, name: str) -> Card:
     """Load the weights of prior `name` into `network`; returns the prior's card.
 
-    A condition that the prior does not have starts without effect.
+    A condition that the prior does not have, or factors that it is not told, start without effect.
     """
     prior = load(name, field="start")
     weights = {k: v.float() for k, v in prior.network.state_dict().items()}
-    stem = weights["stem.weight"]
-    missing = network.stem.in_channels - stem.shape[1]
-    if missing > 0:
-        weights["stem.weight"] = torch.cat([stem, stem.new_zeros(len(stem), missing, *stem.shape[2:])], dim=1)
+    for key, inputs in (("stem.weight", network.stem.in_channels), ("embed.0.weight", network.known)):
+        known = weights[key]
+        missing = inputs - known.shape[1]
+        if missing > 0:
+            weights[key] = torch.cat([known, known.new_zeros(len(known), missing, *known.shape[2:])], dim=1)
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:

@@ -17,7 +17,7 @@ from operators.errors import Diverged, InputError
 from recon.priors import precision, prior, registry
 from recon.priors.network import as_channels, from_channels
 from recon.training import checkpoint as checkpoints
-from recon.training.evaluate import SIGMAS, conditioner, denoising_psnr
+from recon.training.evaluate import SIGMAS, conditioner, denoising_psnr, judged_factors
 from recon.training.optimizer import Optimizer
 from recon.training.recipe import Recipe
 from recon.training.slices import (
@@ -125,7 +125,7 @@ class Trainer:
         model.eval().to(precision.compute_dtype())
         return {
             sigma: denoising_psnr(
-                partial(prior.apply, model),
+                partial(prior.apply, model, factors=judged_factors(self.recipe)),
                 self.validation,
                 sigma,
                 is_complex=self.recipe.complex,
@@ -158,6 +158,8 @@ class Trainer:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step + 500_000_000)
         log_sigma = torch.randn(len(clean), generator=generator) * settings.log_sigma_std + settings.log_sigma_mean
         start = clean
+        if self.recipe.regression:
+            log_sigma = torch.full_like(log_sigma, math.log(self.recipe.sigma_data))  # it sees no noise: equal weights
         if batch.iterates is not None:
             # Half of the images are the solver's; the others keep the network a denoiser.
             own = len(clean) // 2
@@ -166,7 +168,7 @@ class Trainer:
         sigma = log_sigma.exp().reshape(-1, 1, 1, 1)
         noisy = start + sigma * torch.randn(clean.shape, generator=generator)
         with precision.autocast():
-            estimate = self.model(noisy, sigma.flatten(), batch.condition)
+            estimate = self.model(noisy, sigma.flatten(), batch.condition, batch.factors)
         variance = self.recipe.sigma_data**2
         # What is to be taken out of a solver's image is more than the noise.
         error = (weight * (start - clean).square()).sum((1, 2, 3), keepdim=True)

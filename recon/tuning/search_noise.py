@@ -21,7 +21,7 @@ from recon.measurement.measurement import Measurement
 from recon.measurement.simulate import simulate
 from recon.pipeline.chosen_prior import chosen_prior
 from recon.priors import registry
-from recon.priors.network import as_channels, noise_features
+from recon.priors.network import as_channels
 from recon.priors.prior import NetworkPrior
 from recon.problem import inverse_problem
 from recon.problem.inverse_problem import InverseProblem
@@ -33,6 +33,7 @@ from recon.spec.acquisitions.superresolution import MRISuperResolution
 from recon.spec.job import JobSpec
 from recon.spec.methods import Boundary, FrozenNoise
 from recon.spec.simulation import Simulation
+from recon.training.evaluate import JUDGED_FACTOR
 from recon.training.recipe import Recipe
 from recon.training.slices import SliceSet
 
@@ -85,28 +86,47 @@ def task_of_job(spec: JobSpec, files: dict[str, Path]) -> Task:
 
 
 def task_of_prior(
-    name: str, data: Path, slices: int, method: Boundary, direction: Direction, *, held_out: bool = False
+    name: str,
+    data: Path,
+    slices: int,
+    method: Boundary,
+    direction: Direction,
+    *,
+    held_out: bool = False,
+    factor: float | None = None,
 ) -> Task:
     """Make a super-resolution task from slices that a conditional prior was trained or judged on.
 
-    In-plane, or (``direction="slices"``) the slices taken as planes across a thick stack.
+    In-plane, or (``direction="slices"``) the slices taken as planes across a thick stack. `factor` may be left out of
+    a prior of one factor, and is 4 of others unless given.
+
+    Raises
+    ------
+    InputError
+        If the prior is not for super-resolution, or not by this factor.
     """
     prior = registry.load(name, field="prior")
-    factor = prior.card.super_resolution
-    if factor is None:
+    if not prior.card.refines:
         raise InputError(
             f"prior {name!r} is not for super-resolution", field="prior", remedy="give a job specification"
+        )
+    factor = factor or prior.card.super_resolution or JUDGED_FACTOR
+    if not prior.card.for_factor(factor):
+        raise InputError(
+            f"x{factor:g}, prior {name!r} is given {prior.card.condition}", field="factor", remedy="leave it out"
         )
     recipe = Recipe.named(name)
     source = (recipe.validation if held_out else recipe.sources)[0]
     chosen = SliceSet.read(data, source)
-    images = np.stack([_whole(chosen, i, recipe, factor) for i in _spread(chosen, slices)])
+    multiple = int(factor) if factor == int(factor) else 1
+    images = np.stack([_whole(chosen, i, recipe, multiple) for i in _spread(chosen, slices)])
     simulation = Simulation()
     acquisition = MRISuperResolution(factor=factor, direction=direction)
     volume = from_planes(torch.from_numpy(images), acquisition).numpy()
     measurement = simulate(volume, np.diag([0.9, 0.9, 1e9, 1.0]), acquisition, simulation)
     origin = f"{source.file} sha256 {chosen.sha256}"
-    return Task(measurement, inverse_problem.build(measurement), method, prior, [origin], simulation)
+    inverse = inverse_problem.build(measurement)
+    return Task(measurement, inverse, method, prior.at(inverse.problem.operator.factors), [origin], simulation)
 
 
 def _spread(chosen: SliceSet, count: int) -> list[int]:
@@ -218,6 +238,8 @@ def feature_distance(prior: NetworkPrior, a: Tensor, b: Tensor) -> float:
     level, normalised to unit length per pixel, mean squared difference, mean over levels.
     """
     network = prior.network
+    told = None if prior.factors is None else torch.tensor([prior.factors])
+    level = network.features(torch.tensor([FEATURE_SIGMA]), told)
     features = []
     for image in (a, b):
         x = as_channels(image[None].to(torch.complex64) if prior.complex else image[None])
@@ -225,7 +247,7 @@ def feature_distance(prior: NetworkPrior, a: Tensor, b: Tensor) -> float:
         x = x.repeat(1, 1 + network.condition_channels // network.image_channels, 1, 1)
         side = network.multiple
         x = torch.nn.functional.pad(x, (0, -x.shape[3] % side, 0, -x.shape[2] % side), mode="replicate")
-        features.append(network.encode(x / prior.card.sigma_data, noise_features(torch.tensor([FEATURE_SIGMA]))))
+        features.append(network.encode(x / prior.card.sigma_data, level))
     distances = []
     for p, q in zip(*features, strict=True):
         p, q = (torch.nn.functional.normalize(f, dim=1) for f in (p, q))
@@ -238,7 +260,8 @@ def search_noise(task: Task, seeds: Sequence[int], metric: Metric, command: str)
     errors_at = errors_of(task, metric)
     seed, errors = frozen_noise.search(errors_at, seeds)
     tried = {1.0: float(errors.mean(axis=1).min())}
-    if task.method.ALWAYS_FROZEN and task.method.noise_amplitude is None:
+    # What is drawn on purpose starts from all of the noise.
+    if task.method.ALWAYS_FROZEN and task.method.noise_amplitude is None and not task.method.draws():
         tried |= {amplitude: float(np.mean(errors_at(seed, amplitude))) for amplitude in AMPLITUDES}
     stated = {"acquisition": task.measurement.acquisition.model_dump(mode="json", exclude_none=True)}
     return NoiseFile(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from operators.errors import BackendUnavailable, GeometryError, InputError
 from operators.fourier import CartesianMRI, CoilImagesMRI, MapSetsMRI, fourier, inverse_fourier
 from operators.geometry import FanBeam, ParallelBeam, estimated_matrix_bytes
 from operators.linear import LinearOperator, Space, conjugate_gradient, dot_product_error, random_element
-from operators.resolution import Downsampling, SlabAverage, Truncation
+from operators.resolution import Downsampling, SlabAverage, ThickSlices, Truncation, thick_slices
+from operators.stacks import SliceProfile, coarse_size, fine_size
 from operators.tomography import Tomography
 from recon.problem.mri_cartesian import birdcage_maps
 from tests.conftest import disc
@@ -76,6 +78,9 @@ OPERATORS: dict[str, LinearOperator] = {
     "truncation": Truncation(24, 36, 3),
     "truncation, odd": Truncation(21, 15, 3),
     "slab average, rows": SlabAverage(24, 30, 4),
+    "truncation, half a factor, filtered, zero-filled": Truncation(25, 36, 2.5, filter="hann", zero_fill=1.5),
+    "thick slices, gaps": ThickSlices(25, 30, 2.5, profile="slr", gap=0.3),
+    "thick slices, columns, overlaps": ThickSlices(20, 23, 3, -1, profile="gaussian", gap=-0.5, complex=True),
     "slab average, columns, complex": SlabAverage(20, 24, 2, -1, complex=True),
     "scaled": Tomography(GEOMETRIES["parallel"]) * 0.3,
     "normalized": Tomography(GEOMETRIES["fan"]).normalized(),
@@ -425,7 +430,21 @@ def test_mri_refuses_what_does_not_fit() -> None:
         CartesianMRI(torch.ones(8, 8, dtype=torch.bool), maps.real)
 
 
-@pytest.mark.parametrize("operator", [Truncation(24, 36, 3), SlabAverage(24, 36, 4), SlabAverage(24, 36, 3, -1)])
+@pytest.mark.parametrize(
+    "operator",
+    [
+        Truncation(24, 36, 3),
+        Truncation(24, 36, 3.7, filter="tukey", zero_fill=2),
+        SlabAverage(24, 36, 4),
+        SlabAverage(24, 36, 3, -1),
+        *(
+            ThickSlices(24, 36, factor, -2, profile=profile, gap=gap)
+            for factor in (1, 2.5, 5, 6)
+            for profile in ("box", "gaussian", "slr")
+            for gap in (-0.5, 0.0, 0.4)
+        ),
+    ],
+)
 def test_lower_resolution_keeps_intensity(operator: Downsampling) -> None:
     dtype = torch.complex64 if operator.domain.complex else torch.float32
     low = operator(torch.full((2, 24, 36), 0.7, dtype=dtype))
@@ -452,8 +471,76 @@ def test_slabs_are_means_and_their_interpolation_is_centred() -> None:
     assert torch.allclose(operator.upsample(low)[0, 1:11], rows[0, 1:11])
 
 
-def test_a_factor_that_does_not_divide_the_image_is_refused() -> None:
-    with pytest.raises(GeometryError, match=r"rows: 25 is no multiple of the factor 2"):
-        Truncation(25, 24, 2)
-    with pytest.raises(GeometryError, match=r"cols: 24 is no multiple"):
+def test_ideal_thick_slices_are_slab_averages() -> None:
+    assert isinstance(thick_slices(24, 36, 3), SlabAverage)
+    assert isinstance(thick_slices(24, 36, 3, -1, profile="slr"), ThickSlices)
+    slabs, thick = SlabAverage(24, 36, 4), ThickSlices(24, 36, 4)
+    x = torch.randn(2, 24, 36, generator=torch.Generator().manual_seed(0))
+    low = slabs(x)
+    assert torch.allclose(low, thick(x), atol=1e-6)
+    assert torch.allclose(slabs.upsample(low), thick.upsample(low), atol=1e-6)
+
+
+def response(operator: ThickSlices, slice_: int) -> tuple[float, float]:
+    """Centre and standard deviation, in rows, of what a thick slice sees."""
+    seen = operator(torch.eye(operator.domain.shape[0])[:, :, None])[:, slice_, 0].double()
+    rows = torch.arange(len(seen)) + 0.5
+    centre = float((rows * seen).sum())
+    return centre, float(((rows - centre).square() * seen).sum().sqrt())
+
+
+@pytest.mark.parametrize("gap", [-0.5, 0.0, 0.5])
+def test_thick_slices_lie_at_their_distance_and_are_as_thick_as_their_gap_leaves(gap: float) -> None:
+    factor = 7.5
+    thickness = factor / (1 + gap)
+    # Of a box, a Gaussian of that full width at half maximum, and a box with edges of a third of its width.
+    edge = (1 / 12 - 1 / (2 * math.pi**2)) / 9
+    spreads: dict[SliceProfile, float] = {"box": 12**-0.5, "gaussian": 1 / 2.3548, "slr": (1 / 12 + edge) ** 0.5}
+    for profile, spread in spreads.items():
+        operator = ThickSlices(150, 1, factor, profile=profile, gap=gap)
+        for slice_ in (9, 10):
+            centre, found = response(operator, slice_)
+            assert centre == pytest.approx((slice_ + 0.5) * factor, abs=0.02)
+            # A row is itself a box of width 1.
+            assert found**2 == pytest.approx((spread * thickness) ** 2 + 1 / 12, rel=0.01)
+
+
+def test_a_filter_softens_and_zero_filling_interpolates() -> None:
+    """Zero filling adds no frequencies, so that fewer measured ones are all that is left of a finer stack."""
+    x = torch.randn(1, 48, 48, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    full, filled = Truncation(48, 48, 2), Truncation(48, 48, 2, zero_fill=2)
+    coarse = Truncation(48, 48, 4)
+    assert torch.allclose(full.upsample(filled(x)), coarse.upsample(coarse(x)), atol=1e-5)
+    energies = [float(Truncation(48, 48, 2, filter=name)(x).abs().square().sum()) for name in ("none", "tukey", "hann")]
+    assert energies[0] > 1.2 * energies[1] > 1.2 * energies[2]
+    # What was not measured has no noise.
+    noise = Truncation(48, 48, 2, zero_fill=2).noise(400, torch.Generator().manual_seed(1))
+    assert float(noise.real.std()) == pytest.approx(0.5, rel=0.02)
+
+
+@pytest.mark.parametrize("factor", [1, 1.3, 2, 2.2, 2.5, 3, 5.5, 6])
+def test_sizes_that_are_no_multiple_are_covered(factor: float) -> None:
+    for n in range(1, 60):
+        assert coarse_size(fine_size(n, factor), factor) == n
+        assert 0 <= fine_size(coarse_size(n, factor), factor) - n <= factor
+    for operator in (Truncation(25, 23, factor), thick_slices(25, 23, factor), thick_slices(25, 23, factor, -1)):
+        dtype = torch.complex64 if operator.domain.complex else torch.float32
+        x = torch.randn(1, 25, 23, dtype=dtype, generator=torch.Generator().manual_seed(0))
+        assert operator.upsample(operator(x)).shape == x.shape
+        if factor == 1:
+            assert torch.allclose(operator.upsample(operator(x)), x, atol=1e-5)
+
+
+def test_what_no_stack_can_be_is_refused() -> None:
+    with pytest.raises(GeometryError, match=r"factor: 0\.5 is below 1.*as 2 or 2\.5"):
+        Truncation(24, 24, 0.5)
+    with pytest.raises(GeometryError, match=r"factor: nan"):
+        ThickSlices(24, 24, math.nan)
+    with pytest.raises(GeometryError, match="gap: -1 of the thickness"):
+        ThickSlices(24, 24, 2, gap=-1)
+    with pytest.raises(InputError, match=r"profile: there is no profile 'sinc' \(choose box"):
+        ThickSlices(24, 24, 2, profile=cast(Any, "sinc"))
+    with pytest.raises(InputError, match="filter: there is no filter 'fermi'"):
+        Truncation(24, 24, 2, filter=cast(Any, "fermi"))
+    with pytest.raises(GeometryError, match=r"cols: 24 is no multiple of the factor 5 \(use ThickSlices"):
         SlabAverage(25, 24, 5, -1)

@@ -164,7 +164,7 @@ class Acquisition(Strict, ABC):
         return None
 
     @property
-    def refined(self) -> int | None:
+    def refined(self) -> float | None:
         """Super-resolution factor; None for other scans."""
         return None
 

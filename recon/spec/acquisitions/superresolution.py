@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from operators.errors import GeometryError, InputError, ResourceLimit
+from operators.stacks import ROUNDING, KSpaceFilter, SliceProfile, coarse_size, fine_size
 from recon.spec.acquisitions.base import Acquisition, Shape, Volume
 from recon.spec.acquisitions.mri_cartesian import check_magnitudes
 from recon.spec.affine import Affine
@@ -24,8 +25,8 @@ LARGEST_SIDE = 8192
 class MRISuperResolution(Acquisition):
     """Low-resolution magnitude MRI stack, to be refined: NIfTI, or an array ``(slices, rows, cols)``.
 
-    ``plane``: truncated k-space, `factor` times fewer points in rows and in columns. ``slices``: thick slices
-    without gaps, each the mean of `factor` thin ones.
+    ``plane``: truncated k-space, `factor` times fewer points in rows and in columns. ``slices``: thick slices,
+    whose centres are `factor` thin ones apart.
     """
 
     MODALITY = "mri"
@@ -40,10 +41,22 @@ class MRISuperResolution(Acquisition):
     GRID: ClassVar[tuple[str, ...]] = ("pixel_mm", "slice_mm", "factor", "direction")
 
     kind: Literal["mri-superresolution"] = "mri-superresolution"
-    factor: int = Field(2, ge=2, le=8)
-    """Super-resolution factor: how many times finer the result is. `boundary` has priors for 2 and 4."""
+    factor: float = Field(2.0, ge=1, le=8)
+    """Super-resolution factor, also one as 2.5: how many times finer the result is. `boundary` has priors for 2 and
+    4."""
     direction: Literal["plane", "slices"] = "plane"
     """Direction to refine: pixels in plane, or slices."""
+    profile: SliceProfile | None = None
+    """Sensitivity of a slice across its thickness: ``box``, ``gaussian`` (full width at half maximum), or ``slr``, flat
+    with soft edges. With `slices` alone. Default: ``box``, and the report says so."""
+    gap: float = Field(0.0, ge=-0.8, le=4)
+    """Gap between slices relative to their thickness, ``distance / thickness - 1``: 0.1 for slices of 5 mm that are
+    5.5 mm apart, negative where they overlap. With `slices` alone."""
+    filter: KSpaceFilter = "none"
+    """Window with which the scanner apodised the measured k-space, ``hann`` or ``tukey``. With `plane` alone."""
+    zero_fill: float = Field(1.0, ge=1, le=4)
+    """How many times more pixels the stack has, each way, than were measured: scanners interpolate by filling k-space
+    with zeros. With `plane` alone."""
     pixel_mm: float | None = Field(None, gt=0)
     """Pixel size of the input stack in mm. Default: that of the file (NIfTI), or 1, and the report says so."""
     slice_mm: float | None = Field(None, gt=0)
@@ -51,24 +64,33 @@ class MRISuperResolution(Acquisition):
     noise_std: float | None = Field(None, ge=0)
     """Noise standard deviation of the stack, in its unit. Default: no noise, and the report says so."""
 
+    @model_validator(mode="after")
+    def _of_the_direction(self) -> Self:
+        unused = ("profile", "gap") if self.direction == "plane" else ("filter", "zero_fill")
+        for name in unused:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} has no effect with direction: {self.direction}; leave it out")
+        return self
+
     @property
-    def refined(self) -> int:
+    def refined(self) -> float:
         """The factor."""
         return self.factor
 
     def result_shape(self, shape: Shape) -> tuple[int, int, int]:
-        """Shape with `factor` times as many rows and columns, or slices."""
+        """Shape with `factor` times as many rows and columns, or slices, rounded up."""
         slices, rows, cols = shape
         if self.direction == "plane":
-            return slices, rows * self.factor, cols * self.factor
-        return slices * self.factor, rows, cols
+            return slices, fine_size(rows, self.factor), fine_size(cols, self.factor)
+        return fine_size(slices, self.factor), rows, cols
 
     def simulated(self, shape: Sequence[int], affine: Affine, settings: Simulation) -> tuple[Self, Shape]:
-        """Shape with `factor` times fewer rows and columns, or slices."""
+        """Shape with `factor` times fewer rows and columns, or slices, rounded up."""
         del affine, settings
         slices, rows, cols = shape
-        f = self.factor
-        return self, (slices, rows // f, cols // f) if self.direction == "plane" else (slices // f, rows, cols)
+        if self.direction == "plane":
+            return self, (slices, coarse_size(rows, self.factor), coarse_size(cols, self.factor))
+        return self, (coarse_size(slices, self.factor), rows, cols)
 
     def operator_bytes(self, shape: Shape, costs: MachineCosts) -> float:
         """Zero: the operator stores nothing large."""
@@ -86,6 +108,7 @@ class MRISuperResolution(Acquisition):
         check_magnitudes(data)
         if not np.any(data):
             raise InputError("every value of the stack is zero", field="input")
+        self._require_slices(len(data))
         finer = self.result_shape(data.shape)
         if max(finer) > LARGEST_SIDE:
             raise ResourceLimit(
@@ -95,23 +118,38 @@ class MRISuperResolution(Acquisition):
             )
 
     def check_volume(self, volume: Volume, affine: Affine) -> None:
-        """Check for magnitudes, and for a grid that the factor divides."""
+        """Check for magnitudes, and for more than one thick slice."""
         del affine
         check_magnitudes(volume)
-        names = ("rows", "columns") if self.direction == "plane" else ("slices",)
-        sizes = dict(zip(("slices", "rows", "columns"), volume.shape, strict=True))
-        for name in names:
-            if sizes[name] % self.factor:
-                raise GeometryError(
-                    f"{sizes[name]} {name} are no multiple of the factor {self.factor}",
-                    field="acquisition.factor",
-                    remedy="crop the volume, or select slices with input.slices",
-                )
+        if self.direction == "slices":
+            self._require_slices(coarse_size(len(volume), self.factor))
+
+    def _require_slices(self, count: int) -> None:
+        if self.direction == "slices" and count < 2:
+            raise GeometryError(
+                "the stack has one slice, beside which there is nothing to refine between",
+                field="acquisition.direction",
+                remedy="give two slices or more, or direction: plane",
+            )
 
     def slices_of_result(self, first: int, last: int) -> tuple[int, int]:
-        """Range of thin slices: `factor` per thick slice."""
-        finer = self.factor if self.direction == "slices" else 1
-        return first * finer, last * finer
+        """Range of thin slices: `factor` per thick slice, rounded up at the end.
+
+        Raises
+        ------
+        InputError
+            If the first thick slice does not begin on a thin one.
+        """
+        if self.direction == "plane":
+            return first, last
+        begin = first * self.factor
+        if abs(begin - round(begin)) > ROUNDING:
+            raise InputError(
+                f"slice {first} begins at {begin:g} thin slices of the result, in the middle of one",
+                field="input.slices",
+                remedy=f"begin at 0, or where the factor {self.factor:g} gives a whole number",
+            )
+        return round(begin), round(begin) + fine_size(last - first, self.factor)
 
     def result_affine(self, affine: Affine, shape: Shape) -> Affine:
         """Affine of the finer grid, whose middle is that of the stack's."""
@@ -121,9 +159,10 @@ class MRISuperResolution(Acquisition):
             # A thick slice's centre is the middle of its thin ones.
             finer[:3, 3] -= (factor - 1) / 2 * finer[:3, 2]
             return finer
-        finer[:3, :2] /= factor
         for axis, size in ((0, shape[2]), (1, shape[1])):
-            # Truncated k-space keeps the grids' centres together, see `operators.resolution.Truncation`.
-            first = factor * size // 2 - factor * (size // 2)
+            # Truncated k-space keeps the field of view and the grids' centres, see `operators.resolution.Truncation`.
+            full = fine_size(size, factor)
+            finer[:3, axis] /= full / size
+            first = full // 2 - full / size * (size // 2)
             finer[:3, 3] -= first * finer[:3, axis]
         return finer

@@ -53,6 +53,10 @@ class MethodSettings(Strict, ABC):
         del slices
         return 0
 
+    def draws(self) -> bool:
+        """Whether it draws detail that no sample determined, on purpose, so that the report says how much."""
+        return False
+
     def couples_slices(self) -> bool:
         """Whether slices depend on their neighbours, so that a chunk is solved with a halo of slices around it."""
         return False
@@ -96,7 +100,7 @@ class Diffusion(MethodSettings):
             raise ValueError("a prior is given by its name, or by the path of its card, which ends in .yaml")
         return value
 
-    def prior_for(self, modality: str, refined: int | None) -> str:
+    def prior_for(self, modality: str, refined: float | None) -> str:
         """Name or path of the prior for a modality, and for super-resolution by a factor."""
         del refined
         return self.prior or DEFAULT_PRIOR[modality]

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from recon.spec import schedules
 from recon.spec.acquisitions.base import Acquisition
 from recon.spec.costs import Cost
-from recon.spec.methods.base import DEFAULT_PRIOR, VOLUMES, FrozenNoise
+from recon.spec.methods.base import DEFAULT_PRIOR, VOLUMES, FrozenNoise, refuse
 
 
 class Boundary(FrozenNoise):
-    """Super-resolution by the ODE of a conditional prior, from one frozen starting noise x_T, searched for once."""
+    """Super-resolution by the ODE of a conditional prior, from one frozen starting noise x_T.
+
+    `detail` chooses between the image to be expected (0), the nearest to the truth on average and soft, and one drawn
+    to be as sharp as the truth (1), whose fine detail the data did not determine.
+    """
 
     SOLVER = "recon.solvers.boundary:solve"
     CONDITIONS = "super-resolution"
@@ -20,19 +25,25 @@ class Boundary(FrozenNoise):
     RENAMED: ClassVar[dict[str, str]] = {"data_sigma": "min_noise_std"}
 
     name: Literal["boundary"] = "boundary"
+    detail: float = Field(0.0, ge=0, le=1)
+    """Share of the detail that is drawn where the data do not determine it: 0 gives the image to be expected, 1 one as
+    sharp as the truth, and between them they are mixed. Above 0 the report says how much was drawn."""
+    detail_steps: int = Field(8, ge=1, le=1_000)
+    """Number of noise levels on the way to the sharp image. With `detail` alone."""
+    sigma_detail: float = Field(0.02, gt=0, le=1)
+    """Last noise level on the way to the sharp image, on the prior's [-1, 1] scale. With `detail` alone."""
     steps: int = Field(5, ge=1, le=1_000)
-    """Number of noise levels."""
+    """Number of noise levels on the way to the image to be expected."""
     sigma_first: float = Field(3.0, gt=0, le=1_000)
     """First and largest noise level, on the prior's [-1, 1] scale."""
     sigma_last: float = Field(1.0, gt=0, le=1)
-    """Last and smallest noise level, on the prior's [-1, 1] scale. Lower is sharper, but more of the detail is
-    generated rather than measured."""
+    """Last and smallest noise level on the way to the image to be expected, on the prior's [-1, 1] scale."""
     start: Literal["interpolation", "noise"] = "interpolation"
     """Initial image that the starting noise is added to: the interpolated image, which saves steps, or none, as
     published."""
     amplitude: float | None = Field(None, ge=0, le=1)
-    """Scale of the starting noise: 1 (as published) draws a plausible sample, 0 gives approximately the posterior mean.
-    Default: that of the frozen noise."""
+    """Scale of the starting noise on the way to the image to be expected: 0 gives approximately the posterior mean,
+    with 1 some of the noise's chance is left. Default: that of the frozen noise. The sharp image starts from 1."""
     order: Literal[1, 2] = 2
     """Order of the ODE solver: 1 is DDIM, 2 is a multistep method."""
     consistency: bool = True
@@ -42,15 +53,41 @@ class Boundary(FrozenNoise):
     cg_iterations: int = Field(10, ge=1, le=200)
     """Conjugate gradient iterations per data step."""
 
+    @model_validator(mode="after")
+    def _detail_is_drawn(self) -> Self:
+        if self.detail == 0:
+            refuse(self, {"detail_steps", "sigma_detail"}, "detail: 0")
+        elif self.detail_steps > 1 and not self.sigma_detail < self.sigma_first:
+            raise ValueError(f"sigma_detail {self.sigma_detail:g} must be below sigma_first {self.sigma_first:g}")
+        if self.detail == 1:
+            refuse(self, {"steps", "schedule", "sigma_last", "amplitude"}, "detail: 1")
+        return self
+
+    def detail_sigmas(self) -> list[float]:
+        """Noise levels on the way to the sharp image, falling."""
+        return schedules.geometric(self.sigma_first, self.sigma_detail, self.detail_steps)
+
+    def evaluations(self) -> int:
+        """Network evaluations per slice, on the way to both images where both are mixed."""
+        return self.steps * (self.detail < 1) + self.detail_steps * (self.detail > 0)
+
+    def data_steps(self) -> int:
+        """Number of data steps: one per evaluation."""
+        return self.evaluations()
+
+    def draws(self) -> bool:
+        """Whether `detail` is above 0."""
+        return self.detail > 0
+
     @property
     def noise_amplitude(self) -> float | None:
         """Scale of the starting noise, if it is given."""
         return self.amplitude
 
-    def prior_for(self, modality: str, refined: int | None) -> str:
+    def prior_for(self, modality: str, refined: float | None) -> str:
         """The conditional prior of the factor."""
         usual = DEFAULT_PRIOR[modality]
-        return self.prior or (usual if refined is None else f"{usual}-x{refined}")
+        return self.prior or (usual if refined is None else f"{usual}-x{refined:g}")
 
     def inner_iterations(self, *, preconditioned: bool) -> int:
         """Number as given."""

@@ -262,6 +262,31 @@ def test_a_prior_for_super_resolution_serves_other_solvers_too(tmp_path: Path) -
         run_job(spec(4), local_files(spec(4)), tmp_path / "x4")
 
 
+def test_a_prior_of_any_factor_is_told_the_one_of_the_stack(tmp_path: Path) -> None:
+    stir(trained(tiny(tmp_path, factors=[2.0, 4.0]), tmp_path, tmp_path / "run"))
+    export(tmp_path / "run", tmp_path, "recon train tiny", tmp_path)
+    image = np.random.default_rng(0).random((32, 30, 4)).astype(np.float32)
+    nib.save(nib.Nifti1Image(image, np.eye(4)), tmp_path / "brain.nii.gz")
+    chosen = str(tmp_path / "tiny.yaml")
+
+    def spec(name: str, **acquisition: Any) -> Any:
+        known = {"path": str(tmp_path / "brain.nii.gz"), "simulate": {}}
+        method = {"name": name, "prior": chosen, "steps": 2}
+        kind = {"kind": "mri-superresolution", **acquisition}
+        return job(input=known, acquisition=kind, method=method, output={"baselines": []})
+
+    for name in ("red-diff", "boundary"):
+        for acquisition in ({"factor": 2.5}, {"factor": 2, "direction": "slices"}):
+            some = spec(name, **acquisition)
+            report = run_job(some, local_files(some), tmp_path / f"{name}-{len(list(tmp_path.iterdir()))}")
+            assert report.prior is not None and report.prior["factors"] == [2.0, 4.0]
+    with pytest.raises(InputError, match=r"method\.prior: .*needs an image of x2 to x4 less .*, the data are x5"):
+        run_job(spec("boundary", factor=5), local_files(spec("boundary", factor=5)), tmp_path / "x5")
+    assert registry.load(chosen).at((2.0, 1.0)).factors == (2.0, 1.0)
+    with pytest.raises(InputError, match="which this acquisition does not give"):
+        registry.load(chosen).at(None)
+
+
 def test_recipes_that_cannot_be_are_refused(tmp_path: Path) -> None:
     for changes in ({"modality": "mri"}, {"complex": True}, {"complex": True, "super_resolution": 2}):
         for scanned in ({}, {"least_squares": False, "solved": True}):

@@ -24,8 +24,10 @@ from recon.priors import registry
 from recon.priors.card import Card
 from recon.priors.noise import SliceNoise
 from recon.problem.problem import IntensityMap, Problem, run
+from recon.problem.superresolution import downsampling, from_planes, in_planes
 from recon.samples import SAMPLES
 from recon.solvers.registry import start
+from recon.spec.acquisitions.superresolution import MRISuperResolution
 from recon.spec.methods import Boundary
 from recon.training.export import export
 from recon.tuning.search_noise import feature_distance, task_of_job
@@ -73,6 +75,64 @@ def test_a_stack_is_refined_in_its_place(tmp_path: Path, direction: str, rows: i
     assert np.allclose(measured, simulated, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "acquisition",
+    [
+        {"factor": 2.5},
+        {"factor": 2, "filter": "tukey", "zero_fill": 1.5},
+        {"factor": 2.5, "direction": "slices", "profile": "slr", "gap": 0.2},
+        {"factor": 2, "direction": "slices"},
+    ],
+)
+def test_a_volume_of_any_size_comes_back_as_large_and_in_its_place(tmp_path: Path, acquisition: dict[str, Any]) -> None:
+    """No size here is a multiple of the factor; the stack, read without its volume, is as large as it needs to be."""
+    truth = blob((13, 27, 31), (6.3, 13.2, 15.4))
+    nifti.write(tmp_path / "truth.nii.gz", truth, AFFINE, "test")
+    acquisition = {"kind": "mri-superresolution", **acquisition}
+    known = {"path": str(tmp_path / "truth.nii.gz"), "simulate": {}}
+    spec = job(input=known, acquisition=acquisition, method="interpolation")
+    found, affine, report = reconstructed(spec, tmp_path / "simulated")
+    assert found.shape == truth.shape and np.allclose(affine, AFFINE, atol=1e-4)
+    assert np.abs(centre(found, affine) - centre(truth, AFFINE)).max() < 0.1
+    assert psnr(report)["interpolation"] > 20
+    said = any("profile of the slices not given" in note for note in report.notes)
+    assert said == (acquisition.get("direction") == "slices" and "profile" not in acquisition)
+
+    kind = MRISuperResolution.model_validate(acquisition)
+    low = downsampling(kind, truth.shape).forward(in_planes(torch.from_numpy(truth).to(torch.complex64), kind))
+    stack = from_planes(low, kind).abs().numpy()
+    stack_affine = AFFINE @ np.linalg.inv(kind.result_affine(np.eye(4), stack.shape))
+    nifti.write(tmp_path / "low.nii.gz", stack, stack_affine, "test")
+    spec = job(input=str(tmp_path / "low.nii.gz"), acquisition=acquisition, method="interpolation")
+    measured, affine, _ = reconstructed(spec, tmp_path / "measured")
+    assert measured.shape == kind.result_shape(stack.shape)
+    assert np.allclose(affine, AFFINE, atol=1e-4)
+    inside = tuple(slice(0, n) for n in truth.shape)
+    assert np.allclose(measured[inside], found, atol=1e-3)
+
+
+def test_the_middle_of_a_stack_stays_where_it_is() -> None:
+    """Whatever the factor: the affine of the result puts a thick slice's centre between the thin ones it covers."""
+    for factor in (2, 2.5, 4):
+        kind = MRISuperResolution(factor=factor, direction="slices")
+        finer = kind.result_affine(np.diag([1.0, 1.0, factor, 1.0]), (6, 8, 8))
+        # Thick slice 0 reaches from thin edge 0 to thin edge `factor`: centres from 0 to factor - 1.
+        assert finer[2, 2] == pytest.approx(1.0) and finer[2, 3] == pytest.approx(-(factor - 1) / 2)
+
+
+def test_settings_of_the_other_direction_are_refused() -> None:
+    for acquisition, named in (
+        ({"profile": "slr"}, "profile has no effect with direction: plane"),
+        ({"gap": 0.1}, "gap has no effect with direction: plane"),
+        ({"direction": "slices", "filter": "hann"}, "filter has no effect with direction: slices"),
+        ({"direction": "slices", "zero_fill": 2}, "zero_fill has no effect with direction: slices"),
+        ({"factor": 0.5}, r"acquisition\.factor"),
+        ({"direction": "slices", "profile": "sinc"}, r"acquisition\.profile"),
+    ):
+        with pytest.raises(InputError, match=named):
+            job(input="a.nii", acquisition={"kind": "mri-superresolution", **acquisition}, method="interpolation")
+
+
 def lowered(volume: np.ndarray, direction: str) -> tuple[np.ndarray, np.ndarray]:
     """Low resolution and the affine a scanner would give it, written out by hand."""
     affine = AFFINE.copy()
@@ -92,11 +152,15 @@ def lowered(volume: np.ndarray, direction: str) -> tuple[np.ndarray, np.ndarray]
 def test_a_stack_that_cannot_be_refined_says_why(tmp_path: Path) -> None:
     nifti.write(tmp_path / "odd.nii.gz", blob((4, 15, 16), (2, 7, 8)), AFFINE, "test")
     acquisition = {"kind": "mri-superresolution", "factor": 2}
-    spec = job(
-        input={"path": str(tmp_path / "odd.nii.gz"), "simulate": {}}, acquisition=acquisition, method="interpolation"
-    )
-    with pytest.raises(GeometryError, match=r"acquisition\.factor: 15 rows are no multiple of the factor 2"):
-        reconstructed(spec, tmp_path / "out")
+    nifti.write(tmp_path / "one.nii.gz", blob((1, 16, 16), (0, 7, 8)), AFFINE, "test")
+    for known in ({"path": str(tmp_path / "one.nii.gz"), "simulate": {}}, str(tmp_path / "one.nii.gz")):
+        spec = job(input=known, acquisition={**acquisition, "direction": "slices"}, method="interpolation")
+        with pytest.raises(GeometryError, match=r"acquisition\.direction: the stack has one slice.*direction: plane"):
+            reconstructed(spec, tmp_path / "out")
+    halves = MRISuperResolution(factor=2.5, direction="slices")
+    assert halves.slices_of_result(2, 5) == (5, 13)
+    with pytest.raises(InputError, match=r"input\.slices: slice 1 begins at 2\.5 thin slices.*begin at 0"):
+        halves.slices_of_result(1, 4)
     nifti.write(tmp_path / "ct.nii.gz", blob((4, 16, 16), (2, 7, 8)) * 1000 - 1000, AFFINE, "test")
     spec = job(input=str(tmp_path / "ct.nii.gz"), acquisition=acquisition, method="interpolation")
     with pytest.raises(InputError, match="magnitudes are negative"):
@@ -114,7 +178,14 @@ class ConditionalGaussian:
     variance, complex, conditional = 0.09, True, True
     card = cast(
         Card,
-        SimpleNamespace(name="gaussian", modality="mri", super_resolution=2, least_squares=False, conditional=True),
+        SimpleNamespace(
+            name="gaussian",
+            modality="mri",
+            refines=True,
+            for_factor=(2.0).__eq__,
+            least_squares=False,
+            conditional=True,
+        ),
     )
 
     def denoise(self, x: Tensor, sigma: float, condition: Tensor | None = None) -> Tensor:
@@ -153,6 +224,46 @@ def test_without_noise_the_ode_ends_at_the_expected_image() -> None:
         ended.append(found - condition)
     assert float(ended[0].abs().max()) < 1e-5
     assert torch.allclose(2 * ended[1], ended[2], atol=1e-5) and float(ended[2].abs().mean()) > 0.01
+
+
+def test_detail_mixes_the_expected_image_and_a_drawn_one() -> None:
+    """With a Gaussian prior the expected image is its mean, and a drawn one has its variance."""
+    small = {"steps": 4, "detail_steps": 24, "sigma_first": 5.0, "sigma_detail": 0.01, "consistency": False}
+    mean, condition, _ = refined(amplitude=0.0, steps=4, sigma_first=5.0, consistency=False)
+    half, _, _ = refined(detail=0.5, amplitude=0.0, **small)
+    sharp, _, noise = refined(detail=1.0, **{name: value for name, value in small.items() if name != "steps"})
+    assert float((mean - condition).abs().max()) < 1e-5
+    assert torch.allclose(half, (mean + sharp) / 2, atol=1e-5)
+    spread = torch.view_as_real(sharp - condition).std()
+    assert float(spread) == pytest.approx(ConditionalGaussian.variance**0.5, rel=0.05)
+    # It is the starting noise that was drawn, scaled: not another lottery.
+    cosine = torch.view_as_real(sharp - condition).flatten() @ torch.view_as_real(noise).flatten()
+    assert float(cosine / torch.linalg.vector_norm(sharp - condition) / torch.linalg.vector_norm(noise)) > 0.999
+
+
+def test_detail_costs_evaluations_and_refuses_what_it_does_not_use() -> None:
+    assert [Boundary(detail=d).evaluations() for d in (0.0, 0.3, 1.0)] == [5, 13, 8]
+    for settings, named in (
+        ({"detail_steps": 4}, "detail_steps has no effect with detail: 0"),
+        ({"detail": 1, "steps": 4}, "steps has no effect with detail: 1"),
+        ({"detail": 0.5, "sigma_detail": 0.5, "sigma_first": 0.4, "sigma_last": 0.1}, "must be below sigma_first"),
+        ({"detail": 1.1}, r"method\.detail"),
+    ):
+        with pytest.raises(InputError, match=named):
+            job(input="a.nii", acquisition="mri-superresolution", method={"name": "boundary", **settings})
+
+
+def test_what_was_drawn_is_reported(tmp_path: Path, prior: Path) -> None:
+    nifti.write(tmp_path / "brain.nii.gz", blob((2, 32, 32), (1, 14.2, 18.4)), np.diag([1.0, 1, 1, 1]), "test")
+    for detail in (0.0, 1.0):
+        spec = job(
+            input={"path": str(tmp_path / "brain.nii.gz"), "simulate": {}},
+            acquisition="mri-superresolution",
+            method={"name": "boundary", "prior": str(prior), "detail": detail},
+        )
+        _, _, report = reconstructed(spec, tmp_path / f"detail-{detail}")
+        assert (report.undetermined is not None) == (detail > 0)
+        assert any("no sample determined" in note for note in report.notes) == (detail > 0)
 
 
 def test_the_data_are_met_whatever_the_network_says() -> None:
@@ -247,8 +358,16 @@ def test_noise_is_searched_for_kept_and_checked(tmp_path: Path, prior: Path) -> 
     assert np.array_equal(frozen, random)  # the job's seed is the one that was found
     with pytest.raises(InputError, match="searched with another steps"):
         solve(frozen_noise=str(out), steps=4)
-    with pytest.raises(InputError, match=r"no starting noise was shipped for prior 'tiny'"):
-        solve()
+    # With nothing to start from that was searched for, any noise is as good: not used at all for the expected image.
+    usual = job(
+        input={"path": str(tmp_path / "brain.nii.gz"), "simulate": {}},
+        acquisition="mri-superresolution",
+        method={**method, "prior": str(prior), "steps": 4},
+    )
+    _, _, report = reconstructed(usual, tmp_path / "usual")
+    assert report.frozen_noise is not None
+    assert report.frozen_noise.model_dump() == {"seed": 0, "amplitude": 0.0, "source": "usual"}
+    assert any("usual one: none was searched for with prior 'tiny' and plane" in note for note in report.notes)
     out.write_text(out.read_text().replace(str(found.prior_sha256), "ab" * 32))
     with pytest.raises(InputError, match="other weights"):
         solve(frozen_noise=str(out))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 import yaml
 
 from operators.errors import InputError
+from operators.resolution import SlabAverage, ThickSlices, Truncation
 from recon.measurement import random_fields
 from recon.priors import precision, registry
 from recon.priors.card import Card
@@ -59,7 +61,14 @@ def stir(trainer: Trainer) -> None:
     trainer.save()
 
 
-@pytest.mark.parametrize("changes", [{"complex": False}, {"complex": True}, {"super_resolution": 2}])
+STACKS = {"factors": [2.0, 4.0]}
+"""Changes that make a recipe one for super-resolution by any factor."""
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"complex": False}, {"complex": True}, {"super_resolution": 2}, STACKS, {**STACKS, "regression": True}],
+)
 def test_training_resumes_bit_by_bit(tmp_path: Path, changes: dict[str, Any]) -> None:
     recipe = tiny(tmp_path, **changes)
     straight = Trainer(recipe, tmp_path, tmp_path / "straight", seed=3)
@@ -124,12 +133,13 @@ def test_the_optimiser_updates_the_network_in_place_and_resumes() -> None:
     assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("changes", [{}, {"super_resolution": 2}])
+@pytest.mark.parametrize("changes", [{}, {"super_resolution": 2}, STACKS, {**STACKS, "regression": True}])
 def test_a_trained_prior_is_exported_and_loaded(tmp_path: Path, changes: dict[str, Any]) -> None:
     trainer = trained(tiny(tmp_path, **changes), tmp_path, tmp_path / "run")
     stir(trainer)
     card = export(tmp_path / "run", tmp_path, "recon train tiny", tmp_path)
-    prior = registry.load(str(tmp_path / "tiny.yaml"))
+    factors = (3.0, 1.0) if "factors" in changes else None
+    prior = registry.load(str(tmp_path / "tiny.yaml")).at(factors)
     assert prior.card == card and card.steps == 6 and card.parameters > 1000
     x = torch.randn(1, 16, 16, dtype=torch.complex64)
     condition = torch.randn(1, 16, 16, dtype=torch.complex64) if changes else None
@@ -138,20 +148,66 @@ def test_a_trained_prior_is_exported_and_loaded(tmp_path: Path, changes: dict[st
     channels = [torch.view_as_real(v).movedim(-1, 1) for v in (x, condition) if v is not None]
     seen = [continued(v) if changes else v for v in channels]
     with torch.inference_mode():
-        reference = expected(seen[0], torch.tensor([0.2]), *seen[1:])
+        told = None if factors is None else torch.tensor([factors])
+        reference = expected(seen[0], torch.tensor([0.2]), seen[1] if changes else None, told)
     reference = cut_back(reference) if changes else reference
     found = torch.view_as_real(prior.denoise(x, 0.2, condition)).movedim(-1, 1)
     c_skip = 0.3**2 / (0.3**2 + 0.2**2)
-    share = (reference - c_skip * channels[0]).abs()
+    share = (reference - (0.5 * channels[1] if changes.get("regression") else c_skip * channels[0])).abs()
     assert float(share.mean()) > 0.1  # so that a network that says nothing would be noticed
     tolerance = {torch.bfloat16: 0.05, torch.float32: 0.005}[precision.compute_dtype()]  # the weights are fp16
     assert float((found - reference).abs().max()) < tolerance * float(share.max())
     if changes:
         with pytest.raises(InputError, match="conditional"):
             prior.denoise(x, 0.2)
+        if factors is not None:
+            with pytest.raises(InputError, match="told the super-resolution factors"):
+                registry.load(str(tmp_path / "tiny.yaml")).denoise(x, 0.2, condition)
+            other = registry.load(str(tmp_path / "tiny.yaml")).at((1.0, 3.0))
+            assert float((prior.denoise(x, 0.2, condition) - other.denoise(x, 0.2, condition)).abs().max()) > 1e-3
+        if changes.get("regression"):
+            assert torch.equal(prior.denoise(x, 0.2, condition), prior.denoise(0 * x, 0.5, condition))
     else:
         assert card.familiarity is not None and len(card.familiarity.reference) == 6
         assert bool((prior.familiarity(x * 0.1) >= 0).all())
+
+
+def test_stacks_are_drawn_as_scanners_give_them(tmp_path: Path) -> None:
+    """Every kind is among them, at factors within the range, and a step draws the same whenever it is drawn."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = [augment.stack_scan(48, 40, (2.0, 6.0), generator) for _ in range(300)]
+    factors = torch.tensor([lower.factors for lower in drawn])
+    both = (factors > 1).all(1)
+    assert 0.4 < float(both.float().mean()) < 0.6
+    assert float(factors[both].min()) >= 2 and float(factors.max()) <= 6
+    assert min(int(((factors > 1) == torch.tensor(axes)).all(1).sum()) for axes in ((True, False), (False, True))) > 40
+    halves = (2 * factors.max(1).values) % 1 == 0
+    assert 0.4 < float(halves.float().mean()) < 0.6
+    assert {type(lower) for lower in drawn} == {Truncation, SlabAverage, ThickSlices}
+
+    recipe = tiny(tmp_path, **STACKS)
+    crops = Crops([SliceSet.read(tmp_path, source) for source in recipe.sources], recipe, 0)
+    batch, again = crops.batch(3), crops.batch(3)
+    assert batch.condition is not None and batch.factors is not None and again.factors is not None
+    assert batch.images.shape == batch.condition.shape == (2, 2, 16, 16) and batch.factors.shape == (2, 2)
+    assert torch.equal(batch.images, again.images) and torch.equal(batch.factors, again.factors)
+    # Magnitudes have no phase, and are the same image at less resolution.
+    assert float(batch.images[:, 1].abs().max()) == 0 and float(batch.images[:, 0].min()) >= 0
+    assert 0 < float((batch.images - batch.condition).abs().mean()) < float(batch.images.mean())
+
+
+def test_the_floor_of_the_noise_is_in_a_magnitude_stack() -> None:
+    """Complex noise of standard deviation s in an empty image becomes a Rayleigh magnitude of mean s sqrt(pi / 2)."""
+    lower, empty = SlabAverage(256, 256, 2, complex=True), torch.zeros(256, 256, dtype=torch.complex64)
+    levels = []
+    for seed in range(40):
+        stack = augment.measured_stack(empty, lower, torch.Generator().manual_seed(seed))
+        assert float(stack.imag.abs().max()) == 0
+        if float(stack.real.max()) > 0:
+            mean, square = float(stack.real.mean()), float(stack.real.square().mean())
+            assert mean**2 / square == pytest.approx(math.pi / 4, rel=0.02)
+            levels.append(square**0.5 / 2**0.5)
+    assert 20 <= len(levels) < 40 and 0.0025 < min(levels) < 0.01 < max(levels) < 0.07
 
 
 def test_training_starts_from_a_prior(tmp_path: Path) -> None:
@@ -171,6 +227,10 @@ def test_training_starts_from_a_prior(tmp_path: Path) -> None:
     assert float((expected - c_skip * x).abs().mean()) > 0.1
     assert float((found - expected).abs().max()) < 0.05 * float((expected - c_skip * x).abs().max())
     assert other.shape == x.shape
+    told = Trainer(tiny(tmp_path, start=start, **STACKS), tmp_path, tmp_path / "told")
+    with torch.inference_mode():
+        # Nor have the factors a say before they are learnt.
+        assert torch.allclose(told.model(x, torch.tensor([0.2]), x, torch.tensor([[2.0, 1.0]])), found, atol=1e-4)
     with pytest.raises(InputError, match="do not fit"):
         Trainer(tiny(tmp_path, start=start, channels=[16, 48]), tmp_path, tmp_path / "other")
 
@@ -336,6 +396,13 @@ def test_unusable_volumes_and_recipes_are_named(tmp_path: Path) -> None:
         recipe.with_settings(["training.crop=18"])
     with pytest.raises(InputError, match="for complex priors only"):
         recipe.with_settings(["complex=false", "super_resolution=2"])
+    for settings, says in (
+        (["factors=[2, 4]", "super_resolution=2"], "no single factor"),
+        (["factors=[4, 2]"], "no rising range"),
+        (["regression=true"], "give factors"),
+    ):
+        with pytest.raises(InputError, match=says):
+            recipe.with_settings(settings)
     np.savez(tmp_path / "train.npz", pictures=np.ones((2, 8, 8)))
     with pytest.raises(InputError, match=r"not an \.npz with an array images"):
         SliceSet.read(tmp_path, recipe.sources[0])
