@@ -113,7 +113,7 @@ class Scan:
         known = simulate(volume, affine, CTParallel(), Simulation(model="realistic", views=views))
         acquisition = known.acquisition
         assert isinstance(acquisition, CTParallel) and known.truth is not None
-        return cls(chosen.tolist(), known.truth, frames(known.data, photons), acquisition)
+        return cls(chosen.tolist(), known.truth, frames(known.data.astype(np.float64), photons), acquisition)
 
     def scores(self, counts: Frames, method: Any, preparation: dict[str, Any]) -> tuple[str, list[float]]:
         """Reconstruct counts as a user does; name of the method and PSNR of each slice."""

@@ -20,7 +20,20 @@ from recon.problem.problem import IntensityMap, run
 from recon.solvers import registry
 from recon.spec.acquisitions.ct import AngleRange, CTParallel
 from recon.spec.acquisitions.mri_cartesian import MRICartesian
-from recon.spec.methods import CGLS, DDS, FBP, SIRT, TV, CGSense, DiffPIR, Diffusion, DiffusionMBIR, Method, REDDiff, ZeroFilled
+from recon.spec.methods import (
+    CGLS,
+    DDS,
+    FBP,
+    SIRT,
+    TV,
+    CGSense,
+    DiffPIR,
+    Diffusion,
+    DiffusionMBIR,
+    Method,
+    REDDiff,
+    ZeroFilled,
+)
 from recon.spec.report import Familiarity
 from recon.spec.simulation import Simulation
 from tests.conftest import GaussianPrior, disc
