@@ -22,8 +22,10 @@ from api import (
     jobs,
     metrics,
     openapi,
+    page_files,
     problems,
     reference,
+    samples,
     sessions,
     submission,
     uploads,
@@ -80,11 +82,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     openapi.install(app)
     reference.install(app)
+    page_files.install(app)
     # For the document: `Authentication` has let the request in already.
     key = [Security(HTTPBearer(scheme_name="key", auto_error=False))] if chosen.keys is not None else []
     parts = [
         part.router
-        for part in (catalogue, uploads, contents, submission, estimates, jobs, events, job_changes, sessions)
+        for part in (catalogue, samples, uploads, contents, submission, estimates, jobs, events, job_changes, sessions)
     ]
     for part in parts:
         app.include_router(part, responses=problems.responses(401, 422), dependencies=key)

@@ -26,6 +26,8 @@ from workers.results import manifest
 from workers.store import Record
 
 router = APIRouter(tags=["jobs"])
+SHOWN = ("text/html", "image/", "application/json")
+"""Media types that a browser shows, where it is not told to save them; the policy of results makes that safe."""
 RESULT_CONTENT = {kind: {} if kind == "application/json" else BINARY for kind in sorted({*MEDIA_TYPES.values(), OTHER})}
 
 
@@ -169,8 +171,11 @@ def result(request: Request, job_id: str, name: str) -> Response:
     refusal = ranges.refusal(request, file.stat().st_size)
     if refusal is not None:
         return refusal
-    headers = {**KEPT, "Content-Security-Policy": RESULT_POLICY}
-    return FileResponse(file, media_type=media_type(name), filename=f"{stem(record)}-{name}", headers=headers)
+    kind, headers = media_type(name), {**KEPT, "Content-Security-Policy": RESULT_POLICY}
+    shown = "inline" if kind.startswith(SHOWN) else "attachment"
+    return FileResponse(
+        file, media_type=kind, filename=f"{stem(record)}-{name}", headers=headers, content_disposition_type=shown
+    )
 
 
 @router.get(

@@ -143,6 +143,32 @@ class Uploads(_Answer):
     next: str | None
 
 
+class Sample(_Answer):
+    """A measurement or volume that comes with the service."""
+
+    name: str
+    title: str
+    about: str
+    """What it is, in a sentence."""
+    source: str
+    """Where it comes from, and its licence."""
+    bytes: Count
+
+
+class Samples(_Answer):
+    """What there is to try the service with."""
+
+    samples: list[Sample]
+
+
+class SampleUpload(_Answer):
+    """A sample as an upload, with the specification of its job."""
+
+    upload: Upload
+    specification: dict[str, Any]
+    """A `JobSpec`."""
+
+
 class StreamedEvent(_Answer):
     """A server-sent event of a job; `data` is JSON."""
 

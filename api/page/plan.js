@@ -1,0 +1,60 @@
+/** The plan of a job: time, start and memory, before it is submitted. */
+
+import { Problem, sentence } from "./api.js";
+import { fill, facts, h } from "./dom.js";
+import { server } from "./frame.js";
+import { about, between, bytes, counted, shape, whole } from "./text.js";
+
+const PARTS = [
+  ["volumes", ["volumes", "data", "metrics", "montage"]],
+  ["operator", ["operator", "setup"]],
+  ["network", ["network"]],
+];
+
+/** Shows what a job will take. */
+export function showPlan(element, plan, specification) {
+  const again = specification.output?.uncertainty ?? 0;
+  const [low, high] = plan.seconds_range ?? [null, null];
+  const range = low === null ? null : between(low, high);
+  fill(element,
+    h("p", { class: "big num" }, about(plan.expected_s ?? plan.seconds)),
+    range ? h("p", { class: "soft num" }, `${range}, from earlier jobs of this method`) : null,
+    again ? h("p", { class: "soft" }, `${again + 1} times that of one reconstruction: ${counted(again, "replicate")} for the error map`) : null,
+    facts([
+      ["Starts", starts()],
+      ["Result", `${shape(plan.shape)} voxels`],
+      plan.network_evaluations ? ["Evaluations", whole(plan.network_evaluations)] : null,
+      ["In pieces of", plan.chunks > 1 ? counted(plan.chunk, "slice") : "all at once"],
+    ]),
+    memory(plan));
+}
+
+function starts() {
+  if (server.workers === 0) return "when a worker comes";
+  return server.queued ? `after ${counted(server.queued, "job")}` : "at once, or after the one that runs";
+}
+
+function memory(plan) {
+  const shares = PARTS.map(([name, parts]) => [name, parts.reduce((sum, part) => sum + (plan.memory[part] ?? 0), 0)]);
+  shares.push(["rest", plan.memory_bytes - shares.reduce((sum, [, size]) => sum + size, 0)]);
+  const most = Math.max(plan.limit_bytes, plan.memory_bytes);
+  const bar = shares.map(([name, size]) => {
+    const part = h("b", { class: `part ${name}` });
+    part.style.width = `${(100 * size) / most}%`;
+    return part;
+  });
+  const told = shares.map(([name, size]) => `${name} ${bytes(size)}`).join(", ");
+  return [
+    h("p", { class: plan.fits ? "above" : "above err" }, h("b", { class: "num" }, bytes(plan.memory_bytes)), h("span", { class: "soft" }, ` of memory, ${bytes(plan.limit_bytes)} may be taken: ${plan.fits ? "fits" : "does not fit"}`)),
+    h("div", { class: "membar", role: "img", "aria-label": `Memory: ${told}, of ${bytes(plan.limit_bytes)}` }, bar),
+    h("p", { class: "legend soft" }, shares.map(([name]) => h("span", null, h("i", { class: `part ${name}`, "aria-hidden": "true" }), name))),
+  ];
+}
+
+/** Shows what keeps a job from being planned; `here` says whether the form shows it at its field. */
+export function showTrouble(element, problem, here) {
+  if (!(problem instanceof Problem)) throw problem;
+  fill(element,
+    h("p", { class: "warn" }, here ? sentence(`${here}: ${problem.message}`) : sentence(problem.message), problem.remedy ? ` ${sentence(problem.remedy)}` : ""),
+    here || !problem.field ? null : facts([["Field", h("code", null, problem.field)]]));
+}
