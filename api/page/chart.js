@@ -3,7 +3,7 @@
 import { h, s } from "./dom.js";
 import { digits } from "./text.js";
 
-const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [760, 180, 62, 150, 14, 24];
+const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [760, 180, 56, 150, 14, 24];
 
 /**
  * A chart of misfits against the share of a stage's steps, on a logarithmic scale.
@@ -20,8 +20,9 @@ export function chart(curves) {
   const drawn = curves.map((curve) => {
     const now = curve === last;
     const path = curve.points.map(([share, value], place) => `${place ? "L" : "M"}${x(share).toFixed(1)} ${y(value).toFixed(1)}`).join("");
-    return s("path", { class: now ? "curve now" : "curve", d: curve.points.length > 1 ? path : `${path}h1` });
+    return s("path", { class: now ? "curve now" : "curve", d: path });
   });
+  const alone = curves.filter((curve) => curve !== last && curve.points.length === 1).map((curve) => s("circle", { class: "point", cx: x(curve.points[0][0]), cy: y(curve.points[0][1]), r: 2.5 }));
   // Names stand beside the ends, and not on each other.
   const ends = curves.filter((curve) => curve.points.length).map((curve) => ({ curve, at: y(curve.points.at(-1)[1]) })).sort((a, b) => a.at - b.at);
   ends.forEach((one, place) => { if (place) one.at = Math.max(one.at, ends[place - 1].at + 15); });
@@ -31,6 +32,7 @@ export function chart(curves) {
     [high, low].map((value) => s("text", { class: "tick", x: LEFT - 6, y: y(value) + 4 }, digits(value, 2))),
     s("text", { class: "under", x: WIDTH - RIGHT, y: HEIGHT - 6 }, "steps of each stage"),
     drawn,
+    alone,
     s("circle", { class: "dot-now", cx: x(end[0]), cy: y(end[1]), r: 4 }),
     names);
   return picture;

@@ -28,6 +28,13 @@ const HINTS = {
   mu_water_per_mm: "given: result in HU",
   pixel_mm: "detector pitch at the axis",
   photons_per_ray: "none: no noise",
+  noise_std: "found from the data",
+  views: "over half or a full turn",
+  tube_voltage_kv: "beams of one energy",
+  acceleration: "points per sampled point",
+  pattern: "which points are sampled",
+  coils: "receive coils",
+  acs_width: "the fully sampled centre",
 };
 const UNITS = [["_per_mm", ", 1/mm"], ["_mm", ", mm"], ["_rad", ", radians"], ["_deg", ", degrees"], ["_kev", ", keV"], ["_kv", ", kV"], ["_pixels", ", pixels"], ["_std", ", standard deviation"]];
 
@@ -70,9 +77,10 @@ function alternatives(schema, defs) {
  * @param {function} about.changed called after each change
  * @param {string} [about.hint] instead of the one from the schema
  * @param {string} [about.title] instead of the label by name
+ * @param {boolean} [about.needed] whether there is no default
  * @returns {HTMLElement}
  */
-export function field({ path, schema, defs, draft, changed, hint, title }) {
+export function field({ path, schema, defs, draft, changed, hint, title, needed = false }) {
   const name = path.split(".").pop();
   const [id, hintId, errorId] = [newId("field"), newId("hint"), newId("error")];
   const set = (value) => {
@@ -82,6 +90,7 @@ export function field({ path, schema, defs, draft, changed, hint, title }) {
   };
   const control = made(alternatives(schema, defs), { schema, value: read(draft, path), set, refuse: (text) => mark(element, text) });
   control.id = id;
+  if (needed && "placeholder" in control) control.placeholder = "needed";
   control.setAttribute("aria-describedby", `${hintId} ${errorId}`);
   const told = hint ?? HINTS[name] ?? short(schema.description);
   const text = h("label", { htmlFor: id }, title ?? label(name));

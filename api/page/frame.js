@@ -111,7 +111,7 @@ function buildList(side) {
   const list = h("ul");
   const foot = h("p", { class: "soft small" });
   const more = h("button", { type: "button", onclick: () => jobs.more() }, "Show older jobs");
-  fill(side, filter, list, more, foot);
+  fill(side, h("div", { class: "side" }, filter, list, more, foot));
   const rows = new Map();
   const show = () => {
     const wanted = filter.value.trim().toLowerCase();
@@ -202,7 +202,8 @@ export function timeLeft(job) {
   const took = Math.max(0, elapsed(job.started));
   const byPace = job.progress > 0.05 ? (took / job.progress) * (1 - job.progress) : null;
   const expected = job.estimate?.duration_s ?? job.planned_s;
-  const byPlan = expected && expected > took ? expected - took : null;
+  // What is left of the work, at the plan's pace: a plan that was overrun still says something.
+  const byPlan = expected ? expected * (1 - job.progress) : null;
   const both = [byPace, byPlan].filter((seconds) => seconds !== null);
   if (both.length === 0) return null;
   // The plan knows what is to come, the pace how fast this machine is today.

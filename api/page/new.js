@@ -192,6 +192,7 @@ class Form {
     this.copies.hidden = false;
     this.showAcquisition();
     this.showMethod();
+    this.ready("Waits for the plan.");
     this.changed();
   }
 
@@ -201,10 +202,23 @@ class Form {
     this.timer = setTimeout(() => this.ask(), PLAN_AFTER_MS);
   }
 
+  /** What the file does not tell, and nobody has said yet. */
+  lacking() {
+    const open = ({ field: path }) => path === "acquisition.kind" ? !this.kind() : [undefined, null].includes(read(this.draft, path));
+    return this.contents.missing.filter((missing) => open(missing) && document.querySelector(`main [data-field="${CSS.escape(missing.field)}"]`));
+  }
+
   /** Asks for the plan of the draft; the last question's answer counts. */
   async ask() {
     this.asked += 1;
     const mine = this.asked;
+    const lacking = this.lacking();
+    if (lacking.length) {
+      this.unmark();
+      const places = lacking.map(({ field: path, why, remedy }) => this.markAt(new Problem({ field: path, detail: why, remedy })));
+      fill(this.planned, h("p", { class: "soft" }, "Time and memory stand here once it is known what the file does not say."));
+      return this.ready(`Waits for ${places.map(plainly).join(" and ")}.`);
+    }
     try {
       const plan = await call("v1/estimates", { method: "POST", json: this.specification(), signal: this.signal });
       if (mine !== this.asked) return;
@@ -217,9 +231,10 @@ class Form {
       this.unmark();
       const place = this.markAt(error);
       showTrouble(this.planned, error, place);
-      this.ready(error.offline ? "Waits for the server." : place ? `Waits for ${place.toLowerCase()}.` : "Waits for what stands above to be mended.");
+      this.ready(error.offline ? "Waits for the server." : place ? `Waits for ${plainly(place)}.` : "Waits for what stands above to be mended.");
       if (error.offline) this.timer = setTimeout(() => this.ask(), 4000);
     }
+    return undefined;
   }
 
   unmark() {
@@ -356,7 +371,7 @@ class Form {
     this.fields = h("div");
     const asked = this.contents.missing.find((missing) => missing.field === "acquisition.kind");
     fill(this.acquisition,
-      h("div", { class: "opts", role: "radiogroup", "aria-label": "Kind of scan", dataset: { field: "acquisition.kind" } }, cards, h("span", { class: "err" })),
+      h("div", { class: "opts kinds", role: "radiogroup", "aria-label": "Kind of scan", dataset: { field: "acquisition.kind" } }, cards, h("span", { class: "err" })),
       asked ? h("p", { class: "above soft" }, sentence(asked.why)) : null,
       this.fields);
     this.showFields();
@@ -371,7 +386,7 @@ class Form {
     const first = [...new Set([...missing, ...given, ...ASKED[kind.modality]])].filter((name) => name in properties);
     const others = Object.keys(properties).filter((name) => name !== "kind" && !first.includes(name));
     const hint = (name) => this.contents.geometry[name] !== undefined ? `${digits(this.contents.geometry[name], 5)}, from the file` : undefined;
-    const made = (names) => names.map((name) => this.field(`acquisition.${name}`, properties[name], defs, { hint: hint(name) }));
+    const made = (names) => names.map((name) => this.field(`acquisition.${name}`, properties[name], defs, missing.includes(name) ? { hint: "", needed: true } : { hint: hint(name) }));
     const count = this.contents.axes?.[0] === "slices" ? this.contents.shape[0] : 1;
     const slices = count > 1 || this.draft.input.slices ? this.field("input.slices", this.schemas.Input.properties.slices, this.schemas, { hint: `of ${count}; counted from 0, the second left out` }) : null;
     return fill(this.fields,
@@ -449,7 +464,9 @@ class Form {
     count.addEventListener("input", setReplicates);
     const errors = h("input", { type: "checkbox", checked: replicates > 0, onchange: setReplicates });
     return h("div", { class: "bar", role: "group", "aria-label": "Beside the result", dataset: { field: "output" } },
-      classical.map((name) => h("label", null, h("input", { type: "checkbox", checked: chosen.has(name), onchange: (event) => toggle(name, event.target.checked) }), `${methodName(name)} beside it`)),
+      h("span", { class: "lab" }, "Beside it"),
+      classical.map((name) => h("label", null, h("input", { type: "checkbox", checked: chosen.has(name), onchange: (event) => toggle(name, event.target.checked) }), methodName(name))),
+      h("span", { class: "break" }),
       h("label", null, errors, "Map of errors to be expected,"), h("span", { class: "lab" }, count, " replicates"),
       h("label", null, h("input", { type: "checkbox", checked: read(this.draft, "output.undetermined") ?? false, onchange: (event) => { write(this.draft, "output.undetermined", event.target.checked || undefined); this.changed(); } }), "What no sample determined"),
       h("span", { class: "err" }));
@@ -509,6 +526,12 @@ class Form {
 /** A choice of several, as a card. */
 function option({ group, title, text, checked, onchange }) {
   return h("label", { class: "opt" }, h("input", { type: "radio", name: group, checked, onchange }), h("b", null, title), h("small", null, text));
+}
+
+/** Label of a field in a sentence, without its unit. */
+function plainly(text) {
+  const words = text.split(",")[0];
+  return /^[A-Z][a-z]/.test(words) ? words.charAt(0).toLowerCase() + words.slice(1) : words;
 }
 
 /** Whether a setting of a simulation is for a modality, which its description says in brackets. */

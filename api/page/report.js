@@ -2,7 +2,7 @@
 
 import { address, sentence } from "./api.js";
 import { card, facts, h } from "./dom.js";
-import { bytes, digits, duration, methodName, shape, whole } from "./text.js";
+import { bytes, counted, digits, duration, methodName, shape, whole } from "./text.js";
 
 /** The tab. */
 export function reportTab(job, files, report) {
@@ -33,6 +33,12 @@ export function reportTab(job, files, report) {
 
 /** Settings that have a value. */
 function settings(values) {
-  const told = (value) => (typeof value === "number" ? digits(value, 5) : typeof value === "object" ? JSON.stringify(value) : String(value));
+  const told = (value) => {
+    if (typeof value === "number") return digits(value, 5);
+    if (Array.isArray(value) && value.length > 6) return counted(value.length, "value");
+    if (Array.isArray(value)) return value.map(told).join(", ");
+    if (value !== null && typeof value === "object") return Object.entries(value).map(([name, inner]) => `${name} ${told(inner)}`).join(", ");
+    return String(value);
+  };
   return facts(Object.entries(values).filter(([, value]) => value !== null).map(([name, value]) => [h("code", null, name), told(value)]));
 }

@@ -128,7 +128,7 @@ class Watched {
     }
     if (event.data_misfit === null || !event.steps) return;
     let curve = this.curves.find((one) => one.stage === stage);
-    if (!curve) this.curves.push((curve = { stage, name: pretty(stage), points: [] }));
+    if (!curve) this.curves.push((curve = { stage, name: pretty(stage).replace(/^Baseline /, ""), points: [] }));
     const share = event.step / event.steps;
     if (curve.points.length && share < curve.points.at(-1)[0]) curve.points = [];  // the next chunk of slices
     curve.points.push([share, event.data_misfit]);

@@ -62,7 +62,10 @@ export function bytes(count) {
 export const whole = (count) => Math.round(count).toString().replace(/\B(?=(\d{3})+$)/g, "\u202f");
 
 /** Number with a few significant digits. */
-export const digits = (value, count = 3) => (value === 0 ? "0" : Number(value).toPrecision(count).replace(/e\+?/, " · 10^"));
+export function digits(value, count = 3) {
+  if (Math.abs(value) >= 10 ** count && Math.abs(value) < 1e9) return whole(value);
+  return String(Number(Number(value).toPrecision(count))).replace(/e\+?/, " · 10^");
+}
 
 /** Time of day, with the day where it is not today. */
 export function when(iso) {
@@ -89,9 +92,9 @@ export const nameOf = (job) => job.name || job.id.slice(0, 8);
 /** Numbers of an array's shape, as `8 × 101 × 122`. */
 export const shape = (sizes) => sizes.join(" × ");
 
-/** Percentile in words, as `63rd percentile`. */
-export function percentile(value) {
+/** Ordinal number, as `63rd`. */
+export function ordinal(value) {
   const number = Math.round(value);
   const ending = number % 100 >= 11 && number % 100 <= 13 ? "th" : { 1: "st", 2: "nd", 3: "rd" }[number % 10] ?? "th";
-  return `${number}${ending} percentile`;
+  return `${number}${ending}`;
 }

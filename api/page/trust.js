@@ -1,7 +1,7 @@
 /** Whether a result can be trusted: its misfit against the noise, its familiarity, and a known truth. */
 
 import { card, facts, h } from "./dom.js";
-import { digits, methodName, percentile } from "./text.js";
+import { digits, methodName, ordinal } from "./text.js";
 
 const NOTABLE = 1.25;
 const TOO_CLOSE = 0.8;
@@ -19,8 +19,8 @@ export function trust(report) {
       ["Data misfit", digits(own)],
       ["Noise leaves", noise ? digits(noise) : "not known"],
       ...Object.entries(misfits).filter(([name]) => name !== method.name).map(([name, value]) => [methodName(name), digits(value)]),
-      familiarity ? ["Familiarity", percentile(familiarity.median)] : null,
-      familiarity ? ["Least familiar slice", percentile(familiarity.lowest)] : null,
+      familiarity ? ["Familiarity", `${ordinal(familiarity.median)} percentile`] : null,
+      familiarity ? ["Lowest slice", ordinal(familiarity.lowest)] : null,
       uncertainty?.rms != null ? ["Expected error", `±${digits(uncertainty.rms)} ${report.unit}`] : null,
       uncertainty?.held != null ? ["Intervals hold", `${Math.round(100 * uncertainty.held)} % of voxels`] : null,
       undetermined ? ["Not measured", `${digits(100 * undetermined.inside, 2)} % of the object`] : null,
