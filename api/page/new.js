@@ -335,7 +335,7 @@ class Form {
     const others = Object.keys(properties).filter((name) => !mine.includes(name) && fits(properties[name], modality));
     const made = (names) => names.map((name) => this.field(`input.simulate.${name}`, properties[name], this.schemas));
     return h("div", null,
-      h("h3", null, "Simulated scan"),
+      h("p", { class: "above" }, h("b", null, "Simulated scan")),
       h("div", { class: "grid" }, made(mine)),
       h("details", null, h("summary", null, "More about the simulated scan"), h("div", { class: "grid" }, made(others))));
   }
