@@ -185,3 +185,8 @@ function short(description) {
   const preset = flat.match(/Default: ([^.]*)\./)?.[1];
   return preset ?? flat.split(/\. |: /)[0].replace(/\.$/, "");
 }
+
+/** A choice of several, as a card. */
+export function option({ group, title, text, checked, onchange }) {
+  return h("label", { class: "opt" }, h("input", { type: "radio", name: group, checked, onchange }), h("b", null, title), h("small", null, text));
+}

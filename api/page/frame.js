@@ -15,7 +15,7 @@ export function buildFrame() {
   const toggle = h("button", { type: "button", class: "narrow-only", "aria-expanded": "false", "aria-controls": "jobs" }, "Jobs");
   fill(
     document.getElementById("top"),
-    h("a", { class: "brand", href: "#/" }, logo(), h("span", { class: "brand-name" }, "Diffusion Recon")),
+    h("a", { class: "brand", href: "#/", "aria-label": "Diffusion Recon, to the beginning" }, logo(), h("span", { class: "brand-name" }, "Diffusion Recon")),
     toggle,
     h("a", { class: "button primary", href: "#/new" }, h("span", { class: "wide-only" }, "New reconstruction"), h("span", { class: "narrow-only" }, "New")),
     h("span", { class: "grow" }),
@@ -204,10 +204,11 @@ export function timeLeft(job) {
   const expected = job.estimate?.duration_s ?? job.planned_s;
   // What is left of the work, at the plan's pace: a plan that was overrun still says something.
   const byPlan = expected ? expected * (1 - job.progress) : null;
-  const both = [byPace, byPlan].filter((seconds) => seconds !== null);
-  if (both.length === 0) return null;
+  const [least, most] = job.estimate?.duration_range_s ?? [null, null];
+  const all = [byPace, byPlan, least === null ? null : Math.max(0, least - took), most === null ? null : most * (1 - job.progress)].filter((seconds) => seconds !== null);
+  if (all.length === 0) return null;
   // The plan knows what is to come, the pace how fast this machine is today.
   const likely = byPace === null ? byPlan : byPlan === null ? byPace : byPlan * (1 - job.progress) + byPace * job.progress;
-  return { low: Math.min(...both), high: Math.max(...both), likely };
+  return { low: Math.min(...all), high: Math.max(...all), likely };
 }
 

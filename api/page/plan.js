@@ -2,7 +2,6 @@
 
 import { Problem, sentence } from "./api.js";
 import { fill, facts, h } from "./dom.js";
-import { server } from "./frame.js";
 import { about, between, bytes, counted, shape, whole } from "./text.js";
 
 const PARTS = [
@@ -14,14 +13,15 @@ const PARTS = [
 /** Shows what a job will take. */
 export function showPlan(element, plan, specification) {
   const again = specification.output?.uncertainty ?? 0;
-  const [low, high] = plan.seconds_range ?? [null, null];
-  const range = low === null ? null : between(low, high);
+  const [low, high] = plan.duration_s ?? [plan.seconds, plan.seconds];
+  const range = between(low, high);
+  const source = plan.learned_from ? `from the last ${counted(plan.learned_from, "job")} of this method` : "no job of this method has run here yet";
   fill(element,
-    h("p", { class: "big num" }, about(plan.expected_s ?? plan.seconds)),
-    range ? h("p", { class: "soft num" }, `${range}, from earlier jobs of this method`) : null,
+    h("p", { class: "big num" }, about(plan.learned_from ? Math.sqrt(low * high) : plan.seconds)),
+    h("p", { class: "soft num" }, [range, source].filter(Boolean).join(", ")),
     again ? h("p", { class: "soft" }, `${again + 1} times that of one reconstruction: ${counted(again, "replicate")} for the error map`) : null,
     facts([
-      ["Starts", starts()],
+      ["Starts", starts(plan.start_s)],
       ["Result", `${shape(plan.shape)} voxels`],
       plan.network_evaluations ? ["Evaluations", whole(plan.network_evaluations)] : null,
       ["In pieces of", plan.chunks > 1 ? counted(plan.chunk, "slice") : "all at once"],
@@ -29,9 +29,12 @@ export function showPlan(element, plan, specification) {
     memory(plan));
 }
 
-function starts() {
-  if (server.workers === 0) return "when a worker comes";
-  return server.queued ? `after ${counted(server.queued, "job")}` : "at once, or after the one that runs";
+function starts(range) {
+  if (range === undefined) return null;
+  if (range === null) return "when a worker comes";
+  const [low, high] = range;
+  if (high < 1) return "at once";
+  return low < 1 ? `within ${about(high).replace("about ", "")}` : `in ${between(low, high) ?? about(high)}`;
 }
 
 function memory(plan) {

@@ -42,7 +42,7 @@ export function showRunning(body, job, { specification, signal }) {
     else bar.removeAttribute("value");
     bar.hidden = now.state === "queued";
     say(far, running ? [percent(now.progress), watched.stage ? pretty(watched.stage) : null, now.steps ? `step ${now.step} of ${now.steps}` : null].filter(Boolean).join(", ") : reason(now));
-    const quiet = running ? elapsed(now.seen ?? now.updated) : 0;
+    const quiet = running ? Math.min(...[now.seen, now.updated, watched.seen].filter(Boolean).map((at) => elapsed(at))) : 0;
     say(word, running ? `Last word ${duration(Math.max(0, quiet))} ago${quiet > QUIET_S ? ": the worker may be at a long step; if it is lost, another one goes on by itself" : ""}.` : "");
     word.className = quiet > QUIET_S ? "warn" : "soft";
     const tenth = Math.floor(now.progress * 10);
@@ -90,7 +90,7 @@ class Watched {
   }
 
   #clear() {
-    Object.assign(this, { stages: [], curves: [], stage: null });
+    Object.assign(this, { stages: [], curves: [], stage: null, seen: null });
   }
 
   /** Listens while the page is seen, each time from the beginning. */
@@ -103,6 +103,7 @@ class Watched {
       source = new EventSource(address(job.links.events));
       source.onopen = () => this.#clear();
       source.addEventListener("state", (event) => this.#state(JSON.parse(event.data)));
+      source.addEventListener("seen", (event) => { this.seen = JSON.parse(event.data).seen; });
       source.addEventListener("progress", (event) => this.#progress(JSON.parse(event.data)));
     };
     document.addEventListener("visibilitychange", look);

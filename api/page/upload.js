@@ -128,8 +128,9 @@ function remember(id, mark) {
 }
 
 function forget(id) {
-  const { [id]: _gone, ...rest } = remembered();
-  localStorage.setItem(KEPT, JSON.stringify(rest));
+  const known = remembered();
+  delete known[id];
+  localStorage.setItem(KEPT, JSON.stringify(known));
 }
 
 /** An unfinished upload of the same file, by name, size and time of its last change. */
