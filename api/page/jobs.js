@@ -120,7 +120,9 @@ class Jobs extends EventTarget {
       source.onopen = () => this.#connected(true);
       source.onerror = () => {
         this.#connected(false);
-        if (source.readyState === EventSource.CLOSED) end();  // refused: a key is needed, or too many streams
+        if (source.readyState !== EventSource.CLOSED) return;
+        call("v1/session").catch(() => {});  // refused: if the key was revoked, another one is asked for
+        end();
       };
     });
   }

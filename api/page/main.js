@@ -51,8 +51,12 @@ async function begin() {
   const frame = buildFrame();
   const known = (await session()) ?? (await askForKey());
   frame.owner(known);
+  let asking = false;
   document.addEventListener("recon:unauthorized", async () => {
+    if (asking) return;
+    asking = true;
     frame.owner(await askForKey());
+    asking = false;
     await jobs.load();
     if (current.transfer?.state === "paused") current.transfer.resume();
     else show();
