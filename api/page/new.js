@@ -120,7 +120,7 @@ class Form {
     try {
       const [job, specification] = await Promise.all([jobs.fetch(jobId), call(`v1/jobs/${jobId}/spec`)]);
       this.draft = structuredClone(specification);
-      this.before = job;
+      [this.before, this.tried] = [job, structuredClone(this.draft)];
       const { format, file, dataset, scan } = specification.input;
       await this.open(specification.input.upload, { format, file, dataset, scan });
     } catch (error) {
@@ -208,6 +208,7 @@ class Form {
       if (mine !== this.asked) return;
       this.unmark();
       showPlan(this.planned, plan, this.draft);
+      this.markCause();
       this.ready(plan.fits ? null : "Does not fit into the memory that a job may take: choose fewer slices, or larger pixels.");
     } catch (error) {
       if (error.name === "AbortError" || mine !== this.asked) return;
@@ -219,6 +220,13 @@ class Form {
       if (error.offline) this.timer = setTimeout(() => this.ask(), 4000);
     }
     return undefined;
+  }
+
+  /** Shows at its field what made the job fail that is run again, as long as that field is as it was. */
+  markCause() {
+    const { field: path, message, remedy } = this.before?.error ?? {};
+    if (!path || JSON.stringify(read(this.draft, path)) !== JSON.stringify(read(this.tried, path))) return;
+    this.markAt(new Problem({ field: path, detail: message, remedy }));
   }
 
   unmark() {
