@@ -10,7 +10,7 @@ export const address = (path) => new URL(path, ROOT).href;
 export class Problem extends Error {
   constructor(about) {
     super(about.detail ?? "something went wrong");
-    Object.assign(this, { status: 0, code: "unknown", field: null, remedy: null, requestId: null, ...about });
+    Object.assign(this, { status: 0, code: "unknown", field: null, remedy: null, requestId: null, problems: null, ...about });
   }
 
   /** Whether nothing answered: the network is gone, or the server. */
@@ -65,6 +65,7 @@ async function problemOf(answer) {
     detail: told.detail ?? `the server answered ${answer.status}`,
     field: told.field ?? null,
     remedy: told.remedy ?? null,
+    problems: told.problems ?? null,
     requestId: told.request_id ?? answer.headers.get("X-Request-ID"),
   });
   if (found.status === 401) document.dispatchEvent(new CustomEvent("recon:unauthorized", { detail: found }));

@@ -12,7 +12,7 @@ const EVERY_MS = 3000;
  * @param {{open: boolean, signal: AbortSignal}} options
  */
 export function logCard(job, { open, signal }) {
-  const lines = h("pre", { class: "log", tabindex: 0, role: "region", "aria-label": "Log" });
+  const lines = h("pre", { class: "log", tabindex: 0, role: "region", "aria-label": "Lines of the log" });
   const look = async () => {
     if (document.hidden || signal.aborted || (!open && !shown.open)) return;
     const text = await call(job.links.logs, { signal }).catch(() => null);

@@ -214,9 +214,11 @@ class Form {
       if (error.name === "AbortError" || mine !== this.asked) return;
       if (!(error instanceof Problem)) throw error;
       this.unmark();
-      const place = this.markAt(error);
-      showTrouble(this.planned, error, place);
-      this.ready(error.offline ? "Waits for the server." : place ? `Waits for ${plainly(place)}.` : "Waits for what stands above to be mended.");
+      const all = error.problems?.map((problem) => new Problem(problem)) ?? [error];
+      const places = all.map((problem) => this.markAt(problem));
+      showTrouble(this.planned, all, places);
+      const named = places.filter(Boolean).map(plainly).join(" and ");
+      this.ready(error.offline ? "Waits for the server." : named ? `Waits for ${named}.` : "Waits for what stands above to be mended.");
       if (error.offline) this.timer = setTimeout(() => this.ask(), 4000);
     }
     return undefined;

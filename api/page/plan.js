@@ -1,6 +1,5 @@
 /** The plan of a job: time, start and memory, before it is submitted. */
 
-import { Problem, sentence } from "./api.js";
 import { fill, facts, h } from "./dom.js";
 import { about, between, bytes, counted, shape, whole } from "./text.js";
 
@@ -54,10 +53,15 @@ function memory(plan) {
   ];
 }
 
-/** Shows what keeps a job from being planned; `here` says whether the form shows it at its field. */
-export function showTrouble(element, problem, here) {
-  if (!(problem instanceof Problem)) throw problem;
-  fill(element,
-    h("p", { class: "warn" }, here ? sentence(`${here}: ${problem.message}`) : sentence(problem.message), problem.remedy ? ` ${sentence(problem.remedy)}` : ""),
-    here || !problem.field ? null : facts([["Field", h("code", null, problem.field)]]));
+/**
+ * Shows what keeps a job from being planned.
+ * @param {HTMLElement} element
+ * @param {Problem[]} problems
+ * @param {?string[]} places labels of the fields at which the form shows them; null where there is none
+ */
+export function showTrouble(element, problems, places) {
+  fill(element, problems.map((problem, number) => [
+    h("p", { class: "warn" }, places[number] ? `${places[number]}: ` : "", problem.sentence),
+    places[number] || !problem.field ? null : facts([["Field", h("code", null, problem.field)]]),
+  ]));
 }

@@ -43,6 +43,7 @@ export class Transfer extends EventTarget {
       if (error.name === "AbortError") return;
       if (!(error instanceof Problem)) throw error;
       this.problem = error;
+      if (error.status === 404 || error.status === 410) [this.id, this.sent] = [null, 0];  // expired, or discarded elsewhere
       if (error.offline || error.status >= 500 || error.status === 409) await this.#wait();
       else this.#become(error.status === 401 ? "paused" : "refused");
     }

@@ -61,7 +61,7 @@ SHIPPED = {
     ),
     "brain-mri": Sample(
         title="Brain MRI, 8 coils",
-        about="Measured k-space, of which 12 % was sampled.",
+        about="Measured k-space, about one point in eight.",
         file="mri_brain_8coil.npy",
         source="sigpy tutorial data, BSD-3-Clause",
         input={"format": "numpy"},

@@ -20,7 +20,7 @@ from tests.service.serving import Server, job_body, send, serving
 from tests.service.whole_service import slow, wait_for
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Route
 
 HEADING = "main h1"
 
@@ -198,8 +198,12 @@ def test_an_upload_outlives_a_broken_line_and_a_closed_page(visit: Visiting, ser
     here.expected = ["ERR_INTERNET_DISCONNECTED", "ERR_FAILED", "net::"]
     page = here.open("#/new")
     page.get_by_role("button", name="Choose a file").wait_for()
-    # Each piece waits a little, so that there is a middle.
-    page.route("**/v1/uploads/*", lambda route: (page.wait_for_timeout(150), route.continue_()))
+
+    def slowly(route: Route) -> None:  # so that there is a middle
+        page.wait_for_timeout(150)
+        route.continue_()
+
+    page.route("**/v1/uploads/*", slowly)
     choose(page, scan)
     sees(page, re.compile(r"MB of 57\.6 MB"))
     here.context.set_offline(True)
