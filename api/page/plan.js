@@ -14,7 +14,7 @@ export function showPlan(element, plan, specification) {
   const again = specification.output?.uncertainty ?? 0;
   const [low, high] = plan.duration_s ?? [plan.seconds, plan.seconds];
   const range = between(low, high);
-  const source = plan.learned_from ? `from the last ${counted(plan.learned_from, "job")} of this method` : "no job of this method has run here yet";
+  const source = plan.learned_from > 1 ? `from the last ${counted(plan.learned_from, "job")} of this method` : plan.learned_from ? "from the one job of this method that has run here" : "no job of this method has run here yet";
   fill(element,
     h("p", { class: "big num" }, about(plan.learned_from ? Math.sqrt(low * high) : plan.seconds)),
     h("p", { class: "soft num" }, [range, source].filter(Boolean).join(", ")),

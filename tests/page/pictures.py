@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
 from recon.cli.demo_server import server
 from recon.client.client import Client
 from recon.samples import SAMPLES
@@ -57,7 +55,7 @@ def _empty(browser: Browser, folder: Path, out: Path) -> None:
 def _states(browser: Browser, url: str, client: Client, out: Path) -> None:
     upload = client.upload(SHIPPED["body-ct"].path)
     wrong = {"name": "diffpir", "prior": "brain-mri"}
-    failed = client.submit(_spec(upload, "Body CT, wrong prior", method=wrong))["id"]
+    failed = _here(client, "failed") or client.submit(_spec(upload, "Body CT, wrong prior", method=wrong))["id"]
     wait_for(client, failed, "failed", seconds=MINUTES_MS / 1000)
     with _tab(browser, f"{url}/#/new/{client.upload(SAMPLES / 'ct_tooth.h5')}") as page:
         page.get_by_text(re.compile("^Waits for detector pitch")).wait_for()
@@ -67,7 +65,10 @@ def _states(browser: Browser, url: str, client: Client, out: Path) -> None:
             page.get_by_text("of memory").wait_for()
             _keep(page, out / f"new{name}.png", whole="narrow" in name)
     with _tab(browser, f"{url}/") as page:
-        page.get_by_role("button", name="Body CT").click()
+        if before := _here(client, "running") or _here(client, "queued"):
+            page.goto(f"{url}/#/jobs/{before}")
+        else:
+            page.get_by_role("button", name="Body CT").click()
         page.locator(".chart .curve.now").wait_for(timeout=MINUTES_MS)
         page.get_by_text(re.compile(r"^[3-9]\d %, ")).wait_for(timeout=MINUTES_MS)
         page.locator("figure.black img").wait_for(timeout=MINUTES_MS)
@@ -80,7 +81,7 @@ def _states(browser: Browser, url: str, client: Client, out: Path) -> None:
         page.locator(".chip", has_text="Queued").wait_for()
         _keep(page, out / "queued.png")
     client.cancel(cancelled)
-    job = next((j["id"] for j in client.jobs() if j["state"] == "succeeded" and j["method"] == "auto"), None)
+    job = _here(client, "succeeded")
     if job is None:
         job = running
         wait_for(client, job, "succeeded", seconds=MINUTES_MS / 1000)
@@ -110,6 +111,11 @@ def _key(browser: Browser, folder: Path, out: Path) -> None:
         _keep(page, out / "key.png")
 
 
+def _here(client: Client, state: str) -> str | None:
+    """A job of the body CT in a state, which a store from before may have."""
+    return next((job["id"] for job in client.jobs(state=state) if job["name"].startswith("Body CT")), None)
+
+
 def _spec(upload: str, name: str, **more: Any) -> JobSpec:
     return JobSpec.parse({**SHIPPED["body-ct"].specification(upload), "name": name, **more})
 
@@ -127,11 +133,8 @@ def _tab(browser: Browser, url: str, **more: Any) -> Iterator[Page]:
 
 
 def _keep(page: Page, path: Path, *, whole: bool = False) -> None:
-    """Keep a picture with 256 colours: pages have few, and the repository keeps every version."""
     page.screenshot(path=path, full_page=whole)
-    with Image.open(path) as picture:
-        picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
-    print(f"{path}: {path.stat().st_size // 1000} kB")
+    print(f"{path}: {path.stat().st_size // 1000} kB", flush=True)
 
 
 if __name__ == "__main__":
