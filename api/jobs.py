@@ -17,10 +17,11 @@ from api.openapi import BINARY, PREFER_WAIT, STRING, header_parameter, headers
 from api.representation import answer, etag, matches, represent
 from api.result_files import KEPT, stem, zipped
 from api.service import key_of, owns, service
+from api.slices import require_results
 from api.web_security import RESULT_POLICY
-from operators.errors import Conflict, NotFound
+from operators.errors import NotFound
 from recon.spec.job import JobSpec
-from recon.spec.job_states import TERMINAL, State
+from recon.spec.job_states import State
 from workers import retention
 from workers.results import manifest
 from workers.store import Record
@@ -142,7 +143,7 @@ def cancel(
 def results(request: Request, job_id: str) -> Results:
     """Manifest of the results: name, bytes, sha256 and link of each file."""
     found = service(request)
-    _finished(found.job(key_of(request), job_id))
+    require_results(found.job(key_of(request), job_id))
     entries = manifest(found.store.output(job_id))
     files = [ResultFile(**entry, href=link(f"/v1/jobs/{job_id}/results/{entry['name']}")) for entry in entries]
     return Results(id=job_id, files=files)
@@ -163,7 +164,7 @@ def result(request: Request, job_id: str, name: str) -> Response:
     """Fetch one result file; Range requests are supported."""
     found = service(request)
     record = found.job(key_of(request), job_id)
-    _finished(record)
+    require_results(record)
     # Names come from the folder's own listing, never from the URL.
     file = next((p for p in found.store.output(job_id).iterdir() if p.name == name), None)
     if file is None:
@@ -188,14 +189,7 @@ def results_zip(request: Request, job_id: str) -> Response:
     """Fetch all results as one zip, in a folder that is named after the job."""
     found = service(request)
     record = found.job(key_of(request), job_id)
-    _finished(record)
+    require_results(record)
     named = f"attachment; filename*=UTF-8''{quote(stem(record))}.zip"
     body = zipped(found.store.output(job_id), record) if request.method == "GET" else iter(())
     return StreamingResponse(body, media_type="application/zip", headers={**KEPT, "Content-Disposition": named})
-
-
-def _finished(record: Record) -> None:
-    if record.state == "succeeded":
-        return
-    reason = record.error["message"] if record.error else ("wait for it" if record.state not in TERMINAL else "")
-    raise Conflict(f"job {record.id} is {record.state}: it has no results", field="state", remedy=reason or None)

@@ -287,6 +287,57 @@ class StreamedChange(_Answer):
     """A `Job` as it is now (`job`), or the `id` of one that was deleted (`gone`)."""
 
 
+class PlaneView(_Answer):
+    """Planes of a volume in one direction, as they are shown: the voxel of a pixel follows from it."""
+
+    count: Count
+    width: Count
+    height: Count
+    pixel_mm: tuple[float, float]
+    """Width and height of a pixel."""
+    across: Literal[0, 1, 2]
+    """Axis of a voxel ``(col, row, slice)`` along which the planes are counted."""
+    right: Literal[0, 1, 2]
+    down: Literal[0, 1, 2]
+    """Axes that run to the right and down in the picture."""
+    flip_right: bool
+    flip_down: bool
+    """Whether the picture runs against them."""
+    labels: tuple[str, str, str, str]
+    """What lies to the left, to the right, on top and below; patients have letters."""
+
+
+class VolumeView(_Answer):
+    """Volume of a result, and how it is shown."""
+
+    name: str
+    shape: tuple[int, int, int]
+    """``(slices, rows, cols)``."""
+    affine: list[list[float]]
+    """Voxel ``(col, row, slice)`` to millimetres."""
+    in_patient: bool
+    """Whether the affine leads into the patient (RAS); else into the scanner's frame."""
+    unit: str
+    low: float
+    high: float
+    """Grey window where nothing better is known."""
+    percentiles: dict[str, float]
+    """Percentiles of the values."""
+    planes: dict[str, PlaneView]
+    """Axial, coronal and sagittal planes."""
+
+
+class VoxelValues(_Answer):
+    """Values of volumes at a voxel."""
+
+    voxel: tuple[int, int, int]
+    """``(col, row, slice)``."""
+    mm: tuple[float, float, float]
+    """Its place; in the patient, to the right, front and top."""
+    values: dict[str, float | None]
+    """By name of the volume; null where it is no number."""
+
+
 class Health(_Answer):
     """Liveness of the process."""
 
