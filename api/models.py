@@ -338,6 +338,29 @@ class VoxelValues(_Answer):
     """By name of the volume; null where it is no number."""
 
 
+class ViewedJob(_Answer):
+    """What is known of the job that wrote a folder."""
+
+    id: str
+    name: str
+    method: str
+
+
+class ViewedFile(_Answer):
+    """A file of a folder that is shown."""
+
+    name: str
+    bytes: Count
+    href: str
+
+
+class ViewedFolder(_Answer):
+    """A folder of results, as a job and its results."""
+
+    job: ViewedJob
+    files: list[ViewedFile]
+
+
 class Health(_Answer):
     """Liveness of the process."""
 

@@ -25,14 +25,14 @@ class _Files(StaticFiles):
         return answer
 
 
-def install(app: FastAPI) -> None:
-    """Add the page at ``/`` and its files below ``/page``; they need no key, since they hold no data."""
+def install(app: FastAPI, name: str = "index.html") -> None:
+    """Add a page at ``/`` and its files below ``/page``; they need no key, since they hold no data."""
     files = _Files(directory=FOLDER)
 
     @app.get("/", include_in_schema=False)
     @app.head("/", include_in_schema=False)
     async def index(request: Request) -> Response:
-        return await files.get_response("index.html", request.scope)
+        return await files.get_response(name, request.scope)
 
     @app.get(PATH + "/{path:path}", include_in_schema=False)
     @app.head(PATH + "/{path:path}", include_in_schema=False)
