@@ -100,6 +100,44 @@ async def get_job(request: Request, job_id: str) -> Response:
     return full
 
 
+@router.get(
+    "/v1/jobs/{job_id}/preview",
+    response_class=Response,
+    responses={
+        200: {"content": {"image/png": BINARY}, "headers": headers(STRING, "ETag")},
+        304: {"description": "As the client has it (If-None-Match)."},
+        **problems.responses(404, 410),
+    },
+    openapi_extra={
+        "parameters": [header_parameter("If-None-Match", "The `ETag` that the client has; 304 if it still holds.")]
+    },
+)
+@router.head("/v1/jobs/{job_id}/preview", include_in_schema=False)
+def preview(request: Request, job_id: str) -> Response:
+    """Middle planes of the image as it is now, while a job is computed; another one every 5 s at most.
+
+    A job has the link `preview` when there is one.
+    """
+    found = service(request)
+    record = found.job(key_of(request), job_id)
+    try:
+        path = found.store.preview(job_id)
+        changed, picture = path.stat().st_mtime_ns, path.read_bytes()
+    except FileNotFoundError as error:
+        raise NotFound(
+            f"job {job_id} is {record.state}: there is no preview of it",
+            field="preview",
+            remedy="see its results"
+            if record.terminal
+            else "ask again: the first comes after some seconds of computing",
+        ) from error
+    tag = f'"{changed:x}"'
+    kept = {"ETag": tag, "Cache-Control": "private, no-cache"}
+    if matches(request, tag):
+        return Response(status_code=304, headers=kept)
+    return Response(picture, headers=kept, media_type="image/png")
+
+
 @router.get("/v1/jobs/{job_id}/spec", response_model=JobSpec, responses=problems.responses(404, 410))
 @router.head("/v1/jobs/{job_id}/spec", include_in_schema=False)
 def get_spec(request: Request, job_id: str) -> JSONResponse:

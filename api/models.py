@@ -13,6 +13,8 @@ from recon.spec.job_states import Device, Priority, State
 from workers import events
 
 Count = Annotated[int, Field(ge=0)]
+Range = tuple[float, float]
+"""Lowest and highest value."""
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -30,6 +32,8 @@ class JobTimes(_Answer):
 
     start_s: float | None
     duration_s: float | None
+    duration_range_s: Range | None = None
+    """Within which nearly all jobs of its method have taken, for their size."""
 
 
 class Job(_Answer):
@@ -58,6 +62,8 @@ class Job(_Answer):
     queue_position: Count | None
     estimate: JobTimes | None
     expires: str | None
+    seen: str | None = None
+    """When the worker of a running job was last heard of; null if it is not, or none computes the job."""
     links: dict[str, str]
 
 
@@ -94,11 +100,17 @@ class Results(_Answer):
 
 
 class Estimate(Plan):
-    """Plan of a job, and the memory limit of the server."""
+    """Plan of a job, the memory limit of the server, and when a job that is submitted now would start and end."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
     limit_bytes: Count
     fits: bool
+    start_s: Range | None
+    """Range of the seconds until it starts; null if no worker is there, or the queue cannot be asked."""
+    duration_s: Range
+    """Range of the seconds for which it is computed."""
+    learned_from: Count
+    """Number of finished jobs of its method that say so; 0 if only the plan does."""
 
 
 class Upload(_StoredAnswer):
@@ -172,8 +184,9 @@ class SampleUpload(_Answer):
 class StreamedEvent(_Answer):
     """A server-sent event of a job; `data` is JSON."""
 
-    id: str
-    event: events.Event
+    id: str | None = None
+    """Its number; `seen` has none."""
+    event: events.Event | Literal["seen"]
     data: str
 
 
@@ -377,6 +390,14 @@ class Ready(_Answer):
     """Workers that are there, by device; without one, jobs are accepted and wait."""
 
 
+class ProblemPart(TypedDict):
+    """One of several things that are wrong with a request."""
+
+    detail: str
+    field: NotRequired[str]
+    remedy: NotRequired[str]
+
+
 class Problem(TypedDict):
     """An error (RFC 9457)."""
 
@@ -387,5 +408,8 @@ class Problem(TypedDict):
     detail: Annotated[str, Field(description="What is wrong, with the value.")]
     field: NotRequired[Annotated[str, Field(description="The offending field, header or limit.")]]
     remedy: NotRequired[Annotated[str, Field(description="What to do.")]]
+    problems: NotRequired[
+        Annotated[list[ProblemPart], Field(description="All that is wrong, this first; if there is more than one.")]
+    ]
     instance: NotRequired[str]
     request_id: NotRequired[Annotated[str, Field(description="As in the server's log.")]]

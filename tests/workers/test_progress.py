@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from operators.errors import Conflict
 from recon.pipeline.prepare import JobProgress
 from recon.spec.job import JobSpec
 from workers import execute
@@ -47,3 +48,66 @@ def test_a_stage_is_told_at_once(
     for stage in ("read", "baseline fbp", "baseline fbp", "tv", "tv"):
         report(JobProgress(0.1, stage))
     assert [e["stage"] for e in told()] == ["read", "baseline fbp", "tv"]
+
+
+def drawn(picture: bytes = b"picture") -> JobProgress:
+    return JobProgress(0.1, "tv", 1, 10, draw=lambda: picture)
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> tuple[JobStore, str, execute._Reporter]:
+    store = JobStore(tmp_path / "store")
+    value = {"input": {"path": "a.npy", "format": "numpy"}, "acquisition": "ct-parallel", "method": "fbp"}
+    job = store.create(JobSpec.parse(value)).id
+    return store, job, execute._Reporter(store, job, str(store.transition(job, "running").token))
+
+
+def test_a_preview_comes_after_some_seconds_and_goes_with_the_job(
+    running: tuple[JobStore, str, execute._Reporter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, job, report = running
+    report(drawn())
+    assert not store.preview(job).exists()  # short jobs need none
+    report.draw_at = 0.0
+    report(drawn(b"first"))
+    report(drawn(b"too soon"))
+    assert store.preview(job).read_bytes() == b"first"
+    report.draw_at = 0.0
+    report(drawn(b"second"))
+    assert store.preview(job).read_bytes() == b"second"
+    store.transition(job, "failed", error={})
+    store.clear(job)
+    assert not store.preview(job).exists()
+
+
+def test_previews_that_take_long_are_rare(
+    running: tuple[JobStore, str, execute._Reporter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, report = running
+    clock = iter([100.0, 100.0, 102.0])  # it takes two seconds
+    monkeypatch.setattr(execute.time, "monotonic", lambda: next(clock, 102.0))
+    report.draw_at = 0.0
+    report._preview(lambda: next(clock) and b"x")
+    assert report.draw_at >= 102.0 + 2.0 / execute.PREVIEW_SHARE
+
+
+def test_a_preview_that_fails_is_not_the_end_of_its_job(
+    running: tuple[JobStore, str, execute._Reporter],
+) -> None:
+    store, job, report = running
+
+    def broken() -> bytes:
+        raise ValueError("cannot be drawn")
+
+    report.draw_at = 0.0
+    report(JobProgress(0.1, "tv", 1, 10, draw=broken))
+    report(drawn())
+    assert not store.preview(job).exists() and store.record(job).state == "running"
+
+
+def test_an_attempt_that_is_over_shows_nothing(running: tuple[JobStore, str, execute._Reporter]) -> None:
+    store, job, _ = running
+    store.show(job, str(store.record(job).token), b"mine")
+    with pytest.raises(Conflict):
+        store.show(job, "another", b"not mine")
+    assert store.preview(job).read_bytes() == b"mine"
