@@ -108,7 +108,8 @@ async def _stream(
 
     yield {"retry": 1000}
     over_since = None
-    beat, beat_at = None, 0.0
+    beat: str | None = None
+    beat_at = 0.0
     while True:
         over, some = await run_in_threadpool(look)
         for event in some:

@@ -26,7 +26,7 @@ from api.volumes import Decoded, VolumeCache, head
 from operators.errors import Conflict, InputError, NotFound
 from recon.quality import png
 from recon.quality.png import Colours
-from recon.quality.views import WINDOW_SLICES, PlaneName
+from recon.quality.views import PlaneName
 from recon.spec.report import Report
 from workers.store import Record
 
@@ -35,7 +35,6 @@ DRAWN = "1"
 """Version of the drawing: pictures are kept by browsers for good, and one that is drawn otherwise has another tag."""
 MOST_VOXELS = 2**26
 """Most voxels of a volume that is sent as a whole."""
-PERCENTILES = (0.0, 1.0, 5.0, 50.0, 95.0, 99.0, 100.0)
 NIFTI_HEADER_BYTES, LONGEST_SIDE = 352, 32767
 Bound = Annotated[float | None, Query(allow_inf_nan=False, description="In the volume's unit.")]
 TAGGED = {"parameters": [header_parameter("If-None-Match", "The `ETag` that the client has; 304 if it still holds.")]}
@@ -206,10 +205,7 @@ def _unchanged(tag: str) -> Response:
 
 
 def _described(found: Decoded, path: Path) -> VolumeView:
-    values = found.values
-    sample = values[:: -(-len(values) // WINDOW_SLICES)]
     low, high = found.window
-    percentiles = zip(PERCENTILES, np.percentile(sample, PERCENTILES), strict=True)
     return VolumeView.model_validate(
         {
             "name": path.name,
@@ -219,7 +215,7 @@ def _described(found: Decoded, path: Path) -> VolumeView:
             "unit": "rad" if "-phase." in path.name else _unit(path.parent),
             "low": low,
             "high": high,
-            "percentiles": {f"{share:g}": float(value) for share, value in percentiles},
+            "percentiles": found.percentiles,
             "planes": {
                 name: {
                     "count": found.head.shape[view.across],
@@ -293,7 +289,9 @@ def _block_means(values: NDArray[np.float32], factor: int) -> NDArray[np.float32
     slices, rows, cols = (max(1, n // factor) for n in values.shape)
     steps = [min(factor, n) for n in values.shape]
     cut = values[: slices * steps[0], : rows * steps[1], : cols * steps[2]]
-    return cut.reshape(slices, steps[0], rows, steps[1], cols, steps[2]).mean((1, 3, 5), dtype=np.float32)
+    blocks = cut.reshape(slices, steps[0], rows, steps[1], cols, steps[2])
+    found: NDArray[np.float32] = blocks.mean((1, 3, 5), dtype=np.float32)
+    return found
 
 
 def _coarser(affine: NDArray[np.float64], factor: int) -> NDArray[np.float64]:

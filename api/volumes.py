@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from operators.errors import InputError, NotFound, ResourceLimit
 from recon.formats import nifti
-from recon.quality.views import View, grey_window, views_of
+from recon.quality.views import WINDOW_SLICES, View, grey_window, views_of
 from recon.spec.affine import Affine
 
 ENDINGS = (".nii", ".nii.gz")
+PERCENTILES = (0.0, 1.0, 5.0, 50.0, 95.0, 99.0, 100.0)
 BYTES_PER_VOXEL = 4
 """Of what is kept, float32."""
 
@@ -61,6 +62,13 @@ class Decoded:
     def window(self) -> tuple[float, float]:
         """Grey window, where nothing better is known."""
         return grey_window(self.values)
+
+    @cached_property
+    def percentiles(self) -> dict[str, float]:
+        """Percentiles of the values, of some slices if there are many."""
+        sample = self.values[:: -(-len(self.values) // WINDOW_SLICES)]
+        found = zip(PERCENTILES, np.percentile(sample, PERCENTILES), strict=True)
+        return {f"{share:g}": float(value) for share, value in found}
 
 
 def head(path: Path) -> Head:

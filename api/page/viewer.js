@@ -11,6 +11,8 @@ import { ofDifference, ofMap, presets, raised, shown, typed, widened } from "./v
 
 const MODES = [["beside", "Beside"], ["blink", "Blink"], ["difference", "Difference"]];
 const SPEAK_EVERY_MS = 1000;
+/** Results that are larger take seconds to read: meanwhile the job's own picture is seen. */
+const LARGE_BYTES = 20e6;
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const WIDER = 1.1;
 const HIGHER = 0.05;
@@ -54,7 +56,8 @@ class Viewer {
       return;
     }
     this.status = h("p", { class: "viewer-status", role: "status" }, "Reading the volume\u2026");
-    fill(this.element, this.status);
+    const large = this.volumes.result.file.bytes > LARGE_BYTES;
+    fill(this.element, this.status, large ? this.montage() : null);
     try {
       const about = await this.about(this.volumes.result);
       this.cursor = middle(about);
@@ -87,11 +90,16 @@ class Viewer {
 
   /** The pictures that the job has made, where its volumes are in a format that is not shown. */
   withoutPictures() {
-    const picture = this.files.find((file) => file.name === "montage.png");
     return [
       h("p", { class: "viewer-status" }, "These volumes are in a format of which no slices are shown; download them, or run the job with NIfTI results."),
-      picture ? h("img", { class: "viewer-montage", src: new URL(picture.href, this.service.root).href, alt: "Middle planes of the result and its baselines" }) : null,
+      this.montage(),
     ];
+  }
+
+  /** The picture that the job has made, which is there at once; null if it made none. */
+  montage() {
+    const picture = this.files.find((file) => file.name === "montage.png");
+    return picture ? h("img", { class: "viewer-montage", src: new URL(picture.href, this.service.root).href, alt: "Middle planes of the result and its baselines" }) : null;
   }
 
   /** Rows that are wanted now: what each shows, and in which window. */
@@ -199,16 +207,16 @@ class Viewer {
 
   slider(name, plane) {
     const title = name.charAt(0).toUpperCase() + name.slice(1);
-    const id = newId("slice");
     const told = h("span", { class: "num" });
-    const range = h("input", { type: "range", id, min: 1, max: plane.count, step: 1, oninput: () => this.slide(name, Number(range.value) - 1) });
+    const range = h("input", { type: "range", "aria-label": title, min: 1, max: plane.count, step: 1, oninput: () => this.slide(name, Number(range.value) - 1) });
     const choose = h("button", { type: "button", class: "viewer-choose", "aria-label": `Show the ${name} plane`, onclick: () => this.choosePlane(name) }, title);
-    return { range, told, element: h("div", { class: "viewer-head", dataset: { plane: name } }, choose, h("label", { for: id }, title), told, range) };
+    return { range, told, element: h("div", { class: "viewer-head", dataset: { plane: name } }, choose, h("b", { class: "viewer-name", "aria-hidden": "true" }, title), told, range) };
   }
 
   /** On narrow screens one plane is seen at a time. */
   choosePlane(name) {
     this.element.dataset.plane = name;
+    for (const [plane, { element }] of Object.entries(this.sliders)) element.firstChild.setAttribute("aria-pressed", plane === name);
     if (this.rows.length) this.update();
   }
 
@@ -246,7 +254,9 @@ class Viewer {
     this.rows = wanted.map((one) => Object.assign(before.find((row) => row.key === one.key) ?? this.rowOf(one), one));
     for (const row of before) if (!this.rows.includes(row)) for (const cell of Object.values(row.cells)) cell.close();
     const lines = this.rows.map((row) => row.line);
-    if (lines.length !== this.body.children.length || lines.some((line, index) => line !== this.body.children[index])) fill(this.body, lines);
+    // One by one: an element that is moved loses the focus.
+    for (const line of [...this.body.children]) if (!lines.includes(line)) line.remove();
+    lines.forEach((line, index) => line === this.body.children[index] || this.body.insertBefore(line, this.body.children[index] ?? null));
     this.body.dataset.rows = lines.length;
     const unit = this.abouts.get(this.volumes.result.name).unit;
     for (const row of this.rows) say(row.heading, row.key === "map" && row.about.unit ? `${row.title}, ${row.about.unit}` : row.title);

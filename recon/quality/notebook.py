@@ -107,7 +107,7 @@ def _picture(
 
 def _width_px(values: NDArray[Any], view: View) -> int:
     height_mm = values.shape[view.down] * view.down_mm
-    return max(1, round(SHOWN_PX * values.shape[view.right] * view.right_mm / height_mm))
+    return max(1, round(float(SHOWN_PX * values.shape[view.right] * view.right_mm / height_mm)))
 
 
 def _sides(view: View) -> str:

@@ -22,7 +22,8 @@ def windowed(picture: NDArray[np.float32], low: float, high: float) -> NDArray[n
     shades = (np.nan_to_num(picture.astype(np.float32), nan=low, posinf=high, neginf=low) - low) * (
         255.0 / max(high - low, 1e-12)
     )
-    return np.rint(np.clip(shades, 0, 255)).astype(np.uint8)
+    found: NDArray[np.uint8] = np.rint(np.clip(shades, 0, 255)).astype(np.uint8)
+    return found
 
 
 def encode(shades: NDArray[np.uint8], colours: Colours = "gray") -> bytes:

@@ -48,7 +48,7 @@ class View:
 
     def picture(self, volume: NDArray[Any], index: int) -> NDArray[Any]:
         """Plane number `index`, counted as the array counts, as displayed: row 0 on top."""
-        plane = np.take(volume, index, self.across)
+        plane: NDArray[Any] = np.take(volume, index, self.across)
         plane = plane if self.down < self.right else plane.T
         plane = plane[::-1] if self.flip_down else plane
         return plane[:, ::-1] if self.flip_right else plane

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,7 +53,10 @@ def test_one_that_is_running_and_those_that_wait_come_first(server: Server) -> N
     worker = Presence(server.service.settings.redis_url, "cpu")
     worker.begin()
     upload = send(server.http)
-    asked = lambda: server.http.post("/v1/estimates", json=job_body(upload)).json()["start_s"]  # noqa: E731
+
+    def asked() -> Any:
+        return server.http.post("/v1/estimates", json=job_body(upload)).json()["start_s"]
+
     until(lambda: asked() == [0.0, 0.0], 5)
     first = server.http.post("/v1/jobs", json=job_body(upload)).json()
     until(lambda: asked() != [0.0, 0.0], 5)

@@ -16,7 +16,6 @@ import pytest
 from matplotlib.image import imread
 from numpy.typing import NDArray
 
-from api import volumes
 from api.volumes import VolumeCache
 from operators.errors import ResourceLimit
 from recon.formats import nifti
@@ -67,7 +66,8 @@ def job(server: Server) -> str:
 
 def picture(answer: httpx.Response) -> NDArray[np.uint8]:
     assert answer.status_code == 200 and answer.headers["Content-Type"] == "image/png", answer.text
-    return np.rint(imread(io.BytesIO(answer.content), format="png") * 255).astype(np.uint8)
+    found: NDArray[np.uint8] = np.rint(imread(io.BytesIO(answer.content), format="png") * 255).astype(np.uint8)
+    return found
 
 
 @pytest.mark.parametrize("name", AFFINES)
@@ -210,13 +210,13 @@ def test_a_file_that_changes_is_read_again(tmp_path: Path) -> None:
 
 
 def test_a_volume_that_many_ask_for_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (path,), read, times = written(tmp_path, 1), volumes.nifti.read, []
+    (path,), read, times = written(tmp_path, 1), nifti.read, []
 
     def counted(*given: Any) -> Any:
         times.append(given)
         return read(*given)
 
-    monkeypatch.setattr(volumes.nifti, "read", counted)
+    monkeypatch.setattr(nifti, "read", counted)
     cache = VolumeCache(10**6)
     threads = [threading.Thread(target=cache.volume, args=(path,)) for _ in range(8)]
     for thread in threads:

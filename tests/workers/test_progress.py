@@ -84,10 +84,15 @@ def test_previews_that_take_long_are_rare(
     running: tuple[JobStore, str, execute._Reporter], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, _, report = running
-    clock = iter([100.0, 100.0, 102.0])  # it takes two seconds
-    monkeypatch.setattr(execute.time, "monotonic", lambda: next(clock, 102.0))
+    clock = [100.0]
+
+    def slow() -> bytes:
+        clock[0] = 102.0
+        return b"x"
+
+    monkeypatch.setattr("workers.execute.time.monotonic", lambda: clock[0])
     report.draw_at = 0.0
-    report._preview(lambda: next(clock) and b"x")
+    report._preview(slow)
     assert report.draw_at >= 102.0 + 2.0 / execute.PREVIEW_SHARE
 
 

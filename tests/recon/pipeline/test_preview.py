@@ -21,7 +21,8 @@ def inverse(affine: np.ndarray, *, in_patient: bool = True) -> Any:
 
 
 def shades(found: bytes) -> np.ndarray:
-    return np.rint(imread(io.BytesIO(found), format="png") * 255).astype(np.uint8)
+    picture: np.ndarray = np.rint(imread(io.BytesIO(found), format="png") * 255).astype(np.uint8)
+    return picture
 
 
 def test_planes_lie_as_radiology_shows_them() -> None:

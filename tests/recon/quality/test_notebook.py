@@ -36,7 +36,8 @@ class Found(HTMLParser):
 
 def picture(tag: dict[str, str | None]) -> np.ndarray:
     data = base64.b64decode(str(tag["src"]).partition(",")[2])
-    return np.rint(imread(io.BytesIO(data), format="png") * 255).astype(np.uint8)
+    found: np.ndarray = np.rint(imread(io.BytesIO(data), format="png") * 255).astype(np.uint8)
+    return found
 
 
 def volume() -> np.ndarray:
