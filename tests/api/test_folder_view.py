@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,7 +103,7 @@ def test_a_browser_is_opened_only_in_front_of_a_screen(
     assert not opened
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     browser.show("http://127.0.0.1:4/", wanted=True)
-    for thread in browser.threading.enumerate():
+    for thread in threading.enumerate():
         if thread.name == "browser":
             thread.join()
     assert opened == ["http://127.0.0.1:4/"]

@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     measured = library.simulate(volume, "ct-parallel", affine=AFFINE, views=20)
     found = library.reconstruct(measured, method={"name": "cgls", "iterations": 5}, baselines=["fbp"], progress=False)
     path = found.save(tmp_path_factory.mktemp("viewer") / "results")
-    errors = np.abs(np.asarray(found.volume, np.float32)) / 10
+    errors = (np.abs(np.asarray(found.volume)) / 10).astype(np.float32)
     nifti.write(path / "uncertainty.nii.gz", errors, AFFINE, "test")
     return path
 
