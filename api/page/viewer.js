@@ -110,7 +110,7 @@ class Viewer {
     const rows = [{ key: "result", title: first.title, volumes: [first], ...this.window }];
     if (this.against && this.mode === "beside") rows.push({ key: "against", title: this.against.title, volumes: [this.against], ...this.window });
     if (this.against && this.mode === "difference") {
-      rows.push({ key: "difference", title: `Less ${this.against.title}`, volumes: [result, this.against], ...ofDifference(this.window) });
+      rows.push({ key: "difference", title: `${result.title} \u2212 ${this.against.title}`, volumes: [result, this.against], ...ofDifference(this.window) });
     }
     if (this.map) rows.push({ key: "map", title: this.map.title, volumes: [this.map], colours: "inferno", ...ofMap(await this.about(this.map)) });
     for (const row of rows) {

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from operators.errors import Conflict
@@ -116,3 +117,25 @@ def test_an_attempt_that_is_over_shows_nothing(running: tuple[JobStore, str, exe
     with pytest.raises(Conflict):
         store.show(job, "another", b"not mine")
     assert store.preview(job).read_bytes() == b"mine"
+
+
+def test_a_job_that_is_computed_can_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the solver to the file, and none is left behind."""
+    monkeypatch.setattr(execute, "PREVIEW_EVERY_S", 0.0)
+    monkeypatch.setattr(execute, "PREVIEW_SHARE", 1.0)
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).random((1, 12, 16), dtype=np.float32))
+    acquisition = {"kind": "ct-parallel", "angles_rad": {"count": 12}, "detector_mm": 1.0}
+    value = {"input": {"path": str(tmp_path / "a.npy"), "format": "numpy"}, "acquisition": acquisition}
+    store, seen = JobStore(tmp_path / "store"), []
+    show = store.show
+
+    def watched(job_id: str, token: str, picture: bytes) -> None:
+        show(job_id, token, picture)
+        seen.append(store.preview(job_id).read_bytes())
+
+    monkeypatch.setattr(store, "show", watched)
+    job = store.create(JobSpec.parse({**value, "method": {"name": "cgls", "iterations": 5}})).id
+    execute.execute(store, job)
+    assert store.record(job).state == "succeeded"
+    assert seen and all(picture.startswith(b"\x89PNG") for picture in seen)
+    assert not store.preview(job).exists()
