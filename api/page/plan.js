@@ -12,7 +12,7 @@ const PARTS = [
 /** Shows what a job will take. */
 export function showPlan(element, plan, specification) {
   const again = specification.output?.uncertainty ?? 0;
-  const [low, high] = plan.duration_s ?? [plan.seconds, plan.seconds];
+  const [low, high] = plan.duration_s;
   const range = between(low, high);
   const source = plan.learned_from > 1 ? `from the last ${counted(plan.learned_from, "job")} of this method` : plan.learned_from ? "from the one job of this method that has run here" : "no job of this method has run here yet";
   fill(element,
@@ -29,11 +29,10 @@ export function showPlan(element, plan, specification) {
 }
 
 function starts(range) {
-  if (range === undefined) return null;
   if (range === null) return "when a worker comes";
   const [low, high] = range;
   if (high < 1) return "at once";
-  return low < 1 ? `within ${about(high).replace("about ", "")}` : `in ${between(low, high) ?? about(high)}`;
+  return low < 1 ? `within ${about(high)}` : (between(low, high) ?? `in ${about(high)}`);
 }
 
 function memory(plan) {

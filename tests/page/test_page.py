@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from api import page_files
 from recon.client.client import Client
 from tests.api.test_sessions import Ring
 from tests.page.browser import WAIT_MS, violations
@@ -62,10 +61,7 @@ def choose(page: Page, path: Path) -> None:
 
 
 def test_from_a_file_to_a_picture(visit: Visiting, service: tuple[str, Path], ct_file: Path) -> None:
-    here = visit(service[0])
-    if not (page_files.FOLDER / "viewer.js").is_file():  # then the page shows the montage, and browsers complain
-        here.expected = ["page/viewer.js"]
-    page = here.open()
+    page = visit(service[0]).open()
     sees(page, "Drop a scan here")
     accessible(page)
     page.get_by_role("link", name="New").click()
