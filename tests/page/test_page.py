@@ -162,15 +162,16 @@ def test_what_failed_is_mended_and_run_again(visit: Visiting, server: Server, ct
     assert server.http.get(f"/v1/jobs/{job}").status_code == 410
 
 
-def test_a_sample_runs_at_a_click(visit: Visiting, server: Server) -> None:
-    page = visit(server.url, color_scheme="light", reduced_motion="reduce").open()
-    sees(page, "No jobs yet")
-    accessible(page)
-    page.get_by_role("button", name="Brain MRI").click()
-    page.locator(".chip", has_text="Queued").wait_for()
-    sees(page, "Waits for a worker")  # of which this service has none
-    accessible(page)
-    assert len(server.http.get("/v1/jobs").json()["jobs"]) == 1
+def test_a_sample_runs_at_a_click(visit: Visiting, tmp_path: Path) -> None:
+    with serving(tmp_path / "store") as server:
+        page = visit(server.url, color_scheme="light", reduced_motion="reduce").open()
+        sees(page, "No jobs yet")
+        accessible(page)
+        page.get_by_role("button", name="Brain MRI").click()
+        page.locator(".chip", has_text="Queued").wait_for()
+        sees(page, "Waits for a worker")  # of which this service has none
+        accessible(page)
+        assert len(server.http.get("/v1/jobs").json()["jobs"]) == 1
 
 
 def test_on_a_narrow_screen_jobs_are_behind_a_button(visit: Visiting, server: Server) -> None:
