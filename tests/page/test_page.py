@@ -97,7 +97,7 @@ def test_from_a_file_to_a_picture(visit: Visiting, service: tuple[str, Path], ct
     assert page.url.endswith("/specification")
     page.keyboard.press("ArrowLeft")
     assert page.get_by_role("tab", name="Log").evaluate("element => element === document.activeElement")
-    page.get_by_text("Download", exact=True).click()
+    page.locator(".menu summary").click()
     with page.expect_download() as download:
         page.get_by_role("link", name="volume.nii.gz").click()
     assert download.value.suggested_filename == "from a file-volume.nii.gz"
