@@ -22,9 +22,12 @@ from api import (
     jobs,
     metrics,
     openapi,
+    page_files,
     problems,
     reference,
+    samples,
     sessions,
+    slices,
     submission,
     uploads,
 )
@@ -33,6 +36,7 @@ from api.models import Health, Ready
 from api.proxies import Proxies
 from api.representation import represent
 from api.service import Service
+from api.volumes import VolumeCache
 from api.web_security import SameSite, SecurityHeaders
 from recon.formats import sandbox
 from workers import presence, reconcile, retention, tasks
@@ -77,14 +81,28 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.settings, app.state.store, app.state.service = chosen, service.store, service
+    app.state.result_folder, app.state.volumes = slices.result_folder, VolumeCache(chosen.picture_bytes)
     problems.install(app)
     openapi.install(app)
     reference.install(app)
+    page_files.install(app)
     # For the document: `Authentication` has let the request in already.
     key = [Security(HTTPBearer(scheme_name="key", auto_error=False))] if chosen.keys is not None else []
     parts = [
         part.router
-        for part in (catalogue, uploads, contents, submission, estimates, jobs, events, job_changes, sessions)
+        for part in (
+            catalogue,
+            samples,
+            uploads,
+            contents,
+            submission,
+            estimates,
+            jobs,
+            slices,
+            events,
+            job_changes,
+            sessions,
+        )
     ]
     for part in parts:
         app.include_router(part, responses=problems.responses(401, 422), dependencies=key)

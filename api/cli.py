@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -16,6 +17,8 @@ from operators.errors import BackendUnavailable, InputError
 from recon.cli.show import console, errors
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from workers.settings import Settings
 
 log = logging.getLogger("recon.api")
@@ -25,6 +28,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(serve)
+    app.command()(view)
     app.command()(key)
 
 
@@ -36,8 +40,11 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
     store: Annotated[Path | None, typer.Option(help="Folder of jobs and uploads; default RECON_STORE.")] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Listen beyond this machine without keys.")] = False,
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="With --embedded: do not open the page in a browser.")
+    ] = False,
 ) -> None:
-    """Serve the HTTP API. Without --embedded, REDIS_URL says where Redis is and `recon worker` computes."""
+    """Serve the HTTP API and its page. Without --embedded, REDIS_URL says where Redis is; `recon worker` computes."""
     from workers import logs
     from workers.settings import Settings
 
@@ -54,15 +61,39 @@ def serve(
 
             stack.enter_context(redis_and_worker(Settings().store))
         # Only now: the Celery application reads REDIS_URL when it is imported.
+        from api import browser
         from api.app import create_app
-        from api.server import run
 
-        try:
-            run(create_app(_named(Settings(), host)), host, port)
-        except SystemExit as error:  # how uvicorn reports that it cannot bind
-            raise BackendUnavailable(
-                f"cannot listen on {host}:{port}", field="port", remedy="choose another --port"
-            ) from error
+        def announce(address: str) -> None:
+            if embedded:
+                browser.show(address, wanted=not no_browser)
+
+        _run(create_app(_named(Settings(), host)), host, port, announce)
+
+
+def view(
+    folder: Annotated[Path, typer.Argument(help="Folder of results, as `recon run` and `recon fetch` write them.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the page in a browser.")] = False,
+) -> None:
+    """Show results on disk in a browser on this machine, without Redis and without a service."""
+    from api import browser, folder_view
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    app = folder_view.create_app(folder)
+    _run(app, LOOPBACK[0], port, lambda address: browser.show(address, wanted=not no_browser))
+
+
+def _run(app: FastAPI, host: str, port: int, announce: Callable[[str], None]) -> None:
+    from api.server import run
+
+    try:
+        run(app, host, port, announce)
+    except SystemExit as error:  # how uvicorn reports that it cannot bind
+        raise BackendUnavailable(
+            f"cannot listen on {host}:{port}", field="port", remedy="choose another --port"
+        ) from error
 
 
 def _check_exposure(host: str, keys: Path | None, insecure: bool) -> None:

@@ -8,10 +8,11 @@ from starlette.concurrency import run_in_threadpool
 from api import bodies, problems, strict_json
 from api.models import Estimate
 from api.openapi import JOB_SPEC_BODY
-from api.service import key_of, service
+from api.service import Service, key_of, service
 from api.submission import checked
 from recon.planning import plan
 from recon.spec.job import JobSpec
+from workers.keys import Key
 
 router = APIRouter(tags=["jobs"])
 
@@ -22,8 +23,15 @@ router = APIRouter(tags=["jobs"])
     openapi_extra={"requestBody": JOB_SPEC_BODY},
 )
 async def estimate(request: Request) -> Estimate:
-    """Estimate memory by part, network evaluations, seconds and chunks of a job; `fits`: would it be accepted."""
+    """Estimate memory by part, network evaluations, seconds and chunks of a job; `fits`: would it be accepted.
+
+    `start_s` and `duration_s` are ranges, from the queue and from how long jobs of the method have taken here.
+    """
     spec = JobSpec.parse(strict_json.parse(await bodies.small_json(request)))
-    found = await run_in_threadpool(checked, service(request), key_of(request), spec)
-    limit = plan.memory_limit()
-    return Estimate(**found.model_dump(), limit_bytes=limit, fits=found.memory_bytes <= limit)
+    return await run_in_threadpool(_estimated, service(request), key_of(request), spec)
+
+
+def _estimated(found: Service, key: Key | None, spec: JobSpec) -> Estimate:
+    planned, limit = checked(found, key, spec), plan.memory_limit()
+    forecast = found.queue_estimates.forecast(spec.method.name, planned.seconds, spec.device, spec.priority)
+    return Estimate(**planned.model_dump(), limit_bytes=limit, fits=planned.memory_bytes <= limit, **forecast._asdict())

@@ -28,6 +28,8 @@ LOOK_EVERY_S = 0.3
 LOOKS_PER_S = 200
 """Checks per second of all streams together: the more streams, the rarer each one checks."""
 HEARTBEAT_S = 15.0
+SEEN_EVERY_S = 3.0
+"""Least seconds between two events that tell when the worker was last heard of."""
 LAST_WORD_S = 3.0
 """Seconds to wait for the event of the final state once that state is seen."""
 MAX_STREAMS = 500
@@ -52,8 +54,9 @@ _open = 0
 async def events(
     request: Request, job_id: str, last_event_id: Annotated[str | None, Header(max_length=20)] = None
 ) -> Response:
-    """Stream state, progress and log events until the job has ended.
+    """Stream state, progress and log events until the job has ended; between them `seen`, while it is computed.
 
+    `seen` has no id of its own, and tells when the worker was last heard of.
     ``Last-Event-ID`` gives the events after that one, so that a broken connection misses none.
     """
     found, key = service(request), key_of(request)
@@ -62,7 +65,7 @@ async def events(
     tail = await run_in_threadpool(found.store.tail, job_id, after)
     if record.terminal and after and not await run_in_threadpool(Tail(tail.path, after).read):
         return Response(status_code=204)  # tells browsers not to connect again
-    return streamed(request, _stream(tail, lambda: _ended(found, job_id)))
+    return streamed(request, _stream(tail, lambda: _ended(found, job_id), lambda: _seen(found, job_id)))
 
 
 def streamed(request: Request, stream: AsyncIterator[dict[str, Any]]) -> Response:
@@ -95,7 +98,9 @@ async def _counted(stream: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[
         _open -= 1
 
 
-async def _stream(tail: Tail, ended: Callable[[], bool]) -> AsyncIterator[dict[str, Any]]:
+async def _stream(
+    tail: Tail, ended: Callable[[], bool], seen: Callable[[], str | None]
+) -> AsyncIterator[dict[str, Any]]:
     """Yield the fields of each event to send, until the job has ended."""
 
     def look() -> tuple[bool, list[dict[str, Any]]]:
@@ -103,6 +108,8 @@ async def _stream(tail: Tail, ended: Callable[[], bool]) -> AsyncIterator[dict[s
 
     yield {"retry": 1000}
     over_since = None
+    beat: str | None = None
+    beat_at = 0.0
     while True:
         over, some = await run_in_threadpool(look)
         for event in some:
@@ -116,11 +123,25 @@ async def _stream(tail: Tail, ended: Callable[[], bool]) -> AsyncIterator[dict[s
             over_since = over_since or now
             if now - over_since > LAST_WORD_S:
                 return
+        elif time.monotonic() - beat_at > SEEN_EVERY_S:
+            last, beat, beat_at = beat, await run_in_threadpool(seen), time.monotonic()
+            if beat is not None and beat != last:
+                yield {"event": "seen", "data": json.dumps({"seen": beat})}
         await pause()
 
 
 def _data(event: dict[str, Any]) -> dict[str, Any]:
     return {"at": event["at"], **event["data"]}
+
+
+def _seen(found: Service, job_id: str) -> str | None:
+    """When the worker of a job was last heard of."""
+    try:
+        record = found.store.record(job_id)
+    except (NotFound, FileNotFoundError):
+        return None  # deleted
+    found.queue_estimates.of(record)  # which looks, if it is time to
+    return found.queue_estimates.seen(record)
 
 
 def _ended(found: Service, job_id: str) -> bool:

@@ -81,7 +81,7 @@ class Changes:
 
     def __init__(self, service: Service, key: Key | None, after: int | None, token: str | None = None) -> None:
         self.service, self.key, self.id, self._token = service, key, after or 0, token
-        self._known: dict[str, tuple[str, int | None]] | None = None
+        self._known: dict[str, tuple[str, int | None, str | None]] | None = None
         self._first = after is None
         last = datetime.now(UTC) if after is None else _EPOCH + timedelta(microseconds=after)
         self._since = last - timedelta(seconds=OVERLAP_S)
@@ -97,7 +97,8 @@ class Changes:
     def look(self) -> list[dict[str, Any]]:
         """Events of what has changed since the last look; the first look tells what the client has missed."""
         records = {r.id: r for r in self.service.index.records() if owns(self.key, r.owner)}
-        now = {r.id: (r.updated, self.service.queue_estimates.of(r)[0]) for r in records.values()}
+        estimates = self.service.queue_estimates
+        now = {r.id: (r.updated, estimates.of(r)[0], _beat(estimates.seen(r))) for r in records.values()}
         if self._known is None:
             changed = [r for r in records.values() if self._missed(r)]
             gone = self._gone_before()
@@ -119,3 +120,8 @@ class Changes:
     def _event(self, kind: str, data: Job | GoneJob, at: datetime) -> dict[str, Any]:
         self.id = max(self.id, (at - _EPOCH) // timedelta(microseconds=1))
         return {"id": str(self.id), "event": kind, "data": data.model_dump_json()}
+
+
+def _beat(seen: str | None) -> str | None:
+    """A sign of life to the second: two looks at the same one may differ by milliseconds."""
+    return None if seen is None else seen[:19]

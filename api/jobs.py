@@ -17,15 +17,18 @@ from api.openapi import BINARY, PREFER_WAIT, STRING, header_parameter, headers
 from api.representation import answer, etag, matches, represent
 from api.result_files import KEPT, stem, zipped
 from api.service import key_of, owns, service
+from api.slices import require_results
 from api.web_security import RESULT_POLICY
-from operators.errors import Conflict, NotFound
+from operators.errors import NotFound
 from recon.spec.job import JobSpec
-from recon.spec.job_states import TERMINAL, State
+from recon.spec.job_states import State
 from workers import retention
 from workers.results import manifest
 from workers.store import Record
 
 router = APIRouter(tags=["jobs"])
+SHOWN = ("text/html", "image/", "application/json")
+"""Media types that a browser shows, where it is not told to save them; the policy of results makes that safe."""
 RESULT_CONTENT = {kind: {} if kind == "application/json" else BINARY for kind in sorted({*MEDIA_TYPES.values(), OTHER})}
 
 
@@ -97,6 +100,44 @@ async def get_job(request: Request, job_id: str) -> Response:
     return full
 
 
+@router.get(
+    "/v1/jobs/{job_id}/preview",
+    response_class=Response,
+    responses={
+        200: {"content": {"image/png": BINARY}, "headers": headers(STRING, "ETag")},
+        304: {"description": "As the client has it (If-None-Match)."},
+        **problems.responses(404, 410),
+    },
+    openapi_extra={
+        "parameters": [header_parameter("If-None-Match", "The `ETag` that the client has; 304 if it still holds.")]
+    },
+)
+@router.head("/v1/jobs/{job_id}/preview", include_in_schema=False)
+def preview(request: Request, job_id: str) -> Response:
+    """Middle planes of the image as it is now, while a job is computed; another one every 5 s at most.
+
+    A job has the link `preview` when there is one.
+    """
+    found = service(request)
+    record = found.job(key_of(request), job_id)
+    try:
+        path = found.store.preview(job_id)
+        changed, picture = path.stat().st_mtime_ns, path.read_bytes()
+    except FileNotFoundError as error:
+        raise NotFound(
+            f"job {job_id} is {record.state}: there is no preview of it",
+            field="preview",
+            remedy="see its results"
+            if record.terminal
+            else "ask again: the first comes after some seconds of computing",
+        ) from error
+    tag = f'"{changed:x}"'
+    kept = {"ETag": tag, "Cache-Control": "private, no-cache"}
+    if matches(request, tag):
+        return Response(status_code=304, headers=kept)
+    return Response(picture, headers=kept, media_type="image/png")
+
+
 @router.get("/v1/jobs/{job_id}/spec", response_model=JobSpec, responses=problems.responses(404, 410))
 @router.head("/v1/jobs/{job_id}/spec", include_in_schema=False)
 def get_spec(request: Request, job_id: str) -> JSONResponse:
@@ -140,7 +181,7 @@ def cancel(
 def results(request: Request, job_id: str) -> Results:
     """Manifest of the results: name, bytes, sha256 and link of each file."""
     found = service(request)
-    _finished(found.job(key_of(request), job_id))
+    require_results(found.job(key_of(request), job_id))
     entries = manifest(found.store.output(job_id))
     files = [ResultFile(**entry, href=link(f"/v1/jobs/{job_id}/results/{entry['name']}")) for entry in entries]
     return Results(id=job_id, files=files)
@@ -161,7 +202,7 @@ def result(request: Request, job_id: str, name: str) -> Response:
     """Fetch one result file; Range requests are supported."""
     found = service(request)
     record = found.job(key_of(request), job_id)
-    _finished(record)
+    require_results(record)
     # Names come from the folder's own listing, never from the URL.
     file = next((p for p in found.store.output(job_id).iterdir() if p.name == name), None)
     if file is None:
@@ -169,8 +210,11 @@ def result(request: Request, job_id: str, name: str) -> Response:
     refusal = ranges.refusal(request, file.stat().st_size)
     if refusal is not None:
         return refusal
-    headers = {**KEPT, "Content-Security-Policy": RESULT_POLICY}
-    return FileResponse(file, media_type=media_type(name), filename=f"{stem(record)}-{name}", headers=headers)
+    kind, headers = media_type(name), {**KEPT, "Content-Security-Policy": RESULT_POLICY}
+    shown = "inline" if kind.startswith(SHOWN) else "attachment"
+    return FileResponse(
+        file, media_type=kind, filename=f"{stem(record)}-{name}", headers=headers, content_disposition_type=shown
+    )
 
 
 @router.get(
@@ -183,14 +227,7 @@ def results_zip(request: Request, job_id: str) -> Response:
     """Fetch all results as one zip, in a folder that is named after the job."""
     found = service(request)
     record = found.job(key_of(request), job_id)
-    _finished(record)
+    require_results(record)
     named = f"attachment; filename*=UTF-8''{quote(stem(record))}.zip"
     body = zipped(found.store.output(job_id), record) if request.method == "GET" else iter(())
     return StreamingResponse(body, media_type="application/zip", headers={**KEPT, "Content-Disposition": named})
-
-
-def _finished(record: Record) -> None:
-    if record.state == "succeeded":
-        return
-    reason = record.error["message"] if record.error else ("wait for it" if record.state not in TERMINAL else "")
-    raise Conflict(f"job {record.id} is {record.state}: it has no results", field="state", remedy=reason or None)

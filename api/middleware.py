@@ -13,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import problems, sessions
+from api import page_files, problems, sessions
 from api.links import local_path
 from api.service import Service
 from recon.spec.files import UPLOAD_ID
@@ -25,7 +25,8 @@ from workers.keys import Key, KeyRing
 access = logging.getLogger("recon.access")
 log = logging.getLogger("recon.api")
 OPEN = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs.css")
-"""Public paths, which need no key; all others do. To begin a session needs none either, and shows one."""
+"""Public paths, which need no key, besides the page; all others do. To begin a session needs none either, and shows
+one."""
 _JOB = re.compile(rf"/v1/jobs/({UPLOAD_ID.strip('^$')})(?:/|$)")
 
 
@@ -134,4 +135,4 @@ class Authentication:
 
 def _is_open(scope: Scope) -> bool:
     path = local_path(scope)
-    return path in OPEN or (path == sessions.PATH and scope["method"] == "POST")
+    return path in OPEN or page_files.holds(path) or (path == sessions.PATH and scope["method"] == "POST")

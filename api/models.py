@@ -13,6 +13,8 @@ from recon.spec.job_states import Device, Priority, State
 from workers import events
 
 Count = Annotated[int, Field(ge=0)]
+Range = tuple[float, float]
+"""Lowest and highest value."""
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -30,6 +32,8 @@ class JobTimes(_Answer):
 
     start_s: float | None
     duration_s: float | None
+    duration_range_s: Range | None = None
+    """Within which nearly all jobs of its method have taken, for their size."""
 
 
 class Job(_Answer):
@@ -58,6 +62,8 @@ class Job(_Answer):
     queue_position: Count | None
     estimate: JobTimes | None
     expires: str | None
+    seen: str | None = None
+    """When the worker of a running job was last heard of; null if it is not, or none computes the job."""
     links: dict[str, str]
 
 
@@ -94,11 +100,17 @@ class Results(_Answer):
 
 
 class Estimate(Plan):
-    """Plan of a job, and the memory limit of the server."""
+    """Plan of a job, the memory limit of the server, and when a job that is submitted now would start and end."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
     limit_bytes: Count
     fits: bool
+    start_s: Range | None
+    """Range of the seconds until it starts; null if no worker is there, or the queue cannot be asked."""
+    duration_s: Range
+    """Range of the seconds for which it is computed."""
+    learned_from: Count
+    """Number of finished jobs of its method that say so; 0 if only the plan does."""
 
 
 class Upload(_StoredAnswer):
@@ -143,11 +155,38 @@ class Uploads(_Answer):
     next: str | None
 
 
+class Sample(_Answer):
+    """A measurement or volume that comes with the service."""
+
+    name: str
+    title: str
+    about: str
+    """What it is, in a sentence."""
+    source: str
+    """Where it comes from, and its licence."""
+    bytes: Count
+
+
+class Samples(_Answer):
+    """What there is to try the service with."""
+
+    samples: list[Sample]
+
+
+class SampleUpload(_Answer):
+    """A sample as an upload, with the specification of its job."""
+
+    upload: Upload
+    specification: dict[str, Any]
+    """A `JobSpec`."""
+
+
 class StreamedEvent(_Answer):
     """A server-sent event of a job; `data` is JSON."""
 
-    id: str
-    event: events.Event
+    id: str | None = None
+    """Its number; `seen` has none."""
+    event: events.Event | Literal["seen"]
     data: str
 
 
@@ -261,6 +300,80 @@ class StreamedChange(_Answer):
     """A `Job` as it is now (`job`), or the `id` of one that was deleted (`gone`)."""
 
 
+class PlaneView(_Answer):
+    """Planes of a volume in one direction, as they are shown: the voxel of a pixel follows from it."""
+
+    count: Count
+    width: Count
+    height: Count
+    pixel_mm: tuple[float, float]
+    """Width and height of a pixel."""
+    across: Literal[0, 1, 2]
+    """Axis of a voxel ``(col, row, slice)`` along which the planes are counted."""
+    right: Literal[0, 1, 2]
+    down: Literal[0, 1, 2]
+    """Axes that run to the right and down in the picture."""
+    flip_right: bool
+    flip_down: bool
+    """Whether the picture runs against them."""
+    labels: tuple[str, str, str, str]
+    """What lies to the left, to the right, on top and below; patients have letters."""
+
+
+class VolumeView(_Answer):
+    """Volume of a result, and how it is shown."""
+
+    name: str
+    shape: tuple[int, int, int]
+    """``(slices, rows, cols)``."""
+    affine: list[list[float]]
+    """Voxel ``(col, row, slice)`` to millimetres."""
+    in_patient: bool
+    """Whether the affine leads into the patient (RAS); else into the scanner's frame."""
+    unit: str
+    low: float
+    high: float
+    """Grey window where nothing better is known."""
+    percentiles: dict[str, float]
+    """Percentiles of the values."""
+    planes: dict[str, PlaneView]
+    """Axial, coronal and sagittal planes."""
+
+
+class VoxelValues(_Answer):
+    """Values of volumes at a voxel."""
+
+    voxel: tuple[int, int, int]
+    """``(col, row, slice)``."""
+    mm: tuple[float, float, float]
+    """Its place; in the patient, to the right, front and top."""
+    values: dict[str, float | None]
+    """By name of the volume; null where it is no number."""
+
+
+class ViewedJob(_Answer):
+    """What is known of the job that wrote a folder."""
+
+    id: str
+    name: str
+    method: str
+
+
+class ViewedFile(_Answer):
+    """A file of a folder that is shown."""
+
+    name: str
+    bytes: Count
+    href: str
+
+
+class ViewedFolder(_Answer):
+    """A folder of results, as a job and its results."""
+
+    job: ViewedJob
+    files: list[ViewedFile]
+
+
 class Health(_Answer):
     """Liveness of the process."""
 
@@ -277,6 +390,14 @@ class Ready(_Answer):
     """Workers that are there, by device; without one, jobs are accepted and wait."""
 
 
+class ProblemPart(TypedDict):
+    """One of several things that are wrong with a request."""
+
+    detail: str
+    field: NotRequired[str]
+    remedy: NotRequired[str]
+
+
 class Problem(TypedDict):
     """An error (RFC 9457)."""
 
@@ -287,5 +408,8 @@ class Problem(TypedDict):
     detail: Annotated[str, Field(description="What is wrong, with the value.")]
     field: NotRequired[Annotated[str, Field(description="The offending field, header or limit.")]]
     remedy: NotRequired[Annotated[str, Field(description="What to do.")]]
+    problems: NotRequired[
+        Annotated[list[ProblemPart], Field(description="All that is wrong, this first; if there is more than one.")]
+    ]
     instance: NotRequired[str]
     request_id: NotRequired[Annotated[str, Field(description="As in the server's log.")]]

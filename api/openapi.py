@@ -42,7 +42,8 @@ def install(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             schemas = generate()["components"]["schemas"]
-            schemas["Problem"] = TypeAdapter(Problem).json_schema()
+            problem = TypeAdapter(Problem).json_schema(ref_template="#/components/schemas/{model}")
+            schemas.update({**problem.pop("$defs"), "Problem": problem})
             # As it is sent, and with the defaults of null, which FastAPI leaves out.
             spec = JobSpec.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update({**spec.pop("$defs"), "JobSpec": spec})

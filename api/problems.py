@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -11,7 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from api.models import Problem
+from api.models import Problem, ProblemPart
 from operators.errors import InputError, ReconError, StorageFull
 from recon.spec.validation import described
 from workers.http_errors import Refusal
@@ -53,6 +54,7 @@ def problem(
     field: str | None = None,
     remedy: str | None = None,
     instance: str | None = None,
+    also: Sequence[ReconError] = (),
 ) -> JSONResponse:
     """Make a problem response."""
     body: Problem = {
@@ -62,9 +64,20 @@ def problem(
         "code": code,
         "detail": detail,
     }
+    if also:
+        body["problems"] = [_part(detail, field, remedy), *(_part(e.message, e.field, e.remedy) for e in also)]
     more = {"field": field, "remedy": remedy, "instance": instance, "request_id": request_id.get()}
     said = {name: value for name, value in more.items() if value is not None}
     return JSONResponse({**body, **said}, status_code=status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def _part(detail: str, field: str | None, remedy: str | None) -> ProblemPart:
+    found: ProblemPart = {"detail": detail}
+    if field is not None:
+        found["field"] = field
+    if remedy is not None:
+        found["remedy"] = remedy
+    return found
 
 
 def of(request: Request, error: ReconError) -> JSONResponse:
@@ -80,6 +93,7 @@ def of(request: Request, error: ReconError) -> JSONResponse:
         field=error.field,
         remedy=error.remedy,
         instance=request.url.path,
+        also=error.also,
     )
 
 
@@ -101,8 +115,10 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def of_request(request: Request, error: RequestValidationError) -> JSONResponse:
         # The first part of a place says whether it is in the query, the path or a header.
-        first = described([{**item, "loc": item["loc"][1:]} for item in error.errors()])[0]
-        return of(request, InputError(first.message, field=first.field, remedy=first.remedy))
+        found = described([{**item, "loc": item["loc"][1:]} for item in error.errors()])
+        first, *others = [InputError(one.message, field=one.field, remedy=one.remedy) for one in found]
+        first.also = tuple(others)
+        return of(request, first)
 
     @app.exception_handler(ClientDisconnect)
     async def of_departed(request: Request, error: ClientDisconnect) -> JSONResponse:

@@ -20,6 +20,8 @@ def represent(service: Service, record: Record) -> Job:
     """Represent a job with its links, queue position and estimated times."""
     base = link(f"/v1/jobs/{record.id}")
     links = {"self": base, "spec": f"{base}/spec", "events": f"{base}/events", "logs": f"{base}/logs"}
+    if service.store.preview(record.id).exists():
+        links["preview"] = f"{base}/preview"
     if record.state == "succeeded":
         links |= {"results": f"{base}/results", "results_zip": f"{base}/results.zip"}
     queue_position, estimate = service.queue_estimates.of(record)
@@ -28,13 +30,14 @@ def represent(service: Service, record: Record) -> Job:
         queue_position=queue_position,
         estimate=estimate,
         expires=retention.expires(record, service.settings),
+        seen=service.queue_estimates.seen(record),
         links=links,
     )
 
 
 def etag(job: Job) -> str:
-    """Entity tag of the job; the estimate, which changes with the clock, does not count."""
-    text = job.model_dump_json(exclude={"estimate"})
+    """Entity tag of the job; what changes with the clock, estimate and sign of life, does not count."""
+    text = job.model_dump_json(exclude={"estimate", "seen"})
     return f'W/"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 
 import uvicorn
 from fastapi import FastAPI
@@ -11,8 +12,30 @@ STALLED_MS = 120_000
 """Milliseconds without progress after which the kernel closes a connection; downloads can resume with Range."""
 
 
-def run(app: FastAPI, host: str, port: int) -> None:
-    """Serve until interrupted; raises SystemExit if the address cannot be bound."""
+class _Announcing(uvicorn.Server):
+    """Server that says when it answers."""
+
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to answer."""
+        await super().startup(sockets)
+        if self.started:
+            self._announce()
+
+
+def run(app: FastAPI, host: str, port: int, announce: Callable[[str], None] = lambda _address: None) -> None:
+    """Serve until interrupted; raises SystemExit if the address cannot be bound.
+
+    Parameters
+    ----------
+    port
+        0 takes a free one.
+    announce
+        Called with the address, as a browser writes it, once it answers.
+    """
     config = uvicorn.Config(
         app,
         host=host,
@@ -28,4 +51,11 @@ def run(app: FastAPI, host: str, port: int) -> None:
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # accepted connections inherit it
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_MS)
-    uvicorn.Server(config).run(sockets=[listening])
+    address = f"http://{_named(host)}:{listening.getsockname()[1]}/"
+    _Announcing(config, lambda: announce(address)).run(sockets=[listening])
+
+
+def _named(host: str) -> str:
+    """Host of an address under which this machine itself reaches the server."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+    return f"[{host}]" if ":" in host else host

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from fastapi import APIRouter, Request, Response
 from kombu.exceptions import OperationalError
 from starlette.concurrency import run_in_threadpool
@@ -11,7 +13,7 @@ from api.models import Job
 from api.openapi import JOB_SPEC_BODY, PREFER_WAIT, STRING, header_parameter, headers
 from api.representation import answer
 from api.service import Service, key_of, service
-from operators.errors import BackendUnavailable, InputError, NotFound
+from operators.errors import BackendUnavailable, InputError, NotFound, ReconError
 from recon.formats import sandbox
 from recon.planning import plan
 from recon.planning.plan import Plan
@@ -94,28 +96,40 @@ def _make(found: Service, key: Key | None, body: bytes, job_id: str | None) -> R
 
 
 def checked(found: Service, key: Key | None, spec: JobSpec) -> Plan:
-    """Refuse everything that can be refused at submission, with the reason; return the plan of an accepted job."""
+    """Refuse everything that can be refused at submission, with all reasons; return the plan of an accepted job."""
+    wrong = list(_unfit(found, key, spec))
+    if wrong:
+        wrong[0].also = (*wrong[0].also, *wrong[1:])
+        raise wrong[0]
+    return plan.make(spec, sandbox.shared.check(spec, found.store.job_files(spec)))
+
+
+def _unfit(found: Service, key: Key | None, spec: JobSpec) -> Iterator[ReconError]:
+    """What is wrong with a job, as far as the specification and the server's settings tell."""
     if spec.device not in found.settings.devices:
-        raise InputError(
+        yield InputError(
             f"this server has no workers for {spec.device}",
             field="device",
             remedy=f"choose {' or '.join(found.settings.devices)}, or have the operator set RECON_DEVICES",
         )
     for name, file in spec.files().items():
         if file.upload is None:
-            raise InputError(
+            yield InputError(
                 f"{file.path!r} is a path, a server reads uploads only",
                 field=f"{name}.path",
                 remedy="send the file to /v1/uploads and give its id as upload",
             )
-        found.upload(key, file.upload, f"{name}.upload")
+            continue
+        try:
+            found.upload(key, file.upload, f"{name}.upload")
+        except ReconError as error:
+            yield error
     for name, path in spec.method.paths().items():
-        raise InputError(
+        yield InputError(
             f"'{path}' is a path, a server has what is installed only",
             field=f"method.{name}",
             remedy="leave it out or name an installed prior, or run the job with `recon run`",
         )
-    return plan.make(spec, sandbox.shared.check(spec, found.store.job_files(spec)))
 
 
 def _check_webhook(found: Service, spec: JobSpec) -> None:

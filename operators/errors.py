@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from copy import copy
 from typing import Any, Self
 
@@ -32,15 +33,24 @@ class ReconError(Exception):
         Dotted path of the offending field in the job specification, or the file's role.
     remedy
         What the user can do.
+    also
+        What else is wrong, if it was found at once.
     """
 
     code = "error"
     status = 500
     exit_code = 1
 
-    def __init__(self, message: str, *, field: str | None = None, remedy: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str | None = None,
+        remedy: str | None = None,
+        also: Sequence[ReconError] = (),
+    ) -> None:
         super().__init__(message)
-        self.message, self.field, self.remedy = message, field, remedy
+        self.message, self.field, self.remedy, self.also = message, field, remedy, tuple(also)
 
     def __str__(self) -> str:
         where = f"{self.field}: " if self.field else ""

@@ -47,7 +47,7 @@ class _Shown(Protocol):
 
 @dataclass(frozen=True)
 class Result:
-    """Result of a reconstruction, with the evidence to check it. A notebook shows it as a picture of three planes.
+    """Result of a reconstruction, with the evidence to check it. A notebook shows three planes of it, with sliders.
 
     Parameters
     ----------
@@ -105,6 +105,26 @@ class Result:
         arranged = inverse.arranged(volume.values)
         found: Volume = arranged.numpy() if arranged.is_complex() else inverse.display(arranged)
         return found
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        """As widgets, every slice; nothing where ipywidgets is not installed, and IPython takes the HTML."""
+        from recon.quality import notebook
+
+        inverse = self.outcome.job.inverse
+        found = notebook.widget(self._displayed(), inverse.affine, in_patient=inverse.in_patient)
+        bundle: dict[str, Any] = {} if found is None else found._repr_mimebundle_()
+        return bundle
+
+    def _repr_html_(self) -> str:
+        from recon.quality import notebook
+
+        inverse = self.outcome.job.inverse
+        return notebook.html(self._displayed(), inverse.affine, inverse.unit, in_patient=inverse.in_patient)
+
+    def _displayed(self) -> NDArray[np.float32]:
+        """Volume in the result's unit; a complex one as its magnitude."""
+        inverse = self.outcome.job.inverse
+        return inverse.display(inverse.arranged(self.outcome.solved.volume.part(0, self.outcome.solved.volume.slices)))
 
     def _repr_png_(self) -> bytes:
         from recon.pipeline.publish import arranged, planes

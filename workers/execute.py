@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 import time
@@ -23,6 +24,9 @@ from workers.lost_jobs import MAX_ATTEMPTS, cancel_lost, fail_lost
 from workers.store import JobStore, Record, new_id
 
 REPORT_EVERY_S = 0.5
+PREVIEW_EVERY_S = 5.0
+PREVIEW_SHARE = 0.01
+"""Most of the time that is spent on previews; where drawing takes long, they come more rarely."""
 ASK_EVERY_S = 0.2
 CANCEL_S = 1.2
 """Seconds after which a job is marked as cancelled although its computation has not reacted; its result is lost."""
@@ -143,6 +147,7 @@ class _Reporter:
         self.store, self.job_id, self.token = store, job_id, token
         self.reported = self.asked = self.fraction = 0.0
         self.stage: str | None = None
+        self.draw_at = time.monotonic() + PREVIEW_EVERY_S
         self.cancelled_at: float | None = None
 
     def __call__(self, progress: JobProgress) -> None:
@@ -160,6 +165,21 @@ class _Reporter:
                 steps=progress.steps,
                 data_misfit=progress.data_misfit,
             )
+        if progress.draw is not None and now >= self.draw_at:
+            self._preview(progress.draw)
+
+    def _preview(self, draw: Callable[[], bytes]) -> None:
+        begun = time.monotonic()
+        try:
+            self.store.show(self.job_id, self.token, draw())
+        except (Conflict, NotFound):
+            raise
+        except Exception:  # a result is worth more than its preview
+            log.exception("there is no preview of job %s", self.job_id)
+            self.draw_at = math.inf
+            return
+        now = time.monotonic()
+        self.draw_at = now + max(PREVIEW_EVERY_S, (now - begun) / PREVIEW_SHARE)
 
     def ask(self) -> None:
         """Raise `Cancelled` if that was requested; called from inner loops, so it rarely reads the disk."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import cast
 
 import redis
@@ -100,6 +101,26 @@ class Lease:
         finally:
             self.release()
             self._client.close()
+
+
+def last_beats(client: redis.Redis, job_ids: Iterable[str]) -> dict[str, datetime]:
+    """When the workers of running jobs were last heard of, for jobs with a live lease; raises `RedisError`.
+
+    The time is told by how much is left of the lease, so that no two clocks are compared.
+    """
+    ids = list(job_ids)
+    if not ids:
+        return {}
+    with client.pipeline(transaction=False) as asked:
+        for job_id in ids:
+            asked.pttl(PREFIX + job_id)
+        left_ms = cast(list[int], asked.execute())
+    now = datetime.now(UTC)
+    return {
+        job_id: now - timedelta(seconds=LEASE_S, milliseconds=-left)
+        for job_id, left in zip(ids, left_ms, strict=True)
+        if left > 0
+    }
 
 
 def holder(client: redis.Redis, job_id: str) -> str | None:

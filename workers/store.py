@@ -10,6 +10,7 @@
     jobs/ID/work/          finished chunks, until the job has ended
     jobs/ID/attempt-N/     what attempt N writes
     jobs/ID/output/        the results: the folder of one attempt, published by one rename
+    jobs/ID/preview.png    the image as it is now, while the job is computed
     jobs/ID/manifest.json  name, size and sha256 of the results, written just before
     uploads/ID/data.EXT    an uploaded file, with meta.json beside it
     uploads/ID/folder/     or an uploaded folder
@@ -36,7 +37,7 @@ from recon.spec.job import JobSpec
 from recon.spec.job_states import TERMINAL, TRANSITIONS, Device, Priority, State
 from recon.spec.registry import RENAMED_METHODS
 from recon.spec.upgrade import upgraded
-from recon.storage.atomic import sync, write_json
+from recon.storage.atomic import atomic_write, sync, write_json
 from recon.storage.locks import locked, try_lock
 from workers import events, results, schema
 from workers.events import Tail
@@ -220,6 +221,15 @@ class JobStore:
             elif token is not None:
                 raise Conflict(f"job {job_id} is {record.state} already", field="state")
 
+    def show(self, job_id: str, token: str, picture: bytes) -> None:
+        """Put a picture of a running job in place of the one before; an attempt that is over gets a `Conflict`."""
+        with self._locked(job_id):
+            record = self._check_token(job_id, token)
+            if record.terminal:
+                raise Conflict(f"job {job_id} is {record.state} already", field="state")
+            with atomic_write(self.preview(job_id), durable=False) as stream:
+                stream.write(picture)
+
     def log(self, job_id: str, token: str, line: dict[str, Any]) -> None:
         """Add a log line to the job's events, unless it has ended or the attempt is no longer the newest."""
         with self._locked(job_id):
@@ -349,6 +359,8 @@ class JobStore:
         if work:
             with suppress(FileNotFoundError):  # nothing was finished, or somebody else clears
                 place.rename(place.with_name(f".work.{secrets.token_hex(4)}"))  # helpers may be putting chunks there
+        if work:
+            self.preview(job_id).unlink(missing_ok=True)
         for path in self.left(job_id):
             if path != place:
                 shutil.rmtree(path, ignore_errors=True)
@@ -356,6 +368,10 @@ class JobStore:
     def left(self, job_id: str) -> list[Path]:
         """List the folders of attempts and of finished chunks, which are garbage once the job has ended."""
         return [path for name in ("*attempt-*", ".work.*", "work") for path in self.folder(job_id).glob(name)]
+
+    def preview(self, job_id: str) -> Path:
+        """Picture of the image as it is now; there is one only while the job is computed, and not from the start."""
+        return self.folder(job_id) / "preview.png"
 
     def output(self, job_id: str) -> Path:
         """Folder of the job's published results."""

@@ -75,7 +75,10 @@ def follow(connection: Connection, job_id: str, after: int = 0) -> Iterator[Even
 
 
 def parse(answer: httpx.Response) -> Iterator[Event]:
-    """Parse the events of a streamed response; those without data, such as the retry interval, are skipped."""
+    """Parse the events of a streamed response.
+
+    Those without data, such as the retry interval, are skipped, and so are signs of life, which have no number.
+    """
     for event in EventSource(answer).iter_sse():
-        if event.id and event.data:
+        if event.id and event.data and event.event != "seen":
             yield Event(int(event.id), event.event, json.loads(event.data))

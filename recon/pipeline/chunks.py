@@ -54,11 +54,14 @@ class State(NamedTuple):
         How far it is.
     measure
         Computes the data misfit of the chunk in progress; None if there is none in this process.
+    current
+        Volume of the chunk in progress as it is now, in physical units; None likewise.
     """
 
     step: int
     steps: int
     measure: Callable[[], float] | None = None
+    current: Tensor | None = None
 
 
 Steps = Generator[tuple[str, State], None, T]
@@ -237,7 +240,8 @@ def _one(solver: Solver, label: str, done: int, count: int) -> Steps[Tensor]:
     try:
         while True:
             p = next(solver)
-            yield label, State(done * p.steps + p.step, count * p.steps, partial(getattr, p, "data_misfit"))
+            misfit = partial(getattr, p, "data_misfit")
+            yield label, State(done * p.steps + p.step, count * p.steps, misfit, p.volume)
     except StopIteration as end:
         volume: Tensor = end.value
         return volume

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from torch import Tensor
 
 from operators.errors import InputError
 from recon.defaults import frozen_noise, lookup
@@ -51,6 +52,8 @@ class JobProgress:
     steps: int = 0
     measure: Callable[[], float] | None = None
     """Computes the data misfit; it takes a projection, so it is called only when it is shown."""
+    draw: Callable[[], bytes] | None = None
+    """Makes a picture of the volume so far, as PNG; called only when it is shown."""
 
     @cached_property
     def data_misfit(self) -> float | None:
@@ -276,13 +279,19 @@ def assist(
     return welcome
 
 
-def staged(parts: chunks.Steps[T], stage: str, span: tuple[float, float]) -> Generator[JobProgress, None, T]:
-    """Drive a solver, and map its steps to a span of the job's fraction."""
+def staged(
+    parts: chunks.Steps[T],
+    stage: str,
+    span: tuple[float, float],
+    picture: Callable[[Tensor], bytes] | None = None,
+) -> Generator[JobProgress, None, T]:
+    """Drive a solver, and map its steps to a span of the job's fraction; `picture` draws its volume."""
     try:
         while True:
             label, p = next(parts)
             fraction = span[0] + (span[1] - span[0]) * p.step / p.steps
-            yield JobProgress(fraction, f"{stage}, {label}" if label else stage, p.step, p.steps, p.measure)
+            draw = None if picture is None or p.current is None else partial(picture, p.current)
+            yield JobProgress(fraction, f"{stage}, {label}" if label else stage, p.step, p.steps, p.measure, draw)
     except StopIteration as end:
         found: T = end.value
         return found

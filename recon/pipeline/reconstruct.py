@@ -19,6 +19,7 @@ from operators.errors import Diverged, InputError
 from recon.pipeline import chunks, peak, uncertainty
 from recon.pipeline.chunk_cache import ChunkCache, digest
 from recon.pipeline.prepare import JobProgress, Prepared, Reconstruction, prepare, staged
+from recon.pipeline.preview import preview
 from recon.pipeline.publish import publish
 from recon.pipeline.report import Solved, write_report
 from recon.pipeline.streamed import Streamed
@@ -155,7 +156,8 @@ def _solved(run: _Run, end: float) -> Generator[JobProgress, None, tuple[dict[st
         span = (BASELINES_AT + each * index, BASELINES_AT + each * (index + 1))
         begun = time.monotonic()
         part = (RESULT_AT, end) if one is every[-1] else span
-        volumes[one.name] = yield from staged(_volume(run, one), one.label, part)
+        picture = partial(preview, run.job.inverse)
+        volumes[one.name] = yield from staged(_volume(run, one), one.label, part, picture)
         solve_s = time.monotonic() - begun
     return volumes, solve_s
 

@@ -12,10 +12,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from recon.quality.views import WINDOW_SLICES, grey_window, views_of
+
 Volume = NDArray[np.float32]
 Affine = NDArray[np.float64]
-WINDOW_SLICES = 32
-"""Most slices, evenly spaced, from which the grey window is taken."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,11 @@ class Planes:
 def write(path: Path | IO[bytes], volumes: dict[str, Planes], affine: Affine, unit: str, *, in_patient: bool) -> None:
     """Draw volumes in axial, coronal and sagittal planes through the middle.
 
-    Patient volumes are turned by their affine into the radiological view: anterior or superior on top, the
-    patient's right on the left. Others are shown in the scanner's frame: x to the right, y and z up.
-    The grey window is that of the first volume.
+    They are turned as `recon.quality.views.views_of` says. The grey window is that of the first volume.
     """
     names = list(volumes)
     first = volumes[names[0]]
-    low, high = (float(v) for v in np.percentile(first.sample, [0.5, 99.8]))
+    low, high = grey_window(first.sample)
     planes = 3 if len(first.planes[1]) > 1 else 1
     # Not by pyplot, which would choose a backend for the whole process, a notebook's too.
     figure = Figure(figsize=(4.2 * planes, 4.0 * len(names)), layout="constrained")
@@ -68,7 +66,7 @@ def write(path: Path | IO[bytes], volumes: dict[str, Planes], affine: Affine, un
     for row, name in enumerate(names):
         for column, (title, picture, aspect) in enumerate(views(volumes[name], affine, in_patient=in_patient)[:planes]):
             axis = axes[row][column]
-            image = axis.imshow(picture, cmap="gray", vmin=low, vmax=max(high, low + 1e-12), aspect=aspect)
+            image = axis.imshow(picture, cmap="gray", vmin=low, vmax=high, aspect=aspect)
             axis.set_title(f"{name}, {title}", fontsize=9)
             axis.set_xticks([])
             axis.set_yticks([])
@@ -79,21 +77,14 @@ def write(path: Path | IO[bytes], volumes: dict[str, Planes], affine: Affine, un
 
 def views(volume: Planes, affine: Affine, *, in_patient: bool) -> list[tuple[str, Volume, float]]:
     """Make axial, coronal and sagittal pictures as displayed (row 0 on top), with the pixels' aspect ratio."""
-    orientation = nib.io_orientation(affine)
-    spacing = np.empty(3)
-    spacing[orientation[:, 0].astype(int)] = np.linalg.norm(affine[:3, :3], axis=0)
-    dx, dy, dz = spacing
-    # (col, row, slice) turned so that axes run right, anterior (up), superior; each plane lies across one of them.
-    turned = [nib.apply_orientation(plane.transpose(2, 1, 0), orientation) for plane in reversed(volume.planes)]
-    sagittal, coronal, axial = (turned[_stored_axis(orientation, axis)] for axis in range(3))
-    if in_patient:
-        # RAS axis 0 grows towards the patient's right: the radiological view has it on the left.
-        axial, coronal = axial[::-1], coronal[::-1]
     side = " (R left)" if in_patient else ""
     return [
-        (f"axial{side}", axial[:, ::-1, 0].T, dy / dx),
-        (f"coronal{side}", coronal[:, 0, ::-1].T, dz / dx),
-        ("sagittal", sagittal[0, ::-1, ::-1].T, dz / dy),
+        (
+            view.plane if view.plane == "sagittal" else f"{view.plane}{side}",
+            view.picture(volume.planes[view.across], 0),
+            view.down_mm / view.right_mm,
+        )
+        for view in views_of(affine, in_patient=in_patient)
     ]
 
 
@@ -102,11 +93,6 @@ def upright(image: Volume, affine: Affine, *, in_patient: bool) -> tuple[Volume,
     every = views(Planes.of([image[None]], (1, *image.shape), affine), affine, in_patient=in_patient)
     _, picture, aspect = max(every, key=lambda view: view[1].size)
     return picture, aspect
-
-
-def _stored_axis(orientation: NDArray[np.float64], axis: int) -> int:
-    """Axis of ``(col, row, slice)`` that becomes `axis` when it is turned."""
-    return int(np.flatnonzero(orientation[:, 0] == axis)[0])
 
 
 def _middle(shape: tuple[int, int, int], affine: Affine) -> tuple[int, int, int]:

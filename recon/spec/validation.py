@@ -158,12 +158,16 @@ def _shown(value: Any) -> str:
 
 
 def invalid(error: ValidationError, source: str | None = None) -> InputError:
-    """The first validation failure as an `InputError`; `source` says in which document, where there are several."""
+    """Validation failures as an `InputError`, which is the first with the others beside it.
+
+    `source` says in which document, where there are several.
+    """
     found = problems(error)
     first = found[0]
     where = f", in {source}" if source else ""
     more = f"; {len(found) - 1} more" if len(found) > 1 else ""
-    return InputError(f"{first.message}{where}{more}", field=first.field, remedy=first.remedy)
+    also = [InputError(other.message, field=other.field, remedy=other.remedy) for other in found[1:]]
+    return InputError(f"{first.message}{where}{more}", field=first.field, remedy=first.remedy, also=also)
 
 
 def read_yaml(model: type[Model], path: Path, what: str, *, field: str, remedy: str) -> Model:

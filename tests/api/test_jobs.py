@@ -174,7 +174,8 @@ def test_queue_position_and_estimate(tmp_path: Any) -> None:
     with serving(tmp_path / "store") as server:
         upload = send(server.http)
         first = submit(server, upload)
-        assert first["estimate"] == {"start_s": 0.0, "duration_s": None} and first["queue_position"] == 0
+        unknown = {"duration_s": None, "duration_range_s": None}
+        assert first["estimate"] == {"start_s": 0.0, **unknown} and first["queue_position"] == 0
         record = finish(server.store, first["id"])
         long_ago = datetime.fromisoformat(str(record.finished)) - timedelta(seconds=40)
         state_file = server.store.folder(record.id) / "state.json"
@@ -185,7 +186,7 @@ def test_queue_position_and_estimate(tmp_path: Any) -> None:
         # The queue is looked at once a second. The finished one's message is still there, no worker took it.
         until(lambda: server.http.get(path).json()["queue_position"] == 2, 5)
         last = server.http.get(path).json()
-        assert last["estimate"] == {"start_s": 80.0, "duration_s": 40.0}
+        assert last["estimate"] == {"start_s": 80.0, "duration_s": 40.0, "duration_range_s": [26.7, 60.0]}
         server.http.delete(f"/v1/jobs/{jobs[0]}")  # its message stays too
         until(lambda: server.http.get(path).json()["queue_position"] == 1, 5)
         assert server.http.get(path).json()["estimate"]["start_s"] == 40.0
@@ -277,7 +278,7 @@ def test_a_job_is_described_by_the_fields_of_its_record() -> None:
     """With their types, but for the token, which is the workers' own."""
     known, described = get_type_hints(Record), get_type_hints(Job)
     assert {name: kind for name, kind in known.items() if name != "token"}.items() <= described.items()
-    assert described.keys() - known.keys() == {"queue_position", "estimate", "expires", "links"}
+    assert described.keys() - known.keys() == {"queue_position", "estimate", "expires", "seen", "links"}
 
 
 def test_results_overwrite_no_other_files(server: Server, upload: str, tmp_path: Path) -> None:

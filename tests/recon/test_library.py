@@ -120,6 +120,7 @@ def test_closing_cancels_and_leaves_no_file(sinogram: NDArray[np.float32]) -> No
 
 def test_a_notebook_shows_a_picture(sinogram: NDArray[np.float32]) -> None:
     result = recon.reconstruct(sinogram, CT, method="fbp", progress=False)
+    assert result._repr_html_().count("<figure") == 3
     assert result._repr_png_().startswith(b"\x89PNG") and "fbp, 2 x 32 x 32, 1/mm" in repr(result)
 
 

@@ -44,7 +44,8 @@ def test_every_setting_of_a_service_can_be_given(tmp_path: Path, monkeypatch: py
     given = {
         "RECON_STORE": "jobs", "REDIS_URL": "redis://elsewhere/0", "RECON_KEYS": "keys.yaml", "RECON_STOP_S": "540",
         "RECON_MAX_UPLOAD_BYTES": "1", "RECON_MIN_FREE_BYTES": "2", "RECON_RETENTION_DAYS": "0",
-        "RECON_UPLOAD_DAYS": "3", "RECON_WEBHOOK_SECRET": "hush", "RECON_IDLE_S": "4", "RECON_DEVICES": "cpu, gpu",
+        "RECON_UPLOAD_DAYS": "3", "RECON_WEBHOOK_SECRET": "hush", "RECON_IDLE_S": "4", "RECON_PICTURE_BYTES": "5",
+        "RECON_DEVICES": "cpu, gpu",
         "RECON_WEBHOOK_ALLOW": "::1/128", "RECON_HOSTS": "a.example, *.b.example", "RECON_PROXIES": "10.1.0.0/16",
     }  # fmt: skip
     for name, value in given.items():
@@ -53,7 +54,8 @@ def test_every_setting_of_a_service_can_be_given(tmp_path: Path, monkeypatch: py
     assert found.model_dump() == {
         "store": tmp_path / "jobs", "redis_url": "redis://elsewhere/0", "keys": tmp_path / "keys.yaml", "stop_s": 540,
         "max_upload_bytes": 1, "min_free_bytes": 2, "retention_days": 0, "upload_days": 3,
-        "webhook_secret": "hush", "idle_s": 4, "devices": ("cpu", "gpu"), "webhook_allow": "::1/128",
+        "webhook_secret": "hush", "idle_s": 4, "picture_bytes": 5,
+        "devices": ("cpu", "gpu"), "webhook_allow": "::1/128",
         "hosts": ("a.example", "*.b.example"), "proxies": ("10.1.0.0/16",),
     }  # fmt: skip
     assert "hush" not in repr(found)

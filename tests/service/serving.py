@@ -15,6 +15,7 @@ import httpx
 import numpy as np
 import uvicorn
 
+from api import folder_view
 from api.app import create_app
 from api.service import Service
 from workers.app import app as celery
@@ -59,6 +60,24 @@ def serving(store: Path, redis_url: str | None = None, *, port: int = 0, **more:
             finally:
                 server.should_exit = True
                 thread.join(20)
+
+
+@contextmanager
+def showing(folder: Path) -> Iterator[str]:
+    """Show a folder of results as `recon view` does; yields its address."""
+    server = uvicorn.Server(
+        uvicorn.Config(folder_view.create_app(folder), log_level="warning", timeout_graceful_shutdown=1)
+    )
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        try:
+            until(lambda: server.started)
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(20)
 
 
 @contextmanager

@@ -1,0 +1,152 @@
+/** The jobs of this key, live: one stream of events for all tabs of the browser. */
+
+import { address, call, Problem } from "./api.js";
+import { ended } from "./text.js";
+
+const PAGE = 50;
+const AGAIN_MS = 4000;
+const HIDDEN_POLL_MS = 15000;
+
+/**
+ * Jobs that were heard of, by id.
+ *
+ * Events: `change` (detail: the job), `gone` (detail: its id), `connection` (detail: whether the server is heard).
+ * Browsers open six connections to a server, so one tab, which holds a lock, has the stream and tells the others. Where
+ * pages get no locks (plain http to another machine) each tab has its own while it is seen, and asks now and then
+ * while it is not.
+ */
+class Jobs extends EventTarget {
+  constructor() {
+    super();
+    this.known = new Map();
+    this.next = null;
+    this.total = 0;
+    this.loaded = false;
+    this.heard = null;
+    this.channel = new BroadcastChannel(`recon:${address("")}`);
+    this.channel.onmessage = (message) => this.#hear(message.data);
+  }
+
+  /** Jobs, newest first. */
+  get list() {
+    return [...this.known.values()].sort((a, b) => b.created.localeCompare(a.created) || b.id.localeCompare(a.id));
+  }
+
+  /** Loads the newest jobs. */
+  async load() {
+    const page = await call(`v1/jobs?limit=${PAGE}`);
+    this.known.clear();
+    [this.next, this.total, this.loaded] = [page.next, page.total, true];
+    for (const job of page.jobs) this.known.set(job.id, job);
+    this.#tell("change", null);
+  }
+
+  /** Loads older jobs. */
+  async more() {
+    if (!this.next) return;
+    const page = await call(this.next);
+    this.next = page.next;
+    page.jobs.forEach((job) => this.take(job));
+  }
+
+  /** Loads jobs by a part of their name, and by a tag. */
+  async find(text) {
+    const asked = [call(`v1/jobs?limit=${PAGE}&name=${encodeURIComponent(text.slice(0, 100))}`)];
+    if (/^[A-Za-z0-9._:/=-]{1,64}$/.test(text)) asked.push(call(`v1/jobs?limit=${PAGE}&tag=${encodeURIComponent(text)}`));
+    (await Promise.all(asked)).forEach((page) => page.jobs.forEach((job) => this.take(job)));
+  }
+
+  /** Loads one job, whatever is known of it. */
+  async fetch(id) {
+    return this.take(await call(`v1/jobs/${id}`));
+  }
+
+  /** Keeps a job as it is now, and tells of it; what is older than what is known is left out. */
+  take(job) {
+    const before = this.known.get(job.id);
+    if (before && before.updated > job.updated) return before;
+    if (!before && this.loaded) this.total += 1;
+    this.known.set(job.id, job);
+    this.#tell("change", job);
+    return job;
+  }
+
+  /** Forgets a job that was deleted. */
+  forget(id) {
+    if (this.known.delete(id)) this.total -= 1;
+    this.#tell("gone", id);
+  }
+
+  /** Follows the stream until the page is closed. */
+  follow() {
+    if (navigator.locks) {
+      navigator.locks.request(`recon:${address("")}`, () => this.#stream(() => true));
+      return;
+    }
+    this.#stream(() => !document.hidden);
+    setInterval(() => {
+      if (document.hidden) this.list.filter((job) => !ended(job)).forEach((job) => this.fetch(job.id).catch(() => {}));
+    }, HIDDEN_POLL_MS);
+  }
+
+  /** Streams while `wanted`; never ends, since with it the lock would. */
+  async #stream(wanted) {
+    let last = null;
+    for (;;) {
+      if (wanted()) last = await this.#listen(last, wanted);
+      await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+    }
+  }
+
+  /** Listens to one connection until it is lost; returns the id of the last event. */
+  #listen(last, wanted) {
+    return new Promise((resolve) => {
+      const source = new EventSource(address("v1/events"));
+      const end = () => {
+        document.removeEventListener("visibilitychange", look);
+        source.close();
+        resolve(last);
+      };
+      const look = () => { if (!wanted()) end(); };
+      document.addEventListener("visibilitychange", look);
+      const hear = (event) => {
+        last = event.lastEventId;
+        const message = { kind: event.type, data: JSON.parse(event.data) };
+        this.channel.postMessage(message);
+        this.#hear(message);
+      };
+      source.addEventListener("job", hear);
+      source.addEventListener("gone", hear);
+      source.onopen = () => this.#connected(true);
+      source.onerror = () => {
+        this.#connected(false);
+        if (source.readyState !== EventSource.CLOSED) return;
+        call("v1/session").catch(() => {});  // refused: if the key was revoked, another one is asked for
+        end();
+      };
+    });
+  }
+
+  #connected(heard) {
+    this.channel.postMessage({ kind: "connection", data: heard });
+    this.#hear({ kind: "connection", data: heard });
+  }
+
+  #hear({ kind, data }) {
+    if (kind === "job") this.take(data);
+    else if (kind === "gone") this.forget(data.id);
+    else {
+      // What happened while nothing was heard is told again, but for what was deleted long ago.
+      if (data && this.heard === false) this.load().catch((error) => { if (!(error instanceof Problem)) throw error; });
+      this.heard = data;
+      this.#tell("connection", data);
+    }
+  }
+
+  #tell(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}
+
+/** The jobs of this page. */
+export const jobs = new Jobs();

@@ -1,0 +1,317 @@
+"""Routes of pictures: slices of a result as PNG, values at a voxel, and a reduced volume to begin with.
+
+They are for pages, which may have no graphics, and need not fetch a volume to show a slice of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Query, Request, Response
+from numpy.typing import NDArray
+
+from api import problems
+from api.models import VolumeView, VoxelValues
+from api.openapi import BINARY, STRING, header_parameter, headers
+from api.representation import matches
+from api.result_files import KEPT
+from api.service import key_of, service
+from api.volumes import Decoded, VolumeCache, head
+from operators.errors import Conflict, InputError, NotFound
+from recon.quality import png
+from recon.quality.png import Colours
+from recon.quality.views import PlaneName
+from recon.spec.report import Report
+from workers.store import Record
+
+router = APIRouter(tags=["pictures"])
+DRAWN = "1"
+"""Version of the drawing: pictures are kept by browsers for good, and one that is drawn otherwise has another tag."""
+MOST_VOXELS = 2**26
+"""Most voxels of a volume that is sent as a whole."""
+NIFTI_HEADER_BYTES, LONGEST_SIDE = 352, 32767
+Bound = Annotated[float | None, Query(allow_inf_nan=False, description="In the volume's unit.")]
+TAGGED = {"parameters": [header_parameter("If-None-Match", "The `ETag` that the client has; 304 if it still holds.")]}
+ResultFolder = Callable[[Request, str], Path]
+"""Function that gives the folder of a job's results, or raises; ``app.state.result_folder``."""
+
+
+def result_folder(request: Request, job_id: str) -> Path:
+    """Folder of a job's results in a service; raises `NotFound`, `Gone` or `Conflict`."""
+    found = service(request)
+    record = found.job(key_of(request), job_id)
+    require_results(record)
+    return found.store.output(job_id)
+
+
+def require_results(record: Record) -> None:
+    """Raise `Conflict` if a job has no results, with the reason."""
+    if record.state != "succeeded":
+        reason = record.error["message"] if record.error else ("" if record.terminal else "wait for it")
+        raise Conflict(f"job {record.id} is {record.state}: it has no results", field="state", remedy=reason or None)
+
+
+@router.get(
+    "/v1/jobs/{job_id}/slices/{name}",
+    response_model=VolumeView,
+    responses={200: {"headers": headers(STRING, "ETag")}, **problems.responses(404, 409, 410, 413)},
+    openapi_extra=TAGGED,
+)
+@router.head("/v1/jobs/{job_id}/slices/{name}", include_in_schema=False)
+def volume_view(request: Request, job_id: str, name: str) -> Response:
+    """Shape, affine, unit, range of values and planes of a volume: all that a page needs to show it."""
+    path = _file(request, job_id, name)
+    tag = _tag(path, "about")
+    if matches(request, tag):
+        return _unchanged(tag)
+    view = _described(_cache(request).volume(path), path)
+    return Response(view.model_dump_json(), headers={**KEPT, "ETag": tag}, media_type="application/json")
+
+
+@router.get(
+    "/v1/jobs/{job_id}/slices/{name}/{plane}/{index}.png",
+    response_class=Response,
+    responses={
+        200: {"content": {"image/png": BINARY}, "headers": headers(STRING, "ETag")},
+        304: {"description": "As the client has it (If-None-Match)."},
+        **problems.responses(404, 409, 410, 413),
+    },
+    openapi_extra=TAGGED,
+)
+@router.head("/v1/jobs/{job_id}/slices/{name}/{plane}/{index}.png", include_in_schema=False)
+def picture(
+    request: Request,
+    job_id: str,
+    name: str,
+    plane: PlaneName,
+    index: int,
+    low: Bound = None,
+    high: Bound = None,
+    colours: Colours = "gray",
+    minus: Annotated[
+        str | None, Query(max_length=200, description="Volume of the same job to subtract: a difference.")
+    ] = None,
+) -> Response:
+    """Slice of a volume as a picture, one pixel per voxel, as radiology shows it: the patient's right on the left.
+
+    `index` counts from 0 along the array's axis; values up to `low` are black, from `high` on white.
+    """
+    path = _file(request, job_id, name)
+    other = None if minus is None else _file(request, job_id, minus)
+    tag = _tag(path, plane, index, low, high, colours, None if other is None else _tag(other))
+    if matches(request, tag):
+        return _unchanged(tag)
+    found = _cache(request).volume(path)
+    shown = _slice(found, plane, index)
+    if other is not None:
+        shown = shown - _slice(_alike(_cache(request).volume(other), found, minus), plane, index)
+    low, high = _window(found if other is None else None, low, high)
+    body = png.encode(png.windowed(shown, low, high), colours)
+    return Response(body, headers={**KEPT, "ETag": tag}, media_type="image/png")
+
+
+@router.get(
+    "/v1/jobs/{job_id}/slices/{name}/volume.nii",
+    response_class=Response,
+    responses={
+        200: {"content": {"application/octet-stream": BINARY}, "headers": headers(STRING, "ETag")},
+        304: {"description": "As the client has it (If-None-Match)."},
+        **problems.responses(404, 409, 410, 413),
+    },
+    openapi_extra=TAGGED,
+)
+@router.head("/v1/jobs/{job_id}/slices/{name}/volume.nii", include_in_schema=False)
+def volume(
+    request: Request,
+    job_id: str,
+    name: str,
+    voxels: Annotated[int, Query(ge=1, le=MOST_VOXELS, description="Most voxels; more are averaged in blocks.")],
+) -> Response:
+    """Volume as NIfTI, float32 and not compressed; a reduced one in place of one that has more voxels."""
+    path = _file(request, job_id, name)
+    tag = _tag(path, "volume", voxels)
+    if matches(request, tag):
+        return _unchanged(tag)
+    found = _cache(request).volume(path)
+    factor = _factor(found.head.shape, voxels)
+    body = _nifti(_block_means(found.values, factor), _coarser(found.head.affine, factor))
+    return Response(body, headers={**KEPT, "ETag": tag}, media_type="application/octet-stream")
+
+
+@router.get(
+    "/v1/jobs/{job_id}/voxels/{col}/{row}/{slice}",
+    response_model=VoxelValues,
+    responses=problems.responses(404, 409, 410, 413),
+)
+@router.head("/v1/jobs/{job_id}/voxels/{col}/{row}/{slice}", include_in_schema=False)
+def voxel(
+    request: Request,
+    job_id: str,
+    col: int,
+    row: int,
+    slice: int,
+    file: Annotated[list[str], Query(max_length=16, description="Names of the volumes.")],
+) -> Response:
+    """Values of volumes at a voxel, and its place in millimetres."""
+    at = (slice, row, col)
+    values: dict[str, float | None] = {}
+    place = np.zeros(3)
+    for name in file:
+        found = _cache(request).volume(_file(request, job_id, name))
+        for what, index, count in zip(("slice", "row", "col"), at, found.head.shape, strict=True):
+            if not 0 <= index < count:
+                raise InputError(
+                    f"{what} {index} is not in {name}, which has {count}",
+                    field=what,
+                    remedy=f"give 0 to {count - 1}",
+                )
+        value = float(found.values[at])
+        values[name] = value if math.isfinite(value) else None
+        place = found.head.affine[:3] @ [col, row, slice, 1.0]
+    mm = (float(place[0]), float(place[1]), float(place[2]))
+    body = VoxelValues(voxel=(col, row, slice), mm=mm, values=values).model_dump_json()
+    return Response(body, headers=KEPT, media_type="application/json")
+
+
+def _file(request: Request, job_id: str, name: str) -> Path:
+    folder: ResultFolder = request.app.state.result_folder
+    # Names come from the folder's own listing, never from the URL.
+    found = next((path for path in folder(request, job_id).iterdir() if path.name == name), None)
+    if found is None:
+        raise NotFound(f"the job has no result {name[:200]!r}", field="name", remedy="see the list of results")
+    head(found)
+    return found
+
+
+def _cache(request: Request) -> VolumeCache:
+    found: VolumeCache = request.app.state.volumes
+    return found
+
+
+def _tag(path: Path, *asked: Any) -> str:
+    status = path.stat()
+    text = repr((DRAWN, path.name, status.st_size, status.st_mtime_ns, *asked))
+    return f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
+
+
+def _unchanged(tag: str) -> Response:
+    return Response(status_code=304, headers={**KEPT, "ETag": tag})
+
+
+def _described(found: Decoded, path: Path) -> VolumeView:
+    low, high = found.window
+    return VolumeView.model_validate(
+        {
+            "name": path.name,
+            "shape": found.head.shape,
+            "affine": found.head.affine.tolist(),
+            "in_patient": found.head.in_patient,
+            "unit": "rad" if "-phase." in path.name else _unit(path.parent),
+            "low": low,
+            "high": high,
+            "percentiles": found.percentiles,
+            "planes": {
+                name: {
+                    "count": found.head.shape[view.across],
+                    "width": found.head.shape[view.right],
+                    "height": found.head.shape[view.down],
+                    "pixel_mm": (view.right_mm, view.down_mm),
+                    # Axes of a voxel (col, row, slice), which are those of the array from behind.
+                    "across": 2 - view.across,
+                    "right": 2 - view.right,
+                    "down": 2 - view.down,
+                    "flip_right": view.flip_right,
+                    "flip_down": view.flip_down,
+                    "labels": view.labels,
+                }
+                for name, view in found.head.views.items()
+            },
+        }
+    )
+
+
+def _unit(folder: Path) -> str:
+    """Unit of the values, as the report beside them says; empty if there is none."""
+    try:
+        return Report.read(folder / "report.json").unit
+    except InputError:
+        return ""
+
+
+def _slice(found: Decoded, plane: PlaneName, index: int) -> NDArray[np.float32]:
+    view = found.head.views[plane]
+    count = found.head.shape[view.across]
+    if not 0 <= index < count:
+        raise InputError(
+            f"there is no {plane} slice {index}, only {count}", field="index", remedy=f"give 0 to {count - 1}"
+        )
+    shown: NDArray[np.float32] = view.picture(found.values, index)
+    return shown
+
+
+def _alike(other: Decoded, found: Decoded, name: str | None) -> Decoded:
+    if other.head.shape != found.head.shape or not np.allclose(other.head.affine, found.head.affine):
+        raise InputError(
+            f"{name} lies otherwise: there is no difference", field="minus", remedy="give a baseline of the same job"
+        )
+    return other
+
+
+def _window(found: Decoded | None, low: float | None, high: float | None) -> tuple[float, float]:
+    """Window that is asked for, completed from the volume's own; a difference has none."""
+    if low is None or high is None:
+        if found is None:
+            raise InputError("a difference has no window of its own", field="low", remedy="give low and high")
+        low, high = (found.window[0] if low is None else low), (found.window[1] if high is None else high)
+    if not low < high:
+        raise InputError(f"low is {low:g}, high is {high:g}", field="high", remedy="give a high above low")
+    return low, high
+
+
+def _factor(shape: tuple[int, int, int], most: int) -> int:
+    """Least side of cubes of voxels of which there are no more than `most`, nor more in a row than NIfTI-1 holds."""
+    factor = 1
+    while math.prod(max(1, n // factor) for n in shape) > most or max(shape) // factor > LONGEST_SIDE:
+        factor += 1
+    return factor
+
+
+def _block_means(values: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    """Means of cubes of `factor` voxels a side; those at the end, which are not whole, are left out."""
+    if factor == 1:
+        return values
+    slices, rows, cols = (max(1, n // factor) for n in values.shape)
+    steps = [min(factor, n) for n in values.shape]
+    cut = values[: slices * steps[0], : rows * steps[1], : cols * steps[2]]
+    blocks = cut.reshape(slices, steps[0], rows, steps[1], cols, steps[2])
+    found: NDArray[np.float32] = blocks.mean((1, 3, 5), dtype=np.float32)
+    return found
+
+
+def _coarser(affine: NDArray[np.float64], factor: int) -> NDArray[np.float64]:
+    """Affine of the means: a block's middle is where its voxels' middles have their mean."""
+    found = affine.copy()
+    found[:3, :3] *= factor
+    found[:3, 3] += affine[:3, :3] @ np.full(3, (factor - 1) / 2)
+    return found
+
+
+def _nifti(values: NDArray[np.float32], affine: NDArray[np.float64]) -> bytes:
+    """NIfTI-1 of ``(slices, rows, cols)`` with codes 1, whatever frame it is in: so that viewers place it alike."""
+    import nibabel as nib
+
+    header = nib.Nifti1Header()
+    header.set_data_shape(values.shape[::-1])
+    header.set_data_dtype(np.float32)
+    header.set_xyzt_units("mm")
+    header.set_sform(affine, 1)
+    header.set_qform(affine, 1)
+    header["vox_offset"], header["magic"] = NIFTI_HEADER_BYTES, b"n+1"
+    start: bytes = header.binaryblock
+    return start + struct.pack("<i", 0) + values.astype("<f4", copy=False).tobytes()
