@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from operators.errors import InputError
 from recon.formats import hdf5
+from recon.formats.hdf5_chunks import check_chunks
 from recon.spec.validation import reason
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class LinkedFile:
             raise InputError(f"{name!r} is not a dataset stored in an HDF5 file", field="input")
         if node.dtype.kind not in "biufc":
             raise InputError(f"{name!r} holds {node.dtype}, expected numbers", field="input")
-        hdf5.check_chunks(node)
+        check_chunks(node)
         if node.is_virtual:
             for source in {(s.file_name, s.dset_name) for s in node.virtual_sources()}:
                 self._check_source(node, name, *source)
