@@ -25,6 +25,7 @@ from recon.measurement.counts import Counts
 from recon.spec.acquisitions.ct import CTFan
 from recon.spec.job import Input
 from recon.spec.validation import invalid
+from recon.storage.patterns import lies_in
 
 _MOST_BYTES = 1_000_000
 _MOST_TRANSMISSION = 2.0
@@ -120,7 +121,7 @@ def _projections(path: Path, header: dict[str, str], given: Input) -> list[Path]
         )
     named = header.get("inputfoldername", "").replace("\\", "/")
     folder = (path.parent / named).resolve()
-    if not folder.is_dir() or not folder.is_relative_to(around.resolve()):
+    if not folder.is_dir() or not lies_in(folder, around):
         folder = path.parent
     found = tiff.tiff_files(folder)
     scan = [p for p in found if p.stem.lower().startswith(header.get("name", "").lower())]
