@@ -139,11 +139,12 @@ def _nifti(path: Path) -> Iterator[DataSet]:
         shape, dtype = list(header.get_data_shape()), header.get_data_dtype()
         codes = {name: int(header[name]) for name in ("sform_code", "qform_code", "intent_code") if name in header}
         slope, intercept = header.get_slope_inter()
+        unit = header.get_xyzt_units()[0] if hasattr(header, "get_xyzt_units") else None  # Analyze has none
     except Exception:  # noqa: BLE001 - the reader says what is wrong with it
         return
     scaled = "" if slope in (None, 1.0) and not intercept else f", value = {slope:g} * stored + {intercept or 0:g}"
     note = ", ".join(f"{name} {code}" for name, code in codes.items()) + scaled
-    yield DataSet(name=path.name, shape=shape, dtype=str(dtype), unit=header.get_xyzt_units()[0], note=note)
+    yield DataSet(name=path.name, shape=shape, dtype=str(dtype), unit=unit, note=note)
 
 
 _CONTAINERS: dict[tuple[bytes, ...], Callable[[Path], Iterator[DataSet]]] = {
