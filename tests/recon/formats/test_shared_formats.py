@@ -179,7 +179,7 @@ def test_enhanced_ct_of_perfusion_is_no_ct_in_hu() -> None:
     found = inspected("dicom-enhanced-ct")
     assert found.shape == [2, 512, 512]
     assert (found.geometry["pixel_mm"], found.geometry["slice_mm"]) == pytest.approx((0.3887, 10.0), abs=1e-4)
-    with pytest.raises(InputError, match="values are a map .*PERFUSION.*not HU"):
+    with pytest.raises(InputError, match=r"values are a map .*PERFUSION.*not HU"):
         measured("dicom-enhanced-ct", "ct-parallel")
 
 
@@ -223,7 +223,7 @@ def test_nifti_is_what_nibabel_reads(name: str) -> None:
         assert missing(inspected(name)) == ["input.scan"]
     found = volume(name, **({"scan": "volume=1"} if several else {}))
     whole = np.asarray(image.dataobj).reshape(*image.shape[:3], -1, order="F")
-    assert found.data == pytest.approx(whole[..., int(several)].T, rel=1e-6)
+    assert np.allclose(found.data, whole[..., int(several)].T, rtol=1e-6)
     assert np.allclose(found.affine, image.affine, atol=1e-5)
 
 
@@ -242,7 +242,7 @@ def test_ct_that_is_not_in_hu_is_asked_for_it(name: str) -> None:
 
 
 def test_a_tilted_gantry_that_is_a_rotation() -> None:
-    """The collection calls CT_pitch sheared: the columns of its affine are orthogonal, so that it is turned, and read."""
+    """The collection calls CT_pitch sheared, but its affine has orthogonal columns: it is turned, and read as that."""
     path = "nifti-niivue/CT_pitch.nii.gz"
     affine = volume(path).affine
     assert np.degrees(shear_rad(affine)) < 1e-4
