@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from operators.errors import InputError
+from operators.errors import InputError, ReconError
 from recon.formats import angle_file, detect
 from recon.formats.format import Format, PlainArray, RawCounts
 from recon.formats.safety import check_size, existing, limit_bytes, slice_range
@@ -295,15 +295,15 @@ def _image(file: tifffile.TiffFile, path: Path, index: int, stack: Images) -> ND
         )
     if page.is_memmappable:
         return _mapped(path, file, page.dataoffsets[0], stack)
-    _check_segments(file, path, index, page)
+    _check_segments(file, path, index, page, stack)
     return np.asarray(page.asarray(maxworkers=1))
 
 
 def _check_segments(
-    file: tifffile.TiffFile, path: Path, index: int, page: tifffile.TiffPage | tifffile.TiffFrame
+    file: tifffile.TiffFile, path: Path, index: int, page: tifffile.TiffPage | tifffile.TiffFrame, stack: Images
 ) -> None:
     """Refuse strips and tiles that would be inflated to more than they are: tifffile has no limit."""
-    size = check_size(page.chunks, page.dtype.itemsize)
+    size = check_size(page.chunks, stack.dtype.itemsize)
     if page.compression == _PLAIN:
         return
     if page.compression not in _RATIOS:
@@ -341,7 +341,7 @@ def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
     try:
         with tifffile.TiffFile(existing(path)) as file:
             yield file
-    except (InputError, MemoryError):
+    except (ReconError, MemoryError):
         raise
     except Exception as error:  # a damaged file can fail in any tag
         raise InputError(
