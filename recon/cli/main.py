@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import recon
-from operators.errors import InputError, ReconError, StorageFull
+from operators.errors import InputError, ReconError, ResourceLimit, StorageFull
 from recon.cli.show import errors
 
 COMMANDS = "recon.commands"
@@ -76,6 +76,9 @@ def report_errors(command: Callable[[], object]) -> None:
             raise
         remedy = "check that the path exists, lies in folders, and may be read or written"
         _end(InputError(f"{error.filename}: {error.strerror}", field="path", remedy=remedy))
+    except MemoryError:
+        remedy = "give fewer slices; `recon plan` says what a job needs"
+        _end(ResourceLimit("it takes more memory than there is", field="memory", remedy=remedy))
     except KeyboardInterrupt:
         errors.print("interrupted", highlight=False)
         sys.exit(130)

@@ -68,6 +68,8 @@ def job_of(path: Path) -> JobSpec:
         raise InputError(
             f"{path.name} leaves it open: {first.why}",
             field=first.field,
-            remedy=f"`recon inspect {path} -o job.yaml` writes a specification to fill in",
+            remedy=first.remedy
+            if first.field == "input"
+            else f"`recon inspect {path} -o job.yaml` writes a specification to fill in",
         )
     return JobSpec.parse(found.specification)

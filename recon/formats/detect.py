@@ -122,8 +122,12 @@ def _of_folder(folder: Path, given: Input) -> Found:
     if as_whole is not None:
         options.append((places.rstrip("/"), as_whole))
     options += list(_file_options(folder, named, given))
-    leading = [option for option in options if option[1][0].names_others]
-    chosen = options if len(options) == 1 else leading
+    readable = [option for option in options if not option[1][0].refused]
+    leading = [option for option in readable or options if option[1][0].names_others]
+    chosen = readable if len(readable) == 1 else leading
+    if options and not readable:  # each would say what to do instead
+        chosen = [*leading, *options][:1]
+    options = readable or options
     if not options and given.format is not None:
         raise InputError(
             f"no file of the folder ends as {given.format} files do",
@@ -159,8 +163,9 @@ def _file_options(folder: Path, names: list[str], given: Input) -> Iterator[tupl
         return
     told = [(name, format_of(name)) for name in names if _header_of(name) not in names]
     certain = [(name, kind) for name, kind in told if kind is not None and not FORMATS[kind].folders]
-    if certain or len(names) > _MOST_OPENED:
-        yield from ((name, (FORMATS[kind], "its name")) for name, kind in certain)
+    readable = [(name, kind) for name, kind in certain if not FORMATS[kind].refused]
+    if readable or len(names) > _MOST_OPENED:
+        yield from ((name, (FORMATS[kind], "its name")) for name, kind in readable or certain)
         return
     for name in names:
         found = None if _header_of(name) in names else _told(folder / name)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.errors import GeometryError, InputError
+from recon.formats.hdf5_chunks import check_chunks
 from recon.formats.safety import check_finite, check_size, slice_range
 
 if TYPE_CHECKING:
@@ -110,12 +111,15 @@ def inside(file: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
 
 
 def word(file: h5py.Group, name: str) -> str | None:
-    """Read the text of a small dataset of one element; None if there is none."""
+    """Read the text of a small dataset of one element; None if there is none, or it is stored in another file."""
     import h5py
 
     node = inside(file, name)
-    if not isinstance(node, h5py.Dataset) or node.is_virtual or node.size != 1 or node.dtype.itemsize > _LONGEST:
+    if not isinstance(node, h5py.Dataset) or node.size != 1 or node.dtype.itemsize > _LONGEST:
         return None
+    if node.is_virtual or node.external:
+        return None
+    check_chunks(node)
     return text(node[()])
 
 

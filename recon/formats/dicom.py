@@ -30,6 +30,7 @@ from recon.formats.safety import check_size, existing
 from recon.spec.affine import Affine
 from recon.spec.job import Input
 from recon.spec.validation import reason
+from recon.storage.patterns import lies_in
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -178,13 +179,12 @@ def _files(path: Path) -> Iterator[Path]:
             raise InputError(f"{path.name} is not a DICOM file", field="input", remedy="give a file or folder of DICOM")
         yield path
         return
-    root = path.resolve()
     for child in sorted(islice(path.rglob("*"), _MOST_FILES)):
         if not child.is_file():
             continue
-        if not child.resolve().is_relative_to(root):
+        if not lies_in(child, path):
             raise InputError(
-                f"{child.name} is a link to outside of the folder", field="input.path", remedy="copy the file there"
+                f"{child.name} is a link to outside of the folder", field="input", remedy="copy the file there"
             )
         if _is_dicom(child) and child.name.upper() != "DICOMDIR":
             yield child

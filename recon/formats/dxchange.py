@@ -1,6 +1,7 @@
 """DXchange HDF5, as beamlines write it: raw projections with flat and dark fields.
 
-Layout: ``/exchange/data (views, rows, columns)``, ``data_white``, ``data_dark`` and ``theta`` in degrees. A detector
+Layout: ``/exchange/data (views, rows, columns)``, ``data_white``, ``data_dark`` and ``theta`` in degrees; the dark
+fields may be missing, and either field a single frame. A detector
 row is a slice of the volume. The views may be another axis, if the attribute ``axes`` or the number of angles says so.
 Without ``theta``, angles follow from ``/process/acquisition/rotation``; the pixel size on the sample is that of the
 objective under ``/measurement``, and the rotation axis the one that was set by hand in tomopy-cli.
@@ -17,12 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from operators.errors import GeometryError
 from recon.formats import detector_frames, hdf5
 from recon.formats.format import Format, RawCounts
-from recon.formats.safety import check_size
+from recon.formats.safety import check_size, real, slice_range
 from recon.measurement.counts import Counts
 from recon.spec.acquisitions.ct import CTParallel
 from recon.spec.job import Input
@@ -49,21 +51,13 @@ def read(path: Path, slices: tuple[int, int] | None = None) -> RawCounts:
     """
     notes: list[str] = []
     with hdf5.opened(path) as file:
-        nodes = [hdf5.located(file, name) for name in (_DATA, _FLATS, _DARKS)]
-        axis = _views_axis(nodes[0], file, notes)
-        frame = _frame(nodes[0], axis)
-        projections = detector_frames.frames(nodes[0], _DATA, slices, axis)
-        # Flat and dark fields are stored like the projections, or frame by frame.
-        ways = [axis if node.shape[1:] != frame and _frame(node, axis) == frame else 0 for node in nodes[1:]]
-        for name, node, way in zip((_FLATS, _DARKS), nodes[1:], ways, strict=True):
-            if node.ndim == 3 and _frame(node, way) != frame:
-                raise GeometryError(
-                    f"{name} has frames of {node.shape[1:]}, {_DATA} of {frame}",
-                    field="input",
-                    remedy="give fields of the same rows and columns as the projections",
-                )
-        flats = detector_frames.frames(nodes[1], _FLATS, slices, ways[0])
-        darks = detector_frames.frames(nodes[2], _DARKS, slices, ways[1])
+        data = hdf5.located(file, _DATA)
+        axis = _views_axis(data, file, notes)
+        frame = _frame(data, axis)
+        projections = detector_frames.frames(data, _DATA, slices, axis)
+        flats = _field(file, _FLATS, slices, axis, frame, notes)
+        has_darks = file["exchange"].get("data_dark", getlink=True) is not None
+        darks = _field(file, _DARKS, slices, axis, frame, notes) if has_darks else None
         stated = {
             "angles_rad": _angles(file, len(projections), notes),
             "detector_mm": _pixel_mm(file, notes),
@@ -72,6 +66,29 @@ def read(path: Path, slices: tuple[int, int] | None = None) -> RawCounts:
     # Flat fields may have been taken before, after or both: the file does not tell.
     counts = Counts(projections, flats, darks, names=(_DATA, _FLATS, _DARKS))
     return RawCounts(counts, _acquisition(stated, path), notes, slices_in_file=frame[0])
+
+
+def _field(
+    file: h5py.File, name: str, slices: tuple[int, int] | None, axis: int, frame: tuple[int, ...], notes: list[str]
+) -> NDArray[np.float32]:
+    """Read flat or dark fields, stored like the projections, frame by frame, or as a single frame without its axis."""
+    node = hdf5.located(file, name)
+    way = axis if node.shape[1:] != frame and _frame(node, axis) == frame else 0
+    single = node.ndim == 2
+    if single or node.ndim == 3:
+        found = node.shape if single else _frame(node, way)
+        if found != frame:
+            raise GeometryError(
+                f"{name} has frames of {found}, {_DATA} of {frame}",
+                field="input",
+                remedy="give fields of the same rows and columns as the projections",
+            )
+    if not single:
+        return detector_frames.frames(node, name, slices, way)
+    notes.append(f"{name} has shape {node.shape}: it is taken as one frame")
+    rows = slice_range(slices, frame[0])
+    check_size((rows[1] - rows[0], frame[1]), node.dtype.itemsize, name)
+    return real(node[slice(*rows)], name)[None]
 
 
 def _acquisition(stated: dict[str, Any], path: Path) -> CTParallel:

@@ -77,13 +77,10 @@ def _kspace(file: h5py.File, given: Input, notes: list[str]) -> tuple[Complex, i
 
 
 def _text(file: h5py.File) -> bytes:
-    import h5py
-
-    node = file["ismrmrd_header"] if isinstance(file.get("ismrmrd_header", getlink=True), h5py.HardLink) else None
-    if not isinstance(node, h5py.Dataset) or node.size != 1 or node.dtype.kind not in "OS":
+    node = ismrmrd.stored(file, "ismrmrd_header")
+    if node is None:
         raise InputError("ismrmrd_header holds no text", field="input")
-    text = np.asarray(node[()]).reshape(-1)[0]
-    return text if isinstance(text, bytes) else str(text).encode()
+    return ismrmrd.text_of(node)
 
 
 def _sized(

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from operators.errors import InputError
 from recon.measurement.counts import Counts
 from recon.measurement.measurement import Measurement
 from recon.spec.acquisitions import Acquisition
@@ -132,6 +133,26 @@ class RawCounts:
     def data(self) -> NDArray[np.float32]:
         """Projections as ``(slices, views, detectors)``: a detector row is a slice."""
         return self.counts.projections.transpose(1, 0, 2)
+
+
+class Incomplete(InputError):
+    """Error of a measurement whose geometry is known, and whose numbers cannot be read before something is mended.
+
+    Parameters
+    ----------
+    error
+        What is wrong.
+    stated
+        Acquisition that the file states.
+    shape
+        Shape of its data, in the acquisition's order.
+    notes
+        Remarks on these.
+    """
+
+    def __init__(self, error: InputError, stated: Acquisition, shape: tuple[int, ...], notes: list[str]) -> None:
+        super().__init__(error.message, field=error.field, remedy=error.remedy)
+        self.code, self.stated, self.shape, self.notes = error.code, stated, shape, notes
 
 
 Quantity = Literal["values", "phase", "error", "interval", "undetermined"]
@@ -262,6 +283,8 @@ class Format:
         Whether a file with these first bytes is of this format, by what it holds; for formats that share them.
     names_others
         Whether its files name others around them, which are read with them.
+    refused
+        Whether `read` says what to do instead, and nothing else.
     """
 
     name: str
@@ -282,6 +305,7 @@ class Format:
     folders: bool = False
     recognises: Callable[[Path], bool] | None = None
     names_others: bool = False
+    refused: bool = False
 
     @property
     def certain_endings(self) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +16,8 @@ from pydantic import TypeAdapter, ValidationError
 from operators.errors import InputError
 from recon.formats.detector_frames import inside, text
 from recon.formats.format import Format, PlainArray, StoredArray
-from recon.formats.safety import array_bytes, check_size, existing, limit_bytes, real, slice_range
+from recon.formats.hdf5_chunks import check_chunks, chunk_bytes
+from recon.formats.safety import array_bytes, check_size, existing, real, slice_range
 from recon.measurement.measurement import Measurement
 from recon.spec.acquisitions import Acquisition, AnyAcquisition
 from recon.spec.affine import shifted_affine
@@ -33,10 +33,6 @@ OURS = "diffusion-recon measurement 1"
 _ACQUISITIONS: TypeAdapter[Acquisition] = TypeAdapter(AnyAcquisition)
 _NOTES: TypeAdapter[list[str]] = TypeAdapter(list[str])
 MAGIC = b"\x89HDF\r\n\x1a\n"
-_EXPANDS = 1.1
-"""Compressed over plain size of a chunk, beyond which it is none."""
-_DEFLATED = 1032
-"""Largest ratio of inflated to deflated bytes."""
 
 
 @contextmanager
@@ -68,12 +64,6 @@ def dataset(
     return np.asarray(node[()] if slices is None else node[slice(*slices)])
 
 
-def chunk_bytes(node: h5py.Dataset) -> int:
-    """Bytes of a compressed chunk, the least that is read of it; 0 for a dataset that is not compressed."""
-    compressed = node.chunks is not None and node.id.get_create_plist().get_nfilters() > 0
-    return math.prod(node.chunks) * node.dtype.itemsize if compressed else 0
-
-
 def located(file: h5py.File, name: str, field: str = "input") -> h5py.Dataset:
     """Find a dataset of numbers that lies in the file itself, without reading it."""
     import h5py
@@ -96,33 +86,6 @@ def located(file: h5py.File, name: str, field: str = "input") -> h5py.Dataset:
         raise InputError(f"{name!r} holds {node.dtype}, expected numbers", field=field)
     check_chunks(node, field)
     return node
-
-
-def check_chunks(node: h5py.Dataset, field: str = "input") -> None:
-    """Raise `InputError` for compressed chunks that would be inflated to more than a chunk holds: HDF5 has no limit."""
-    if node.chunks is None or node.compression is None:
-        return
-    size = check_size(node.chunks, node.dtype.itemsize, field)
-    stored: list[int] = []
-    node.id.chunk_iter(lambda chunk: stored.append(chunk.size))
-    # What cannot be compressed is stored with a few bytes more.
-    if stored and max(stored) > _EXPANDS * size + 1000:
-        raise InputError(
-            f"{node.name!r} has a chunk of {max(stored)} compressed bytes for {size}",
-            field=field,
-            remedy="copy it again",
-        )
-    if node.compression == "gzip" and stored and max(stored) * _DEFLATED > limit_bytes():
-        node.id.chunk_iter(lambda chunk: _check_inflated(node, chunk.chunk_offset, size, field))
-
-
-def _check_inflated(node: h5py.Dataset, offset: tuple[int, ...], size: int, field: str) -> None:
-    """Inflate one chunk no further than it should be."""
-    mask, compressed = node.id.read_direct_chunk(offset)
-    if mask == 0 and len(zlib.decompressobj().decompress(compressed, size + 1)) > size:
-        raise InputError(
-            f"{node.name!r} has a chunk that holds more than its {size} bytes", field=field, remedy="copy it again"
-        )
 
 
 def stored(path: Path, name: str | None, field: str = "input") -> StoredArray:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 from operators.errors import InputError
 from recon.formats import hdf5
+from recon.formats.hdf5_chunks import check_chunks
 from recon.spec.validation import reason
+from recon.storage.patterns import lies_in
 
 if TYPE_CHECKING:
     import h5py
@@ -26,7 +28,7 @@ _MOST_LINKS = 32
 def opened(path: Path, *, folder: Path | None) -> Iterator[LinkedFile]:
     """Open an HDF5 file and those in `folder` that it links to; what cannot be opened or read is an `InputError`."""
     with hdf5.opened(path) as file, ExitStack() as stack:
-        yield LinkedFile(file, None if folder is None else folder.resolve(), stack)
+        yield LinkedFile(file, folder, stack)
 
 
 class LinkedFile:
@@ -37,7 +39,7 @@ class LinkedFile:
     file
         Where names begin.
     folder
-        Folder, resolved, that links must not leave; None where they must not leave the file.
+        Folder that links must not leave; None where they must not leave the file.
     stack
         Closes the files that links lead to.
     """
@@ -54,7 +56,7 @@ class LinkedFile:
             raise InputError(f"{name!r} is not a dataset stored in an HDF5 file", field="input")
         if node.dtype.kind not in "biufc":
             raise InputError(f"{name!r} holds {node.dtype}, expected numbers", field="input")
-        hdf5.check_chunks(node)
+        check_chunks(node)
         if node.is_virtual:
             for source in {(s.file_name, s.dset_name) for s in node.virtual_sources()}:
                 self._check_source(node, name, *source)
@@ -101,7 +103,7 @@ class LinkedFile:
                 remedy="upload the folder with both (input.path a folder), and name this one in input.file",
             )
         place = (Path(file.filename).parent / filename).resolve()
-        if not place.is_relative_to(self._folder):
+        if not lies_in(place, self._folder):
             raise InputError(
                 f"{name!r} lies in {filename!r}, outside of the folder of the file",
                 field="input",

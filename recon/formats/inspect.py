@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from operators.errors import InputError, ReconError
 from recon.formats import detect, hdf5, reader
 from recon.formats.detect import Found
-from recon.formats.format import Content, KnownVolume, PlainArray, RawCounts, StoredArray
+from recon.formats.format import Content, Incomplete, KnownVolume, PlainArray, RawCounts, StoredArray
 from recon.formats.listing import listing
 from recon.formats.safety import TooFewSlices
 from recon.measurement.coils import described
@@ -89,13 +89,27 @@ def _located(path: Path, given: Input) -> Found:
 
 
 def _asked(error: InputError, given: Input, found: Found | None, outside: dict[str, Any]) -> Contents:
-    """Contents of what is not read before a question is answered; raises `error` if it is none."""
+    """Contents of what is not read before a question is answered; raises `error` if it is none.
+
+    Of a measurement that lacks something its geometry is shown.
+    """
     field = error.field or ""
-    if not field.startswith(_QUESTIONS):
+    if not (field.startswith(_QUESTIONS) or isinstance(error, Incomplete)):
         raise error
     missing = Missing(field=field, why=error.message, remedy=error.remedy)
+    known: dict[str, Any] = {}
+    if isinstance(error, Incomplete):
+        known = {
+            "holds": "measurement",
+            "kind": error.stated.kind,
+            "shape": list(error.shape),
+            "axes": list(error.stated.AXES),
+            "angles": _angles(error.stated, error.notes),
+            "geometry": _geometry(error.stated),
+            "notes": error.notes,
+        }
     specification = _specification(given, found, [missing])
-    return Contents(**outside, missing=[missing], specification=specification)
+    return Contents(**outside, **known, missing=[missing], specification=specification)
 
 
 def _with_dataset(found: Found, datasets: list[DataSet]) -> Found:
@@ -178,6 +192,8 @@ def _specification(given: Input, found: Found | None, missing: list[Missing], **
         data["format"] = found.format.name
     value: dict[str, Any] = {"input": data, **more, "method": "auto"}
     for item in missing:
+        if item.field == "input":  # no field, but the file itself lacks something
+            continue
         *parents, last = item.field.split(".")
         place = value
         for parent in parents:
@@ -216,7 +232,7 @@ class _Inspection:
             shape=list(self.shape),
             axes=self._axes(),
             values=self._values(),
-            angles=self._angles(),
+            angles=None if acquisition is None else _angles(acquisition, content.notes),
             geometry=self._geometry(affine),
             affine=None if affine is None else [[float(v) for v in row] for row in affine],
             in_patient=in_patient,
@@ -310,28 +326,10 @@ class _Inspection:
         first, last = self.slices
         return ValueRange(lowest=lowest, highest=highest, slices=(first, last))
 
-    def _angles(self) -> Angles | None:
-        if not isinstance(self.acquisition, CT) or not (angles := self.acquisition.angles()):
-            return None
-        degrees = np.rad2deg(np.asarray(angles))
-        steps = np.diff(degrees)
-        step = float(np.median(steps)) if len(steps) else None
-        even = step is None or bool(np.abs(steps - step).max() <= 0.1 * abs(step))
-        named = [note for note in self.content.notes if "angle" in note]
-        return Angles(
-            count=len(degrees),
-            first_deg=round(float(degrees[0]), 6),
-            last_deg=round(float(degrees[-1]), 6),
-            step_deg=None if step is None else round(step, 6),
-            equispaced=even,
-            source=named[0] if named else "the file",
-        )
-
     def _geometry(self, affine: Affine | None) -> dict[str, float | int | str]:
         found: dict[str, float | int | str] = {}
         if self.acquisition is not None and not isinstance(self.content, KnownVolume):
-            fields = self.acquisition.model_dump(mode="json", exclude_defaults=True, exclude=_NOT_SHOWN)
-            found = {name: value for name, value in fields.items() if isinstance(value, float | int | str)}
+            found = _geometry(self.acquisition)
         if isinstance(self.content, KnownVolume) and affine is not None:
             col_mm, row_mm, slice_mm = voxel_size(affine)
             found = {"pixel_mm": round(col_mm, 6), "row_mm": round(row_mm, 6), "slice_mm": round(slice_mm, 6)}
@@ -351,6 +349,31 @@ class _Inspection:
         if self.acquisition is None or not (asked or isinstance(self.content, PlainArray)):
             return {}
         return {"acquisition": {"kind": self.acquisition.kind}}
+
+
+def _angles(acquisition: Acquisition, notes: list[str]) -> Angles | None:
+    """Angles that are known of an acquisition, and the note that says where they come from."""
+    if not isinstance(acquisition, CT) or not (angles := acquisition.angles()):
+        return None
+    degrees = np.rad2deg(np.asarray(angles))
+    steps = np.diff(degrees)
+    step = float(np.median(steps)) if len(steps) else None
+    even = step is None or bool(np.abs(steps - step).max() <= 0.1 * abs(step))
+    named = [note for note in notes if "angle" in note]
+    return Angles(
+        count=len(degrees),
+        first_deg=round(float(degrees[0]), 6),
+        last_deg=round(float(degrees[-1]), 6),
+        step_deg=None if step is None else round(step, 6),
+        equispaced=even,
+        source=named[0] if named else "the file",
+    )
+
+
+def _geometry(acquisition: Acquisition) -> dict[str, float | int | str]:
+    """Fields of an acquisition that are known, besides the angles."""
+    fields = acquisition.model_dump(mode="json", exclude_defaults=True, exclude=_NOT_SHOWN)
+    return {name: value for name, value in fields.items() if isinstance(value, float | int | str)}
 
 
 def _kinds_of_volume(volume: KnownVolume, given: Input) -> tuple[list[str], list[str]]:

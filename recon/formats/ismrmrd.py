@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from operators.errors import InputError
 from recon.formats import dicom_source, hdf5, kspace, off_grid, readouts
 from recon.formats.format import Format
+from recon.formats.hdf5_chunks import check_chunks
 from recon.formats.kspace import Complex, positive
 from recon.formats.readouts import Encoding, Readouts
 from recon.formats.safety import check_size
@@ -245,8 +246,8 @@ def _read(path: Path, given: Input) -> Measurement:
 
 def _tables(file: h5py.File, name: str | None) -> tuple[h5py.Dataset, bytes]:
     """Find the table of acquisitions and the header of the group that is named, or that has both."""
-    names = [name] if name else [n for n in file if _stored(file, f"{n}/xml") and _stored(file, f"{n}/data")]
-    if not names and any(_stored(file, f"{n}/{image}/header") for n in file for image in _children(file, n)):
+    names = [name] if name else [n for n in file if stored(file, f"{n}/xml") and stored(file, f"{n}/data")]
+    if not names and any(stored(file, f"{n}/{image}/header") for n in file for image in _children(file, n)):
         raise InputError(
             "the file holds ISMRMRD images, not raw data",
             field="input",
@@ -258,13 +259,19 @@ def _tables(file: h5py.File, name: str | None) -> tuple[h5py.Dataset, bytes]:
             field="input.dataset" if names else "input",
             remedy=f"give one in input.dataset: {', '.join(names)}" if names else "give an ISMRMRD file of raw data",
         )
-    table, xml = _stored(file, f"{names[0]}/data"), _stored(file, f"{names[0]}/xml")
+    table, xml = stored(file, f"{names[0]}/data"), stored(file, f"{names[0]}/xml")
     if table is None or xml is None:
         raise InputError(f"there is no ISMRMRD raw data (datasets data and xml) in {names[0]!r}", field="input.dataset")
-    if xml.size != 1 or xml.dtype.kind not in "OS":
-        raise InputError("the dataset xml holds no text", field="input")
-    text = np.asarray(xml[()]).reshape(-1)[0]
-    return table, text if isinstance(text, bytes) else str(text).encode()
+    return table, text_of(xml)
+
+
+def text_of(node: h5py.Dataset) -> bytes:
+    """Read a dataset of one text."""
+    if node.size != 1 or node.dtype.kind not in "OS":
+        raise InputError(f"{node.name} holds no text", field="input")
+    check_size((1,), node.dtype.itemsize)
+    text = np.asarray(node[()]).reshape(-1)[0]
+    return text if isinstance(text, bytes) else str(text).encode()
 
 
 def _children(file: h5py.File, name: str) -> list[str]:
@@ -274,8 +281,8 @@ def _children(file: h5py.File, name: str) -> list[str]:
     return list(node)[:100] if isinstance(node, h5py.Group) else []
 
 
-def _stored(file: h5py.File, name: str) -> h5py.Dataset | None:
-    """Find the dataset of that name, if it lies in the file itself."""
+def stored(file: h5py.File, name: str) -> h5py.Dataset | None:
+    """Find the dataset of that name, if it lies in the file itself; its chunks are checked."""
     import h5py
 
     node: h5py.Group | h5py.Dataset = file
@@ -285,6 +292,7 @@ def _stored(file: h5py.File, name: str) -> h5py.Dataset | None:
         node = node[part]
     if not isinstance(node, h5py.Dataset) or node.is_virtual or node.external or node.shape is None:
         return None
+    check_chunks(node)
     return node
 
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 import re
-import zipfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
-
-from numpy.lib import format as npy
+from typing import TYPE_CHECKING, Any
 
 from operators.errors import InputError
-from recon.formats import detect, detector_frames, hdf5, matlab, nifti, numpy_files, tiff
+from recon.formats import detect, detector_frames, hdf5, matlab, nifti, numpy_archives, numpy_files, tiff
 from recon.spec.contents import DataSet
 
 if TYPE_CHECKING:
     import h5py
+    import numpy as np
 
 MOST = 200
 """Entries of a listing, at most."""
@@ -103,28 +102,22 @@ def _dataset(node: h5py.Dataset, name: str) -> DataSet:
 
 
 def _npz(path: Path) -> Iterator[DataSet]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for item in archive.infolist():
-                if item.filename.endswith(".npy"):
-                    with archive.open(item) as stream:
-                        yield _npy(stream, item.filename.removesuffix(".npy"))
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path.name} is not a .npz file", field="input") from error
+    with numpy_archives.opened(path) as archive:
+        for name in archive:
+            yield _npy(name, partial(archive.header, name))
 
 
-def _npy(stream: IO[bytes], name: str) -> DataSet:
-    header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+def _npy(name: str, header: Callable[[], tuple[tuple[int, ...], bool, np.dtype[np.generic]]]) -> DataSet:
     try:
-        shape, _, dtype = header[npy.read_magic(stream)](stream)
-    except Exception:  # noqa: BLE001 - the header is Python syntax: its parser can fail in a dozen ways
+        shape, _, dtype = header()
+    except InputError:
         return DataSet(name=name, note="cannot be read")
     return DataSet(name=name, shape=list(shape), dtype=str(dtype))
 
 
 def _array(path: Path) -> Iterator[DataSet]:
     with path.open("rb") as stream:
-        yield _npy(stream, path.name)
+        yield _npy(path.name, partial(numpy_files.header, stream, path.name))
 
 
 def _matlab(path: Path) -> Iterator[DataSet]:
@@ -146,11 +139,12 @@ def _nifti(path: Path) -> Iterator[DataSet]:
         shape, dtype = list(header.get_data_shape()), header.get_data_dtype()
         codes = {name: int(header[name]) for name in ("sform_code", "qform_code", "intent_code") if name in header}
         slope, intercept = header.get_slope_inter()
+        unit = header.get_xyzt_units()[0] if hasattr(header, "get_xyzt_units") else None  # Analyze has none
     except Exception:  # noqa: BLE001 - the reader says what is wrong with it
         return
     scaled = "" if slope in (None, 1.0) and not intercept else f", value = {slope:g} * stored + {intercept or 0:g}"
     note = ", ".join(f"{name} {code}" for name, code in codes.items()) + scaled
-    yield DataSet(name=path.name, shape=shape, dtype=str(dtype), unit=header.get_xyzt_units()[0], note=note)
+    yield DataSet(name=path.name, shape=shape, dtype=str(dtype), unit=unit, note=note)
 
 
 _CONTAINERS: dict[tuple[bytes, ...], Callable[[Path], Iterator[DataSet]]] = {

@@ -28,6 +28,7 @@ from recon.formats import hdf5
 from recon.formats.angle_file import unit_in
 from recon.formats.detector_frames import angles_rad
 from recon.formats.format import Format, PlainArray
+from recon.formats.hdf5_chunks import check_chunks
 from recon.formats.safety import check_finite, check_size, existing, limit_bytes, real
 from recon.measurement.measurement import Measurement
 from recon.spec.acquisitions.ct import CTFan
@@ -165,6 +166,7 @@ def _array(value: Any) -> NDArray[np.generic]:
 
     if isinstance(value, h5py.Dataset):
         check_size(value.shape, value.dtype.itemsize)
+        check_chunks(value)
         value = np.asarray(value[()]).T  # columns come first in the file
     found = np.asarray(value).squeeze()
     if found.dtype.kind not in "iuf":

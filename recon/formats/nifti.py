@@ -24,6 +24,7 @@ from recon.formats.safety import check_finite, existing, slice_range
 from recon.spec.affine import Affine, shifted_affine
 from recon.spec.job import Input
 from recon.spec.validation import reason
+from recon.storage.patterns import lies_in
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -156,7 +157,7 @@ def _image_of(path: Path, field: str) -> Path:
             remedy="give both files in one folder, or save them as one .nii",
         )
     place = found[0]
-    if not place.resolve().is_relative_to(path.parent.resolve()):
+    if not lies_in(place, path.parent):
         raise InputError(f"{place.name} is a link to outside of its folder", field=field, remedy="copy the file there")
     return place
 

@@ -19,14 +19,16 @@ from pydantic import ValidationError
 from operators.errors import GeometryError, InputError
 from recon.formats import detect, tiff
 from recon.formats.detector_frames import angles_rad
-from recon.formats.format import Format, RawCounts
+from recon.formats.format import Format, Incomplete, RawCounts
 from recon.formats.safety import existing
 from recon.measurement.counts import Counts
 from recon.spec.acquisitions.ct import CTFan
 from recon.spec.job import Input
 from recon.spec.validation import invalid
+from recon.storage.patterns import lies_in
 
 _MOST_BYTES = 1_000_000
+_MOST_PROJECTIONS = 1_000_000
 _MOST_TRANSMISSION = 2.0
 """Floats up to here have been divided by the white level already."""
 
@@ -34,7 +36,6 @@ _MOST_TRANSMISSION = 2.0
 def _read(path: Path, given: Input) -> RawCounts:
     header = _header(path)
     rows, columns = (int(_number(header, f"DetectorPixels{axis}", path)) for axis in "YX")
-    row = _row(rows, given)
     source, detector = (_number(header, f"SrcTo{end}", path) for end in ("Object", "Detector"))
     if not 0 < source < detector:
         raise GeometryError(
@@ -43,8 +44,25 @@ def _read(path: Path, given: Input) -> RawCounts:
             remedy="correct the distances in the file: the detector is farther from the source than the object",
         )
     step, start = _number(header, "AngularStep", path), _number(header, "InitialAngle", path)
-    images = tiff.headers(_projections(path, header, given))
     wanted = int(_number(header, "Projections", path))
+    if not 0 < wanted <= _MOST_PROJECTIONS:
+        raise InputError(f"{path.name} says {wanted} projections", field="input", remedy="correct it in the file")
+    geometry_notes: list[str] = []
+    try:
+        stated = CTFan(
+            angles_rad=angles_rad(start - 180 + step * np.arange(wanted), "deg", "AngularStep", geometry_notes),
+            detector_mm=_number(header, "DetectorPixelSizeX", path),
+            detector_shift_mm=_shift_mm(header, detector / source, path, geometry_notes),
+            source_origin_mm=source,
+            origin_detector_mm=detector - source,
+        )
+    except ValidationError as error:
+        raise invalid(error, path.name) from error
+    try:
+        row, paths = _row(rows, given), _projections(path, header, given)
+    except InputError as error:
+        raise Incomplete(error, stated, (rows, wanted, columns), geometry_notes) from error
+    images = tiff.headers(paths)
     if images.count != wanted:
         raise GeometryError(
             f"{path.name} says {wanted} projections, {images.count} are there",
@@ -68,18 +86,7 @@ def _read(path: Path, given: Input) -> RawCounts:
     # The scanner corrects for the dark signal.
     flats, darks = np.full_like(projections[:1], white), np.zeros_like(projections[:1])
     counts = Counts(projections, flats, darks, names=("projections", "WhiteLevel", "dark signal"))
-    degrees = start - 180 + step * np.arange(wanted)
-    try:
-        stated = CTFan(
-            angles_rad=angles_rad(degrees, "deg", "AngularStep", notes),
-            detector_mm=_number(header, "DetectorPixelSizeX", path),
-            detector_shift_mm=_shift_mm(header, detector / source, path, notes),
-            source_origin_mm=source,
-            origin_detector_mm=detector - source,
-        )
-    except ValidationError as error:
-        raise invalid(error, path.name) from error
-    return RawCounts(counts, stated, notes)
+    return RawCounts(counts, stated, [*notes, *geometry_notes])
 
 
 def _row(rows: int, given: Input) -> tuple[int, int]:
@@ -120,14 +127,14 @@ def _projections(path: Path, header: dict[str, str], given: Input) -> list[Path]
         )
     named = header.get("inputfoldername", "").replace("\\", "/")
     folder = (path.parent / named).resolve()
-    if not folder.is_dir() or not folder.is_relative_to(around.resolve()):
+    if not folder.is_dir() or not lies_in(folder, around):
         folder = path.parent
     found = tiff.tiff_files(folder)
     scan = [p for p in found if p.stem.lower().startswith(header.get("name", "").lower())]
     if not (scan or found):
         raise InputError(
             f"there are no projections in TIFF beside {path.name}",
-            field="input.path",
+            field="input",
             remedy="put them beside it, or into the folder that InputFolderName says",
         )
     return scan or found

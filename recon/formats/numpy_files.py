@@ -39,9 +39,7 @@ def read(path: Path, field: str = "input") -> NDArray[np.generic]:
 def stored(path: Path, field: str = "input") -> StoredArray:
     """Find the array of a file without reading its numbers; raises as `read` does."""
     with existing(path, field).open("rb") as stream:
-        shape, fortran_order, dtype = _header(stream, path.name, field)
-        if dtype.hasobject or dtype.kind not in "biufc":
-            raise InputError(f"{path.name} holds dtype {dtype}, expected numbers", field=field)
+        shape, fortran_order, dtype = header(stream, path.name, field)
         promised, offset = array_bytes(shape, dtype.itemsize, field), stream.tell()
     present = path.stat().st_size - offset
     if promised != present:
@@ -82,7 +80,14 @@ def _columns(
     return found.reshape(*shape[:0:-1], last - first).transpose()
 
 
-def _header(stream: IO[bytes], name: str, field: str) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+def header(stream: IO[bytes], name: str, field: str = "input") -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+    """Read shape, order (True for Fortran's) and dtype, the stream standing at the magic bytes.
+
+    Raises
+    ------
+    InputError
+        If the header is damaged, or the dtype is not numeric.
+    """
     try:
         version = npy.read_magic(stream)
         _check_header(stream, version)
@@ -96,6 +101,8 @@ def _header(stream: IO[bytes], name: str, field: str) -> tuple[tuple[int, ...], 
         ) from error
     if len(shape) > _MOST_AXES:
         raise InputError(f"{name} says that its array has {len(shape)} axes", field=field)
+    if dtype.hasobject or dtype.kind not in "biufc":
+        raise InputError(f"{name} holds dtype {dtype}, expected numbers", field=field)
     return shape, fortran_order, dtype
 
 

@@ -64,7 +64,15 @@ def _is_ctsimu(path: Path) -> bool:
         return b'"CTSimU ' in stream.read(_FIRST_BYTES)
 
 
-GE = Format(name="ge", endings=(".7",), certain=True, read=_read_ge)
-GATAN = Format(name="gatan", endings=(".dm3", ".dm4"), certain=True, read=_read_gatan)
-RAW = Format(name="raw", endings=(".raw",), certain=True, read=_read_raw)
-CTSIMU = Format(name="ctsimu", endings=(".json",), magic=(b"{",), read=_read_ctsimu, recognises=_is_ctsimu)
+GE = Format(name="ge", endings=(".7",), certain=True, read=_read_ge, refused=True)
+GATAN = Format(name="gatan", endings=(".dm3", ".dm4"), certain=True, read=_read_gatan, refused=True)
+RAW = Format(name="raw", endings=(".raw",), certain=True, read=_read_raw, refused=True)
+CTSIMU = Format(
+    name="ctsimu",
+    endings=(".json",),
+    magic=(b"{",),
+    read=_read_ctsimu,
+    recognises=_is_ctsimu,
+    names_others=True,
+    refused=True,
+)

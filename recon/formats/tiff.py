@@ -7,20 +7,22 @@ Images whose name says ``sino``, and a single image, are sinograms ``(views, det
 
 from __future__ import annotations
 
+import lzma
 import re
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from operators.errors import InputError
+from operators.errors import InputError, ReconError
 from recon.formats import angle_file, detect
 from recon.formats.format import Format, PlainArray, RawCounts
-from recon.formats.safety import check_size, existing, slice_range
+from recon.formats.safety import check_size, existing, limit_bytes, slice_range
 from recon.measurement.counts import SMALLEST_TRANSMISSION, Counts
 from recon.spec.acquisitions.ct import LARGEST_LINE_INTEGRAL
 from recon.spec.job import Input
@@ -28,6 +30,11 @@ from recon.spec.validation import reason
 
 if TYPE_CHECKING:
     import tifffile
+
+
+class _Decompressor(Protocol):
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
 
 _ENDINGS = (".tif", ".tiff")
 _WORDS = {
@@ -38,6 +45,16 @@ _SINOGRAMS = re.compile(r"(^|[^a-z])sino", re.IGNORECASE)
 _MOST_FRAMES = 200_000
 _EXPANDS = 1.1
 """Compressed over plain size, beyond which strips are no strips of this image."""
+_FEW = 1000
+"""Bytes that a strip may have beyond that."""
+_PLAIN, _LZW, _DEFLATE, _LZMA, _PACKBITS, _OLD_DEFLATE = 1, 5, 8, 34925, 32773, 32946
+"""Numbers of compressions."""
+_RATIOS = {_LZW: 2731, _DEFLATE: 1032, _OLD_DEFLATE: 1032, _LZMA: 10_000, _PACKBITS: 64}
+"""Largest ratio of plain to compressed bytes."""
+_INFLATE: dict[int, Callable[[], _Decompressor]] = {
+    _DEFLATE: zlib.decompressobj, _OLD_DEFLATE: zlib.decompressobj, _LZMA: lzma.LZMADecompressor,
+}  # fmt: skip
+_SAVE = "save it again, uncompressed"
 
 
 @dataclass(frozen=True)
@@ -278,13 +295,36 @@ def _image(file: tifffile.TiffFile, path: Path, index: int, stack: Images) -> ND
         )
     if page.is_memmappable:
         return _mapped(path, file, page.dataoffsets[0], stack)
-    if page.compression != 1 and max(page.databytecounts, default=0) > _EXPANDS * stack.bytes + 1000:
-        raise InputError(
-            f"page {index} of {path.name} has more compressed data than an image has",
-            field="input",
-            remedy="save it again, uncompressed",
-        )
+    _check_segments(file, path, index, page, stack)
     return np.asarray(page.asarray(maxworkers=1))
+
+
+def _check_segments(
+    file: tifffile.TiffFile, path: Path, index: int, page: tifffile.TiffPage | tifffile.TiffFrame, stack: Images
+) -> None:
+    """Refuse strips and tiles that would be inflated to more than they are: tifffile has no limit."""
+    size = check_size(page.chunks, stack.dtype.itemsize)
+    if page.compression == _PLAIN:
+        return
+    if page.compression not in _RATIOS:
+        raise InputError(
+            f"page {index} of {path.name} is compressed by {page.compression!s}", field="input", remedy=_SAVE
+        )
+    largest = max(page.databytecounts, default=0)
+    too_much = InputError(
+        f"page {index} of {path.name} has more compressed data than an image has", field="input", remedy=_SAVE
+    )
+    if largest > _EXPANDS * size + _FEW:
+        raise too_much
+    if largest * _RATIOS[page.compression] <= limit_bytes():
+        return
+    if page.compression not in _INFLATE:
+        raise too_much
+    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+        file.filehandle.seek(offset)
+        inflated = _INFLATE[page.compression]().decompress(file.filehandle.read(count), size + _FEW + 1)
+        if len(inflated) > size + _FEW:
+            raise too_much
 
 
 def _mapped(path: Path, file: tifffile.TiffFile, offset: int, stack: Images) -> NDArray[np.generic]:
@@ -301,7 +341,7 @@ def _opened(path: Path) -> Iterator[tifffile.TiffFile]:
     try:
         with tifffile.TiffFile(existing(path)) as file:
             yield file
-    except (InputError, MemoryError):
+    except (ReconError, MemoryError):
         raise
     except Exception as error:  # a damaged file can fail in any tag
         raise InputError(

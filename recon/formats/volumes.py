@@ -19,6 +19,7 @@ from recon.formats.safety import check_size, existing, limit_bytes
 from recon.spec.affine import Affine
 from recon.spec.files import File
 from recon.spec.job import Input
+from recon.storage.patterns import lies_in
 
 _PIECE = 2**20
 _ANY_HEADER = 47
@@ -163,7 +164,7 @@ def beside(header: Path, name: str, given: File) -> Path:
             remedy="upload the folder with both, or save them as one file",
         )
     place = (header.parent / name.replace("\\", "/")).resolve()
-    if not place.is_relative_to(folder.resolve()):
+    if not lies_in(place, folder):
         raise InputError(
             f"{header.name} has its numbers in {name!r}, outside of its folder",
             field="input",

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from operators.errors import GeometryError, InputError, ReconError
 from recon.formats import detect, detector_frames
-from recon.formats.format import Format, RawCounts
+from recon.formats.format import Format, Incomplete, RawCounts
 from recon.formats.safety import check_size, existing, real, slice_range
 from recon.measurement.counts import Counts
 from recon.spec.acquisitions.ct import CTFan, CTParallel
@@ -57,16 +57,24 @@ def _read(path: Path, given: Input) -> RawCounts:
         count, rows, columns = _check_kind(ole, path)
         angles = _floats(ole, "ImageInfo/Angles", count, path)
         geometry = _geometry(ole, count, path)
-        wanted = slice_range(given.slices, rows) if "source_origin_mm" not in geometry else _middle(rows, given, notes)
-        counts = _counts(ole, path, given, (count, rows, columns), wanted, notes)
-    stated = {"angles_rad": detector_frames.angles_rad(angles, "deg", "ImageInfo/Angles", notes), **geometry}
-    try:
-        acquisition = CTFan(**stated) if "source_origin_mm" in stated else CTParallel(**stated)
-    except ValidationError as error:
-        raise invalid(error, path.name) from error
-    notes.append(f"pixel size {1e3 * geometry['detector_mm']:.5g} um on the detector, {count} angles in degrees")
-    notes.append(HANDEDNESS)
-    return RawCounts(counts, acquisition, notes)
+        stated = {"angles_rad": detector_frames.angles_rad(angles, "deg", "ImageInfo/Angles", notes), **geometry}
+        try:
+            acquisition = CTFan(**stated) if "source_origin_mm" in stated else CTParallel(**stated)
+        except ValidationError as error:
+            raise invalid(error, path.name) from error
+        said = [f"pixel size {1e3 * geometry['detector_mm']:.5g} um on the detector, {count} angles in degrees"]
+        said.append(HANDEDNESS)
+        try:
+            cone = isinstance(acquisition, CTFan)
+            wanted = _middle(rows, given, notes) if cone else slice_range(given.slices, rows)
+            counts = _counts(ole, path, given, (count, rows, columns), wanted, notes)
+        except _Lacking as error:
+            raise Incomplete(error, acquisition, (rows, count, columns), [*notes, *said]) from error
+    return RawCounts(counts, acquisition, [*notes, *said])
+
+
+class _Lacking(InputError):
+    """What is in the file is well; something beside it, or in the specification, is missing."""
 
 
 @contextmanager
@@ -172,7 +180,7 @@ def _middle(rows: int, given: Input, notes: list[str]) -> tuple[int, int]:
     middle = {(rows - 1) // 2, rows // 2}
     if rows > 1 and (given.slices is None or given.slices[1] - given.slices[0] > 1 or given.slices[0] not in middle):
         first = max(middle)
-        raise InputError(
+        raise _Lacking(
             f"a cone beam of {rows} detector rows, which is not supported yet",
             field="input.slices",
             remedy=f"the middle row is a fan beam: give slices [{first}, {first + 1}]",
@@ -272,7 +280,7 @@ def _reference_beside(path: Path, shape: tuple[int, int], given: Input, notes: l
     around = detect.around(path, given)
     beside = [] if around is None else [p for p in sorted(path.parent.glob("*.xrm")) if _REFERENCES.search(p.stem)]
     if len(beside) != 1:
-        raise InputError(
+        raise _Lacking(
             f"{path.name} holds counts and no reference image, and there are {len(beside)} .xrm called ref beside it",
             field="input",
             remedy="apply the reference in the microscope's software, or put its .xrm beside, with ref in its name",

@@ -52,6 +52,7 @@ class Missing(_Part):
     """Field of a specification that the file does not tell, and that is needed."""
 
     field: str
+    """``input`` where no field helps, but something that belongs beside the file."""
     why: str
     remedy: str | None
     suggestion: Any = None
@@ -75,7 +76,7 @@ class Contents(_Part):
     """Number of those that are not listed, because there are very many."""
     holds: Literal["measurement", "volume", "array"] | None = None
     """A measurement with its geometry, an image volume, or an array of which the file does not say what it is; null if
-    it could not be read because of a question, which is among `missing`."""
+    it could not be told because of a question, which is among `missing`."""
     kind: str | None = None
     """Kind of acquisition that the file states."""
     shape: list[int] | None = None

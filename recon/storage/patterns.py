@@ -9,6 +9,8 @@ from operators.errors import InputError
 
 _WILDCARDS = "*?["
 _folders: dict[tuple[Path, ...], tempfile.TemporaryDirectory[str]] = {}
+_bases: dict[Path, Path] = {}
+"""Where the files were found that a folder of links shows, both without links."""
 
 
 def is_pattern(path: Path) -> bool:
@@ -24,10 +26,9 @@ def matching(path: Path, field: str = "input.path") -> dict[str, Path]:
     InputError
         If there are none.
     """
-    fixed = next(i for i, part in enumerate(path.parts) if any(sign in part for sign in _WILDCARDS))
-    base = Path(*path.parts[:fixed])
+    base, pattern = _parts(path)
     found: dict[str, Path] = {}
-    for match in base.glob(str(Path(*path.parts[fixed:]))):
+    for match in base.glob(str(pattern)):
         for file in match.rglob("*") if match.is_dir() else [match]:
             name = file.relative_to(base).as_posix()
             if file.is_file() and not any(part.startswith(".") for part in name.split("/")):
@@ -45,8 +46,26 @@ def gathered(path: Path, field: str = "input.path") -> Path:
     key = (path, *found.values())
     if key not in _folders:
         _folders[key] = tempfile.TemporaryDirectory(prefix="recon-")
+        _bases[Path(_folders[key].name).resolve()] = _parts(path)[0].resolve()
         for name, file in found.items():
             link = Path(_folders[key].name, name)
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(file.resolve())
     return Path(_folders[key].name)
+
+
+def lies_in(place: Path, folder: Path) -> bool:
+    """Whether a file lies in a folder, links resolved.
+
+    What a folder of `gathered` shows lies in it if it lies in the folder that the pattern begins with: there a link
+    that leads elsewhere leads outside.
+    """
+    place, folder = place.resolve(), folder.resolve()
+    places = [base / folder.relative_to(links) for links, base in _bases.items() if folder.is_relative_to(links)]
+    return any(place.is_relative_to(root) for root in (folder, *places))
+
+
+def _parts(path: Path) -> tuple[Path, Path]:
+    """Folder that a pattern begins with, and the rest."""
+    fixed = next(i for i, part in enumerate(path.parts) if any(sign in part for sign in _WILDCARDS))
+    return Path(*path.parts[:fixed]), Path(*path.parts[fixed:])

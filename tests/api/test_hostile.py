@@ -16,10 +16,12 @@ import httpx
 import numpy as np
 import pytest
 
+from recon.client import archive
 from recon.client.client import Client
 from recon.formats import nifti
+from recon.spec.files import FOLDER_MEDIA_TYPE
 from recon.spec.job import JobSpec
-from tests.recon.formats.hostile_files import ACQUISITIONS, FILES, Make
+from tests.recon.formats.hostile_files import ACQUISITIONS, FILES, FOLDERS, Folder, Make
 from tests.service.whole_service import api_alone
 
 IN_TIME_S = 60
@@ -86,6 +88,19 @@ def test_contents_of_hostile_files(http: httpx.Client, tmp_path: Path, kind: str
             assert len(answer.content) < 100_000 and "/uploads/" not in answer.text and "/tmp" not in answer.text
         else:
             problem(answer, 413, 422)
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=[f.name for f in FOLDERS])
+def test_hostile_folders(http: httpx.Client, tmp_path: Path, folder: Folder) -> None:
+    with archive.Archive(archive.files_of(folder.write(tmp_path / "scan"))) as stream:
+        sent = http.post("/v1/uploads", content=stream.read(), headers={"Content-Type": FOLDER_MEDIA_TYPE})
+    assert sent.status_code == 201
+    given = {"format": folder.kind, "file": folder.file}
+    body = {"input": {"upload": sent.json()["id"], **given}, "acquisition": "ct-parallel", "method": "fbp"}
+    problem(http.post("/v1/jobs", json=body), 413, 422)
+    answer = http.get(f"/v1/uploads/{sent.json()['id']}/contents", params=given)
+    if answer.status_code != 200:  # where one slice is well
+        problem(answer, 413, 422)
 
 
 # --- specifications --------------------------------------------------------------------------------------------------

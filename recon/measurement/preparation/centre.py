@@ -102,7 +102,7 @@ def step(sinograms: NDArray[np.float32], acquisition: CT) -> tuple[Step, float |
                 field="acquisition.rotation_center_column",
                 remedy="give it as a number",
             )
-        text = "no rays are measured from both sides, by which the rotation centre could be checked"
+        text = "no rays are measured from both sides, or slices differ: the rotation centre could not be checked"
         return Step(name="rotation_center_column", changed=False, text=text, numbers=numbers), None
     numbers |= {"found": round(found.column, 4), "uncertainty": round(found.uncertainty, 4)}
     at = f"column {found.column:.2f} +- {found.uncertainty:.2f}"
@@ -118,7 +118,7 @@ def step(sinograms: NDArray[np.float32], acquisition: CT) -> tuple[Step, float |
 
 
 def find(sinograms: NDArray[np.float32], acquisition: CT, now: float, slices: int = SLICES) -> Centre | None:
-    """Find the centre of ``(slices, views, detectors)``; None if there are no rays measured from both sides.
+    """Find the centre of ``(slices, views, detectors)``; None if no rays come from both sides, or slices differ.
 
     `now` is the one that is assumed so far.
 
@@ -135,6 +135,8 @@ def find(sinograms: NDArray[np.float32], acquisition: CT, now: float, slices: in
         return None
     columns, spread = np.array([one.column for one in found]), np.array([one.uncertainty for one in found])
     near = np.abs(columns - np.median(columns)) <= 1 + 5 * np.median(spread)  # a slice may show little, and be wrong
+    if not near.any():  # as two that contradict each other, with their median between them
+        return None
     columns, weights = columns[near], 1 / np.square(spread[near])
     mean = float((columns * weights).sum() / weights.sum())
     scatter = float(np.square(columns - mean).mean() / max(len(columns) - 1, 1))

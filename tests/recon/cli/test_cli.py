@@ -18,6 +18,7 @@ from pydicom import dcmread
 from recon.cli import main
 from recon.priors import precision
 from tests.conftest import SAMPLES
+from tests.recon.formats import hostile_files
 
 BODY = SAMPLES / "ct_body.nii.gz"
 
@@ -372,3 +373,20 @@ def test_data_that_say_it_all_need_no_specification(tmp_path: Path, ct_file: Pat
     assert recon("simulate", ct_file.name, "-o", "m.h5", "--views", 40, cwd=tmp_path).returncode == 0
     done = recon("plan", "m.h5", cwd=tmp_path)
     assert done.returncode == 0 and "auto" in done.stdout
+
+
+def test_memory_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main.report_errors(lambda: np.ones(2**60, np.uint8))
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and "more memory than there is" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["run", "inspect"])
+def test_an_archive_that_promises_40_tb_is_one_line(tmp_path: Path, command: str) -> None:
+    (tmp_path / "a.npz").write_bytes(
+        hostile_files.challenge(a__sino=hostile_files.claims("(10000000, 1000000)"))(tmp_path)
+    )
+    job = spec_file(tmp_path, "job", input={"path": "a.npz"}, acquisition=None)
+    ended = recon(command, job.name if command == "run" else "a.npz", cwd=tmp_path)
+    assert ended.returncode == 2 and ended.stderr.count("\n") == 1 and "40000.0 GB" in ended.stderr

@@ -6,14 +6,17 @@ from __future__ import annotations
 
 import gzip
 import io
+import lzma
 import struct
 import zipfile
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
+import nibabel as nib
 import numpy as np
 import tifffile
 from scipy import io as io_matlab
@@ -21,6 +24,8 @@ from scipy import io as io_matlab
 from tests.recon.formats import dicom_files, mrd_files, ole_files, test_edf, test_volumes, test_zeiss
 
 Make = Callable[[Path], bytes]
+Filters = tuple[int, ...]
+_RESOLUTION = "measurement/instrument/detection_system/objective/resolution"
 _PARALLEL = {"kind": "ct-parallel", "detector_mm": 1.0}
 ACQUISITIONS: dict[str, Any] = {
     **{kind: {**_PARALLEL, "angles_rad": {"count": 6}} for kind in ("numpy", "hdf5")},
@@ -142,6 +147,22 @@ def npz_pickle(folder: Path) -> bytes:
     return stream.getvalue()
 
 
+def challenge(compression: int = zipfile.ZIP_DEFLATED, **changed: bytes) -> Make:
+    """The challenge's archive, some of its members exchanged."""
+    scanner = {"distanceSourceOrigin_mm": 410.0, "distanceSourceDetector_mm": 553.0, "detectorPixel_mm": 0.2}
+    arrays = {**{n: np.array(v) for n, v in scanner.items()}, "a__sino": np.zeros((6, 20)), "a__deg": np.arange(6.0)}
+    members = {**{name: npy(array) for name, array in arrays.items()}, **changed}
+
+    def make(folder: Path) -> bytes:
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w", compression, compresslevel=1) as archive:
+            for name, content in members.items():
+                archive.writestr(f"{name}.npy", content)
+        return stream.getvalue()
+
+    return make
+
+
 def gz_bomb(folder: Path) -> bytes:
     huge = nifti_header(dim=(40, "<8h", (3, 1024, 1024, 400, 1, 1, 1, 1)))
     return gzip.compress(huge + bytes(64 * 2**20), 1)
@@ -162,16 +183,85 @@ def cut(make: Make, length: int) -> Make:
     return lambda folder: make(folder)[:length]
 
 
-def inflating(file: h5py.File, name: str, shape: tuple[int, ...]) -> None:
-    """A gzip chunk of 268 MB of zeros where the data set has a few kilobytes, which HDF5 would inflate whole."""
-    node = file.create_dataset(name, shape, "f4", chunks=shape, compression="gzip")
+def inflating(file: h5py.Group, name: str, shape: tuple[int, ...], *, filters: Filters = (), skipped: int = 0) -> None:
+    """A gzip chunk of 268 MB of zeros where the data set has a few kilobytes, which HDF5 would inflate whole.
+
+    With two deflate filters it is deflated twice; `skipped` marks filters that HDF5 leaves out.
+    """
+    filters = filters or (h5py.h5z.FILTER_DEFLATE,)
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_chunk(shape)
+    for code in filters:
+        creation.set_filter(code, 0, (9,) if code == h5py.h5z.FILTER_DEFLATE else ())
+    space = h5py.h5s.create_simple(shape)
+    node = h5py.h5d.create(file.id, None, h5py.h5t.IEEE_F32LE, space, creation)
+    file[name] = h5py.Dataset(node)
+    held = bytes(2**28)
+    for _ in range(filters.count(h5py.h5z.FILTER_DEFLATE)):
+        held = zlib.compress(held, 9)
+    node.write_direct_chunk((0,) * len(shape), held, skipped)
+
+
+def inflating_lzf(file: h5py.File) -> None:
+    """An LZF chunk of 4.4 MB that becomes 384 MB, of a data set with chunks of 4 MB."""
+    node = file.create_dataset("data", (1, 1000, 1000), "f4", chunks=(1, 1000, 1000), compression="lzf")
+    node.id.write_direct_chunk((0, 0, 0), b"\0\0" + b"\xe0\xff\0" * 1_450_000)
+
+
+def honest_chunk(group: h5py.Group, name: str, shape: tuple[int, ...]) -> None:
+    """A few numbers in one compressed chunk of 268 MB, which is what the file says."""
+    sides = (2**26 // 2 ** (len(shape) - 1), *[2] * (len(shape) - 1))
+    node = group.create_dataset(name, shape, "f4", chunks=sides, maxshape=(None,) * len(shape), compression="gzip")
     node.id.write_direct_chunk((0,) * len(shape), zlib.compress(bytes(2**28), 9))
+
+
+def inflating_readouts(file: h5py.File) -> None:
+    file.create_dataset("dataset/xml", data=[b"x"])
+    inflating(file["dataset"], "data", (6,))
+
+
+def scale_offset(file: h5py.File) -> None:
+    file.create_dataset("data", (1, 6, 20), "i4", chunks=(1, 6, 20), scaleoffset=4)
+
+
+def elsewhere(group: h5py.Group, name: str) -> None:
+    """A text that HDF5 reads from another file."""
+    group.create_dataset(name, (1,), "S30", external=[("/etc/passwd", 0, 30)])
+
+
+def with_scalar(make_scalar: Callable[[h5py.Group, str], None], name: str) -> Make:
+    """DXchange that is well but for a single number."""
+
+    def write(file: h5py.File) -> None:
+        for field, value in DXCHANGE.items():
+            file[f"exchange/{field}"] = value
+        group = file.require_group(f"{name.rpartition('/')[0] or '/'}")
+        make_scalar(group, name.rpartition("/")[2])
+
+    return hdf5(write)
+
+
+def matlab_73(write: Callable[[h5py.File], Any]) -> Make:
+    """MATLAB's version 7.3: HDF5 behind a header of 512 bytes."""
+
+    def make(folder: Path) -> bytes:
+        with h5py.File(folder / "a.mat", "w", userblock_size=512) as file:
+            write(file)
+        content = (folder / "a.mat").read_bytes()
+        return b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512, b"\0") + content[512:]
+
+    return make
+
+
+DXCHANGE: dict[str, np.ndarray] = {
+    "data": np.full((6, 2, 20), 500, "u2"), "data_white": np.full((2, 2, 20), 1000, "u2"),
+    "data_dark": np.zeros((2, 2, 20), "u2"), "theta": np.arange(6) * 30.0,
+}  # fmt: skip
 
 
 def dxchange(**changed: Any) -> Make:
     def write(file: h5py.File) -> None:
-        values = {"data": np.full((6, 2, 20), 500, "u2"), "data_white": np.full((2, 2, 20), 1000, "u2"),
-                  "data_dark": np.zeros((2, 2, 20), "u2"), "theta": np.arange(6) * 30.0, **changed}  # fmt: skip
+        values = {**DXCHANGE, **changed}
         for name, value in values.items():
             if callable(value):
                 value(file, f"exchange/{name}")
@@ -217,6 +307,39 @@ def tif(array: np.ndarray, **options: Any) -> Make:
         return (folder / "a.tif").read_bytes()
 
     return make
+
+
+def inflating_strip(compression: str, compress: Callable[[bytes], bytes]) -> Make:
+    """A strip of 268 MB of zeros, which is compressed less than the image of 1 MB that it should be."""
+
+    def make(folder: Path) -> bytes:
+        held = iter([compress(bytes(2**28))])
+        options: dict[str, Any] = {"shape": (512, 512), "dtype": "f4", "compression": compression, "rowsperstrip": 512}
+        tifffile.imwrite(folder / "a.tif", held, **options)
+        return (folder / "a.tif").read_bytes()
+
+    return make
+
+
+def nifti_2(**changed: Any) -> bytes:
+    """Header of NIfTI-2."""
+    header = nib.Nifti2Header()
+    header.set_data_dtype("<f4")
+    header.set_data_shape((4, 4, 4))
+    header["vox_offset"] = 544
+    for name, value in changed.items():
+        header[name] = value
+    return bytes(header.binaryblock) + b"\0\0\0\0"
+
+
+def analyze(**changed: Any) -> bytes:
+    """Header of Analyze, whose numbers are in another file."""
+    header = nib.AnalyzeHeader()
+    header.set_data_dtype("<f4")
+    header.set_data_shape((4, 4, 4))
+    for name, value in changed.items():
+        header[name] = value
+    return bytes(header.binaryblock)
 
 
 def mri_scan(**xml: Any) -> Make:
@@ -269,6 +392,14 @@ FILES: list[tuple[str, str, Make, tuple[int, ...]]] = [
     ("random bytes as npy", "numpy", lambda _: np.random.default_rng(0).bytes(5000), (422,)),
     ("npz bomb", "htc", npz_bomb, (413, 422)),
     ("npz of pickles", "htc", npz_pickle, (422,)),
+    ("npz of an array of 40 TB", "htc", challenge(a__sino=claims("(10000000, 1000000)")), (413,)),
+    ("npz of angles of 40 TB", "htc", challenge(a__deg=claims("(10000000000000,)")), (413,)),
+    ("npz of an array of 1.2 GB", "htc", challenge(a__sino=claims("(6, 50000000)")), (413, 422)),
+    ("npz of an array larger than it is", "htc", challenge(a__sino=claims("(6, 20)")), (422,)),
+    ("npz of an array smaller than it is", "htc", challenge(a__sino=claims("(6, 1)") + bytes(64)), (422,)),
+    ("npz header of 268 MB", "htc", challenge(a__sino=npy_header("{}", (2, 0), 2**28) + bytes(2**28)), (422,)),
+    ("npz of texts", "htc", challenge(detectorPixel_mm=npy(np.array("x"))), (422,)),
+    ("npz of another compression", "htc", challenge(zipfile.ZIP_BZIP2), (422,)),
     ("npz that is no archive", "htc", lambda _: b"PK\x03\x04" + bytes(500), (422,)),
     ("nii of 32767 cubed", "nifti", lambda _: nifti_header(dim=(40, "<8h", (3, 32767, 32767, 32767, 1, 1, 1, 1))), (413,)),
     ("nii of seven axes", "nifti", lambda _: nifti_header(dim=(40, "<8h", (7, *[32767] * 7))), (422,)),
@@ -303,9 +434,19 @@ FILES: list[tuple[str, str, Make, tuple[int, ...]]] = [
     ("hdf5 whose format is an array", "hdf5", hdf5(format_is_an_array), (202, 422)),
     ("hdf5 cut short", "hdf5", lambda d: hdf5(good_hdf5)(d)[:900], (422,)),
     ("hdf5 gzip chunk of 268 MB", "hdf5", hdf5(lambda f: inflating(f, "data", (1, 6, 20))), (422,)),
+    ("hdf5 deflated twice", "hdf5", hdf5(lambda f: inflating(f, "data", (1, 6, 20), filters=(h5py.h5z.FILTER_DEFLATE,) * 2)), (422,)),
+    ("hdf5 gzip chunk whose first filter is skipped", "hdf5", hdf5(lambda f: inflating(f, "data", (1, 6, 20_000), filters=(h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE), skipped=1)), (202, 422)),
+    ("hdf5 LZF chunk of 384 MB", "hdf5", hdf5(inflating_lzf), (202, 422)),
+    ("hdf5 of another filter", "hdf5", hdf5(scale_offset), (422,)),
+    ("hdf5 chunk of 268 MB that is what it says", "hdf5", hdf5(lambda f: honest_chunk(f, "data", (1, 6, 20))), (202, 413, 422)),
     ("hdf5 chunks of 40 TB", "hdf5", hdf5(lambda f: f.create_dataset("data", (1, 6, 20), "f4", chunks=(10**4, 10**4, 10**4), maxshape=(None,) * 3)), (202, 413, 422)),
     ("dxchange gzip chunk of 268 MB", "dxchange", dxchange(data=bomb), (422,)),
     ("dxchange flats of a gzip chunk of 268 MB", "dxchange", dxchange(data_white=bomb), (422,)),
+    ("dxchange whose pixel size is a gzip chunk of 268 MB", "dxchange", with_scalar(lambda g, n: inflating(g, n, (1,)), _RESOLUTION), (422,)),
+    ("dxchange whose pixel size is deflated twice", "dxchange", with_scalar(lambda g, n: inflating(g, n, (1,), filters=(h5py.h5z.FILTER_DEFLATE,) * 2), _RESOLUTION), (422,)),
+    ("dxchange whose pixel size is a chunk of 268 MB", "dxchange", with_scalar(lambda g, n: honest_chunk(g, n, (1,)), _RESOLUTION), (202, 413, 422)),
+    ("dxchange with a number that nobody reads, of 268 MB", "dxchange", with_scalar(lambda g, n: inflating(g, n, (1,)), "notes/a"), (202, 422)),
+    ("dxchange whose pixel size is in another file", "dxchange", with_scalar(elsewhere, _RESOLUTION), (202, 422)),
     ("dxchange cut short", "dxchange", cut(dxchange(), 3000), (422,)),
     ("dxchange of text", "dxchange", dxchange(data=np.array([b"x"] * 6)), (422,)),
     ("dxchange of complex counts", "dxchange", dxchange(data=np.ones((6, 2, 20), "c8")), (422,)),
@@ -319,10 +460,18 @@ FILES: list[tuple[str, str, Make, tuple[int, ...]]] = [
     ("nxtomo with a link to elsewhere", "nxtomo", nexus(data=outside), (422,)),
     ("nxtomo with too few keys", "nxtomo", nexus(image_key=np.zeros(3)), (422,)),
     ("tiff of 40 TB", "tiff", lambda d: tif(np.zeros((8, 20), "f4"))(d).replace(struct.pack("<HHIHH", 256, 3, 1, 20, 0), struct.pack("<HHII", 256, 4, 1, 2**31)).replace(struct.pack("<HHIHH", 257, 3, 1, 8, 0), struct.pack("<HHII", 257, 4, 1, 5000)), (413, 422)),
+    ("tiff strip of 268 MB", "tiff", inflating_strip("zlib", lambda b: zlib.compress(b, 9)), (413, 422)),
+    ("tiff LZMA strip of 268 MB", "tiff", inflating_strip("lzma", lambda b: lzma.compress(b, preset=0)), (413, 422)),
+    ("tiff of another compression", "tiff", lambda d: tif(np.zeros((512, 512), "f4"), compression="zlib")(d).replace(struct.pack("<HHIHH", 259, 3, 1, 8, 0), struct.pack("<HHIHH", 259, 3, 1, 50000, 0)), (422,)),
     ("tiff cut short", "tiff", cut(tif(np.zeros((8, 20), "f4")), -400), (422,)),
     ("tiff of colours", "tiff", tif(np.zeros((8, 20, 3), "u1"), photometric="rgb"), (422,)),
     ("tiff without angles", "tiff", tif(np.zeros((6, 8, 20), "f4"), photometric="minisblack"), (422,)),
     ("matlab bomb", "matlab", mat(p=np.zeros((8192, 4096), "u1")), (202, 413, 422)),
+    ("matlab 7.3 gzip chunk of 268 MB", "matlab", matlab_73(lambda f: inflating(f, "p", (20, 6))), (422,)),
+    ("matlab 7.3 deflated twice", "matlab", matlab_73(lambda f: inflating(f, "p", (20, 6), filters=(h5py.h5z.FILTER_DEFLATE,) * 2)), (422,)),
+    ("matlab 7.3 chunk of 268 MB", "matlab", matlab_73(lambda f: honest_chunk(f, "p", (20, 6))), (202, 413, 422)),
+    ("matlab 7.3 cut short", "matlab", cut(matlab_73(lambda f: f.create_dataset("p", data=np.zeros((20, 6)))), 1500), (422,)),
+    ("matlab 7.3 of text", "matlab", matlab_73(lambda f: f.create_dataset("p", data=[b"a", b"b"])), (422,)),
     ("matlab cut short", "matlab", cut(mat(p=np.random.default_rng(0).random((6, 20))), 400), (422,)),
     ("matlab of text", "matlab", mat(p="hello"), (422,)),
     ("matlab without angles", "matlab", mat(p=np.zeros((6, 20))), (422,)),
@@ -356,12 +505,20 @@ FILES: list[tuple[str, str, Make, tuple[int, ...]]] = [
     ("nrrd of blocks", "nrrd", teem(STORED, type="block"), (422,)),
     ("nrrd of a file elsewhere", "nrrd", teem(b"", data_file="/etc/passwd"), (422,)),
     ("nrrd of the store's file", "nrrd", teem(b"", data_file="meta.json"), (422,)),
+    ("nii of version 2 and 32767 cubed", "nifti", lambda _: nifti_2(dim=(3, 32767, 32767, 32767, 1, 1, 1, 1)), (413,)),
+    ("nii of version 2 whose product overflows", "nifti", lambda _: nifti_2(dim=(3, 2**40, 2**40, 2**40, 1, 1, 1, 1)), (413, 422)),
+    ("nii of version 2 of negative size", "nifti", lambda _: nifti_2(dim=(3, -4, 4, 4, 1, 1, 1, 1)) + VOXELS, (422,)),
+    ("nii of version 2 cut short", "nifti", lambda _: nifti_2() + VOXELS[:-1], (422,)),
+    ("nii of version 2 with an offset beyond its end", "nifti", lambda _: nifti_2(vox_offset=2**62) + VOXELS, (422,)),
+    ("nii.gz of version 2, a bomb", "nifti", lambda _: gzip.compress(nifti_2(dim=(3, 1024, 1024, 400, 1, 1, 1, 1)) + bytes(2**26), 1), (413, 422)),
     ("nii pair without its numbers", "nifti", lambda _: nifti_header(magic=(344, "4s", (b"ni1\0",))), (422,)),
     ("nii.gz that skips 40 TB", "nifti", lambda _: gzip.compress(nifti_header(vox_offset=(108, "<f", (4e13,))) + VOXELS), (422,)),
     ("ismrmrd cut short", "ismrmrd", cut(mri_scan(), 4000), (422,)),
     ("ismrmrd of a spiral", "ismrmrd", mri_scan(trajectory="spiral"), (422,)),
     ("ismrmrd of 40 TB", "ismrmrd", mri_scan(encoded=(32, 65536, 65536)), (413,)),
     ("fastmri of text", "fastmri", hdf5(lambda f: f.__setitem__("kspace", ["a"])), (422,)),
+    ("fastmri header of 268 MB", "fastmri", hdf5(lambda f: (f.create_dataset("kspace", data=np.ones((1, 2, 8, 8), "c8")), f.create_dataset("ismrmrd_header", (1,), "S1000000000", chunks=(1,), compression="gzip"))), (413, 422)),
+    ("ismrmrd gzip chunk of 268 MB", "ismrmrd", hdf5(inflating_readouts), (422,)),
     ("fastmri gzip chunk of 268 MB", "fastmri", hdf5(lambda f: inflating(f, "kspace", (1, 2, 8, 8))), (422,)),
     ("bart data without a header", "bart", lambda _: bytes(800), (422,)),
     ("twix of nothing", "twix", lambda _: bytes(20_000), (422,)),
@@ -378,3 +535,47 @@ FILES: list[tuple[str, str, Make, tuple[int, ...]]] = [
     *[(f"zeiss fuzzed {i}", "zeiss", flipped(zeiss(), i, 100), (422, 413)) for i in range(3)],
     *[(f"npz fuzzed {i}", "htc", flipped(npz_pickle, i), (422, 413)) for i in range(3)],
 ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Files that are one input together.
+
+    Parameters
+    ----------
+    name
+        What is wrong with them.
+    kind, file
+        Format, and the file to read.
+    files
+        Contents by name.
+    """
+
+    name: str
+    kind: str
+    file: str
+    files: dict[str, bytes]
+
+    def write(self, place: Path) -> Path:
+        """Write the files into a new folder."""
+        place.mkdir()
+        for name, content in self.files.items():
+            (place / name).write_bytes(content)
+        return place
+
+
+_PAIR = nifti_header(magic=(344, "4s", (b"ni1\0",)), vox_offset=(108, "<f", (0.0,)))[:348]
+_HUGE_PAIR = nifti_header(
+    magic=(344, "4s", (b"ni1\0",)), vox_offset=(108, "<f", (0.0,)), dim=(40, "<8h", (3, 1024, 1024, 400, 1, 1, 1, 1))
+)[:348]
+FOLDERS = [
+    Folder("Analyze cut short", "nifti", "a.hdr", {"a.hdr": analyze(), "a.img": VOXELS[:-1]}),
+    Folder("Analyze of 32767 cubed", "nifti", "a.hdr", {"a.hdr": analyze(dim=(3, *[32767] * 3, 1, 1, 1, 1)), "a.img": VOXELS}),
+    Folder("Analyze of which the header is cut short", "nifti", "a.hdr", {"a.hdr": analyze()[:300], "a.img": VOXELS}),
+    Folder("pair whose numbers are a bomb", "nifti", "a.hdr.gz", {"a.hdr.gz": gzip.compress(_HUGE_PAIR), "a.img.gz": gzip.compress(bytes(2**28), 1)}),
+    Folder("pair whose header is a bomb", "nifti", "a.hdr.gz", {"a.hdr.gz": gzip.compress(bytes(2**28), 1), "a.img.gz": gzip.compress(VOXELS)}),
+    Folder("pair whose numbers are cut short", "nifti", "a.hdr", {"a.hdr": _PAIR, "a.img.gz": gzip.compress(VOXELS)[:-12]}),
+    Folder("pair of version 2 whose numbers are cut short", "nifti", "a.hdr", {"a.hdr": nifti_2(magic=b"ni2\0\r\n\x1a\n", vox_offset=0)[:540], "a.img": VOXELS[:-1]}),
+    Folder("nrrd whose numbers are elsewhere", "nrrd", "a.nhdr", {"a.nhdr": b"NRRD0004\ntype: short\ndimension: 3\nsizes: 5 4 3\nencoding: raw\nendian: little\ndata file: ../../meta.json\n\n"}),
+]  # fmt: skip
+"""Hostile folders, all refused."""

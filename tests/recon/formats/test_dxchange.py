@@ -55,6 +55,33 @@ def test_dxchange_takes_flats_and_darks_into_account(tmp_path: Path) -> None:
     assert found.notes == []
 
 
+def test_dark_fields_may_be_missing_or_a_single_frame(tmp_path: Path) -> None:
+    path = dxchange_file(tmp_path / "a.h5")
+    with h5py.File(path, "a") as file:
+        del file["exchange/data_dark"]
+    found = measured(path)
+    assert found.data == pytest.approx(-math.log(5000 / 10100), rel=1e-6)
+    assert any("dark signal is taken as zero" in note for note in found.notes)
+    dark = np.full((2, 20), 100.0)
+    dark[1] = 200
+    found = measured(dxchange_file(tmp_path / "b.h5", data_dark=dark))
+    assert found.data[0] == pytest.approx(-math.log(4900 / 10000), rel=1e-6)
+    assert found.data[1] == pytest.approx(-math.log(4800 / 9900), rel=1e-6)
+    assert found.notes == ["exchange/data_dark has shape (2, 20): it is taken as one frame"]
+    job = dxchange_job(tmp_path / "b.h5", slices=[1, 2])
+    assert np.array_equal(reader.read(job, local_files(job)).data, found.data[1:])
+    flat = measured(dxchange_file(tmp_path / "c.h5", data_white=np.full((2, 20), 10100.0)))
+    assert flat.data == pytest.approx(-math.log(4900 / 10000), rel=1e-6)
+
+
+def test_dark_fields_that_are_a_link_to_nowhere_are_not_taken_as_zero(tmp_path: Path) -> None:
+    path = dxchange_file(tmp_path / "a.h5")
+    with h5py.File(path, "a") as file:
+        del file["exchange/data_dark"]
+        file["exchange/data_dark"] = h5py.SoftLink("/gone")
+    assert "no dataset 'exchange/data_dark'" in refusal(dxchange_job(path)).message
+
+
 def test_dxchange_noise_comes_from_the_flats(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     flats = 10100 + 100 * generator.standard_normal((40, 2, 20))
@@ -72,6 +99,7 @@ def test_dxchange_noise_comes_from_the_flats(tmp_path: Path) -> None:
         ({"theta": np.full(6, 30.0)}, "all 6 angles"),
         ({"theta": np.array([0.0, 30, 60, 90, 120, np.nan])}, "not finite"),
         ({"data_dark": np.zeros((4, 2, 19))}, "frames of (2, 19)"),
+        ({"data_dark": np.zeros((2, 19))}, "frames of (2, 19)"),
         ({"data": np.full((6, 2, 20), np.inf)}, "not finite"),
         ({"data": np.full((6, 20), 1.0)}, "expected (frames, rows, columns)"),
     ],

@@ -275,7 +275,7 @@ def test_htc_scans(tmp_path: Path) -> None:
         htc.read(path, "zz")
     bad = tmp_path / "bad.npz"
     bad.write_bytes(b"PK nonsense")
-    with pytest.raises(InputError, match=r"not a \.npz"):
+    with pytest.raises(InputError, match=r"not a readable \.npz"):
         htc.read(bad, None)
 
 

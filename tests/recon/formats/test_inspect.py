@@ -199,6 +199,23 @@ def test_long_listings_keep_the_large_arrays(tmp_path: Path) -> None:
     assert "exchange/data" in [d.name for d in found.datasets]
 
 
+def test_a_text_that_lies_in_another_file_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["data"], file["note"] = np.zeros((2, 3, 4)), np.bytes_("here")
+        file.create_dataset("other", (1,), "S6", external=[(str(tmp_path / "secret"), 0, 6)])
+    found = inspected(tmp_path / "a.h5", format="hdf5")
+    assert {d.name: d.note for d in found.datasets} == {"data": None, "note": "= here", "other": None}
+
+
+def test_an_analyze_volume_is_listed(tmp_path: Path) -> None:
+    import nibabel as nib
+
+    nib.save(nib.AnalyzeImage(np.zeros((4, 5, 6), np.int16), np.diag([2.0, 2.0, 3.0, 1.0])), tmp_path / "a.img")
+    found = inspected(tmp_path / "a.hdr")
+    assert found.datasets[0].shape == [4, 5, 6] and found.datasets[0].unit is None and found.shape == [6, 5, 4]
+
+
 def damaged(path: Path, kind: str) -> Path:
     """A file that begins well and is bad."""
     match kind:

@@ -11,14 +11,17 @@ import tifffile
 from operators.errors import GeometryError, InputError
 from operators.tomography import Tomography
 from recon.formats import reader
+from recon.formats.inspect import inspect
 from recon.spec.acquisitions.ct import CTFan
-from recon.spec.job import JobSpec, local_files
+from recon.spec.job import Input, JobSpec, local_files
 
 HEADER = {
     "Name": "bar", "SrcToObject": 60.0, "SrcToDetector": 120.0, "DetectorPixelsX": 24, "DetectorPixelsY": 4,
     "DetectorPixelSizeX": 0.5, "DetectorPixelSizeY": 0.5, "CentreOfRotationTop": 0.6, "CentreOfRotationBottom": 0.4,
     "WhiteLevel": 60000.0, "Projections": 10, "InitialAngle": 30.0, "AngularStep": 36.0, "InputFolderName": "",
 }  # fmt: skip
+
+REAL = Path(__file__).parents[2] / "data" / "formats" / "nikon" / "radiogram.xtekct"
 
 
 def scan(folder: Path, projections: np.ndarray, **changed: object) -> Path:
@@ -102,3 +105,29 @@ def test_wrong_nikon_files(tmp_path: Path) -> None:
     wanted = job(tmp_path / "bar.xtekct", [2, 3])
     with pytest.raises(InputError, match=r"no section \[XTekCT\]"):
         reader.check(wanted, local_files(wanted))
+
+
+def test_a_real_header_shows_its_geometry_without_its_projections(tmp_path: Path) -> None:
+    for slices, lacks in ((None, "input.slices"), ((1000, 1001), "input")):
+        found = inspect(REAL, Input(path=str(REAL), slices=slices))
+        assert (found.kind, found.shape) == ("ct-fan", [2000, 3142, 1500])
+        assert [item.field for item in found.missing] == [lacks]
+        assert found.geometry == {
+            "detector_mm": 0.2, "source_origin_mm": pytest.approx(76.7512, abs=1e-4),
+            "origin_detector_mm": pytest.approx(1050.7128, abs=1e-4),
+        }  # fmt: skip
+        assert found.angles is not None and found.angles.first_deg == pytest.approx(3.365 - 180)
+        assert found.angles.step_deg == pytest.approx(360 / 3142, abs=1e-6)
+        assert found.specification["input"]["path"] == str(REAL)
+
+
+def test_a_real_header_is_read_with_projections_beside_it(tmp_path: Path) -> None:
+    """Three projections, and as many in the header; the detector's columns are those of the file."""
+    text = REAL.read_text().splitlines()
+    few = ["Projections=3" if line.startswith("Projections=") else line for line in text]
+    (tmp_path / REAL.name).write_text("\n".join("DetectorPixelsY=1" if "DetectorPixelsY=" in n else n for n in few))
+    level = next(float(line.split("=")[1]) for line in text if line.startswith("WhiteLevel="))
+    for index in range(3):
+        tifffile.imwrite(tmp_path / f"p_{index}.tif", np.full((1, 1500), level / 2, np.float32))
+    found = reader.read(job(tmp_path / REAL.name), local_files(job(tmp_path / REAL.name)))
+    assert found.data.shape == (1, 3, 1500) and found.data == pytest.approx(np.log(2), rel=1e-3)

@@ -214,3 +214,10 @@ def test_one_of_several_scans_is_chosen(tmp_path: Path) -> None:
     error = refusal(job(path))
     assert error.field == "input.dataset" and "again/instrument/detector/data" in str(error.remedy)
     assert measured(path, dataset="again/instrument/detector/data").data.shape == (4, 4, 20)
+
+
+def test_a_real_file_whose_links_dangle_is_refused_with_their_names() -> None:
+    path = Path(__file__).parents[2] / "data" / "formats" / "nexus" / "24737_processed.nxs"
+    said = refusal(job(path)).message
+    assert "'tomo_p1_dark_flat_field_correction.h5', and there is no such file" in said
+    assert "24737.nxs', outside of the folder of the file" in said

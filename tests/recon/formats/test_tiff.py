@@ -187,3 +187,19 @@ def test_damaged_files_and_bombs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "more compressed data" in refusal(job(path)).message
     monkeypatch.setenv("RECON_MAX_INPUT_BYTES", "1000")
     assert isinstance(refusal(job(folder(tmp_path / "scan", PROJECTIONS))), ResourceLimit)
+
+
+def test_real_line_integrals() -> None:
+    """Views 0, 225 and 449 of 451 over half a turn."""
+    folder_ = Path(__file__).parents[2] / "data" / "formats" / "tiff"
+    value = {
+        "input": {"path": str(folder_)}, "method": "fbp",
+        "acquisition": {"kind": "ct-parallel", "detector_mm": 1.0, "angles_rad": [0.0, 1.5708, 3.1346]},
+    }  # fmt: skip
+    found = reader.read(JobSpec.parse(value), local_files(JobSpec.parse(value)))
+    for index, number in enumerate((0, 225, 449)):
+        expected = tifffile.imread(folder_ / f"tomo77_{number:03d}.tiff")
+        assert np.array_equal(found.data[:, index], expected)
+    assert found.data.shape == (79, 3, 83) and -0.13 < found.data.min() < 0 < found.data.max() < 0.63
+    assert any("taken as line integrals" in note for note in found.notes)
+    assert any("is a frame missing?" in note for note in found.notes)

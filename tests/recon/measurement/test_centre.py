@@ -108,3 +108,10 @@ def test_where_nothing_is_seen_from_both_sides_nothing_is_claimed(tmp_path: Path
     spec = scans.job(path, input={"format": "numpy"}, acquisition={**acquisition, "rotation_center_column": "auto"})
     with pytest.raises(InputError, match="do not tell the rotation centre"):
         reader.check(spec, local_files(spec))
+
+
+def test_two_slices_that_contradict_each_other_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = iter([10.0, 20.0])
+    monkeypatch.setattr(centre, "_of_slice", lambda *_: centre.Centre(next(columns), 0.01, 1.0))
+    acquisition = CTParallel(angles_rad=list(np.linspace(0, np.pi, 40, endpoint=False)), detector_mm=1.0)
+    assert centre.find(np.zeros((2, 40, 32), np.float32), acquisition, 15.5) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +242,19 @@ def test_zingers_in_flat_fields_do_not_enter(average: str, frames: int) -> None:
     found = fields.line_integrals(counts([20000] * frames, [0] * frames, zinger=True), settings)
     assert found.steps[0].numbers["zingers"] == 1
     assert np.array_equal(found.data[0, :, 7], found.data[0, :, 8])
+
+
+@pytest.mark.parametrize("average", ["median", "mean"])
+@pytest.mark.parametrize("frames", [2, 3, 5])
+def test_zingers_in_dark_fields_do_not_enter(average: str, frames: int) -> None:
+    raw = counts([20000] * 3, [0] * 3)
+    darks = np.full((frames, 2, 40), 200, np.float32)
+    clean = replace(raw, darks=darks.copy(), dark_times=np.zeros(frames))
+    darks[1, 0, 7] = 60000
+    settings = Preparation.model_validate({"flat_field": average})
+    hit = fields.line_integrals(replace(clean, darks=darks), settings)
+    assert hit.steps[0].numbers["zingers"] == 1
+    assert np.array_equal(hit.data, fields.line_integrals(clean, settings).data)
 
 
 def test_a_beam_whose_shape_changes_is_followed_by_principal_components(tmp_path: Path) -> None:
