@@ -170,6 +170,21 @@ def stripes(
     write_rows(json_file, [asdict(r) for r in rows])
 
 
+def samples(
+    out: Annotated[Path, typer.Option(help="Picture to write, .png.")],
+    prior: Annotated[str, typer.Option(help="A prior of synthetic objects.")] = "objects",
+    count: Annotated[int, typer.Option(min=1, help="Number of samples.")] = 8,
+    side: Annotated[int, typer.Option(min=32, help="Rows and columns.")] = 128,
+    steps: Annotated[int, typer.Option(min=2, help="Noise levels.")] = 32,
+    seed: Annotated[int, typer.Option(help="Seed of the noise, and of the generator.")] = 30_000,
+) -> None:
+    """What the prior of objects draws by itself, beside what the generator makes."""
+    from tests.benchmarks.samples import picture
+
+    picture(out, prior, count, side, steps, seed)
+    console.print(str(out), highlight=False)
+
+
 def coils(
     data: Annotated[Path, typer.Option(help="Folder with tune/.")],
     noise: Annotated[float, typer.Option(min=0, help="Noise relative to the image's largest value.")] = 0.02,
@@ -388,6 +403,7 @@ for command in (
     streaming,
     preparation,
     stripes,
+    samples,
     coils,
     readout,
     compression,
