@@ -96,6 +96,7 @@ class Report:
         if (
             self._measurement is not None
             and shown
+            and not task.name.endswith(IDEAL)
             and (len(shown) == 2 or not (self.folder / picture(task.name)).exists())
         ):
             scan, truth = self._measurement, self._measurement.truth
@@ -127,14 +128,16 @@ class Report:
             "whole slices. `nfe`: network evaluations a slice. CT is simulated as a scanner measures it; tasks that",
             f"end in `{IDEAL.strip(', ')}` are measured with the operator that reconstructs (MRI with smooth random",
             "phases as the priors were trained on; coil maps are estimated by ESPIRiT), so that measured data will",
-            "give less, and come last; measured data have no truth, but samples no method was given (`unseen`:",
+            "give less, and come last, without pictures; measured data have no truth, but samples no method was given (`unseen`:",
             "relative misfit there, noise included). Empty cells are of rows older than their column.",
             f"Stacks of thick slices are of {max(self.slices, STACK)} thin ones.",
         ]
         lines += self._summary() + self._side_by_side()
         for task in self._tasks():
             rows = [row for row in self.rows if row.task == task]
-            lines += ["", f"## {task}", "", f"![{task}]({picture(task)})", ""]
+            lines += ["", f"## {task}", ""]
+            if not task.endswith(IDEAL):
+                lines += [f"![{task}]({picture(task)})", ""]
             columns = ["method", "PSNR", "inside", "SSIM", "NRMSE", "axial", "coronal", "sagittal"]
             columns += ["misfit", "unseen", "nfe", "network s", "s"]
             lines += [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
