@@ -128,8 +128,8 @@ class Report:
             "whole slices. `nfe`: network evaluations a slice. CT is simulated as a scanner measures it; tasks that",
             f"end in `{IDEAL.strip(', ')}` are measured with the operator that reconstructs (MRI with smooth random",
             "phases as the priors were trained on; coil maps are estimated by ESPIRiT), so that measured data will",
-            "give less, and come last, without pictures; measured data have no truth, but samples no method was given (`unseen`:",
-            "relative misfit there, noise included). Empty cells are of rows older than their column.",
+            "give less, and come last, without pictures; measured data have no truth, but samples no method was",
+            "given (`unseen`: relative misfit there, noise included). Empty cells are of rows older than their column.",
             f"Stacks of thick slices are of {max(self.slices, STACK)} thin ones.",
         ]
         lines += self._summary() + self._side_by_side()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ def sampled(prior: str, count: int, side: int, steps: int, seed: int) -> Tensor:
     ends = (FIRST ** (1 / RHO), LAST ** (1 / RHO))
     levels = [float(v) ** RHO for v in np.linspace(*ends, steps)]
     x = FIRST * torch.randn(count, side, side, generator=torch.Generator().manual_seed(seed))
-    for high, low in zip(levels, levels[1:], strict=False):
+    for high, low in pairwise(levels):
         slope = (x - drawn.denoise(x, high)) / high
         ahead = x + (low - high) * slope
         x = x + (low - high) * (slope + (ahead - drawn.denoise(ahead, low)) / low) / 2
