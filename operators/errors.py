@@ -57,6 +57,13 @@ class ReconError(Exception):
         mend = f" ({self.remedy})" if self.remedy else ""
         return f"{where}{self.message}{mend}"
 
+    def __copy__(self) -> Self:
+        """Copy without the constructor, whose arguments are a subclass's own."""
+        found = type(self).__new__(type(self))
+        found.args = self.args
+        found.__dict__.update(self.__dict__)
+        return found
+
     def at(self, field: str) -> Self:
         """Copy of the error that names the field by which its caller knows it."""
         found = copy(self)

@@ -8,6 +8,7 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from operators.errors import GeometryError, InputError
 from operators.geometry import SamplingPattern
@@ -133,9 +134,13 @@ class CartesianMRI(LinearOperator):
         if held is None or units is None or weights is None:
             return super().withheld(fold)
 
+        places = [unit.flatten().nonzero()[:, 0] for unit in units]
+        at = pad_sequence(places, batch_first=True)
+        measured = pad_sequence([torch.ones(len(one)) for one in places], batch_first=True)
+
         def spectra(residuals: Tensor) -> Tensor:
-            weighted = (residuals * weights).movedim(1, -1)
-            return torch.stack([(weighted * unit[..., None]).flatten(1) for unit in units], dim=1)
+            weighted = (residuals * weights).flatten(2)[..., at] * measured  # (slices, coils, units, samples)
+            return weighted.movedim(1, -1).flatten(2)
 
         return Withheld(
             self.sampled(self.mask & ~held), self.sampled(self.mask & held),

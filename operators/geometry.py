@@ -11,6 +11,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import pairwise
 from typing import Literal, Self
 
@@ -366,6 +367,7 @@ def beyond_ends(g: ParallelBeam, radius_mm: float) -> tuple[int, int]:
     return before, after
 
 
+@lru_cache(maxsize=4)
 def within_view(g: ParallelBeam) -> NDArray[np.bool_]:
     """Tell which pixels ``(rows, cols)`` lie within the detector's edges in every view; over half a turn a disc.
 
@@ -376,6 +378,8 @@ def within_view(g: ParallelBeam) -> NDArray[np.bool_]:
     if g.displaced:
         low, high = (-math.inf, high) if high > -low else (low, math.inf)
     found = np.ones((g.rows, g.cols), dtype=np.bool_)
+    if math.hypot(g.rows, g.cols) * g.pixel_mm <= g.determined_mm:
+        return found
     for angle in g.angles_rad:
         along = x[None, :] * math.cos(angle) - y[:, None] * math.sin(angle)
         if isinstance(g, FanBeam):

@@ -92,6 +92,18 @@ def judge(data: NDArray[np.generic], geometry: ParallelBeam, *, image_given: boo
     return Extent()
 
 
+def seen_whole(sinogram: Array, geometry: ParallelBeam) -> NDArray[np.bool_]:
+    """Tell which slices of ``(slices, views, detectors)`` have rows that all end in air, ``(slices,)``.
+
+    Of a displaced detector that goes round the farther end counts.
+    """
+    found = ends(sinogram)
+    low, high = geometry.edges_mm
+    sides = np.array((-low > high, high > -low) if geometry.displaced else (True, True))
+    dense = (np.minimum(found.values, found.outermost) > found.air[:, None, None]) & sides
+    return np.asarray(~dense.any(axis=(1, 2)))
+
+
 @dataclass(frozen=True)
 class Ends:
     """Ends of the rows of a sinogram.

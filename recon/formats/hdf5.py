@@ -153,9 +153,9 @@ def _read_measurement(path: Path, slices: tuple[int, int] | None) -> Measurement
         node = located(file, "data")
         array_bytes(node.shape, node.dtype.itemsize)
         first, last = slice_range(None if acquisition.slices_encoded else slices, len(node))
-        begin, end = acquisition.slices_of_result(first, last)
-        affine = dataset(file, "affine") if "affine" in file else None
-        truth = dataset(file, "truth", slices=(begin, end)) if "truth" in file else None
+        affine, begin = dataset(file, "affine") if "affine" in file else None, acquisition.first_of_result(first)
+        known = "truth" in file
+        truth = dataset(file, "truth", slices=acquisition.slices_of_result(first, last)) if known else None
         mask = dataset(file, "mask") if "mask" in file else None
         covariance = dataset(file, "noise_covariance") if "noise_covariance" in file else None
         in_patient = bool(file.attrs.get("in_patient", True))

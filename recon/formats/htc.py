@@ -83,9 +83,12 @@ def _read(path: Path, given: Input) -> Measurement:
 
 
 def _recognised(path: Path) -> bool:
-    """Whether the archive has the challenge's distances."""
-    with numpy_archives.opened(path) as archive:
-        return all(name in archive for name in _SCALARS)
+    """Whether the archive has the challenge's distances; any other zip has not."""
+    try:
+        with numpy_archives.opened(path) as archive:
+            return all(name in archive for name in _SCALARS)
+    except InputError:
+        return False
 
 
 FORMAT = Format(name="htc", endings=(".npz",), magic=(b"PK",), read=_read, recognises=_recognised)

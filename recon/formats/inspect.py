@@ -165,7 +165,14 @@ def _selected(
         return read(found.path, found.given.model_copy(update={"slices": _BEYOND})), None, None
     except TooFewSlices as error:
         middle = (error.count // 2, error.count // 2 + 1)
-        content = read(found.path, found.given.model_copy(update={"slices": middle}))
+        try:
+            content = read(found.path, found.given.model_copy(update={"slices": middle}))
+        except InputError as refused:
+            if refused.field != "input.slices":
+                raise
+            # A thick slice in the middle may begin in the middle of a thin one; the first does not.
+            middle = (0, 1)
+            content = read(found.path, found.given.model_copy(update={"slices": middle}))
         return content, middle, error.count
 
 

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from operators.errors import InputError
+from operators.errors import InputError, ReconError
 from recon.formats import detect, detector_frames, hdf5, matlab, nifti, numpy_archives, numpy_files, tiff
 from recon.spec.contents import DataSet
 
@@ -77,7 +77,12 @@ def _nodes(group: h5py.Group, place: str) -> Iterator[DataSet]:
             try:
                 node = group[name]
                 shown = _dataset(node, full) if isinstance(node, h5py.Dataset) else None
-            except (KeyError, TypeError, ValueError):  # a damaged object, or a type that NumPy does not have
+            except (
+                KeyError,
+                TypeError,
+                ValueError,
+                ReconError,
+            ):  # damaged, too large, or of a type or filter unknown here
                 shown, node = DataSet(name=full, note="cannot be read"), None
             if shown is not None:
                 yield shown

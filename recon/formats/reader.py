@@ -480,14 +480,14 @@ def _selected(measurement: Measurement, spec: JobSpec) -> Measurement:
     if spec.input.slices is None:
         return measurement
     first, last = slice_range(spec.input.slices, len(measurement.data))
-    begin, end = measurement.acquisition.slices_of_result(first, last)
+    begin = measurement.acquisition.first_of_result(first)
     maps, truth, affine = measurement.coil_maps, measurement.truth, measurement.affine
     acquisition, data = measurement.acquisition.of_slices(measurement.data, first, last)
     return replace(
         measurement,
         data=data,
         acquisition=acquisition,
-        truth=None if truth is None else truth[begin:end],
+        truth=None if truth is None else truth[slice(*measurement.acquisition.slices_of_result(first, last))],
         affine=None if affine is None else shifted_affine(affine, begin),
         coil_maps=maps[first:last]
         if maps is not None and maps.ndim > 3 and len(maps) == len(measurement.data)

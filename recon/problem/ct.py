@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from operators import continuation, support
+from operators import continuation, support, truncation
 from operators.geometry import ParallelBeam, limits, within_view
 from operators.linear import LinearOperator, each_slice
 from operators.tomography import Tomography
@@ -184,12 +184,13 @@ def _noise(
 def _support(operator: Tomography, data: Tensor, ends: tuple[int, int], notes: list[str]) -> Tensor | None:
     """Support of the image, and what the report should say of it; None if all pixels may be other than air.
 
-    Where no row had to be continued all of them end in air, so that nothing lies beyond the detector's edges.
+    Where all rows of a slice end in air nothing lies beyond the detector's edges.
     """
     found = support.support(operator, data, ends)
     inside = found.inside
     if not any(ends):
-        inside = inside & (torch.from_numpy(within_view(operator.geometry)) | found.contradicted[:, None, None])
+        whole = torch.from_numpy(truncation.seen_whole(data.numpy(), operator.geometry)) & ~found.contradicted
+        inside = inside & (torch.from_numpy(within_view(operator.geometry)) | ~whole[:, None, None])
     if bool(found.contradicted.any()):
         count = int(found.contradicted.sum())
         notes.append(

@@ -59,7 +59,9 @@ def build(measurement: Measurement) -> SuperResolutionProblem:
     # A simulated volume need not be a multiple of the factor; the stack covers it, and the result is cropped to it.
     shape = acquisition.result_shape(stack.shape) if measurement.truth is None else measurement.truth.shape
     pixel_mm, slice_mm = acquisition.pixel_mm or 1.0, acquisition.slice_mm or acquisition.pixel_mm or 1.0
-    pixel_mm, slice_mm = (pixel_mm / factor, slice_mm) if plane else (pixel_mm, slice_mm / factor)
+    # Truncation keeps the field of view, whatever number of pixels it is cut into.
+    finer = stack.shape[2] / acquisition.result_shape(stack.shape)[2] if plane else 1.0
+    pixel_mm, slice_mm = pixel_mm * finer, slice_mm if plane else slice_mm / factor
     affine, in_patient = placed(measurement, shape[1], shape[2], pixel_mm, slice_mm, notes)
     if measurement.affine is None and acquisition.pixel_mm is None:
         notes.append("no pixel size in the input: pixels of the stack count as 1 mm")

@@ -27,7 +27,7 @@ def scanner_affine(rows: int, cols: int, pixel_mm: float, slice_mm: float) -> ND
     return affine
 
 
-def shifted_affine(affine: NDArray[np.float64], first_slice: int) -> NDArray[np.float64]:
+def shifted_affine(affine: NDArray[np.float64], first_slice: float) -> NDArray[np.float64]:
     """Affine of the part of a volume that starts at `first_slice`; `affine` is that of the whole."""
     moved = affine.copy()
     moved[:3, 3] += first_slice * affine[:3, 2]

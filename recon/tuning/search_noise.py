@@ -260,8 +260,8 @@ def search_noise(task: Task, seeds: Sequence[int], metric: Metric, command: str)
     errors_at = errors_of(task, metric)
     seed, errors = frozen_noise.search(errors_at, seeds)
     tried = {1.0: float(errors.mean(axis=1).min())}
-    # What is drawn on purpose starts from all of the noise.
-    if task.method.ALWAYS_FROZEN and task.method.noise_amplitude is None and not task.method.draws():
+    # What is drawn on purpose starts from all of the noise, whatever the amplitude.
+    if task.method.ALWAYS_FROZEN and task.method.noise_amplitude is None and task.method.uses_levels():
         tried |= {amplitude: float(np.mean(errors_at(seed, amplitude))) for amplitude in AMPLITUDES}
     stated = {"acquisition": task.measurement.acquisition.model_dump(mode="json", exclude_none=True)}
     return NoiseFile(

@@ -154,6 +154,10 @@ class Acquisition(Strict, ABC):
         del shape
         return affine
 
+    def first_of_result(self, first: int) -> float:
+        """Where measured slice `first` begins in the result, in slices of the result."""
+        return first
+
     def slices_of_result(self, first: int, last: int) -> tuple[int, int]:
         """Range of result slices that belongs to measured slices ``[first, last)``."""
         return first, last

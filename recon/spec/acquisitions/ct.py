@@ -100,8 +100,8 @@ class CT(Acquisition):
     """Standard deviation of the line integrals, root mean square over all rays. Default: derived from
     `photons_per_ray`; without it, estimated from the sinogram, slice by slice."""
     support: Literal["auto", "none"] = "auto"
-    """Pixels that are known to be air and not solved for: `auto`, those on rays through air and those that no ray sees;
-    or `none`."""
+    """Pixels that are known to be air and not solved for: `auto`, those on rays through air, those that no ray sees,
+    and, where all rows end in air, those beside what every view sees; or `none`."""
     photons_per_ray: float | None = Field(None, ge=10, le=1e12)
     """Photons per ray in air (I0). If given, noise is modelled as Poisson and each ray is weighted accordingly.
     Default: as many as flat fields show, or as rays through air tell, if others allow it; otherwise all rays of a slice

@@ -132,8 +132,12 @@ class MRISuperResolution(Acquisition):
                 remedy="give two slices or more, or direction: plane",
             )
 
+    def first_of_result(self, first: int) -> float:
+        """Thin slice, or part of one, at which a thick one begins."""
+        return first if self.direction == "plane" else first * self.factor
+
     def slices_of_result(self, first: int, last: int) -> tuple[int, int]:
-        """Range of thin slices: `factor` per thick slice, rounded up at the end.
+        """Range of thin slices of a known volume: `factor` per thick slice, rounded up at the end.
 
         Raises
         ------
@@ -142,7 +146,7 @@ class MRISuperResolution(Acquisition):
         """
         if self.direction == "plane":
             return first, last
-        begin = first * self.factor
+        begin = self.first_of_result(first)
         if abs(begin - round(begin)) > ROUNDING:
             raise InputError(
                 f"slice {first} begins at {begin:g} thin slices of the result, in the middle of one",

@@ -130,6 +130,8 @@ class Levels(Diffusion):
 
     @model_validator(mode="after")
     def _falling(self) -> Self:
+        if not self.uses_levels():
+            return self
         if self.schedule == "geometric" and self.steps > 1 and not self.sigma_last < self.sigma_first:
             raise ValueError(f"sigma_last {self.sigma_last:g} must be below sigma_first {self.sigma_first:g}")
         if self.schedule == "ddpm":
@@ -137,6 +139,10 @@ class Levels(Diffusion):
                 raise ValueError(f"steps: {self.steps}, the ddpm schedule has {schedules.DDPM_TIMES} times")
             refuse(self, {"sigma_first", "sigma_last"}, "schedule: ddpm")
         return self
+
+    def uses_levels(self) -> bool:
+        """Whether the method goes through these noise levels at all."""
+        return True
 
     def sigmas(self) -> list[float]:
         """The noise levels, falling."""

@@ -69,11 +69,15 @@ class Boundary(FrozenNoise):
 
     def evaluations(self) -> int:
         """Network evaluations per slice, on the way to both images where both are mixed."""
-        return self.steps * (self.detail < 1) + self.detail_steps * (self.detail > 0)
+        return self.steps * self.uses_levels() + self.detail_steps * (self.detail > 0)
 
     def data_steps(self) -> int:
         """Number of data steps: one per evaluation."""
         return self.evaluations()
+
+    def uses_levels(self) -> bool:
+        """Whether the image to be expected has a share in the result."""
+        return self.detail < 1
 
     def draws(self) -> bool:
         """Whether `detail` is above 0."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,17 @@ import yaml
 
 from operators.errors import InputError, ReconError, ResourceLimit
 from recon.cli.inspect import specification_text
-from recon.formats import sandbox
+from recon.formats import hdf5, reader, sandbox
+from recon.formats.format import Incomplete
 from recon.formats.inspect import inspect
+from recon.measurement.simulate import simulate
 from recon.pipeline.reconstruct import run
+from recon.spec.acquisitions.ct import CTParallel
+from recon.spec.acquisitions.superresolution import MRISuperResolution
 from recon.spec.contents import Contents
 from recon.spec.job import Input, JobSpec, local_files
 from recon.spec.report import Report
+from recon.spec.simulation import Simulation
 from tests.conftest import SAMPLES
 from tests.recon.formats.test_matlab import challenge, old_file
 from tests.recon.formats.test_nikon import projections
@@ -206,6 +212,39 @@ def test_a_text_that_lies_in_another_file_is_not_shown(tmp_path: Path) -> None:
         file.create_dataset("other", (1,), "S6", external=[(str(tmp_path / "secret"), 0, 6)])
     found = inspected(tmp_path / "a.h5", format="hdf5")
     assert {d.name: d.note for d in found.datasets} == {"data": None, "note": "= here", "other": None}
+
+
+def test_a_data_set_with_a_filter_of_its_own_does_not_hide_the_others(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["data"] = np.zeros((2, 3, 4))
+        file.create_dataset("odd", (1,), "f4", chunks=(1,), scaleoffset=3)
+    found = inspected(tmp_path / "a.h5", format="hdf5")
+    assert {d.name: d.note for d in found.datasets} == {"data": None, "odd": "cannot be read"}
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_stack_of_a_fractional_factor(tmp_path: Path, asymmetric: np.ndarray, known: bool) -> None:
+    acquisition = MRISuperResolution.model_validate({"factor": 2.5, "direction": "slices"})
+    volume = np.abs(np.resize(asymmetric, (10, *asymmetric.shape[1:]))).astype(np.float32)
+    measured = simulate(volume, np.eye(4), acquisition, Simulation())
+    hdf5.write_measurement(tmp_path / "a.h5", measured if known else replace(measured, truth=None))
+    found = inspected(tmp_path / "a.h5")
+    assert not found.missing
+    spec = JobSpec.parse({"input": {"path": str(tmp_path / "a.h5"), "slices": [1, 3]}, "method": "tv"})
+    if known:
+        with pytest.raises(InputError, match=r"begins at 2\.5 thin slices"):
+            reader.read(spec, local_files(spec))
+    else:
+        part = reader.read(spec, local_files(spec))
+        assert part.affine is not None
+        np.testing.assert_allclose(part.affine[:3, 3], [0, 0, 2.5])
+
+
+def test_an_error_that_says_what_a_file_states_can_be_passed_on() -> None:
+    error = Incomplete(InputError("no reference", field="input"), CTParallel(detector_mm=0.5), (3, 4, 5), ["a note"])
+    found = error.among("slices 3 to 5").at("input.path")
+    assert (found.message, found.field) == ("slices 3 to 5: no reference", "input.path")
+    assert (found.stated, found.shape, found.notes) == (error.stated, error.shape, error.notes)
 
 
 def test_an_analyze_volume_is_listed(tmp_path: Path) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from operators.tomography import Tomography
 from recon.measurement.measurement import Measurement
+from recon.measurement.simulate import simulate
 from recon.problem import inverse_problem
 from recon.problem.ct import CTProblem
 from recon.problem.data_step import DataStep
@@ -18,6 +20,7 @@ from recon.problem.problem import IntensityMap, Problem, run
 from recon.solvers import registry
 from recon.spec.acquisitions.ct import CTParallel
 from recon.spec.methods import method_of
+from recon.spec.simulation import Simulation
 from tests.conftest import GaussianPrior, disc
 
 SIZE, VIEWS = 64, 12
@@ -170,3 +173,25 @@ def test_replicates_for_uncertainty_keep_to_the_support() -> None:
     again = inverse.measured(other, clean, torch.zeros_like(clean))
     assert again.support is problem.support
     assert math.isfinite(again.misfit(body()))
+
+
+def test_a_slice_that_reaches_beyond_the_detector_keeps_what_lies_there() -> None:
+    acquisition = scan()
+    images = WATER * torch.cat([disc(SIZE, 2.0, radius) for radius in (50.0, 50.0, 75.0, 50.0)])
+    data = Tomography(acquisition.geometry(SIZE)).forward(images)
+    inside = inverse_problem.build(Measurement(data.numpy(), acquisition)).problem.support
+    assert inside is not None
+    y, x = ((torch.arange(SIZE) - (SIZE - 1) / 2) * 2.0 for _ in range(2))
+    corners = torch.hypot(x[None, :], y[:, None]) > 66.0
+    assert not inside[[0, 1, 3]][:, corners].any()
+    seen = Tomography(acquisition.geometry(SIZE)).adjoint(torch.ones(1, VIEWS, SIZE))[0] > 0
+    assert bool(inside[2][corners & seen].all())
+
+
+def test_a_wide_volume_on_a_detector_aside_is_not_cut_off() -> None:
+    volume = np.full((1, 40, 80), -1000.0, np.float32)
+    volume[0, 10:30, 4:76] = 0.0
+    acquisition = CTParallel.model_validate({"rotation_center_column": 40})
+    measured = simulate(volume, np.diag([5.0, 5.0, 5.0, 1.0]), acquisition, Simulation(views=60, model="ideal"))
+    inside = inverse_problem.build(measured).problem.support
+    assert inside is None or bool(inside[0][torch.from_numpy(volume[0] > -1000)].all())

@@ -243,6 +243,8 @@ def test_detail_mixes_the_expected_image_and_a_drawn_one() -> None:
 
 def test_detail_costs_evaluations_and_refuses_what_it_does_not_use() -> None:
     assert [Boundary(detail=d).evaluations() for d in (0.0, 0.3, 1.0)] == [5, 13, 8]
+    # The levels on the way to the image to be expected do not count where it has no share.
+    assert Boundary(detail=1, sigma_first=0.8).detail_sigmas()[0] == pytest.approx(0.8)
     for settings, named in (
         ({"detail_steps": 4}, "detail_steps has no effect with detail: 0"),
         ({"detail": 1, "steps": 4}, "steps has no effect with detail: 1"),
