@@ -96,6 +96,8 @@ LENGTHS = {
 """Limits of lengths: their name in a failure, what is counted, and the limit in words."""
 KINDS: dict[str, Mapping[str, Any]] = {"kind": ACQUISITIONS, "name": METHODS}
 """Names from which to choose, by the field that chooses."""
+MOST_SAID = 20
+"""Problems of one document that are said in full; the others are counted."""
 REMEDY = "docs/specification.md describes every field, and so does /docs of a server"
 
 
@@ -158,7 +160,7 @@ def _shown(value: Any) -> str:
 
 
 def invalid(error: ValidationError, source: str | None = None) -> InputError:
-    """Validation failures as an `InputError`, which is the first with the others beside it.
+    """Validation failures as an `InputError`, which is the first with some of the others beside it.
 
     `source` says in which document, where there are several.
     """
@@ -166,7 +168,7 @@ def invalid(error: ValidationError, source: str | None = None) -> InputError:
     first = found[0]
     where = f", in {source}" if source else ""
     more = f"; {len(found) - 1} more" if len(found) > 1 else ""
-    also = [InputError(other.message, field=other.field, remedy=other.remedy) for other in found[1:]]
+    also = [InputError(other.message, field=other.field, remedy=other.remedy) for other in found[1:MOST_SAID]]
     return InputError(f"{first.message}{where}{more}", field=first.field, remedy=first.remedy, also=also)
 
 
