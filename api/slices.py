@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec
@@ -377,7 +377,7 @@ def _coarser(affine: NDArray[np.float64], factor: int) -> NDArray[np.float64]:
     return found
 
 
-async def _sent(pictures: Pictures, begin: bytes, slabs: list[Callable[[], bytes]]) -> AsyncIterator[bytes]:
+async def _sent(pictures: Pictures, begin: bytes, slabs: Iterable[Callable[[], bytes]]) -> AsyncIterator[bytes]:
     """Parts of an answer, each made when the one before it is sent: a client that reads slowly holds no volume."""
     pictures.sending += 1
     try:

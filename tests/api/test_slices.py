@@ -147,7 +147,7 @@ def test_values_that_are_not_finite_are_black_and_the_others_are_shown(server: S
     expected = distinct()[2, :, ::-1].copy()
     expected[3, 3], expected[3, 2] = 0, 255  # columns are seen from the other side
     assert np.array_equal(shown, expected)
-    asked = {"low": -1, "high": 1, "minus": "nan.nii.gz"}
+    asked: dict[str, Any] = {"low": -1, "high": 1, "minus": "nan.nii.gz"}
     picture(server.http.get(f"/v1/jobs/{job}/slices/nan.nii.gz/axial/2.png", params=asked))
     assert server.http.get(f"/v1/jobs/{job}/voxels/1/3/2?file=nan.nii.gz").json()["values"] == {"nan.nii.gz": None}
     assert not picture(server.http.get(f"/v1/jobs/{job}/slices/nothing.nii.gz/axial/2.png")).any()
