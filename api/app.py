@@ -35,6 +35,7 @@ from api.middleware import Authentication, RequestLog
 from api.models import Health, Ready
 from api.proxies import Proxies
 from api.representation import represent
+from api.result_files import KEPT
 from api.service import Service
 from api.volumes import VolumeCache
 from api.web_security import SameSite, SecurityHeaders
@@ -81,7 +82,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.settings, app.state.store, app.state.service = chosen, service.store, service
-    app.state.result_folder, app.state.volumes = slices.result_folder, VolumeCache(chosen.picture_bytes)
+    app.state.pictures = slices.Pictures(slices.result_folder, VolumeCache(chosen.picture_bytes), KEPT)
     problems.install(app)
     openapi.install(app)
     reference.install(app)

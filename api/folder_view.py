@@ -20,6 +20,8 @@ from workers.settings import Settings
 
 ID = "folder"
 """Id under which the folder goes where a service has jobs."""
+ASKED_AGAIN = {"Cache-Control": "no-cache"}
+"""The address of a picture says neither which folder it comes from nor when: another patient's had the same one."""
 router = APIRouter()
 
 
@@ -45,8 +47,8 @@ def create_app(folder: Path) -> FastAPI:
         )
     settings = Settings()
     app = FastAPI(title="Diffusion Recon", openapi_url=None, docs_url=None, redoc_url=None)
-    app.state.folder, app.state.volumes = folder, VolumeCache(settings.picture_bytes)
-    app.state.result_folder = _result_folder
+    app.state.folder = folder
+    app.state.pictures = slices.Pictures(_result_folder, VolumeCache(settings.picture_bytes), ASKED_AGAIN)
     problems.install(app)
     page_files.install(app, "view.html")
     app.include_router(slices.router)
@@ -83,7 +85,7 @@ def result(request: Request, job_id: str, name: str) -> Response:
     file = next((path for path in _result_folder(request, job_id).iterdir() if path.name == name), None)
     if file is None or not file.is_file():
         raise NotFound(f"the folder has no file {name[:200]!r}", field="name")
-    headers = {"Content-Security-Policy": RESULT_POLICY, "Cache-Control": "no-cache"}
+    headers = {"Content-Security-Policy": RESULT_POLICY, **ASKED_AGAIN}
     return FileResponse(file, media_type=media_type(name), filename=name, headers=headers)
 
 

@@ -22,12 +22,17 @@ from api.service import Service, key_of, owns, service
 from api.sessions import COOKIE
 from workers import retention, sessions
 from workers.keys import Key
+from workers.lease import BEAT_S
 from workers.store import Record
 
 router = APIRouter(tags=["jobs"])
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 OVERLAP_S = 30.0
 """Seconds before the last event that are told again, since the clocks of workers may differ by so much."""
+SAME_BEAT = timedelta(seconds=BEAT_S / 2)
+"""By which two looks at the same sign of life may differ: its time is told by what is left of a lease."""
+Told = tuple[str, int | None, str | None]
+"""When a job changed, its place in the queue, and when its worker was last heard of."""
 
 
 @router.get(
@@ -81,7 +86,7 @@ class Changes:
 
     def __init__(self, service: Service, key: Key | None, after: int | None, token: str | None = None) -> None:
         self.service, self.key, self.id, self._token = service, key, after or 0, token
-        self._known: dict[str, tuple[str, int | None, str | None]] | None = None
+        self._known: dict[str, Told] | None = None
         self._first = after is None
         last = datetime.now(UTC) if after is None else _EPOCH + timedelta(microseconds=after)
         self._since = last - timedelta(seconds=OVERLAP_S)
@@ -98,12 +103,12 @@ class Changes:
         """Events of what has changed since the last look; the first look tells what the client has missed."""
         records = {r.id: r for r in self.service.index.records() if owns(self.key, r.owner)}
         estimates = self.service.queue_estimates
-        now = {r.id: (r.updated, estimates.of(r)[0], _beat(estimates.seen(r))) for r in records.values()}
+        now = {r.id: (r.updated, estimates.of(r)[0], estimates.seen(r)) for r in records.values()}
         if self._known is None:
             changed = [r for r in records.values() if self._missed(r)]
             gone = self._gone_before()
         else:
-            changed = [r for r in records.values() if now[r.id] != self._known.get(r.id)]
+            changed = [r for r in records.values() if _differ(now[r.id], self._known.get(r.id))]
             gone = [job_id for job_id in self._known if job_id not in now]
         self._known = now
         changed.sort(key=lambda r: (r.updated, r.id))
@@ -122,6 +127,10 @@ class Changes:
         return {"id": str(self.id), "event": kind, "data": data.model_dump_json()}
 
 
-def _beat(seen: str | None) -> str | None:
-    """A sign of life to the second: two looks at the same one may differ by milliseconds."""
-    return None if seen is None else seen[:19]
+def _differ(now: Told, before: Told | None) -> bool:
+    """Whether something new is to be told of a job: its state, its place in the queue, or a later sign of life."""
+    if before is None or now[:2] != before[:2]:
+        return True
+    if now[2] is None or before[2] is None:
+        return now[2] != before[2]
+    return abs(datetime.fromisoformat(now[2]) - datetime.fromisoformat(before[2])) > SAME_BEAT

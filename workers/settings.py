@@ -94,8 +94,9 @@ class Settings(BaseSettings):
     """Devices for which there are workers; jobs for others are refused."""
     webhook_allow: str = ""
     """Private networks, comma-separated, that webhooks may reach."""
-    picture_bytes: Bytes = 2**30
-    """Bytes of decoded volumes that an API process keeps for pictures of their slices; larger volumes have none."""
+    picture_bytes: Bytes = 2 * 2**30
+    """Bytes that decoded volumes may take in an API process, for pictures of their slices; volumes of more than a
+    quarter, if they are stored as float32, have none."""
     hosts: Hosts = ()
     """Names by which browsers and clients reach the API, besides localhost and every address."""
     proxies: Networks = ("127.0.0.1", "::1")

@@ -72,13 +72,19 @@ class Header:
     notes: list[str]
 
 
-def read(path: Path, field: str = "input") -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+def read(path: Path, field: str = "input", *, finite: bool = True) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Read a volume ``(slices, rows, cols)`` and its affine from ``(col, row, slice)`` to RAS millimetres.
+
+    Parameters
+    ----------
+    finite
+        Whether values that are not finite are refused.
 
     Raises
     ------
     InputError
-        If the file is not NIfTI, truncated, holds several volumes, or its affine is unusable.
+        If the file is not NIfTI, truncated, holds several volumes or values that are not finite, or its affine is
+        unusable.
     ResourceLimit
         If the header promises more than the limit.
     """
@@ -86,7 +92,8 @@ def read(path: Path, field: str = "input") -> tuple[NDArray[np.float32], NDArray
     if found.count != 1:
         raise InputError(f"{path.name} holds {found.count} volumes, expected three dimensions", field=field)
     volume = _voxels(found, 0, (0, found.shape[2]), field)
-    check_finite(volume, field)
+    if finite:
+        check_finite(volume, field)
     return volume, found.affine
 
 

@@ -110,7 +110,10 @@ def scaled(stored: NDArray[np.generic], slope: float = 1.0, intercept: float = 0
     with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is found where it is needed
         if (slope, intercept) == (1.0, 0.0):
             return stored.astype(np.float32)
-        return (stored.astype(np.float64) * slope + intercept).astype(np.float32)
+        found = np.empty(stored.shape, np.float32)
+        for part, into in zip(stored, found, strict=True):  # in float64, which would take more memory than both
+            into[...] = part.astype(np.float64) * slope + intercept
+        return found
 
 
 def choices(given: Input, names: tuple[str, ...]) -> dict[str, int]:

@@ -22,13 +22,15 @@ def preview(inverse: InverseProblem, volume: Tensor) -> bytes:
 
     Axial, coronal and sagittal plane through the middle, as far as there are slices enough, with square pixels.
     """
-    values = inverse.display(inverse.arranged(volume.detach()))
+    arranged = inverse.arranged(volume.detach())
     views = [
         view
         for view in views_of(inverse.affine, in_patient=inverse.in_patient)
-        if view.across == 0 or len(values) >= THINNEST
+        if view.across == 0 or len(arranged) >= THINNEST
     ]
-    planes = [view.picture(values, values.shape[view.across] // 2) for view in views]
+    # Units are converted voxel by voxel: of the planes that are shown alone.
+    middles = [arranged.narrow(view.across, arranged.shape[view.across] // 2, 1) for view in views]
+    planes = [view.picture(inverse.display(middle), 0) for view, middle in zip(views, middles, strict=True)]
     low, high = grey_window(np.concatenate([plane.reshape(1, -1) for plane in planes], axis=1))
     pixel_mm = max(
         min(min(view.down_mm, view.right_mm) for view in views),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -104,6 +105,12 @@ def views_of(affine: Affine, *, in_patient: bool) -> tuple[View, View, View]:
 
 def grey_window(volume: NDArray[Any]) -> tuple[float, float]:
     """Window ``(low, high)`` of a volume or of some of its slices: values that are black and white."""
-    sample = volume[:: -(-len(volume) // WINDOW_SLICES)]
-    low, high = (float(value) for value in np.percentile(sample, GREY_PERCENTILES))
+    low, high = percentiles(volume, GREY_PERCENTILES)
     return low, max(high, low + 1e-12)
+
+
+def percentiles(volume: NDArray[Any], shares: Sequence[float]) -> list[float]:
+    """Percentiles of the finite values of a volume, of some slices if there are many; zeros if none is finite."""
+    sample = volume[:: -(-len(volume) // WINDOW_SLICES)]
+    sample = sample[np.isfinite(sample)]
+    return [float(value) for value in np.percentile(sample, shares)] if sample.size else [0.0 for _ in shares]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -47,6 +48,22 @@ def test_a_folder_is_shown_like_a_job(client: httpx.Client) -> None:
     page = client.get("/")
     assert "page/view.js" in page.text and client.get("/page/view.js").status_code == 200
     assert client.get("/page/viewer/graphics.js").status_code == 200
+
+
+def test_another_folder_at_the_same_address_is_not_shown_from_a_browsers_cache(folder: Path) -> None:
+    """Of another patient, whose file has the same name, size and time, behind the same port."""
+    paths = [f"slices/volume.nii.gz{rest}" for rest in ("", "/axial/1.png", "/volume.nii?voxels=100")]
+    tags = []
+    for shown in (folder, Path(shutil.copytree(folder, folder.with_name("other")))):
+        with showing(shown) as address, httpx.Client(base_url=f"{address}/v1/jobs/folder/") as client:
+            for path in paths:
+                answer = client.get(path)
+                assert answer.headers["Cache-Control"] == "no-cache"
+                tags.append(answer.headers["ETag"])
+                same = client.get(path, headers={"If-None-Match": tags[-1]})
+                assert same.status_code == 304 and same.headers["Cache-Control"] == "no-cache"
+            assert client.get("voxels/1/1/1?file=volume.nii.gz").headers["Cache-Control"] == "no-cache"
+    assert len(set(tags)) == len(tags) == 6
 
 
 def test_nothing_else_of_the_disk_is_shown(client: httpx.Client) -> None:

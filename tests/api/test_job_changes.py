@@ -153,3 +153,12 @@ def test_keys_see_their_own_and_streams_end_with_them(tmp_path: Path) -> None:
 def test_streams_are_limited(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "MAX_STREAMS", 0)
     refused(server.http.get("/v1/events"), 503, "events")
+
+
+def test_two_looks_at_one_sign_of_life_are_nothing_new() -> None:
+    first, same, next_one = (f"2026-01-01T00:00:{second}+00:00" for second in ("00.999", "01.001", "03.998"))
+    assert not job_changes._differ(("u", 0, first), ("u", 0, same))
+    assert not job_changes._differ(("u", 0, None), ("u", 0, None))
+    assert job_changes._differ(("u", 0, next_one), ("u", 0, first))
+    assert job_changes._differ(("u", 0, None), ("u", 0, first))
+    assert job_changes._differ(("u", 0, first), ("u", 1, first)) and job_changes._differ(("u", 0, None), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import permutations, product
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ import pytest
 from matplotlib.image import imread
 from numpy.typing import NDArray
 
-from api.volumes import VolumeCache
-from operators.errors import ResourceLimit
+from api import slices
+from api.volumes import Decoded, VolumeCache
+from operators.errors import Conflict, ResourceLimit
 from recon.formats import nifti
-from tests.service.serving import Server, job_body, refused, send, serving
+from tests.service.serving import Server, job_body, refused, send, serving, until
 
 SHAPE = (7, 6, 5)
 """(slices, rows, cols)"""
@@ -55,6 +57,10 @@ def job(server: Server) -> str:
     nifti.write(folder / "volume.nii.gz", distinct(), affine, "test")
     nifti.write(folder / "baseline-fbp.nii", 2 * distinct(), affine, "test")
     nifti.write(folder / "scanner.nii.gz", distinct(), affine, nifti.OURS.decode(), nifti.SCANNER)
+    damaged = distinct()
+    damaged[2, 3, 1], damaged[2, 3, 2] = np.nan, np.inf
+    nifti.write(folder / "nan.nii.gz", damaged, affine, "test")
+    nifti.write(folder / "nothing.nii.gz", np.full(SHAPE, np.nan, np.float32), affine, "test")
     broken = nib.Nifti1Image(np.zeros(SHAPE[::-1], np.complex64), affine)
     nib.save(broken, folder / "complex.nii.gz")
     whole = (folder / "volume.nii.gz").read_bytes()
@@ -134,14 +140,30 @@ def test_a_volume_is_described(server: Server, job: str) -> None:
     assert not server.http.get(f"/v1/jobs/{job}/slices/scanner.nii.gz").json()["in_patient"]
 
 
-def test_a_reduced_volume_lies_where_the_whole_one_does(server: Server, job: str, tmp_path: Path) -> None:
+def test_values_that_are_not_finite_are_black_and_the_others_are_shown(server: Server, job: str) -> None:
+    about = server.http.get(f"/v1/jobs/{job}/slices/nan.nii.gz").json()
+    assert 0 <= about["low"] < about["high"] <= about["percentiles"]["100"] == distinct().max()
+    shown = picture(server.http.get(f"/v1/jobs/{job}/slices/nan.nii.gz/axial/2.png", params={"low": 0, "high": 255}))
+    expected = distinct()[2, :, ::-1].copy()
+    expected[3, 3], expected[3, 2] = 0, 255  # columns are seen from the other side
+    assert np.array_equal(shown, expected)
+    asked: dict[str, Any] = {"low": -1, "high": 1, "minus": "nan.nii.gz"}
+    picture(server.http.get(f"/v1/jobs/{job}/slices/nan.nii.gz/axial/2.png", params=asked))
+    assert server.http.get(f"/v1/jobs/{job}/voxels/1/3/2?file=nan.nii.gz").json()["values"] == {"nan.nii.gz": None}
+    assert not picture(server.http.get(f"/v1/jobs/{job}/slices/nothing.nii.gz/axial/2.png")).any()
+
+
+def test_a_reduced_volume_lies_where_the_whole_one_does(
+    server: Server, job: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slices, "SLAB_BYTES", 240)  # it is sent in several
     for name in ("012+++", "201-+-"):
         address = f"/v1/jobs/{job}/slices/{name}.nii.gz/volume.nii"
         for voxels, cut, factor in ((210, distinct(), 1), (209, distinct()[:6, :6, :4], 2)):
             (tmp_path / "sent.nii").write_bytes(server.http.get(address, params={"voxels": voxels}).content)
             found, affine = nifti.read(tmp_path / "sent.nii")
-            slices, rows, cols = (n // factor for n in cut.shape)
-            means = cut.reshape(slices, factor, rows, factor, cols, factor).mean((1, 3, 5))
+            count, rows, cols = (n // factor for n in cut.shape)
+            means = cut.reshape(count, factor, rows, factor, cols, factor).mean((1, 3, 5))
             assert np.array_equal(found, means)
             middle = nib.affines.apply_affine(AFFINES[name], np.full(3, (factor - 1) / 2))  # of the first block
             assert np.allclose(affine[:3, 3], middle)
@@ -190,35 +212,112 @@ def written(folder: Path, count: int) -> list[Path]:
     return paths
 
 
+def test_a_whole_volume_has_its_size_without_being_made(
+    server: Server, job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"/v1/jobs/{job}/slices/volume.nii.gz/volume.nii?voxels=100"
+    whole = server.http.get(address)
+    assert whole.headers["Content-Length"] == str(len(whole.content))
+    monkeypatch.setattr(VolumeCache, "use", None)
+    head = server.http.head(address)
+    assert head.status_code == 200 and head.headers["Content-Length"] == whole.headers["Content-Length"]
+    assert head.headers["ETag"] == whole.headers["ETag"]
+    monkeypatch.setattr(slices, "MOST_SENDING", 0)
+    assert refused(server.http.get(address), 503, "name")["remedy"]
+    assert server.http.head(address).status_code == 200
+
+
+def test_a_volume_that_changes_while_it_is_sent_is_not_mixed_with_the_other(tmp_path: Path) -> None:
+    (path,), cache = written(tmp_path, 1), VolumeCache(10**6)
+    tag = slices._tag(path)
+    assert slices._slab(cache, path, tag, 1, 1, 2) == distinct()[1].tobytes()
+    nifti.write(path, -3 * distinct(), np.eye(4), "test, another length")
+    with pytest.raises(Conflict, match="written anew"):
+        slices._slab(cache, path, tag, 1, 2, 3)
+
+
+def test_volumes_that_take_their_time_hold_up_nothing_else(
+    server: Server, job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many requests wait for pictures as there are threads for all routes, and the list of jobs is there."""
+    arrived, may_go, use, pictures = [], threading.Event(), VolumeCache.use, slices._pictures
+
+    def arriving(request: Any) -> slices.Pictures:
+        arrived.append(request)
+        return pictures(request)
+
+    def waiting(*given: Any) -> Any:
+        assert may_go.wait(60)
+        return use(*given)
+
+    monkeypatch.setattr(slices, "_pictures", arriving)
+    monkeypatch.setattr(VolumeCache, "use", waiting)
+    address = f"/v1/jobs/{job}/slices/volume.nii.gz/axial/2.png"
+    with ThreadPoolExecutor(41) as pool:
+        asked = [pool.submit(httpx.get, f"{server.url}{address}", timeout=60) for _ in range(41)]
+        try:
+            until(lambda: len({id(request) for request in arrived}) == 41, 60)
+            assert server.http.get("/v1/jobs").status_code == 200
+            assert not any(one.done() for one in asked)
+        finally:
+            may_go.set()
+        assert all(one.result().status_code == 200 for one in asked)
+
+
+def kept(cache: VolumeCache, path: Path) -> Decoded:
+    return cache.use(path, lambda found: found)
+
+
 def test_decoded_volumes_take_no_more_memory_than_they_may(tmp_path: Path) -> None:
     one = distinct().nbytes
-    cache, paths = VolumeCache(2 * one), written(tmp_path, 3)
-    found = [cache.volume(path) for path in paths]
-    assert cache.nbytes == 2 * one
-    assert cache.volume(paths[2]) is found[2] and cache.volume(paths[1]) is found[1]
-    assert cache.volume(paths[0]) is not found[0]  # the one that was asked for the longest ago
-    with pytest.raises(ResourceLimit, match="pictures are made of"):
-        VolumeCache(one - 1).volume(paths[0])
+    cache, paths = VolumeCache(4 * one), written(tmp_path, 4)
+    found = [kept(cache, path) for path in paths]
+    assert cache.nbytes == 3 * one  # when the fourth was decoded, which takes two, the others were two
+    assert all(kept(cache, path) is before for path, before in zip(paths[:0:-1], found[:0:-1], strict=True))
+    assert kept(cache, paths[0]) is not found[0]  # the one that was asked for the longest ago
+    with pytest.raises(ResourceLimit, match="no room"):
+        kept(VolumeCache(4 * one - 1), paths[0])
+
+
+def test_what_is_in_use_counts_and_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, read, decoded = distinct().nbytes, nifti.read, []
+    cache, paths = VolumeCache(4 * one), written(tmp_path, 4)
+
+    def noted(path: Path, *given: Any, **more: Any) -> Any:
+        decoded.append(path)
+        return read(path, *given, **more)
+
+    monkeypatch.setattr(nifti, "read", noted)
+    fourth = threading.Thread(target=kept, args=(cache, paths[3]))
+
+    def with_all_in_use(_found: Decoded) -> None:
+        fourth.start()
+        until(lambda: cache._changed._waiters)  # type: ignore[attr-defined]
+        assert decoded == paths[:3] and cache.nbytes == 3 * one
+
+    cache.use(paths[0], lambda _: cache.use(paths[1], lambda _: cache.use(paths[2], with_all_in_use)))
+    fourth.join(60)
+    assert decoded == paths and cache.nbytes <= 3 * one
 
 
 def test_a_file_that_changes_is_read_again(tmp_path: Path) -> None:
     """As in a folder that `recon view` shows; results of a service never change."""
     cache, (path,) = VolumeCache(10**6), written(tmp_path, 1)
-    assert cache.volume(path).values[0, 0, 1] == 1.0
+    assert kept(cache, path).values[0, 0, 1] == 1.0
     nifti.write(path, -3 * distinct(), np.eye(4), "test, another length")
-    assert cache.volume(path).values[0, 0, 1] == -3.0
+    assert kept(cache, path).values[0, 0, 1] == -3.0
 
 
 def test_a_volume_that_many_ask_for_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (path,), read, times = written(tmp_path, 1), nifti.read, []
 
-    def counted(*given: Any) -> Any:
+    def counted(*given: Any, **more: Any) -> Any:
         times.append(given)
-        return read(*given)
+        return read(*given, **more)
 
     monkeypatch.setattr(nifti, "read", counted)
     cache = VolumeCache(10**6)
-    threads = [threading.Thread(target=cache.volume, args=(path,)) for _ in range(8)]
+    threads = [threading.Thread(target=kept, args=(cache, path)) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

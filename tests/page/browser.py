@@ -16,8 +16,14 @@ if TYPE_CHECKING:
 
 AXE = Path(__file__).parent / "axe" / "axe.min.js"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "microsoft-edge")
-# Browsers have errands of their own, and root gets no sandbox.
-QUIET = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+# Browsers have errands of their own, root gets no sandbox, and WebGL2 without a graphics card has to be asked for.
+QUIET = [
+    "--no-sandbox",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-unsafe-swiftshader",
+]
 WAIT_MS = 60_000
 """Longest wait for what a page shows: the processors are shared by a browser, a service and its worker."""
 

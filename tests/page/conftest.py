@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    """A browser of one file of tests: while Playwright runs, its loop counts as this thread's, and nothing else in the
+    thread can run one."""
     reason = browsers.lacking()
     if reason is not None:
         if browsers.required():

@@ -191,6 +191,14 @@ def test_on_a_narrow_screen_jobs_are_behind_a_button(visit: Visiting, server: Se
     accessible(page)
 
 
+def held(page: Page, pieces: list[Route], count: int) -> None:
+    """Wait until so many pieces have been asked for."""
+    deadline = time.monotonic() + WAIT_MS / 1000
+    while len(pieces) < count:
+        assert time.monotonic() < deadline, f"only {len(pieces)} pieces were sent"
+        page.wait_for_timeout(50)  # which lets routes be told of them
+
+
 def test_an_upload_outlives_a_broken_line_and_a_closed_page(visit: Visiting, server: Server, tmp_path: Path) -> None:
     scan = tmp_path / "scan.npy"
     np.save(scan, np.random.default_rng(0).random((40, 300, 1200), dtype=np.float32))  # 58 MB
@@ -199,16 +207,23 @@ def test_an_upload_outlives_a_broken_line_and_a_closed_page(visit: Visiting, ser
     page = here.open("#/new")
     page.get_by_role("button", name="Choose a file").wait_for()
 
-    def slowly(route: Route) -> None:  # so that there is a middle
-        page.wait_for_timeout(150)
-        route.continue_()
+    pieces: list[Route] = []
 
-    page.route("**/v1/uploads/*", slowly)
+    def hold(route: Route) -> None:  # all pieces but the first, so that there is a middle
+        if route.request.method == "PATCH":
+            pieces.append(route)
+        if route.request.method != "PATCH" or len(pieces) == 1:
+            route.continue_()
+
+    page.route("**/v1/uploads/*", hold)
     choose(page, scan)
     sees(page, re.compile(r"MB of 57\.6 MB"))
+    held(page, pieces, 2)
     here.context.set_offline(True)
+    pieces[1].continue_()
     sees(page, re.compile("the line is broken"))
     here.context.set_offline(False)
+    held(page, pieces, 3)
     sees(page, re.compile("loses nothing"))
     page.get_by_role("button", name="Pause").click()
     sees(page, re.compile("paused"))

@@ -29,6 +29,8 @@ HTMLCanvasElement.prototype.getContext = function (kind, ...more) {
   return kind === "webgl2" ? null : own.call(this, kind, ...more);
 };
 """
+PAINTED = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+"""What was drawn before is on the screen."""
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +133,13 @@ def test_the_right_value_is_under_the_cursor(visit: Visiting, address: str, fold
         until(lambda: width.input_value() == value)  # noqa: B023
 
     # What is bright lies on the patient's right, which is seen on the left; and nothing is a black square.
-    for row in ("result", "against"):
-        page.wait_for_timeout(500 if drawn_by == "graphics" else 200)
+    for row, name in (("result", "volume"), ("against", "baseline-fbp")):
+        cell = f'.viewer-line[data-row="{row}"] [data-plane="coronal"]'
+        keys = [f"{name}.nii.gz||-160|240||coronal|{voxel[2 - views[1].across]}"]
+        if drawn_by == "graphics":
+            keys.append(f"{name}.nii.gz|")
+        page.locator(", ".join(f'{cell}[data-shown="{key}"]' for key in keys)).wait_for()
+        page.evaluate(PAINTED)
         shown = imread(io.BytesIO(page.locator(f'[data-row="{row}"] [data-plane="coronal"]').screenshot()), "png")
         grey = shown[..., :3].mean(2)
         left, right = grey[:, : grey.shape[1] // 2], grey[:, grey.shape[1] // 2 :]

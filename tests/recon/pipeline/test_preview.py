@@ -49,6 +49,19 @@ def test_of_a_few_slices_there_is_one_plane() -> None:
     assert shades(preview(inverse(np.eye(4)), torch.ones(1, 20, 30))).shape == (20, 30)
 
 
+def test_only_what_is_shown_is_converted() -> None:
+    converted: list[int] = []
+
+    def display(volume: Tensor) -> np.ndarray:
+        converted.append(volume.numel())
+        return volume.numpy()
+
+    shown = inverse(np.eye(4))
+    shown.display = display
+    preview(shown, torch.rand(20, 30, 40))
+    assert sorted(converted) == [20 * 30, 20 * 40, 30 * 40]
+
+
 def test_a_running_job_can_be_seen_and_is_not_changed_by_that(asymmetric: np.ndarray) -> None:
     def reconstructed(progress: Any) -> np.ndarray:
         measured = library.simulate(asymmetric, "ct-parallel", views=12)

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.image import imread
 
 from recon.quality import png
-from recon.quality.views import views_of
+from recon.quality.views import grey_window, percentiles, views_of
 
 FLIPPED_AND_PERMUTED = list(product(permutations(range(3)), product((1, -1), repeat=3)))
 
@@ -73,3 +73,13 @@ def test_a_picture_has_the_shades_that_went_in(colours: png.Colours) -> None:
 def test_values_become_shades() -> None:
     values = np.array([[-1000.0, 0.0, 50.0, 100.0, 3000.0, np.nan, np.inf, -np.inf]], dtype=np.float32)
     assert png.windowed(values, 0.0, 100.0).tolist() == [[0, 0, 128, 255, 255, 0, 255, 0]]
+
+
+def test_values_that_are_not_finite_have_no_part_in_a_window() -> None:
+    volume = np.linspace(0, 100, 1000, dtype=np.float32).reshape(10, 10, 10)
+    low, high = grey_window(volume)
+    damaged = np.concatenate([volume, np.full((1, 10, 10), np.nan), np.full((1, 10, 10), np.inf)])
+    assert grey_window(damaged) == (low, high) and 0 < low < high < 100
+    assert percentiles(damaged, [0, 50, 100]) == pytest.approx([0, 50, 100])
+    nothing = np.full((2, 3, 3), np.nan)
+    assert percentiles(nothing, [0, 100]) == [0, 0] and grey_window(nothing)[0] < grey_window(nothing)[1]
