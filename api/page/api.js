@@ -84,6 +84,17 @@ async function problemOf(answer) {
   return found;
 }
 
+/** Does what a button is for; a problem with it is a sentence in an element near it. */
+export async function attempt(trouble, work) {
+  trouble.textContent = "";
+  try {
+    await work();
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    trouble.textContent = error.sentence;
+  }
+}
+
 const kept = new Map();
 
 /** An answer that does not change while the page is open, asked for once. */
