@@ -4,7 +4,7 @@ import { fill, h, newId, say } from "./dom.js";
 import { Cell } from "./viewer/cell.js";
 import { Graphics, graphics } from "./viewer/graphics.js";
 import { ServerPictures } from "./viewer/pictures.js";
-import { PLANES, middle, millimetres, otherSlice, pixelOf, placeInWords, voxelOf } from "./viewer/planes.js";
+import { PLANES, alike, middle, millimetres, otherSlice, pixelOf, placeInWords, voxelOf } from "./viewer/planes.js";
 import { VolumeService } from "./viewer/service.js";
 import { volumesOf } from "./viewer/volumes.js";
 import { ofDifference, ofMap, presets, raised, shown, typed, widened } from "./viewer/windows.js";
@@ -495,11 +495,5 @@ function loadStyles() {
 
 /** What is wrong with a volume of another shape or place, whose voxels are not those of the result. */
 const ELSEWHERE = new Error("It lies otherwise than the result.");
-
-/** Whether volumes have the same voxels; as close as the service asks for where it subtracts them. */
-function alike(one, other) {
-  const near = (value, wanted) => Math.abs(value - wanted) <= 1e-8 + 1e-5 * Math.abs(wanted);
-  return one.shape.every((count, axis) => count === other.shape[axis]) && one.affine.every((row, at) => row.every((value, column) => near(value, other.affine[at][column])));
-}
 
 const tidy = (value) => Number(value.toPrecision(5));

@@ -260,7 +260,8 @@ def test_a_name_that_is_typed_while_the_upload_runs_is_kept(visit: Visiting, ser
     np.save(scan, np.random.default_rng(3).random((6, 20), dtype=np.float32))
     page = visit(server.url).open("#/new")
     page.get_by_role("button", name="Choose a file").wait_for()
-    named, held = [], []
+    named: list[bool] = []
+    held: list[Route] = []
 
     def until_named(route: Route) -> None:
         route.continue_() if named else held.append(route)
