@@ -6,6 +6,17 @@ export const ROOT = new URL("../", import.meta.url);
 /** Address of a path of the service, as `v1/jobs`; links in answers, which begin with a slash, are as they are. */
 export const address = (path) => new URL(path, ROOT).href;
 
+let ahead = null;
+
+/** The time, in ms since 1970, by the server's clock: those of the times that it tells. */
+export const now = () => Date.now() + (ahead ?? 0);
+
+/** Takes from an answer by how much the server's clock is ahead of this machine's. */
+function setClock(answer) {
+  const told = Date.parse(answer.headers.get("Date"));
+  if (Number.isFinite(told)) ahead = told - Date.now();
+}
+
 /** An error that the service answered with (RFC 9457), or that it could not be reached. */
 export class Problem extends Error {
   constructor(about) {
@@ -48,6 +59,7 @@ export async function call(path, { json, raw, ...options } = {}) {
     if (error.name === "AbortError") throw error;
     throw new Problem({ code: "offline", detail: "the server does not answer", remedy: "see whether it runs and the network is there; this page tries again by itself" });
   }
+  if (ahead === null) setClock(answer);
   if (!answer.ok && answer.status !== 304) throw await problemOf(answer);
   if (raw) return answer;
   const kind = answer.headers.get("Content-Type") ?? "";
@@ -70,6 +82,17 @@ async function problemOf(answer) {
   });
   if (found.status === 401) document.dispatchEvent(new CustomEvent("recon:unauthorized", { detail: found }));
   return found;
+}
+
+/** Does what a button is for; a problem with it is a sentence in an element near it. */
+export async function attempt(trouble, work) {
+  trouble.textContent = "";
+  try {
+    await work();
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    trouble.textContent = error.sentence;
+  }
 }
 
 const kept = new Map();

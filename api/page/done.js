@@ -65,7 +65,17 @@ function tabs(body, job, panels, first) {
 function images(job, files, report, signal) {
   const place = h("div", { class: "viewer" });
   showViewer(place, job, files, signal);
-  return h("div", { class: "two" }, place, h("div", { class: "stack" }, trust(report), scoreboard(report), notes(report)));
+  return h("div", { class: "two" }, place, h("div", { class: "stack" }, [trust, scoreboard, notes].map((make) => tried(make, report))));
+}
+
+/** A card of a report; where an old or damaged report lacks what it tells, that is said in its place. */
+function tried(make, report) {
+  try {
+    return make(report);
+  } catch (error) {
+    console.error(error);
+    return card("Not in this report", h("p", { class: "warn" }, `A part of this job's report cannot be shown (${error.message}). The report as JSON has all that was written.`));
+  }
 }
 
 async function showViewer(place, job, files, signal) {
@@ -102,8 +112,8 @@ function scoreboard(report) {
 }
 
 function notes(report) {
-  const told = report.notes.filter((note) => note !== report.selection?.text);
-  const steps = report.preparation.filter((step) => step.warning).map((step) => step.text);
+  const told = (report.notes ?? []).filter((note) => note !== report.selection?.text);
+  const steps = (report.preparation ?? []).filter((step) => step.warning).map((step) => step.text);
   return card("Keep in mind", [...steps, ...told].map((note) => h("p", { class: "note" }, sentence(note))), h("p", { class: "soft" }, "Research software, not a medical device."));
 }
 

@@ -1,6 +1,6 @@
 /** The frame around every view: what the server is at, whose key it is, help; and the list of jobs. */
 
-import { call, Problem, ROOT } from "./api.js";
+import { attempt, call, Problem, ROOT } from "./api.js";
 import { dialog, facts, fill, h, s, say } from "./dom.js";
 import { jobs } from "./jobs.js";
 import { about, counted, elapsed, ended, methodName, nameOf, percent, STATES, stateOf, when } from "./text.js";
@@ -79,11 +79,12 @@ function follow(element) {
 
 function showOwner(element, session) {
   if (!session?.owner) return fill(element);
-  const leave = async () => {
+  const trouble = h("span", { class: "err", role: "alert" });
+  const leave = () => attempt(trouble, async () => {
     await call("v1/session", { method: "DELETE" });
     location.reload();
-  };
-  return fill(element, h("span", { class: "wide-only" }, `Key: ${session.owner}`), session.expires ? h("button", { type: "button", onclick: leave }, "Sign out") : null);
+  });
+  return fill(element, h("span", { class: "wide-only" }, `Key: ${session.owner}`), session.expires ? [h("button", { type: "button", onclick: leave }, "Sign out"), trouble] : null);
 }
 
 function help() {
@@ -110,8 +111,9 @@ function buildList(side) {
   const filter = h("input", { type: "search", "aria-label": "Filter jobs by name or tag", placeholder: "Filter by name or tag" });
   const list = h("ul");
   const foot = h("p", { class: "soft small" });
-  const more = h("button", { type: "button", onclick: () => jobs.more() }, "Show older jobs");
-  fill(side, h("div", { class: "side" }, filter, list, more, foot));
+  const trouble = h("p", { class: "err", role: "alert" });
+  const more = h("button", { type: "button", onclick: () => attempt(trouble, () => jobs.more()) }, "Show older jobs");
+  fill(side, h("div", { class: "side" }, filter, list, more, trouble, foot));
   const rows = new Map();
   const show = () => {
     const wanted = filter.value.trim().toLowerCase();

@@ -1,6 +1,6 @@
 /** The first view: drop a scan, go on with an upload, or try a sample. */
 
-import { address, call, catalogue, idempotencyKey, Problem } from "./api.js";
+import { address, attempt, call, catalogue, idempotencyKey, Problem } from "./api.js";
 import { card, fill, h, speak } from "./dom.js";
 import { jobs } from "./jobs.js";
 import { dropped } from "./tar.js";
@@ -45,14 +45,16 @@ function sampleCard(sample, trouble) {
 
 function leftUploads(waiting) {
   const row = (upload) => {
-    const drop = async (event) => {
+    const trouble = h("span", { class: "err", role: "alert" });
+    const discard = () => attempt(trouble, async () => {
       await call(`v1/uploads/${upload.id}`, { method: "DELETE" });
-      event.target.closest("li").remove();
-    };
-    return h("li", null,
+      line.remove();
+    });
+    const line = h("li", null,
       h("b", null, upload.name || upload.id),
       h("span", { class: "soft num" }, `${bytes(upload.received)} of ${bytes(upload.bytes)} are here. Choose the same file again, and it goes on from there.`),
-      h("button", { type: "button", onclick: drop, "aria-label": `Discard ${upload.name || upload.id}` }, "Discard"));
+      h("button", { type: "button", onclick: discard, "aria-label": `Discard ${upload.name || upload.id}` }, "Discard"), trouble);
+    return line;
   };
   return card("Uploads that are not complete", h("ul", { class: "rows" }, waiting.map(row)));
 }
@@ -88,7 +90,14 @@ export function dropZone({ large = false } = {}) {
   zone.addEventListener("drop", async (event) => {
     event.preventDefault();
     zone.classList.remove("over");
-    take(await dropped(event.dataTransfer));
+    let entries;
+    try {
+      entries = await dropped(event.dataTransfer);
+    } catch (error) {
+      fill(trouble, `What was dropped cannot be read (${error.message}): see whether it is still there and yours to read, or choose it with the buttons.`);
+      return;
+    }
+    take(entries);
   });
   return zone;
 }

@@ -50,15 +50,27 @@ export async function showJob(main, { id, tab }, signal) {
     else update = showRunning(body, now, about);
     return undefined;
   };
-  const changed = (event) => { if (event.detail?.id === id) show(event.detail); };
-  const gone = (event) => { if (event.detail === id) notThere(main, new Problem({ status: 410, detail: "this job was deleted" })); };
-  jobs.addEventListener("change", changed);
-  jobs.addEventListener("gone", gone);
-  signal.addEventListener("abort", () => {
+  const changed = (event) => {
+    if (event.detail?.id === id) show(event.detail);
+    else if (event.detail === null && !jobs.known.has(id)) look();  // older than those that were loaded anew
+  };
+  const look = () => jobs.fetch(id).catch((error) => {
+    if (!(error instanceof Problem)) throw error;
+    if ([404, 410].includes(error.status)) jobs.forget(id);
+  });
+  const gone = (event) => {
+    if (event.detail !== id) return;
+    stop();
+    notThere(main, new Problem({ status: 410, detail: "this job was deleted" }));
+  };
+  const stop = () => {
     inner.abort();
     jobs.removeEventListener("change", changed);
     jobs.removeEventListener("gone", gone);
-  });
+  };
+  jobs.addEventListener("change", changed);
+  jobs.addEventListener("gone", gone);
+  signal.addEventListener("abort", stop);
   return show(job);
 }
 

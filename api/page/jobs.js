@@ -21,6 +21,7 @@ class Jobs extends EventTarget {
     this.known = new Map();
     this.next = null;
     this.total = 0;
+    this.newest = "";
     this.loaded = false;
     this.heard = null;
     this.channel = new BroadcastChannel(`recon:${address("")}`);
@@ -32,12 +33,18 @@ class Jobs extends EventTarget {
     return [...this.known.values()].sort((a, b) => b.created.localeCompare(a.created) || b.id.localeCompare(a.id));
   }
 
-  /** Loads the newest jobs. */
+  /** Loads the newest jobs, and tells what has become of those that were known; older ones are forgotten. */
   async load() {
+    const before = [...this.known.keys()];  // what is heard of while the server answers is newer than its answer
     const page = await call(`v1/jobs?limit=${PAGE}`);
-    this.known.clear();
+    const here = new Set(page.jobs.map((job) => job.id));
+    const left = before.filter((id) => !here.has(id) && this.known.has(id)).map((id) => this.known.get(id));
+    for (const job of left) this.known.delete(job.id);
+    page.jobs.forEach((job) => this.take(job));
     [this.next, this.total, this.loaded] = [page.next, page.total, true];
-    for (const job of page.jobs) this.known.set(job.id, job);
+    this.newest = page.jobs[0]?.created ?? "";
+    const oldest = page.next ? page.jobs.at(-1).created : "";
+    for (const job of left) if (job.created > oldest) this.#tell("gone", job.id);
     this.#tell("change", null);
   }
 
@@ -65,7 +72,7 @@ class Jobs extends EventTarget {
   take(job) {
     const before = this.known.get(job.id);
     if (before && before.updated > job.updated) return before;
-    if (!before && this.loaded) this.total += 1;
+    if (!before && this.loaded && job.created > this.newest) this.total += 1;  // older ones are among those counted
     this.known.set(job.id, job);
     this.#tell("change", job);
     return job;
@@ -91,26 +98,24 @@ class Jobs extends EventTarget {
 
   /** Streams while `wanted`; never ends, since with it the lock would. */
   async #stream(wanted) {
-    let last = null;
     for (;;) {
-      if (wanted()) last = await this.#listen(last, wanted);
+      if (wanted()) await this.#listen(wanted);
       await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
     }
   }
 
-  /** Listens to one connection until it is lost; returns the id of the last event. */
-  #listen(last, wanted) {
+  /** Listens until the stream is refused, or is not wanted any more. */
+  #listen(wanted) {
     return new Promise((resolve) => {
       const source = new EventSource(address("v1/events"));
       const end = () => {
         document.removeEventListener("visibilitychange", look);
         source.close();
-        resolve(last);
+        resolve();
       };
       const look = () => { if (!wanted()) end(); };
       document.addEventListener("visibilitychange", look);
       const hear = (event) => {
-        last = event.lastEventId;
         const message = { kind: event.type, data: JSON.parse(event.data) };
         this.channel.postMessage(message);
         this.#hear(message);
@@ -136,8 +141,8 @@ class Jobs extends EventTarget {
     if (kind === "job") this.take(data);
     else if (kind === "gone") this.forget(data.id);
     else {
-      // What happened while nothing was heard is told again, but for what was deleted long ago.
-      if (data && this.heard === false) this.load().catch((error) => { if (!(error instanceof Problem)) throw error; });
+      // A stream tells what is unfinished or has just changed, not what ended or was deleted while nobody listened.
+      if (data) this.load().catch((error) => { if (!(error instanceof Problem)) throw error; });
       this.heard = data;
       this.#tell("connection", data);
     }

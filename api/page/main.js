@@ -55,8 +55,12 @@ async function begin() {
   document.addEventListener("recon:unauthorized", async () => {
     if (asking) return;
     asking = true;
-    frame.owner(await askForKey());
-    asking = false;
+    try {
+      // The answer may be to a request that was sent before the last key was given.
+      frame.owner((await session()) ?? (await askForKey()));
+    } finally {
+      asking = false;
+    }
     await jobs.load();
     if (current.transfer?.state === "paused") current.transfer.resume();
     else show();

@@ -6,6 +6,7 @@ import { card, copyButton, fill, h, newId, say } from "./dom.js";
 import { field, mark, read, write } from "./fields.js";
 import { dropZone } from "./home.js";
 import { jobs } from "./jobs.js";
+import { keep, recall } from "./kept.js";
 import { showMeasurement } from "./measurement.js";
 import { showMethod } from "./method.js";
 import { showPlan, showTrouble } from "./plan.js";
@@ -37,7 +38,7 @@ export async function showNew(main, start, signal) {
 /** The form; its parts are in `measurement.js`, `acquisition.js` and `method.js`. */
 class Form {
   constructor(signal) {
-    Object.assign(this, { signal, upload: null, contents: null, draft: null, plan: null, timer: 0, asked: 0 });
+    Object.assign(this, { signal, upload: null, contents: null, draft: null, plan: null, typed: null, timer: 0, asked: 0 });
   }
 
   build(main) {
@@ -45,7 +46,7 @@ class Form {
     this.acquisition = h("div");
     this.method = h("div");
     this.planned = h("div", { role: "status" });
-    this.name = h("input", { type: "text", maxlength: 100, autocomplete: "off", id: newId("name"), oninput: () => { write(this.draft, "name", this.name.value.trim() || undefined); this.save(); } });
+    this.name = h("input", { type: "text", maxlength: 100, autocomplete: "off", id: newId("name"), oninput: () => { this.typed = this.name.value; this.takeName(); } });
     this.submit = h("button", { type: "submit", class: "primary", "aria-describedby": "why" }, "Reconstruct");
     this.why = h("p", { class: "soft", id: "why" });
     this.trouble = h("p", { class: "err", role: "alert" });
@@ -147,11 +148,7 @@ class Form {
   }
 
   kept() {
-    try {
-      return JSON.parse(sessionStorage.getItem(`recon.draft.${this.upload.id}`));
-    } catch {
-      return null;
-    }
+    return recall("sessionStorage", `recon.draft.${this.upload.id}`);
   }
 
   /** The draft as it is sent: a method without settings is its name. */
@@ -161,7 +158,15 @@ class Form {
   }
 
   save() {
-    sessionStorage.setItem(`recon.draft.${this.upload.id}`, JSON.stringify(this.draft));
+    keep("sessionStorage", `recon.draft.${this.upload.id}`, this.draft);
+  }
+
+  /** Takes the name that was typed into the draft; while the upload runs there is none yet, and the name waits. */
+  takeName() {
+    if (this.typed === null || !this.draft || !this.upload) return;
+    write(this.draft, "name", this.typed.trim() || undefined);
+    this.typed = null;
+    this.save();
   }
 
   /** Shows all that depends on the draft. */
@@ -169,6 +174,7 @@ class Form {
     for (const missing of this.contents.missing) if (read(this.draft, missing.field) === null) write(this.draft, missing.field, undefined);
     this.draft.method ??= this.about.default_method;
     if (typeof this.draft.method === "string") this.draft.method = { name: this.draft.method };
+    this.takeName();
     this.name.value = this.draft.name ?? "";
     this.name.placeholder = this.upload.name;
     showMeasurement(this);
@@ -271,7 +277,7 @@ class Form {
     try {
       const job = await call("v1/jobs", { method: "POST", json: this.specification(), headers: { "Idempotency-Key": this.once } });
       jobs.take(job);
-      sessionStorage.removeItem(`recon.draft.${this.upload.id}`);
+      keep("sessionStorage", `recon.draft.${this.upload.id}`, null);
       location.hash = `#/jobs/${job.id}`;
     } catch (error) {
       if (!(error instanceof Problem)) throw error;

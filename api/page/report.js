@@ -20,14 +20,14 @@ export function reportTab(job, files, report) {
         ["Took", duration(report.seconds.total)],
         ["of it the method", duration(report.seconds.solve)],
         ["Network evaluations", whole(report.network_evaluations)],
-        ["Memory", `${bytes(report.memory.peak_bytes)}, planned ${bytes(report.memory.planned_bytes)}`],
+        ["Memory", report.memory ? `${bytes(report.memory.peak_bytes)}, planned ${bytes(report.memory.planned_bytes)}` : null],
         ["Noise", report.noise_std ? digits(report.noise_std) : "none, or not known"],
       ])),
       card("Acquisition", settings(report.acquisition)),
       card(methodName(report.method.name), settings(report.method)),
-      report.prior ? card("Prior", facts([["Name", report.prior.name], ["Parameters", whole(report.prior.parameters)]]), report.prior.limits.map((limit) => h("p", { class: "note" }, sentence(limit)))) : null,
+      report.prior ? card("Prior", facts([["Name", report.prior.name], ["Parameters", whole(report.prior.parameters)]]), (report.prior.limits ?? []).map((limit) => h("p", { class: "note" }, sentence(limit)))) : null,
       card("Made with", settings(report.versions))),
-    report.preparation.length ? card("Preparation", h("ol", { class: "rows" }, report.preparation.map((step) => h("li", { class: step.warning ? "warn" : null }, h("b", null, step.name.replaceAll("_", " ")), h("span", null, sentence(step.text)))))) : null,
+    report.preparation?.length ? card("Preparation", h("ol", { class: "rows" }, report.preparation.map((step) => h("li", { class: step.warning ? "warn" : null }, h("b", null, step.name.replaceAll("_", " ")), h("span", null, sentence(step.text)))))) : null,
     montage ? h("figure", { class: "black" }, h("figcaption", null, "Middle slices"), h("img", { class: "montage", src: address(montage.href), alt: "Middle slices of the result and of its baselines" })) : null);
 }
 

@@ -1,5 +1,7 @@
 /** Numbers, times and names as people read them. */
 
+import { now } from "./api.js";
+
 const PLAIN = { fbp: "FBP", sirt: "SIRT", cgls: "CGLS", tv: "TV", "l1-wavelet": "L1 wavelet", "low-rank": "Low rank", "zero-filled": "Zero-filled", gridding: "Gridding", "cg-sense": "CG-SENSE", interpolation: "Interpolation", diffpir: "DiffPIR", dds: "DDS", "red-diff": "RED-Diff", "diffusion-mbir": "DiffusionMBIR", dps: "DPS", boundary: "Boundary", auto: "Automatic" };
 const KINDS = { "ct-parallel": "CT, parallel beam", "ct-fan": "CT, fan beam", "mri-cartesian": "MRI, Cartesian", "mri-noncartesian": "MRI, non-Cartesian", "mri-superresolution": "MRI, resolution" };
 
@@ -77,8 +79,8 @@ export function when(iso) {
   return `${then.toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric" })} ${time}`;
 }
 
-/** Seconds from one time to another, or to now. */
-export const elapsed = (from, to) => ((to ? Date.parse(to) : Date.now()) - Date.parse(from)) / 1000;
+/** Seconds from one time of the server to another, or to now. */
+export const elapsed = (from, to) => ((to ? Date.parse(to) : now()) - Date.parse(from)) / 1000;
 
 /** Percent of a share, never 100 before it is whole. */
 export const percent = (share) => `${Math.min(share < 1 ? 99 : 100, Math.round(100 * share))} %`;

@@ -1,6 +1,7 @@
 /** Uploads in pieces: paused, gone on with after a broken line, and after the page was closed. */
 
 import { call, catalogue, Problem } from "./api.js";
+import { keep, recall } from "./kept.js";
 import { tar } from "./tar.js";
 import { bytes } from "./text.js";
 
@@ -25,7 +26,7 @@ export class Transfer extends EventTarget {
     if (folder && !entries[0].path.includes("/")) this.name = `${entries[0].file.name} and ${entries.length - 1} more`;
     this.body = folder ? tar(entries) : entries[0].file;
     this.mark = JSON.stringify([this.name, this.body.size, entries.map(({ file }) => file.lastModified)]);
-    Object.assign(this, { size: this.body.size, sent: 0, rate: null, state: "waiting", problem: null, id: null, tries: 0 });
+    Object.assign(this, { size: this.body.size, sent: 0, complete: false, rate: null, state: "waiting", problem: null, id: null, tries: 0 });
   }
 
   /** Sends until all is there; ends when it is done, paused or refused. */
@@ -36,7 +37,7 @@ export class Transfer extends EventTarget {
       await this.#check();
       if (this.id === null) await this.#begin();
       else await this.#whereWasI();
-      while (this.sent < this.size) await this.#piece();
+      while (!this.complete) await this.#piece();
       forget(this.id);
       this.#become("done");
     } catch (error) {
@@ -85,20 +86,33 @@ export class Transfer extends EventTarget {
   async #whereWasI() {
     const answer = await call(`v1/uploads/${this.id}`, { method: "HEAD", raw: true, signal: this.stopper.signal });
     this.sent = Number(answer.headers.get("Upload-Offset"));
+    this.complete = answer.headers.get("Upload-Complete") === "?1";
   }
 
-  /** Sends a piece that takes about a second. */
+  /**
+   * Sends a piece that takes about a second.
+   *
+   * Where all bytes are there, but what followed the last one was interrupted, it is an empty piece, which has the server
+   * complete the upload; 409 if it is still at that.
+   */
   async #piece() {
     const length = Math.min(MOST, Math.max(LEAST, Math.round(this.rate ?? 4 * LEAST)));
     const piece = this.body.slice(this.sent, this.sent + length);
     const begun = performance.now();
     const headers = { "Upload-Offset": String(this.sent), "Content-Type": "application/octet-stream" };
-    await call(`v1/uploads/${this.id}`, { method: "PATCH", body: piece, headers, signal: this.stopper.signal });
+    try {
+      const answer = await call(`v1/uploads/${this.id}`, { method: "PATCH", body: piece, headers, signal: this.stopper.signal });
+      this.complete = answer.complete === true;
+    } catch (error) {
+      if (error.status !== 404 || piece.size > 0) throw error;
+      return this.#whereWasI();  // it was completed meanwhile, or is gone, which this says
+    }
     const now = piece.size / Math.max(0.001, (performance.now() - begun) / 1000);
     this.rate = this.rate === null ? now : 0.7 * this.rate + 0.3 * now;
     this.sent += piece.size;
     this.tries = 0;
     this.#become("sending");
+    return undefined;
   }
 
   async #wait() {
@@ -116,22 +130,16 @@ export class Transfer extends EventTarget {
 }
 
 /** Uploads that were begun on this browser, by id: what tells whether a file is the same one. */
-function remembered() {
-  try {
-    return JSON.parse(localStorage.getItem(KEPT)) ?? {};
-  } catch {
-    return {};
-  }
-}
+const remembered = () => recall("localStorage", KEPT) ?? {};
 
 function remember(id, mark) {
-  localStorage.setItem(KEPT, JSON.stringify({ ...remembered(), [id]: mark }));
+  keep("localStorage", KEPT, { ...remembered(), [id]: mark });
 }
 
 function forget(id) {
   const known = remembered();
   delete known[id];
-  localStorage.setItem(KEPT, JSON.stringify(known));
+  keep("localStorage", KEPT, known);
 }
 
 /** An unfinished upload of the same file, by name, size and time of its last change. */

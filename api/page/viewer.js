@@ -4,13 +4,14 @@ import { fill, h, newId, say } from "./dom.js";
 import { Cell } from "./viewer/cell.js";
 import { Graphics, graphics } from "./viewer/graphics.js";
 import { ServerPictures } from "./viewer/pictures.js";
-import { PLANES, middle, millimetres, otherSlice, pixelOf, placeInWords, voxelOf } from "./viewer/planes.js";
+import { PLANES, alike, middle, millimetres, otherSlice, pixelOf, placeInWords, voxelOf } from "./viewer/planes.js";
 import { VolumeService } from "./viewer/service.js";
 import { volumesOf } from "./viewer/volumes.js";
 import { ofDifference, ofMap, presets, raised, shown, typed, widened } from "./viewer/windows.js";
 
 const MODES = [["beside", "Beside"], ["blink", "Blink"], ["difference", "Difference"]];
 const SPEAK_EVERY_MS = 1000;
+const AGAIN_MS = 4000;
 /** Results that are larger take seconds to read: meanwhile the job's own picture is seen. */
 const LARGE_BYTES = 20e6;
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -42,8 +43,11 @@ class Viewer {
     this.abouts = new Map();
     this.rows = [];
     this.mode = "beside";
-    this.against = this.volumes.baselines[0] ?? null;
-    this.map = this.volumes.maps[0] ?? null;
+    this.against = null;
+    this.map = null;
+    /** Volumes beside the result that can be shown, of those that are chosen. */
+    this.beside = [];
+    this.problems = new Map();
     this.values = {};
     this.spokenAt = 0;
   }
@@ -63,11 +67,15 @@ class Viewer {
       this.cursor = middle(about);
       this.window = presets(about)[0][1];
       this.presets = presets(about);
+      this.against = await this.first(this.volumes.baselines);
+      this.map = await this.first(this.volumes.maps);
       this.build(about);
       await this.chooseDrawing();
       this.update();
     } catch (error) {
-      if (error.name !== "AbortError") this.fail(error);
+      if (error.name === "AbortError" || this.stopped.signal.aborted) return;
+      say(this.status, error.message);
+      fill(this.element, this.status, this.montage());
     }
   }
 
@@ -75,6 +83,7 @@ class Viewer {
   close() {
     this.stopped.abort();
     clearTimeout(this.speaking);
+    for (const { timer } of this.problems.values()) clearTimeout(timer);
     this.drawing?.close();
     for (const row of this.rows) for (const cell of Object.values(row.cells)) cell.close();
     this.element.classList.remove("viewer");
@@ -86,6 +95,22 @@ class Viewer {
   async about(volume) {
     if (!this.abouts.has(volume.name)) this.abouts.set(volume.name, await this.service.about(volume.name, this.stopped.signal));
     return this.abouts.get(volume.name);
+  }
+
+  /** The first volume that lies as the result does, or that cannot be read, which its row says; null if there is none. */
+  async first(volumes) {
+    for (const volume of volumes) if ((await this.trouble(volume)) !== ELSEWHERE) return volume;
+    return null;
+  }
+
+  /** Why a volume cannot be shown beside the result; null if it can. */
+  async trouble(volume) {
+    try {
+      return alike(await this.about(volume), this.abouts.get(this.volumes.result.name)) ? null : ELSEWHERE;
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      return error;
+    }
   }
 
   /** The pictures that the job has made, where its volumes are in a format that is not shown. */
@@ -102,21 +127,32 @@ class Viewer {
     return picture ? h("img", { class: "viewer-montage", src: new URL(picture.href, this.service.root).href, alt: "Middle planes of the result and its baselines" }) : null;
   }
 
-  /** Rows that are wanted now: what each shows, and in which window. */
-  async wanted() {
-    const { result } = this.volumes;
-    const blinking = this.blinking && this.against;
-    const first = blinking ? this.against : result;
-    const rows = [{ key: "result", title: first.title, volumes: [first], ...this.window }];
-    if (this.against && this.mode === "beside") rows.push({ key: "against", title: this.against.title, volumes: [this.against], ...this.window });
-    if (this.against && this.mode === "difference") {
-      rows.push({ key: "difference", title: `${result.title} \u2212 ${this.against.title}`, volumes: [result, this.against], ...ofDifference(this.window) });
+  /** Volumes beside the result that are chosen and can be shown; of the others it is said why they are not. */
+  async shownBeside() {
+    const found = [];
+    for (const what of ["against", "map"]) {
+      const volume = this[what];
+      const error = volume && (await this.trouble(volume));
+      this.tell(what, error, () => this.update(), error && `${volume.title} is not shown. ${error.message}`);
+      if (volume && !error) found.push(volume);
     }
-    if (this.map) rows.push({ key: "map", title: this.map.title, volumes: [this.map], colours: "inferno", ...ofMap(await this.about(this.map)) });
+    return found;
+  }
+
+  /** Rows that are wanted now: what each shows, and in which window. */
+  rowsOf(beside) {
+    const { result } = this.volumes;
+    const [against, map] = [this.against, this.map].map((volume) => (beside.includes(volume) ? volume : null));
+    const first = (this.blinking && against) || result;
+    const rows = [{ key: "result", title: first.title, volumes: [first], ...this.window }];
+    if (against && this.mode === "beside") rows.push({ key: "against", title: against.title, volumes: [against], ...this.window });
+    if (against && this.mode === "difference") {
+      rows.push({ key: "difference", title: `${result.title} \u2212 ${against.title}`, volumes: [result, against], ...ofDifference(this.window) });
+    }
+    if (map) rows.push({ key: "map", title: map.title, volumes: [map], colours: "inferno", ...ofMap(this.abouts.get(map.name)) });
     for (const row of rows) {
       [row.name, row.minus] = row.volumes.map((volume) => volume.name);
-      row.about = await this.about(row.volumes[0]);
-      if (!alike(row.about, this.abouts.get(result.name))) throw new Error(`${row.title} lies otherwise than the result and is not shown.`);
+      row.about = this.abouts.get(row.name);
     }
     return rows;
   }
@@ -126,18 +162,22 @@ class Viewer {
   async chooseDrawing() {
     this.graphics ??= graphics();
     const wanted = this.drawnBy ?? (this.graphics?.fast ? "graphics" : "server");
-    this.drawing?.close();
-    this.drawing = null;
+    const tell = (error) => this.tell("pictures", error, () => this.draw());
+    let drawing = null;
     if (wanted === "graphics" && this.graphics) {
-      const drawing = new Graphics(this.service, (error) => this.failGraphics(error), () => this.failGraphics(new Error("The browser took the graphics away.")));
+      const made = new Graphics(this.service, (error) => this.failGraphics(error), tell, () => this.failGraphics(new Error("The browser took the graphics away.")));
       try {
-        await drawing.start();
-        this.drawing = drawing;
+        await made.start();
+        drawing = made;
       } catch {
-          this.trouble = "The library that draws could not be loaded.";
+        this.why = "The library that draws could not be loaded.";
       }
+      if (this.stopped.signal.aborted) return;
     }
-    this.drawing ??= new ServerPictures(this.service, (error) => this.fail(error));
+    // What drew until now goes on until here: the cursor may be moved while the library loads.
+    this.drawing?.close();
+    this.drawing = drawing ?? new ServerPictures(this.service, tell);
+    tell(null);
     this.element.dataset.drawnBy = this.drawing instanceof Graphics ? "graphics" : "server";
     for (const row of this.rows) for (const cell of Object.values(row.cells)) cell.clear();
     this.sayWhatDraws();
@@ -146,11 +186,11 @@ class Viewer {
   sayWhatDraws() {
     const server = this.element.dataset.drawnBy === "server";
     const name = this.graphics?.name;
-    const why = this.trouble ?? (!this.graphics ? "This browser has no WebGL2." : this.graphics.fast ? "" : `This browser's graphics are computed by its processor (${name}).`);
+    const why = this.why ?? (!this.graphics ? "This browser has no WebGL2." : this.graphics.fast ? "" : `This browser's graphics are computed by its processor (${name}).`);
     const text = server ? `${why} Slices are pictures from the server.` : `Drawn by this browser's graphics (${name}).`;
     const other = server ? "Draw in the browser" : "Use pictures from the server";
     const change = () => {
-      Object.assign(this, { drawnBy: server ? "graphics" : "server", trouble: null });
+      Object.assign(this, { drawnBy: server ? "graphics" : "server", why: null });
       this.chooseDrawing().then(() => this.update());
     };
     fill(this.source, text.trim(), " ", this.graphics ? h("button", { type: "button", class: "quiet", onclick: change }, other) : null);
@@ -158,13 +198,24 @@ class Viewer {
 
   failGraphics(error) {
     if (this.stopped.signal.aborted) return;
-    this.trouble = `This browser could not draw (${error.message ?? error}).`;
+    this.why = `This browser could not draw (${error.message ?? error}).`;
     this.drawnBy = "server";
     this.chooseDrawing().then(() => this.update());
   }
 
-  fail(error) {
-    if (!this.stopped.signal.aborted) say(this.problem ?? this.status, error.message);
+  /**
+   * Says what went wrong with something, until it is well again.
+   * @param {string} what `against`, `map`, `pictures`, `values` or `window`
+   * @param {?Error} error null if nothing is wrong with it
+   * @param {function()} [again] tries once more, where that may help
+   * @param {string} [text] what is said
+   */
+  tell(what, error, again, text = error?.message) {
+    clearTimeout(this.problems.get(what)?.timer);
+    this.problems.delete(what);
+    if (this.stopped.signal.aborted) return;
+    if (error) this.problems.set(what, { text, timer: error.passing ? setTimeout(again, AGAIN_MS) : 0 });
+    say(this.problem, [...new Set([...this.problems.values()].map((problem) => problem.text))].join(" "));
   }
 
   // What is on the page.
@@ -183,7 +234,7 @@ class Viewer {
     this.modes = MODES.map(([mode, text]) => h("button", { type: "button", dataset: { mode }, onclick: () => this.change({ mode }) }, text));
     this.mapSelect = select("Map", [...maps.map((map) => [map.title, map]), ["None", null]], this.map, (map) => this.change({ map }));
     const bar = h("div", { class: "viewer-bar" },
-      baselines.length ? h("label", null, "Against ", select("Compared with", baselines.map((one) => [one.title, one]), this.against, (against) => this.change({ against }))) : null,
+      baselines.length ? h("label", null, "Against ", select("Compared with", [...baselines.map((one) => [one.title, one]), ...(this.against ? [] : [["None", null]])], this.against, (against) => this.change({ against }))) : null,
       baselines.length ? h("span", { class: "seg", role: "group", "aria-label": "How to compare" }, this.modes) : null,
       this.preset,
       h("label", null, "W ", this.width), h("label", null, "L ", this.level),
@@ -236,13 +287,12 @@ class Viewer {
     try {
       while (this.again && !this.stopped.signal.aborted) {
         this.again = false;
-        const wanted = await this.wanted();
-        this.place(wanted);
+        this.beside = await this.shownBeside();
+        this.place(this.rowsOf(this.beside));
         this.draw();
       }
-      say(this.problem, "");
     } catch (error) {
-      if (error.name !== "AbortError") this.fail(error);
+      if (error.name !== "AbortError") throw error;
     } finally {
       this.updating = false;
     }
@@ -252,18 +302,18 @@ class Viewer {
   place(wanted) {
     const before = this.rows;
     this.rows = wanted.map((one) => Object.assign(before.find((row) => row.key === one.key) ?? this.rowOf(one), one));
+    for (const row of this.rows) for (const [name, cell] of Object.entries(row.cells)) if (cell.plane !== row.about.planes[name]) cell.update(row.about.planes[name]);
     for (const row of before) if (!this.rows.includes(row)) for (const cell of Object.values(row.cells)) cell.close();
     const lines = this.rows.map((row) => row.line);
     // One by one: an element that is moved loses the focus.
     for (const line of [...this.body.children]) if (!lines.includes(line)) line.remove();
     lines.forEach((line, index) => line === this.body.children[index] || this.body.insertBefore(line, this.body.children[index] ?? null));
     this.body.dataset.rows = lines.length;
-    const unit = this.abouts.get(this.volumes.result.name).unit;
     for (const row of this.rows) say(row.heading, row.key === "map" && row.about.unit ? `${row.title}, ${row.about.unit}` : row.title);
     for (const button of this.modes) button.setAttribute("aria-pressed", button.dataset.mode === this.mode);
     const map = this.rows.find((row) => row.key === "map");
     this.scale.hidden = !map;
-    if (map) [this.scale.firstChild.textContent, this.scale.lastChild.textContent] = [`${shown(map.low)} ${unit}`, `${shown(map.high)} ${unit}`];
+    if (map) [this.scale.firstChild.textContent, this.scale.lastChild.textContent] = [map.low, map.high].map((value) => `${shown(value)} ${map.about.unit}`.trim());
     const { low, high } = this.window;
     this.width.value = tidy(high - low);
     this.level.value = tidy((high + low) / 2);
@@ -285,7 +335,7 @@ class Viewer {
         row.cells[name].element.setAttribute("aria-describedby", this.keysId);
       }
     }
-    this.drawing.show(this.rows, this.cursor);
+    this.drawing?.show(this.rows, this.cursor);
     this.read();
   }
 
@@ -293,7 +343,7 @@ class Viewer {
 
   /** Volumes whose values are told. */
   told() {
-    return [this.volumes.result, this.against, this.map].filter(Boolean);
+    return [this.volumes.result, ...this.beside];
   }
 
   async read() {
@@ -306,14 +356,15 @@ class Viewer {
         this.readAgain = false;
         const [at, told] = [this.cursor, this.told()];
         const names = told.map((volume) => volume.name);
-        const here = Object.fromEntries(names.map((name) => [name, this.drawing.value?.(name, at)]));
+        const here = Object.fromEntries(names.map((name) => [name, this.drawing?.value?.(name, at)]));
         const missing = names.filter((name) => here[name] === undefined);
         const values = missing.length ? { ...here, ...(await this.service.values(missing, at, this.stopped.signal)) } : here;
         this.values = { at, values };
         this.showReadout();
+        this.tell("values", null);
       }
     } catch (error) {
-      if (error.name !== "AbortError") this.fail(error);
+      if (error.name !== "AbortError") this.tell("values", error, () => this.read());
     } finally {
       this.reading = false;
     }
@@ -352,13 +403,14 @@ class Viewer {
 
   setWindow(window) {
     this.window = window;
+    this.tell("window", null);
     this.update();
   }
 
   typedWindow() {
     const window = typed(this.width.valueAsNumber, this.level.valueAsNumber);
     if (window) this.setWindow(window);
-    else say(this.problem, "A window has a width above zero and a level, both numbers.");
+    else this.tell("window", new Error("A window has a width above zero and a level, both numbers."));
   }
 
   slide(name, index) {
@@ -441,5 +493,7 @@ function loadStyles() {
   if (!document.head.querySelector(`link[href="${href}"]`)) document.head.append(h("link", { rel: "stylesheet", href }));
 }
 
-const alike = (one, other) => one.shape.every((count, axis) => count === other.shape[axis]);
+/** What is wrong with a volume of another shape or place, whose voxels are not those of the result. */
+const ELSEWHERE = new Error("It lies otherwise than the result.");
+
 const tidy = (value) => Number(value.toPrecision(5));

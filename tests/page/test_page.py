@@ -7,22 +7,29 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from recon import library
 from recon.client.client import Client
 from tests.api.test_sessions import Ring
 from tests.page.browser import WAIT_MS, violations
 from tests.page.conftest import Visiting
 from tests.service.serving import Server, job_body, send, serving
 from tests.service.whole_service import slow, wait_for
+from workers import resumable_uploads
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, Route
 
 HEADING = "main h1"
+NO_STORAGE = """
+for (const place of ["localStorage", "sessionStorage"]) {
+  Object.defineProperty(window, place, {get() { throw new DOMException("blocked", "SecurityError"); }});
+}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -237,6 +244,106 @@ def test_an_upload_outlives_a_broken_line_and_a_closed_page(visit: Visiting, ser
     sees(page, re.compile("^Recognised: numpy"))
     uploads = server.http.get("/v1/uploads?name=scan.npy").json()["uploads"]
     assert [(one["id"], one["complete"]) for one in uploads] == [(begun["id"], True)]  # gone on with, not begun anew
+
+
+def test_an_upload_that_broke_behind_its_last_byte_is_completed(
+    visit: Visiting, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = tmp_path / "whole.npy"
+    np.save(scan, np.random.default_rng(2).random((6, 20), dtype=np.float32))
+    complete, tries = resumable_uploads.complete, []
+
+    def breaks_once(*given: Any) -> dict[str, Any]:
+        tries.append(given)
+        if len(tries) == 1:
+            raise OSError("the service was stopped here")
+        return complete(*given)
+
+    monkeypatch.setattr(resumable_uploads, "complete", breaks_once)
+    here = visit(server.url)
+    here.expected = ["500"]
+    page = here.open("#/new")
+    choose(page, scan)
+    sees(page, re.compile("^Recognised: numpy"))
+    uploads = server.http.get("/v1/uploads?name=whole.npy").json()["uploads"]
+    assert [one["complete"] for one in uploads] == [True] and len(tries) == 2
+    assert page.evaluate("localStorage.getItem('recon.uploads')") == "{}"
+
+
+def test_a_name_that_is_typed_while_the_upload_runs_is_kept(visit: Visiting, server: Server, tmp_path: Path) -> None:
+    scan = tmp_path / "named.npy"
+    np.save(scan, np.random.default_rng(3).random((6, 20), dtype=np.float32))
+    page = visit(server.url).open("#/new")
+    page.get_by_role("button", name="Choose a file").wait_for()
+    named: list[bool] = []
+    held: list[Route] = []
+
+    def until_named(route: Route) -> None:
+        route.continue_() if named else held.append(route)
+
+    page.route("**/v1/uploads/*", until_named)
+    with page.expect_request("**/v1/uploads/*"):
+        choose(page, scan)
+    sees(page, "Waits for the upload.")
+    name = page.get_by_role("textbox", name="Name")
+    name.fill("typed early")
+    named.append(True)
+    held[0].continue_()
+    sees(page, re.compile("^Recognised: numpy"))
+    assert name.input_value() == "typed early"
+    page.reload()
+    sees(page, re.compile("^Recognised: numpy"))
+    assert name.input_value() == "typed early"
+
+
+def test_a_form_does_without_storage(visit: Visiting, server: Server, tmp_path: Path) -> None:
+    scan = tmp_path / "blocked.npy"
+    np.save(scan, np.random.default_rng(4).random((6, 20), dtype=np.float32))
+    here = visit(server.url)
+    here.context.add_init_script(NO_STORAGE)
+    page = here.open("#/new")
+    choose(page, scan)
+    sees(page, re.compile("^Recognised: numpy"))
+
+
+def test_a_job_is_followed_again_after_a_gap(visit: Visiting, server: Server) -> None:
+    failed, deleted = (server.http.post("/v1/jobs", json=job_body(send(server.http))).json()["id"] for _ in range(2))
+    here = visit(server.url)
+    here.expected = ["410"]  # the stream of the deleted job itself may be asked for once more
+    # A stream that opens, tells nothing and ends: all that happens does so while nobody listens.
+    stream = {"content_type": "text/event-stream", "body": "retry: 300\n\n"}
+    here.context.route("**/v1/events", lambda route: route.fulfill(**stream))
+    pages = [here.open(f"#/jobs/{job}") for job in (failed, deleted)]
+    for page in pages:
+        page.locator(".chip", has_text="Queued").wait_for()
+    error = {"code": "worker_lost", "message": "its workers were lost", "field": None, "remedy": None}
+    server.store.transition(failed, "failed", token=server.store.transition(failed, "running").token, error=error)
+    server.http.delete(f"/v1/jobs/{deleted}").raise_for_status()
+    server.http.delete(f"/v1/jobs/{deleted}?purge=1").raise_for_status()
+    pages[0].locator(".chip", has_text="Lost").wait_for()
+    sees(pages[1], "This job was deleted")
+
+
+def test_a_report_that_lacks_something_takes_nothing_else_away(visit: Visiting, server: Server) -> None:
+    job = server.http.post("/v1/jobs", json=job_body(send(server.http), name="an old job")).json()["id"]
+    volume = np.full((2, 24, 24), -1000, np.float32)
+    volume[:, 6:18, 6:18] = 40
+    found = library.reconstruct(library.simulate(volume, "ct-parallel", views=12), method="fbp", progress=False)
+    record = server.store.transition(job, "running")
+    report = found.save(server.store.output(job)) / "report.json"
+    told = json.loads(report.read_text())
+    del told["preparation"]  # as before there was one
+    del told["data_misfit"]  # which every report has
+    report.write_text(json.dumps(told))
+    server.store.transition(job, "succeeded", token=record.token, progress=1.0)
+    here = visit(server.url)
+    here.expected = ["undefined"]
+    page = here.open(f"#/jobs/{job}")
+    page.locator('.viewer-line[data-row="result"] [data-plane="axial"][data-shown]').wait_for()
+    sees(page, re.compile("A part of this job's report cannot be shown"))
+    sees(page, "Keep in mind")
+    page.get_by_role("tab", name="Report").click()
+    sees(page, "Network evaluations")
 
 
 @pytest.mark.parametrize(

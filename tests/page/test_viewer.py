@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -157,6 +158,51 @@ def check(page: Page, voxel: list[int], values: dict[str, np.ndarray]) -> None:
     for title, volume in values.items():
         if title in found:
             assert number(found[title]) == pytest.approx(float(volume[tuple(voxel[::-1])]), abs=0.51)
+
+
+def test_what_cannot_be_shown_is_left_out_and_said(visit: Visiting, folder: Path, tmp_path: Path) -> None:
+    results = Path(shutil.copytree(folder, tmp_path / "results"))
+    (results / "uncertainty.nii.gz").write_bytes(b"no volume")
+    fbp = nifti.read(results / "baseline-fbp.nii.gz")[0]
+    elsewhere = AFFINE.copy()
+    elsewhere[0, 3] += 3
+    nifti.write(results / "baseline-fbp.nii.gz", fbp, elsewhere, "test")
+    nifti.write(results / "volume-phase.nii.gz", np.zeros_like(fbp), AFFINE, "test")
+    nifti.write(results / "baseline-fbp-phase.nii.gz", np.zeros_like(fbp), AFFINE, "test")
+    with showing(results) as found:
+        visited = visit(found)
+        visited.expected = ["422"]
+        page = visited.open()
+        drawn(page, "result")
+        problem = page.locator(".viewer-problem")
+        page.get_by_label("Map", exact=True).select_option("Error, 1 sd")
+        problem.filter(has_text="Error, 1 sd is not shown.").wait_for()
+        against = page.get_by_label("Compared with")
+        assert against.locator("option").all_inner_texts() == ["FBP", "None"]
+        assert against.input_value() == "None"  # FBP lies elsewhere
+        assert list(readout(page)) == ["Place", "Voxel", "CGLS"]
+        against.select_option("FBP")
+        problem.filter(has_text="FBP is not shown. It lies otherwise than the result.").wait_for()
+        page.get_by_label("Map", exact=True).select_option("Phase")
+        drawn(page, "map")
+        assert page.locator(".viewer-scale span").all_inner_texts() == ["\u22123.1 rad", "3.1 rad"]
+        problem.filter(has_not_text="Error").wait_for()
+        assert page.locator(".viewer-line").count() == 2
+
+
+def test_a_slice_that_failed_is_asked_for_again(visit: Visiting, address: str) -> None:
+    visited = visit(address)
+    visited.expected = ["ERR_FAILED"]
+    page = visited.open()
+    drawn(page, "map")
+    page.route("**/*.png?*", lambda route: route.abort())
+    page.get_by_role("slider", name="Axial").fill("2")
+    problem = page.locator(".viewer-problem")
+    problem.filter(has_text="cannot be reached").wait_for()
+    page.unroute("**/*.png?*")
+    problem.wait_for(state="hidden")
+    axial = page.locator('.viewer-line[data-row="result"] [data-plane="axial"]')
+    assert axial.get_attribute("data-shown").endswith("|axial|1")  # type: ignore[union-attr]
 
 
 def test_it_is_accessible(visit: Visiting, address: str) -> None:

@@ -31,15 +31,16 @@ export function graphics() {
 export class Graphics {
   /**
    * @param {VolumeService} service
-   * @param {function(Error)} failed called with what went wrong
+   * @param {function(Error)} failed called when it cannot draw
+   * @param {function(?Error)} tell called with what is missing of the server's slices, null for nothing any more
    * @param {function()} lost called when the browser takes the graphics away
    */
-  constructor(service, failed, lost) {
-    Object.assign(this, { service, failed, lost });
+  constructor(service, failed, tell, lost) {
+    Object.assign(this, { service, failed, tell, lost });
     this.stopped = new AbortController();
     this.images = new Map();
     this.rows = new Map();
-    this.sharp = new ServerPictures(service, failed);
+    this.sharp = new ServerPictures(service, tell);
   }
 
   /** Loads NiiVue. */
@@ -66,12 +67,13 @@ export class Graphics {
     const large = rows.filter((row) => this.isLarge(row.about));
     for (const row of large) for (const cell of Object.values(row.cells)) cell.clear();
     if (large.length) this.rest = setTimeout(() => this.sharpen(large, cursor), REST_MS);
+    else this.tell(null);
   }
 
   /** Lays the server's slices, which have every voxel, over the reduced ones. */
   sharpen(rows, cursor) {
     this.sharp.close();
-    this.sharp = new ServerPictures(this.service, this.failed);
+    this.sharp = new ServerPictures(this.service, this.tell);
     this.sharp.show(rows, cursor);
   }
 

@@ -4,11 +4,12 @@
 export class ServerPictures {
   /**
    * @param {VolumeService} service
-   * @param {function(Error)} failed called with what went wrong
+   * @param {function(?Error)} tell called with what went wrong, and with null when no picture is missing any more;
+   *   to show the rows again is to try again
    */
-  constructor(service, failed) {
+  constructor(service, tell) {
     this.service = service;
-    this.failed = failed;
+    this.tell = tell;
     this.stopped = new AbortController();
     this.cells = new Map();
   }
@@ -19,34 +20,51 @@ export class ServerPictures {
    * @param {number[]} cursor
    */
   show(rows, cursor) {
+    const cells = new Set(rows.flatMap((row) => Object.values(row.cells)));
+    for (const [cell, state] of this.cells) {
+      if (!cells.has(cell)) this.cells.delete(cell);
+      else if (cell.hidden) state.error = null;
+    }
     for (const row of rows) {
       for (const [plane, cell] of Object.entries(row.cells)) {
         if (cell.hidden) continue;
         const index = cursor[row.about.planes[plane].across];
         const wanted = { row, plane, index, key: [row.name, row.minus, row.low, row.high, row.colours, plane, index].join("|") };
-        const state = this.cells.get(cell) ?? { busy: false, shown: null };
+        const state = this.cells.get(cell) ?? { busy: false, shown: null, error: null };
         this.cells.set(cell, state);
         state.wanted = wanted;
-        if (!state.busy && state.shown !== wanted.key) this.fetch(cell, state);
+        if (state.shown === wanted.key) state.error = null;
+        else if (!state.busy) this.fetch(cell, state);
       }
     }
+    this.tell(this.missing());
   }
 
   async fetch(cell, state) {
     state.busy = true;
-    try {
-      while (state.shown !== state.wanted.key && !this.stopped.signal.aborted) {
-        const { row, plane, index, key } = state.wanted;
+    let tried = null;
+    while (![state.shown, tried].includes(state.wanted.key)) {
+      const { row, plane, index, key } = state.wanted;
+      tried = key;
+      try {
         const picture = await this.service.picture(row, plane, index, this.stopped.signal);
+        if (this.cells.get(cell) !== state) return picture.close();  // it is not shown any more
         cell.draw(picture);
         cell.mark(key);
-        state.shown = key;
+        Object.assign(state, { shown: key, error: null });
+      } catch (error) {
+        if (error.name === "AbortError" || this.cells.get(cell) !== state) return undefined;
+        state.error = state.wanted.key === key ? error : null;
       }
-    } catch (error) {
-      if (error.name !== "AbortError") this.failed(error);
-    } finally {
-      state.busy = false;
+      this.tell(this.missing());
     }
+    state.busy = false;
+    return undefined;
+  }
+
+  /** Why a picture is missing; null if none is. */
+  missing() {
+    return [...this.cells.values()].find((state) => state.error)?.error ?? null;
   }
 
   close() {

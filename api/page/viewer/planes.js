@@ -53,6 +53,12 @@ export function placeInWords(mm, inPatient) {
   return `${mm.map((value, axis) => letters[axis][value < 0 ? 1 : 0] + Math.abs(round(value))).join(" ")} mm`;
 }
 
+/** Whether volumes have the same voxels; as close as the service asks for where it subtracts them. */
+export function alike(one, other) {
+  const near = (value, wanted) => Math.abs(value - wanted) <= 1e-8 + 1e-5 * Math.abs(wanted);
+  return one.shape.every((count, axis) => count === other.shape[axis]) && one.affine.every((row, at) => row.every((value, column) => near(value, other.affine[at][column])));
+}
+
 /** Middle of a volume. */
 export const middle = (about) => [about.shape[2], about.shape[1], about.shape[0]].map((count) => Math.floor(count / 2));
 

@@ -1,7 +1,21 @@
 /** Pictures and values of a job's volumes, as the service gives them. */
 
 /** An error that the service answered with, or that it could not be reached; its message is a sentence. */
-export class ViewerProblem extends Error {}
+export class ViewerProblem extends Error {
+  /**
+   * @param {string} sentence
+   * @param {number} status of the answer; 0 if there was none
+   */
+  constructor(sentence, status = 0) {
+    super(sentence);
+    this.status = status;
+  }
+
+  /** Whether it may go well when it is tried again: nothing answered, or the server had trouble of its own. */
+  get passing() {
+    return this.status === 0 || this.status === 429 || this.status >= 500;
+  }
+}
 
 /** Volumes of one job on the service. */
 export class VolumeService {
@@ -64,8 +78,9 @@ export class VolumeService {
       throw new ViewerProblem("The server cannot be reached; pictures that were seen before are still here.");
     }
     if (answer.ok) return answer;
+    if (answer.status === 401) document.dispatchEvent(new CustomEvent("recon:unauthorized"));  // the page asks for a key
     const about = await answer.json().catch(() => ({}));
     const sentence = [about.detail ?? `The server answered ${answer.status}`, about.remedy].filter(Boolean).join("; ");
-    throw new ViewerProblem(`${sentence.charAt(0).toUpperCase()}${sentence.slice(1)}.`);
+    throw new ViewerProblem(`${sentence.charAt(0).toUpperCase()}${sentence.slice(1)}.`, answer.status);
   }
 }

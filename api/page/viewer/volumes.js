@@ -27,12 +27,14 @@ export function volumesOf(job, files) {
   for (const file of files) {
     if (!ENDING.test(file.name)) continue;
     const stem = file.name.replace(ENDING, "");
+    // Complex values have no slices, and the phase of a baseline is not compared with the result.
+    if (stem.endsWith("-complex") || /^baseline-.*-phase$/.test(stem)) continue;
     const volume = (title, sign = "") => ({ name: file.name, title, sign, file });
     if (stem === "volume") found.result = volume(methodName(job.method) || "Result");
-    else if (stem.startsWith("baseline-") && !stem.endsWith("-complex")) found.baselines.push(volume(methodName(stem.slice(9))));
+    else if (stem.startsWith("baseline-")) found.baselines.push(volume(methodName(stem.slice(9))));
     else if (MAPS[stem]) found.maps.push(volume(...MAPS[stem]));
     else if (stem === "volume-phase") found.maps.push(volume("Phase"));
-    else if (!stem.endsWith("-complex")) found.baselines.push(volume(stem));
+    else found.baselines.push(volume(stem));
   }
   // A folder of volumes that no job has written is looked at as well.
   if (!found.result && found.baselines.length) found.result = found.baselines.shift();

@@ -42,8 +42,11 @@ export function typed(width, level) {
   return Number.isFinite(width) && Number.isFinite(level) && width > 0 ? byWidth(width, level) : null;
 }
 
-/** Window that is black at zero and white at the largest errors but the last hundredth. */
-export const ofMap = (about) => between(0, about.percentiles["99"] > 0 ? about.percentiles["99"] : about.percentiles["100"]);
+/** Window of a map: all angles of a phase; else black at zero and white at the largest errors but the last hundredth. */
+export function ofMap(about) {
+  if (about.unit === "rad") return { low: -Math.PI, high: Math.PI };
+  return between(0, about.percentiles["99"] > 0 ? about.percentiles["99"] : about.percentiles["100"]);
+}
 
 /** Window of a difference: as wide as that of what is compared, grey where both are alike. */
 export const ofDifference = (window) => byWidth(window.high - window.low, 0);
