@@ -101,7 +101,8 @@ export class Graphics {
     const canvas = document.createElement("canvas");
     canvas.className = "viewer-graphics";
     canvas.setAttribute("aria-hidden", "true");
-    canvas.addEventListener("webglcontextlost", () => this.stopped.signal.aborted || this.lost());
+    // A row that is hidden gives its graphics back by itself.
+    canvas.addEventListener("webglcontextlost", () => canvas.isConnected && !this.stopped.signal.aborted && this.lost());
     row.element.prepend(canvas);
     const view = new this.library.Niivue({
       backColor: [0, 0, 0, 1],
