@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.errors import GeometryError
+from operators.interrupt import checkpoint
 
 SamplingPattern = Literal["full", "limited", "lines", "points"]
 """Sampling pattern: full or limited angular coverage in CT, lines or points of k-space in MRI."""
@@ -44,6 +45,8 @@ MATRIX_COLUMNS = 16
 sparse kernel chooses its summation order by the width, so a fixed width gives a slice the same bits in any batch."""
 MATRIX_LIMIT_BYTES = 3 * 2**30
 """Size limit of the system matrix; above it ASTRA projects slice by slice instead."""
+PIXELS_AT_ONCE = 2**22
+"""Pixels whose places in the views are found at once."""
 
 
 @dataclass(frozen=True)
@@ -380,12 +383,21 @@ def within_view(g: ParallelBeam) -> NDArray[np.bool_]:
     found = np.ones((g.rows, g.cols), dtype=np.bool_)
     if math.hypot(g.rows, g.cols) * g.pixel_mm <= g.determined_mm:
         return found
-    for angle in g.angles_rad:
-        along = x[None, :] * math.cos(angle) - y[:, None] * math.sin(angle)
-        if isinstance(g, FanBeam):
-            toward = x[None, :] * math.sin(angle) + y[:, None] * math.cos(angle)
-            along = along * g.source_origin_mm / (g.source_origin_mm - toward)
-        found &= (along >= low) & (along <= high)
+    block = max(1, PIXELS_AT_ONCE // g.cols)
+    for first in range(0, g.rows, block):
+        checkpoint()
+        # All views see the disc that the scan determines.
+        row, col = np.nonzero(y[first : first + block, None] ** 2 + x**2 > (g.determined_mm / 2) ** 2)
+        row += first
+        found[row, col] = False
+        for angle in g.angles_rad:
+            along = x[col] * math.cos(angle) - y[row] * math.sin(angle)
+            if isinstance(g, FanBeam):
+                toward = x[col] * math.sin(angle) + y[row] * math.cos(angle)
+                along *= g.source_origin_mm / (g.source_origin_mm - toward)
+            seen = (along >= low) & (along <= high)
+            row, col = row[seen], col[seen]
+        found[row, col] = True
     return found
 
 
