@@ -96,7 +96,7 @@ LENGTHS = {
 """Limits of lengths: their name in a failure, what is counted, and the limit in words."""
 KINDS: dict[str, Mapping[str, Any]] = {"kind": ACQUISITIONS, "name": METHODS}
 """Names from which to choose, by the field that chooses."""
-MOST_SAID = 20
+MOST_SAID = 12
 """Problems of one document that are said in full; the others are counted."""
 REMEDY = "docs/specification.md describes every field, and so does /docs of a server"
 
