@@ -204,7 +204,8 @@ def test_head_is_there_wherever_get_is(server: Server) -> None:
     (server.store.attempt(record) / "report.json").write_text("{}")
     server.store.publish(job, str(record.token), server.store.attempt(record))
     paths = server.http.get("/openapi.json").json()["paths"]
-    ids = {"job_id": job, "upload_id": upload, "name": "report.json"}
+    ids = {"job_id": job, "upload_id": upload, "name": "report.json", "plane": "axial"}
+    ids |= dict.fromkeys(("index", "col", "row", "slice"), "0")
     asked = [path.format(**ids) for path, found in paths.items() if "get" in found]
     assert len(asked) >= 12 and f"/v1/jobs/{job}/events" in asked
     for path in [*asked, "/openapi.json"]:

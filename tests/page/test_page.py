@@ -106,7 +106,7 @@ def test_from_a_file_to_a_picture(visit: Visiting, service: tuple[str, Path], ct
     assert page.get_by_role("tab", name="Log").evaluate("element => element === document.activeElement")
     page.locator(".menu summary").click()
     with page.expect_download() as download:
-        page.get_by_role("link", name="volume.nii.gz").click()
+        page.locator(".menu").get_by_role("link", name="volume.nii.gz", exact=True).click()
     assert download.value.suggested_filename == "from a file-volume.nii.gz"
 
 
