@@ -22,7 +22,7 @@ from recon.spec.affine import Affine
 ENDINGS = (".nii", ".nii.gz")
 PERCENTILES = (0.0, 1.0, 5.0, 50.0, 95.0, 99.0, 100.0)
 BYTES_PER_VOXEL = 4
-"""Of what is kept, float32."""
+"""Bytes of a voxel as it is kept, float32."""
 AT_A_TIME = 3
 """Volumes of the largest size that have room at a time, the last of them while it is decoded: a viewer shows a result,
 a baseline and a map, and would else have each of them decoded anew for every slice."""

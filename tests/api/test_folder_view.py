@@ -51,7 +51,7 @@ def test_a_folder_is_shown_like_a_job(client: httpx.Client) -> None:
 
 
 def test_another_folder_at_the_same_address_is_not_shown_from_a_browsers_cache(folder: Path) -> None:
-    """Of another patient, whose file has the same name, size and time, behind the same port."""
+    """Another patient's file may have the same name, size and time, and lie behind the same port."""
     paths = [f"slices/volume.nii.gz{rest}" for rest in ("", "/axial/1.png", "/volume.nii?voxels=100")]
     tags = []
     for shown in (folder, Path(shutil.copytree(folder, folder.with_name("other")))):
