@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from operators.geometry import WIDE_GAP, FanBeam, ParallelBeam, arc, usual_gap
+from operators.geometry import PIXELS_AT_ONCE, WIDE_GAP, FanBeam, ParallelBeam, arc, usual_gap
 from operators.interrupt import checkpoint
 
 
@@ -57,12 +57,27 @@ def filtered_back_projection(sinogram: Tensor, geometry: ParallelBeam, window: s
     if isinstance(g, FanBeam):
         weighted = weighted * (g.source_origin_mm / torch.sqrt(g.source_origin_mm**2 + position**2))
     filtered = ramp_filter(weighted, pitch, window) * view_weights(geometry)[None, :, None]
-    x = (torch.arange(g.cols) - (g.cols - 1) / 2) * g.pixel_mm
-    y = ((g.rows - 1) / 2 - torch.arange(g.rows)) * g.pixel_mm
-    y, x = torch.meshgrid(y, x, indexing="ij")
     # Slices last: what a pixel needs of all of them lies side by side.
     columns = filtered.permute(1, 2, 0).contiguous()
-    volume = torch.zeros((g.rows * g.cols, len(sinogram)))
+    # Slices first in memory too: what starts from here keeps its layout.
+    volume = torch.empty((len(sinogram), g.rows, g.cols))
+    block = max(1, PIXELS_AT_ONCE // g.cols)
+    for first in range(0, g.rows, block):
+        checkpoint()
+        last = min(first + block, g.rows)
+        volume[:, first:last] = _back_projected(columns, g, float(position[0]), first, last)
+    return volume
+
+
+def _back_projected(columns: Tensor, g: ParallelBeam, start_mm: float, first: int, last: int) -> Tensor:
+    """Back-project filtered views ``(views, detectors, slices)`` into rows `first` to `last` of every slice.
+
+    The first detector element lies at `start_mm` on the virtual detector through the rotation axis.
+    """
+    x = (torch.arange(g.cols) - (g.cols - 1) / 2) * g.pixel_mm
+    y = ((g.rows - 1) / 2 - torch.arange(first, last)) * g.pixel_mm
+    y, x = torch.meshgrid(y, x, indexing="ij")
+    part = torch.zeros((y.numel(), columns.shape[2]))
     for view, angle in enumerate(g.angles_rad):
         checkpoint()
         along, toward = x * math.cos(angle) + y * math.sin(angle), x * math.sin(angle) - y * math.cos(angle)
@@ -70,13 +85,12 @@ def filtered_back_projection(sinogram: Tensor, geometry: ParallelBeam, window: s
         if isinstance(g, FanBeam):
             # The source sits at +toward; a pixel nearer to it is magnified more.
             depth = (g.source_origin_mm - toward) / g.source_origin_mm
-        index = ((along / depth - float(position[0])) / pitch).flatten()
+        index = ((along / depth - start_mm) / g.pitch_mm).flatten()
         for nearest, share in _linear(index, g.detectors):
             weight = share / depth.flatten().square()
             # Product and sum apart: fused, their rounding would depend on how many slices there are.
-            volume += columns[view].index_select(0, nearest).mul_(weight[:, None])
-    # Back to slices first in memory too: what starts from here keeps its layout.
-    return volume.T.contiguous().reshape(len(sinogram), g.rows, g.cols)
+            part += columns[view].index_select(0, nearest).mul_(weight[:, None])
+    return part.T.reshape(columns.shape[2], last - first, g.cols)
 
 
 def ramp_filter(sinogram: Tensor, pitch_mm: float, window: str) -> Tensor:

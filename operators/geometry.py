@@ -45,8 +45,8 @@ MATRIX_COLUMNS = 16
 sparse kernel chooses its summation order by the width, so a fixed width gives a slice the same bits in any batch."""
 MATRIX_LIMIT_BYTES = 3 * 2**30
 """Size limit of the system matrix; above it ASTRA projects slice by slice instead."""
-PIXELS_AT_ONCE = 2**22
-"""Pixels whose places in the views are found at once."""
+PIXELS_AT_ONCE = 2**18
+"""Pixels whose places in the views are found at once: some megabytes, however large the image."""
 
 
 @dataclass(frozen=True)

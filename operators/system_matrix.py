@@ -68,16 +68,17 @@ def build(projector_id: int) -> SystemMatrix:
         (stored.data.astype(np.float32), stored.indices, stored.indptr), shape=stored.shape
     )
     del stored
-    forward.sort_indices()
-    transpose = _cut(forward.T.tocsr())
-    parts = _cut(forward)
+    # Both are cut along the axis in which their elements lie one after another: any other cut would read the whole
+    # matrix for each part.
+    columns = forward.tocsc()
+    matrix = [columns[:, first : first + BLOCK].tocsr() for first in range(0, columns.shape[1], BLOCK)]
+    del columns
+    transpose = [forward[first : first + BLOCK].T.tocsr() for first in range(0, forward.shape[0], BLOCK)]
     del forward
-    nbytes = sum(m.data.nbytes + m.indices.nbytes + m.indptr.nbytes for m in (*parts, *transpose))
-    return SystemMatrix(tuple(map(_to_torch, parts)), tuple(map(_to_torch, transpose)), nbytes)
-
-
-def _cut(matrix: scipy.sparse.csr_matrix) -> list[scipy.sparse.csr_matrix]:
-    return [matrix[:, first : first + BLOCK] for first in range(0, matrix.shape[1], BLOCK)]
+    for part in (*matrix, *transpose):
+        part.sort_indices()
+    nbytes = sum(m.data.nbytes + m.indices.nbytes + m.indptr.nbytes for m in (*matrix, *transpose))
+    return SystemMatrix(tuple(map(_to_torch, matrix)), tuple(map(_to_torch, transpose)), nbytes)
 
 
 def _to_torch(matrix: scipy.sparse.csr_matrix) -> Tensor:
