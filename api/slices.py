@@ -41,6 +41,8 @@ MOST_VOXELS = 2**26
 THREADS = 4
 """Pictures that are drawn at a time, in threads of their own: a volume that takes its time to be decoded holds up
 other pictures, and no key or list of jobs."""
+MOST_WAITING = 64
+"""Pictures that may wait for one of these threads: more are refused, and asked for again by who still wants them."""
 MOST_SENDING = 8
 """Whole volumes that are sent at a time."""
 SLAB_BYTES = 2**22
@@ -71,6 +73,8 @@ class Pictures:
     volumes: VolumeCache
     caching: Mapping[str, str]
     threads: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(THREADS))
+    asked: int = 0
+    """Pictures that are drawn or wait for a thread."""
     sending: int = 0
     """Whole volumes that are being sent."""
 
@@ -82,7 +86,14 @@ def in_own_threads(route: Callable[P, Response]) -> Callable[P, Awaitable[Respon
     async def run(*given: P.args, **named: P.kwargs) -> Response:
         request = named["request"]
         assert isinstance(request, Request)
-        return await to_thread.run_sync(functools.partial(route, *given, **named), limiter=_pictures(request).threads)
+        pictures = _pictures(request)
+        if pictures.asked >= THREADS + MOST_WAITING:
+            raise Busy(f"{MOST_WAITING} pictures are waiting to be drawn", field="name", remedy="try again in a moment")
+        pictures.asked += 1
+        try:
+            return await to_thread.run_sync(functools.partial(route, *given, **named), limiter=pictures.threads)
+        finally:
+            pictures.asked -= 1
 
     return run
 
@@ -105,7 +116,7 @@ def require_results(record: Record) -> None:
 @router.get(
     "/v1/jobs/{job_id}/slices/{name}",
     response_model=VolumeView,
-    responses={200: {"headers": headers(STRING, "ETag")}, **problems.responses(404, 409, 410, 413)},
+    responses={200: {"headers": headers(STRING, "ETag")}, **problems.responses(404, 409, 410, 413, 503)},
     openapi_extra=TAGGED,
 )
 @router.head("/v1/jobs/{job_id}/slices/{name}", include_in_schema=False)
@@ -127,7 +138,7 @@ def volume_view(request: Request, job_id: str, name: str) -> Response:
     responses={
         200: {"content": {"image/png": BINARY}, "headers": headers(STRING, "ETag")},
         304: {"description": "As the client has it (If-None-Match)."},
-        **problems.responses(404, 409, 410, 413),
+        **problems.responses(404, 409, 410, 413, 503),
     },
     openapi_extra=TAGGED,
 )
@@ -211,7 +222,7 @@ def volume(
 @router.get(
     "/v1/jobs/{job_id}/voxels/{col}/{row}/{slice}",
     response_model=VoxelValues,
-    responses=problems.responses(404, 409, 410, 413),
+    responses=problems.responses(404, 409, 410, 413, 503),
 )
 @router.head("/v1/jobs/{job_id}/voxels/{col}/{row}/{slice}", include_in_schema=False)
 @in_own_threads

@@ -91,15 +91,21 @@ class Jobs extends EventTarget {
       return;
     }
     this.#stream(() => !document.hidden);
-    setInterval(() => {
-      if (document.hidden) this.list.filter((job) => !ended(job)).forEach((job) => this.fetch(job.id).catch(() => {}));
-    }, HIDDEN_POLL_MS);
+    setInterval(() => { if (document.hidden) this.#ask(); }, HIDDEN_POLL_MS);
+  }
+
+  /** Asks for each job that has not ended, where no stream tells of them. */
+  #ask() {
+    this.list.filter((job) => !ended(job)).forEach((job) => this.fetch(job.id).catch(() => {}));
   }
 
   /** Streams while `wanted`; never ends, since with it the lock would. */
   async #stream(wanted) {
     for (;;) {
-      if (wanted()) await this.#listen(wanted);
+      if (wanted()) {
+        await this.#listen(wanted);
+        this.#ask();  // a server that has no stream for this tab still answers
+      }
       await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
     }
   }

@@ -17,6 +17,8 @@ import { current } from "./upload.js";
 import { asYaml, curl } from "./yaml.js";
 
 const PLAN_AFTER_MS = 250;
+/** A name that was typed before there was a measurement: the form is made anew when a file is chosen. */
+let early = null;
 
 /**
  * Shows the view.
@@ -30,8 +32,10 @@ export async function showNew(main, start, signal) {
   form.build(main);
   const [about, api] = await Promise.all([catalogue(), once("openapi.json")]);
   form.know(about, api.components.schemas);
-  if (start.from) await form.again(start.from);
-  else if (start.upload) await form.open(start.upload);
+  if (start.from) {
+    early = form.typed = null;
+    await form.again(start.from);
+  } else if (start.upload) await form.open(start.upload);
   else if (current.transfer) form.wait(current.transfer);
 }
 
@@ -46,7 +50,8 @@ class Form {
     this.acquisition = h("div");
     this.method = h("div");
     this.planned = h("div", { role: "status" });
-    this.name = h("input", { type: "text", maxlength: 100, autocomplete: "off", id: newId("name"), oninput: () => { this.typed = this.name.value; this.takeName(); } });
+    this.name = h("input", { type: "text", maxlength: 100, autocomplete: "off", id: newId("name"), oninput: () => { early = this.typed = this.name.value; this.takeName(); } });
+    if (early) this.name.value = this.typed = early;
     this.submit = h("button", { type: "submit", class: "primary", "aria-describedby": "why" }, "Reconstruct");
     this.why = h("p", { class: "soft", id: "why" });
     this.trouble = h("p", { class: "err", role: "alert" });
@@ -165,7 +170,7 @@ class Form {
   takeName() {
     if (this.typed === null || !this.draft || !this.upload) return;
     write(this.draft, "name", this.typed.trim() || undefined);
-    this.typed = null;
+    early = this.typed = null;
     this.save();
   }
 

@@ -264,6 +264,30 @@ def test_volumes_that_take_their_time_hold_up_nothing_else(
         assert all(one.result().status_code == 200 for one in asked)
 
 
+def test_more_pictures_than_may_wait_are_refused_for_a_moment(
+    server: Server, job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_go, use = threading.Event(), VolumeCache.use
+
+    def waiting(*given: Any) -> Any:
+        assert may_go.wait(60)
+        return use(*given)
+
+    monkeypatch.setattr(VolumeCache, "use", waiting)
+    monkeypatch.setattr(slices, "MOST_WAITING", 3)
+    address = f"/v1/jobs/{job}/slices/volume.nii.gz/axial/2.png"
+    room = slices.THREADS + 3
+    with ThreadPoolExecutor(room + 4) as pool:
+        asked = [pool.submit(httpx.get, f"{server.url}{address}", timeout=60) for _ in range(room + 4)]
+        try:
+            until(lambda: sum(one.done() for one in asked) == 4, 60)
+        finally:
+            may_go.set()
+        answers = [one.result() for one in asked]
+    busy = [one for one in answers if one.status_code != 200]
+    assert len(busy) == 4 and refused(busy[0], 503, "name")["remedy"] == "try again in a moment"
+
+
 def kept(cache: VolumeCache, path: Path) -> Decoded:
     return cache.use(path, lambda found: found)
 

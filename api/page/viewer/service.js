@@ -1,5 +1,8 @@
 /** Pictures and values of a job's volumes, as the service gives them. */
 
+/** Times that a busy server is asked, and the time between. */
+const MOST_TRIES = 5, AGAIN_MS = 1000;
+
 /** An error that the service answered with, or that it could not be reached; its message is a sentence. */
 export class ViewerProblem extends Error {
   /**
@@ -71,13 +74,17 @@ export class VolumeService {
 
   async fetched(address, signal) {
     let answer;
-    try {
-      answer = await fetch(address, { signal, credentials: "same-origin" });
-    } catch (error) {
-      if (error.name === "AbortError") throw error;
-      throw new ViewerProblem("The server cannot be reached; pictures that were seen before are still here.");
+    for (let tried = 1; ; tried += 1) {
+      try {
+        answer = await fetch(address, { signal, credentials: "same-origin" });
+      } catch (error) {
+        if (error.name === "AbortError") throw error;
+        throw new ViewerProblem("The server cannot be reached; pictures that were seen before are still here.");
+      }
+      if (answer.ok) return answer;
+      if (answer.status !== 503 || tried === MOST_TRIES) break;
+      await new Promise((resolve) => { setTimeout(resolve, AGAIN_MS); });
     }
-    if (answer.ok) return answer;
     if (answer.status === 401) document.dispatchEvent(new CustomEvent("recon:unauthorized"));  // the page asks for a key
     const about = await answer.json().catch(() => ({}));
     const sentence = [about.detail ?? `The server answered ${answer.status}`, about.remedy].filter(Boolean).join("; ");
