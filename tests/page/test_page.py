@@ -296,6 +296,16 @@ def test_a_name_that_is_typed_while_the_upload_runs_is_kept(visit: Visiting, ser
     assert name.input_value() == "typed early"
 
 
+def test_a_name_that_is_typed_before_there_is_a_file_is_kept(visit: Visiting, server: Server, tmp_path: Path) -> None:
+    scan = tmp_path / "unnamed.npy"
+    np.save(scan, np.random.default_rng(5).random((6, 20), dtype=np.float32))
+    page = visit(server.url).open("#/new")
+    page.get_by_role("textbox", name="Name").fill("typed first")
+    choose(page, scan)
+    sees(page, re.compile("^Recognised: numpy"))
+    assert page.get_by_role("textbox", name="Name").input_value() == "typed first"
+
+
 def test_a_form_does_without_storage(visit: Visiting, server: Server, tmp_path: Path) -> None:
     scan = tmp_path / "blocked.npy"
     np.save(scan, np.random.default_rng(4).random((6, 20), dtype=np.float32))
