@@ -43,6 +43,9 @@ SAME_DIRECTION_RAD = 1e-4
 MATRIX_COLUMNS = 16
 """Slices multiplied by the system matrix at once. Always exactly this many (the last block is padded with zeros): the
 sparse kernel chooses its summation order by the width, so a fixed width gives a slice the same bits in any batch."""
+NARROWER = {1: 0.48, 2: 0.52, 8: 0.68}
+"""Slices multiplied at once in a job that has no more of them, and the time that it takes over that for
+`MATRIX_COLUMNS`: the matrix is read all the same. Four at once take longer than eight."""
 MATRIX_LIMIT_BYTES = 3 * 2**30
 """Size limit of the system matrix; above it ASTRA projects slice by slice instead."""
 PIXELS_AT_ONCE = 2**18
@@ -257,6 +260,11 @@ def kernel(g: ParallelBeam) -> str:
         return "linear"
     # ASTRA's area-weighted fan kernel has no vector form, which a shifted detector needs.
     return "strip_fanflat" if g.detector_shift_mm == 0.0 else "line_fanflat"
+
+
+def matrix_columns(slices: int) -> int:
+    """Slices that the system matrix is multiplied by at once in a job of so many, however it is cut."""
+    return next((width for width in NARROWER if slices <= width), MATRIX_COLUMNS)
 
 
 def estimated_matrix_bytes(g: ParallelBeam) -> int:

@@ -31,29 +31,29 @@ class SystemMatrix:
     transpose: tuple[Tensor, ...]
     nbytes: int
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Project ``(slices, pixels)`` to ``(slices, rays)``."""
-        return _multiply(self.matrix, x)
+    def forward(self, x: Tensor, width: int = MATRIX_COLUMNS) -> Tensor:
+        """Project ``(slices, pixels)`` to ``(slices, rays)``, `width` slices at once."""
+        return _multiply(self.matrix, x, width)
 
-    def adjoint(self, y: Tensor) -> Tensor:
-        """Back-project ``(slices, rays)`` to ``(slices, pixels)``."""
-        return _multiply(self.transpose, y)
+    def adjoint(self, y: Tensor, width: int = MATRIX_COLUMNS) -> Tensor:
+        """Back-project ``(slices, rays)`` to ``(slices, pixels)``, `width` slices at once."""
+        return _multiply(self.transpose, y, width)
 
 
-def _multiply(parts: tuple[Tensor, ...], x: Tensor) -> Tensor:
+def _multiply(parts: tuple[Tensor, ...], x: Tensor, width: int) -> Tensor:
     rows, columns = parts[0].shape[0], sum(part.shape[1] for part in parts)
     out = torch.empty((len(x), rows), dtype=torch.float32)
-    block = torch.zeros((columns, MATRIX_COLUMNS), dtype=torch.float32)
-    product = torch.empty((rows, MATRIX_COLUMNS), dtype=torch.float32)
-    for first in range(0, len(x), MATRIX_COLUMNS):
+    block = torch.zeros((columns, width), dtype=torch.float32)
+    product = torch.empty((rows, width), dtype=torch.float32)
+    for first in range(0, len(x), width):
         checkpoint()
-        some = x[first : first + MATRIX_COLUMNS]
+        some = x[first : first + width]
         block[:, : len(some)] = some.T
         block[:, len(some) :] = 0.0
         product.zero_()
         for part, given in zip(parts, block.split(BLOCK), strict=True):
             product.addmm_(part, given)
-        out[first : first + MATRIX_COLUMNS] = product[:, : len(some)].T
+        out[first : first + width] = product[:, : len(some)].T
     return out
 
 

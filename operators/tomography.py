@@ -26,6 +26,7 @@ from operators import system_matrix
 from operators.errors import BackendUnavailable
 from operators.fbp import filtered_back_projection
 from operators.geometry import (
+    MATRIX_COLUMNS,
     MATRIX_LIMIT_BYTES,
     FanBeam,
     ParallelBeam,
@@ -60,6 +61,8 @@ class Tomography(LinearOperator):
         Parallel or fan beam, in millimetres and radians.
     backend
         ``auto`` takes the matrix up to `MATRIX_LIMIT_BYTES`, ASTRA's own projector above.
+    columns
+        Slices that the matrix is multiplied by at once; see `operators.geometry.matrix_columns`.
 
     Raises
     ------
@@ -67,7 +70,7 @@ class Tomography(LinearOperator):
         If ``cuda`` is asked for and ASTRA finds no GPU.
     """
 
-    def __init__(self, geometry: ParallelBeam, backend: Backend = "auto") -> None:
+    def __init__(self, geometry: ParallelBeam, backend: Backend = "auto", columns: int = MATRIX_COLUMNS) -> None:
         g = geometry
         super().__init__(Space((g.rows, g.cols)), Space((len(g.angles_rad), g.detectors)))
         self.geometry = geometry
@@ -77,7 +80,7 @@ class Tomography(LinearOperator):
             raise BackendUnavailable(
                 "ASTRA finds no CUDA device", field="backend", remedy="leave the backend to `auto`"
             )
-        self.backend = backend
+        self.backend, self.columns = backend, columns
 
     def spectrum(self) -> Tensor:
         """See `operators.preconditioner.projection_spectrum`."""
@@ -106,7 +109,7 @@ class Tomography(LinearOperator):
     def another(self, index: int) -> Tomography:
         """Comparable scan: all views rotated by `TURN_RAD`, ``index + 1`` times."""
         angles = tuple(angle + TURN_RAD * (index + 1) for angle in self.geometry.angles_rad)
-        return Tomography(replace(self.geometry, angles_rad=angles), self.backend)
+        return Tomography(replace(self.geometry, angles_rad=angles), self.backend, self.columns)
 
     @property
     def folds(self) -> int:
@@ -126,7 +129,7 @@ class Tomography(LinearOperator):
         angles = self.geometry.angles_rad
         kept = [i for i in range(len(angles)) if i not in held]
         parts = [replace(self.geometry, angles_rad=tuple(angles[i] for i in chosen)) for chosen in (kept, held)]
-        kept_views, held_views = (Tomography(part, self.backend) for part in parts)
+        kept_views, held_views = (Tomography(part, self.backend, self.columns) for part in parts)
         # Neighbours at an end of the arc err alike: a third of them together is a unit.
         size = -(-len(held) // END_UNITS) if self.sampling_pattern == "limited" else 1
 
@@ -152,7 +155,7 @@ class Tomography(LinearOperator):
         elif self.backend == "matrix":
             matrix = system_matrix.cache.get(self.geometry, self._build_matrix)
             product = matrix.adjoint if adjoint else matrix.forward
-            out = product(data.reshape(len(data), -1)).reshape(len(data), *shape)
+            out = product(data.reshape(len(data), -1), self.columns).reshape(len(data), *shape)
         else:
             out = self._by_slices(data, shape, adjoint=adjoint)
         return out.to(x.dtype)

@@ -92,6 +92,8 @@ class Measurement:
     slices_in_file
         Slices that the file has, if its format reads some in the memory of these only, and each as it would be read
         with any others; None if not.
+    part_of
+        Slices of the job that these are a part of; None if they are all.
     read_bytes
         Most bytes that reading held, where these are more than the data's.
     source
@@ -114,5 +116,6 @@ class Measurement:
     notes: list[str] = field(default_factory=list)
     provenance: dict[str, Any] = field(default_factory=dict)
     slices_in_file: int | None = None
+    part_of: int | None = None
     read_bytes: int = 0
     source: Mapping[str, Any] = field(default_factory=dict, repr=False)

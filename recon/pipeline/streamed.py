@@ -85,7 +85,7 @@ class Streamed:
             )
         shapes = [one.solved_shape(found.data.shape) for one in (found.acquisition, wanted)]
         notes = found.notes if shapes[0] <= shapes[1] else [*found.notes, LARGER]
-        return replace(found, acquisition=wanted, notes=notes)
+        return replace(found, acquisition=wanted, notes=notes, part_of=self.slices)
 
     def _read(self, first: int, last: int) -> Measurement:
         record = self.sample.preparation

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from operators import continuation, support, truncation
-from operators.geometry import ParallelBeam, limits, within_view
+from operators.geometry import ParallelBeam, limits, matrix_columns, within_view
 from operators.linear import LinearOperator, each_slice
 from operators.tomography import Tomography
 from recon.measurement import noise_estimate
@@ -140,7 +140,7 @@ def build(measurement: Measurement) -> CTProblem:
     noise_std, inverse_std = _noise(measurement, acquisition, data, notes)
     slice_mm = acquisition.slice_mm or geometry.pixel_mm
     affine, in_patient = placed(measurement, geometry.rows, geometry.cols, geometry.pixel_mm, slice_mm, notes)
-    operator = Tomography(cover.solved)
+    operator = Tomography(cover.solved, columns=matrix_columns(measurement.part_of or len(data)))
     weights, data = cover.weights(inverse_std, data), cover.continued(data)
     inside = _support(operator, data, cover.ends, notes) if acquisition.support == "auto" else None
     problem = Problem(

@@ -16,6 +16,7 @@ from operators.errors import GeometryError, InputError
 from operators.geometry import (
     MATRIX_COLUMNS,
     MATRIX_LIMIT_BYTES,
+    NARROWER,
     FanBeam,
     ParallelBeam,
     SamplingPattern,
@@ -23,6 +24,7 @@ from operators.geometry import (
     beyond_ends,
     check_angles,
     estimated_matrix_bytes,
+    matrix_columns,
 )
 from recon.spec.acquisitions.base import Acquisition, Shape, Volume, as_mask
 from recon.spec.affine import Affine, voxel_size
@@ -320,7 +322,8 @@ class CT(Acquisition):
 
     def product_seconds(self, shape: Shape, per_chunk: float, costs: MachineCosts) -> float:
         """Proportional to the matrix's size; the projector always multiplies a full block of slices."""
-        full = max(1.0, MATRIX_COLUMNS / per_chunk)
+        share = NARROWER.get(matrix_columns(shape[0]), 1.0)
+        full = share * max(1.0, MATRIX_COLUMNS / per_chunk)
         return full * costs.seconds.per_matrix_byte * estimated_matrix_bytes(self.covering(shape[2])) / 2
 
     def sampling(self, shape: Shape) -> tuple[SamplingPattern, float]:
