@@ -59,4 +59,9 @@ def plan(
             f" about {found.seconds:.0f} s",
             highlight=False,
         )
+        if found.effort_gain_db is not None:
+            console.print(
+                f"this effort was measured to gain {found.effort_gain_db:+.2f} dB over the standard one",
+                highlight=False,
+            )
     planning.require_fit(found)

@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command()(tune)
     app.command()(tune_errors)
+    app.command()(tune_effort)
 
 
 def tune(
@@ -97,6 +98,28 @@ def tune_errors(
     table.write(out)
     for one in table.fitted:
         console.print(f"{one.modality}, {one.errors_like}: interval {one.interval}", highlight=False)
+
+
+def tune_effort(
+    data: Annotated[Path, typer.Option(help="Folder with the tuning files of the recipes.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Table to write, as recon/defaults/effort.yaml.")],
+    methods: Annotated[str, typer.Option(help="Comma-separated.")] = "diffpir,red-diff,dds,diffusion-mbir",
+) -> None:
+    """Choose the settings of the efforts `draft` and `best`, and measure what they lose and gain on tuning slices."""
+    from recon.defaults.effort import Efforts
+    from recon.tuning import search_effort
+
+    names = [name.strip() for name in methods.split(",")]
+    table = Efforts.read(out) if out.is_file() else Efforts(command="")
+    command = f"recon tune-effort --data DATA --out recon/defaults/effort.yaml --methods {methods}"
+    for row in search_effort.search(data, names):
+        what = (row.kind, row.method, row.effort)
+        rest = [other for other in table.efforts if (other.kind, other.method, other.effort) != what]
+        table = Efforts(command=command, efforts=[*rest, row])
+        table.write(out)
+        console.print(
+            f"{row.kind}, {row.method}, {row.effort}: {row.mean_gain_db:+.2f} dB with {row.settings}", highlight=False
+        )
 
 
 def _what(found: Tuned) -> tuple[object, ...]:

@@ -7,6 +7,7 @@ are left as they are.
 
 from __future__ import annotations
 
+from recon.defaults import effort
 from recon.defaults.table import M, Tuned, completed, nearest
 from recon.problem.problem import Problem
 from recon.spec.methods import Method
@@ -27,7 +28,7 @@ def tuned(method: Method, kind: str, problem: Problem) -> Tuned | None:
 
 
 def resolved(method: M, kind: str, problem: Problem) -> M:
-    """Fill in a method's open settings with those tuned for the nearest task of the same kind and pattern.
+    """Fill in a method's open settings with those tuned for the nearest task, and those of its effort.
 
     Parameters
     ----------
@@ -38,4 +39,4 @@ def resolved(method: M, kind: str, problem: Problem) -> M:
     problem
         The problem to be solved.
     """
-    return completed(method, tuned(method, kind, problem))
+    return effort.applied(completed(method, tuned(method, kind, problem)), method, kind)

@@ -10,10 +10,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from operators.errors import ResourceLimit
+from recon.defaults import effort
 from recon.defaults.table import completed, nearest, rows
 from recon.measurement.header import Header
 from recon.planning.chunk_layout import CHUNK, SMALLER, layout
 from recon.settings import Settings
+from recon.spec.acquisitions.base import Acquisition
 from recon.spec.costs import NETWORK_BATCH, MachineCosts, most
 from recon.spec.job import JobSpec
 from recon.spec.methods import Method, method_of
@@ -42,6 +44,9 @@ class Plan(BaseModel):
         Number of chunks, and slices per chunk: `CHUNK`, or fewer where memory is short.
     streamed
         Whether the chunks are read, solved and written one after another, so that memory does not grow with slices.
+    effort_gain_db
+        PSNR that the method's effort was measured to gain over `standard`, or to lose if negative, on average over
+        the tuning tasks of the kind of scan; None for `standard`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -56,6 +61,7 @@ class Plan(BaseModel):
     chunks: int
     chunk: int
     streamed: bool = False
+    effort_gain_db: float | None = None
 
 
 def make(spec: JobSpec, header: Header, limit: int | None = None) -> Plan:
@@ -112,7 +118,15 @@ def _with_chunks(spec: JobSpec, header: Header, methods: list[list[Method]], pla
         chunks=len(chunks),
         chunk=size,
         streamed=streamed,
+        effort_gain_db=_effort_gain_db(spec, acquisition),
     )
+
+
+def _effort_gain_db(spec: JobSpec, acquisition: Acquisition) -> float | None:
+    """Measured gain of the effort of a job's methods: of several the one that loses most."""
+    found = [effort.row_of(part, acquisition.kind) for part in spec.method.parts(acquisition)]
+    gains = [row.mean_gain_db for row in found if row is not None]
+    return round(min(gains), 2) if gains else None
 
 
 def memory_limit() -> int:
@@ -147,10 +161,12 @@ def tuned(method: Method, header: Header) -> list[Method]:
     sampling = acquisition.sampling(header.shape)
     if sampling is None:
         # How the samples are spread is in the data only: any of the kind's settings may be chosen.
-        return [completed(method, row) for row in rows(method, acquisition.kind)] or [method]
-    pattern, ratio = sampling
-    found = [nearest(method, acquisition.kind, pattern, ratio, noisy=noisy) for noisy in (False, True)]
-    return [completed(method, row) for row in found]
+        found = [completed(method, row) for row in rows(method, acquisition.kind)] or [method]
+    else:
+        pattern, ratio = sampling
+        alike = [nearest(method, acquisition.kind, pattern, ratio, noisy=noisy) for noisy in (False, True)]
+        found = [completed(method, row) for row in alike]
+    return [effort.applied(one, method, acquisition.kind) for one in found]
 
 
 def _memory(

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from recon.spec.acquisitions.base import Acquisition
 from recon.spec.costs import Cost
-from recon.spec.methods.base import Diffusion, MethodSettings
+from recon.spec.methods.base import Diffusion, Effort, MethodSettings, Splitting
 from recon.spec.registry import METHODS
 from recon.spec.validation import reason
 
@@ -43,8 +43,12 @@ class Auto(MethodSettings):
         "mri-noncartesian",
         "mri-superresolution",
     )
-    USUAL: ClassVar[tuple[str, ...]] = ("tv", "l1-wavelet", "red-diff")
-    """Candidates where none are named: of these, the methods that fit the acquisition."""
+    USUAL: ClassVar[dict[Effort, tuple[str, ...]]] = {
+        "draft": ("tv", "l1-wavelet", "diffpir"),
+        "standard": ("tv", "l1-wavelet", "red-diff"),
+        "best": ("tv", "l1-wavelet", "red-diff", "diffpir", "dds"),
+    }
+    """Candidates where none are named, by effort: of these, the methods that fit the acquisition."""
     RESERVE: ClassVar[dict[str, dict[str, Any]]] = {"ct": {"name": "red-diff", "prior": "objects"}}
     """Another candidate, by modality, for images that the usual prior does not know."""
 
@@ -52,6 +56,9 @@ class Auto(MethodSettings):
     candidates: list[str | dict[str, Any]] | None = Field(None, min_length=1, max_length=6)
     """Methods to choose from, by name or with settings, at least one of them classical. Default: TV, RED-Diff, in MRI
     L1-wavelet, and in CT, where the prior does not know the images, RED-Diff with the prior of objects."""
+    effort: Effort = "standard"
+    """Effort: of the candidates with a diffusion prior, unless they name their own, and how many there are:
+    `draft` has DiffPIR, `best` RED-Diff, DiffPIR and DDS."""
     seconds: float | None = Field(None, gt=0, le=1e6)
     """Time in seconds after which judging ends with what it knows, once every candidate was judged on every judged
     slice by one fold. Default: no limit."""
@@ -74,13 +81,19 @@ class Auto(MethodSettings):
 
     def parts(self, acquisition: Acquisition) -> list[MethodSettings]:
         """Candidates, with their own defaults."""
-        usual = [name for name in self.USUAL if name in acquisition.METHODS]
-        return [_candidate(one) for one in self.candidates or usual]
+        usual = [name for name in self.USUAL[self.effort] if name in acquisition.METHODS]
+        return [self._at_effort(_candidate(one)) for one in self.candidates or usual]
 
     def reserve(self, acquisition: Acquisition) -> list[MethodSettings]:
         """Candidates for images that the prior of the others does not know: none where candidates are named."""
         spare = self.RESERVE.get(acquisition.MODALITY) if self.candidates is None else None
-        return [] if spare is None else [_candidate(spare)]
+        return [] if spare is None else [self._at_effort(_candidate(spare))]
+
+    def _at_effort(self, candidate: MethodSettings) -> MethodSettings:
+        """Give a candidate that names no effort of its own that of the choice."""
+        if not isinstance(candidate, Splitting) or "effort" in candidate.model_fields_set or self.effort == "standard":
+            return candidate
+        return candidate.model_copy(update={"effort": self.effort})
 
     def cost(self, acquisition: Acquisition) -> Cost:
         """What its candidates take together."""

@@ -110,6 +110,8 @@ class Diffusion(MethodSettings):
         return {} if self.prior is None or not self.prior.endswith(CARD_ENDINGS) else {"prior": Path(self.prior)}
 
 
+Effort = Literal["draft", "standard", "best"]
+"""Work that a method puts into a result: `draft` for a quick look, `standard`, or `best` at any price."""
 VOLUMES = 24
 """Peak number of volume copies in memory for a method with a diffusion prior, which may start by TV."""
 START_PRODUCTS = 120
@@ -179,6 +181,9 @@ class Splitting(Levels):
         "z_weight": "tv_z_weight",
     }
 
+    effort: Effort = "standard"
+    """Effort: `draft` takes a few network evaluations, `standard` the tuned number, `best` several times that. The
+    plan says what was measured to be lost or gained; a setting that is given wins."""
     min_noise_std: float = Field(5e-4, gt=0, le=1)
     """Lower bound on the noise that the data term assumes, on the prior's scale; larger measured noise replaces it."""
     noise_fraction: float = Field(0.6, gt=0, le=10)
@@ -189,6 +194,12 @@ class Splitting(Levels):
     """Weight of total variation between slices, in units of each step's noise level; 0 leaves slices independent."""
     start: Literal["tv", "classical", "zero"] = "classical"
     """Initial image: a short TV reconstruction, the quick classical image, or zero."""
+
+    @model_validator(mode="after")
+    def _effort_of_what_is_tuned(self) -> Self:
+        if self.effort != "standard" and not self.tunable():
+            raise ValueError(f"effort: {self.effort} has no effect with published constants; leave it out")
+        return self
 
     def couples_slices(self) -> bool:
         """Whether total variation between slices is on."""
