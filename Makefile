@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # Test volumes for the demonstration, if a folder shared/data lies beside the checkout.
 export RECON_DATA ?= $(firstword $(wildcard $(dir $(CURDIR))shared/data))
 
-.PHONY: demo test test-all test-faults benchmarks check format clean
+.PHONY: demo test test-all test-faults benchmarks examples wheels release-docs check format clean
 
 demo: $(READY)
 	$(BIN)/recon demo
@@ -29,6 +29,18 @@ RUN ?= --help
 benchmarks: $(READY)
 	$(BIN)/python -m tests.benchmarks $(RUN)
 
+# Runs the examples and writes them as pages and notebooks.
+examples: $(READY)
+	$(BIN)/python -m examples.gallery --out docs/gallery
+
+# Wheels of a release, each below the package index's limit, and the pages made from cards and metadata.
+wheels: $(READY)
+	$(BIN)/python -m release.wheels --out dist
+
+release-docs: $(READY)
+	$(BIN)/python -m release.model_cards > docs/model-cards.md
+	$(BIN)/python -m release.licences > docs/licences.md
+
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -41,7 +53,7 @@ format: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[embedded,dev,bench]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[server,dev,bench]'
 	touch $@
 
 clean:

@@ -11,8 +11,10 @@ import recon
 from recon.formats.inspect import inspect
 from recon.quality.pictures import Picture
 from recon.samples import SAMPLES
+from recon.spec.job import Input
 
-contents = inspect(SAMPLES / "ct_tooth.h5")
+tooth = SAMPLES / "ct_tooth.h5"
+contents = inspect(tooth, Input(path=str(tooth)))
 print("format:", contents.format)
 print("missing:", contents.missing)
 
@@ -27,7 +29,7 @@ acquisition = {
     "rotation_center_column": "auto",
     "preparation": {"binning": {"columns": 2}},
 }
-result = recon.reconstruct(SAMPLES / "ct_tooth.h5", acquisition, slices=(0, 1), method="tv")
+result = recon.reconstruct(tooth, acquisition, slices=(0, 1), method="tv")
 for step in result.report.preparation:
     print(f"- {step.text}")
 
