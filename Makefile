@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# Test volumes for the demonstration, if a folder shared/data lies beside the checkout.
-export RECON_DATA ?= $(firstword $(wildcard $(dir $(CURDIR))shared/data))
-
+# A dot per package instead of pip's lines; its warnings are left out, its errors shown.
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --root-user-action=ignore --progress-bar off
+DOTS := awk '/^(Collecting|Building|Installing)/ {printf "."; fflush()} /^ERROR/ {print} END {print ""}'
 .PHONY: demo test test-all test-faults benchmarks examples wheels release-docs check format clean
 
 demo: $(READY)
@@ -53,7 +55,8 @@ format: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[server,dev,bench]'
+	@echo "Installing into $(VENV): some minutes, once"
+	@$(PIP) -c constraints.txt -e '.[server,dev,bench]' 2> >(grep -v ^WARNING >&2) | $(DOTS)
 	touch $@
 
 clean:

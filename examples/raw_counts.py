@@ -29,7 +29,7 @@ acquisition = {
     "rotation_center_column": "auto",
     "preparation": {"binning": {"columns": 2}},
 }
-result = recon.reconstruct(tooth, acquisition, slices=(0, 1), method="tv")
+result = recon.reconstruct(tooth, acquisition, slices=(0, 1), method={"name": "tv", "iterations": 30})
 for step in result.report.preparation:
     print(f"- {step.text}")
 
