@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Let the scan choose its method
 #
-# `method: auto` is the default. Candidates reconstruct a few slices from most of the scan's samples, are judged by the
-# samples that were withheld, and are mixed slice by slice, the object and what is beside it apart. Where there is doubt,
-# the classical method stays.
+# `method: auto` is the default. Candidates reconstruct a few slices from most of the scan's samples, are judged by
+# the samples that were withheld, and are mixed slice by slice, the object and what is beside it apart. Where there is
+# doubt, the classical method stays.
 
 # %%
 import recon
@@ -15,7 +15,9 @@ result = recon.reconstruct(scan, method={"name": "auto", "candidates": ["tv", "r
 # %%
 selection = result.report.selection
 for candidate in selection.candidates:
-    print(f"{candidate.method['name']:9} judged {candidate.gain_db:+.1f} dB, share of the result {candidate.weight:.0%}")
+    print(
+        f"{candidate.method['name']:9} judged {candidate.gain_db:+.1f} dB, share of the result {candidate.weight:.0%}"
+    )
 print(selection.text)
 
 # %% [markdown]

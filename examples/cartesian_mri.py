@@ -20,8 +20,8 @@ for method, misfit in result.report.data_misfit.items():
 print(f"noise alone would leave {result.report.expected_misfit:.3f}")
 
 # %% [markdown]
-# There is no truth to compare with. What can be checked: the result fits the data about as well as their noise allows,
-# and it looks familiar to the prior (a percentile among images like those it was trained on).
+# There is no truth to compare with. What can be checked: the result fits the data about as well as their noise
+# allows, and it looks familiar to the prior (a percentile among images like those it was trained on).
 
 # %%
 print(f"familiarity: {result.report.familiarity.median:.0f} %")
@@ -31,4 +31,6 @@ result.picture().save("brain.png")
 # Images of MRI are complex; the phase comes with them.
 
 # %%
-result.picture({"phase": np.angle(result.volume) * (abs(result.volume) > 0.1 * abs(result.volume).max())})
+magnitude = abs(result.volume)
+phase = np.where(magnitude > 0.1 * magnitude.max(), np.angle(result.volume), 0)
+result.picture({"phase": phase}, window=(-np.pi, np.pi), unit="rad").save("phase.png")

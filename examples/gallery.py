@@ -66,7 +66,9 @@ def cells(script: str) -> list[Cell]:
     for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
         inside = lines[start + 1 : end]
         code = TEXT not in lines[start]
-        source = "\n".join(inside if code else [line.removeprefix("#").removeprefix(" ") for line in inside]).strip("\n")
+        source = "\n".join(inside if code else [line.removeprefix("#").removeprefix(" ") for line in inside]).strip(
+            "\n"
+        )
         found.append(Cell(source, code, start + 2))
     return found
 

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # CT from a limited angle
 #
-# Two thirds of half a turn: 80 views over 120 degrees. Directions along which no ray ran are missing from the data, and no
-# method can put them back; some are better guesses than others.
+# Two thirds of half a turn: 80 views over 120 degrees. Directions along which no ray ran are missing from the data,
+# and no method can put them back; some are better guesses than others.
 
 # %%
 import math
@@ -21,8 +21,8 @@ shown = {"truth": scan.truth, "RED-Diff": result.volume, "TV": result.baselines[
 result.picture(shown, window=(-400, 400)).save("limited-angle.png")
 
 # %% [markdown]
-# How much of it is a guess? The result minus the least-squares image of the data is the part that no sample determined:
-# edges along the missing directions.
+# How much of it is a guess? The result minus the least-squares image of the data is the part that no sample
+# determined: edges along the missing directions.
 
 # %%
 print(f"undetermined: {result.report.undetermined.inside:.0%} of the object's root mean square")
@@ -30,8 +30,8 @@ result.picture({"undetermined": abs(result.undetermined)}, colours="inferno", wi
 
 # %% [markdown]
 # Measured data of a far smaller angle: a twelfth of a turn around an acrylic disc with holes, in a fan beam, from the
-# Helsinki Tomography Challenge 2022. The outline and the holes of the disc are drawn out along the rays; no truth is there
-# to tell how far, but the undetermined part warns.
+# Helsinki Tomography Challenge 2022. The outline and the holes of the disc are drawn out along the rays; no truth is
+# there to tell how far, but the undetermined part warns.
 
 # %%
 disc = recon.reconstruct(

@@ -1,8 +1,9 @@
 # %% [markdown]
 # # An operator of one's own
 #
-# Any linear measurement can be solved with the priors and solvers: here the sharpening of a CT slice that was blurred, by a
-# focal spot of known size. An operator says how it acts (`_forward`) and what its adjoint is (`_adjoint`).
+# Any linear measurement can be solved with the priors and solvers: here the sharpening of a CT slice that was
+# blurred, by a focal spot of known size. An operator says how it acts (`_forward`) and what its adjoint is
+# (`_adjoint`).
 
 # %%
 import numpy as np

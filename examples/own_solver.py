@@ -1,8 +1,8 @@
 # %% [markdown]
 # # A solver of one's own
 #
-# A solver is a generator: it yields its progress and returns the volume. Progress bars, cancelling, chunks of slices and
-# tests come with that. Here the oldest of all, gradient descent (Landweber), beside conjugate gradients.
+# A solver is a generator: it yields its progress and returns the volume. Progress bars, cancelling, chunks of slices
+# and tests come with that. Here the oldest of all, gradient descent (Landweber), beside conjugate gradients.
 
 # %%
 import numpy as np

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Radial MRI
 #
-# A quarter of the spokes of a full radial scan, at golden angles, eight coils. A brain slice that comes with the package
-# is measured by simulation: sharp edges on a finer grid, loops as coils with correlated noise, off-resonance.
+# A quarter of the spokes of a full radial scan, at golden angles, eight coils. A brain slice that comes with the
+# package is measured by simulation: sharp edges on a finer grid, loops as coils with correlated noise, off-resonance.
 
 # %%
 import numpy as np
@@ -16,8 +16,8 @@ scan = recon.simulate(brain, "mri-noncartesian", affine=radiological, accelerati
 print("samples (slices, coils, samples):", scan.data.shape)
 
 # %% [markdown]
-# The Fourier integrals at the samples are computed by finufft, and their normal operator by Toeplitz embedding. A scan of
-# your own brings its trajectory: `trajectory_cycles_per_fov`, or an ISMRMRD file that carries it.
+# The Fourier integrals at the samples are computed by finufft, and their normal operator by Toeplitz embedding. A
+# scan of your own brings its trajectory: `trajectory_cycles_per_fov`, or an ISMRMRD file that carries it.
 
 # %%
 result = recon.reconstruct(scan, method="red-diff", baselines=["gridding", "cg-sense"])

@@ -19,8 +19,8 @@ print("format:", contents.format)
 print("missing:", contents.missing)
 
 # %% [markdown]
-# The file does not say how large a detector element is, nor where the rotation axis lies. The first is told, the second
-# is found from views half a turn apart. Averaging neighbouring columns in pairs makes the example quick.
+# The file does not say how large a detector element is, nor where the rotation axis lies. The first is told, the
+# second is found from views half a turn apart. Averaging neighbouring columns in pairs makes the example quick.
 
 # %%
 acquisition = {
@@ -37,8 +37,8 @@ for step in result.report.preparation:
 result.picture().save("tooth.png")
 
 # %% [markdown]
-# A result is saved with everything that is needed to judge it: volume, baselines, pictures, the report as a page and as
-# JSON, and the sinogram before and after its preparation.
+# A result is saved with everything that is needed to judge it: volume, baselines, pictures, the report as a page and
+# as JSON, and the sinogram before and after its preparation.
 
 # %%
 folder = result.save("tooth")

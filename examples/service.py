@@ -1,8 +1,8 @@
 # %% [markdown]
 # # The service, from Python
 #
-# A server takes jobs over HTTP, queues them and computes them in workers. On a terminal it is started by
-# `recon serve --embedded`; here the example starts one on a free port, and stops it at the end.
+# A server takes jobs over HTTP, queues them and computes them in workers. On a terminal it is started by `recon serve
+# --embedded`; here the example starts one on a free port, and stops it at the end.
 
 # %%
 from contextlib import ExitStack
@@ -19,7 +19,8 @@ url = running.enter_context(server(Path("store")))
 client = running.enter_context(recon.Client(url))
 
 # %% [markdown]
-# The shortest way: an array in, a volume out, computed there. The second argument is a specification without its input.
+# The shortest way: an array in, a volume out, computed there. The second argument is a specification without its
+# input.
 
 # %%
 kspace = np.load(SAMPLES / "mri_brain_8coil.npy")

@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Train a prior
 #
-# A prior is a network that removes Gaussian noise of any level, trained on images of one kind. The recipe `objects` needs
-# no data: it draws synthetic specimens. Here it trains a very small network for a hundred steps, enough to see that it
-# learns. The real thing is `recon train objects`, or on your own volumes `recon train NAME --modality ct --data FOLDER`.
+# A prior is a network that removes Gaussian noise of any level, trained on images of one kind. The recipe `objects`
+# needs no data: it draws synthetic specimens. Here it trains a very small network for a hundred steps, enough to see
+# that it learns. The real thing is `recon train objects`, or on your own volumes `recon train NAME --modality ct
+# --data FOLDER`.
 
 # %%
 from pathlib import Path
@@ -26,8 +27,8 @@ for progress in trainer.run(validate_every=1000):
         print(f"step {progress.step}: loss {progress.loss:.3f}")
 
 # %% [markdown]
-# The run's folder holds a checkpoint, from which the same call goes on, and a log. `recon export` makes weights and a card
-# of it, which a job names by its path: `method: {name: red-diff, prior: my-prior.yaml}`.
+# The run's folder holds a checkpoint, from which the same call goes on, and a log. `recon export` makes weights and a
+# card of it, which a job names by its path: `method: {name: red-diff, prior: my-prior.yaml}`.
 
 # %%
 print(*sorted(path.name for path in Path("runs/small").iterdir()))

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # How sure is it? Uncertainty, and what no sample determined
 #
-# Two maps beside a result. The expected error in every voxel comes from measuring the result again by a comparable scan
-# and reconstructing that; intervals of 90 % are fitted to true errors on tuning data. The undetermined part is the result
-# minus what its own samples ask for: a prior or a regulariser has drawn it.
+# Two maps beside a result. The expected error in every voxel comes from measuring the result again by a comparable
+# scan and reconstructing that; intervals of 90 % are fitted to true errors on tuning data. The undetermined part is
+# the result minus what its own samples ask for: a prior or a regulariser has drawn it.
 
 # %%
 import numpy as np
@@ -30,8 +30,8 @@ print(f"expected error {result.report.uncertainty.rms:.0f} HU, true error {resul
 print(f"90 % intervals hold {result.report.uncertainty.held:.0%} of the object's voxels")
 
 # %% [markdown]
-# The maps do not know a wrong geometry, or an object that the prior has never seen: the report's misfit and familiarity
-# are for these.
+# The maps do not know a wrong geometry, or an object that the prior has never seen: the report's misfit and
+# familiarity are for these.
 
 # %%
 print(f"misfit {result.report.misfit:.4f}; familiarity {result.report.familiarity.median:.0f} %")

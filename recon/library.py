@@ -104,6 +104,7 @@ class Result:
         index: int | None = None,
         window: tuple[float, float] | None = None,
         colours: Colours = "gray",
+        unit: str | None = None,
     ) -> Picture:
         """Draw one slice of several volumes side by side, upright: in the patient as a radiologist sees it.
 
@@ -118,6 +119,8 @@ class Result:
             Values that are black and white, in the volumes' unit. Default: percentiles of the first volume's slice.
         colours
             Map of colours: ``gray``, or ``inferno`` for maps of errors.
+        unit
+            Unit of the volumes. Default: that of the result.
         """
         from recon.quality.montage import upright
         from recon.quality.pictures import side_by_side
@@ -132,7 +135,8 @@ class Result:
         }
         aspect = next(iter(slices.values()))[1]
         images = {title: image for title, (image, _) in slices.items()}
-        return side_by_side(images, unit=self.report.unit, window=window, colours=colours, aspect=aspect)
+        shown = self.report.unit if unit is None else unit
+        return side_by_side(images, unit=shown, window=window, colours=colours, aspect=aspect)
 
     def save(self, path: str | Path) -> Path:
         """Write volume, baselines, pictures and report to the folder `path`, which must not exist yet."""

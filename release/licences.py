@@ -40,7 +40,7 @@ def needed(name: str = PROJECT) -> dict[str, Distribution]:
 
 
 def licence(package: Distribution) -> str:
-    """Licence of a distribution: its SPDX expression, else its classifiers, else the first line of its licence field."""
+    """Licence of a distribution: its SPDX expression, else its classifiers, else the first line of its own words."""
     metadata = package.metadata
     if metadata["License-Expression"]:
         return str(metadata["License-Expression"])

@@ -17,11 +17,11 @@ prints a card as it is. A prior is a denoiser for Gaussian noise of any level: a
 """
 KINDS = {"ct": "CT", "mri": "MRI"}
 USE = """\
-Intended use: regularise the reconstruction of {kind} images by the methods of this project, in research. The data stay in
-charge: every result is fitted to its measurement, and the report says how well.
+Intended use: regularise the reconstruction of {kind} images by the methods of this project, in research. The data stay
+in charge: every result is fitted to its measurement, and the report says how well.
 
-Not intended: diagnosis, and images other than those it was trained on (see the limits). It is not a medical device; with
-few data a prior draws detail that no sample determined (`output.undetermined` shows where).
+Not intended: diagnosis, and images other than those it was trained on (see the limits). It is not a medical device;
+with few data a prior draws detail that no sample determined (`output.undetermined` shows where).
 """
 
 
@@ -54,8 +54,8 @@ def _section(card: Card) -> str:
         [
             f"## {card.name}",
             "",
-            f"{'Complex' if card.complex else 'Real'} images of {KINDS[card.modality]}; intensity -1 to 1 is {low:g} to "
-            f"{high:g} ({unit}). {card.parameters:,} parameters, channels {', '.join(map(str, card.channels))}, "
+            f"{'Complex' if card.complex else 'Real'} images of {KINDS[card.modality]}; intensity -1 to 1 is {low:g} "
+            f"to {high:g} ({unit}). {card.parameters:,} parameters, channels {', '.join(map(str, card.channels))}, "
             f"{card.blocks} blocks per level; weights in half precision, sha256 `{card.sha256[:16]}`. "
             f"Given besides the noisy image: {card.condition}. Familiarity is judged by: {judged}.",
             "",
@@ -86,7 +86,9 @@ def _for(card: Card) -> str:
     kind = KINDS[card.modality]
     if card.refines:
         return f"{kind}, super-resolution"
-    return f"{kind}, few projections" if card.least_squares else f"{kind}, {card.intensity_range.unit}"
+    if card.least_squares:
+        return f"{kind}, few projections"
+    return f"{kind} in HU" if card.intensity_range.unit == "HU" else f"{kind} in any unit"
 
 
 def _licences(card: Card) -> str:

@@ -42,7 +42,8 @@ def test_the_code_is_small_and_the_weights_are_beside_it(built: list[Path]) -> N
         names = set(archive.namelist())
         metadata = archive.read(f"diffusion_recon-{wheels.version()}.dist-info/METADATA").decode()
     assert not [name for name in names if name.endswith(".safetensors") or name.startswith(("tests", "release"))]
-    tracked = subprocess.run(["git", "ls-files", "recon", "api", "operators", "workers"], cwd=ROOT, check=True, capture_output=True, text=True)  # fmt: skip
+    listing = ["git", "ls-files", *wheels.PACKAGES]
+    tracked = subprocess.run(listing, cwd=ROOT, check=True, capture_output=True, text=True)
     shipped = {name for name in tracked.stdout.split() if not name.startswith("recon/priors/weights/")}
     assert shipped <= names, "files that setuptools leaves out"
     inside = set[str]()
