@@ -87,11 +87,14 @@ def execute(path: Path) -> Iterator[Output]:
 
 def _executed(cell: Cell, path: Path, names: dict[str, Any]) -> Output:
     tree = ast.increment_lineno(ast.parse(cell.source), cell.line - 1)
-    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-    printed, value = io.StringIO(), None
+    last = tree.body[-1] if tree.body else None
+    if isinstance(last, ast.Expr):
+        tree.body.pop()
+    printed = io.StringIO()
+    value: Any = None
     with contextlib.redirect_stdout(printed):
         exec(compile(tree, path, "exec"), names)  # noqa: S102 - our own scripts
-        if last is not None:
+        if isinstance(last, ast.Expr):
             value = eval(compile(ast.Expression(last.value), path, "eval"), names)  # noqa: S307
     if hasattr(value, "_repr_png_"):
         return Output(printed.getvalue(), png=value._repr_png_())
@@ -100,7 +103,8 @@ def _executed(cell: Cell, path: Path, names: dict[str, Any]) -> Output:
 
 def markdown(path: Path, outputs: list[Output]) -> tuple[str, dict[str, bytes]]:
     """Write a script with its outputs as a page in Markdown; returns it with its pictures, by file name."""
-    parts, pictures = [], {}
+    parts: list[str] = []
+    pictures: dict[str, bytes] = {}
     name, heading = path.stem.replace("_", "-"), title(path.read_text())
     for cell, output in zip(cells(path.read_text()), outputs, strict=True):
         parts.append(f"```python\n{cell.source}\n```" if cell.code else cell.source)

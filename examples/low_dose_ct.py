@@ -24,7 +24,9 @@ shown = {"truth": scan.truth, "RED-Diff": result.volume, "TV": result.baselines[
 result.picture(shown, window=(-200, 300)).save("low-dose-ct.png")
 
 # %% [markdown]
-# A misfit far above what the noise alone would leave would mean that the geometry is wrong.
+# RED-Diff is nearer to the truth on average, and some of the soft streaks between its organs are not there: with few
+# photons as with few views a prior fills in what it expects. A misfit far above what the noise alone would leave
+# would mean that the geometry is wrong.
 
 # %%
 print(f"misfit {result.report.misfit:.3f}, noise alone would leave {result.report.expected_misfit:.3f}")

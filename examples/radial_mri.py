@@ -26,4 +26,4 @@ for method, scores in result.report.against_truth.items():
 
 # %%
 shown = {"truth": scan.truth, "RED-Diff": result.volume, **result.baselines}
-result.picture(shown).save("radial-mri.png")
+result.picture(shown, window=(0, 250)).save("radial-mri.png")

@@ -48,3 +48,22 @@ def test_issue_templates_are_forms() -> None:
         form = yaml.safe_load(path.read_text())
         if path.name != "config.yml":
             assert form["name"] and form["description"] and form["body"], path
+
+
+def test_the_readme_quotes_the_tables() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert len(readme.splitlines()) < 120
+    quality = (ROOT / "docs" / "benchmarks" / "quality.md").read_text()
+    leads = dict(re.findall(r"^\| ([^|]+) \| [\w-]+ \| (\+[\d.]+) \|", quality, re.MULTILINE))
+    ct = [float(leads[f"CT, {views} views, 1e5 photons"]) for views in (60, 23, 8)]
+    assert ", ".join(f"{lead + 1e-9:+.1f}" for lead in ct) + " dB" in readme
+    mri = [float(leads[f"T1, equispaced x{factor}"]) for factor in (4, 8)]
+    assert ", ".join(f"{lead:+.1f}" for lead in mri) + " dB" in readme
+    scans = (ROOT / "docs" / "benchmarks" / "real-scans.md").read_text()
+    table = [line.strip("| ").split(" | ") for line in scans.splitlines() if line.startswith("| ")]
+    head = next(row for row in table if row[:3] == ["data", "pattern", "judged by, dB"])
+    brain = next(row for row in table if row[:3] == ["brain, 8 coils", "Poisson-disc x8", "withheld samples"])
+    found = dict(zip(head, brain, strict=True))
+    caption = readme.split("*Measured")[1].split("*\n\n")[0]
+    quoted = [f"{float(found[method]):.1f}" for method in ("red-diff", "tv", "l1-wavelet", "zero-filled")]
+    assert re.findall(r"\b\d\.\d\b", caption) == quoted

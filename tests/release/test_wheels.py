@@ -61,7 +61,8 @@ def test_an_empty_environment_reconstructs_without_the_checkout(built: list[Path
     venv.create(place, with_pip=True)
     bin_ = place / ("Scripts" if sys.platform == "win32" else "bin")
     command = [bin_ / "python", "-m", "pip", "install", "--quiet", "--find-links", built[0].parent]
-    subprocess.run([*command, "-c", ROOT / "constraints.txt", "diffusion-recon[server]"], check=True)
+    wanted = ["-c", ROOT / "constraints.txt", "diffusion-recon[server]"]
+    subprocess.run([str(part) for part in [*command, *wanted]], check=True)
     empty = tmp_path / "empty"
     empty.mkdir()
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "RECON"))}
