@@ -37,11 +37,11 @@ examples: $(READY)
 
 # Wheels of a release, each below the package index's limit, and the pages made from cards and metadata.
 wheels: $(READY)
-	$(BIN)/python -m release.wheels --out dist
+	$(BIN)/python -m tools.release.wheels --out dist
 
 release-docs: $(READY)
-	$(BIN)/python -m release.model_cards > docs/model-cards.md
-	$(BIN)/python -m release.licences > docs/licences.md
+	$(BIN)/python -m tools.release.model_cards > docs/reference/model-cards.md
+	$(BIN)/python -m tools.release.licences > docs/reference/licences.md
 
 check: $(READY)
 	$(BIN)/ruff check .

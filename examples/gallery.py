@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import base64
 import contextlib
 import io
 import json
@@ -73,6 +72,11 @@ def cells(script: str) -> list[Cell]:
     return found
 
 
+def name_of(path: Path) -> str:
+    """Name of a script's page."""
+    return path.stem.replace("_", "-")
+
+
 def title(script: str) -> str:
     """Title of a script: the heading of its first cell."""
     return cells(script)[0].source.splitlines()[0].removeprefix("# ")
@@ -105,7 +109,7 @@ def markdown(path: Path, outputs: list[Output]) -> tuple[str, dict[str, bytes]]:
     """Write a script with its outputs as a page in Markdown; returns it with its pictures, by file name."""
     parts: list[str] = []
     pictures: dict[str, bytes] = {}
-    name, heading = path.stem.replace("_", "-"), title(path.read_text())
+    name, heading = name_of(path), title(path.read_text())
     for cell, output in zip(cells(path.read_text()), outputs, strict=True):
         parts.append(f"```python\n{cell.source}\n```" if cell.code else cell.source)
         told = (output.printed + output.shown).strip()
@@ -115,17 +119,17 @@ def markdown(path: Path, outputs: list[Output]) -> tuple[str, dict[str, bytes]]:
             file = f"{name}-{len(pictures) + 1}.png"
             pictures[file] = output.png
             parts.append(f"![{heading}]({file})")
-    parts.append(f"Download: [script](../../examples/{path.name}), [notebook]({name}.ipynb)")
+    parts.append(f"Download: [script]({path.name}), [notebook]({path.stem}.ipynb)")
     return "\n\n".join(parts) + "\n", pictures
 
 
-def notebook(path: Path, outputs: list[Output]) -> str:
-    """Write a script with its outputs as a notebook (nbformat 4.5)."""
+def notebook(script: str) -> str:
+    """Write a script as a notebook that was not run yet (nbformat 4.5)."""
     found = []
-    for number, (cell, output) in enumerate(zip(cells(path.read_text()), outputs, strict=True)):
+    for number, cell in enumerate(cells(script)):
         common = {"id": f"cell-{number}", "metadata": {}, "source": cell.source.splitlines(keepends=True)}
         if cell.code:
-            found.append({"cell_type": "code", **common, "execution_count": None, "outputs": _outputs(output)})
+            found.append({"cell_type": "code", **common, "execution_count": None, "outputs": []})
         else:
             found.append({"cell_type": "markdown", **common})
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -133,31 +137,34 @@ def notebook(path: Path, outputs: list[Output]) -> str:
     return json.dumps({"cells": found, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}, indent=1) + "\n"
 
 
-def _outputs(output: Output) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    if output.printed:
-        found.append({"output_type": "stream", "name": "stdout", "text": output.printed.splitlines(keepends=True)})
-    data = {"image/png": base64.b64encode(output.png).decode()} if output.png else {}
-    if output.shown:
-        data["text/plain"] = output.shown
-    if data:
-        found.append({"output_type": "display_data", "metadata": {}, "data": data})
-    return found
-
-
 def write(path: Path, out: Path) -> float:
-    """Run a script in an empty folder and write its page, pictures and notebook to `out`; returns its seconds."""
+    """Run a script in an empty folder; write its page, pictures, notebook and itself to `out`. Returns its seconds."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         outputs = list(execute(path))
     page, pictures = markdown(path, outputs)
     out.mkdir(parents=True, exist_ok=True)
-    name = path.stem.replace("_", "-")
-    (out / f"{name}.md").write_text(page)
-    (out / f"{name}.ipynb").write_text(notebook(path, outputs))
+    (out / f"{name_of(path)}.md").write_text(page)
+    (out / f"{path.stem}.ipynb").write_text(notebook(path.read_text()))
+    (out / path.name).write_text(path.read_text())
     for file, png in pictures.items():
         (out / file).write_bytes(png)
     return time.monotonic() - began
+
+
+def index(out: Path) -> str:
+    """Write the page that leads to the pages in `out`, with the last picture of each."""
+    parts = [
+        "# Gallery",
+        "Each page is a script that runs in the test suite; at its end are the script and a notebook to download.",
+    ]
+    for path in scripts():
+        name = name_of(path)
+        if (out / f"{name}.md").exists():
+            pictures = sorted(out.glob(f"{name}-*.png"))
+            shown = f"\n\n[![]({pictures[0].name})]({name}.md)" if pictures else ""
+            parts.append(f"## [{title(path.read_text())}]({name}.md){shown}")
+    return "\n\n".join(parts) + "\n"
 
 
 def main() -> None:
@@ -170,6 +177,7 @@ def main() -> None:
     for path in scripts():
         if not given.names or path.stem in given.names:
             print(f"{path.stem}: {write(path, out):.0f} s", flush=True)
+    (out / "index.md").write_text(index(out))
 
 
 if __name__ == "__main__":

@@ -23,12 +23,12 @@ def test_an_example_becomes_a_page_and_a_notebook(name: str, tmp_path: Path, all
     assert pictures or name == "service"
     for picture in pictures:
         assert picture.read_bytes().startswith(b"\x89PNG") and picture.name in page
-    book = json.loads((tmp_path / f"{stem}.ipynb").read_text())
+    book = json.loads((tmp_path / f"{name}.ipynb").read_text())
     assert book["nbformat"] == 4
     kinds = [cell["cell_type"] for cell in book["cells"]]
     assert kinds[0] == "markdown" and "code" in kinds
-    outputs = [output for cell in book["cells"] for output in cell.get("outputs", [])]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == len(pictures)
+    assert (tmp_path / f"{name}.py").read_text() == (gallery.HERE / f"{name}.py").read_text()
+    assert f"({stem}.md)" in gallery.index(tmp_path)
 
 
 def test_the_list_of_examples_is_complete() -> None:

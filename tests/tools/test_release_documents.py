@@ -9,13 +9,13 @@ from pathlib import Path
 import yaml
 from packaging.requirements import Requirement
 
-from release import licences, model_cards, wheels
+from tools.release import licences, model_cards, wheels
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 def test_the_page_of_model_cards_is_that_of_the_cards() -> None:
-    assert (ROOT / "docs" / "model-cards.md").read_text() == model_cards.page(), "make release-docs"
+    assert (ROOT / "docs" / "reference" / "model-cards.md").read_text() == model_cards.page(), "make release-docs"
 
 
 def test_every_dependency_has_a_licence() -> None:
@@ -27,7 +27,7 @@ def test_every_dependency_has_a_licence() -> None:
 
 def test_the_licence_list_names_the_same_packages() -> None:
     """Versions differ from machine to machine; what is direct may not be missing."""
-    page = (ROOT / "docs" / "licences.md").read_text()
+    page = (ROOT / "docs" / "reference" / "licences.md").read_text()
     named = set(re.findall(r"^\| ([a-z0-9-]+) \|", page, re.MULTILINE))
     direct = {Requirement(text).name.lower() for text in requires("diffusion-recon") or [] if "extra ==" not in text}
     assert direct <= named, "make release-docs"

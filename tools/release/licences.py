@@ -1,6 +1,6 @@
 """Licence list of what an installation consists of: dependencies, sample data, weights and vendored files.
 
-Usage: ``python -m release.licences`` prints it as Markdown, from the metadata of the installed packages that
+Usage: ``python -m tools.release.licences`` prints it as Markdown, from the metadata of the installed packages that
 `diffusion-recon` needs, directly or not, and from what the repository ships beside its code.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 PROJECT = "diffusion-recon"
 VENDORED = {"api/page/vendor/niivue": "NiiVue, BSD-2-Clause, with what it contains (see its README.md)"}
 """Folders of other people's files, and their licence."""

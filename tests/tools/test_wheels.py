@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from release import wheels
+from tools.release import wheels
 
 ROOT = Path(__file__).parent.parent.parent
 pytestmark = pytest.mark.slow
@@ -41,7 +41,9 @@ def test_the_code_is_small_and_the_weights_are_beside_it(built: list[Path]) -> N
     with zipfile.ZipFile(code) as archive:
         names = set(archive.namelist())
         metadata = archive.read(f"diffusion_recon-{wheels.version()}.dist-info/METADATA").decode()
-    assert not [name for name in names if name.endswith(".safetensors") or name.startswith(("tests", "release"))]
+    assert not [
+        name for name in names if name.endswith(".safetensors") or name.startswith(("tests", "tools", "examples"))
+    ]
     listing = ["git", "ls-files", *wheels.PACKAGES]
     tracked = subprocess.run(listing, cwd=ROOT, check=True, capture_output=True, text=True)
     shipped = {name for name in tracked.stdout.split() if not name.startswith("recon/priors/weights/")}

@@ -1,7 +1,7 @@
 """Model cards of the shipped priors as one page: a table of all, then each in the usual sections.
 
-Usage: ``python -m release.model_cards > docs/model-cards.md`` (or ``make release-docs``); a test holds that the page is
-that of the cards in `recon/priors/weights`.
+Usage: ``make release-docs``, or ``python -m tools.release.model_cards > docs/reference/model-cards.md``. A test holds
+that the page is that of the cards in `recon/priors/weights`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from recon.priors.card import Card
 HEAD = """\
 # Model cards of the shipped priors
 
-Made from the cards beside the weights (`recon/priors/weights`) by `python -m release.model_cards`. `recon priors NAME`
-prints a card as it is. A prior is a denoiser for Gaussian noise of any level: a U-Net of plain convolutions.
+Made from the cards beside the weights (`recon/priors/weights`) by `python -m tools.release.model_cards`. `recon priors
+NAME` prints a card as it is. A prior is a denoiser for Gaussian noise of any level: a U-Net of plain convolutions.
 """
 KINDS = {"ct": "CT", "mri": "MRI"}
 USE = """\
