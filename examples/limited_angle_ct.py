@@ -36,7 +36,7 @@ result.picture({"undetermined": abs(result.undetermined)}, colours="inferno", wi
 # %%
 disc = recon.reconstruct(
     SAMPLES / "ct_htc2022.npz",
-    {"kind": "ct-fan", "pixel_mm": 0.5},
+    {"kind": "ct-fan", "pixel_mm": 0.8},
     format="htc",
     scan="ta_subsample73",
     method="tv",

@@ -1,9 +1,9 @@
 """Wheels of a release: the package without its weights, and one wheel of weights per modality.
 
-Usage: ``make wheels``, or ``python -m tools.release.wheels --out dist``. The package index takes files up to 100 MB; with
-all weights inside, the wheel has 107 MB, and every release of code would be as large. So the weights are data packages,
-on which the package depends: they are installed with it, mirrored and cached as every wheel is, and verified by the
-checksums in their cards. A checkout needs none of this: its weights are in place.
+Usage: ``make wheels``, or ``python -m tools.release.wheels --out dist``. The package index takes files up to 100 MB;
+with all weights inside, the wheel has 107 MB, and every release of code would be as large. So the weights are data
+packages, on which the package depends: they are installed with it, mirrored and cached as every wheel is, and verified
+by the checksums in their cards. A checkout needs none of this: its weights are in place.
 """
 
 from __future__ import annotations
