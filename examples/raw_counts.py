@@ -16,7 +16,8 @@ from recon.spec.job import Input
 tooth = SAMPLES / "ct_tooth.h5"
 contents = inspect(tooth, Input(path=str(tooth)))
 print("format:", contents.format)
-print("missing:", contents.missing)
+for missing in contents.missing:
+    print(f"missing: {missing.field}, {missing.remedy}")
 
 # %% [markdown]
 # The file does not say how large a detector element is, nor where the rotation axis lies. The first is told, the
@@ -31,7 +32,7 @@ acquisition = {
 }
 result = recon.reconstruct(tooth, acquisition, slices=(0, 1), method={"name": "tv", "iterations": 30})
 for step in result.report.preparation:
-    print(f"- {step.text}")
+    print(f"{step.name}: {step.text}")
 
 # %%
 result.picture().save("tooth.png")
