@@ -53,8 +53,10 @@ class Output:
 
 
 def scripts() -> list[Path]:
-    """List the examples, in the order of their names."""
-    return sorted(path for path in HERE.glob("*.py") if path.read_text().startswith(BEGIN))
+    """List the examples, in the order of README.md."""
+    order = (HERE / "README.md").read_text()
+    found = [path for path in HERE.glob("*.py") if path.read_text().startswith(BEGIN)]
+    return sorted(found, key=lambda path: order.find(f"({path.name})"))
 
 
 def cells(script: str) -> list[Cell]:

@@ -52,3 +52,16 @@ def test_cells_show_what_they_print_and_their_last_expression(tmp_path: Path) ->
     assert [(o.printed, o.shown) for o in outputs] == [("", ""), ("hello\n", "3")]
     page, pictures = gallery.markdown(script, outputs)
     assert "```text\nhello\n3\n```" in page and pictures == {}
+
+
+def test_the_gallery_is_that_of_the_scripts() -> None:
+    """What scripts print depends on the machine; that their code is the one on the pages does not."""
+    shown = gallery.HERE.parent / "docs" / "gallery"
+    for path in gallery.scripts():
+        script = path.read_text()
+        assert (shown / path.name).read_text() == script, "make examples"
+        assert (shown / f"{path.stem}.ipynb").read_text() == gallery.notebook(script), "make examples"
+        page = (shown / f"{gallery.name_of(path)}.md").read_text()
+        for cell in gallery.cells(script):
+            assert cell.source in page, "make examples"
+    assert (shown / "index.md").read_text() == gallery.index(shown)
