@@ -30,8 +30,8 @@ result.picture({"undetermined": abs(result.undetermined)}, colours="inferno", wi
 
 # %% [markdown]
 # Measured data of a far smaller angle: a twelfth of a turn around an acrylic disc with holes, in a fan beam, from the
-# Helsinki Tomography Challenge 2022. The outline and the holes of the disc are drawn out along the rays; no truth is
-# there to tell how far, but the undetermined part warns.
+# Helsinki Tomography Challenge 2022. Outline and holes are drawn out along the rays. The undetermined part is small
+# all the same: it is what the method added to the least-squares image, not what is missing from both.
 
 # %%
 disc = recon.reconstruct(
