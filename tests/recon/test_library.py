@@ -146,3 +146,22 @@ def test_a_prior_is_one_method() -> None:
     assert not prior.complex and prior.denoise(torch.zeros(1, 32, 32), 0.1).shape == (1, 32, 32)
     with pytest.raises(InputError, match="no prior"):
         recon.load_prior("unknown")
+
+
+def test_a_picture_shows_slices_upright_in_one_window(ct_file: Path, tmp_path: Path) -> None:
+    """The patient's back is below: the volume's row 0 lies at the back, where the affine says so."""
+    from matplotlib.image import imread
+
+    measurement = recon.simulate(ct_file, "ct-parallel", views=24, slices=(1, 3))
+    result = recon.reconstruct(measurement, method="fbp", progress=False)
+    marked = np.full(result.volume.shape, -1000.0, np.float32)
+    anterior = 0 if result.affine[1, 1] < 0 else -1
+    marked[:, anterior, :] = 1000.0
+    picture = result.picture({"marked": marked}, index=0, window=(-1000, 1000)).save(tmp_path / "marked.png")
+    assert picture._repr_png_() == (tmp_path / "marked.png").read_bytes()
+    pixels = imread(tmp_path / "marked.png")[..., :3].mean(axis=2)
+    # The image is the largest dark block; its bright row is on top of it.
+    rows = np.flatnonzero((pixels < 0.01).mean(axis=1) > 0.3)
+    left = pixels[rows[0] - 2 : rows[0] + 2, : pixels.shape[1] // 2]
+    assert left.max() > 0.99 and len(rows) > 100
+    assert result.picture()._repr_png_() != picture._repr_png_()
