@@ -1,4 +1,4 @@
-"""Commands that need no server: run, batch, simulate, plan, inspect, doctor."""
+"""Commands that need no server: samples, run, batch, simulate, plan, inspect, doctor."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from recon.cli.batch import batch
 from recon.cli.inspect import inspect
 from recon.cli.options import Job, job_of, slice_range
 from recon.cli.plan import plan
+from recon.cli.samples import samples
 from recon.cli.show import bar, console, errors, on_bar, summary, table
 from recon.spec.job import JobSpec, local_files
 from recon.spec.registry import ACQUISITIONS
@@ -22,6 +23,7 @@ from recon.spec.report import Report
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
+    app.command()(samples)
     app.command()(run)
     app.command()(batch)
     app.command()(simulate)
