@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # Test volumes for the demonstration, if a folder shared/data lies beside the checkout.
 export RECON_DATA ?= $(firstword $(wildcard $(dir $(CURDIR))shared/data))
 
-.PHONY: demo test test-all test-faults benchmarks check format clean
+.PHONY: demo test test-all test-faults benchmarks check format docs clean
 
 demo: $(READY)
 	$(BIN)/recon demo
@@ -29,6 +29,17 @@ RUN ?= --help
 benchmarks: $(READY)
 	$(BIN)/python -m tests.benchmarks $(RUN)
 
+# The documentation, in build/docs/index.html: reference from the code, then the site, without a network; warnings are errors.
+DOCS_READY := $(VENV)/.docs-ready
+docs: $(DOCS_READY)
+	$(BIN)/python -m tools.documents
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "the documentation: $(CURDIR)/build/docs/index.html"
+
+$(DOCS_READY): $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	touch $@
+
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -45,4 +56,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache demo
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache demo build

@@ -1,4 +1,4 @@
-"""Settings of this machine, from environment variables ``RECON_*``; see docs/deployment.md.
+"""Settings of this machine, from environment variables ``RECON_*``; see docs/reference/environment.md.
 
 ``RECON_URL`` and ``RECON_DATA`` are defaults of options, which the command line reads itself.
 """

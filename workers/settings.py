@@ -1,4 +1,4 @@
-"""Settings of a service, from environment variables ``RECON_*`` and ``REDIS_URL``; see docs/deployment.md."""
+"""Settings of a service, from environment variables ``RECON_*`` and ``REDIS_URL``; see docs/reference/environment.md."""
 
 from __future__ import annotations
 

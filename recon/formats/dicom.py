@@ -1,7 +1,9 @@
 """DICOM: a folder of CT or MR slices, or a multi-frame file, as a volume.
 
 Slices are sorted by their positions along their normal, and the distance of these is theirs, whatever their thickness.
-Values are those of the modality: HU, where the file says so. Padding becomes air.
+Values are those of the modality, rescaled slice by slice: HU, where the file says so. Padding becomes air. Missing or
+uneven slices, mosaics, sheared stacks (a tilted gantry) and compressed pixels without a decoder are refused; objects
+that are no images are left out by name.
 
 References
 ----------

@@ -1,4 +1,7 @@
-"""HDF5 files: single datasets, and our own measurement files, which carry their acquisition."""
+"""HDF5 files: single datasets, and measurement files of ``recon simulate``, which carry their acquisition.
+
+A dataset is an array as in a .npy file; it may be compressed once, by gzip or LZF.
+"""
 
 from __future__ import annotations
 

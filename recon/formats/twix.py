@@ -1,5 +1,8 @@
 """Siemens twix raw data (``.dat``) of syngo VB, VD, VE and XA: headers, counters and samples of each readout.
 
+Cartesian scans and EPI, whose backward lines are turned and corrected and whose samples on ramps are regridded. Readout
+oversampling is removed. The last measurement of a file is read.
+
 References
 ----------
 Siemens IDEA manual, "Measurement data headers" (MDH); `twixtools` (MIT), P. Ehses, whose fields these follow.

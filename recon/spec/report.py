@@ -215,14 +215,14 @@ class Report(_Part):
     frozen_noise: FrozenNoise | None
     """Starting noise that all slices shared; null where each had its own."""
     network_evaluations: int
-    """Evaluations of the network per slice."""
+    """Number of evaluations of the network, all slices together."""
     chunks_resumed: int
     """Number of chunks taken over from an earlier attempt."""
     chunks_by_other_workers: int
     notes: list[str]
     """Sentences about what the reader of the result should know, such as guessed units or slices that fit badly."""
     provenance: dict[str, Any]
-    """Where the data come from: file with its hash, what a simulation did, how a raw file was read."""
+    """Settings of the simulation, where the data were simulated; else empty."""
     seconds: Duration
     """Computing time."""
     peak_memory_bytes: int

@@ -98,7 +98,7 @@ KINDS: dict[str, Mapping[str, Any]] = {"kind": ACQUISITIONS, "name": METHODS}
 """Names from which to choose, by the field that chooses."""
 MOST_SAID = 12
 """Problems of one document that are said in full; the others are counted."""
-REMEDY = "docs/specification.md describes every field, and so does /docs of a server"
+REMEDY = "docs/reference/specification.md describes every field, and so does /docs of a server"
 
 
 def _described(path: list[str], item: Mapping[str, Any], missing: list[str]) -> Problem:

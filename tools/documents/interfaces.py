@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings
 from api.app import create_app
 from operators.errors import ReconError
 from recon import settings as machine
+from tools.documents.specification import HEADINGS
 from tools.documents.markdown import cell, code, default, fields, limits_of, prose, slug, table, type_of
 from workers import settings as service
 
@@ -42,6 +43,25 @@ ENVIRONMENT = """# Environment variables
 
 An empty variable counts as not set, a value that cannot be read is an error that names the variable.
 """
+
+PYTHON = """# Python API
+
+`import recon` is light: each name is imported when it is first used.
+"""
+PIECES = (
+    "operators.linear.LinearOperator",
+    "operators.geometry.ParallelBeam",
+    "operators.geometry.FanBeam",
+    "operators.tomography.Tomography",
+    "recon.problem.problem.Problem",
+    "recon.problem.problem.IntensityMap",
+    "recon.problem.problem.Progress",
+    "recon.problem.problem.run",
+    "recon.problem.data_step.DataStep",
+    "recon.priors.prior.Prior",
+    "recon.solvers.registry.start",
+)
+"""Names beside those of `recon` that a program of one's own needs."""
 
 JOB_ERRORS = {
     "worker_lost": "The process that computed the job ended, three times.",
@@ -82,7 +102,7 @@ def http_api() -> str:
                 rows = [_http_parameter(one) for one in parameters]
                 parts.append(table(("parameter", "in", "type", "meaning"), rows))
             rows = [
-                (code(status), cell(found.get("description", "")), _body(found))
+                (code(status), _meaning(found), _body(found))
                 for status, found in about["responses"].items()
             ]
             parts.append(table(("status", "meaning", "body"), rows))
@@ -163,12 +183,18 @@ def _http_parameter(one: dict[str, Any]) -> tuple[str, str, str, str]:
     return name, one["in"], kind, cell(one.get("description", ""))
 
 
+def _meaning(response: dict[str, Any]) -> str:
+    text = response.get("description", "")
+    return "Done." if text == "Successful Response" else cell(text)  # FastAPI's own words
+
+
 def _body(response: dict[str, Any]) -> str:
     found = []
     for media, content in response.get("content", {}).items():
-        schema = content.get("schema", {})
-        name = schema.get("$ref", "").rpartition("/")[2]
-        found.append(f"[{name}](#{slug(name)})" if name else code(media))
+        name = content.get("schema", {}).get("$ref", "").rpartition("/")[2]
+        here = name not in _specification_models()
+        place = f"#{slug(name)}" if here else f"specification.md#{slug(HEADINGS.get(name, name))}"
+        found.append(f"[{name}]({place})" if name else code(media))
     return ", ".join(found)
 
 
@@ -207,3 +233,14 @@ def _drawn(root: type[ReconError], depth: int = 0) -> list[str]:
 def _first(text: str | None) -> str:
     """First paragraph of a docstring."""
     return inspect.cleandoc(text or "").split("\n\n")[0]
+
+
+def python() -> str:
+    """Page of the Python API: the public names of `recon`, and the pieces that it is made of."""
+    import recon
+
+    parts = [PYTHON, "## recon"]
+    parts += [f"::: {recon._HOMES[name]}.{name}" for name in recon.__all__ if name in recon._HOMES]
+    parts += ["## Pieces", "Each piece is usable alone: [how](../how-to/use-the-pieces.md)."]
+    parts += [f"::: {name}" for name in PIECES]
+    return "\n\n".join(parts) + "\n"

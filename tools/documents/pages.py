@@ -21,6 +21,7 @@ PAGES = {
         "report.md": specification.report,
         "command-line.md": interfaces.command_line,
         "http-api.md": interfaces.http_api,
+        "python.md": interfaces.python,
         "errors.md": interfaces.errors,
         "environment.md": interfaces.environment,
     }.items()

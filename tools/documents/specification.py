@@ -17,7 +17,8 @@ from tools.documents.markdown import cell, code, fields, prose, slug, table
 
 KINDS = {model.__name__: kind for kind, model in ACQUISITIONS.items()}
 NAMES = {model.__name__: name for name, model in METHODS.items()}
-HEADINGS = {**KINDS, **NAMES, "Input": "Input", "Output": "Output"}
+HEADINGS = {**KINDS, **NAMES, "JobSpec": "The job"}
+"""Headings of models that are not their names."""
 
 SPECIFICATION = """# Job specification
 
