@@ -44,6 +44,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m tools.language
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -135,7 +135,7 @@ def _data(event: dict[str, Any]) -> dict[str, Any]:
 
 
 def _seen(found: Service, job_id: str) -> str | None:
-    """When the worker of a job was last heard of."""
+    """Time at which the worker of a job was last heard of."""
     try:
         record = found.store.record(job_id)
     except (NotFound, FileNotFoundError):

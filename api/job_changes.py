@@ -30,9 +30,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 OVERLAP_S = 30.0
 """Seconds before the last event that are told again, since the clocks of workers may differ by so much."""
 SAME_BEAT = timedelta(seconds=BEAT_S / 2)
-"""By which two looks at the same sign of life may differ: its time is told by what is left of a lease."""
+"""Difference in seconds between two looks at the same sign of life: its time is told by what is left of a lease."""
 Told = tuple[str, int | None, str | None]
-"""When a job changed, its place in the queue, and when its worker was last heard of."""
+"""State that a client knows: time of the job's last change, place in the queue, and last sign of its worker."""
 
 
 @router.get(

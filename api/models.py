@@ -63,7 +63,7 @@ class Job(_Answer):
     estimate: JobTimes | None
     expires: str | None
     seen: str | None = None
-    """When the worker of a running job was last heard of; null if it is not, or none computes the job."""
+    """Time at which the worker of a running job was last heard of; null if it is not, or none computes the job."""
     links: dict[str, str]
 
 
@@ -129,7 +129,7 @@ class Upload(_StoredAnswer):
 
 
 class UploadContents(Contents):
-    """What an upload holds, and a specification to start from."""
+    """Contents of an upload, and a specification to start from."""
 
     id: str
 
@@ -161,14 +161,14 @@ class Sample(_Answer):
     name: str
     title: str
     about: str
-    """What it is, in a sentence."""
+    """Description in a sentence."""
     source: str
-    """Where it comes from, and its licence."""
+    """Source of the data, and their licence."""
     bytes: Count
 
 
 class Samples(_Answer):
-    """What there is to try the service with."""
+    """Samples to try the service with."""
 
     samples: list[Sample]
 
@@ -197,7 +197,7 @@ class AcquisitionKind(_Answer):
     summary: str
     """One sentence on what it is."""
     description: str
-    """What there is to say besides; may be empty."""
+    """Further paragraphs of the description; may be empty."""
     modality: Literal["ct", "mri"]
     axes: list[str]
     """Axes of the measured array."""
@@ -216,7 +216,7 @@ class MethodKind(_Answer):
     summary: str
     """One sentence on what it is."""
     description: str
-    """What there is to say besides; may be empty."""
+    """Further paragraphs of the description; may be empty."""
     acquisitions: list[str]
     """Kinds of scan that it fits."""
     classical: bool
@@ -226,14 +226,14 @@ class MethodKind(_Answer):
 
 
 class PriorCard(_Answer):
-    """What is known of an installed prior."""
+    """Card of an installed prior, in short."""
 
     name: str
     modality: Literal["ct", "mri"]
     default: bool
     """Whether methods take it for its modality where none is named."""
     condition: str
-    """What it is given besides the noisy image, in words."""
+    """Condition that it is given besides the noisy image, in words."""
     super_resolution: int | None
     unit: str
     low: float
@@ -241,7 +241,7 @@ class PriorCard(_Answer):
     """Range of intensities that it learnt, in `unit`."""
     parameters: Count
     limits: list[str]
-    """What it does not know, in sentences."""
+    """Limits of what it knows, in sentences."""
     licences: list[str]
     """Licences of the training data."""
 
@@ -255,7 +255,7 @@ class OutputFormat(_Answer):
 
 
 class Limits(_Answer):
-    """What this server accepts, in bytes."""
+    """Limits of what this server accepts, in bytes."""
 
     upload_bytes: Count
     memory_bytes: Count
@@ -263,7 +263,7 @@ class Limits(_Answer):
 
 
 class Catalogue(_Answer):
-    """What this server can do: acquisitions, methods that fit them, priors, formats, devices and limits."""
+    """Catalogue of what this server can do: acquisitions, their methods, priors, formats, devices and limits."""
 
     version: str
     acquisitions: list[AcquisitionKind]
@@ -317,7 +317,7 @@ class PlaneView(_Answer):
     flip_down: bool
     """Whether the picture runs against them."""
     labels: tuple[str, str, str, str]
-    """What lies to the left, to the right, on top and below; patients have letters."""
+    """Directions to the left, to the right, on top and below; patients have letters."""
 
 
 class VolumeView(_Answer):
@@ -348,11 +348,11 @@ class VoxelValues(_Answer):
     mm: tuple[float, float, float]
     """Its place; in the patient, to the right, front and top."""
     values: dict[str, float | None]
-    """By name of the volume; null where it is no number."""
+    """Values by name of the volume; null where a value is no number."""
 
 
 class ViewedJob(_Answer):
-    """What is known of the job that wrote a folder."""
+    """Job that wrote a folder, as far as it is known."""
 
     id: str
     name: str

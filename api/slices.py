@@ -55,7 +55,7 @@ P = ParamSpec("P")
 
 @dataclass
 class Pictures:
-    """What the routes of pictures need of their application, as ``app.state.pictures``.
+    """Services that the routes of pictures need of their application, as ``app.state.pictures``.
 
     Parameters
     ----------

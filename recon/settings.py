@@ -42,7 +42,9 @@ Bytes = Annotated[int, whole_number("bytes", 8 * 2**30)]
 class Settings(BaseSettings):
     """Settings for reading, planning and submitting jobs on this machine; read again on every use."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, use_attribute_docstrings=True
+    )
     max_input_bytes: Bytes = 8 * 2**30
     """Size limit in bytes of an array that a reader accepts, of what a job asks for."""
     max_job_bytes: Bytes | None = None

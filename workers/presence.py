@@ -1,6 +1,6 @@
 """Presence of workers: a Redis key per worker, kept while it waits for jobs or computes.
 
-It tells people that somebody is there, and decides nothing: jobs are accepted and wait without a worker, too.
+It tells people that a worker is there, and decides nothing: jobs are accepted and wait without a worker, too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Settings of a service, from environment variables ``RECON_*`` and ``REDIS_URL``; see docs/reference/environment.md."""
+"""Settings of a service, from environment variables; see docs/reference/environment.md."""
 
 from __future__ import annotations
 
@@ -73,7 +73,9 @@ class Settings(BaseSettings):
     What is not given comes from the environment, or else is the default for one machine; raises `InputError`.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, populate_by_name=True, use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, populate_by_name=True, use_attribute_docstrings=True
+    )
     store: Folder = Path("store")
     """Folder of jobs and uploads: the same file system for API and workers, with a working ``flock``."""
     redis_url: str = Field("redis://127.0.0.1:6379/0", validation_alias="REDIS_URL")
@@ -103,7 +105,7 @@ class Settings(BaseSettings):
     """Memory in bytes that an API process may use for decoded volumes, from which it draws slices. A volume that takes
     more than a quarter of it as float32 has no pictures; by default that is more than 512 x 512 x 512 voxels."""
     hosts: Hosts = ()
-    """Names by which the API is reached besides ``localhost`` and addresses, as ``recon.example.org, *.clinic.example``;
-    ``*`` is any. Requests for other hosts are refused (421)."""
+    """Names by which the API is reached besides ``localhost`` and addresses, as ``recon.example.org,
+    *.clinic.example``; ``*`` is any. Requests for other hosts are refused (421)."""
     proxies: Networks = ("127.0.0.1", "::1")
     """Addresses and networks of the reverse proxies whose ``X-Forwarded-*`` headers are believed."""

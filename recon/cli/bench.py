@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
 
 
 def operators(size: int = 256, views: int = 180, slices: int = 16, repeats: int = 5, json_file: Json = None) -> None:
-    """Milliseconds per slice: system matrix against ASTRA's projector; MRI's normal operator off the grid and on."""
+    """Measure operators in milliseconds per slice: system matrix against ASTRA's projector, MRI off the grid and on."""
     from recon.bench.operators import normal_operators
     from recon.bench.operators import operators as measure
 
@@ -73,7 +73,7 @@ def solvers(
     ] = "fbp,tv,red-diff",
     json_file: Json = None,
 ) -> None:
-    """PSNR of methods on one simulated CT measurement, against the volume it was made from."""
+    """Compare methods on one simulated CT measurement: PSNR against the volume it was made from."""
     from recon.bench.solvers import compare, ct_measurement, simulation
 
     wanted = methods_of(methods)
@@ -112,7 +112,7 @@ def mri(
     ] = "cg-sense,tv,l1-wavelet,red-diff",
     json_file: Json = None,
 ) -> None:
-    """MRI methods: PSNR on a volume measured by simulation, or misfit of held-out samples of measured k-space."""
+    """Compare MRI methods: PSNR on a simulated scan, or misfit of held-out samples of measured k-space."""
     from recon.bench import mri as bench
     from recon.samples import SAMPLES
 
@@ -169,7 +169,7 @@ def priors(
     repeats: Annotated[int, typer.Option(help="Times that everything timed is repeated; the fastest counts.")] = 10,
     json_file: Json = None,
 ) -> None:
-    """Denoising PSNR on the tuning slices, never trained on, and the networks' speed."""
+    """Compare priors: denoising PSNR on the tuning slices, never trained on, and the networks' speed."""
     from recon.bench import priors as bench
     from recon.priors import precision, registry
     from recon.samples import SAMPLES
@@ -214,7 +214,7 @@ def familiarity(
     volumes: Annotated[list[Path] | None, typer.Argument(help="NIfTI volumes of your own, judged too.")] = None,
     json_file: Json = None,
 ) -> None:
-    """Familiarity of images to the priors: a percentile among slices like those trained on; near 0 is unfamiliar."""
+    """Measure familiarity of images to the priors: percentiles among slices like those trained on; 0 is unfamiliar."""
     from recon.bench import familiarity as bench
 
     rows = list(bench.familiarity(volumes or []))
@@ -262,7 +262,7 @@ def auto(
     pictures: Annotated[Path | None, typer.Option(help="Folder for a picture of each case that is run.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Rows as JSON; cases that it has are kept.")] = None,
 ) -> None:
-    """What `method: auto` gives beside its candidates: anatomies, objects and MRI, simulated realistically."""
+    """Compare `method: auto` with its candidates: anatomies, objects and MRI, simulated realistically."""
     from recon.bench import auto as bench
     from recon.spec.methods import Auto, method_of
 
@@ -305,7 +305,7 @@ def lesions(
         Path | None, typer.Option("--out", "-o", help="Rows as JSON; methods of cases that it has are kept.")
     ] = None,
 ) -> None:
-    """Known lesions in test volumes: contrast that each method recovers, lesions that it invents, the smallest kept."""
+    """Put known lesions into volumes: contrast that each method recovers, lesions it invents, the smallest kept."""
     from recon.bench import lesions as bench
 
     chosen = _chosen_cases(bench.cases(data), only)
@@ -384,7 +384,7 @@ def coverage(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Rows as JSON; cases that it has are kept.")] = None,
 ) -> None:
-    """90 % intervals of `output.uncertainty`: how many voxels of the object they hold, and how wide they are."""
+    """Measure 90 % intervals of `output.uncertainty`: how many voxels of the object they hold, and their width."""
     from recon.bench import coverage as bench
 
     names = [name.strip() for name in methods.split(",")]

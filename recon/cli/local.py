@@ -139,7 +139,7 @@ def simulate(
 
 
 def doctor() -> None:
-    """Versions, backends and a self-test of every operator; exit status 1 if anything is broken."""
+    """Print versions and backends, and test every operator; exit status 1 if anything is broken."""
     from recon.cli.self_test import checks
 
     rows, broken = [], 0

@@ -166,7 +166,7 @@ def search_noise(
 
 
 def _print(card: Card) -> None:
-    """Format the card as YAML, without the numbers that only programs read."""
+    """Print the card as YAML, without the numbers that only programs read."""
     shown = card.model_dump()
     if card.familiarity is not None:
         shown["familiarity"] = {"reference": card.familiarity.reference}

@@ -146,7 +146,7 @@ def read_measurement(path: Path, slices: tuple[int, int] | None = None) -> Measu
 
 
 def _today(acquisition: Any) -> Any:
-    """An acquisition in today's names: whoever has a file from before they changed cannot mend it."""
+    """An acquisition in today's names: a user cannot mend a file from before they changed."""
     return upgraded({"acquisition": acquisition})["acquisition"] if isinstance(acquisition, dict) else acquisition
 
 

@@ -23,7 +23,7 @@ from recon.spec.validation import reason
 
 _MOST_AXES = 32
 _MOST_HEADER_BYTES = 10_000
-"""As many as NumPy reads."""
+"""Most axes that NumPy reads."""
 
 
 def read(path: Path, field: str = "input") -> NDArray[np.generic]:

@@ -76,7 +76,7 @@ def _read(path: Path, given: Input) -> RawCounts:
 
 
 class _Lacking(InputError):
-    """What is in the file is well; something beside it, or in the specification, is missing."""
+    """Error of a sound file: something beside it, or in the specification, is missing."""
 
 
 @contextmanager

@@ -58,21 +58,21 @@ class Preparation(Strict):
     the file tells. Or mean and ``principal-components`` of all flats, of which each view has its own: for beams whose
     shape changes."""
     bad_elements: bool = True
-    """Find dead, hot, stuck and unstable detector elements in raw counts, and fill them in along their row. Dead: flats less
-    than a tenth as far above the darks as the neighbours'. Hot: a dark signal above the neighbours' by half of that.
-    Stuck: the same value in nine frames of ten. Unstable: flats that scatter ten times as much."""
+    """Find dead, hot, stuck and unstable detector elements in raw counts, and fill them in along their row. Dead:
+    flats less than a tenth as far above the darks as the neighbours'. Hot: a dark signal above the neighbours' by half
+    of that. Stuck: the same value in nine frames of ten. Unstable: flats that scatter ten times as much."""
     mask: File | None = None
     """Further detector elements to fill in: a .npy of bool or 0/1 ``([rows,] columns)``, of all rows of the file."""
     lost_frames: bool = True
     """Leave out frames that failed, with their angles: those without a fifth of the light of the frames around in even
     their brightest rays, blank ones, and exact repetitions of the frame before."""
     zingers: bool = True
-    """Replace single samples that exceed the brightest of their neighbours, in the view and in the views beside it, by 8
-    times the noise and by 0.05 in roots of the transmission; and those without a signal among neighbours that have one.
-    Slices with more than 1 % of such samples are left as they are."""
+    """Replace single samples that exceed the brightest of their neighbours, in the view and in the views beside it, by
+    8 times the noise and by 0.05 in roots of the transmission; and those without a signal among neighbours that have
+    one. Slices with more than 1 % of such samples are left as they are."""
     beam_drift: bool = True
-    """Correct each view by the air at the ends of the detector, where there is air and it varies by more than 0.005 in line
-    integrals."""
+    """Correct each view by the air at the ends of the detector, where there is air and it varies by more than 0.005 in
+    line integrals."""
     binning: Binning | None = None
     """Average neighbouring views, columns or rows. Default: none."""
     phase: Paganin | None = None
@@ -114,5 +114,6 @@ class KSpacePreparation(CoilPreparation):
     that parts of it lie over each other. ``auto``: two if ESPIRiT's second eigenvalue is above 0.9 for more than 2 % of
     the image's energy. Every method then solves for two images, whose root sum of squares is the result."""
     partial_fourier: bool = True
-    """Where k-space was measured to one side of its centre only: methods without a prior look for a real image with the
-    smooth phase that the symmetric centre has (`zero-filled`: homodyne). Those with one leave the phase free."""
+    """Complete k-space that was measured less than 0.85 times as far to one side of its centre: methods without a
+    prior look for a real image with the smooth phase of the symmetric centre (`zero-filled`: homodyne). Those with one
+    leave the phase free."""

@@ -57,7 +57,7 @@ class Uncertainty(_Part):
     interval: float | None = None
     """Mean width of the 90 % intervals in the object, in the result's unit."""
     rms_error: float | None = None
-    """Root mean square of the true errors."""
+    """Root mean square of the true errors, in the result's unit."""
     held: float | None = None
     """Share of the object's voxels whose truth the interval holds."""
     within_two: float | None = None
@@ -71,9 +71,9 @@ class Undetermined(_Part):
     """
 
     inside: float
-    """In the object."""
+    """Share in the object."""
     beside: float
-    """Beside it."""
+    """Share beside the object, over the result in the object."""
 
 
 class FrozenNoise(_Part):
@@ -138,7 +138,8 @@ class Selection(_Part):
     judged_slices: list[int]
     """Indices of the slices whose withheld samples were compared."""
     folds: int
-    """How many times other samples were withheld, in the first slice that was judged; 0 where nothing was judged."""
+    """Number of times that other samples were withheld, in the first slice that was judged; 0 where nothing was
+    judged."""
     weights: list[list[list[float]]]
     """Weights of the candidates, by judged slice and by region, the object and what is beside it; between slices they
     are interpolated."""
@@ -162,7 +163,7 @@ class Step(_Part):
     warning: bool = False
     """Whether it found what it leaves as it is, and may be wrong."""
     text: str
-    """What it found, in a sentence."""
+    """Finding in a sentence."""
     numbers: dict[str, int | float | list[int]]
     """Figures by name; indices of views are those of the file."""
 
@@ -207,11 +208,11 @@ class Report(_Part):
     intensity_map: Intensity | None
     """Map from the prior's scale to the unit of the volume."""
     familiarity: Familiarity | None
-    """How familiar the result looks to a prior."""
+    """Familiarity of the result to a prior; null without one."""
     uncertainty: Uncertainty | None
     """Summary of the uncertainty maps, if ``output.uncertainty`` asked for them."""
     undetermined: Undetermined | None = None
-    """How much of the result no sample determined, if ``output.undetermined`` asked for it."""
+    """Size of the part of the result that no sample determined, if ``output.undetermined`` asked for it."""
     frozen_noise: FrozenNoise | None
     """Starting noise that all slices shared; null where each had its own."""
     network_evaluations: int
@@ -219,6 +220,7 @@ class Report(_Part):
     chunks_resumed: int
     """Number of chunks taken over from an earlier attempt."""
     chunks_by_other_workers: int
+    """Number of chunks that other workers computed."""
     notes: list[str]
     """Sentences about what the reader of the result should know, such as guessed units or slices that fit badly."""
     provenance: dict[str, Any]

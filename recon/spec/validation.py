@@ -79,7 +79,7 @@ WRONG_KIND = {
     "float_parsing": "a number",
     "finite_number": "a finite number",
 }
-"""What a value should have been, by the type of failure."""
+"""Expected kind of value, by the type of failure."""
 BOUNDS = {
     "greater_than": ("gt", "more than"),
     "greater_than_equal": ("ge", "at least"),

@@ -10,7 +10,9 @@ from latex2mathml.converter import convert
 from mkdocs.exceptions import PluginError
 
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([\[(])(.*?)\\[\])]</\1>', re.DOTALL)
-FOREIGN = re.compile(r'<(?:script|img|iframe)[^>]*\ssrc="(?:https?:)?//[^"]*|<link[^>]*stylesheet[^>]*href="(?:https?:)?//[^"]*')
+FOREIGN = re.compile(
+    r'<(?:script|img|iframe)[^>]*\ssrc="(?:https?:)?//[^"]*|<link[^>]*stylesheet[^>]*href="(?:https?:)?//[^"]*'
+)
 
 
 def on_page_content(html: str, **_: Any) -> str:
@@ -19,6 +21,8 @@ def on_page_content(html: str, **_: Any) -> str:
     def formula(found: re.Match[str]) -> str:
         tag, bracket, text = found.groups()
         shown = convert(unescape(text), display="inline" if bracket == "(" else "block")
+        if "\\" in shown:
+            raise PluginError(f"a formula has a command that is not known: {text.strip()}")
         return f"<{tag}>{shown}</{tag}>"
 
     return FORMULA.sub(formula, html)

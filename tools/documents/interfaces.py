@@ -15,8 +15,8 @@ from pydantic_settings import BaseSettings
 from api.app import create_app
 from operators.errors import ReconError
 from recon import settings as machine
+from tools.documents.markdown import NONE, cell, code, default, fields, limits_of, prose, slug, table, type_of
 from tools.documents.specification import HEADINGS
-from tools.documents.markdown import cell, code, default, fields, limits_of, prose, slug, table, type_of
 from workers import settings as service
 
 COMMAND_LINE = """# Command line
@@ -69,7 +69,13 @@ JOB_ERRORS = {
     "internal": "A fault of this software; the server's log has the details.",
 }
 """Codes of failed jobs that are not those of an exception."""
-ERROR_MODULES = ("operators.errors", "recon.client.connection", "recon.client.client", "workers.schema", "workers.http_errors")
+ERROR_MODULES = (
+    "operators.errors",
+    "recon.client.connection",
+    "recon.client.client",
+    "workers.schema",
+    "workers.http_errors",
+)
 
 
 def command_line() -> str:
@@ -101,10 +107,7 @@ def http_api() -> str:
             if parameters:
                 rows = [_http_parameter(one) for one in parameters]
                 parts.append(table(("parameter", "in", "type", "meaning"), rows))
-            rows = [
-                (code(status), _meaning(found), _body(found))
-                for status, found in about["responses"].items()
-            ]
+            rows = [(code(status), _meaning(found), _body(found)) for status, found in about["responses"].items()]
             parts.append(table(("status", "meaning", "body"), rows))
     parts.append("## Schemas")
     told = _specification_models()
@@ -167,9 +170,9 @@ def _parameter(one: Any) -> tuple[str, str, str, str]:
     """Row of an argument or option."""
     name = code(", ".join(one.opts)) if one.param_type_name == "option" else code(one.name.upper())
     annotation = one.type_descriptor.annotation
-    value = {"bool": "–", "Path": "path", "str": "text", "int": "whole number", "float": "number"}
+    value = {"bool": NONE, "Path": "path", "str": "text", "int": "whole number", "float": "number"}
     kind = value.get(getattr(annotation, "__name__", ""), "")
-    given = "*required*" if one.required else "–" if one.default in (None, False, ()) else code(str(one.default))
+    given = "*required*" if one.required else NONE if one.default in (None, False, ()) else code(str(one.default))
     text = cell(one.help or "")
     if getattr(one, "envvar", None):
         text += f" Environment: {code(str(one.envvar))}."
@@ -240,7 +243,8 @@ def python() -> str:
     import recon
 
     parts = [PYTHON, "## recon"]
-    parts += [f"::: {recon._HOMES[name]}.{name}" for name in recon.__all__ if name in recon._HOMES]
+    public = {name: recon._HOMES[name] for name in recon.__all__ if name in recon._HOMES}
+    parts += [f"::: {home}.{name}\n    options: {{heading: recon.{name}}}" for name, home in public.items()]
     parts += ["## Pieces", "Each piece is usable alone: [how](../how-to/use-the-pieces.md)."]
     parts += [f"::: {name}" for name in PIECES]
     return "\n\n".join(parts) + "\n"

@@ -13,6 +13,10 @@ SIGNS = {"|": "&#124;", "*": "&#42;", "[": "&#91;"}
 """Characters that would be read as Markdown, and what stands for them."""
 
 
+NONE = "\N{EN DASH}"
+"""Default of a field whose text says what happens without a value."""
+
+
 def plain(text: str) -> str:
     """Escape a text, so that it is read as it is; what stands in backticks becomes code."""
     parts = re.split(r"`{1,2}(.+?)`{1,2}", text.strip())  # every second one stood in backticks
@@ -110,5 +114,5 @@ def default(name: str, schema: Mapping[str, Any], required: Sequence[str]) -> st
         return "*required*"
     value = schema.get("default")
     if value in (None, "", [], {}) or isinstance(value, dict):
-        return "–"
+        return NONE
     return numbers(guarded(unescape(str(reference.value(value)))))

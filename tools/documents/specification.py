@@ -142,6 +142,3 @@ def _module(function: Any) -> str:
 
 def _endings(row: Format) -> str:
     return ", ".join(code(ending) for ending in row.endings) or cell("a folder")
-
-
-

@@ -83,7 +83,7 @@ class Auto(MethodSettings):
         return [] if spare is None else [_candidate(spare)]
 
     def cost(self, acquisition: Acquisition) -> Cost:
-        """What its candidates take together."""
+        """Cost of its candidates together."""
         every = [part.cost(acquisition) for part in self.parts(acquisition)]
         return Cost(
             volumes=max(cost.volumes for cost in every) + 1,
