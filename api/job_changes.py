@@ -47,7 +47,12 @@ Told = tuple[str, int | None, str | None]
     },
 )
 @router.head("/v1/events", include_in_schema=False)
-async def job_changes(request: Request, last_event_id: Annotated[str | None, Header(max_length=20)] = None) -> Response:
+async def job_changes(
+    request: Request,
+    last_event_id: Annotated[
+        str | None, Header(max_length=20, description="Id of the last event that the client has.")
+    ] = None,
+) -> Response:
     """Stream all jobs as they change: `job` with the whole job as it is now, `gone` for one that was deleted.
 
     It begins with the unfinished jobs and those that have just changed; with ``Last-Event-ID``, with every job that

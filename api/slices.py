@@ -141,7 +141,7 @@ def picture(
     index: int,
     low: Bound = None,
     high: Bound = None,
-    colours: Colours = "gray",
+    colours: Annotated[Colours, Query(description="Colours: `gray`, or `inferno` for maps.")] = "gray",
     minus: Annotated[
         str | None, Query(max_length=200, description="Volume of the same job to subtract: a difference.")
     ] = None,

@@ -125,7 +125,7 @@ def _begin(
 def list_uploads(
     request: Request,
     name: Annotated[str | None, Query(max_length=100, description="Part of the name, in any case.")] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Length of a page.")] = 50,
     cursor: Annotated[str | None, Query(max_length=200, description="From `next` of the page before.")] = None,
 ) -> Uploads:
     """List uploads, newest first, those that are still arriving too; `next` leads to the next page."""

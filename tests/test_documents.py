@@ -40,9 +40,10 @@ def test_reference_pages_are_those_of_the_code(name: str) -> None:
     assert (DOCS / "reference" / name).read_text() == PAGES[name](), "write them again: python -m tools.documents"
 
 
-def test_every_field_setting_and_variable_has_a_text() -> None:
-    for name in ("specification.md", "report.md", "environment.md"):
-        empty = [line for line in PAGES[name]().splitlines() if re.search(r"\|\s*\|$", line)]
+def test_every_field_option_and_variable_has_a_text() -> None:
+    for name in PAGES:
+        rows = [line for line in PAGES[name]().splitlines() if "| path |" not in line or name != "http-api.md"]
+        empty = [row for row in rows if re.search(r"\|\s*\|$", row)]
         assert not empty, (name, empty)
 
 

@@ -38,7 +38,13 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="bench")
 
 
-def operators(size: int = 256, views: int = 180, slices: int = 16, repeats: int = 5, json_file: Json = None) -> None:
+def operators(
+    size: Annotated[int, typer.Option(min=8, help="Pixels along each side of a slice.")] = 256,
+    views: Annotated[int, typer.Option(min=1, help="Number of views.")] = 180,
+    slices: Annotated[int, typer.Option(min=1, help="Number of slices.")] = 16,
+    repeats: Annotated[int, typer.Option(min=1, help="Repetitions; the fastest counts.")] = 5,
+    json_file: Json = None,
+) -> None:
     """Measure operators in milliseconds per slice: system matrix against ASTRA's projector, MRI off the grid and on."""
     from recon.bench.operators import normal_operators
     from recon.bench.operators import operators as measure
@@ -64,10 +70,12 @@ def solvers(
     volume: Annotated[Path, typer.Argument(help="CT volume, NIfTI in HU.")],
     slices: Annotated[str, typer.Option(help="FIRST:LAST")],
     views: Annotated[str, typer.Option(help="Numbers of views, comma-separated.")] = "60",
-    degrees: Annotated[float, typer.Option(min=1, max=360, help="Over which the views are spread.")] = 180.0,
+    degrees: Annotated[
+        float, typer.Option(min=1, max=360, help="Angle in degrees over which the views are spread.")
+    ] = 180.0,
     photons_per_ray: Annotated[float | None, typer.Option(help="Photons per ray; noiseless when not given.")] = None,
     model: Annotated[str, typer.Option(help="How the data are simulated: realistic or ideal.")] = "realistic",
-    every: Annotated[int, typer.Option(min=1, help="Of the tuning slices (.npz), take one in so many.")] = 16,
+    every: Annotated[int, typer.Option(min=1, help="Take every N-th of the tuning slices (.npz).")] = 16,
     methods: Annotated[
         str, typer.Option(help="JSON list of method settings, each with a name; names alone may be comma-separated.")
     ] = "fbp,tv,red-diff",
@@ -165,7 +173,7 @@ def priors(
     names: Annotated[list[str] | None, typer.Argument(help="Priors; all that are installed when not given.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of tuning files; without it the slices shipped.")] = None,
     bm3d: Annotated[bool, typer.Option(help="Compare with BM3D (2 s per slice; package bm3d).")] = True,
-    engines: Annotated[bool, typer.Option(help="Only what computes the network, one against the other.")] = False,
+    engines: Annotated[bool, typer.Option(help="Compare only the engines that compute the network.")] = False,
     repeats: Annotated[int, typer.Option(help="Times that everything timed is repeated; the fastest counts.")] = 10,
     json_file: Json = None,
 ) -> None:
@@ -297,7 +305,9 @@ def lesions(
     only: Annotated[
         str | None, typer.Option(help="Cases whose names contain one of these, semicolon-separated.")
     ] = None,
-    methods: Annotated[str | None, typer.Option(help="Of each case's methods these, comma-separated.")] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="Methods to run, comma-separated; all of a case when not given.")
+    ] = None,
     pictures: Annotated[
         Path | None, typer.Option(help="Folder for a picture of each case, of the methods that are run on it.")
     ] = None,

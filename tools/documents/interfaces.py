@@ -198,7 +198,7 @@ def _body(response: dict[str, Any]) -> str:
         here = name not in _specification_models()
         place = f"#{slug(name)}" if here else f"specification.md#{slug(HEADINGS.get(name, name))}"
         found.append(f"[{name}]({place})" if name else code(media))
-    return ", ".join(found)
+    return ", ".join(found) or NONE
 
 
 def _specification_models() -> dict[str, str]:
