@@ -495,9 +495,9 @@ class Ready(_Answer):
 class ProblemPart(TypedDict):
     """One of several things that are wrong with a request."""
 
-    detail: Annotated[str, Field(description="What is wrong, with the value.")]
+    detail: Annotated[str, Field(description="Reason, with the value.")]
     field: NotRequired[Annotated[str, Field(description="The offending field.")]]
-    remedy: NotRequired[Annotated[str, Field(description="What to do.")]]
+    remedy: NotRequired[Annotated[str, Field(description="Advice on how to mend it.")]]
 
 
 class Problem(TypedDict):
@@ -507,11 +507,11 @@ class Problem(TypedDict):
     title: Annotated[str, Field(description="Kind of problem in words.")]
     status: Annotated[int, Field(description="HTTP status.")]
     code: Annotated[str, Field(description="Stable, for programs.")]
-    detail: Annotated[str, Field(description="What is wrong, with the value.")]
+    detail: Annotated[str, Field(description="Reason, with the value.")]
     field: NotRequired[Annotated[str, Field(description="The offending field, header or limit.")]]
-    remedy: NotRequired[Annotated[str, Field(description="What to do.")]]
+    remedy: NotRequired[Annotated[str, Field(description="Advice on how to mend it.")]]
     problems: NotRequired[
         Annotated[list[ProblemPart], Field(description="All that is wrong, this first; if there is more than one.")]
     ]
     instance: NotRequired[Annotated[str, Field(description="Address of the request.")]]
-    request_id: NotRequired[Annotated[str, Field(description="As in the server's log.")]]
+    request_id: NotRequired[Annotated[str, Field(description="Id of the request, as in the server's log.")]]

@@ -46,7 +46,7 @@ BEGINNING = {
         "content": {**BODY["content"], FOLDER_MEDIA_TYPE: BINARY},
     },
     "parameters": [
-        header_parameter(SHA256, "Of the file; it is verified.", pattern="^[0-9a-fA-F]{64}$"),
+        header_parameter(SHA256, "SHA-256 of the file; it is verified.", pattern="^[0-9a-fA-F]{64}$"),
         header_parameter(
             LENGTH,
             "Bytes of a file that will be sent in pieces, with PATCH; the body is then empty.",
@@ -180,7 +180,12 @@ def describe(request: Request, upload_id: str) -> Upload | UploadBegun:
     openapi_extra={
         "requestBody": BODY,
         "parameters": [
-            header_parameter(OFFSET, "Where the piece begins; what HEAD says.", required=True, pattern="^[0-9]{1,18}$")
+            header_parameter(
+                OFFSET,
+                "Byte of the file at which the piece begins, as HEAD says.",
+                required=True,
+                pattern="^[0-9]{1,18}$",
+            )
         ],
     },
 )

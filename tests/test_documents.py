@@ -16,6 +16,7 @@ import yaml
 
 from recon.cli.main import app
 from recon.spec.job import JobSpec
+from tools import language
 from tools.documents.markdown import slug
 from tools.documents.pages import PAGES
 
@@ -45,6 +46,13 @@ def test_every_field_option_and_variable_has_a_text() -> None:
         rows = [line for line in PAGES[name]().splitlines() if "| path |" not in line or name != "http-api.md"]
         empty = [row for row in rows if re.search(r"\|\s*\|$", row)]
         assert not empty, (name, empty)
+
+
+def test_their_texts_read_at_first_sight() -> None:
+    for name, made in PAGES.items():
+        cells = [row.split(" | ")[-1].removesuffix(" |") for row in made().splitlines() if row.startswith("| ")]
+        riddles = [text for text in cells if language.RIDDLES.match(text) or language.ACTORS.search(text)]
+        assert not riddles, (name, riddles)
 
 
 def anchors(path: Path) -> set[str]:

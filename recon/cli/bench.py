@@ -74,7 +74,7 @@ def solvers(
         float, typer.Option(min=1, max=360, help="Angle in degrees over which the views are spread.")
     ] = 180.0,
     photons_per_ray: Annotated[float | None, typer.Option(help="Photons per ray; noiseless when not given.")] = None,
-    model: Annotated[str, typer.Option(help="How the data are simulated: realistic or ideal.")] = "realistic",
+    model: Annotated[str, typer.Option(help="Simulation of the data: realistic or ideal.")] = "realistic",
     every: Annotated[int, typer.Option(min=1, help="Take every N-th of the tuning slices (.npz).")] = 16,
     methods: Annotated[
         str, typer.Option(help="JSON list of method settings, each with a name; names alone may be comma-separated.")

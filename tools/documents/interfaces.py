@@ -6,6 +6,8 @@ import inspect
 import os
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
@@ -98,7 +100,8 @@ def command_line() -> str:
 
 def http_api() -> str:
     """Page of every route with its parameters and answers, and of every schema that is not the specification's."""
-    document = create_app(service.Settings()).openapi()
+    with TemporaryDirectory() as store:  # which a service makes its folders in
+        document = create_app(service.Settings(store=Path(store))).openapi()
     parts = [HTTP_API]
     for path, routes in document["paths"].items():
         for verb, about in routes.items():
@@ -107,8 +110,8 @@ def http_api() -> str:
             if parameters:
                 rows = [_http_parameter(one) for one in parameters]
                 parts.append(table(("parameter", "in", "type", "meaning"), rows))
-            rows = [(code(status), _meaning(found), _body(found)) for status, found in about["responses"].items()]
-            parts.append(table(("status", "meaning", "body"), rows))
+            answers = [(code(status), _meaning(found), _body(found)) for status, found in about["responses"].items()]
+            parts.append(table(("status", "meaning", "body"), answers))
     parts.append("## Schemas")
     told = _specification_models()
     for name, found in sorted(document["components"]["schemas"].items()):
