@@ -33,7 +33,7 @@ benchmarks: $(READY)
 DOCS_READY := $(VENV)/.docs-ready
 docs: $(DOCS_READY)
 	$(BIN)/python -m tools.documents
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "the documentation: $(CURDIR)/build/docs/index.html"
 
 $(DOCS_READY): $(READY)

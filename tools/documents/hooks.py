@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from html import unescape
+from pathlib import Path
 from typing import Any
 
 from latex2mathml.converter import convert
@@ -13,6 +14,17 @@ FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([\[(])(.*?)\\[\])]</\1>
 FOREIGN = re.compile(
     r'<(?:script|img|iframe)[^>]*\ssrc="(?:https?:)?//[^"]*|<link[^>]*stylesheet[^>]*href="(?:https?:)?//[^"]*'
 )
+
+
+def on_config(config: Any) -> Any:
+    """Add the gallery, whose pages are made from the examples, to the navigation."""
+    gallery = Path(config["docs_dir"]) / "gallery"
+    pages = sorted(path.relative_to(config["docs_dir"]).as_posix() for path in gallery.glob("*.md"))
+    if pages:
+        pages.sort(key=lambda page: not page.endswith("index.md"))
+        after = next(i for i, section in enumerate(config["nav"]) if "Tutorials" in section) + 1
+        config["nav"].insert(after, {"Gallery": pages})
+    return config
 
 
 def on_page_content(html: str, **_: Any) -> str:
