@@ -8,7 +8,7 @@ SHELL := bash
 .SHELLFLAGS := -o pipefail -c
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --root-user-action=ignore --progress-bar off
 DOTS := awk '/^(Collecting|Building|Installing)/ {printf "."; fflush()} /^ERROR/ {print} END {print ""}'
-.PHONY: demo test test-all test-faults benchmarks examples wheels release-docs check format clean
+.PHONY: demo test test-all test-faults benchmarks examples wheels release-docs check format docs clean
 
 demo: $(READY)
 	$(BIN)/recon demo
@@ -43,10 +43,22 @@ release-docs: $(READY)
 	$(BIN)/python -m tools.release.model_cards > docs/reference/model-cards.md
 	$(BIN)/python -m tools.release.licences > docs/reference/licences.md
 
+# The documentation, in build/docs/index.html: reference from the code, then the site, without a network; warnings are errors.
+DOCS_READY := $(VENV)/.docs-ready
+docs: $(DOCS_READY)
+	$(BIN)/python -m tools.documents
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "the documentation: $(CURDIR)/build/docs/index.html"
+
+$(DOCS_READY): $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	touch $@
+
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m tools.language
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -60,4 +72,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache demo
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache demo build

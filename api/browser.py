@@ -1,4 +1,4 @@
-"""Browser of whoever starts a server: shown the address, where there is a screen."""
+"""Browser of the user who starts a server: shown the address, where there is a screen."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from recon.cli.show import console, errors
 
 
 def show(address: str, *, wanted: bool) -> None:
-    """Print an address, and open it in the browser if that is wanted and somebody sits in front of a screen."""
+    """Print an address, and open it in the browser if that is wanted and there is a screen."""
     console.print(f"serving at {address} (Ctrl-C ends it)", highlight=False, soft_wrap=True)
     if wanted and sys.stdout.isatty() and has_screen():
         # In a thread: some browsers return only when they are closed.

@@ -36,8 +36,8 @@ def serve(
     embedded: Annotated[
         bool, typer.Option("--embedded", help="Also run a private Redis and one worker, all stopped together.")
     ] = False,
-    host: str = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is every one.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
     store: Annotated[Path | None, typer.Option(help="Folder of jobs and uploads; default RECON_STORE.")] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Listen beyond this machine without keys.")] = False,
     no_browser: Annotated[
@@ -73,7 +73,7 @@ def serve(
 
 def view(
     folder: Annotated[Path, typer.Argument(help="Folder of results, as `recon run` and `recon fetch` write them.")],
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 0,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the page in a browser.")] = False,
 ) -> None:
     """Show results on disk in a browser on this machine, without Redis and without a service."""
@@ -115,9 +115,9 @@ def _named(settings: Settings, host: str) -> Settings:
 
 
 def key(
-    name: Annotated[str, typer.Argument(help="Whose key: jobs and uploads belong to this name.")],
-    max_jobs: Annotated[int | None, typer.Option(min=0, help="Jobs waiting and running at a time.")] = None,
-    max_bytes: Annotated[int | None, typer.Option(min=0, help="Bytes stored at a time.")] = None,
+    name: Annotated[str, typer.Argument(help="Name of the key's user, to whom jobs and uploads belong.")],
+    max_jobs: Annotated[int | None, typer.Option(min=0, help="Limit of jobs waiting and running at a time.")] = None,
+    max_bytes: Annotated[int | None, typer.Option(min=0, help="Limit of bytes stored at a time.")] = None,
 ) -> None:
     """Make an API key; prints it, once, and the entry for the file that RECON_KEYS names."""
     from workers import keys

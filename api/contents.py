@@ -23,10 +23,16 @@ router = APIRouter(tags=["uploads"])
 def contents(
     request: Request,
     upload_id: str,
-    format: Annotated[str | None, Query(max_length=64, description="As `input.format`; default: detected.")] = None,
-    file: Annotated[str | None, Query(max_length=LONGEST_NAME, description="As `input.file`.")] = None,
-    dataset: Annotated[str | None, Query(max_length=200, description="As `input.dataset`.")] = None,
-    scan: Annotated[str | None, Query(max_length=200, description="As `input.scan`.")] = None,
+    format: Annotated[
+        str | None, Query(max_length=64, description="Format, as `input.format`; default: detected.")
+    ] = None,
+    file: Annotated[
+        str | None, Query(max_length=LONGEST_NAME, description="File in a folder, as `input.file`.")
+    ] = None,
+    dataset: Annotated[
+        str | None, Query(max_length=200, description="Dataset or variable, as `input.dataset`.")
+    ] = None,
+    scan: Annotated[str | None, Query(max_length=200, description="Scan in the file, as `input.scan`.")] = None,
 ) -> UploadContents:
     """Format, data sets, shape and geometry of an upload, what is missing, and a specification to start from.
 

@@ -52,7 +52,11 @@ _open = 0
 )
 @router.head("/v1/jobs/{job_id}/events", include_in_schema=False)
 async def events(
-    request: Request, job_id: str, last_event_id: Annotated[str | None, Header(max_length=20)] = None
+    request: Request,
+    job_id: str,
+    last_event_id: Annotated[
+        str | None, Header(max_length=20, description="Id of the last event that the client has.")
+    ] = None,
 ) -> Response:
     """Stream state, progress and log events until the job has ended; between them `seen`, while it is computed.
 
@@ -135,7 +139,7 @@ def _data(event: dict[str, Any]) -> dict[str, Any]:
 
 
 def _seen(found: Service, job_id: str) -> str | None:
-    """When the worker of a job was last heard of."""
+    """Time at which the worker of a job was last heard of."""
     try:
         record = found.store.record(job_id)
     except (NotFound, FileNotFoundError):

@@ -61,7 +61,7 @@ def create_app(folder: Path) -> FastAPI:
 
 @router.get("/v1/view")
 def viewed(request: Request) -> ViewedFolder:
-    """What the folder holds, as a job and its results."""
+    """Contents of the folder, as a job and its results."""
     folder: Path = request.app.state.folder
     method = name = ""
     try:

@@ -30,9 +30,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 OVERLAP_S = 30.0
 """Seconds before the last event that are told again, since the clocks of workers may differ by so much."""
 SAME_BEAT = timedelta(seconds=BEAT_S / 2)
-"""By which two looks at the same sign of life may differ: its time is told by what is left of a lease."""
+"""Difference in seconds between two looks at the same sign of life: its time is told by what is left of a lease."""
 Told = tuple[str, int | None, str | None]
-"""When a job changed, its place in the queue, and when its worker was last heard of."""
+"""State that a client knows: time of the job's last change, place in the queue, and last sign of its worker."""
 
 
 @router.get(
@@ -47,7 +47,12 @@ Told = tuple[str, int | None, str | None]
     },
 )
 @router.head("/v1/events", include_in_schema=False)
-async def job_changes(request: Request, last_event_id: Annotated[str | None, Header(max_length=20)] = None) -> Response:
+async def job_changes(
+    request: Request,
+    last_event_id: Annotated[
+        str | None, Header(max_length=20, description="Id of the last event that the client has.")
+    ] = None,
+) -> Response:
     """Stream all jobs as they change: `job` with the whole job as it is now, `gone` for one that was deleted.
 
     It begins with the unfinished jobs and those that have just changed; with ``Last-Event-ID``, with every job that

@@ -36,10 +36,10 @@ RESULT_CONTENT = {kind: {} if kind == "application/json" else BINARY for kind in
 @router.head("/v1/jobs", include_in_schema=False)
 def list_jobs(
     request: Request,
-    state: State | None = None,
-    tag: Annotated[str | None, Query(max_length=64)] = None,
+    state: Annotated[State | None, Query(description="State that the jobs have.")] = None,
+    tag: Annotated[str | None, Query(max_length=64, description="Tag that the jobs have.")] = None,
     name: Annotated[str | None, Query(max_length=100, description="Part of the name, in any case.")] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Length of a page.")] = 50,
     cursor: Annotated[str | None, Query(max_length=200, description="From `next` of the page before.")] = None,
 ) -> Jobs:
     """List jobs, newest first; `next` leads to the next page."""

@@ -119,7 +119,7 @@ class Authentication:
             if key is not None:
                 return key, None
             return Unauthorized(
-                "this server needs a key" if not kind else "nobody has this key",
+                "this server needs a key" if not kind else "this key is unknown",
                 field="Authorization",
                 remedy="send `Authorization: Bearer KEY`; `recon key NAME` makes one",
             )

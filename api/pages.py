@@ -11,7 +11,7 @@ from operators.errors import InputError
 
 
 class Dated(Protocol):
-    """What has an id and the time at which it was made, ISO 8601 in UTC."""
+    """Protocol of things with an id and the time at which they were made, ISO 8601 in UTC."""
 
     @property
     def id(self) -> str:

@@ -22,7 +22,7 @@ log = logging.getLogger("recon.api")
 TYPE = "https://diffusion-recon.invalid/problems/"
 MEDIA_TYPE = "application/problem+json"
 MEANINGS: dict[int | str, str] = {
-    401: "No key, or one that nobody has.",
+    401: "The key is missing or unknown.",
     403: "A page of another web site asks for it.",
     404: "It is not here, or belongs to another key.",
     409: "Its state forbids this now.",

@@ -17,7 +17,7 @@ _PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)*/?")
 
 
 class Proxies:
-    """Middleware that believes ``X-Forwarded-For``, ``-Proto`` and ``-Prefix`` of trusted proxies, and of nobody else.
+    """Middleware that believes ``X-Forwarded-For``, ``-Proto`` and ``-Prefix`` of trusted proxies alone.
 
     Parameters
     ----------

@@ -46,7 +46,7 @@ class Forecast(NamedTuple):
     Parameters
     ----------
     start_s
-        Range of the seconds until it starts; None if nobody is there to compute it, or the queue is not known.
+        Range of the seconds until it starts; None without a worker, or if the queue is not known.
     duration_s
         Range of the seconds for which it is computed.
     learned_from
@@ -146,7 +146,7 @@ class QueueEstimates:
         return view.ahead.get(record.id), estimate
 
     def seen(self, record: Record) -> str | None:
-        """When the worker of a running job was last heard of, ISO 8601; None if it is not, or nobody computes it."""
+        """Time at which the worker of a running job was last heard of, ISO 8601; None without a worker."""
         found = self._view.seen.get(record.id)
         return None if found is None or record.terminal else found.isoformat(timespec="milliseconds")
 

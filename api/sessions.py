@@ -55,7 +55,7 @@ async def begin(request: Request, response: Response) -> Session:
         raise InputError("the body has no key", field="key", remedy='send {"key": "rk_..."} and nothing else')
     key = await run_in_threadpool(_ring(found).find, given)
     if key is None:
-        raise Unauthorized("nobody has this key", field="key", remedy="`recon key NAME` makes one")
+        raise Unauthorized("this key is unknown", field="key", remedy="`recon key NAME` makes one")
     before = request.cookies.get(COOKIE)
     if before is not None:
         await run_in_threadpool(sessions.end, found.sessions, before)

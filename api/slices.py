@@ -57,7 +57,7 @@ P = ParamSpec("P")
 
 @dataclass
 class Pictures:
-    """What the routes of pictures need of their application, as ``app.state.pictures``.
+    """Services that the routes of pictures need of their application, as ``app.state.pictures``.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def picture(
     index: int,
     low: Bound = None,
     high: Bound = None,
-    colours: Colours = "gray",
+    colours: Annotated[Colours, Query(description="Colours: `gray`, or `inferno` for maps.")] = "gray",
     minus: Annotated[
         str | None, Query(max_length=200, description="Volume of the same job to subtract: a difference.")
     ] = None,

@@ -105,7 +105,7 @@ def checked(found: Service, key: Key | None, spec: JobSpec) -> Plan:
 
 
 def _unfit(found: Service, key: Key | None, spec: JobSpec) -> Iterator[ReconError]:
-    """What is wrong with a job, as far as the specification and the server's settings tell."""
+    """Problems of a job, as far as the specification and the server's settings tell."""
     if spec.device not in found.settings.devices:
         yield InputError(
             f"this server has no workers for {spec.device}",

@@ -46,7 +46,7 @@ BEGINNING = {
         "content": {**BODY["content"], FOLDER_MEDIA_TYPE: BINARY},
     },
     "parameters": [
-        header_parameter(SHA256, "Of the file; it is verified.", pattern="^[0-9a-fA-F]{64}$"),
+        header_parameter(SHA256, "SHA-256 of the file; it is verified.", pattern="^[0-9a-fA-F]{64}$"),
         header_parameter(
             LENGTH,
             "Bytes of a file that will be sent in pieces, with PATCH; the body is then empty.",
@@ -125,7 +125,7 @@ def _begin(
 def list_uploads(
     request: Request,
     name: Annotated[str | None, Query(max_length=100, description="Part of the name, in any case.")] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Length of a page.")] = 50,
     cursor: Annotated[str | None, Query(max_length=200, description="From `next` of the page before.")] = None,
 ) -> Uploads:
     """List uploads, newest first, those that are still arriving too; `next` leads to the next page."""
@@ -180,7 +180,12 @@ def describe(request: Request, upload_id: str) -> Upload | UploadBegun:
     openapi_extra={
         "requestBody": BODY,
         "parameters": [
-            header_parameter(OFFSET, "Where the piece begins; what HEAD says.", required=True, pattern="^[0-9]{1,18}$")
+            header_parameter(
+                OFFSET,
+                "Byte of the file at which the piece begins, as HEAD says.",
+                required=True,
+                pattern="^[0-9]{1,18}$",
+            )
         ],
     },
 )

@@ -33,7 +33,7 @@ Key = tuple[str, int, int]
 
 @dataclass(frozen=True)
 class Head:
-    """What the header of a volume says.
+    """Header of a volume.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def head(path: Path) -> Head:
 
 
 class VolumeCache:
-    """Cache of decoded volumes; those that nobody has asked for the longest make room.
+    """Cache of decoded volumes; those that were not asked for the longest make room.
 
     What is in use stays, and counts, as does what decoding takes. One volume is decoded at a time, and waits for room.
 

@@ -21,7 +21,7 @@ PAGE_POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 RESULT_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
-"""For result files: a report is one page with its own styles and pictures, and runs nothing."""
+"""Policy for result files: a report is one page with its own styles and pictures, and runs nothing."""
 HEADERS = {
     "Content-Security-Policy": PAGE_POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",

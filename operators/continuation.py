@@ -258,7 +258,7 @@ def _image(rows: Array, g: ParallelBeam, ellipse: Ellipse) -> Array:
 
 
 def _structure(image: Array) -> Array:
-    """What stands out of the grey values at the rim of a field of view, which may be bent by a wrong outline."""
+    """Structure that stands out of the grey values at the rim of a field of view, which a wrong outline may bend."""
     radius = _radius(image)
     inside = radius < RIM
     basis = np.stack([np.ones(inside.sum()), radius[inside] ** 2], axis=1)

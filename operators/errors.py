@@ -95,7 +95,7 @@ class GeometryError(InputError):
 
 
 class ResourceLimit(ReconError):
-    """Larger than this installation accepts."""
+    """The request, file or job is larger than this installation accepts."""
 
     code, status, exit_code = "too_large", 413, 2
 
@@ -124,7 +124,7 @@ class StorageFull(ReconError):
 
 
 class NotFound(ReconError):
-    """No such job, upload or result."""
+    """The job, upload or result does not exist."""
 
     code, status, exit_code = "not_found", 404, 2
 

@@ -217,7 +217,7 @@ class CartesianMRI(LinearOperator):
         return found
 
     def _seen(self, maps: Tensor, image: Tensor) -> Tensor:
-        """What the coils see of an image, ``(coils, rows, cols)``."""
+        """Image as the coils see it, ``(coils, rows, cols)``."""
         return maps * image
 
     def _combined(self, maps: Tensor, coils: Tensor) -> Tensor:

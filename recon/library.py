@@ -150,7 +150,7 @@ class Result:
         return found
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        """As widgets, every slice; nothing where ipywidgets is not installed, and IPython takes the HTML."""
+        """Show every slice by widgets; nothing where ipywidgets is not installed, and IPython takes the HTML."""
         from recon.quality import notebook
 
         inverse = self.outcome.job.inverse
@@ -206,7 +206,7 @@ class Running(Iterator["JobProgress"]):
 
         self._folder = folder
         self.folder = folder.name
-        """Where its temporary files are."""
+        """Folder of its temporary files."""
         self._job = solve(spec, local_files(spec), ChunkCache(Path(folder.name) / "chunks"))
         self._result: Result | None = None
 

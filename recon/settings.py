@@ -1,4 +1,4 @@
-"""Settings of this machine, from environment variables ``RECON_*``; see docs/deployment.md.
+"""Settings of this machine, from environment variables ``RECON_*``; see docs/reference/environment.md.
 
 ``RECON_URL`` is the default of an option, which the command line reads itself.
 """
@@ -42,12 +42,15 @@ Bytes = Annotated[int, whole_number("bytes", 8 * 2**30)]
 class Settings(BaseSettings):
     """Settings for reading, planning and submitting jobs on this machine; read again on every use."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, use_attribute_docstrings=True
+    )
     max_input_bytes: Bytes = 8 * 2**30
-    """Size limit in bytes of arrays that readers accept."""
+    """Size limit in bytes of an array that a reader accepts, of what a job asks for."""
     max_job_bytes: Bytes | None = None
-    """Memory limit of a job in bytes. Default: four fifths of the machine's."""
+    """Memory limit of a job in bytes; a job that is planned to need more is refused (413). Default: four fifths of the
+    machine's memory, or of its container's."""
     plan: Path | None = None
     """Cost table, written by ``recon plan --measure``. Default: the shipped one."""
     api_key: str | None = None
-    """API key sent to a server; not an option, since those are visible to every user of the machine."""
+    """API key that the command line sends to a server. It is no option, since every user of the machine sees those."""

@@ -68,8 +68,8 @@ def imports() -> dict[str, set[str]]:
 
 
 def rooms() -> list[str]:
-    """Rooms of recon in the order of docs/architecture.md."""
-    text = (ROOT / "docs" / "architecture.md").read_text()
+    """Rooms of recon in the order of docs/explanation/architecture.md."""
+    text = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
     table = text.split("## Rooms of recon")[1].split("\n## ")[0]
     return re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
 

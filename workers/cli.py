@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
 def worker(
     concurrency: Annotated[int, typer.Option(min=1, max=64, help="Jobs computed at once.")] = 1,
-    queue: Annotated[str, typer.Option(help="Which jobs: cpu or gpu, each in order of priority.")] = "cpu",
+    queue: Annotated[str, typer.Option(help="Kind of jobs to take: cpu or gpu, each in order of priority.")] = "cpu",
 ) -> None:
     """Compute jobs: reads REDIS_URL and RECON_STORE, gives its job back on Ctrl-C (see RECON_STOP_S)."""
     from workers.embedded import worker_command

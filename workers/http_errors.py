@@ -20,13 +20,13 @@ class Unauthorized(Refusal):
 
 
 class CrossSite(Refusal):
-    """A page of another web site asks a browser to change something here."""
+    """A page of another web site tried to change something through the user's browser."""
 
     code, status = "cross_site", 403
 
 
 class ForeignHost(Refusal):
-    """The request names a host that this service is not."""
+    """The request's host is not a name of this service, see RECON_HOSTS."""
 
     code, status = "foreign_host", 421
 
@@ -38,35 +38,35 @@ class Gone(Refusal):
 
 
 class InProgress(Refusal):
-    """The same request is being processed."""
+    """The same request, or another piece of the upload, is being processed."""
 
     code, status = "in_progress", 409
     headers = {"Retry-After": "1"}  # noqa: RUF012
 
 
 class UnsupportedMediaType(Refusal):
-    """The body is wrapped or compressed, and no body of ours is."""
+    """The body is a form, text or compressed; the API takes the file itself."""
 
     code, status = "unsupported_media_type", 415
     headers = {"Accept-Encoding": "identity"}  # noqa: RUF012
 
 
 class TooManyJobs(Refusal):
-    """The key has as many unfinished jobs as it may have."""
+    """The key has reached its limit of unfinished jobs."""
 
     code, status = "too_many_jobs", 429
     headers = {"Retry-After": "30"}  # noqa: RUF012
 
 
 class Stalled(Refusal):
-    """No more data of the request arrived in time."""
+    """The request's data stopped arriving, see RECON_IDLE_S."""
 
     code, status = "stalled", 408
     headers = {"Connection": "close"}  # noqa: RUF012
 
 
 class Busy(Refusal):
-    """The service has as many open streams as it can serve."""
+    """The service has reached its limit of open streams; try again."""
 
     code, status = "busy", 503
     headers = {"Retry-After": "5"}  # noqa: RUF012

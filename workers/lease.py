@@ -104,7 +104,7 @@ class Lease:
 
 
 def last_beats(client: redis.Redis, job_ids: Iterable[str]) -> dict[str, datetime]:
-    """When the workers of running jobs were last heard of, for jobs with a live lease; raises `RedisError`.
+    """Times at which the workers of running jobs were last heard of, for jobs with a live lease; raises `RedisError`.
 
     The time is told by how much is left of the lease, so that no two clocks are compared.
     """

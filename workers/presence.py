@@ -1,6 +1,6 @@
 """Presence of workers: a Redis key per worker, kept while it waits for jobs or computes.
 
-It tells people that somebody is there, and decides nothing: jobs are accepted and wait without a worker, too.
+It tells people that a worker is there, and decides nothing: jobs are accepted and wait without a worker, too.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Presence:
         try:
             self._client.set(self._key, "", px=int(LEASE_S * 1000))
         except RedisError as error:
-            log.warning("nobody is told that this worker is there until Redis is back: %s", error)
+            log.warning("this worker is not announced until Redis is back: %s", error)
 
     def end(self) -> None:
         """Say that the worker has gone."""

@@ -77,7 +77,7 @@ class Reconciler:
             except (ReconError, OSError, ValueError, TypeError) as error:  # one that nobody can read stops no other
                 log.warning("job %s cannot be requeued: %s", record.id, error)
         if requeued:
-            log.warning("requeued %d jobs that nobody was computing", len(requeued))
+            log.warning("requeued %d jobs that no worker was computing", len(requeued))
         return requeued
 
     def _patience(self, client: redis.Redis, record: Record, *, starting: bool) -> float | None:

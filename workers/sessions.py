@@ -1,7 +1,7 @@
 """Sessions of browsers: an API key was shown once, and a random token stands for it until the session ends.
 
-One small file per session, ``sessions/SHA256.json``, is named by the hash of its token, so that who reads the store has
-nobody's session; it holds the hash of the key, so that a session ends with its key.
+One small file per session, ``sessions/SHA256.json``, is named by the hash of its token, so that a reader of the store
+has no session; it holds the hash of the key, so that a session ends with its key.
 """
 
 from __future__ import annotations

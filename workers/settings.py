@@ -1,4 +1,4 @@
-"""Settings of a service, from environment variables ``RECON_*`` and ``REDIS_URL``; see docs/deployment.md."""
+"""Settings of a service, from environment variables; see docs/reference/environment.md."""
 
 from __future__ import annotations
 
@@ -73,31 +73,39 @@ class Settings(BaseSettings):
     What is not given comes from the environment, or else is the default for one machine; raises `InputError`.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, populate_by_name=True, use_attribute_docstrings=True
+    )
     store: Folder = Path("store")
+    """Folder of jobs and uploads: the same file system for API and workers, with a working ``flock``."""
     redis_url: str = Field("redis://127.0.0.1:6379/0", validation_alias="REDIS_URL")
+    """URL of Redis, which holds the queues."""
     max_upload_bytes: Bytes = 8 * 2**30
+    """Size limit of an upload in bytes."""
     min_free_bytes: Bytes = 2**30
-    """Free bytes on the disk below which uploads are refused."""
+    """Free bytes on the disk below which uploads are refused (507)."""
     retention_days: Days = 30
-    """Time after which finished jobs expire; 0 is never."""
+    """Days after which finished jobs are deleted; 0 is never."""
     upload_days: Days = 7
-    """Time after which uploads that no job uses expire; 0 is never."""
+    """Days after which uploads that no job uses are deleted; 0 is never."""
     keys: Annotated[Folder | None, BeforeValidator(_given)] = None
-    """File of the API keys. Default: none, and every request is allowed."""
+    """File of the API keys, see ``recon key``. Default: none, and every request is allowed."""
     webhook_secret: Annotated[str | None, BeforeValidator(_given)] = Field(None, repr=False)
+    """Secret that signs webhooks. Default: none, and jobs with `webhook_url` are refused."""
     idle_s: Seconds = 60
-    """Seconds without data after which a client's request is ended."""
+    """Seconds without data after which a client's request is ended (408)."""
     stop_s: Seconds = 0
-    """Seconds for which a stopping worker continues its job before it gives it back."""
+    """Seconds for which a stopping worker continues its job before it gives it back. Finished chunks are kept; a job of
+    up to 32 slices has one."""
     devices: Devices = ("cpu",)
-    """Devices for which there are workers; jobs for others are refused."""
+    """Devices for which there are workers, ``cpu``, ``gpu`` or ``cpu,gpu``; jobs for others are refused."""
     webhook_allow: str = ""
-    """Private networks, comma-separated, that webhooks may reach."""
+    """Private networks that webhooks may reach, separated by commas, as ``10.1.0.0/16, ::1/128``. Default: none."""
     picture_bytes: Bytes = 2 * 2**30
-    """Bytes that decoded volumes may take in an API process, for pictures of their slices; volumes of more than a
-    quarter, if they are stored as float32, have none."""
+    """Memory in bytes that an API process may use for decoded volumes, from which it draws slices. A volume that takes
+    more than a quarter of it as float32 has no pictures; by default that is more than 512 x 512 x 512 voxels."""
     hosts: Hosts = ()
-    """Names by which browsers and clients reach the API, besides localhost and every address."""
+    """Names by which the API is reached besides ``localhost`` and addresses, as ``recon.example.org,
+    *.clinic.example``; ``*`` is any. Requests for other hosts are refused (421)."""
     proxies: Networks = ("127.0.0.1", "::1")
-    """Reverse proxies whose ``X-Forwarded-*`` headers are believed."""
+    """Addresses and networks of the reverse proxies whose ``X-Forwarded-*`` headers are believed."""

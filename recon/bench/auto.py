@@ -61,17 +61,17 @@ class Case:
 
     name: str
     kind: str
-    """What is scanned: ``anatomy``, ``object``, ``mri``, or anything that was ``measured``."""
+    """Kind of the scanned object: ``anatomy``, ``object``, ``mri``, or anything that was ``measured``."""
     measured: Callable[[], Measurement]
     every: int = 10
-    """Which samples of measured data nobody is given; see `recon.bench.withheld.withhold`."""
+    """Samples of measured data that no method is given; see `recon.bench.withheld.withhold`."""
 
 
 @dataclass(frozen=True)
 class Row:
     """One case and metric, in dB: PSNR of the whole slices or of the inside of the object, mean of the slices.
 
-    Of measured data ``withheld``: samples that nobody was given over their error, as it counts for the image.
+    Measured data have ``withheld``: samples that no method was given over their error, as it counts for the image.
     """
 
     case: str
@@ -202,7 +202,7 @@ def _objects(number: int) -> Volume:
 
 @dataclass(frozen=True)
 class Compared:
-    """What a case gives: rows, and the first slice of the truth, if it is known, and of each result, by name."""
+    """Results of a case: rows, and the first slice of the truth, if it is known, and of each result, by name."""
 
     rows: list[Row]
     slices: dict[str, Volume]

@@ -186,7 +186,7 @@ class Lesion:
 
     @property
     def footprint(self) -> Mask:
-        """What has to be healthy tissue: the lesion with its ring, or a crack alone, as its ring leaves the bone."""
+        """Pixels that have to be healthy tissue: the lesion with its ring, or a crack alone, whose ring leaves it."""
         return np.abs(self.change) > 0 if self.kind.shape == "crack" else self.surroundings
 
     @property

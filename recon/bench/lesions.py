@@ -145,7 +145,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Found:
-    """What a method makes of a scan: volumes in the truth's unit, and the recovered share of each lesion's contrast."""
+    """Results of a method on a scan: volumes in the truth's unit, and the recovered share of each lesion's contrast."""
 
     method: str
     healthy: Volume
@@ -237,7 +237,7 @@ def rows_of(case: str, scan: Scan, found: Found) -> list[Row]:
 
 
 def _taken_for(lesion: Lesion, contrast: float, error: Volume, tissues: Sequence[Tissues]) -> NDArray[np.bool_]:
-    """For every healthy site of all slices, whether the error there passes for a lesion of this contrast."""
+    """Test at every healthy site of all slices whether the error there passes for a lesion of this contrast."""
     responses = [
         lesion.responses(one, tissue.masks[lesion.kind.tissue]) for one, tissue in zip(error, tissues, strict=True)
     ]

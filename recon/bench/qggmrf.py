@@ -21,7 +21,8 @@ QGGMRF = "qggmrf"
 MANY_VIEWS = 40
 MANY: dict[str, float] = {"snr_db": 60.0, "T": 0.1, "sharpness": -2.0, "max_iterations": 100}
 FEW: dict[str, float] = {"snr_db": 45.0, "T": 0.1, "max_iterations": 400}
-"""Best constants of 18 and 15 combinations on the tuning slices, at 60, and at 23 and 8 views (docs/tuning.md)."""
+"""Best constants of 18 and 15 combinations on the tuning slices, at 60, and at 23 and 8 views
+(research log)."""
 LIMITED: dict[str, float] = {"snr_db": 38.0, "T": 0.05, "max_iterations": 1000}
 """Best constants of nine combinations at 90 of 180 degrees."""
 FIELD = 1e6

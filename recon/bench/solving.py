@@ -99,5 +99,5 @@ def method_of(given: dict[str, Any]) -> Method:
         raise InputError(
             f"{given} is no method: {reason(error)}",
             field="methods",
-            remedy="see docs/specification.md for the methods",
+            remedy="see docs/reference/specification.md for the methods",
         ) from error

@@ -25,7 +25,7 @@ SHARE = 0.1
 
 
 class Judged(NamedTuple):
-    """What withheld samples say of a volume.
+    """Judgement of a volume by withheld samples.
 
     Both are of the problem's own data: of coils that were whitened and combined those that are left, moved as the
     others.

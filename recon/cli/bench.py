@@ -38,8 +38,14 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="bench")
 
 
-def operators(size: int = 256, views: int = 180, slices: int = 16, repeats: int = 5, json_file: Json = None) -> None:
-    """Milliseconds per slice: system matrix against ASTRA's projector; MRI's normal operator off the grid and on."""
+def operators(
+    size: Annotated[int, typer.Option(min=8, help="Pixels along each side of a slice.")] = 256,
+    views: Annotated[int, typer.Option(min=1, help="Number of views.")] = 180,
+    slices: Annotated[int, typer.Option(min=1, help="Number of slices.")] = 16,
+    repeats: Annotated[int, typer.Option(min=1, help="Repetitions; the fastest counts.")] = 5,
+    json_file: Json = None,
+) -> None:
+    """Measure operators in milliseconds per slice: system matrix against ASTRA's projector, MRI off the grid and on."""
     from recon.bench.operators import normal_operators
     from recon.bench.operators import operators as measure
 
@@ -64,16 +70,18 @@ def solvers(
     volume: Annotated[Path, typer.Argument(help="CT volume, NIfTI in HU.")],
     slices: Annotated[str, typer.Option(help="FIRST:LAST")],
     views: Annotated[str, typer.Option(help="Numbers of views, comma-separated.")] = "60",
-    degrees: Annotated[float, typer.Option(min=1, max=360, help="Over which the views are spread.")] = 180.0,
+    degrees: Annotated[
+        float, typer.Option(min=1, max=360, help="Angle in degrees over which the views are spread.")
+    ] = 180.0,
     photons_per_ray: Annotated[float | None, typer.Option(help="Photons per ray; noiseless when not given.")] = None,
-    model: Annotated[str, typer.Option(help="How the data are simulated: realistic or ideal.")] = "realistic",
-    every: Annotated[int, typer.Option(min=1, help="Of the tuning slices (.npz), take one in so many.")] = 16,
+    model: Annotated[str, typer.Option(help="Simulation of the data: realistic or ideal.")] = "realistic",
+    every: Annotated[int, typer.Option(min=1, help="Take every N-th of the tuning slices (.npz).")] = 16,
     methods: Annotated[
         str, typer.Option(help="JSON list of method settings, each with a name; names alone may be comma-separated.")
     ] = "fbp,tv,red-diff",
     json_file: Json = None,
 ) -> None:
-    """PSNR of methods on one simulated CT measurement, against the volume it was made from."""
+    """Compare methods on one simulated CT measurement: PSNR against the volume it was made from."""
     from recon.bench.solvers import compare, ct_measurement, simulation
 
     wanted = methods_of(methods)
@@ -112,7 +120,7 @@ def mri(
     ] = "cg-sense,tv,l1-wavelet,red-diff",
     json_file: Json = None,
 ) -> None:
-    """MRI methods: PSNR on a volume measured by simulation, or misfit of held-out samples of measured k-space."""
+    """Compare MRI methods: PSNR on a simulated scan, or misfit of held-out samples of measured k-space."""
     from recon.bench import mri as bench
     from recon.samples import SAMPLES
 
@@ -165,11 +173,11 @@ def priors(
     names: Annotated[list[str] | None, typer.Argument(help="Priors; all that are installed when not given.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of tuning files; without it the slices shipped.")] = None,
     bm3d: Annotated[bool, typer.Option(help="Compare with BM3D (2 s per slice; package bm3d).")] = True,
-    engines: Annotated[bool, typer.Option(help="Only what computes the network, one against the other.")] = False,
+    engines: Annotated[bool, typer.Option(help="Compare only the engines that compute the network.")] = False,
     repeats: Annotated[int, typer.Option(help="Times that everything timed is repeated; the fastest counts.")] = 10,
     json_file: Json = None,
 ) -> None:
-    """Denoising PSNR on the tuning slices, never trained on, and the networks' speed."""
+    """Compare priors: denoising PSNR on the tuning slices, never trained on, and the networks' speed."""
     from recon.bench import priors as bench
     from recon.priors import precision, registry
     from recon.samples import SAMPLES
@@ -214,7 +222,7 @@ def familiarity(
     volumes: Annotated[list[Path] | None, typer.Argument(help="NIfTI volumes of your own, judged too.")] = None,
     json_file: Json = None,
 ) -> None:
-    """Familiarity of images to the priors: a percentile among slices like those trained on; near 0 is unfamiliar."""
+    """Measure familiarity of images to the priors: percentiles among slices like those trained on; 0 is unfamiliar."""
     from recon.bench import familiarity as bench
 
     rows = list(bench.familiarity(volumes or []))
@@ -262,7 +270,7 @@ def auto(
     pictures: Annotated[Path | None, typer.Option(help="Folder for a picture of each case that is run.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Rows as JSON; cases that it has are kept.")] = None,
 ) -> None:
-    """What `method: auto` gives beside its candidates: anatomies, objects and MRI, simulated realistically."""
+    """Compare `method: auto` with its candidates: anatomies, objects and MRI, simulated realistically."""
     from recon.bench import auto as bench
     from recon.spec.methods import Auto, method_of
 
@@ -297,7 +305,9 @@ def lesions(
     only: Annotated[
         str | None, typer.Option(help="Cases whose names contain one of these, semicolon-separated.")
     ] = None,
-    methods: Annotated[str | None, typer.Option(help="Of each case's methods these, comma-separated.")] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="Methods to run, comma-separated; all of a case when not given.")
+    ] = None,
     pictures: Annotated[
         Path | None, typer.Option(help="Folder for a picture of each case, of the methods that are run on it.")
     ] = None,
@@ -305,7 +315,7 @@ def lesions(
         Path | None, typer.Option("--out", "-o", help="Rows as JSON; methods of cases that it has are kept.")
     ] = None,
 ) -> None:
-    """Known lesions in test volumes: contrast that each method recovers, lesions that it invents, the smallest kept."""
+    """Put known lesions into volumes: contrast that each method recovers, lesions it invents, the smallest kept."""
     from recon.bench import lesions as bench
 
     chosen = _chosen_cases(bench.cases(data), only)
@@ -384,7 +394,7 @@ def coverage(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Rows as JSON; cases that it has are kept.")] = None,
 ) -> None:
-    """90 % intervals of `output.uncertainty`: how many voxels of the object they hold, and how wide they are."""
+    """Measure 90 % intervals of `output.uncertainty`: how many voxels of the object they hold, and their width."""
     from recon.bench import coverage as bench
 
     names = [name.strip() for name in methods.split(",")]

@@ -20,7 +20,7 @@ from recon.storage.atomic import check_new
 
 _MOST_ROWS = 40
 _END = "...\n"
-"""What YAML puts behind a scalar that is a document of its own."""
+"""Mark that YAML puts behind a scalar that is a document of its own."""
 
 
 def inspect(

@@ -1,4 +1,4 @@
-"""Commands that need no server: run, batch, simulate, plan, inspect, doctor."""
+"""Commands that need no server: samples, run, batch, simulate, plan, inspect, doctor."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from recon.cli.batch import batch
 from recon.cli.inspect import inspect
 from recon.cli.options import Job, job_of, slice_range
 from recon.cli.plan import plan
+from recon.cli.samples import samples
 from recon.cli.show import bar, console, errors, on_bar, summary, table
 from recon.spec.job import JobSpec, local_files
 from recon.spec.registry import ACQUISITIONS
@@ -22,6 +23,7 @@ from recon.spec.report import Report
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
+    app.command()(samples)
     app.command()(run)
     app.command()(batch)
     app.command()(simulate)
@@ -71,28 +73,50 @@ def simulate(
         float | None, typer.Option(help="CT: photons per ray in air; noiseless by default.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="CT, k-space: realistic, or ideal, by the operator that reconstructs.")
+        str | None, typer.Option(help="CT, k-space: realistic, as a scanner measures; or ideal, which flatters.")
     ] = None,
-    electronic_noise: Annotated[float | None, typer.Option(help="CT: its standard deviation in photons.")] = None,
-    view_motion_rad: Annotated[float | None, typer.Option(help="CT: angle that a view takes, in radians.")] = None,
-    tube_voltage_kv: Annotated[int | None, typer.Option(help="CT: a spectrum, of 80, 100, 120 or 140 kV.")] = None,
-    scatter: Annotated[float | None, typer.Option(help="CT: scattered intensity, a share of air's.")] = None,
-    gain_std: Annotated[float | None, typer.Option(help="CT: relative errors of the elements' gain.")] = None,
-    rings: Annotated[int | None, typer.Option(help="CT: miscalibrated elements in a detector row.")] = None,
-    ring_gain: Annotated[float | None, typer.Option(help="CT: relative error of their gain.")] = None,
+    electronic_noise: Annotated[
+        float | None, typer.Option(help="CT: standard deviation of the electronic noise in photons.")
+    ] = None,
+    view_motion_rad: Annotated[
+        float | None, typer.Option(help="CT: angle in radians by which the scanner turns during a view.")
+    ] = None,
+    tube_voltage_kv: Annotated[
+        int | None, typer.Option(help="CT: X-ray tube voltage, 80, 100, 120 or 140 kV; monochromatic by default.")
+    ] = None,
+    scatter: Annotated[
+        float | None, typer.Option(help="CT: scattered intensity, as a fraction of the beam's in air.")
+    ] = None,
+    gain_std: Annotated[
+        float | None, typer.Option(help="CT: standard deviation of the relative errors of the elements' gain.")
+    ] = None,
+    rings: Annotated[
+        int | None, typer.Option(help="CT: number of miscalibrated elements in a detector row, which draw rings.")
+    ] = None,
+    ring_gain: Annotated[
+        float | None, typer.Option(help="CT: relative error of the gain of elements that draw rings.")
+    ] = None,
     acceleration: Annotated[float, typer.Option(help="MRI: undersampling factor.")] = 4.0,
     pattern: Annotated[str, typer.Option(help="MRI: equispaced or poisson.")] = "equispaced",
     coils: Annotated[int, typer.Option(help="MRI: number of coils.")] = 8,
-    noise_std: Annotated[float, typer.Option(help="MRI: noise, a share of the largest value.")] = 0.0,
-    phase_fov: Annotated[float | None, typer.Option(help="MRI: field of view along rows, over the volume's.")] = None,
-    motion_pixels: Annotated[float | None, typer.Option(help="MRI: displacement from line to line.")] = None,
-    fat_shift_pixels: Annotated[float | None, typer.Option(help="MRI: chemical shift of fat.")] = None,
-    factor: Annotated[float | None, typer.Option(help="mri-superresolution: how many times less resolution.")] = None,
+    noise_std: Annotated[
+        float, typer.Option(help="MRI: standard deviation of the noise, as a fraction of the largest value.")
+    ] = 0.0,
+    phase_fov: Annotated[
+        float | None, typer.Option(help="MRI: field of view along rows, as a fraction of the volume's.")
+    ] = None,
+    motion_pixels: Annotated[
+        float | None, typer.Option(help="MRI: standard deviation of the displacement between readouts, in pixels.")
+    ] = None,
+    fat_shift_pixels: Annotated[float | None, typer.Option(help="MRI: chemical shift of fat in pixels.")] = None,
+    factor: Annotated[
+        float | None, typer.Option(help="mri-superresolution: factor by which the stack has less resolution.")
+    ] = None,
     direction: Annotated[str | None, typer.Option(help="mri-superresolution: plane or slices.")] = None,
     slices: Annotated[str | None, typer.Option(help="Only slices FIRST:LAST.")] = None,
-    scan: Annotated[str | None, typer.Option(help="Which of several, as series=3,volume=0.")] = None,
+    scan: Annotated[str | None, typer.Option(help="Volume to take if there are several, as series=3,volume=0.")] = None,
     unit: Annotated[str | None, typer.Option(help="HU, where the volume neither says nor shows it.")] = None,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(help="Seed of noise, errors and sampling pattern.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
 ) -> None:
     """Make an undersampled measurement from a volume, and a specification that reconstructs it."""
@@ -137,7 +161,7 @@ def simulate(
 
 
 def doctor() -> None:
-    """Versions, backends and a self-test of every operator; exit status 1 if anything is broken."""
+    """Print versions and backends, and test every operator; exit status 1 if anything is broken."""
     from recon.cli.self_test import checks
 
     rows, broken = [], 0

@@ -26,7 +26,7 @@ _PATHS = {
 
 app = typer.Typer(
     name="recon",
-    help="CT and MRI reconstruction with diffusion priors.",
+    help="Reconstruct CT and MRI scans with diffusion priors.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -45,7 +45,7 @@ def _options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """CT and MRI reconstruction with diffusion priors."""
+    """Reconstruct CT and MRI scans with diffusion priors."""
 
 
 for entry in sorted(entry_points(group=COMMANDS), key=lambda e: e.name):

@@ -30,7 +30,7 @@ def plan(
         ),
     ] = None,
 ) -> None:
-    """Memory, time and chunks of a job, without running it; exit status 2 if it does not fit into memory."""
+    """Estimate memory, time and chunks of a job without running it; exit status 2 if it does not fit into memory."""
     from recon.planning import plan as planning
 
     if measure is not None:

@@ -67,8 +67,8 @@ def train(
         str | None,
         typer.Option(help="ct (HU) or mri (magnitude): train a new prior NAME on the NIfTI files of --data."),
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")] = None,
-    seed: int = 0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Number of training steps; default: the recipe's.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights and training data.")] = 0,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Change the recipe, as in training.crop=64 or blocks=3.")
     ] = None,
@@ -119,7 +119,7 @@ def search_noise(
         Path, typer.Option("--out", "-o", callback=new(_noise), help="File of starting noise to write, .yaml.")
     ],
     data: Annotated[Path | None, typer.Option(help="Folder with the files of the prior's recipe.")] = None,
-    direction: Annotated[str, typer.Option(help="Of a prior's task: plane or slices.")] = "plane",
+    direction: Annotated[str, typer.Option(help="Direction of a prior's super-resolution: plane or slices.")] = "plane",
     candidates: Annotated[int, typer.Option(min=2, help="Starting noises to try.")] = 32,
     slices: Annotated[int, typer.Option(min=2, help="Reference slices, of a prior's training data.")] = 8,
     metric: Annotated[
@@ -166,7 +166,7 @@ def search_noise(
 
 
 def _print(card: Card) -> None:
-    """Format the card as YAML, without the numbers that only programs read."""
+    """Print the card as YAML, without the numbers that only programs read."""
     shown = card.model_dump()
     if card.familiarity is not None:
         shown["familiarity"] = {"reference": card.familiarity.reference}

@@ -47,7 +47,7 @@ def submit(
 def list_jobs(
     url: Url = DEFAULT_URL,
     state: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
-    limit: int = 50,
+    limit: Annotated[int, typer.Option(min=1, help="Number of jobs to list.")] = 50,
     tag: Annotated[str | None, typer.Option(help="Only jobs with this tag.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

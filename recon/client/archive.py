@@ -105,7 +105,7 @@ class Archive(io.RawIOBase):
         super().close()
 
     def _piece(self, most: int) -> bytes:
-        """Up to so many bytes from the position on; empty at the end only."""
+        """Read at most `most` bytes from the position on; empty at the end only."""
         if self._position >= len(self) - _END:
             return bytes(min(most, max(0, len(self) - self._position)))
         index = bisect_right(self._starts, self._position) - 1

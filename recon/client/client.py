@@ -101,7 +101,7 @@ class Client:
         return transfer.upload(self._connection, path)
 
     def contents(self, upload_id: str, **chosen: str) -> Contents:
-        """What an upload holds, what is missing, and a specification to start from.
+        """Contents of an upload: what it holds, what is missing, and a specification to start from.
 
         Parameters
         ----------

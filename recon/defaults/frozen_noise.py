@@ -145,7 +145,7 @@ def of_settings(settings: FrozenNoise, card: Card | None, scan: str, seed: int) 
 
 
 def why_usual(settings: FrozenNoise, card: Card, scan: str) -> str | None:
-    """Why a method starts from the usual noise, and not from one that was shipped, in words; None if it does not."""
+    """Reason for which a method starts from the usual noise and not from a shipped one; None if it does not."""
     if settings.frozen_noise is not None or not settings.ALWAYS_FROZEN:
         return None
     path = shipped(card.name, scan)
@@ -156,7 +156,7 @@ def why_usual(settings: FrozenNoise, card: Card, scan: str) -> str | None:
 
 
 def _mismatch(found: NoiseFile, settings: FrozenNoise, card: Card, scan: str) -> str | None:
-    """In which way a noise file was made for something else, in words; None if it fits."""
+    """Mismatch in words between a noise file and what it is to be used for; None if it fits."""
     fields = type(settings).model_fields
     mine = settings.model_dump(mode="json", exclude=IGNORED)
     different = sorted(k for k in mine if mine[k] != found.method.get(k, fields[k].default))

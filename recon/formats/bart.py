@@ -1,7 +1,8 @@
 """BART: pairs of ``.cfl`` and ``.hdr``, complex arrays of up to 16 named dimensions, the first varying fastest.
 
 Of the three spatial dimensions the first that has more than one point runs down the image, the next across, as
-``bart toimg`` shows it; the second phase encoding of 3D k-space counts slices.
+``bart toimg`` shows it; the second phase encoding of 3D k-space counts slices, those of
+2D k-space are in dimension 13.
 
 References
 ----------

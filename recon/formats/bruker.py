@@ -1,5 +1,7 @@
 """Bruker ParaVision raw data: a scan's folder with ``fid``, ``acqp`` and ``method``.
 
+Cartesian scans, 2D and 3D. Slices that are not parallel are chosen by `input.slices`.
+
 References
 ----------
 Bruker ParaVision manual, "File formats": blocks of the fid, JCAMP-DX parameters.

@@ -195,7 +195,7 @@ def _told(path: Path) -> tuple[Format, str] | None:
 
 
 def _ending(name: str) -> str:
-    """What follows the last dot of a name, unless that is a number."""
+    """Text after the last dot of a name, unless that is a number."""
     ending = Path(name).suffix
     return "" if ending[1:].isdigit() else ending
 

@@ -1,7 +1,9 @@
 """DICOM: a folder of CT or MR slices, or a multi-frame file, as a volume.
 
 Slices are sorted by their positions along their normal, and the distance of these is theirs, whatever their thickness.
-Values are those of the modality: HU, where the file says so. Padding becomes air.
+Values are those of the modality, rescaled slice by slice: HU, where the file says so. Padding becomes air. Missing or
+uneven slices, mosaics, sheared stacks (a tilted gantry) and compressed pixels without a decoder are refused; objects
+that are no images are left out by name.
 
 References
 ----------
@@ -46,7 +48,7 @@ _SAME_MM = 0.01
 _EVEN, _ROUNDED = 0.1, 0.01
 """Largest distance of a slice from where it should lie, as a share of slices' distance; and that which is said."""
 SCANNER = "SCANNER FRAME"
-"""Position reference of files that we write of a volume whose place in the patient nobody knows."""
+"""Position reference of files that we write of a volume whose place in the patient is unknown."""
 UNORIENTED = "the DICOM file does not say how it lies in the patient: its positions are those of a scanner's frame"
 _MAPS = {
     "STD_DEVIATION", "PERFUSION", "RCBF", "RCBV", "CBF", "CBV", "MTT", "TTP", "TMAX", "COLOR", "DUAL_ENERGY_MAP",
@@ -315,7 +317,7 @@ def _types(value: Any) -> frozenset[str]:
 
 
 def _vector(value: Any, count: int) -> NDArray[np.float64] | None:
-    """So many finite numbers; None for anything else."""
+    """Vector of `count` finite numbers; None for anything else."""
     found = np.asarray([float(n) for n in value or []])
     return found if found.shape == (count,) and np.isfinite(found).all() else None
 
@@ -420,7 +422,7 @@ def _check_even(stack: list[Frame], step: NDArray[np.float64], normal: NDArray[n
 
 
 def _unit(frame: Frame) -> str | None:
-    """What the file says of the values; None if it says nothing."""
+    """Unit that the file states; None if it states none."""
     if frame.modality != "CT":
         return "MR signal"
     maps = sorted(frame.types & _MAPS)

@@ -49,7 +49,7 @@ _UNKNOWN_REGION = {"CodeValue": "38266002", "CodingSchemeDesignator": "SCT", "Co
 
 @dataclass(frozen=True)
 class _Stored:
-    """How values are stored: ``value = slope * stored``, and the window that shows them."""
+    """Storage of values: ``value = slope * stored``, and the window that shows them."""
 
     slope: float
     centre: float
@@ -182,7 +182,7 @@ def _described(volume: Written) -> Dataset:
 
 
 def _made_up(volume: Written) -> Dataset:
-    """Make a patient and a study that nobody takes for real ones."""
+    """Make a patient and a study that no reader takes for real ones."""
     from pydicom import Dataset
 
     data, key = Dataset(), volume.origin.key.hex[:12].upper()
@@ -233,7 +233,7 @@ def _origin_of_patient(origin: Origin, series: str | None) -> str:
 
 
 def _identify(data: Dataset, volume: Written, number: int) -> None:
-    """Number an image, and give it an identifier of its own."""
+    """Give an image its number, and an identifier of its own."""
     data.InstanceNumber = number
     data.SOPInstanceUID = volume.origin.uid(f"image {volume.number} {number}")
     data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID
@@ -338,20 +338,20 @@ def _group(**elements: Any) -> Dataset:
 
 
 def _describe_pixels(data: Dataset, volume: Written, stored: _Stored) -> None:
-    """State what stored numbers mean."""
+    """Describe what stored numbers mean."""
     data.RescaleSlope, data.RescaleIntercept = _text(stored.slope), "0"
     data.RescaleType = "HU" if volume.unit == "HU" else "US"
 
 
 def _show(data: Dataset, volume: Written, stored: _Stored) -> None:
-    """State the window that viewers begin with."""
+    """Set the window that viewers begin with."""
     data.WindowCenter, data.WindowWidth = _text(stored.centre), _text(stored.width)
     if volume.unit != "HU":
         data.VOILUTFunction = "LINEAR_EXACT"  # a linear window has at least the width of one
 
 
 def _measure(data: Dataset, affine: Affine) -> None:
-    """State the sizes of voxels: the distance of rows comes first."""
+    """Write the sizes of voxels: the distance of rows comes first."""
     col_mm, row_mm, slice_mm = voxel_size(affine)
     data.PixelSpacing = [_text(row_mm), _text(col_mm)]
     data.SliceThickness = data.SpacingBetweenSlices = _text(slice_mm)

@@ -160,7 +160,7 @@ def _pixel_mm(file: h5py.File, notes: list[str]) -> float | None:
 
 
 def _rotation_centre(file: h5py.File, columns: int, notes: list[str]) -> float | None:
-    """Column of the rotation axis, if somebody has set it by hand."""
+    """Column of the rotation axis, if it was set by hand."""
     process = detector_frames.inside(file, "process")
     group = process if isinstance(process, Mapping) else {}
     for name in sorted((n for n in group if n.startswith("tomopy-cli")), reverse=True):

@@ -1,7 +1,8 @@
 """fastMRI HDF5: k-space of many slices, its ISMRMRD header, and the image that the data set's authors made of it.
 
 Layout: ``kspace (slices, coils, readout, lines)``, or without coils for the single-coil tracks; ``mask (lines,)`` in
-files that were undersampled; ``reconstruction_rss`` or ``reconstruction_esc (slices, rows, cols)``.
+files that were undersampled; ``reconstruction_rss`` or ``reconstruction_esc (slices, rows, cols)``,
+which is the known image where it has the result's size.
 
 References
 ----------

@@ -156,7 +156,7 @@ class Incomplete(InputError):
 
 
 Quantity = Literal["values", "phase", "error", "interval", "undetermined"]
-"""What a written volume holds: the result, the phase of a complex one, the errors to be expected, half the width of
+"""Content of a written volume: the result, the phase of a complex one, the errors to be expected, half the width of
 90 % intervals, the part that no sample determined."""
 
 Content = PlainArray | KnownVolume | RawCounts | Measurement

@@ -1,4 +1,7 @@
-"""HDF5 files: single datasets, and our own measurement files, which carry their acquisition."""
+"""HDF5 files: single datasets, and measurement files of ``recon simulate``, which carry their acquisition.
+
+A dataset is an array as in a .npy file; it may be compressed once, by gzip or LZF.
+"""
 
 from __future__ import annotations
 
@@ -143,7 +146,7 @@ def read_measurement(path: Path, slices: tuple[int, int] | None = None) -> Measu
 
 
 def _today(acquisition: Any) -> Any:
-    """An acquisition in today's names: whoever has a file from before they changed cannot mend it."""
+    """An acquisition in today's names: a user cannot mend a file from before they changed."""
     return upgraded({"acquisition": acquisition})["acquisition"] if isinstance(acquisition, dict) else acquisition
 
 

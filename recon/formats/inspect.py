@@ -33,7 +33,7 @@ from recon.spec.registry import ACQUISITIONS, FORMATS
 from recon.storage.patterns import gathered, is_pattern
 
 Shown = PlainArray | KnownVolume | Measurement
-"""What is shown of a file: of raw counts their line integrals."""
+"""Data that are shown of a file: of raw counts their line integrals."""
 _QUESTIONS = "input."
 """Fields of an input are what a user is asked about a file that is well; all else is wrong with the file."""
 _BEYOND = (10**9, 10**9 + 1)
@@ -177,7 +177,7 @@ def _selected(
 
 
 def _outside(path: Path, found: Found | None) -> dict[str, Any]:
-    """What can be said without reading: the format, sizes, and names inside."""
+    """Facts that are known without reading the numbers: format, sizes, and names inside."""
     datasets, more = listing(path if found is None else found.path)
     names = list(detect.files(path)) if path.is_dir() else []
     return {
@@ -346,7 +346,7 @@ class _Inspection:
         return found if noise is None else {**found, "noise_std": noise}
 
     def _noise(self) -> list[str]:
-        """What noise readouts say of the coils."""
+        """Findings of noise readouts about the coils."""
         covariance = self.content.noise_covariance if isinstance(self.content, Measurement) else None
         return [] if covariance is None else [described(covariance)]
 
@@ -414,7 +414,7 @@ def _kinds_of_array(array: PlainArray, data: NDArray[np.generic]) -> tuple[list[
 
 
 def _complaint(acquisition: Acquisition, shape: tuple[int, ...], data: NDArray[np.generic] | None) -> ReconError | None:
-    """What an acquisition has to say of a measurement of `shape`, and of its `data`."""
+    """Complaint of an acquisition about a measurement of `shape`, and about its `data`."""
     try:
         acquisition.result_shape(shape)
         if data is not None:

@@ -1,4 +1,8 @@
-"""ISMRMRD 1.x raw data: Cartesian k-space of any vendor in HDF5, with its header in XML.
+"""ISMRMRD 1.x raw data: k-space of any vendor in HDF5, with its header in XML.
+
+Readout oversampling is removed, averages are averaged, EPI lines corrected and regridded; slices lie where the scanner
+put them, and noise readouts give the noise. Spirals, radial scans and any trajectory in the plane that the acquisitions
+carry become ``mri-noncartesian``, stacks of them too.
 
 References
 ----------

@@ -33,7 +33,7 @@ _VIEWS = {
     1: ((1.0, 0.0, 0.0), (0.0, 0.0, -1.0)),  # coronal: columns to the left, rows downwards
     0: ((0.0, 1.0, 0.0), (0.0, 0.0, -1.0)),  # sagittal: columns to the back, rows downwards
 }
-"""How radiology shows a slice: directions of columns and rows in LPS by the main axis of its normal."""
+"""Radiology's view of a slice: directions of columns and rows in LPS by the main axis of its normal."""
 
 Complex = NDArray[np.complex64]
 Vector = NDArray[np.float64]

@@ -1,7 +1,8 @@
 """NIfTI volumes, read and written, and Analyze 7.5, read.
 
 Arrays are ``(slices, rows, cols)``, files are ``(col, row, slice)``: NIfTI-1 and NIfTI-2, in one file or as a pair
-``.hdr`` and ``.img``, plain or compressed by gzip.
+``.hdr`` and ``.img``, plain or compressed by gzip. A result has the codes of the input's sform and qform; one that is
+not known to lie in the patient has codes 0.
 """
 
 from __future__ import annotations

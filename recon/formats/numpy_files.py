@@ -1,4 +1,8 @@
-"""NumPy files (.npy), read without pickle and with a check of their size."""
+"""NumPy files (.npy), read without pickle and with a check of their size.
+
+An array is what the acquisition says: line integrals ``(slices, views, detectors)``, k-space ``(slices, coils, rows,
+cols)``, samples ``(slices, coils, samples)``, a stack ``(slices, rows, cols)``. The slice axis may be missing.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ from recon.spec.validation import reason
 
 _MOST_AXES = 32
 _MOST_HEADER_BYTES = 10_000
-"""As many as NumPy reads."""
+"""Most axes that NumPy reads."""
 
 
 def read(path: Path, field: str = "input") -> NDArray[np.generic]:

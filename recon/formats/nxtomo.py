@@ -40,7 +40,7 @@ _MOST_NODES = 100_000
 
 @dataclass(frozen=True)
 class _Scan:
-    """Where the parts of a scan are: names of the frames, their keys, and the groups that may hold the rest."""
+    """Places of a scan's parts: names of the frames, their keys, and the groups that may hold the rest."""
 
     data: str
     key: str
@@ -167,7 +167,7 @@ def _of_dataset(linked: hdf5_links.LinkedFile, scans: list[_Scan], wanted: str) 
 
 
 def _keys(linked: hdf5_links.LinkedFile, scan: _Scan, frames: int, notes: list[str]) -> NDArray[np.int64]:
-    """What each frame is."""
+    """Key of each frame: projection, flat or dark field."""
     node = linked.dataset(scan.key)
     if node.shape != (frames,):
         raise GeometryError(

@@ -130,8 +130,8 @@ def _completed_from(measurement: Measurement) -> Measurement:
 def check(spec: JobSpec, files: Mapping[str, Path]) -> Header:
     """Check without torch for everything that `read` would refuse, and for impossible geometries; for API and plans.
 
-    Of more than `SAMPLED_BYTES` whose slices can be read apart, a sample is checked: whoever reads the others checks
-    them.
+    Of more than `SAMPLED_BYTES` whose slices can be read apart, a sample is checked: the
+    others are checked when they are read.
     """
     found = locate(files["input"], spec.input)
     content = _content(spec, found) if _source_bytes(found.path) <= SAMPLED_BYTES else None
@@ -162,8 +162,8 @@ def as_sampled(head: Header, sample: Measurement) -> Header:
 def apart(spec: JobSpec, files: Mapping[str, Path]) -> Header | None:
     """Make the header of a measurement whose slices can be read apart, from its first; None if it is read as a whole.
 
-    What is asked for may be larger than the limit for arrays, but then no larger than the file: nobody is made to
-    compute what a small file only promises.
+    What is asked for may be larger than the limit for arrays, but then no larger than the file: a small
+    file cannot make the reader compute what it only promises.
     """
     first = _first(spec)
     probe = _of_slices(spec, first, first + 1)

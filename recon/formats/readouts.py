@@ -62,7 +62,7 @@ class Readouts:
 
 @dataclass(frozen=True)
 class Encoding:
-    """What a scan's header says of its k-space.
+    """Encoding of a scan's k-space, as its header states it.
 
     Parameters
     ----------

@@ -199,7 +199,7 @@ def _natural(path: Path) -> list[tuple[int, str]]:
 
 
 def _kind(name: str) -> str | None:
-    """What the words of a name say the images are; None for projections."""
+    """Kind of images that the words of a name tell; None for projections."""
     words = set(re.findall(r"[a-z]+", name.lower()))
     return next((kind for kind, known in _WORDS.items() if words & known), None)
 

@@ -1,5 +1,8 @@
 """Siemens twix raw data (``.dat``) of syngo VB, VD, VE and XA: headers, counters and samples of each readout.
 
+Cartesian scans and EPI, whose backward lines are turned and corrected and whose samples on ramps are regridded. Readout
+oversampling is removed. The last measurement of a file is read.
+
 References
 ----------
 Siemens IDEA manual, "Measurement data headers" (MDH); `twixtools` (MIT), P. Ehses, whose fields these follow.
@@ -245,7 +248,7 @@ def _measurement(stream: IO[bytes], scan: Scan, given: Input, notes: list[str]) 
 
 
 def _positions(protocol: dict[str, str], samples: int, width: int) -> NDArray[np.float64] | None:
-    """Where samples lie that were taken on the gradient's ramps."""
+    """Positions of samples that were taken on the gradient's ramps."""
     mode = int(_value(protocol, "alRegridMode", 1))
     if mode not in (2, 4):
         return None
@@ -254,7 +257,7 @@ def _positions(protocol: dict[str, str], samples: int, width: int) -> NDArray[np
 
 
 def _encoding(protocol: dict[str, str], heads: NDArray[np.void]) -> Encoding:
-    """What the protocol says of k-space; the readout is oversampled beyond its base resolution."""
+    """Encoding of k-space, as the protocol states it; the readout is oversampled beyond its base resolution."""
     base = int(_value(protocol, "sKSpace.lBaseResolution"))
     lines = int(_value(protocol, "sKSpace.lPhaseEncodingLines", base))
     deep = int(_value(protocol, "sKSpace.ucDimension", 2)) == 4

@@ -23,7 +23,7 @@ from recon.storage.patterns import lies_in
 
 _PIECE = 2**20
 _ANY_HEADER = 47
-"""For zlib: its own header or that of gzip, whichever there is."""
+"""Window setting of zlib: its own header or that of gzip, whichever there is."""
 _SINGULAR = 1e-9
 _LARGEST = 1e15
 """Largest number of a header that can mean something."""

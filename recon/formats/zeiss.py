@@ -2,6 +2,8 @@
 
 Parallel beams of zone-plate microscopes are read row by row. Cone beams of laboratory scanners are not, but their
 middle row alone is a fan beam. Each frame is moved by the shifts that the microscope's alignment has stored for it.
+Counts are divided by the reference image of the file, or of the only ``.xrm`` beside it that is called ``ref``. Single
+radiographs and reconstructed volumes are refused.
 
 References
 ----------
@@ -74,7 +76,7 @@ def _read(path: Path, given: Input) -> RawCounts:
 
 
 class _Lacking(InputError):
-    """What is in the file is well; something beside it, or in the specification, is missing."""
+    """Error of a sound file: something beside it, or in the specification, is missing."""
 
 
 @contextmanager

@@ -31,7 +31,7 @@ the field of view, for an object that lies across the image's edge."""
 
 
 Change = Callable[[KSpace], KSpace]
-"""What a step does to samples, of these data or others of the same scan."""
+"""Function that a step applies to samples, of these data or others of the same scan."""
 
 
 @dataclass(frozen=True)

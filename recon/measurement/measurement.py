@@ -15,7 +15,7 @@ from recon.spec.report import Step
 
 @dataclass(frozen=True)
 class ScanFindings:
-    """What the preparation found that holds for all rows of a scan.
+    """Findings of the preparation that hold for all rows of a scan.
 
     Parameters
     ----------

@@ -47,7 +47,7 @@ def of_sinogram(sinogram: Tensor) -> tuple[Tensor, Tensor | None]:
 
 
 class _Rays(NamedTuple):
-    """What a slice's rays tell: roughness of each through air, and noise of the others if that were all of it."""
+    """Noise of a slice's rays: roughness of each through air, and noise of the others if that were all of it."""
 
     air: Tensor
     constant: float

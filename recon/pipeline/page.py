@@ -62,7 +62,7 @@ def page(report: Report) -> dict[str, Any]:
 
 
 def fit(report: Report) -> tuple[str, str]:
-    """How well a result fits its data: ``good``, ``fair``, ``poor`` or ``unknown``, and a sentence."""
+    """Fit of a result to its data: ``good``, ``fair``, ``poor`` or ``unknown``, and a sentence."""
     misfit, noise = report.misfit, report.expected_misfit
     found = f"The result's samples differ from the measured ones by {misfit:.2%}"
     if not noise:

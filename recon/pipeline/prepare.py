@@ -102,10 +102,10 @@ class Prepared:
     inverse: InverseProblem
     """Its inverse problem."""
     stack: Problem | Streamed
-    """What is solved: the problem of `inverse`, or of slabs that are read when they are needed."""
+    """Problem that is solved: that of `inverse`, or of slabs that are read when they are needed."""
     reconstructions: list[Reconstruction]
     selection: Selection | None = None
-    """How the method was chosen; None if the job names one."""
+    """Automatic choice of the method; None if the job names one."""
 
     @property
     def prior(self) -> NetworkPrior | None:
@@ -114,7 +114,7 @@ class Prepared:
 
     @property
     def errors_like(self) -> str:
-        """What the result's errors are like: those of its method, or of the candidate that weighs most."""
+        """Kind of the result's errors: those of its method, or of the candidate that weighs most."""
         if self.selection is None or self.prior is not None:
             return self.reconstructions[-1].settings.ERRORS_LIKE
         heaviest = max(self.selection.candidates, key=lambda candidate: candidate.weight)
@@ -139,8 +139,8 @@ def prepare(
 ) -> Generator[JobProgress, None, Prepared]:
     """Read a job's files, set up its inverse problem and choose its method if that is left open.
 
-    What is chosen is kept in the folder `work`, so that whoever goes on with the job or helps with it does not choose
-    again. Raises `ReconError`.
+    What is chosen is kept in the folder `work`, so that a worker that goes on with the job or helps with it does not
+    choose again. Raises `ReconError`.
     """
     yield JobProgress(0.0, "reading")
     streamed, planned = _streamed(spec, files)

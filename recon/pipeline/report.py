@@ -159,7 +159,7 @@ def _noise(job: Prepared, method: Method) -> ReportedNoise | None:
 
 
 def _usual_noise(job: Prepared, method: Method) -> str | None:
-    """Why the result starts from the usual noise, in words; None if it does not."""
+    """Reason in words for which the result starts from the usual noise; None if it does not."""
     if job.prior is None or not isinstance(method, FrozenNoise):
         return None
     return frozen_noise.why_usual(method, job.prior.card, job.inverse.problem.operator.scan)

@@ -37,7 +37,7 @@ FILLED = 0.05
 
 
 class Judging(NamedTuple):
-    """How far judging is: work done, all of it, and what is being done."""
+    """Progress of judging: work done, all of it, and what is being done."""
 
     done: int
     steps: int

@@ -73,7 +73,7 @@ class Streamed:
             raise InputError(
                 "the file has changed while its slices were read one after another",
                 field="input",
-                remedy="run the job again when nobody writes to it",
+                remedy="run the job again when no program writes to it",
             )
         found, wanted = self._read(first, last), self.sample.acquisition
         told = {name: getattr(wanted, name) for name in wanted.FROM_DATA}

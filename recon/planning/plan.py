@@ -26,42 +26,34 @@ TABLE = Path(__file__).parent / "plan.yaml"
 
 
 class Plan(BaseModel):
-    """Plan: cost of a job.
+    """Plan: cost of a job."""
 
-    Parameters
-    ----------
-    memory
-        Bytes by part, at the peak.
-    memory_bytes
-        Their sum: the resident memory of a process that runs this job only.
-    network_evaluations
-        Slices denoised.
-    seconds
-        From start to results, without waiting in a queue.
-    slices, at_once
-        Slices of the result, and how many of them are solved at once.
-    chunks, chunk
-        Number of chunks, and slices per chunk: `CHUNK`, or fewer where memory is short.
-    streamed
-        Whether the chunks are read, solved and written one after another, so that memory does not grow with slices.
-    effort_gain_db
-        PSNR that the method's effort was measured to gain over `standard`, or to lose if negative, on average over
-        the tuning tasks of the kind of scan; None for `standard`.
-    """
-
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
     method: str
+    """Name of the method."""
     shape: tuple[int, int, int]
+    """Number of slices, rows and columns of the result."""
     memory: dict[str, int]
+    """Memory in bytes by part, at the peak."""
     memory_bytes: int
+    """Memory in bytes of all parts: the resident memory of a process that runs this job only."""
     network_evaluations: int
+    """Number of slices that the network denoises."""
     seconds: float
+    """Seconds from start to results, without waiting in a queue."""
     slices: int
+    """Number of slices of the result."""
     at_once: int
+    """Number of slices that are solved at once."""
     chunks: int
+    """Number of chunks."""
     chunk: int
+    """Number of slices per chunk: `CHUNK`, or fewer where memory is short."""
     streamed: bool = False
+    """Whether chunks are read, solved and written one after another, so that memory does not grow with slices."""
     effort_gain_db: float | None = None
+    """PSNR in dB that the method's effort was measured to gain over `standard`, or to lose if negative, on average over
+    the tuning tasks of the kind of scan; null for `standard`."""
 
 
 def make(spec: JobSpec, header: Header, limit: int | None = None) -> Plan:

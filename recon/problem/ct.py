@@ -33,7 +33,7 @@ CONTINUED_WEIGHT = 0.3
 
 @dataclass(frozen=True)
 class Cover:
-    """What is solved of a scan whose object is larger than its image, or than its detector.
+    """Cover of a scan whose object is larger than its image, or than its detector: what is solved.
 
     Parameters
     ----------

@@ -120,7 +120,7 @@ def sub_rays(geometry: ParallelBeam, settings: Simulation) -> ParallelBeam:
 
 
 def _detected(transmission: Tensor, settings: Simulation, seed: int) -> Tensor:
-    """What a detector row makes of the transmission ``(views, detectors)``: scatter, noise, errors of its gain."""
+    """Reading of a detector row for the transmission ``(views, detectors)``: scatter, noise, errors of its gain."""
     generator = torch.Generator().manual_seed(seed)
     found = transmission + settings.scatter
     if settings.photons_per_ray is not None:

@@ -122,7 +122,7 @@ def placed_stack(
 ) -> tuple[NDArray[np.float64], bool, float, float]:
     """Affine of a stack of slices, whether it leads into the patient, pixel size and distance of the slices in mm.
 
-    Slices whose distance nobody says are infinitely far from each other: whatever couples neighbours leaves them alone.
+    Slices whose distance is unknown are infinitely far from each other: whatever couples neighbours leaves them alone.
     """
     acquisition = measurement.acquisition
     pixel_mm = acquisition.pixel_mm or 1.0

@@ -59,7 +59,7 @@ def smooth_phase(operator: CartesianMRI, data: Tensor, axes: list[int]) -> Tenso
 
 
 def step(mask: Tensor, axes: list[int], *, wanted: bool) -> tuple[Step, bool]:
-    """What to do about k-space that was measured in part, and whether the phase constrains classical methods."""
+    """Step of preparation for k-space that was measured in part, and whether the phase constrains classical methods."""
     reaches = [reach(mask, axis) for axis in axes]
     share = [(before + after + 1) / (2 * max(before, after) + 1) for before, after in reaches]
     where = " and ".join(

@@ -71,6 +71,18 @@ SHIPPED = {
             "output": {"baselines": ["zero-filled", "cg-sense"]},
         },
     ),
+    "tooth": Sample(
+        title="Tooth, 181 views",
+        about="Raw counts of a synchrotron with flat and dark fields.",
+        file="ct_tooth.h5",
+        source="TomoPy test data, UChicago Argonne, BSD style",
+        input={"format": "dxchange"},
+        rest={
+            "acquisition": {"kind": "ct-parallel", "detector_mm": 0.01, "rotation_center_column": "auto"},
+            "method": "cgls",
+            "output": {"baselines": ["fbp"]},
+        },
+    ),
     "acrylic-disc": Sample(
         title="Acrylic disc, 30 degrees",
         about="Measured fan-beam CT over a twelfth of a turn.",

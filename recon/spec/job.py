@@ -159,7 +159,8 @@ class JobSpec(Strict):
     device: Device = "cpu"
     """Kind of a server's workers that may compute the job; a worker uses whatever its machine has."""
     webhook_url: str | None = Field(None, max_length=500, pattern=r"^https?://")
-    """Webhook URL to which a server posts every change of state, signed; see docs/api.md. Default: none."""
+    """Webhook URL to which a server posts every change of state, signed; its signature is checked by
+    `recon.client.webhook_signature`. Default: none."""
 
     RENAMED: ClassVar[dict[str, str]] = {"notify": "webhook_url"}
 
@@ -219,7 +220,7 @@ class JobSpec(Strict):
             raise InputError(
                 f"{path} is not valid {kind}: {reason(error)}",
                 field="spec",
-                remedy="give a job specification, as in docs/specification.md",
+                remedy="give a job specification; `recon samples` writes one to start from",
             ) from error
         spec = cls.parse(value, str(path))
         return spec.with_base(path.parent)

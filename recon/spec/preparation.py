@@ -58,20 +58,25 @@ class Preparation(Strict):
     the file tells. Or mean and ``principal-components`` of all flats, of which each view has its own: for beams whose
     shape changes."""
     bad_elements: bool = True
-    """Find dead, hot, stuck and unstable detector elements in raw counts, and fill them in along the row."""
+    """Find dead, hot, stuck and unstable detector elements in raw counts, and fill them in along their row. Dead:
+    flats less than a tenth as far above the darks as the neighbours'. Hot: a dark signal above the neighbours' by half
+    of that. Stuck: the same value in nine frames of ten. Unstable: flats that scatter ten times as much."""
     mask: File | None = None
     """Further detector elements to fill in: a .npy of bool or 0/1 ``([rows,] columns)``, of all rows of the file."""
     lost_frames: bool = True
-    """Leave out frames without beam, blank ones, and exact repetitions of the frame before, with their angles."""
+    """Leave out frames that failed, with their angles: those without a fifth of the light of the frames around in even
+    their brightest rays, blank ones, and exact repetitions of the frame before."""
     zingers: bool = True
-    """Remove single samples that are far brighter than all their neighbours in the view and in the views beside it, or
-    that have no signal among neighbours that do."""
+    """Replace single samples that exceed the brightest of their neighbours, in the view and in the views beside it, by
+    8 times the noise and by 0.05 in roots of the transmission; and those without a signal among neighbours that have
+    one. Slices with more than 1 % of such samples are left as they are."""
     beam_drift: bool = True
-    """Correct each view by the air at the ends of the detector, where there is air and it is not at zero."""
+    """Correct each view by the air at the ends of the detector, where there is air and it varies by more than 0.005 in
+    line integrals."""
     binning: Binning | None = None
     """Average neighbouring views, columns or rows. Default: none."""
     phase: Paganin | None = None
-    """Retrieve the phase of parallel beams. Default: no."""
+    """Retrieve the phase of parallel beams by Paganin's filter. It couples rows: give all slices. Default: no."""
     stripes: Stripes | None = None
     """Remove stripes, which become rings, by a filter. Default: no, since the usual ones harm data without."""
     beam_hardening: BeamHardening | None = None
@@ -93,7 +98,9 @@ class CoilPreparation(Strict):
 
     whitening: bool = True
     """Make the coils' noise white by its covariance: that of a noise scan (`noise_scan`, or in the file), else of the
-    outermost samples where these are noise alone. The image keeps the shading of the coils as they were measured."""
+    outermost samples where these are noise alone, twenty of them per coil at least; where they are not, coils more than
+    three times as noisy as the usual one are weighted by their noise. The image keeps the shading of the coils as they
+    were measured."""
     kept_energy: float = Field(0.999, gt=0.5, le=1)
     """Fraction of the signal's energy that more than twelve coils keep, combined to the fewest that do; 1: all are
     kept."""
@@ -104,7 +111,9 @@ class KSpacePreparation(CoilPreparation):
 
     map_sets: Literal["auto", 1, 2] = "auto"
     """Number of sets of coil maps that ESPIRiT estimates: two where the field of view is smaller than the object, so
-    that parts of it lie over each other; ``auto``: as its second eigenvalue says."""
+    that parts of it lie over each other. ``auto``: two if ESPIRiT's second eigenvalue is above 0.9 for more than 2 % of
+    the image's energy. Every method then solves for two images, whose root sum of squares is the result."""
     partial_fourier: bool = True
-    """Where k-space was measured to one side of its centre only: methods without a prior look for a real image with the
-    smooth phase that the symmetric centre has (`zero-filled`: homodyne). Those with one leave the phase free."""
+    """Complete k-space that was measured less than 0.85 times as far to one side of its centre: methods without a
+    prior look for a real image with the smooth phase of the symmetric centre (`zero-filled`: homodyne). Those with one
+    leave the phase free."""

@@ -22,7 +22,7 @@ _BEFORE_VERSIONS = {
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
 
 class Scores(_Part):
@@ -40,7 +40,9 @@ class Familiarity(_Part):
     """Familiarity (out-of-distribution score) of the result: percentiles among slices like those trained on."""
 
     median: float
+    """Percentile of the median slice; near 0 the prior has not seen such images."""
     lowest: float
+    """Percentile of the least familiar slice."""
     judge: str
     """Name of the prior that gave the score."""
 
@@ -55,7 +57,7 @@ class Uncertainty(_Part):
     interval: float | None = None
     """Mean width of the 90 % intervals in the object, in the result's unit."""
     rms_error: float | None = None
-    """Root mean square of the true errors."""
+    """Root mean square of the true errors, in the result's unit."""
     held: float | None = None
     """Share of the object's voxels whose truth the interval holds."""
     within_two: float | None = None
@@ -69,16 +71,18 @@ class Undetermined(_Part):
     """
 
     inside: float
-    """In the object."""
+    """Share in the object."""
     beside: float
-    """Beside it."""
+    """Share beside the object, over the result in the object."""
 
 
 class FrozenNoise(_Part):
     """Starting noise that was the same in every slice."""
 
     seed: int
+    """Seed of the noise."""
     amplitude: float
+    """Scale of the noise: 1 as published, 0 none."""
     source: str
     """``shipped``, ``random``, or the file's name."""
 
@@ -90,22 +94,29 @@ class Intensity(_Part):
     """
 
     scale: float | list[float]
+    """Physical intensity per unit of the prior's scale."""
     offset: float | list[float]
+    """Physical intensity at 0 of the prior's scale."""
 
 
 class Duration(_Part):
     """Seconds of the final reconstruction and of the whole job."""
 
     solve: float
+    """Seconds of the final reconstruction, without reading, baselines and writing."""
     total: float
+    """Seconds of the whole job."""
 
 
 class Memory(_Part):
     """Resident memory in bytes: measured peak, planned total, and planned parts."""
 
     peak_bytes: int
+    """Largest resident memory that was measured."""
     planned_bytes: int
+    """Memory that the plan foresaw, in all."""
     planned: dict[str, int]
+    """Memory that the plan foresaw, by part."""
 
 
 class Candidate(_Part):
@@ -123,9 +134,12 @@ class Selection(_Part):
     """Automatic choice of the method: what was judged, and what was found."""
 
     candidates: list[Candidate]
+    """Methods that were compared."""
     judged_slices: list[int]
+    """Indices of the slices whose withheld samples were compared."""
     folds: int
-    """How many times other samples were withheld, in the first slice that was judged; 0 where nothing was judged."""
+    """Number of times that other samples were withheld, in the first slice that was judged; 0 where nothing was
+    judged."""
     weights: list[list[list[float]]]
     """Weights of the candidates, by judged slice and by region, the object and what is beside it; between slices they
     are interpolated."""
@@ -134,6 +148,7 @@ class Selection(_Part):
     confidence: float
     """That gain over its standard error, least of the judged slices; 0 where there is none."""
     seconds: float
+    """Seconds that the choice took."""
     text: str
     """The reason in a sentence."""
 
@@ -148,7 +163,7 @@ class Step(_Part):
     warning: bool = False
     """Whether it found what it leaves as it is, and may be wrong."""
     text: str
-    """What it found, in a sentence."""
+    """Finding in a sentence."""
     numbers: dict[str, int | float | list[int]]
     """Figures by name; indices of views are those of the file."""
 
@@ -157,8 +172,11 @@ class Report(_Part):
     """Report of a job: settings, quality figures, provenance."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
+    """Version of this layout."""
     name: str
+    """Name of the job."""
     spec_sha256: str
+    """Hash of the specification as it was written."""
     method: dict[str, Any]
     """Complete settings of the method as used."""
     acquisition: dict[str, Any]
@@ -168,35 +186,53 @@ class Report(_Part):
     selection: Selection | None = None
     """Automatic choice of the method; null where a method is named."""
     seed: int
+    """Seed of all random numbers."""
     unit: str
+    """Unit of the volume's values: ``HU``, ``1/mm``, or ``a.u.`` (MRI)."""
     shape: tuple[int, int, int]
+    """Number of slices, rows and columns of the volume."""
     axes: tuple[str, str, str] = ("slices", "rows", "cols")
+    """Names of the axes of `shape`."""
     data_misfit: dict[str, float]
-    """``|A x - y| / |y|`` of the result and of each baseline."""
+    """Relative data misfit ``|A x - y| / |y|`` of the result and of each baseline, by method."""
     noise_std: float
     """Noise standard deviation of the measurement, per real channel, root mean square; 0 if noiseless or unknown."""
     noise_std_range: tuple[float, float] | None = None
     """Lowest and highest noise standard deviation of a slice; null in older reports."""
     expected_misfit: float | None
-    """Misfit that noise alone would leave."""
+    """Relative data misfit that the noise alone would leave; null if the noise is unknown."""
     against_truth: dict[str, Scores] | None
+    """Scores of the result and of each baseline against the true volume, where it is known, by method."""
     prior: dict[str, Any] | None
-    """Card of the prior."""
+    """Card of the prior, with its limits; null for a method without one."""
     intensity_map: Intensity | None
+    """Map from the prior's scale to the unit of the volume."""
     familiarity: Familiarity | None
+    """Familiarity of the result to a prior; null without one."""
     uncertainty: Uncertainty | None
+    """Summary of the uncertainty maps, if ``output.uncertainty`` asked for them."""
     undetermined: Undetermined | None = None
+    """Size of the part of the result that no sample determined, if ``output.undetermined`` asked for it."""
     frozen_noise: FrozenNoise | None
+    """Starting noise that all slices shared; null where each had its own."""
     network_evaluations: int
+    """Number of evaluations of the network, all slices together."""
     chunks_resumed: int
     """Number of chunks taken over from an earlier attempt."""
     chunks_by_other_workers: int
+    """Number of chunks that other workers computed."""
     notes: list[str]
+    """Sentences about what the reader of the result should know, such as guessed units or slices that fit badly."""
     provenance: dict[str, Any]
+    """Settings of the simulation, where the data were simulated; else empty."""
     seconds: Duration
+    """Computing time."""
     peak_memory_bytes: int
+    """Largest resident memory of the process in bytes."""
     memory: Memory
+    """Memory: measured and planned."""
     versions: dict[str, str]
+    """Versions of this software and of what it computes with."""
 
     @model_validator(mode="before")
     @classmethod

@@ -26,7 +26,7 @@ class Simulation(Strict):
     RENAMED: ClassVar[dict[str, str]] = {"photons": "photons_per_ray"}
 
     model: Literal["realistic", "ideal"] = "realistic"
-    """How an object is measured. ``realistic``, CT: an object twice as fine as the result, beams as wide as a detector
+    """Model of the measurement. ``realistic``, CT: an object twice as fine as the result, beams as wide as a detector
     element that move during a view, intensities that are averaged and counted. ``realistic``, k-space: an object twice
     as fine with sharp edges, loops as coils, noise that they share, off-resonance of air, tissue and fat; the truth is
     a fully sampled scan of it without noise. ``ideal``: the operator that reconstructs them, which flatters every

@@ -79,7 +79,7 @@ WRONG_KIND = {
     "float_parsing": "a number",
     "finite_number": "a finite number",
 }
-"""What a value should have been, by the type of failure."""
+"""Expected kind of value, by the type of failure."""
 BOUNDS = {
     "greater_than": ("gt", "more than"),
     "greater_than_equal": ("ge", "at least"),
@@ -98,7 +98,7 @@ KINDS: dict[str, Mapping[str, Any]] = {"kind": ACQUISITIONS, "name": METHODS}
 """Names from which to choose, by the field that chooses."""
 MOST_SAID = 12
 """Problems of one document that are said in full; the others are counted."""
-REMEDY = "docs/specification.md describes every field, and so does /docs of a server"
+REMEDY = "docs/reference/specification.md describes every field, and so does /docs of a server"
 
 
 def _described(path: list[str], item: Mapping[str, Any], missing: list[str]) -> Problem:

@@ -10,7 +10,7 @@ from operators.errors import InputError
 _WILDCARDS = "*?["
 _folders: dict[tuple[Path, ...], tempfile.TemporaryDirectory[str]] = {}
 _bases: dict[Path, Path] = {}
-"""Where the files were found that a folder of links shows, both without links."""
+"""Folder of the files that a folder of links shows, both without links."""
 
 
 def is_pattern(path: Path) -> bool:

@@ -14,8 +14,8 @@ ADAMW_SHARE = 0.5
 class Optimizer:
     """Muon (Jordan et al. 2024): orthogonalises the momentum of each kernel, seen as a matrix (out, in x taps).
 
-    Against AdamW alone it reaches the same loss in clearly fewer steps (docs/training.md). The matrices are views
-    of the kernels' memory in channels-last order, so that PyTorch's Muon, which takes matrices only, updates
+    Against AdamW alone it reaches the same loss in clearly fewer steps (docs/research-log/training.md). The matrices
+    are views of the kernels' memory in channels-last order, so that PyTorch's Muon, which takes matrices only, updates
     the network in place.
 
     Parameters

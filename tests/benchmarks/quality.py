@@ -33,7 +33,7 @@ SLOW = [{"name": "diffusion-mbir", "preset": "paper"}, {"name": "dps"}]
 """Thousands of evaluations a slice: only when asked for."""
 PEERS = [{"name": peers.DIFFPIR}]
 SLOW_PEERS = [{"name": peers.DPS, "weight": 1000}]
-"""The extra ``peers`` has them. DPS's step is the best of three on a tuning slice (docs/tuning.md)."""
+"""The extra ``peers`` has them. DPS's step is the best of three on a tuning slice (docs/research-log/tuning.md)."""
 PLANE_BY_PLANE: dict[str, Any] = {"name": "dds", "tv_z_weight": 0}
 """DiffusionMBIR's solver without its regularisation across slices, which is judged by what it adds to this."""
 PLANAR = ("CT, 60 views", "CT, 23 views", "CT, 8 views")

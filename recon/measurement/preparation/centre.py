@@ -59,7 +59,7 @@ class Centre(NamedTuple):
 
 
 class _Fit(NamedTuple):
-    """How well rays agree with their opposites for one centre.
+    """Agreement of rays with their opposites for one centre.
 
     Parameters
     ----------

@@ -134,7 +134,7 @@ def _regions(image: NDArray[np.float64]) -> tuple[NDArray[np.bool_], NDArray[np.
 
 
 def _cupping(image: NDArray[np.float64], inside: NDArray[np.bool_]) -> float:
-    """How far the middle of the object is below its rim, over the rim."""
+    """Cupping: distance of the object's middle below its rim, over the rim."""
     from scipy.ndimage import distance_transform_edt
 
     depth = distance_transform_edt(inside)

@@ -36,7 +36,7 @@ class Acquisition(Strict, ABC):
     says so."""
     slice_mm: float | None = Field(None, gt=0)
     """Distance between slice centres in mm. Default: what the input says, else the pixel size (CT); slices of k-space
-    whose distance nobody says are reconstructed each by itself (MRI)."""
+    whose distance is unknown are reconstructed each by itself (MRI)."""
     noise_std: float | None = Field(None, ge=0)
     """Noise standard deviation of the measurement, per real channel. Default: estimated."""
 
@@ -52,7 +52,7 @@ class Acquisition(Strict, ABC):
     BASELINE: ClassVar[str]
     """Quick classical method shown beside every result."""
     SUSPECTS: ClassVar[str] = "the geometry, units, or axes of the array in another order"
-    """What may be wrong where no image fits the data, as messages list it."""
+    """Causes to suspect where no image fits the data, as messages list them."""
     PHYSICS: ClassVar[str]
     """Name of the heavy module with ``build`` and ``simulate``."""
     PREPARE: ClassVar[str | None] = None
@@ -155,7 +155,7 @@ class Acquisition(Strict, ABC):
         return affine
 
     def first_of_result(self, first: int) -> float:
-        """Where measured slice `first` begins in the result, in slices of the result."""
+        """Position at which measured slice `first` begins in the result, in slices of the result."""
         return first
 
     def slices_of_result(self, first: int, last: int) -> tuple[int, int]:

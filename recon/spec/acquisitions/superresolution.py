@@ -55,7 +55,7 @@ class MRISuperResolution(Acquisition):
     filter: KSpaceFilter = "none"
     """Window with which the scanner apodised the measured k-space, ``hann`` or ``tukey``. With `plane` alone."""
     zero_fill: float = Field(1.0, ge=1, le=4)
-    """How many times more pixels the stack has, each way, than were measured: scanners interpolate by filling k-space
+    """Factor by which the stack has more pixels, each way, than were measured: scanners interpolate by filling k-space
     with zeros. With `plane` alone."""
     pixel_mm: float | None = Field(None, gt=0)
     """Pixel size of the input stack in mm. Default: that of the file (NIfTI), or 1, and the report says so."""

@@ -96,7 +96,7 @@ class Auto(MethodSettings):
         return candidate.model_copy(update={"effort": self.effort})
 
     def cost(self, acquisition: Acquisition) -> Cost:
-        """What its candidates take together."""
+        """Cost of its candidates together."""
         every = [part.cost(acquisition) for part in self.parts(acquisition)]
         return Cost(
             volumes=max(cost.volumes for cost in every) + 1,

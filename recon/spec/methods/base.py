@@ -33,7 +33,7 @@ class MethodSettings(Strict, ABC):
     SOLVER: ClassVar[str]
     """Solver function as ``module:function``, imported in the process that computes; see `recon.solvers.registry`."""
     ERRORS_LIKE: ClassVar[Literal["linear", "regularised", "prior"]] = "linear"
-    """What its errors are like: noise that it lets through, fine texture that it takes for noise, or what it draws."""
+    """Kind of its errors: noise that it lets through, fine texture that it takes for noise, or what it draws."""
     FITS_DATA: ClassVar[bool] = True
     """Whether the method looks for an image that fits the data, so that a misfit beyond their noise means a fault."""
     FOR: ClassVar[tuple[str, ...]] = ()

@@ -36,7 +36,8 @@ class DiffusionMBIR(Preset):
     """Penalty of ADMM, relative to the squared operator of norm one (`paper`). Default: as published, 0.025 for CT,
     0.01 for MRI."""
     threshold: float | None = Field(None, ge=0, le=10)
-    """Soft threshold for differences between slices (`paper`). Default: as published, 0.008 for CT, 0.5 for MRI."""
+    """Soft threshold for differences between slices, on the prior's scale (`paper`). Default: as published, 0.008 for
+    CT, 0.5 for MRI."""
     consistency: bool = True
     """Whether to end with one step of algebraic reconstruction (`paper`, CT)."""
 

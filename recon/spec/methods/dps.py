@@ -23,4 +23,4 @@ class DPS(Levels):
     sigma_last: float = Field(0.01, gt=0, le=1)
     """Last and smallest noise level, on the prior's [-1, 1] scale."""
     scale: float = Field(1.0, gt=0, le=1e3)
-    """Step size along the gradient of the residual's norm."""
+    """Step size along the gradient of the residual's norm, on the prior's scale and with the operator of norm one."""

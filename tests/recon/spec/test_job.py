@@ -95,7 +95,7 @@ def test_unreadable_specifications(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"not valid YAML: .*line 1"):
         JobSpec.read(path)
     path.write_bytes(b"\x89PNG\xff\xfe")
-    with pytest.raises(InputError, match=r"^spec: .*not valid YAML.*docs/specification"):
+    with pytest.raises(InputError, match=r"^spec: .*not valid YAML.*recon samples"):
         JobSpec.read(path)
     path.write_text("just text")
     with pytest.raises(InputError, match="'just text' is not fields with their values"):
