@@ -113,8 +113,8 @@ def test_other_orbits_are_refused_by_name_and_start_from_a_few_iterations(name: 
 
 def test_spectrum_preconditions_slice_by_slice() -> None:
     g = scans(32, 40)["full turn"]()
+    assert VolumeTomography(g).spectrum().shape == (32, 17)
     operator = VolumeTomography(g).normalized()
-    assert operator.spectrum().shape == (32, 17)
     weight, truth = 1e-3, torch.from_numpy(voxelised(BALL, g))[None]
     right = operator.normal(truth) + weight * truth
 
