@@ -307,16 +307,31 @@ class VolumeBeam:
 
     def project(self, points_mm: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Detector column and row, fractional, onto which each point ``(points, 3)`` projects, ``(views, points)``."""
-        columns, rows = [], []
-        for row in self.vectors:
-            first, centre, u, v = row.reshape(4, 3)
-            rays = points_mm - first if self.cone else np.broadcast_to(first, points_mm.shape)
-            # point + t ray = centre + column u + row v
-            system = np.stack([np.broadcast_to(u, rays.shape), np.broadcast_to(v, rays.shape), -rays], axis=-1)
-            solved = np.linalg.solve(system, (points_mm - centre)[..., None])[..., 0]
-            columns.append(solved[:, 0] + (self.detector_columns - 1) / 2)
-            rows.append(solved[:, 1] + (self.detector_rows - 1) / 2)
-        return np.array(columns), np.array(rows)
+        columns, rows = _projected(self.vectors, points_mm, cone=self.cone)
+        return columns + (self.detector_columns - 1) / 2, rows + (self.detector_rows - 1) / 2
+
+
+def _projected(
+    vectors: Vectors, points_mm: NDArray[np.float64], *, cone: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Columns and rows from the middle of the detector to where each point projects, ``(views, points)``."""
+    found = []
+    for row in vectors:
+        first, centre, u, v = row.reshape(4, 3)
+        rays = points_mm - first if cone else np.broadcast_to(first, points_mm.shape)
+        # point + t ray = centre + column u + row v
+        system = np.stack([np.broadcast_to(u, rays.shape), np.broadcast_to(v, rays.shape), -rays], axis=-1)
+        found.append(np.linalg.solve(system, (points_mm - centre)[..., None])[..., :2, 0])
+    columns, rows = np.moveaxis(np.array(found), -1, 0)
+    return columns, rows
+
+
+def panel_for(vectors: Vectors, extent_mm: NDArray[np.float64], beam: Beam = "cone") -> tuple[int, int]:
+    """Number of detector rows and columns with which every view sees a whole volume of this extent along x, y, z."""
+    corners = np.array(list(product((-1, 1), repeat=3))) * extent_mm / 2
+    columns, rows = _projected(vectors, corners, cone=beam == "cone")
+    found = [2 * math.ceil(float(np.abs(place).max())) + 1 for place in (rows, columns)]
+    return found[0], found[1]
 
 
 def circular(

@@ -68,7 +68,11 @@ class VolumeTomography(LinearOperator):
         """Initial image: Feldkamp's with a Hann window where the sources lie on a circle, else a few iterations."""
         if self.geometry.central() is None:
             return conjugate_gradient(self.normal, self.adjoint(data), None, INITIAL_ITERATIONS).clamp(min=0)
-        return torch.stack([feldkamp(each, self.geometry, "hann") for each in data]).clamp(min=0)
+        return self.filtered_back_projection(data, "hann").clamp(min=0)
+
+    def filtered_back_projection(self, data: Tensor, window: str) -> Tensor:
+        """See `operators.fdk.feldkamp`."""
+        return torch.stack([feldkamp(each, self.geometry, window) for each in data])
 
     @property
     def sampling_pattern(self) -> SamplingPattern:

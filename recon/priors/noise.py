@@ -34,13 +34,16 @@ class SliceNoise:
         self._generators = [torch.Generator().manual_seed(key(seed, index)) for index in indices]
 
     def draw(self, like: Tensor) -> Tensor:
-        """Draw noise of the shape ``(slices, rows, cols)`` and dtype of `like`, with unit variance per real channel."""
-        rows, cols = like.shape[1:]
+        """Draw noise of the shape ``(slices, rows, cols)`` and dtype of `like`, with unit variance per real channel.
+
+        There may be one more axis before the slices.
+        """
+        rows, cols = like.shape[-2:]
         side = (TILE, TILE) if self._shared else (rows, cols)
         drawn = torch.stack([self._one(side, generator, like) for generator in self._generators])
         if self._shared:
             drawn = drawn.repeat(1, -(-rows // TILE), -(-cols // TILE))[:, :rows, :cols]
-        return drawn.expand_as(like)
+        return drawn.expand_as(like) if self._shared else drawn.reshape(like.shape)
 
     @staticmethod
     def _one(shape: tuple[int, int], generator: torch.Generator, like: Tensor) -> Tensor:

@@ -75,5 +75,5 @@ def _paper(
 
 
 def _norms(x: torch.Tensor) -> torch.Tensor:
-    norms: torch.Tensor = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True)
+    norms: torch.Tensor = torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True)
     return norms

@@ -60,7 +60,7 @@ def solve(problem: Problem, settings: REDDiff, prior: Prior, intensity: Intensit
         x0 = mu + settings.sigma_x0 * noise.draw(mu) if settings.sigma_x0 > 0 else mu
         n = noise.draw(mu)
         signs = (1.0, -1.0) if settings.antithetic else (1.0,)
-        seen = equivariant.at_step(prior, step, (mu.shape[1], mu.shape[2])) if settings.equivariant else prior
+        seen = equivariant.at_step(prior, step, (mu.shape[-2], mu.shape[-1])) if settings.equivariant else prior
         gradient = skipping(sigma, partial(_gradient, seen, x0, sigma, n, signs))
         before = mu
         if settings.update == "adam":
@@ -100,7 +100,7 @@ def _polished(x: Tensor, settings: REDDiff, prior: Prior, fit: DataStep) -> Iter
     first_kept = settings.pnp_steps // 2
     mean = torch.zeros_like(x)
     for step in range(settings.pnp_steps):
-        seen = equivariant.at_step(prior, step, (x.shape[1], x.shape[2])) if settings.equivariant else prior
+        seen = equivariant.at_step(prior, step, (x.shape[-2], x.shape[-1])) if settings.equivariant else prior
         z = _denoised(seen, x + u, sigma)
         x = fit(z - u, sigma)
         u = u + PNP_DAMPING * (x - z)

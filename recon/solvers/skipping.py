@@ -55,7 +55,7 @@ class Skipping:
         if bool(skipped.any()):
             ahead = (level - self._levels[1, skipped]) / (self._levels[1, skipped] - self._levels[0, skipped])
             last = self._last[skipped]
-            found[skipped] = last + (last - self._before[skipped]) * ahead.reshape(-1, 1, 1)
+            found[skipped] = last + (last - self._before[skipped]) * ahead.reshape(-1, *(1,) * (last.ndim - 1))
         self._fresh = ~skipped
         return found
 

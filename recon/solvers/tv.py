@@ -44,17 +44,18 @@ def solve(problem: Problem, settings: TV) -> Solver:
     rho = PENALTY / scale
     data_side = fidelity * operator.adjoint(weighted.data / unit)
     along_z = problem.pixel_mm / problem.slice_mm if coupled else 0.0
-    weights = torch.tensor([along_z, 1.0, 1.0]).reshape(3, 1, 1, 1)
+    ones = (1,) * x.ndim
+    weights = torch.tensor([along_z, 1.0, 1.0]).reshape(3, *ones)
     split = torch.zeros((3, *x.shape), dtype=x.dtype)
     dual = torch.zeros_like(split)
 
     # Between slices `D_z^T D_z` is 2 on average.
-    laplacian = laplacian_spectrum((x.shape[1], x.shape[2]), complex=x.is_complex()) + 2 * along_z**2
+    laplacian = laplacian_spectrum((x.shape[-2], x.shape[-1]), complex=x.is_complex()) + 2 * along_z**2
     inverse = normal_inverse(operator, rho / fidelity * laplacian)
     precondition = None if inverse is None else lambda residual: inverse(residual) / fidelity
     inner = settings.inner_iterations(preconditioned=inverse is not None)
 
-    in_plane = torch.tensor([0.0, 1.0, 1.0]).reshape(3, 1, 1, 1)
+    in_plane = torch.tensor([0.0, 1.0, 1.0]).reshape(3, *ones)
     between = BetweenSlices(rho * along_z**2).within(problem.support) if coupled else None
 
     def system(v: Tensor) -> Tensor:
