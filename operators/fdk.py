@@ -91,7 +91,9 @@ def _on_axis(data: Tensor, g: VolumeBeam, central: ParallelBeam) -> tuple[Tensor
         height = centre[:, 2] - first[:, 2]
     else:
         ratio, height = np.ones(g.views), centre[:, 2]
-    step_p, step_q = np.linalg.norm(u, axis=1) * ratio, np.linalg.norm(v, axis=1) * ratio
+    if float(_dot(u, along)[0]) < 0:
+        data, u = data.flip(2), -u
+    step_p, step_q = np.linalg.norm(u, axis=1) * ratio, v[:, 2] * ratio
     first_p = _dot(centre, along) * ratio - (g.detector_columns - 1) / 2 * step_p
     first_q = height * ratio - (g.detector_rows - 1) / 2 * step_q
     return data, np.stack([first_p, step_p, first_q, step_q], axis=1)

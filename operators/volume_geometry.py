@@ -177,12 +177,12 @@ class VolumeBeam:
 
     @cached_property
     def aligned(self) -> bool:
-        """Whether columns run along circles around the rotation axis and rows along it, in every view."""
+        """Whether columns run along circles around the rotation axis and rows along it, in every view, or all back."""
         _, _, u, v = self.vectors.reshape(-1, 4, 3).transpose(1, 0, 2)
         along, _ = self.axes()
         flat = np.einsum("ij,ij->i", u, along) / np.linalg.norm(u, axis=1)
         upright = v[:, 2] / np.linalg.norm(v, axis=1)
-        return bool((flat > 1 - ALIGNED).all() and (upright > 1 - ALIGNED).all())
+        return all(bool((one > 1 - ALIGNED).all() or (one < ALIGNED - 1).all()) for one in (flat, upright))
 
     def axes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Unit vectors of each view: along the detector, and towards the source; both normal to the rotation axis."""

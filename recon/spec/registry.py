@@ -127,7 +127,7 @@ FORMATS: Registry[Any] = Registry(
         "bruker": "recon.formats.bruker:FORMAT",
         "ge": "recon.formats.refused:GE",
         "gatan": "recon.formats.refused:GATAN",
-        "ctsimu": "recon.formats.refused:CTSIMU",
+        "ctsimu": "recon.formats.ctsimu:FORMAT",
         "raw": "recon.formats.refused:RAW",
     },
 )
