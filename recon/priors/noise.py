@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -24,6 +25,8 @@ class SliceNoise:
     columns, which larger images repeat, so that a seed means the same noise at every size.
     """
 
+    KEPT: ClassVar[tuple[str, ...]] = ("states",)
+
     def __init__(
         self, seed: int, slices: int, first_slice: int = 0, *, shared: bool = False, amplitude: float = 1.0
     ) -> None:
@@ -32,6 +35,16 @@ class SliceNoise:
         """Scale of the starting noise, for solvers that have one; `draw` does not apply it."""
         indices = [-1] if shared else range(first_slice, first_slice + slices)
         self._generators = [torch.Generator().manual_seed(key(seed, index)) for index in indices]
+
+    @property
+    def states(self) -> list[Tensor]:
+        """States of the generators, from which they go on."""
+        return [generator.get_state() for generator in self._generators]
+
+    @states.setter
+    def states(self, states: list[Tensor]) -> None:
+        for generator, state in zip(self._generators, states, strict=True):
+            generator.set_state(state)
 
     def draw(self, like: Tensor) -> Tensor:
         """Draw noise of the shape ``(slices, rows, cols)`` and dtype of `like`, with unit variance per real channel.

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from operators.linear import each_slice, slice_dot
+from recon.problem import resume
 from recon.problem.problem import Problem, Progress, Solver, check_finite
 from recon.spec.methods import CGLS, SIRT
 
@@ -25,9 +26,13 @@ def sirt(problem: Problem, settings: SIRT) -> Solver:
     operator, volume = problem.operator, problem.zeros()
     rays = _reciprocal(operator.forward(torch.ones_like(volume)))
     voxels = _reciprocal(operator.adjoint(torch.ones_like(problem.data)))
-    for step in range(1, settings.iterations + 1):
+    found = resume.recalled(settings)
+    if found is not None:
+        volume = found.tensors["volume"]
+    for step in range(1 if found is None else found.step + 1, settings.iterations + 1):
         change = operator.adjoint(rays * (problem.data - operator.forward(volume)))
         volume = problem.supported((volume + voxels * change).clamp(min=0))
+        resume.keep(settings, step, {"volume": volume})
         yield Progress(step, settings.iterations, volume, problem)
     return check_finite(volume, settings.name)
 
@@ -43,7 +48,10 @@ def cgls(problem: Problem, settings: CGLS) -> Solver:
     left = problem.data
     direction = problem.supported(operator.adjoint(left))
     power = slice_dot(direction, direction)
-    for step in range(1, settings.iterations + 1):
+    found = resume.recalled(settings)
+    if found is not None:
+        volume, left, direction, power = (found.tensors[name] for name in ("volume", "left", "direction", "power"))
+    for step in range(1 if found is None else found.step + 1, settings.iterations + 1):
         seen = operator.forward(direction)
         length = power / slice_dot(seen, seen).clamp(min=1e-38)
         volume = volume + each_slice(length, volume) * direction
@@ -51,6 +59,7 @@ def cgls(problem: Problem, settings: CGLS) -> Solver:
         gradient = problem.supported(operator.adjoint(left))
         before, power = power, slice_dot(gradient, gradient)
         direction = gradient + each_slice(power / before.clamp(min=1e-38), direction) * direction
+        resume.keep(settings, step, {"volume": volume, "left": left, "direction": direction, "power": power})
         yield Progress(step, settings.iterations, volume, problem)
     return check_finite(volume, settings.name)
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from operators.differences import BetweenSlices, gradient, gradient_adjoint
 from operators.linear import conjugate_gradient, each_slice
 from operators.preconditioner import laplacian_spectrum, normal_inverse
+from recon.problem import resume
 from recon.problem.problem import Problem, Progress, Solver, check_finite, convenient_unit
 from recon.spec.methods import TV
 
@@ -62,12 +63,16 @@ def solve(problem: Problem, settings: TV) -> Solver:
         image = fidelity * operator.normal(v) + gradient_adjoint(rho * in_plane * gradient(v))
         return problem.supported(image)
 
-    for step in range(1, settings.iterations + 1):
+    found = resume.recalled(settings)
+    if found is not None:
+        x, split, dual = (found.tensors[name] for name in ("x", "split", "dual"))
+    for step in range(1 if found is None else found.step + 1, settings.iterations + 1):
         right = problem.supported(data_side + gradient_adjoint(rho * weights * (split - dual)))
         x = conjugate_gradient(system, right, x, inner, tolerance=1e-7, precondition=precondition, coupling=between)
         slope = weights * gradient(x)
         split = shrink(slope + dual, 1 / rho)
         dual += slope - split
+        resume.keep(settings, step, {"x": x, "split": split, "dual": dual})
         if step % REPORT_EVERY == 0 or step == settings.iterations:
             yield Progress(step, settings.iterations, x * unit, problem, "tv")
     return check_finite(x * unit, "tv")
