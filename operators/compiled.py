@@ -13,7 +13,7 @@ import numba
 
 from operators.interrupt import checkpoint
 
-SLOW_S = 2.0
+SLOW_S = 4.0
 """Seconds after which a first call is said to compile."""
 FAST_MATH = {"reassoc", "contract", "arcp", "nsz"}
 """Liberties of the compiler: not those that would let it take NaN for something else."""
