@@ -16,6 +16,8 @@ Float64 = NDArray[np.float64]
 
 SLICES = 4
 """Slices of a task."""
+VOXELS_AT_ONCE = 2**26
+"""Voxels, about, that views are added to between two chances to cancel."""
 
 
 @compiled
@@ -96,8 +98,12 @@ def back_project(views: Float32, g: VolumeBeam, places: Float64, threads: int) -
     frames = np.concatenate([along[:, :2], toward[:, :2], rest], axis=1)
     x, y, z = ((np.arange(n) - (n - 1) / 2) * step for n, step in zip(reversed(g.volume_shape), g.size_mm, strict=True))
     volume = np.zeros(g.volume_shape, np.float32)
-    add = partial(_add_views, views, x, -y, z, frames, places)
-    in_threads((partial(add, low, min(low + SLICES, g.slices), volume) for low in range(0, g.slices, SLICES)), threads)
+    together = max(1, VOXELS_AT_ONCE // (SLICES * g.rows * g.cols))
+    for begin in range(0, g.views, together):
+        some = slice(begin, begin + together)
+        add = partial(_add_views, views[some], x, -y, z, frames[some], places[some])
+        slabs = (partial(add, low, min(low + SLICES, g.slices), volume) for low in range(0, g.slices, SLICES))
+        in_threads(slabs, threads)
     return volume
 
 

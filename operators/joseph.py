@@ -137,36 +137,41 @@ def _add_border(
 
 @compiled
 def _project(
-    volume: Float32, shape: Any, views: Float64, cone: bool, size: Float64, first: int, last: int, out: Float32
+    volume: Float32,
+    shape: Any,
+    views: Float64,
+    cone: bool,
+    size: Float64,
+    index: int,
+    low: int,
+    high: int,
+    out: Float32,
 ) -> None:
-    """Project a volume, flat and of `shape`, along the rays of views ``[first, last)`` into `out`."""
+    """Project a volume, flat and of `shape`, along the rays of a view's detector rows ``[low, high)`` into `out`."""
     f = np.float32
     _, rows, columns = out.shape
-    for index in range(first, last):
-        for row in range(rows):
-            for column in range(columns):
-                axis, wide_b, steep_b, wide_c, steep_c, step = _ray(
-                    views[index], column, row, columns, rows, cone, size
-                )
-                count, stride, count_b, stride_b, count_c, stride_c = _layout(axis, shape)
-                begin, inner, outer, end = _planes(wide_b, steep_b, count_b, wide_c, steep_c, count_c, count)
-                b0, sb, c0, sc = f(wide_b), f(steep_b), f(wide_c), f(steep_c)
-                total = f(0.0)
-                for k in range(begin, inner):
-                    b, c = b0 + sb * f(k), c0 + sc * f(k)
-                    total += _sum_border(volume, b, c, k * stride, count_b, stride_b, count_c, stride_c)
-                for k in range(inner, outer):
-                    b, c = b0 + sb * f(k), c0 + sc * f(k)
-                    ib, ic = int(b), int(c)
-                    fb, fc = b - f(ib), c - f(ic)
-                    at = k * stride + ib * stride_b + ic * stride_c
-                    near = volume[at] + fb * (volume[at + stride_b] - volume[at])
-                    far = volume[at + stride_c] + fb * (volume[at + stride_b + stride_c] - volume[at + stride_c])
-                    total += near + fc * (far - near)
-                for k in range(outer, end):
-                    b, c = b0 + sb * f(k), c0 + sc * f(k)
-                    total += _sum_border(volume, b, c, k * stride, count_b, stride_b, count_c, stride_c)
-                out[index, row, column] = total * f(step)
+    for row in range(low, high):
+        for column in range(columns):
+            axis, wide_b, steep_b, wide_c, steep_c, step = _ray(views[index], column, row, columns, rows, cone, size)
+            count, stride, count_b, stride_b, count_c, stride_c = _layout(axis, shape)
+            begin, inner, outer, end = _planes(wide_b, steep_b, count_b, wide_c, steep_c, count_c, count)
+            b0, sb, c0, sc = f(wide_b), f(steep_b), f(wide_c), f(steep_c)
+            total = f(0.0)
+            for k in range(begin, inner):
+                b, c = b0 + sb * f(k), c0 + sc * f(k)
+                total += _sum_border(volume, b, c, k * stride, count_b, stride_b, count_c, stride_c)
+            for k in range(inner, outer):
+                b, c = b0 + sb * f(k), c0 + sc * f(k)
+                ib, ic = int(b), int(c)
+                fb, fc = b - f(ib), c - f(ic)
+                at = k * stride + ib * stride_b + ic * stride_c
+                near = volume[at] + fb * (volume[at + stride_b] - volume[at])
+                far = volume[at + stride_c] + fb * (volume[at + stride_b + stride_c] - volume[at + stride_c])
+                total += near + fc * (far - near)
+            for k in range(outer, end):
+                b, c = b0 + sb * f(k), c0 + sc * f(k)
+                total += _sum_border(volume, b, c, k * stride, count_b, stride_b, count_c, stride_c)
+            out[index, row, column] = total * f(step)
 
 
 @compiled
@@ -252,7 +257,10 @@ def adjoint(data: Float32, views: Float64, cone: bool, size_mm: Float64, out: Fl
 def _project_all(volume: Float32, views: Float64, cone: bool, size_mm: Float64, out: Float32, threads: int) -> None:
     flat, shape = volume.reshape(-1), volume.shape
     project = partial(_project, flat, shape, views, cone, size_mm)
-    in_threads((partial(project, i, i + 1, out) for i in range(len(views))), threads)
+    _, rows, columns = out.shape
+    each = max(1, STEPS_AT_ONCE // max(1, columns * max(shape)))
+    places = ((view, low) for view in range(len(views)) for low in range(0, rows, each))
+    in_threads((partial(project, view, low, min(low + each, rows), out) for view, low in places), threads)
 
 
 def _back_project_all(data: Float32, views: Float64, cone: bool, size_mm: Float64, out: Float32, threads: int) -> None:
