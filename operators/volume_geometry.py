@@ -205,6 +205,16 @@ class VolumeBeam:
         heights = points[..., 2] - (self.vectors[:, 2] if self.cone else 0.0)
         return float(heights.min()), float(heights.max())
 
+    def reach_mm(self, radius_mm: float) -> float:
+        """Largest distance from the middle along the axis of any ray within a cylinder around the axis."""
+        points, _ = self._corners_on_axis()
+        if not self.cone:
+            return float(np.abs(points[..., 2]).max() + radius_mm * np.abs(self.climb).max())
+        source = self.vectors[:, :3]
+        # Behind the axis rays are farther apart than on the plane through it.
+        wider = 1 + radius_mm / np.hypot(source[:, 0], source[:, 1])
+        return float(np.abs(source[:, 2] + (points[..., 2] - source[:, 2]) * wider).max())
+
     def _on_axis_plane(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Ends of each view's detector, projected onto the plane through the rotation axis."""
         points, along = self._corners_on_axis()

@@ -36,17 +36,19 @@ FINER = 2
 """Voxels of the object along a voxel of the result, in all three directions."""
 ELEMENT_RAYS, VIEW_RAYS = 2, 3
 """Rays along each side of a detector element, and positions of the scanner during a view, of a simulation."""
-EDGE_SHARE = 0.05
-"""Share of the densest rays from which the detector's first or last row is no air."""
 
 
 @dataclass(frozen=True)
 class ConeProblem(Attenuation):
     """Inverse problem of a cone beam: of one volume, whose slices rays cross."""
 
+    slices: int
+    """Slices of the result, in the middle of those that are solved."""
+
     def arranged(self, volume: Tensor) -> Tensor:
-        """Give the slices of the volume."""
-        return volume.flatten(0, 1)
+        """Cut the slices of the result out of a volume."""
+        before = (volume.shape[1] - self.slices) // 2
+        return volume[0, before : before + self.slices].contiguous()
 
     def measured(self, operator: LinearOperator, clean: Tensor, noise: Tensor) -> Problem:
         """Problem of another scan, with as many photons as this one's noise was made from, if it has any."""
@@ -68,13 +70,13 @@ def build(measurement: Measurement) -> ConeProblem:
     rows = torch.from_numpy(measurement.data)
     geometry = acquisition.volume_geometry(measurement.data.shape)
     central = geometry.central()
-    notes = [*measurement.notes, *([] if central is None else limits(central)), *_along_axis(geometry, rows)]
+    notes = [*measurement.notes, *([] if central is None else limits(central)), *_along_axis(geometry)]
     noise_std, inverse_std = noise_of(measurement, acquisition, rows, notes)
     std = torch.as_tensor(noise_std, dtype=torch.float32).expand(len(rows))
     noise, weights = together(std, inverse_std)
     affine, in_patient = placed(measurement, geometry.rows, geometry.cols, geometry.pixel_mm, geometry.slice_mm, notes)
     problem = Problem(
-        VolumeTomography(geometry),
+        VolumeTomography(acquisition.covering_geometry(measurement.data.shape)),
         rows.transpose(0, 1)[None].contiguous(),
         noise,
         geometry.slice_mm,
@@ -83,7 +85,7 @@ def build(measurement: Measurement) -> ConeProblem:
     )
     mu_water = acquisition.mu_water_per_mm
     unit = "HU" if mu_water else "1/mm"
-    return ConeProblem(problem, affine, in_patient, unit, "ct", notes, mu_water=mu_water)
+    return ConeProblem(problem, affine, in_patient, unit, "ct", notes, geometry.slices, mu_water=mu_water)
 
 
 def by_rows(data: Tensor) -> Tensor:
@@ -103,21 +105,11 @@ def together(std: Tensor, inverse_std: Tensor | None) -> tuple[Tensor, Tensor | 
     return whole[None], relative.transpose(0, 1)[None].contiguous()
 
 
-def _along_axis(g: VolumeBeam, rows: Tensor) -> list[str]:
-    """Say what the detector misses of the object along the rotation axis."""
-    dense = float(rows.abs().amax())
-    if not dense:
-        return []
-    ends = [name for name, row in (("first", rows[0]), ("last", rows[-1])) if float(row.amax()) > EDGE_SHARE * dense]
-    notes = []
-    if ends:
-        notes.append(
-            f"the object goes on beyond the detector's {' and '.join(ends)} row: what lies there adds to the outermost"
-            " slices, which are uncertain"
-        )
+def _along_axis(g: VolumeBeam) -> list[str]:
+    """Say which slices the detector does not see whole."""
     central = g.central()
     if central is None or not g.cone:
-        return notes
+        return []
     low, high = g.heights_on_axis_mm()
     first = g.vectors[:, :2]
     source = float((first**2).sum(1).min()) ** 0.5
@@ -125,12 +117,12 @@ def _along_axis(g: VolumeBeam, rows: Tensor) -> list[str]:
     # The side nearer to the source leaves the cone first.
     seen = min(-low, high) * (source - radius) / source
     outside = math.ceil(g.slices / 2 - seen / g.slice_mm - 1e-6)
-    if outside > 0:
-        notes.append(
-            f"the outermost {outside} of {g.slices} slices at either end are not seen whole by every view: they are"
-            " less certain than the others"
-        )
-    return notes
+    if outside <= 0:
+        return []
+    return [
+        f"the outermost {outside} of {g.slices} slices at either end are not seen whole by every view: they are less"
+        " certain than the others"
+    ]
 
 
 def simulate(volume: Volume, affine: Affine, given: CTCone, settings: Simulation, first_slice: int = 0) -> Measurement:

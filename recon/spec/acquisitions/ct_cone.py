@@ -30,6 +30,8 @@ PLACED_BY = (
 """Fields that say where source and detector are, unless vectors do."""
 HELIX_ROWS = 1.5
 """Way along the axis per turn that a simulated detector's rows cover at the axis, so that helices overlap."""
+EDGE_SHARE = 0.05
+"""Share of the densest rays from which the detector's first or last row is no air."""
 
 
 class CTCone(Diverging):
@@ -42,7 +44,7 @@ class CTCone(Diverging):
     PHYSICS = "recon.problem.ct_cone"
     SLICES_APART = False
     ROWS_APART = False
-    FROM_DATA = frozenset()
+    FROM_DATA = frozenset({"object_goes_on"})
     ALTERNATIVES: ClassVar[tuple[frozenset[str], ...]] = (
         frozenset({"detector_shift_mm", "rotation_center_column"}),
         frozenset({"vectors"}),
@@ -78,6 +80,9 @@ class CTCone(Diverging):
     """Twelve numbers per view, in mm, instead of angles, distances and shifts: source (x, y, z), middle of the
     detector, step from one column to the next, step from one row to the next, as ASTRA's ``cone_vec``; z along the
     slices, rows of the image from large y to small. Default: those of the file, if it has any."""
+    object_goes_on: bool | None = None
+    """Whether the object goes on along the rotation axis beyond what the detector's rows see. Then slices above and
+    below, as far as rays reach, are solved with the others and left out of the result. Default: as the data show."""
     object_mm: None = None
     """Not used: what is solved is the image."""
     support: Literal["none"] = "none"
@@ -181,8 +186,17 @@ class CTCone(Diverging):
         return self.volume_geometry(shape).volume_shape
 
     def solved_shape(self, shape: Shape) -> tuple[int, int, int]:
-        """Size of the volume."""
-        return self.result_shape(shape)
+        """Size of what is solved: with the slices above and below through which rays pass, if there is object."""
+        return self.covering_geometry(shape).volume_shape
+
+    def covering_geometry(self, shape: Shape) -> VolumeBeam:
+        """Geometry that is solved, whose middle slices are those of `volume_geometry`."""
+        geometry = self.volume_geometry(shape)
+        if not self.object_goes_on:
+            return geometry
+        radius = min(geometry.rows, geometry.cols) * geometry.pixel_mm / 2
+        more = geometry.reach_mm(radius) - geometry.slices * geometry.slice_mm / 2
+        return replace(geometry, slices=geometry.slices + 2 * max(math.ceil(more / geometry.slice_mm - 1e-6), 0))
 
     def in_one_piece(self) -> bool:
         """Always: rays cross slices."""
@@ -202,9 +216,16 @@ class CTCone(Diverging):
         )
 
     def completed_from(self, data: NDArray[np.generic]) -> tuple[Self, list[str]]:
-        """Nothing is told from the data."""
-        del data
-        return self, []
+        """Tell by the detector's first and last row whether the object goes on beyond them."""
+        dense = float(np.abs(data).max(initial=0.0))
+        ends = [name for name, row in (("first", data[0]), ("last", data[-1])) if row.max() > EDGE_SHARE * dense]
+        if self.object_goes_on is not None or not ends:
+            return self, []
+        note = (
+            f"the object goes on beyond the detector's {' and '.join(ends)} row: slices above and below are solved too,"
+            " as far as rays reach, and left out; the outermost ones of the result are less certain than the others"
+        )
+        return self.model_copy(update={"object_goes_on": True}), [note]
 
     def check_views(self, shape: Shape) -> None:
         """Raise `GeometryError` unless there is one angle, or one row of vectors, per view."""

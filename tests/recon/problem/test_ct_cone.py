@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from recon.solvers import registry as solvers
 from recon.spec.acquisitions.ct_cone import CTCone
 from recon.spec.job import JobSpec, local_files
 from recon.spec.methods import TV, Auto, Method, method_of
+from tests.operators.bodies import Ellipsoid, line_integrals
 
 TURN = 2 * math.pi
 ROUND: dict[str, Any] = {
@@ -296,9 +296,25 @@ def test_slices_of_a_detector_cannot_be_chosen(tmp_path: Path) -> None:
         reader.check(job, local_files(job))
 
 
-def test_what_the_detector_misses_along_the_axis_is_said() -> None:
-    whole = scan(16)
-    cut = replace(whole, data=np.ascontiguousarray(whole.data[6:-6]), truth=None, affine=None)
-    notes = build(cut).notes
-    assert any("goes on beyond the detector's first and last row" in note for note in notes)
-    assert not any("goes on beyond" in note for note in build(whole).notes)
+def test_an_object_that_goes_on_beyond_the_rows_is_solved_beyond_them() -> None:
+    """Slices above and below take what lies there, of which the outermost ones would get most."""
+    given = cone(angles_rad={"stop_rad": TURN, "count": 24}, rows=24, cols=24, pixel_mm=1.5, detector_mm=3.0)
+    shape = (16, 24, 40)
+    g = given.volume_geometry(shape)
+    data = line_integrals([Ellipsoid((0, 0, 0), (12, 12, 60), 0.02)], g).transpose(1, 0, 2)
+    found, notes = given.completed_from(data)
+    assert found.object_goes_on and "goes on beyond the detector's first and last row" in notes[0]
+    assert found.result_shape(shape) == (16, 24, 24) and found.solved_shape(shape)[0] > 18
+    levels = []
+    for acquisition in (found, found.model_copy(update={"object_goes_on": False})):
+        inverse = build(Measurement(np.ascontiguousarray(data), acquisition, noise_std=0.0))
+        volume = inverse.arranged(run(solvers.start(inverse.problem, method_of("cgls"))))
+        assert volume.shape == (16, 24, 24)
+        levels.append(float(volume[[0, -1], 9:15, 9:15].mean()) / 0.02)
+    assert abs(levels[0] - 1) < 0.5 * abs(levels[1] - 1)
+
+
+def test_an_object_that_ends_within_the_rows_is_solved_as_it_is() -> None:
+    measured = scan(16)
+    found, notes = measured.acquisition.completed_from(measured.data)
+    assert found == measured.acquisition and not notes
