@@ -14,44 +14,44 @@ def gradient(x: Tensor) -> Tensor:
     Parameters
     ----------
     x
-        Volume ``(slices, rows, cols)``, real or complex.
+        Volume ``(..., slices, rows, cols)``, real or complex.
 
     Returns
     -------
     Tensor
-        ``(3, slices, rows, cols)``.
+        ``(3, ..., slices, rows, cols)``.
     """
     out = torch.zeros((3, *x.shape), dtype=x.dtype, device=x.device)
-    out[0, :-1] = x[1:] - x[:-1]
-    out[1, :, :-1] = x[:, 1:] - x[:, :-1]
-    out[2, :, :, :-1] = x[:, :, 1:] - x[:, :, :-1]
+    out[0, ..., :-1, :, :] = x[..., 1:, :, :] - x[..., :-1, :, :]
+    out[1, ..., :-1, :] = x[..., 1:, :] - x[..., :-1, :]
+    out[2, ..., :-1] = x[..., 1:] - x[..., :-1]
     return out
 
 
 def gradient_adjoint(p: Tensor) -> Tensor:
-    """Adjoint of `gradient` (minus the divergence): ``(3, slices, rows, cols)`` to ``(slices, rows, cols)``."""
+    """Adjoint of `gradient` (minus the divergence), from ``(3, ..., slices, rows, cols)``."""
     x = torch.zeros(p.shape[1:], dtype=p.dtype, device=p.device)
-    x[1:] += p[0, :-1]
-    x[:-1] -= p[0, :-1]
-    x[:, 1:] += p[1, :, :-1]
-    x[:, :-1] -= p[1, :, :-1]
-    x[:, :, 1:] += p[2, :, :, :-1]
-    x[:, :, :-1] -= p[2, :, :, :-1]
+    x[..., 1:, :, :] += p[0, ..., :-1, :, :]
+    x[..., :-1, :, :] -= p[0, ..., :-1, :, :]
+    x[..., 1:, :] += p[1, ..., :-1, :]
+    x[..., :-1, :] -= p[1, ..., :-1, :]
+    x[..., 1:] += p[2, ..., :-1]
+    x[..., :-1] -= p[2, ..., :-1]
     return x
 
 
 def gradient_z(x: Tensor) -> Tensor:
-    """Forward differences along slices, zero at the last one: ``(slices, rows, cols)`` to the same shape."""
+    """Forward differences along slices, zero at the last one: ``(..., slices, rows, cols)`` to the same shape."""
     out = torch.zeros_like(x)
-    out[:-1] = x[1:] - x[:-1]
+    out[..., :-1, :, :] = x[..., 1:, :, :] - x[..., :-1, :, :]
     return out
 
 
 def gradient_z_adjoint(p: Tensor) -> Tensor:
     """Adjoint of `gradient_z`, same shape."""
     x = torch.zeros_like(p)
-    x[1:] += p[:-1]
-    x[:-1] -= p[:-1]
+    x[..., 1:, :, :] += p[..., :-1, :, :]
+    x[..., :-1, :, :] -= p[..., :-1, :, :]
     return x
 
 
@@ -79,7 +79,9 @@ class BetweenSlices:
         return found
 
     def curvature(self, x: Tensor) -> Tensor:
-        """See `operators.linear.Coupling.curvature`; only neighbours have any."""
+        """See `operators.linear.Coupling.curvature`; only neighbours have any, of whole volumes each by itself."""
+        if x.ndim > 3:
+            return torch.diag(slice_dot(x, self(x)))
         scaled = self.scale * x
         weights = torch.as_tensor(self.weights).flatten().expand(len(x))[:-1]
         power = slice_dot(scaled, scaled)

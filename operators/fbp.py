@@ -47,7 +47,7 @@ def filtered_back_projection(sinogram: Tensor, geometry: ParallelBeam, window: s
     g = geometry
     if geometry.beyond_view:
         # What the ramp filter spreads beyond the ends of a row belongs to the image as well.
-        beyond = _beyond_detector(geometry)
+        beyond = beyond_detector(geometry)
         g = geometry.extended(*beyond)
         weighted = pad(weighted if weights is None else weighted * weights, beyond)
     elif weights is not None:
@@ -176,7 +176,7 @@ def short_scan_weights(past: Tensor, fan: Tensor, length: float) -> Tensor:
     return torch.where(past < first, rising, torch.where(left < last, falling, 1.0))
 
 
-def _beyond_detector(g: ParallelBeam) -> tuple[int, int]:
+def beyond_detector(g: ParallelBeam) -> tuple[int, int]:
     """Detector elements that are missing at both ends to see the whole image."""
     corner = math.hypot(g.rows, g.cols) / 2 * g.pixel_mm
     furthest = g.ray_position_mm(corner)

@@ -335,6 +335,11 @@ def angular_pattern(angles_rad: Sequence[float]) -> SamplingPattern:
 
 
 def view_folds(g: ParallelBeam) -> list[tuple[int, ...]]:
+    """Views to withhold from a scan, see `folds_of`: the two rays along a line count as one in a parallel beam only."""
+    return folds_of(g.angles_rad, 2 * math.pi if isinstance(g, FanBeam) else math.pi)
+
+
+def folds_of(angles_rad: Sequence[float], period_rad: float) -> list[tuple[int, ...]]:
     """Views to withhold from a scan, fold by fold, of which each is judged by what the others reconstruct.
 
     About `HELD_SHARE` of the directions are withheld in each fold, evenly spread, and in all folds at least
@@ -342,12 +347,11 @@ def view_folds(g: ParallelBeam) -> list[tuple[int, ...]]:
     other: only what lies beyond the views that stay tells how well a method fills in what no view saw. Views of the
     same direction are withheld together. There is no fold with fewer than `LEAST_DIRECTIONS`.
     """
-    period_rad = 2 * math.pi if isinstance(g, FanBeam) else math.pi
-    order = sorted(range(len(g.angles_rad)), key=lambda i: g.angles_rad[i] % period_rad)
+    order = sorted(range(len(angles_rad)), key=lambda i: angles_rad[i] % period_rad)
     groups: list[list[int]] = []
     for i in order:
-        before = g.angles_rad[groups[-1][0]] % period_rad if groups else -math.inf
-        if g.angles_rad[i] % period_rad - before < SAME_DIRECTION_RAD:
+        before = angles_rad[groups[-1][0]] % period_rad if groups else -math.inf
+        if angles_rad[i] % period_rad - before < SAME_DIRECTION_RAD:
             groups[-1].append(i)
         else:
             groups.append([i])
@@ -355,9 +359,9 @@ def view_folds(g: ParallelBeam) -> list[tuple[int, ...]]:
     if count < LEAST_DIRECTIONS:
         return []
     each = max(1, round(HELD_SHARE * count))
-    if angular_pattern(g.angles_rad) == "limited":
-        begin_rad, _ = arc(g.angles_rad, period_rad) or (0.0, 0.0)
-        groups.sort(key=lambda group: (g.angles_rad[group[0]] - begin_rad) % period_rad)
+    if angular_pattern(angles_rad) == "limited":
+        begin_rad, _ = arc(angles_rad, period_rad) or (0.0, 0.0)
+        groups.sort(key=lambda group: (angles_rad[group[0]] - begin_rad) % period_rad)
         chosen = [list(range(each)), list(range(count - each, count))]
     else:
         folds = min(count // each, max(2, math.ceil(LEAST_HELD / each)))

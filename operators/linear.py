@@ -1,7 +1,11 @@
 """Linear operators on batches of slices: adjoint, autograd, norm, composition, conjugate gradients.
 
-A measurement is ``y = A x``. Every operator acts on the last axes and is batched over slices in the
-first one; slices never mix unless an operator's docstring says so (`operators.differences`).
+A measurement is ``y = A x``. Every operator acts on the last axes and is batched in the first one. What is batched are
+slices, which never mix unless an operator's docstring says so (`operators.differences`); or, where rays cross slices as
+those of a cone beam do, whole volumes. Then `LinearOperator.whole_volume` is true, the domain is
+``Space((slices, rows, cols))``, and a measurement is a batch of one element. "Per slice" reads "per batch element"
+there: norms, noise, step sizes of conjugate gradients and intensity scales are those of the volume, while spectra and
+priors work on its slices, which are its last two axes.
 """
 
 from __future__ import annotations
@@ -53,6 +57,8 @@ class LinearOperator(ABC):
     """Number of slices, if the operator differs between slices; None otherwise."""
     factors: tuple[float, float] | None = None
     """Super-resolution factors along rows and along columns: how many times finer images are than the measurement."""
+    whole_volume: bool = False
+    """Whether a batch element is a whole volume ``(slices, rows, cols)``, and not a slice."""
     images: int = 1
     """Number of images that a slice's unknowns are, one below the other along the rows."""
 
@@ -250,6 +256,7 @@ class Adjoint(LinearOperator):
     def __init__(self, operator: LinearOperator) -> None:
         super().__init__(operator.range, operator.domain)
         self.operator, self.slices = operator, operator.slices
+        self.whole_volume = operator.whole_volume
 
     def _forward(self, x: Tensor) -> Tensor:
         return self.operator._adjoint(x)
@@ -271,6 +278,7 @@ class Composition(LinearOperator):
             raise InputError(f"cannot compose: {inner.range} does not fit {outer.domain}", field="operator")
         super().__init__(inner.domain, outer.range)
         self.outer, self.inner, self.slices = outer, inner, outer.slices or inner.slices
+        self.whole_volume = outer.whole_volume or inner.whole_volume
 
     def _forward(self, x: Tensor) -> Tensor:
         return self.outer._forward(self.inner._forward(x))
@@ -285,6 +293,7 @@ class Scaled(LinearOperator):
     def __init__(self, operator: LinearOperator, factor: float | Tensor) -> None:
         super().__init__(operator.domain, operator.range)
         self.operator, self.factor, self.slices = operator, factor, operator.slices
+        self.whole_volume = operator.whole_volume
 
     def spectrum(self) -> Tensor | None:
         """Spectrum of the unscaled operator, scaled."""

@@ -30,10 +30,14 @@ def projection_spectrum(operator: LinearOperator) -> Tensor:
     ----------
     Fessler and Booth 1999, IEEE Trans. Image Process. 8, 688-699 (circulant preconditioners for tomography).
     """
-    rows, cols = operator.domain.shape
-    pixel = torch.zeros(operator.slices or 1, rows, cols)
-    pixel[:, rows // 2, cols // 2] = 1.0
-    response = torch.fft.rfft2(torch.fft.ifftshift(operator.normal(pixel)[0])).real
+    *slices, rows, cols = operator.domain.shape
+    pixel = torch.zeros(operator.slices or 1, *operator.domain.shape)
+    plane = pixel[:, slices[0] // 2] if slices else pixel
+    plane[:, rows // 2, cols // 2] = 1.0
+    found = operator.normal(pixel)[0]
+    # Of a volume, the pixel's own slice.
+    around = found[slices[0] // 2] if slices else found
+    response = torch.fft.rfft2(torch.fft.ifftshift(around)).real
     radial = frequencies((rows, cols))
     spectrum: Tensor = (response * radial).mean() / radial
     return spectrum
@@ -55,7 +59,7 @@ def normal_inverse(operator: LinearOperator, more: Tensor | float) -> Callable[[
     spectrum = operator.spectrum()
     if spectrum is None:
         return None
-    inner = fourier_inverse(spectrum + more, operator.domain.shape[1])
+    inner = fourier_inverse(spectrum + more, operator.domain.shape[-1])
     balance, support = operator.balance(), operator.support()
     balanced = inner if balance is None else lambda x: inner(x / balance) / balance
     # What is solved for is zero outside the support: the inverse is restricted to such images, and stays definite.

@@ -186,6 +186,7 @@ class Supported(LinearOperator):
     def __init__(self, operator: LinearOperator, inside: Tensor) -> None:
         super().__init__(operator.domain, operator.range)
         self.operator, self.inside, self.slices = operator, inside, len(inside)
+        self.whole_volume = operator.whole_volume
 
     def _part(self, first: int, last: int) -> Supported:
         return Supported(self.operator.part(first, last), self.inside[first:last])

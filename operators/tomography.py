@@ -90,9 +90,13 @@ class Tomography(LinearOperator):
     def _spectrum(self) -> Tensor:
         return projection_spectrum(self)
 
+    def filtered_back_projection(self, data: Tensor, window: str) -> Tensor:
+        """See `operators.fbp.filtered_back_projection`."""
+        return filtered_back_projection(data, self.geometry, window)
+
     def initial_image(self, data: Tensor) -> Tensor:
         """Initial image: filtered back-projection with a Hann window, negative values cut off."""
-        return filtered_back_projection(data, self.geometry, "hann").clamp(min=0)
+        return self.filtered_back_projection(data, "hann").clamp(min=0)
 
     @property
     def sampling_pattern(self) -> SamplingPattern:

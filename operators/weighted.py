@@ -24,6 +24,7 @@ class Weighted(LinearOperator):
     def __init__(self, operator: LinearOperator, weights: Tensor) -> None:
         super().__init__(operator.domain, operator.range)
         self.operator, self.weights, self.slices = operator, weights, len(weights)
+        self.whole_volume = operator.whole_volume
 
     def _part(self, first: int, last: int) -> Weighted:
         return Weighted(self.operator.part(first, last), self.weights[first:last])

@@ -43,9 +43,13 @@ def operators(
     views: Annotated[int, typer.Option(min=1, help="Number of views.")] = 180,
     slices: Annotated[int, typer.Option(min=1, help="Number of slices.")] = 16,
     repeats: Annotated[int, typer.Option(min=1, help="Repetitions; the fastest counts.")] = 5,
+    cone: Annotated[bool, typer.Option("--cone", help="Projectors of whole volumes instead, size cubed.")] = False,
     json_file: Json = None,
 ) -> None:
     """Measure operators in milliseconds per slice: system matrix against ASTRA's projector, MRI off the grid and on."""
+    if cone:
+        _cone(size, views, repeats, json_file)
+        return
     from recon.bench.operators import normal_operators
     from recon.bench.operators import operators as measure
 
@@ -64,6 +68,24 @@ def operators(
     )
     rows_of = [{**asdict(t), "speed_up": t.speed_up} for t in timings]
     write_rows(json_file, rows_of, normal={**asdict(normal), "ratio": normal.ratio})
+
+
+def _cone(size: int, views: int, repeats: int, json_file: Path | None) -> None:
+    """Seconds of the projectors of a whole volume."""
+    from recon.bench.cone import PRODUCT, compare
+
+    found = list(compare(size, views, repeats))
+    rows = [
+        [t.projector, f"{t.forward_s:.2f}", f"{t.adjoint_s:.2f}", "" if t.dot is None else f"{t.dot:.0e}"]
+        for t in found
+    ]
+    title = f"{size}^3, {views} views of {size}^2, {found[0].threads} threads; a product of {PRODUCT}-square matrices"
+    table(
+        ["projector", "forward, s", "adjoint, s", "dot-product test"],
+        rows,
+        f"{title} takes {1e3 * found[0].matmul_s:.0f} ms; {machine()}",
+    )
+    write_rows(json_file, [asdict(t) for t in found])
 
 
 def solvers(

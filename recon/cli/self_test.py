@@ -29,6 +29,7 @@ def checks() -> Iterator[Check]:
     tests: list[tuple[str, Callable[[], str]]] = [
         ("parallel beam", _parallel),
         ("fan beam", _fan),
+        ("cone beam", _cone),
         ("Cartesian MRI", _mri),
         ("finite differences", _differences),
         ("redis-server", redis_server),
@@ -81,6 +82,24 @@ def _tomography(geometry: object) -> str:
     own = Tomography(geometry, backend="astra")(disc)
     difference = float((own - operator(disc)).abs().max() / own.abs().max())
     return text + ", " + _require(difference, 1e-5, "matrix against ASTRA")
+
+
+def _cone() -> str:
+    import torch
+
+    from operators.linear import dot_product_error
+    from operators.volume_geometry import VolumeBeam, circular
+    from operators.volume_tomography import VolumeTomography
+
+    angles = np.linspace(0, 2 * np.pi, 5, endpoint=False).tolist()
+    vectors = circular(angles, source_origin_mm=200, origin_detector_mm=100, column_mm=1.0, row_mm=1.0)
+    operator = VolumeTomography(VolumeBeam(32, 32, 32, 1.0, 1.0, vectors, 48, 48))
+    text = _require(dot_product_error(operator, slices=1), 1e-5, "adjoint error")
+    z, y, x = torch.meshgrid(*[torch.arange(32) - 15.5] * 3, indexing="ij")
+    radius = 12.0
+    ball = (x**2 + y**2 + z**2 <= radius**2).float()[None]
+    middle = operator(ball)[0, :, 23:25, 23:25].mean()
+    return text + ", " + _require(abs(float(middle) / (2 * radius) - 1), 0.05, "ball projects to 2R within")
 
 
 def _mri() -> str:

@@ -174,6 +174,10 @@ def _selected(
             middle = (0, 1)
             content = read(found.path, found.given.model_copy(update={"slices": middle}))
         return content, middle, error.count
+    except InputError as refused:  # what it has are no slices: rows of a cone beam
+        if refused.field != "input.slices":
+            raise
+        return read(found.path, found.given), None, None
 
 
 def _outside(path: Path, found: Found | None) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Nikon (X-Tek) ``.xtekct``: geometry as text, projections as TIFFs beside it.
 
-The scanner is a cone beam; its middle row alone is a fan beam, and that row is read when it is asked for. Columns run
-from right to left as the source sees them, and angles begin half a turn before the file's, as CIL reads them.
+The scanner is a cone beam; its middle row alone is a fan beam, and that row is read where it is asked for as a slice.
+Columns run from right to left as the source sees them, rows from top to bottom, and angles begin half a turn before the
+file's, as CIL reads them.
 
 References
 ----------
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -23,6 +25,7 @@ from recon.formats.format import Format, Incomplete, RawCounts
 from recon.formats.safety import existing
 from recon.measurement.counts import Counts
 from recon.spec.acquisitions.ct import CTFan
+from recon.spec.acquisitions.ct_cone import CTCone
 from recon.spec.job import Input
 from recon.spec.validation import invalid
 from recon.storage.patterns import lies_in
@@ -48,18 +51,22 @@ def _read(path: Path, given: Input) -> RawCounts:
     if not 0 < wanted <= _MOST_PROJECTIONS:
         raise InputError(f"{path.name} says {wanted} projections", field="input", remedy="correct it in the file")
     geometry_notes: list[str] = []
+    cone = rows > 1 and given.slices is None
+    places: dict[str, Any] = {
+        "angles_rad": angles_rad(start - 180 + step * np.arange(wanted), "deg", "AngularStep", geometry_notes),
+        "detector_mm": _number(header, "DetectorPixelSizeX", path),
+        "detector_shift_mm": _shift_mm(header, detector / source, path, geometry_notes),
+        "source_origin_mm": source,
+        "origin_detector_mm": detector - source,
+    }
     try:
-        stated = CTFan(
-            angles_rad=angles_rad(start - 180 + step * np.arange(wanted), "deg", "AngularStep", geometry_notes),
-            detector_mm=_number(header, "DetectorPixelSizeX", path),
-            detector_shift_mm=_shift_mm(header, detector / source, path, geometry_notes),
-            source_origin_mm=source,
-            origin_detector_mm=detector - source,
-        )
+        stated: CTFan | CTCone = CTFan(**places)
+        if cone:
+            stated = CTCone(**places, row_mm=_number(header, "DetectorPixelSizeY", path))
     except ValidationError as error:
         raise invalid(error, path.name) from error
     try:
-        row, paths = _row(rows, given), _projections(path, header, given)
+        row, paths = (0, rows) if cone else _row(rows, given), _projections(path, header, given)
     except InputError as error:
         raise Incomplete(error, stated, (rows, wanted, columns), geometry_notes) from error
     images = tiff.headers(paths)
@@ -75,10 +82,9 @@ def _read(path: Path, given: Input) -> RawCounts:
             field="input",
             remedy="give the projections as the scanner wrote them",
         )
-    notes = (
-        [f"the fan beam of row {row[0]} of {rows}; the other rows of the cone beam are left out"] if rows > 1 else []
-    )
-    projections = tiff.pixels(images, row)[..., ::-1]
+    one_row = rows > 1 and not cone
+    notes = [f"the fan beam of row {row[0]} of {rows}; the other rows of the cone beam are left out"] if one_row else []
+    projections = tiff.pixels(images, row)[:, ::-1, ::-1]
     white = _number(header, "WhiteLevel", path)
     if images.dtype.kind == "f" and float(projections.max()) <= _MOST_TRANSMISSION:
         white = 1.0
@@ -90,7 +96,7 @@ def _read(path: Path, given: Input) -> RawCounts:
 
 
 def _row(rows: int, given: Input) -> tuple[int, int]:
-    """The middle row, if it is all there is or what is asked for."""
+    """The middle row, if it is all there is or what is asked for: a fan beam."""
     middle = {(rows - 1) // 2, rows // 2}
     if rows == 1 and given.slices in (None, (0, 1)):
         return 0, 1
@@ -98,9 +104,9 @@ def _row(rows: int, given: Input) -> tuple[int, int]:
         return given.slices
     first = max(middle)
     raise InputError(
-        f"a cone beam of {rows} detector rows, which is not supported yet",
+        f"the {rows} rows of a cone beam's detector are no slices of the volume",
         field="input.slices",
-        remedy=f"the middle row is a fan beam: give slices [{first}, {first + 1}]",
+        remedy=f"leave it out; or give [{first}, {first + 1}], the middle row, which is a fan beam",
     )
 
 

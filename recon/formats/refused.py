@@ -11,8 +11,6 @@ from recon.formats.format import Format
 from recon.formats.safety import existing
 from recon.spec.job import Input
 
-_FIRST_BYTES = 2000
-
 
 def _read_ge(path: Path, given: Input) -> NoReturn:
     del given
@@ -48,31 +46,6 @@ def _read_raw(path: Path, given: Input) -> NoReturn:
     )
 
 
-def _read_ctsimu(path: Path, given: Input) -> NoReturn:
-    del given
-    raise InputError(
-        f"{existing(path).name} is CTSimU's description of a cone beam in files without headers, which are not read",
-        field="input",
-        remedy="the middle row is a fan beam: numpy.save of its -log(I / I0) as (views, detectors), with the distances "
-        "and angles of the scenario as ct-fan",
-    )
-
-
-def _is_ctsimu(path: Path) -> bool:
-    """Whether JSON is CTSimU's metadata of projections, or its scenario."""
-    with path.open("rb") as stream:
-        return b'"CTSimU ' in stream.read(_FIRST_BYTES)
-
-
 GE = Format(name="ge", endings=(".7",), certain=True, read=_read_ge, refused=True)
 GATAN = Format(name="gatan", endings=(".dm3", ".dm4"), certain=True, read=_read_gatan, refused=True)
 RAW = Format(name="raw", endings=(".raw",), certain=True, read=_read_raw, refused=True)
-CTSIMU = Format(
-    name="ctsimu",
-    endings=(".json",),
-    magic=(b"{",),
-    read=_read_ctsimu,
-    recognises=_is_ctsimu,
-    names_others=True,
-    refused=True,
-)

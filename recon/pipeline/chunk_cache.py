@@ -20,6 +20,7 @@ from torch import Tensor
 
 from recon.measurement.measurement import Measurement
 from recon.planning.chunk_layout import Chunk
+from recon.problem.resume import StateFile
 from recon.storage.atomic import atomic_write, write_json
 from recon.storage.locks import try_lock
 
@@ -102,6 +103,10 @@ class ChunkCache:
         """Store a chunk atomically, even if the machine stops."""
         with atomic_write(self._path(key, chunk)) as stream:
             np.save(stream, volume.numpy())
+
+    def state_of(self, key: str, chunk: Chunk) -> StateFile:
+        """File for the state of the solver of a chunk that has not ended."""
+        return StateFile(self._path(key, chunk).with_suffix(".state"))
 
     def clear(self) -> None:
         """Remove all chunks once the result is published; late helpers find nothing."""

@@ -22,6 +22,7 @@ from recon.pipeline.chunk_cache import ChunkCache, digest
 from recon.pipeline.volumes import StoredVolume
 from recon.planning.chunk_layout import CHUNK, HALO, Chunk, layout
 from recon.problem.problem import Solver
+from recon.problem.resume import StateFile, kept_in
 from recon.spec.methods import Method
 
 POLL_S = 0.2
@@ -213,9 +214,13 @@ class _Chunked(Generic[Q]):
                 return found
             label = "" if count == 1 else f"slices {chunk.first}:{chunk.last} of {slices}"
             part = self.stack.part(chunk.begin, chunk.end)
-            computed = yield from _one(self.start(part), label, done, count)
+            # Chunks are what a stopped job goes on from; where all is one, the solver's state is.
+            state = self.cache.state_of(self.key, chunk) if count == 1 else None
+            computed = yield from _one(self.start(part), label, done, count, state)
             found = computed[chunk.first - chunk.begin : chunk.last - chunk.begin]
             self.cache.put(self.key, chunk, found)
+            if state is not None:
+                state.remove()
             return found
 
     def waited(self, pending: list[Chunk], count: int, patience_s: float) -> Steps[Tensor | None]:
@@ -235,11 +240,15 @@ class _Chunked(Generic[Q]):
             return mine
 
 
-def _one(solver: Solver, label: str, done: int, count: int) -> Steps[Tensor]:
-    """Drive the solver of one chunk when `done` of `count` are finished; its steps become steps of the whole."""
+def _one(solver: Solver, label: str, done: int, count: int, state: StateFile | None) -> Steps[Tensor]:
+    """Drive the solver of one chunk when `done` of `count` are finished; its steps become steps of the whole.
+
+    What it needs to go on is kept in the file `state`, if there is one.
+    """
     try:
         while True:
-            p = next(solver)
+            with kept_in(state):
+                p = next(solver)
             misfit = partial(getattr, p, "data_misfit")
             yield label, State(done * p.steps + p.step, count * p.steps, misfit, p.volume)
     except StopIteration as end:

@@ -242,10 +242,12 @@ def _judged(
         found.noise.append(problem.noise)
         if job.prior is not None:
             found.intensity.append(inverse.intensity_map(job.prior.card))
-        chosen = slice(-first % stride, None, stride)
-        if found.judge is not None and len(part[chosen]):
-            intensity = inverse.intensity_map(found.judge.card).part(chosen)
-            seen_of = inverse.planes(inverse.arranged(part))
+        seen_of = inverse.planes(inverse.arranged(part))
+        chosen, of_scale = slice(-first % stride, None, stride), slice(-first % stride, None, stride)
+        if problem.operator.whole_volume:  # one scale for all of its slices
+            chosen, of_scale = slice(None, None, max(len(seen_of) // JUDGED_SLICES, 1)), slice(None)
+        if found.judge is not None and len(seen_of[chosen]):
+            intensity = inverse.intensity_map(found.judge.card).part(of_scale)
             seen = found.judge.familiarity(intensity.to_prior(seen_of[chosen]))
             places = range(first, first + len(seen_of))[chosen]
             found.familiarity |= {i: v for i, v in zip(places, seen.tolist(), strict=True) if math.isfinite(v)}

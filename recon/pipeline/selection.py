@@ -82,7 +82,7 @@ def select(
     began = time.monotonic()
     problem = inverse.problem
     folds = problem.operator.folds
-    if problem.prior_axes is not None:
+    if problem.prior_axes is not None or problem.operator.whole_volume:
         return _unjudged(candidates, "slices of a scan that is one piece cannot be judged by themselves")
     if folds == 0:
         return _unjudged(candidates, "this scan has no samples that can be withheld")

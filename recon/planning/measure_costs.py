@@ -11,6 +11,8 @@ import torch
 from operators.fourier import CartesianMRI
 from operators.geometry import ParallelBeam, estimated_matrix_bytes
 from operators.tomography import Tomography
+from operators.volume_geometry import VolumeBeam, circular
+from operators.volume_tomography import VolumeTomography
 from recon.planning import plan
 from recon.priors import registry
 from recon.spec.costs import NETWORK_BATCH, MachineCosts, Seconds
@@ -33,9 +35,20 @@ def measured() -> MachineCosts:
     coils = CartesianMRI(torch.ones(SIZE, SIZE, dtype=torch.bool), torch.ones(COILS, SIZE, SIZE, dtype=torch.complex64))
     complex_volume = volume.to(torch.complex64)
     fourier = _fastest(lambda: coils.forward(complex_volume)) / (COILS * volume.numel())
+    turn = [2 * math.pi * i / VIEWS for i in range(VIEWS)]
+    vectors = circular(turn, source_origin_mm=400, origin_detector_mm=400, column_mm=2.0, row_mm=2.0)
+    cone = VolumeTomography(VolumeBeam(SIZE, SIZE, SIZE, 1.0, 1.0, vectors, SIZE, SIZE))
+    whole = torch.ones(1, SIZE, SIZE, SIZE)
+    both = _fastest(lambda: cone.normal(whole), 2)
     return MachineCosts(
         memory=plan.table().memory,
-        seconds=Seconds(startup=startup, per_network_pixel=network, per_matrix_byte=product, per_coil_pixel=fourier),
+        seconds=Seconds(
+            startup=startup,
+            per_network_pixel=network,
+            per_matrix_byte=product,
+            per_coil_pixel=fourier,
+            per_ray_step=both / 2 / (VIEWS * SIZE**3),
+        ),
     )
 
 

@@ -143,7 +143,8 @@ def require_fit(plan: Plan, limit: int | None = None) -> None:
     raise ResourceLimit(
         f"the job needs about {plan.memory_bytes / 1e9:.2f} GB of memory ({parts}), {allowed / 1e9:.2f} GB are allowed",
         field="input",
-        remedy="select fewer slices; or raise RECON_MAX_JOB_BYTES on the machine that computes",
+        remedy="select fewer slices, or of a cone beam larger voxels; or raise RECON_MAX_JOB_BYTES on the machine that"
+        " computes",
     )
 
 

@@ -1,4 +1,4 @@
-"""Prior of slices that lie across those of a problem, as where 3D k-space is solved in planes across its readout."""
+"""Priors of slices that are not those of a problem: of volumes, or across, as where 3D k-space is solved in planes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,29 @@ from collections.abc import Callable
 from torch import Tensor
 
 from recon.priors.prior import Prior
+
+
+class Slicewise:
+    """Prior of the slices of volumes ``(volumes, slices, rows, cols)``; for solvers, a prior like any other."""
+
+    joint = True
+
+    def __init__(self, prior: Prior) -> None:
+        self._prior = prior
+
+    @property
+    def complex(self) -> bool:
+        """Whether images are complex64 or float32."""
+        return self._prior.complex
+
+    def denoise(self, x: Tensor, sigma: float, *, index: Tensor | None = None) -> Tensor:
+        """``E[x0 | x = x0 + sigma n]`` for the volumes of `index`; `x` are all volumes of the problem."""
+        found = self._prior.denoise(x.flatten(0, 1), sigma).reshape(x.shape)
+        return found if index is None else found[index]
+
+    def changed(self, change: Callable[[Prior], Prior]) -> Slicewise:
+        """Change the prior inside."""
+        return Slicewise(change(self._prior))
 
 
 class Across:

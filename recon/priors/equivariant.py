@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from recon.priors.across import Across
+from recon.priors.across import Across, Slicewise
 from recon.priors.prior import Given, Prior, denoise_some
 
 WAYS = 8
@@ -37,6 +37,8 @@ def at_step(prior: Prior, step: int, shape: tuple[int, int]) -> Prior:
     """
     if isinstance(prior, Across):
         return prior.changed(lambda inner, seen: at_step(inner, step, seen))
+    if isinstance(prior, Slicewise):
+        return prior.changed(lambda inner: at_step(inner, step, shape))
     way = step * STRIDE % WAYS
     if shape[0] != shape[1]:
         way -= way % 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -24,6 +25,8 @@ class SliceNoise:
     columns, which larger images repeat, so that a seed means the same noise at every size.
     """
 
+    KEPT: ClassVar[tuple[str, ...]] = ("states",)
+
     def __init__(
         self, seed: int, slices: int, first_slice: int = 0, *, shared: bool = False, amplitude: float = 1.0
     ) -> None:
@@ -33,14 +36,27 @@ class SliceNoise:
         indices = [-1] if shared else range(first_slice, first_slice + slices)
         self._generators = [torch.Generator().manual_seed(key(seed, index)) for index in indices]
 
+    @property
+    def states(self) -> list[Tensor]:
+        """States of the generators, from which they go on."""
+        return [generator.get_state() for generator in self._generators]
+
+    @states.setter
+    def states(self, states: list[Tensor]) -> None:
+        for generator, state in zip(self._generators, states, strict=True):
+            generator.set_state(state)
+
     def draw(self, like: Tensor) -> Tensor:
-        """Draw noise of the shape ``(slices, rows, cols)`` and dtype of `like`, with unit variance per real channel."""
-        rows, cols = like.shape[1:]
+        """Draw noise of the shape ``(slices, rows, cols)`` and dtype of `like`, with unit variance per real channel.
+
+        There may be one more axis before the slices.
+        """
+        rows, cols = like.shape[-2:]
         side = (TILE, TILE) if self._shared else (rows, cols)
         drawn = torch.stack([self._one(side, generator, like) for generator in self._generators])
         if self._shared:
             drawn = drawn.repeat(1, -(-rows // TILE), -(-cols // TILE))[:, :rows, :cols]
-        return drawn.expand_as(like)
+        return drawn.expand_as(like) if self._shared else drawn.reshape(like.shape)
 
     @staticmethod
     def _one(shape: tuple[int, int], generator: torch.Generator, like: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -77,21 +77,34 @@ class Cover:
 
 
 @dataclass(frozen=True)
-class CTProblem(InverseProblem):
-    """Inverse problem of CT; with `mu_water`, attenuation of water in 1/mm, the result is in HU."""
+class Attenuation(InverseProblem):
+    """Inverse problem of an attenuation; with `mu_water`, that of water in 1/mm, the result is in HU."""
 
-    cover: Cover
-    mu_water: float | None = None
-
-    def arranged(self, volume: Tensor) -> Tensor:
-        """Cut the image out of a volume that holds the whole object."""
-        return self.cover.cropped(volume)
+    mu_water: float | None = field(default=None, kw_only=True)
 
     def display(self, volume: Tensor) -> NDArray[np.float32]:
         """Convert a solution to HU or 1/mm."""
         if self.mu_water is not None:
             volume = (volume / self.mu_water - 1) * 1000
         return volume.numpy()
+
+    def intensity_map(self, card: Card) -> IntensityMap:
+        """Intensity map: by water if its attenuation is known and the prior is in HU, else by the robust maximum."""
+        if self.mu_water is None or card.intensity_range.unit != "HU":
+            scale = self.problem.scales / (1 + BRIGHTEST)
+            return IntensityMap(scale, scale)
+        return attenuation_map(card.intensity_range, self.mu_water)
+
+
+@dataclass(frozen=True)
+class CTProblem(Attenuation):
+    """Inverse problem of CT slice by slice."""
+
+    cover: Cover
+
+    def arranged(self, volume: Tensor) -> Tensor:
+        """Cut the image out of a volume that holds the whole object."""
+        return self.cover.cropped(volume)
 
     def measured(self, operator: LinearOperator, clean: Tensor, noise: Tensor) -> Problem:
         """Problem of another scan, with as many photons in each slice as its noise was made from, if it has any.
@@ -115,13 +128,6 @@ class CTProblem(InverseProblem):
         weights = cover.weights(inverse_std, noisy)
         return replace(problem, operator=operator, data=cover.continued(noisy), noise_std=std, inverse_std=weights)
 
-    def intensity_map(self, card: Card) -> IntensityMap:
-        """Intensity map: by water if its attenuation is known and the prior is in HU, else by the robust maximum."""
-        if self.mu_water is None or card.intensity_range.unit != "HU":
-            scale = self.problem.scales / (1 + BRIGHTEST)
-            return IntensityMap(scale, scale)
-        return attenuation_map(card.intensity_range, self.mu_water)
-
 
 def attenuation_map(range_: IntensityRange, mu_water: float) -> IntensityMap:
     """Intensity map from a prior's scale, in HU, to attenuation in 1/mm, of which water has `mu_water`."""
@@ -137,7 +143,7 @@ def build(measurement: Measurement) -> CTProblem:
     cover = Cover(acquisition.geometry(data.shape[2]), acquisition.covering(data.shape[2]))
     geometry = cover.measured
     notes = [*measurement.notes, *limits(geometry)]
-    noise_std, inverse_std = _noise(measurement, acquisition, data, notes)
+    noise_std, inverse_std = noise_of(measurement, acquisition, data, notes)
     slice_mm = acquisition.slice_mm or geometry.pixel_mm
     affine, in_patient = placed(measurement, geometry.rows, geometry.cols, geometry.pixel_mm, slice_mm, notes)
     operator = Tomography(cover.solved, columns=matrix_columns(measurement.part_of or len(data)))
@@ -155,10 +161,10 @@ def build(measurement: Measurement) -> CTProblem:
     )
     mu_water = acquisition.mu_water_per_mm
     unit = "HU" if mu_water else "1/mm"
-    return CTProblem(problem, affine, in_patient, unit, "ct", notes, cover, mu_water)
+    return CTProblem(problem, affine, in_patient, unit, "ct", notes, cover, mu_water=mu_water)
 
 
-def _noise(
+def noise_of(
     measurement: Measurement, acquisition: CT, data: Tensor, notes: list[str]
 ) -> tuple[float | Tensor, Tensor | None]:
     """Noise of each slice, and inverse standard deviation of each ray: as given, by photons, or as the data tell."""

@@ -93,7 +93,7 @@ def _realistic(
             rays = spectrum.transmission(operator.forward(finer - bone).double(), operator.forward(bone).double())
         views = rays.reshape(len(exact), data.shape[1], VIEW_RAYS, data.shape[2], ELEMENT_RAYS)
         for index, transmission in enumerate(views.mean(dim=(2, 4)), start=first):
-            integrals = -torch.log(_detected(transmission, settings, seeds[index]))
+            integrals = -torch.log(detected(transmission, settings, seeds[index]))
             data[index] = integrals if spectrum is None else spectrum.corrected(integrals)
     return data
 
@@ -119,15 +119,26 @@ def sub_rays(geometry: ParallelBeam, settings: Simulation) -> ParallelBeam:
     )
 
 
-def _detected(transmission: Tensor, settings: Simulation, seed: int) -> Tensor:
-    """Reading of a detector row for the transmission ``(views, detectors)``: scatter, noise, errors of its gain."""
+def detected(transmission: Tensor, settings: Simulation, seed: int, of_gain: int | None = None) -> Tensor:
+    """Reading of a detector for a transmission ``(..., detectors)``: scatter, noise, errors of its elements' gain.
+
+    Noise follows `seed`, and so do the errors unless they have a seed of their own, `of_gain`: those of a panel, whose
+    rows ``(rows, detectors)`` are seen again in other views.
+    """
     generator = torch.Generator().manual_seed(seed)
     found = transmission + settings.scatter
     if settings.photons_per_ray is not None:
         found = counted(found, settings.photons_per_ray, generator, settings.electronic_noise_photons)
-    detectors = found.shape[-1]
+    if of_gain is None:
+        return found * _gain(found.shape[-1], settings, generator)
+    generator = torch.Generator().manual_seed(of_gain)
+    return found * torch.stack([_gain(found.shape[-1], settings, generator) for _ in range(found.shape[-2])])
+
+
+def _gain(detectors: int, settings: Simulation, generator: torch.Generator) -> Tensor:
+    """Relative gain of the elements of a detector row."""
     gain = 1 + settings.gain_std * torch.randn(detectors, generator=generator, dtype=torch.float64)
     off = torch.randperm(detectors, generator=generator)[: settings.rings]
     sign = torch.randint(2, off.shape, generator=generator) * 2 - 1
     gain[off] *= 1 + settings.ring_gain * sign
-    return found * gain.clamp(min=0.1)
+    return gain.clamp(min=0.1)

@@ -54,7 +54,8 @@ class Problem:
     operator
         Forward model, physical units.
     data
-        Measurement ``(slices, *operator.range.shape)``.
+        Measurement ``(slices, *operator.range.shape)``. Of an operator of whole volumes it has one element, as
+        everything else that is "per slice" here, and a volume is ``(1, slices, rows, cols)``; see `operators.linear`.
     noise_std
         Noise standard deviation of `data`, per real channel, one number or one per slice ``(slices,)``; 0 if noiseless
         or unknown.
@@ -172,6 +173,11 @@ class Problem:
     def slices(self) -> int:
         """Number of slices."""
         return len(self.data)
+
+    @property
+    def images(self) -> int:
+        """Number of images that a prior sees: slices, also those of a whole volume."""
+        return self.slices * (self.operator.domain.shape[0] if self.operator.whole_volume else 1)
 
     @property
     def measured(self) -> slice:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -31,6 +33,8 @@ class AlongZ:
     Chung et al. 2023, DiffusionMBIR (arXiv 2211.10655), equations 12 to 15, with Neumann ends: the first and the
     last slice are no neighbours.
     """
+
+    KEPT: ClassVar[tuple[str, ...]] = ("split", "_dual_share", "_threshold")
 
     def __init__(self, volume: Tensor, weight: float, intensity: IntensityMap | None = None) -> None:
         self.weight = weight

@@ -35,10 +35,13 @@ REGIONS = ("the object", "what is beside it")
 def regions(volume: Tensor) -> Tensor:
     """Masks of the `REGIONS` of a reconstruction, ``(regions, slices, rows, cols)`` float32, which sum to 1.
 
+    There may be more axes before the slices.
+
     They meet at the object's surface, where a step from one volume to another does not show. Each slice
     ``(rows, cols)`` is looked at by itself, so that it has the same regions alone and in a stack.
     """
-    within = np.stack([inside(one[None])[0] for one in volume.abs().numpy()]).astype(np.float32)
+    images = volume.abs().numpy().reshape(-1, *volume.shape[-2:])
+    within = np.stack([inside(one[None])[0] for one in images]).astype(np.float32).reshape(volume.shape)
     return torch.stack([torch.from_numpy(within), torch.from_numpy(1 - within)])
 
 

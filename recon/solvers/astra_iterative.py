@@ -1,4 +1,4 @@
-"""SIRT and CGLS by ASTRA's CPU algorithms, one slice per thread."""
+"""SIRT and CGLS by ASTRA's CPU algorithms, one slice per thread; of whole volumes by `recon.solvers.iterative`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from operators.errors import InputError
 from operators.interrupt import checkpoint
 from operators.tomography import Projector, Tomography
 from recon.problem.problem import Problem, Progress, Solver, check_finite
+from recon.solvers import iterative
 from recon.spec.methods import CGLS, SIRT
 
 CHUNKS = 10
@@ -25,6 +26,10 @@ AT_ONCE = 5
 def solve(problem: Problem, settings: SIRT | CGLS) -> Solver:
     """Run SIRT (non-negative) or CGLS on every slice, on its support; reports progress at most ten times."""
     operator = problem.operator
+    if operator.whole_volume:
+        if isinstance(settings, SIRT):
+            return (yield from iterative.sirt(problem, settings))
+        return (yield from iterative.cgls(problem, settings))
     if not isinstance(operator, Tomography):
         raise InputError(f"{settings.name} needs a CT acquisition", field="method.name")
     volume = problem.zeros()

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from torch import Tensor
-
 from recon.priors.noise import SliceNoise, noise_prediction
 from recon.priors.prior import Prior
+from recon.problem import resume
 from recon.problem.data_step import DataStep
 from recon.problem.problem import IntensityMap, Problem, Progress, Solver, check_finite
 from recon.solvers.published import ADMM_PENALTY, ADMM_THRESHOLD, UnanchoredStep
@@ -36,21 +33,29 @@ def solve(problem: Problem, settings: DDS, prior: Prior, intensity: IntensityMap
     """
     total = START_STEPS + settings.steps
     sigmas = settings.sigmas()
-    start = intensity.to_prior((yield from warm_start(problem, settings.start, settings.steps)))
     fit = _data_step(problem, intensity, settings)
-    x = start + sigmas[0] * noise.draw(start)
+    parts = (noise, fit.along_z)
+    found = resume.recalled(settings, *parts)
+    if found is None:
+        start = intensity.to_prior((yield from warm_start(problem, settings.start, settings.steps)))
+        x = start + sigmas[0] * noise.draw(start)
+    else:
+        x = found.tensors["x"]
     for step, (sigma, following) in enumerate(zip(sigmas, [*sigmas[1:], 0.0], strict=True), 1):
+        if found is not None and step <= found.step:
+            continue
         denoised = prior.denoise(x, sigma)
         fitted = fit(denoised, sigma)
         kept = noise_prediction(x, denoised, sigma)
         fresh = noise.draw(x)
         x = fitted + following * (settings.eta * fresh + (1 - settings.eta**2) ** 0.5 * kept)
         volume = check_finite(intensity.to_physical(fitted), "dds")
+        resume.keep(settings, step, {"x": x}, *parts)
         yield Progress(START_STEPS + step, total, volume, problem)
     return intensity.to_physical(x)
 
 
-def _data_step(problem: Problem, intensity: IntensityMap, settings: DDS) -> Callable[[Tensor, float], Tensor]:
+def _data_step(problem: Problem, intensity: IntensityMap, settings: DDS) -> DataStep | UnanchoredStep:
     """Make our data step or the published one, which is anchored by `gamma` only for noisy data in 2D."""
     if settings.preset == "tuned":
         return DataStep.of(problem, intensity, settings, gamma=settings.gamma)

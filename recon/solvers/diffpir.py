@@ -8,6 +8,7 @@ from torch import Tensor
 
 from recon.priors.noise import SliceNoise, noise_prediction
 from recon.priors.prior import Prior, denoise_some
+from recon.problem import resume
 from recon.problem.data_step import DataStep
 from recon.problem.problem import IntensityMap, Problem, Progress, Solver, check_finite
 from recon.solvers.skipping import Skipping
@@ -41,15 +42,23 @@ def solve(problem: Problem, settings: DiffPIR, prior: Prior, intensity: Intensit
     algorithm 1, with the data step solved by conjugate gradients instead of in closed form).
     """
     total = START_STEPS + settings.steps
-    x = intensity.to_prior((yield from warm_start(problem, settings.start, settings.steps)))
     fit = DataStep.of(problem, intensity, settings)
     skipping = Skipping(settings.skip_threshold, problem.slices)
+    parts = (noise, skipping, fit.along_z)
+    found = resume.recalled(settings, *parts)
+    if found is None:
+        x = intensity.to_prior((yield from warm_start(problem, settings.start, settings.steps)))
+    else:
+        x = found.tensors["x"]
     for step, sigma in enumerate(settings.sigmas(), 1):
+        if found is not None and step <= found.step:
+            continue
         if settings.zeta > 0:
             x = x + settings.zeta**0.5 * sigma * noise.draw(x)
         seen = skipping(sigma, partial(_noise, prior, x, sigma))
         x = fit(x - sigma * seen, sigma)
         volume = check_finite(intensity.to_physical(x), "diffpir")
+        resume.keep(settings, step, {"x": x}, *parts)
         yield Progress(START_STEPS + step, total, volume, problem)
     return intensity.to_physical(x)
 

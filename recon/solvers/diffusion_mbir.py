@@ -6,6 +6,7 @@ import torch
 
 from recon.priors.noise import SliceNoise
 from recon.priors.prior import Prior
+from recon.problem import resume
 from recon.problem.data_step import DataStep
 from recon.problem.problem import IntensityMap, Problem, Progress, Solver, check_finite
 from recon.solvers import dds
@@ -46,14 +47,20 @@ def _paper(
 ) -> Solver:
     sigmas = settings.sigmas()
     term = DataStep(problem, intensity, settings.min_noise_std, settings.cg_iterations, precondition=False)
-    x = sigmas[0] * noise.draw(problem.zeros())
-    penalty, threshold = (MRI_PENALTY, MRI_THRESHOLD) if x.is_complex() else (ADMM_PENALTY, ADMM_THRESHOLD)
+    penalty, threshold = (
+        (MRI_PENALTY, MRI_THRESHOLD) if problem.operator.domain.complex else (ADMM_PENALTY, ADMM_THRESHOLD)
+    )
     fit = UnanchoredStep(
         term,
         penalty if settings.penalty is None else settings.penalty,
         threshold if settings.threshold is None else settings.threshold,
     )
+    parts = (noise, fit.along_z)
+    found = resume.recalled(settings, *parts)
+    x = sigmas[0] * noise.draw(problem.zeros()) if found is None else found.tensors["x"]
     for step, (sigma, following) in enumerate(zip(sigmas, [*sigmas[1:], 0.0], strict=True), 1):
+        if found is not None and step <= found.step:
+            continue
         # Predictor: the score is (D(x) - x) / sigma^2.
         drop = sigma**2 - following**2
         x = x + drop / sigma**2 * (prior.denoise(x, sigma) - x) + drop**0.5 * noise.draw(x)
@@ -65,6 +72,7 @@ def _paper(
         x = x + length * score + (2 * length).sqrt() * fresh
         x = fit(x)
         volume = check_finite(intensity.to_physical(x), "diffusion-mbir")
+        resume.keep(settings, step, {"x": x}, *parts)
         yield Progress(step, settings.steps, volume, problem)
     if settings.consistency and not x.is_complex():
         # One step of simultaneous algebraic reconstruction; pixels that no ray sees stay as they are.
@@ -75,5 +83,5 @@ def _paper(
 
 
 def _norms(x: torch.Tensor) -> torch.Tensor:
-    norms: torch.Tensor = torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True)
+    norms: torch.Tensor = torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True)
     return norms

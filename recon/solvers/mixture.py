@@ -73,4 +73,5 @@ def mixture(problem: Problem, parts: Sequence[Part]) -> Solver:
 
 def shares(regions: Tensor, weights: Tensor) -> Tensor:
     """Weight of every pixel ``(slices, rows, cols)`` from those of its regions ``(regions, slices)``."""
-    return (weights.to(regions.dtype)[..., None, None] * regions).sum(0)
+    shaped = weights.to(regions.dtype).reshape(*weights.shape, *(1,) * (regions.ndim - weights.ndim))
+    return (shaped * regions).sum(0)

@@ -34,12 +34,12 @@ class UnanchoredStep:
     def __init__(self, term: DataStep, penalty: float | None = None, threshold: float = 0.0) -> None:
         self._term, self._threshold = term, threshold
         self._penalty = penalty or 0.0
-        self._along_z = None if penalty is None else term.between_slices(1.0)
+        self.along_z = None if penalty is None else term.between_slices(1.0)
 
     def __call__(self, v: Tensor, sigma: float | None = None) -> Tensor:
         """Take the step from `v` ``(slices, rows, cols)``; `sigma` is not used."""
         del sigma
-        term, along_z, penalty = self._term, self._along_z, self._penalty
+        term, along_z, penalty = self._term, self.along_z, self._penalty
         # For the change of `v`, so that what the data do not see stays as it is.
         right = term.operator.adjoint(term.data - term.operator.forward(v))
         if along_z is None:

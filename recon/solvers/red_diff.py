@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from operators.linear import each_slice
 from recon.priors import equivariant
 from recon.priors.noise import SliceNoise, noise_prediction
 from recon.priors.prior import Prior, denoise_some
+from recon.problem import resume
 from recon.problem.data_step import DataStep
 from recon.problem.problem import IntensityMap, Problem, Progress, Solver, check_finite
 from recon.solvers.skipping import Skipping
@@ -49,18 +51,24 @@ def solve(problem: Problem, settings: REDDiff, prior: Prior, intensity: Intensit
     Mardani et al. 2024, RED-Diff (arXiv 2305.04391), algorithm 1 and its appendix on weightings.
     """
     total = START_STEPS + settings.steps + settings.pnp_steps
-    start = yield from warm_start(problem, settings.start, settings.steps)
-    mu = intensity.to_prior(start)
     fit = DataStep.of(problem, intensity, settings)
     adam = _Adam(problem, fit, settings)
     first_kept = settings.steps - max(1, round(settings.average * settings.steps))
-    kept = torch.zeros_like(mu)
     skipping = Skipping(settings.skip_threshold, problem.slices)
+    parts = (noise, skipping, adam, fit.along_z)
+    found = resume.recalled(settings, *parts)
+    if found is None:
+        mu = intensity.to_prior((yield from warm_start(problem, settings.start, settings.steps)))
+        kept = torch.zeros_like(mu)
+    else:
+        mu, kept = found.tensors["mu"], found.tensors["kept"]
     for step, sigma in enumerate(settings.sigmas()):
+        if found is not None and step < found.step:
+            continue
         x0 = mu + settings.sigma_x0 * noise.draw(mu) if settings.sigma_x0 > 0 else mu
         n = noise.draw(mu)
         signs = (1.0, -1.0) if settings.antithetic else (1.0,)
-        seen = equivariant.at_step(prior, step, (mu.shape[1], mu.shape[2])) if settings.equivariant else prior
+        seen = equivariant.at_step(prior, step, (mu.shape[-2], mu.shape[-1])) if settings.equivariant else prior
         gradient = skipping(sigma, partial(_gradient, seen, x0, sigma, n, signs))
         before = mu
         if settings.update == "adam":
@@ -72,6 +80,7 @@ def solve(problem: Problem, settings: REDDiff, prior: Prior, intensity: Intensit
             # The published code returns the iterate before its last step; so does `adam` here with `average` 0.
             kept += (before if settings.update == "adam" else mu) / (settings.steps - first_kept)
         shown = check_finite(intensity.to_physical(mu), "red-diff")
+        resume.keep(settings, step + 1, {"mu": mu, "kept": kept}, *parts)
         yield Progress(START_STEPS + step + 1, total, shown, problem)
     if settings.update == "proximal":
         kept = fit(kept, settings.sigmas()[-1])
@@ -100,7 +109,7 @@ def _polished(x: Tensor, settings: REDDiff, prior: Prior, fit: DataStep) -> Iter
     first_kept = settings.pnp_steps // 2
     mean = torch.zeros_like(x)
     for step in range(settings.pnp_steps):
-        seen = equivariant.at_step(prior, step, (x.shape[1], x.shape[2])) if settings.equivariant else prior
+        seen = equivariant.at_step(prior, step, (x.shape[-2], x.shape[-1])) if settings.equivariant else prior
         z = _denoised(seen, x + u, sigma)
         x = fit(z - u, sigma)
         u = u + PNP_DAMPING * (x - z)
@@ -157,6 +166,8 @@ def _gradient(prior: Prior, x0: Tensor, sigma: float, n: Tensor, signs: tuple[fl
 
 class _Adam:
     """Adam on every real number of `mu`; slices are independent, as in separate runs."""
+
+    KEPT: ClassVar[tuple[str, ...]] = ("first", "second")
 
     def __init__(self, problem: Problem, fit: DataStep, settings: REDDiff) -> None:
         self.problem, self.fit, self.settings = problem, fit, settings

@@ -9,7 +9,7 @@ from torch import Tensor
 from operators.errors import InputError
 from recon.defaults import frozen_noise
 from recon.defaults.frozen_noise import Noise
-from recon.priors.across import Across
+from recon.priors.across import Across, Slicewise
 from recon.priors.noise import SliceNoise
 from recon.priors.prior import Apart, CardedPrior, ConditionalPrior, Given, Prior
 from recon.problem import conditioning
@@ -86,11 +86,14 @@ def _diffusion(
 ) -> Solver:
     """Bind a conditional prior to its condition when the solver is first iterated, since computing that takes time."""
     if isinstance(prior, ConditionalPrior) and prior.conditional and settings.CONDITIONS == "any":
-        prior = Given(prior, conditioning.condition(problem, intensity, prior.card))
+        given = conditioning.condition(problem, intensity, prior.card)
+        prior = Given(prior, given.flatten(0, 1) if problem.operator.whole_volume else given)
     if problem.operator.images > 1:
         prior = Apart(prior, problem.operator.images)
     if problem.prior_axes is not None:
         prior = Across(prior, problem.prior_axes, (problem.slices, *problem.operator.domain.shape))
+    if problem.operator.whole_volume:
+        prior = Slicewise(prior)
     solver: Solver = resolve(settings.SOLVER)(problem, settings, prior, intensity, noise)
     return (yield from solver)
 
@@ -101,5 +104,5 @@ def _noise(problem: Problem, settings: Diffusion, prior: Prior, seed: int, froze
         card = prior.card if isinstance(prior, CardedPrior) else None
         frozen = frozen_noise.of_settings(settings, card, problem.operator.scan, seed)
     if frozen is None:
-        return SliceNoise(seed, problem.slices, problem.first)
-    return SliceNoise(frozen.seed, problem.slices, shared=True, amplitude=frozen.amplitude)
+        return SliceNoise(seed, problem.images, problem.first)
+    return SliceNoise(frozen.seed, problem.images, shared=True, amplitude=frozen.amplitude)

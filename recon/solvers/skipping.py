@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ class Skipping:
     ----------
     Jiang et al. 2025, SADA (arXiv 2507.17135): the criterion is simpler here, the idea is theirs.
     """
+
+    KEPT: ClassVar[tuple[str, ...]] = ("_before", "_last", "_levels", "_seen", "_fresh")
 
     def __init__(self, tolerance: float, slices: int) -> None:
         self.tolerance = tolerance
@@ -55,7 +58,7 @@ class Skipping:
         if bool(skipped.any()):
             ahead = (level - self._levels[1, skipped]) / (self._levels[1, skipped] - self._levels[0, skipped])
             last = self._last[skipped]
-            found[skipped] = last + (last - self._before[skipped]) * ahead.reshape(-1, 1, 1)
+            found[skipped] = last + (last - self._before[skipped]) * ahead.reshape(-1, *(1,) * (last.ndim - 1))
         self._fresh = ~skipped
         return found
 

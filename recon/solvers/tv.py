@@ -8,6 +8,7 @@ from torch import Tensor
 from operators.differences import BetweenSlices, gradient, gradient_adjoint
 from operators.linear import conjugate_gradient, each_slice
 from operators.preconditioner import laplacian_spectrum, normal_inverse
+from recon.problem import resume
 from recon.problem.problem import Problem, Progress, Solver, check_finite, convenient_unit
 from recon.spec.methods import TV
 
@@ -44,29 +45,34 @@ def solve(problem: Problem, settings: TV) -> Solver:
     rho = PENALTY / scale
     data_side = fidelity * operator.adjoint(weighted.data / unit)
     along_z = problem.pixel_mm / problem.slice_mm if coupled else 0.0
-    weights = torch.tensor([along_z, 1.0, 1.0]).reshape(3, 1, 1, 1)
+    ones = (1,) * x.ndim
+    weights = torch.tensor([along_z, 1.0, 1.0]).reshape(3, *ones)
     split = torch.zeros((3, *x.shape), dtype=x.dtype)
     dual = torch.zeros_like(split)
 
     # Between slices `D_z^T D_z` is 2 on average.
-    laplacian = laplacian_spectrum((x.shape[1], x.shape[2]), complex=x.is_complex()) + 2 * along_z**2
+    laplacian = laplacian_spectrum((x.shape[-2], x.shape[-1]), complex=x.is_complex()) + 2 * along_z**2
     inverse = normal_inverse(operator, rho / fidelity * laplacian)
     precondition = None if inverse is None else lambda residual: inverse(residual) / fidelity
     inner = settings.inner_iterations(preconditioned=inverse is not None)
 
-    in_plane = torch.tensor([0.0, 1.0, 1.0]).reshape(3, 1, 1, 1)
+    in_plane = torch.tensor([0.0, 1.0, 1.0]).reshape(3, *ones)
     between = BetweenSlices(rho * along_z**2).within(problem.support) if coupled else None
 
     def system(v: Tensor) -> Tensor:
         image = fidelity * operator.normal(v) + gradient_adjoint(rho * in_plane * gradient(v))
         return problem.supported(image)
 
-    for step in range(1, settings.iterations + 1):
+    found = resume.recalled(settings)
+    if found is not None:
+        x, split, dual = (found.tensors[name] for name in ("x", "split", "dual"))
+    for step in range(1 if found is None else found.step + 1, settings.iterations + 1):
         right = problem.supported(data_side + gradient_adjoint(rho * weights * (split - dual)))
         x = conjugate_gradient(system, right, x, inner, tolerance=1e-7, precondition=precondition, coupling=between)
         slope = weights * gradient(x)
         split = shrink(slope + dual, 1 / rho)
         dual += slope - split
+        resume.keep(settings, step, {"x": x, "split": split, "dual": dual})
         if step % REPORT_EVERY == 0 or step == settings.iterations:
             yield Progress(step, settings.iterations, x * unit, problem, "tv")
     return check_finite(x * unit, "tv")

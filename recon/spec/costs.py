@@ -57,6 +57,8 @@ class Memory(BaseModel):
     per_network_pixel: float
     montage: float
     matrix: float
+    compiled: float = 150e6
+    """Of the compiler and the projectors of volumes."""
 
 
 class Seconds(BaseModel):
@@ -67,6 +69,8 @@ class Seconds(BaseModel):
     per_network_pixel: float
     per_matrix_byte: float
     per_coil_pixel: float
+    per_ray_step: float = 6e-9
+    """One step of a ray through a volume."""
 
 
 class MachineCosts(BaseModel):

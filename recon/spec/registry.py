@@ -75,6 +75,7 @@ ACQUISITIONS: Registry[Any] = Registry(
     {
         "ct-parallel": "recon.spec.acquisitions.ct:CTParallel",
         "ct-fan": "recon.spec.acquisitions.ct:CTFan",
+        "ct-cone": "recon.spec.acquisitions.ct_cone:CTCone",
         "mri-cartesian": "recon.spec.acquisitions.mri_cartesian:MRICartesian",
         "mri-noncartesian": "recon.spec.acquisitions.mri_noncartesian:MRINonCartesian",
         "mri-superresolution": "recon.spec.acquisitions.superresolution:MRISuperResolution",
@@ -126,7 +127,7 @@ FORMATS: Registry[Any] = Registry(
         "bruker": "recon.formats.bruker:FORMAT",
         "ge": "recon.formats.refused:GE",
         "gatan": "recon.formats.refused:GATAN",
-        "ctsimu": "recon.formats.refused:CTSIMU",
+        "ctsimu": "recon.formats.ctsimu:FORMAT",
         "raw": "recon.formats.refused:RAW",
     },
 )

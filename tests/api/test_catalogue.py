@@ -30,7 +30,7 @@ def fits(kind: str, method: str) -> bool:
     acquisition: dict[str, Any] = {"kind": kind}
     if kind.startswith("ct"):
         acquisition |= {"angles_rad": {"count": 6}, "detector_mm": 1.0}
-    if kind == "ct-fan":
+    if kind in ("ct-fan", "ct-cone"):
         acquisition |= {"source_origin_mm": 500.0, "origin_detector_mm": 500.0}
     try:
         JobSpec.parse({"input": {"upload": "a" * 26}, "acquisition": acquisition, "method": method})

@@ -391,8 +391,37 @@ def streaming(
     write_rows(json_file, [asdict(r) for r in rows])
 
 
+def cone(
+    volumes: Annotated[list[Path], typer.Argument(help="CT volumes in HU, NIfTI.")],
+    views: Annotated[str, typer.Option(help="Numbers of views, comma-separated.")] = "30,60,120",
+    methods: Annotated[str, typer.Option(help="Names, comma-separated.")] = "fbp,tv,red-diff,dds,diffusion-mbir",
+    size: Annotated[int, typer.Option(min=16, help="Voxels along the longest side.")] = 128,
+    json_file: Json = None,
+) -> None:
+    """Cone-beam quality: PSNR of volume and planes, seconds and memory, by method and number of views."""
+    from tests.benchmarks.cone import compare
+
+    rows = []
+    for row in compare(volumes, [int(n) for n in views.split(",")], methods.split(","), size, {}):
+        rows.append(row)
+        console.print(f"{row.task}, {row.method}: {row.psnr:.2f} dB, {row.seconds:.0f} s", highlight=False)
+        write_rows(json_file, [asdict(r) for r in rows])  # hours: what is done stays
+    table(
+        ["task", "method", "PSNR, dB", "axial", "coronal", "sagittal", "seconds", "projecting", "peak, MB"],
+        [
+            [
+                r.task, r.method, *(f"{n:.2f}" for n in (r.psnr, r.psnr_axial, r.psnr_coronal, r.psnr_sagittal)),
+                f"{r.seconds:.0f}", f"{r.projection_seconds:.0f}", f"{r.peak_bytes / 1e6:.0f}",
+            ]
+            for r in rows
+        ],
+        machine(),
+    )  # fmt: skip
+
+
 for command in (
     boundary,
+    cone,
     evaluations,
     discrepancy,
     stacks,

@@ -84,7 +84,7 @@ def _geometry(acquisition: CT, by: Binning, shape: tuple[int, ...]) -> dict[str,
         changes["photons_per_ray"] = min(acquisition.photons_per_ray * averaged, 1e12)
     if acquisition.noise_std is not None:
         changes["noise_std"] = acquisition.noise_std / math.sqrt(averaged)
-    return changes
+    return changes | acquisition.binned_rows(shape[0], by.rows)
 
 
 def _angles(angles: tuple[float, ...], by: int) -> list[float]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.errors import InputError
-from recon.spec.acquisitions.ct import CT, CTFan
+from recon.spec.acquisitions.ct import CT, Diverging
 from recon.spec.report import Step
 
 Array = NDArray[np.floating[Any]]
@@ -211,7 +211,7 @@ def _comparison(
     smooth = gaussian_filter1d(sinogram[order].astype(np.float64), blur, axis=1)
     smooth[:, :margin] = smooth[:, sinogram.shape[1] - margin :] = np.nan  # the smoothing knows nothing beyond the ends
     correlated = 2 * math.sqrt(math.pi) * blur
-    if isinstance(acquisition, CTFan) or whole or span > math.pi + 1.5 * step:
+    if isinstance(acquisition, Diverging) or whole or span > math.pi + 1.5 * step:
         fan = _fan_angles(acquisition, factor)
         some = np.unique(np.linspace(0, len(smooth) - 1, min(opposites, len(smooth))).round().astype(int))
         return lambda centre: _opposite(smooth, turned, some, fan, centre, step, correlated, whole=whole)
@@ -222,7 +222,7 @@ def _comparison(
 
 def _fan_angles(acquisition: CT, factor: int) -> Callable[[Array], Array]:
     """Function from columns off the centre to the angle between a ray and the central one."""
-    if not isinstance(acquisition, CTFan):
+    if not isinstance(acquisition, Diverging):
         return np.zeros_like
     pitch = (acquisition.detector_mm or 1.0) * factor
     distance = (acquisition.source_origin_mm or math.inf) + (acquisition.origin_detector_mm or 0.0)

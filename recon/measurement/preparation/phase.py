@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.errors import InputError
-from recon.spec.acquisitions.ct import CT, CTFan
+from recon.spec.acquisitions.ct import CT, Diverging
 from recon.spec.preparation import Paganin
 from recon.spec.report import Step
 
@@ -34,7 +34,7 @@ def retrieve(sinograms: NDArray[np.float32], settings: Paganin, acquisition: CT)
     InputError
         If the beam is no parallel one, or the detector's pitch is not known.
     """
-    if isinstance(acquisition, CTFan):
+    if isinstance(acquisition, Diverging):
         raise InputError(
             "phase retrieval is for parallel beams",
             field="acquisition.preparation.phase",

@@ -148,8 +148,8 @@ class _Work:
             self.steps.append(said)
             if len(stay) < len(self.kept):
                 data, self.kept = np.ascontiguousarray(data[:, stay]), self.kept[stay]
-        if self.angles is not None and len(self.kept) < self.total:
-            self._change({"angles_rad": [self.angles[view] for view in self.kept]})
+        if len(self.kept) < self.total:
+            self._change(self.acquisition.of_views(self.kept.tolist()))
         return data
 
     def mend(self, data: Data, *, counted: bool) -> None:
@@ -182,7 +182,9 @@ class _Work:
         if self.like is not None:
             self.axis = self.like.rotation_center_column
         else:
-            said, self.axis = centre.step(data[sampled(len(data))], self.acquisition)
+            middle = np.arange(len(data) // 2 - 1, len(data) // 2 + 2).clip(0, len(data) - 1)
+            rows = sampled(len(data)) if self.acquisition.ROWS_APART else np.unique(middle)
+            said, self.axis = centre.step(data[rows], self.acquisition)
             self.steps.append(said)
         if self.axis is not None:
             self._change({"rotation_center_column": self.axis})

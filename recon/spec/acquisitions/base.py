@@ -118,7 +118,7 @@ class Acquisition(Strict, ABC):
 
     @property
     def slices_encoded(self) -> bool:
-        """Whether the measured data's first axis is one of k-space, so that each slice needs all of it."""
+        """Whether each slice needs all of the measured data's first axis: one of k-space, or rows of a cone beam."""
         return False
 
     def of_slices(self, data: NDArray[np.generic], first: int, last: int) -> tuple[Self, NDArray[np.generic]]:

@@ -63,7 +63,17 @@ class CT(Acquisition):
 
     MODALITY = "ct"
     AXES = ("slices", "views", "detectors")
-    METHODS = ("fbp", "sirt", "cgls", "tv", "diffpir", "dds", "red-diff", "diffusion-mbir", "dps")
+    METHODS: ClassVar[tuple[str, ...]] = (
+        "fbp",
+        "sirt",
+        "cgls",
+        "tv",
+        "diffpir",
+        "dds",
+        "red-diff",
+        "diffusion-mbir",
+        "dps",
+    )
     BASELINE = "fbp"
     SUSPECTS = (
         "the rotation centre, the angles, other geometry, units, an object larger than the field of view, or axes of"
@@ -75,9 +85,11 @@ class CT(Acquisition):
     PRECONDITIONED = True
     SLICES_APART = True
     FROM_DATA = frozenset({"object_mm"})
-    ALTERNATIVES = (frozenset({"detector_shift_mm", "rotation_center_column"}),)
-    GRID = ("pixel_mm", "slice_mm", "rows", "cols")
+    ALTERNATIVES: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"detector_shift_mm", "rotation_center_column"}),)
+    GRID: ClassVar[tuple[str, ...]] = ("pixel_mm", "slice_mm", "rows", "cols")
     RENAMED: ClassVar[dict[str, str]] = {"photons": "photons_per_ray"}
+    ROWS_APART: ClassVar[bool] = True
+    """Whether the rays of a detector row stay in a plane across the rotation axis, so that each row tells its place."""
 
     angles_rad: list[float] | AngleRange | None = None
     """Angle of each view in radians. Default: those of the file."""
@@ -139,7 +151,7 @@ class CT(Acquisition):
         An unset pixel is the detector pitch at the rotation axis, an unset image covers the field of view.
         """
         angles = self.angles()
-        detector_mm = _required(self.detector_mm, "detector_mm")
+        detector_mm = required(self.detector_mm, "detector_mm")
         if angles is None:
             raise InputError(
                 "needed, the file does not carry it",
@@ -350,6 +362,16 @@ class CT(Acquisition):
                 remedy="check the flat-field correction and the sign of the logarithm",
             )
 
+    def of_views(self, kept: Sequence[int]) -> dict[str, Any]:
+        """Fields that change where only some views are kept."""
+        angles = self.angles()
+        return {} if angles is None else {"angles_rad": [angles[view] for view in kept]}
+
+    def binned_rows(self, rows: int, by: int) -> dict[str, Any]:
+        """Fields that change, beside those of slices, where so many of `rows` detector rows are averaged."""
+        del rows, by
+        return {}
+
     def slices_apart(self) -> bool:
         """Whether no step of the preparation needs the rows beside."""
         return self.SLICES_APART and not (self.preparation is not None and self.preparation.couples_rows)
@@ -416,10 +438,9 @@ class CTParallel(CT):
     kind: Literal["ct-parallel"] = "ct-parallel"
 
 
-class CTFan(CT):
-    """Flat-detector fan-beam CT."""
+class Diverging(CT):
+    """CT with a point source and a flat detector."""
 
-    kind: Literal["ct-fan"] = "ct-fan"
     source_origin_mm: float | None = Field(None, gt=0)
     """Distance from the source to the rotation axis in mm. Default: that of the file."""
     origin_detector_mm: float | None = Field(None, ge=0)
@@ -431,8 +452,8 @@ class CTFan(CT):
         return (source + behind) / source
 
     def _distances(self) -> tuple[float, float]:
-        source = _required(self.source_origin_mm, "source_origin_mm")
-        return source, _required(self.origin_detector_mm, "origin_detector_mm")
+        source = required(self.source_origin_mm, "source_origin_mm")
+        return source, required(self.origin_detector_mm, "origin_detector_mm")
 
     def visible_mm(self, detector_mm: float) -> float:
         """Diameter of the disc that the outermost rays touch."""
@@ -456,7 +477,14 @@ class CTFan(CT):
         return 1.15  # a margin for the fan's widening
 
 
-def _required(value: float | None, name: str) -> float:
+class CTFan(Diverging):
+    """Flat-detector fan-beam CT."""
+
+    kind: Literal["ct-fan"] = "ct-fan"
+
+
+def required(value: float | None, name: str) -> float:
+    """Return a length that is needed; raises `InputError` where neither the user nor the file gives it."""
     if value is None:
         raise InputError(
             "needed, the file does not carry it", field=f"acquisition.{name}", remedy="give it in millimetres"

@@ -39,6 +39,7 @@ class Auto(MethodSettings):
     FOR: ClassVar[tuple[str, ...]] = (
         "ct-parallel",
         "ct-fan",
+        "ct-cone",
         "mri-cartesian",
         "mri-noncartesian",
         "mri-superresolution",

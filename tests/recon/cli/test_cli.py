@@ -16,8 +16,9 @@ import yaml
 from pydicom import dcmread
 
 from recon.cli import main
+from recon.formats import nifti
 from recon.priors import precision
-from tests.conftest import SAMPLES
+from tests.conftest import SAMPLES, voxels
 from tests.recon.formats import hostile_files
 
 BODY = SAMPLES / "ct_body.nii.gz"
@@ -48,6 +49,27 @@ def test_simulate_then_run(tmp_path: Path, ct_file: Path) -> None:
     assert (tmp_path / "results" / "m" / "montage.png").stat().st_size > 5000
     report = json.loads((tmp_path / "results" / "m" / "report.json").read_text())
     assert any("as a scanner would measure it" in note for note in report["notes"])
+
+
+def test_a_cone_beam_is_simulated_and_run(tmp_path: Path) -> None:
+    """A cube of 32 voxels by FDK and TV: the volume comes in one piece, its affine is that of the file."""
+    volume = np.full((32, 32, 32), -1000.0, np.float32)
+    volume[8:20, 6:22, 10:26] = 0.0
+    nifti.write(tmp_path / "cube.nii.gz", volume, np.diag([2.0, 2.0, 2.0, 1.0]), "test")
+    made = recon("simulate", "cube.nii.gz", "-o", "m.h5", "--kind", "ct-cone", "--views", 24, cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    spec = yaml.safe_load((tmp_path / "m.yaml").read_text())
+    method = {"name": "tv", "iterations": 10}
+    (tmp_path / "m.yaml").write_text(yaml.safe_dump({**spec, "method": method, "output": {"montage": False}}))
+    done = recon("run", "m.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "results" / "m"
+    for name in ("volume", "baseline-fbp"):
+        found = voxels(folder / f"{name}.nii.gz")
+        assert found.shape == (32, 32, 32) and np.corrcoef(found.ravel(), volume.ravel())[0, 1] > 0.9
+    report = json.loads((folder / "report.json").read_text())
+    assert report["acquisition"]["kind"] == "ct-cone" and report["shape"] == [32, 32, 32]
+    assert not list(tmp_path.glob("results/.*"))
 
 
 def test_run_writes_dicom_and_refuses_what_dicom_has_not(tmp_path: Path, ct_file: Path) -> None:

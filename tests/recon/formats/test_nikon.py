@@ -1,4 +1,4 @@
-"""Nikon .xtekct: the middle row of a cone beam, the right way round."""
+"""Nikon .xtekct: a cone beam, or its middle row, the right way round."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from operators.tomography import Tomography
 from recon.formats import reader
 from recon.formats.inspect import inspect
 from recon.spec.acquisitions.ct import CTFan
+from recon.spec.acquisitions.ct_cone import CTCone
 from recon.spec.job import Input, JobSpec, local_files
 
 HEADER = {
@@ -82,11 +83,23 @@ def test_a_point_lies_where_it_was(tmp_path: Path) -> None:
     assert ((col - middle) * geometry.pixel_mm, (middle - row) * geometry.pixel_mm) == pytest.approx((x, y), abs=0.3)
 
 
-@pytest.mark.parametrize("slices", [None, [0, 4], [0, 1]])
-def test_cone_beams_are_not_supported_yet(tmp_path: Path, slices: list[int] | None) -> None:
+@pytest.mark.parametrize("slices", [[0, 4], [0, 1]])
+def test_rows_of_a_cone_beam_are_no_slices(tmp_path: Path, slices: list[int]) -> None:
     wanted = job(scan(tmp_path, projections()), slices)
-    with pytest.raises(InputError, match=r"cone beam of 4 detector rows.*give slices \[2, 3\]"):
+    with pytest.raises(InputError, match=r"the 4 rows of a cone beam's detector are no slices .*or give \[2, 3\]"):
         reader.check(wanted, local_files(wanted))
+
+
+def test_all_rows_are_a_cone_beam_whose_first_row_is_the_highest(tmp_path: Path) -> None:
+    wanted = job(scan(tmp_path, projections(), DetectorPixelSizeY=0.4))
+    found = reader.read(wanted, local_files(wanted))
+    assert found.data.shape == (4, 10, 24)
+    assert found.data[1, 0] == pytest.approx(
+        np.log(2) + np.linspace(1, 0, 24), abs=1e-3
+    )  # the file's row 2, from below
+    assert isinstance(found.acquisition, CTCone)
+    assert (found.acquisition.row_mm, found.acquisition.detector_mm) == (0.4, 0.5)
+    assert found.acquisition.result_shape(found.data.shape)[0] == 3
 
 
 def test_wrong_nikon_files(tmp_path: Path) -> None:
@@ -108,11 +121,13 @@ def test_wrong_nikon_files(tmp_path: Path) -> None:
 
 
 def test_a_real_header_shows_its_geometry_without_its_projections(tmp_path: Path) -> None:
-    for slices, lacks in ((None, "input.slices"), ((1000, 1001), "input")):
+    for slices, kind in ((None, "ct-cone"), ((1000, 1001), "ct-fan")):
         found = inspect(REAL, Input(path=str(REAL), slices=slices))
-        assert (found.kind, found.shape) == ("ct-fan", [2000, 3142, 1500])
-        assert [item.field for item in found.missing] == [lacks]
+        assert (found.kind, found.shape) == (kind, [2000, 3142, 1500])
+        assert [item.field for item in found.missing] == ["input"]
+        rows = {"row_mm": 0.2} if kind == "ct-cone" else {}
         assert found.geometry == {
+            **rows,
             "detector_mm": 0.2, "source_origin_mm": pytest.approx(76.7512, abs=1e-4),
             "origin_detector_mm": pytest.approx(1050.7128, abs=1e-4),
         }  # fmt: skip

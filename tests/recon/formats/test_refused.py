@@ -20,7 +20,6 @@ from recon.spec.job import JobSpec, local_files
         ("tilt.dm3", bytes(1000), "an electron microscope", "32-bit TIFF"),
         ("tilt.DM4", bytes(1000), "an electron microscope", ".rawtlt"),
         ("scan.raw", bytes(1000), "1000 bytes of numbers without a header", "numpy.save"),
-        ("scan.json", b'{"file": {"file_type": "CTSimU Metadata"}}', "CTSimU's description of a cone beam", "ct-fan"),
     ],
 )
 def test_formats_that_are_not_read(tmp_path: Path, name: str, content: bytes, says: str, way_out: str) -> None:

@@ -57,7 +57,7 @@ def test_angle_range() -> None:
         ({"method": "magic"}, "method", "'magic' is not one of auto, fbp, sirt"),
         ({"method": {"name": "diffpir", "steps": 0}}, "method.steps", "0 is not at least 1"),
         ({"method": {"name": "diffpir", "stepz": 5}}, "method.stepz", "there is no field 'stepz'"),
-        ({"acquisition": {"kind": "ct-cone"}}, "acquisition", "'ct-cone' is not one of ct-parallel, ct-fan,"),
+        ({"acquisition": {"kind": "ct-spiral"}}, "acquisition", "'ct-spiral' is not one of ct-parallel, ct-fan,"),
         ({"acquisition": {**CT, "angles_rad": [0, 45, 90]}}, "acquisition.angles_rad", "they look like degrees"),
         ({"acquisition": {**CT, "angles_rad": [0.0, math.inf]}}, "acquisition.angles_rad.1", "is not a finite number"),
         ({"acquisition": {**CT, "pixel_mm": -1}}, "acquisition.pixel_mm", "-1 is not more than 0"),

@@ -34,6 +34,7 @@ OF_METHODS: dict[str, dict[str, str]] = {
 OF_ACQUISITIONS: dict[str, dict[str, str]] = {
     "ct-parallel": {"photons": "photons_per_ray"},
     "ct-fan": {"photons": "photons_per_ray"},
+    "ct-cone": {"photons": "photons_per_ray"},
     "mri-cartesian": {"calibration_width": "acs_width"},
 }
 
@@ -128,6 +129,7 @@ KEPT: dict[str, dict[str, Any]] = {
         "slice_mm": 2.0, "mu_water_per_mm": 0.02, "noise_std": 0.1,
     },
     "ct-fan": {"source_origin_mm": 100.0, "origin_detector_mm": 50.0, "rotation_center_column": 4.0},
+    "ct-cone": {"source_origin_mm": 100.0, "row_mm": 0.5, "slices": 9, "helix_pitch_mm": 20.0},
     "mri-cartesian": {
         "mask": "m.npy", "coil_maps": "c.npy", "pixel_mm": 1.0, "slice_mm": 2.0, "noise_std": 0.1,
     },

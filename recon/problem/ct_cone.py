@@ -1,0 +1,219 @@
+"""Physics of cone-beam CT: the inverse problem of a whole volume, and its simulation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from operators.geometry import limits
+from operators.interrupt import checkpoint
+from operators.linear import LinearOperator, each_slice
+from operators.volume_geometry import VolumeBeam
+from operators.volume_tomography import VolumeTomography
+from recon.measurement import noise_estimate
+from recon.measurement.detection import photon_noise
+from recon.measurement.fine_grid import refined
+from recon.measurement.measurement import Measurement
+from recon.measurement.simulate import SAME_OPERATOR
+from recon.measurement.spectrum import Spectrum, bone_fraction
+from recon.priors.noise import key
+from recon.problem.ct import Attenuation, noise_of
+from recon.problem.ct_simulation import REALISTIC, USUAL_MOTION_RAD, detected
+from recon.problem.inverse_problem import placed
+from recon.problem.problem import Problem
+from recon.spec.acquisitions.base import Volume
+from recon.spec.acquisitions.ct import WATER_PER_MM
+from recon.spec.acquisitions.ct_cone import CTCone
+from recon.spec.affine import Affine
+from recon.spec.simulation import Simulation
+
+FINER = 2
+"""Voxels of the object along a voxel of the result, in all three directions."""
+ELEMENT_RAYS, VIEW_RAYS = 2, 3
+"""Rays along each side of a detector element, and positions of the scanner during a view, of a simulation."""
+
+
+@dataclass(frozen=True)
+class ConeProblem(Attenuation):
+    """Inverse problem of a cone beam: of one volume, whose slices rays cross."""
+
+    slices: int
+    """Slices of the result, in the middle of those that are solved."""
+
+    def arranged(self, volume: Tensor) -> Tensor:
+        """Cut the slices of the result out of a volume."""
+        before = (volume.shape[1] - self.slices) // 2
+        return volume[0, before : before + self.slices].contiguous()
+
+    def measured(self, operator: LinearOperator, clean: Tensor, noise: Tensor) -> Problem:
+        """Problem of another scan, with as many photons as this one's noise was made from, if it has any."""
+        problem = self.problem
+        std, inverse_std = problem.noise, problem.inverse_std
+        if inverse_std is not None and bool((std > 0).all()):
+            photons = (problem.data.exp() * (inverse_std / each_slice(std, noise)).square()).flatten().median()
+            by_row, of_rays = noise_estimate.of_photons(by_rows(clean), photons)
+            std, inverse_std = together(by_row, of_rays)
+            noise = noise if inverse_std is None else noise / inverse_std
+        noisy = clean + each_slice(std, noise) * noise
+        return replace(problem, operator=operator, data=noisy, noise_std=std, inverse_std=inverse_std)
+
+
+def build(measurement: Measurement) -> ConeProblem:
+    """Set up the inverse problem of views ``(detector rows, views, columns)``."""
+    acquisition = measurement.acquisition
+    assert isinstance(acquisition, CTCone)
+    rows = torch.from_numpy(measurement.data)
+    geometry = acquisition.volume_geometry(measurement.data.shape)
+    central = geometry.central()
+    notes = [*measurement.notes, *([] if central is None else limits(central)), *_along_axis(geometry)]
+    noise_std, inverse_std = noise_of(measurement, acquisition, rows, notes)
+    std = torch.as_tensor(noise_std, dtype=torch.float32).expand(len(rows))
+    noise, weights = together(std, inverse_std)
+    affine, in_patient = placed(measurement, geometry.rows, geometry.cols, geometry.pixel_mm, geometry.slice_mm, notes)
+    problem = Problem(
+        VolumeTomography(acquisition.covering_geometry(measurement.data.shape)),
+        rows.transpose(0, 1)[None].contiguous(),
+        noise,
+        geometry.slice_mm,
+        geometry.pixel_mm,
+        weights,
+    )
+    mu_water = acquisition.mu_water_per_mm
+    unit = "HU" if mu_water else "1/mm"
+    return ConeProblem(problem, affine, in_patient, unit, "ct", notes, geometry.slices, mu_water=mu_water)
+
+
+def by_rows(data: Tensor) -> Tensor:
+    """Views ``(1, views, detector rows, columns)`` as ``(detector rows, views, columns)``."""
+    return data[0].transpose(0, 1).contiguous()
+
+
+def together(std: Tensor, inverse_std: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Noise of a whole measurement, ``(1,)``, from that of its rows, and inverse noise of each ray in its units.
+
+    Without `inverse_std`, ``(detector rows, views, columns)``, all rays are taken to have the same noise.
+    """
+    whole = std.square().mean().sqrt()
+    if inverse_std is None or not bool((std > 0).all()):
+        return whole[None], None
+    relative = inverse_std * (whole / std).reshape(-1, 1, 1)
+    return whole[None], relative.transpose(0, 1)[None].contiguous()
+
+
+def _along_axis(g: VolumeBeam) -> list[str]:
+    """Say which slices the detector does not see whole."""
+    central = g.central()
+    if central is None or not g.cone:
+        return []
+    low, high = g.heights_on_axis_mm()
+    first = g.vectors[:, :2]
+    source = float((first**2).sum(1).min()) ** 0.5
+    radius = min(central.field_of_view_mm, min(g.rows, g.cols) * g.pixel_mm) / 2
+    # The side nearer to the source leaves the cone first.
+    seen = min(-low, high) * (source - radius) / source
+    outside = math.ceil(g.slices / 2 - seen / g.slice_mm - 1e-6)
+    if outside <= 0:
+        return []
+    return [
+        f"the outermost {outside} of {g.slices} slices at either end are not seen whole by every view: they are less"
+        " certain than the others"
+    ]
+
+
+def simulate(volume: Volume, affine: Affine, given: CTCone, settings: Simulation, first_slice: int = 0) -> Measurement:
+    """Measure a volume ``(slices, rows, cols)`` in HU; see `recon.measurement.simulate.simulate`.
+
+    Noise is keyed by (seed, view), errors of the detector by the seed.
+    """
+    del first_slice
+    acquisition, shape = given.simulated(volume.shape, affine, settings)
+    mu_water = acquisition.mu_water_per_mm or WATER_PER_MM
+    attenuation = torch.from_numpy(mu_water * (1 + volume / 1000)).clamp(min=0)
+    geometry = acquisition.volume_geometry(shape)
+    ideal = settings.model == "ideal"
+    views = _ideal(attenuation, geometry, settings) if ideal else _realistic(attenuation, mu_water, geometry, settings)
+    return Measurement(
+        data=views.transpose(0, 1).contiguous().numpy(),
+        acquisition=acquisition,
+        affine=affine,
+        truth=((attenuation / mu_water - 1) * 1000).numpy(),
+        noise_std=0.0 if ideal and settings.photons_per_ray is None else None,
+        notes=[SAME_OPERATOR if ideal else REALISTIC],
+        provenance={"simulated": settings.model_dump(mode="json")},
+    )
+
+
+def _ideal(attenuation: Tensor, geometry: VolumeBeam, settings: Simulation) -> Tensor:
+    """Line integrals ``(views, detector rows, columns)`` by the operator that reconstructs them."""
+    clean = VolumeTomography(geometry).forward(attenuation[None])[0]
+    photons = settings.photons_per_ray
+    if photons is None:
+        return clean
+    generators = (torch.Generator().manual_seed(key(settings.seed, view)) for view in range(len(clean)))
+    return torch.stack([photon_noise(one, photons, each)[0] for one, each in zip(clean, generators, strict=True)])
+
+
+def _realistic(attenuation: Tensor, mu_water: float, geometry: VolumeBeam, settings: Simulation) -> Tensor:
+    """Line integrals as from the counts of a scanner, view by view."""
+    finer = _refined(attenuation)
+    spectrum = None if settings.tube_voltage_kv is None else Spectrum.of_tube(settings.tube_voltage_kv)
+    bone = None if spectrum is None else bone_fraction((finer / mu_water - 1) * 1000) * finer
+    rays = _sub_rays(geometry, settings)
+    found = torch.empty(geometry.data_shape)
+    for view in range(geometry.views):
+        checkpoint()
+        operator = VolumeTomography(rays.views_of(range(view * VIEW_RAYS, (view + 1) * VIEW_RAYS)))
+        if spectrum is None or bone is None:
+            passed = torch.exp(-operator.forward(finer[None])[0].double())
+        else:
+            water, dense = (operator.forward(part[None])[0].double() for part in (finer - bone, bone))
+            passed = spectrum.transmission(water, dense)
+        split = passed.reshape(VIEW_RAYS, geometry.detector_rows, ELEMENT_RAYS, geometry.detector_columns, ELEMENT_RAYS)
+        seen = detected(split.mean(dim=(0, 2, 4)), settings, key(settings.seed, view), settings.seed)
+        integrals = -torch.log(seen)
+        found[view] = integrals if spectrum is None else spectrum.corrected(integrals)
+    return found
+
+
+def _refined(volume: Tensor) -> Tensor:
+    """The object `FINER` times as fine along slices, rows and columns, see `recon.measurement.fine_grid.refined`."""
+    flat = refined(volume, FINER)
+    # Along slices as along rows: each of the fine columns is a stack of its own.
+    upright = flat.permute(1, 0, 2).contiguous()
+    return _finer_slices(upright).permute(1, 0, 2).contiguous()
+
+
+def _finer_slices(images: Tensor) -> Tensor:
+    """Refine ``(stacks, slices, columns)`` along slices alone: refined along both, and averaged along columns."""
+    stacks, slices, columns = images.shape
+    if slices == 1:
+        return images.repeat_interleave(FINER, dim=1)
+    both = torch.cat([refined(some, FINER).reshape(len(some), -1, columns, FINER).mean(3) for some in images.split(64)])
+    return both.reshape(stacks, slices * FINER, columns)
+
+
+def _sub_rays(g: VolumeBeam, settings: Simulation) -> VolumeBeam:
+    """Geometry of the rays of all elements and views, through an object `FINER` times as fine."""
+    motion = settings.view_motion_rad
+    if motion is None:
+        gaps = [b - a for a, b in pairwise(sorted(g.angles_rad)) if b - a > 1e-9]
+        motion = min(USUAL_MOTION_RAD, median(gaps)) if gaps else USUAL_MOTION_RAD
+    within = [motion * ((index + 0.5) / VIEW_RAYS - 0.5) for index in range(VIEW_RAYS)]
+    turned = torch.stack([torch.from_numpy(g.turned(angle).vectors) for angle in within], dim=1).reshape(-1, 4, 3)
+    vectors = torch.cat([turned[:, :2], turned[:, 2:] / ELEMENT_RAYS], dim=1).reshape(-1, 12).numpy()
+    return replace(
+        g,
+        slices=g.slices * FINER,
+        rows=g.rows * FINER,
+        cols=g.cols * FINER,
+        pixel_mm=g.pixel_mm / FINER,
+        slice_mm=g.slice_mm / FINER,
+        vectors=vectors,
+        detector_rows=g.detector_rows * ELEMENT_RAYS,
+        detector_columns=g.detector_columns * ELEMENT_RAYS,
+    )
