@@ -65,8 +65,12 @@ def test_candidates_take_the_effort_of_the_choice() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"name": "dds", "preset": "paper"}, {"name": "red-diff", "update": "adam"}, {"name": "diffpir", "schedule": "ddpm"}],
-)  # fmt: skip
+    [
+        {"name": "dds", "preset": "paper"},
+        {"name": "red-diff", "update": "adam"},
+        {"name": "diffpir", "schedule": "ddpm"},
+    ],
+)
 def test_published_constants_have_no_effort(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="effort: draft has no effect with published constants"):
         method_of({**settings, "effort": "draft"})
