@@ -42,8 +42,8 @@ class MRISuperResolution(Acquisition):
 
     kind: Literal["mri-superresolution"] = "mri-superresolution"
     factor: float = Field(2.0, ge=1, le=8)
-    """Super-resolution factor, also one as 2.5: how many times finer the result is. `boundary` has priors for 2 and
-    4."""
+    """Super-resolution factor, also one as 2.5: how many times finer the result is. Which factors `boundary`
+    has a prior for is on the cards."""
     direction: Literal["plane", "slices"] = "plane"
     """Direction to refine: pixels in plane, or slices."""
     profile: SliceProfile | None = None

@@ -91,7 +91,7 @@ class Diffusion(MethodSettings):
 
     prior: str | None = Field(None, max_length=1_000)
     """Diffusion prior: name of a shipped one, or path of your own card (``.yaml``; command line and Python only).
-    Default: the modality's."""
+    Default: the modality's; for super-resolution one that covers the factor."""
 
     @field_validator("prior")
     @classmethod
@@ -99,11 +99,6 @@ class Diffusion(MethodSettings):
         if value is not None and not value.endswith(CARD_ENDINGS) and not re.fullmatch(PRIOR_NAME, value):
             raise ValueError("a prior is given by its name, or by the path of its card, which ends in .yaml")
         return value
-
-    def prior_for(self, modality: str, refined: float | None) -> str:
-        """Name or path of the prior for a modality, and for super-resolution by a factor."""
-        del refined
-        return self.prior or DEFAULT_PRIOR[modality]
 
     def paths(self) -> dict[str, Path]:
         """Path of the prior's card, if it is your own."""

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from recon.spec import schedules
 from recon.spec.acquisitions.base import Acquisition
 from recon.spec.costs import Cost
-from recon.spec.methods.base import DEFAULT_PRIOR, VOLUMES, FrozenNoise, refuse
+from recon.spec.methods.base import VOLUMES, FrozenNoise, refuse
 
 
 class Boundary(FrozenNoise):
@@ -87,11 +87,6 @@ class Boundary(FrozenNoise):
     def noise_amplitude(self) -> float | None:
         """Scale of the starting noise, if it is given."""
         return self.amplitude
-
-    def prior_for(self, modality: str, refined: float | None) -> str:
-        """The conditional prior of the factor."""
-        usual = DEFAULT_PRIOR[modality]
-        return self.prior or (usual if refined is None else f"{usual}-x{refined:g}")
 
     def inner_iterations(self, *, preconditioned: bool) -> int:
         """Number as given."""
