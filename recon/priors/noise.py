@@ -24,12 +24,8 @@ class SliceNoise:
     columns, which larger images repeat, so that a seed means the same noise at every size.
     """
 
-    def __init__(
-        self, seed: int, slices: int, first_slice: int = 0, *, shared: bool = False, amplitude: float = 1.0
-    ) -> None:
+    def __init__(self, seed: int, slices: int, first_slice: int = 0, *, shared: bool = False) -> None:
         self._shared = shared
-        self.amplitude = amplitude
-        """Scale of the starting noise, for solvers that have one; `draw` does not apply it."""
         indices = [-1] if shared else range(first_slice, first_slice + slices)
         self._generators = [torch.Generator().manual_seed(key(seed, index)) for index in indices]
 

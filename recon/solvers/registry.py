@@ -102,4 +102,4 @@ def _noise(problem: Problem, settings: Diffusion, prior: Prior, seed: int, froze
         frozen = frozen_noise.of_settings(settings, card, problem.operator.scan, seed)
     if frozen is None:
         return SliceNoise(seed, problem.slices, problem.first)
-    return SliceNoise(frozen.seed, problem.slices, shared=True, amplitude=frozen.amplitude)
+    return SliceNoise(frozen.seed, problem.slices, shared=True)

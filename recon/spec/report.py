@@ -79,8 +79,9 @@ class FrozenNoise(_Part):
 
     seed: int
     amplitude: float
+    """Scale with which it entered the result; 0 where none of it did."""
     source: str
-    """``shipped``, ``random``, or the file's name."""
+    """``shipped``, ``usual`` (none was searched for), ``random``, or the file's name."""
 
 
 class Intensity(_Part):

@@ -513,9 +513,13 @@ def test_a_filter_softens_and_zero_filling_interpolates() -> None:
     assert torch.allclose(full.upsample(filled(x)), coarse.upsample(coarse(x)), atol=1e-5)
     energies = [float(Truncation(48, 48, 2, filter=name)(x).abs().square().sum()) for name in ("none", "tukey", "hann")]
     assert energies[0] > 1.2 * energies[1] > 1.2 * energies[2]
-    # What was not measured has no noise.
-    noise = Truncation(48, 48, 2, zero_fill=2).noise(400, torch.Generator().manual_seed(1))
-    assert float(noise.real.std()) == pytest.approx(0.5, rel=0.02)
+    # The noise is that of the stack: what was not measured has none, and the rest makes up for it.
+    assert filled.noise_passed == pytest.approx(0.5)
+    for operator in (filled, Truncation(48, 48, 2, filter="hann"), full):
+        noise = operator.noise(400, torch.Generator().manual_seed(1))
+        assert float(noise.real.std()) == pytest.approx(1.0, rel=0.02)
+        white = inverse_fourier(noise).abs().square().mean(0)
+        assert (float(white.min()) < 0.1) == (operator is not full)
 
 
 @pytest.mark.parametrize("factor", [1, 1.3, 2, 2.2, 2.5, 3, 5.5, 6])

@@ -62,7 +62,8 @@ class MRISuperResolution(Acquisition):
     slice_mm: float | None = Field(None, gt=0)
     """Slice distance of the input stack in mm. Default: that of the file (NIfTI), or the pixel size."""
     noise_std: float | None = Field(None, ge=0)
-    """Noise standard deviation of the stack, in its unit. Default: no noise, and the report says so."""
+    """Noise standard deviation of the stack as it is, so after its filter, in its unit. Default: no noise, and the
+    report says so."""
 
     @model_validator(mode="after")
     def _of_the_direction(self) -> Self:

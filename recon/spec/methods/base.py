@@ -204,10 +204,13 @@ class FrozenNoise(Levels):
     RENAMED: ClassVar[dict[str, str]] = {"calibration": "frozen_noise"}
     ALWAYS_FROZEN: ClassVar[bool] = False
     """Whether noise is frozen by default, to the file shipped with the prior."""
+    BESIDE_NOISE: ClassVar[frozenset[str]] = frozenset({"name", "prior", "frozen_noise"})
+    """Settings that say nothing of how the noise becomes an image."""
 
     frozen_noise: str | None = Field(None, max_length=1_000)
     """Frozen noise, the same in every slice: a file (``.yaml``) that ``recon search-noise`` wrote, or ``random`` for
-    the job's seed. Default: every slice has its own noise; for `boundary`, the file shipped with the prior."""
+    the job's seed. A file is used with any settings; the report says which differ from those of the search. Default:
+    every slice has its own noise; for `boundary`, the file shipped with the prior, else the usual noise."""
 
     @field_validator("frozen_noise")
     @classmethod
@@ -224,9 +227,9 @@ class FrozenNoise(Levels):
         return found
 
     @property
-    def noise_amplitude(self) -> float | None:
-        """Scale of the starting noise, if the method has one and it is given."""
-        return None
+    def noise_amplitude(self) -> float:
+        """Scale with which the frozen noise enters; 0 where none of it does."""
+        return 1.0
 
 
 class Preset(FrozenNoise, Splitting):

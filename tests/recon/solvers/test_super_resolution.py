@@ -20,6 +20,7 @@ from recon.cli.main import app
 from recon.defaults import frozen_noise
 from recon.defaults.frozen_noise import NoiseFile, analyse, expected_maximum, of_settings, search
 from recon.formats import nifti
+from recon.measurement.simulate import simulate
 from recon.priors import registry
 from recon.priors.card import Card
 from recon.priors.noise import SliceNoise
@@ -29,8 +30,9 @@ from recon.samples import SAMPLES
 from recon.solvers.registry import start
 from recon.spec.acquisitions.superresolution import MRISuperResolution
 from recon.spec.methods import Boundary
+from recon.spec.simulation import Simulation
 from recon.training.export import export
-from recon.tuning.search_noise import feature_distance, task_of_job
+from recon.tuning.search_noise import search_noise, task_of_job, tasks_of_prior
 from tests.recon.pipeline.test_reconstruct import job, psnr, reconstructed
 from tests.recon.training.test_training import tiny, trained
 
@@ -109,6 +111,17 @@ def test_a_volume_of_any_size_comes_back_as_large_and_in_its_place(tmp_path: Pat
     assert np.allclose(affine, AFFINE, atol=1e-4)
     inside = tuple(slice(0, n) for n in truth.shape)
     assert np.allclose(measured[inside], found, atol=1e-3)
+
+
+def test_the_noise_of_a_filtered_stack_is_the_one_in_it() -> None:
+    """What is simulated says the noise that the stack has, not that before the scanner's filter."""
+    truth = np.zeros((40, 32, 32), np.float32)
+    truth[:, 4:28, 4:28] = 1
+    stack = MRISuperResolution(factor=2, filter="hann", zero_fill=1.5)
+    noisy, quiet = (simulate(truth, np.eye(4), stack, Simulation(noise_std=std)) for std in (0.02, 0.0))
+    inside = np.s_[:, 6:10, 6:10]  # far from air, where magnitudes have a floor
+    assert noisy.noise_std == pytest.approx(0.02)
+    assert float(np.std(np.subtract(noisy.data[inside], quiet.data[inside]))) == pytest.approx(0.02, rel=0.1)
 
 
 def test_the_middle_of_a_stack_stays_where_it_is() -> None:
@@ -337,7 +350,7 @@ def prior(tmp_path: Path) -> Path:
 
 def test_noise_is_searched_for_kept_and_checked(tmp_path: Path, prior: Path) -> None:
     nifti.write(tmp_path / "brain.nii.gz", blob((3, 32, 32), (1.3, 14.2, 18.4)), np.diag([1.0, 1, 1, 1]), "test")
-    method = {"name": "boundary", "prior": "tiny.yaml", "steps": 3}
+    method = {"name": "boundary", "prior": "tiny.yaml", "detail": 1, "detail_steps": 3}
     spec = tmp_path / "job.yaml"
     text = {"input": {"path": "brain.nii.gz", "simulate": {}}, "acquisition": "mri-superresolution", "method": method}
     spec.write_text(str(text))
@@ -346,33 +359,54 @@ def test_noise_is_searched_for_kept_and_checked(tmp_path: Path, prior: Path) -> 
     assert done.exit_code == 0, done.output
     found = NoiseFile.read(out)
     assert found.errors[found.seed] == min(found.errors.values()) and len(found.errors) == 3
-    assert found.amplitudes[found.amplitude] == min(found.amplitudes.values())
-    assert found.amplitudes[1.0] == found.errors[found.seed] and set(found.amplitudes) == {1.0, 0.75, 0.5, 0.25, 0.0}
+    assert found.metric == "sight" and set(found.parts) == {"nrmse", "perceptual", "sharpness"}
+    assert found.scans == ["plane"]
 
-    def solve(**more: Any) -> np.ndarray:
+    def solve(acquisition: object = "mri-superresolution", **more: Any) -> tuple[np.ndarray, Any]:
         settings = {**method, "prior": str(prior), **more}
         known = {"path": str(tmp_path / "brain.nii.gz"), "simulate": {}}
-        spec = job(input=known, acquisition="mri-superresolution", method=settings, seed=found.seed)
-        return reconstructed(spec, tmp_path / f"out-{len(list(tmp_path.iterdir()))}")[0]
+        spec = job(input=known, acquisition=acquisition, method=settings, seed=found.seed)
+        volume, _, report = reconstructed(spec, tmp_path / f"out-{len(list(tmp_path.iterdir()))}")
+        return volume, report
 
-    frozen = solve(frozen_noise=str(out))
-    random = solve(frozen_noise="random", amplitude=found.amplitude)
-    assert np.array_equal(frozen, random)  # the job's seed is the one that was found
-    with pytest.raises(InputError, match="searched with another steps"):
-        solve(frozen_noise=str(out), steps=4)
-    # With nothing to start from that was searched for, any noise is as good: not used at all for the expected image.
-    usual = job(
-        input={"path": str(tmp_path / "brain.nii.gz"), "simulate": {}},
-        acquisition="mri-superresolution",
-        method={**method, "prior": str(prior), "steps": 4},
-    )
-    _, _, report = reconstructed(usual, tmp_path / "usual")
-    assert report.frozen_noise is not None
-    assert report.frozen_noise.model_dump() == {"seed": 0, "amplitude": 0.0, "source": "usual"}
-    assert any("usual one: none was searched for with prior 'tiny' and plane" in note for note in report.notes)
+    random, frozen = solve(frozen_noise="random"), solve(frozen_noise=str(out))
+    assert np.array_equal(random[0], frozen[0])  # the job's seed is the one that was found
+    assert frozen[1].frozen_noise.model_dump() == {"seed": found.seed, "amplitude": 1.0, "source": str(out)}
+    assert not any("starting noise" in note for note in frozen[1].notes)
+    # It serves other settings and directions, and the report says what differs.
+    _, other = solve(frozen_noise=str(out), detail_steps=4)
+    assert other.frozen_noise.seed == found.seed
+    assert any("noise.yaml was searched with another detail_steps" in note for note in other.notes)
+    _, sideways = solve({"kind": "mri-superresolution", "direction": "slices"}, frozen_noise=str(out))
+    assert any("was searched for plane; the data are of slices" in note for note in sideways.notes)
+    # Where none was searched for, any noise is as good; none of it enters the image to be expected.
+    _, usual = solve()
+    assert usual.frozen_noise.model_dump() == {"seed": 0, "amplitude": 1.0, "source": "usual"}
+    assert any("usual one: none was searched for with prior 'tiny'" in note for note in usual.notes)
+    _, expected = solve(detail=0, detail_steps=8)
+    assert expected.frozen_noise.amplitude == 0 and not any("starting noise" in note for note in expected.notes)
     out.write_text(out.read_text().replace(str(found.prior_sha256), "ab" * 32))
-    with pytest.raises(InputError, match="other weights"):
-        solve(frozen_noise=str(out))
+    _, foreign = solve(frozen_noise=str(out))
+    assert foreign.frozen_noise.model_dump() == {"seed": 0, "amplitude": 1.0, "source": "usual"}
+    assert any("noise.yaml was searched for other weights of 'tiny'" in note for note in foreign.notes)
+
+
+def test_one_noise_is_searched_on_all_tasks_of_a_prior(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reference slices are dealt out to factors and directions; the errors of all decide together."""
+    recipe = tiny(tmp_path, factors=(2.0, 3.5))
+    trained(recipe, tmp_path, tmp_path / "run")
+    export(tmp_path / "run", tmp_path, "recon train tiny", tmp_path)
+    monkeypatch.setattr("recon.training.recipe.Recipe.named", lambda name: recipe)
+    method = Boundary(detail=1, detail_steps=2)
+    tasks = tasks_of_prior(str(tmp_path / "tiny.yaml"), tmp_path, 5, method)
+    assert [(t.measurement.acquisition.refined, t.inverse.problem.operator.scan) for t in tasks] == [
+        (factor, direction) for factor in (2, 3) for direction in ("plane", "slices")
+    ]
+    assert [t.inverse.problem.slices for t in tasks] == [2, 1, 1, 1]
+    found = search_noise(tasks, range(2), "sight", "recon search-noise tiny")
+    assert found.slices == 5 and found.scans == ["plane", "slices"] and len(found.tasks) == 4
+    with pytest.raises(InputError, match="3 for 4 tasks"):
+        tasks_of_prior(str(tmp_path / "tiny.yaml"), tmp_path, 3, method)
 
 
 def test_the_noise_of_a_ct_job_is_searched_by_a_perceptual_distance(tmp_path: Path, ct_file: Path) -> None:
@@ -382,31 +416,24 @@ def test_the_noise_of_a_ct_job_is_searched_by_a_perceptual_distance(tmp_path: Pa
     known = {"path": str(ct_file), "simulate": {"views": 12}}
     spec.write_text(str({"input": known, "acquisition": "ct-parallel", "method": method}))
     out = tmp_path / "noise.yaml"
-    asked = ["search-noise", str(spec), "--out", str(out), "--candidates", "3", "--metric", "features"]
+    asked = ["search-noise", str(spec), "--out", str(out), "--candidates", "3", "--metric", "perceptual"]
     done = CliRunner().invoke(app, asked)
     assert done.exit_code == 0, done.output
     found = NoiseFile.read(out)
-    assert found.metric == "features" and found.scan == "12 parallel views over 180 of 180 degrees"
-    assert len(set(found.errors.values())) == 3 and 0 < min(found.errors.values()) < max(found.errors.values()) < 4
+    assert found.metric == "perceptual" and found.scans == ["12 parallel views over 180 of 180 degrees"]
+    assert len(set(found.errors.values())) == 3 and 0 < min(found.errors.values()) < max(found.errors.values()) < 1
 
-    def solve(views: int, **more: Any) -> np.ndarray:
+    def solve(views: int, **more: Any) -> tuple[np.ndarray, Any]:
         given = {"path": str(ct_file), "simulate": {"views": views}}
         settings = {**found.method, "frozen_noise": str(out), **more}
         spec = job(input=given, acquisition="ct-parallel", method=settings, seed=found.seed)
-        return reconstructed(spec, tmp_path / f"out-{len(list(tmp_path.iterdir()))}")[0]
+        volume, _, report = reconstructed(spec, tmp_path / f"out-{len(list(tmp_path.iterdir()))}")
+        return volume, report
 
-    assert np.array_equal(solve(12), solve(12, frozen_noise="random"))  # the job's seed is the one that was found
-    with pytest.raises(InputError, match="searched for 12 parallel views over 180 of 180 degrees, the data are of 13"):
-        solve(13)
-
-
-@pytest.mark.parametrize("name", ["ct", "brain-mri", "brain-mri-x2"])
-def test_the_perceptual_distance_grows_with_what_is_wrong(name: str) -> None:
-    prior = registry.load(name)
-    image = torch.from_numpy(blob((1, 40, 48), (0, 15.0, 20.0)))[0]
-    noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
-    distances = [feature_distance(prior, image + strength * noise, image) for strength in (0.0, 0.02, 0.2)]
-    assert distances[0] == 0.0 < distances[1] < distances[2] / 2 < 2.0
+    # The job's seed is the one that was found.
+    assert np.array_equal(solve(12)[0], solve(12, frozen_noise="random")[0])
+    notes = solve(13)[1].notes
+    assert any("searched for 12 parallel views over 180 of 180 degrees; the data are of 13" in note for note in notes)
 
 
 def test_a_solver_without_noise_has_none_to_search(tmp_path: Path) -> None:
@@ -428,18 +455,26 @@ def test_shipped_priors_refine_slices_never_trained_on(tmp_path: Path, factor: i
     _, _, report = reconstructed(spec, tmp_path / "out")
     quality = psnr(report)
     assert quality["boundary"] > quality["interpolation"] + 1.0
-    assert report.prior is not None and report.prior["super_resolution"] == factor
+    assert report.prior is not None and Card.model_validate({**report.prior, "familiarity": None}).for_factor(factor)
     assert report.network_evaluations == 2 * 5
-    frozen = NoiseFile.read(frozen_noise.shipped(f"brain-mri-x{factor}", "slices"))
-    assert report.frozen_noise is not None
-    assert report.frozen_noise.model_dump() == {"seed": frozen.seed, "amplitude": frozen.amplitude, "source": "shipped"}
+    assert report.frozen_noise is not None and report.frozen_noise.amplitude == 0
 
 
 @pytest.mark.parametrize("path", sorted(frozen_noise.FOLDER.glob("*.yaml")), ids=lambda p: p.stem)
 def test_shipped_noise_fits_the_shipped_priors(path: Path) -> None:
-    name, direction = path.stem.rsplit("-", 1)
-    card = registry.card_of(name)
     found = NoiseFile.read(path)
-    assert of_settings(Boundary(), card, direction, 12345) == (found.seed, found.amplitude)
-    assert of_settings(Boundary(amplitude=0.3), card, direction, 12345) == (found.seed, 0.3)
-    assert of_settings(Boundary(frozen_noise="random"), card, direction, 12345) == (12345, 1.0)
+    for direction in ("plane", "slices"):
+        assert of_settings(Boundary(detail=1), registry.card_of(path.stem), direction, 12345) == (
+            found.seed, "shipped", None
+        )  # fmt: skip
+
+
+def test_random_noise_is_the_jobs() -> None:
+    card = registry.card_of("brain-mri-x2")
+    assert of_settings(Boundary(frozen_noise="random"), card, "plane", 12345) == (12345, "random", None)
+    amplitudes = [
+        Boundary(**given).noise_amplitude
+        for given in ({}, {"frozen_noise": "random"}, {"amplitude": 0.3}, {"detail": 0.5}, {"detail": 1})
+    ]
+    assert amplitudes == [0, 1, 0.3, 1, 1]
+    assert Boundary(detail=0.5, frozen_noise="random").expected_amplitude == 0
