@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from operators.errors import InputError
 from recon.bench import boundary as bench
+from recon.bench.auto import T1, T2
 from recon.cli.main import app
 from recon.formats import nifti
 from recon.training.export import export
@@ -28,7 +29,7 @@ def data(tmp_path: Path) -> Path:
     grid = np.meshgrid(*(np.linspace(-1, 1, n) for n in (24, 28, 26)), indexing="ij")
     head = (sum(g**2 for g in grid) < 0.8) * (1 + 0.3 * np.sin(9 * grid[0]) * np.cos(8 * grid[1]) * np.sin(7 * grid[2]))
     (tmp_path / "test").mkdir()
-    for name in (bench.T1, bench.T2):
+    for name in (T1, T2):
         nifti.write(tmp_path / name, (100 * head).astype(np.float32), AFFINE, "test")
     trained(tiny(tmp_path, factors=(2.0, 4.0)), tmp_path, tmp_path / "run")
     export(tmp_path / "run", tmp_path, "recon train tiny", tmp_path)
@@ -37,7 +38,7 @@ def data(tmp_path: Path) -> Path:
 
 def test_volumes_are_turned_with_their_affine(data: Path) -> None:
     """Whatever the order of the axes, a voxel stays where it is in the patient."""
-    volume, affine = nifti.read(data / bench.T2)
+    volume, affine = nifti.read(data / T2)
     case = next(c for c in bench.cases(data) if c.name == "T2, x2 through plane")
     turned, moved = case.volume()
     assert turned.shape == (28, 26, 24)  # thick slices are coronal: along the rows of the file
@@ -83,9 +84,9 @@ def test_an_interval_holds_its_mean() -> None:
 
 def test_pictures_are_upright(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A head that is bright on top is so in the picture's coronal planes."""
-    volume, affine = nifti.read(data / bench.T1)
+    volume, affine = nifti.read(data / T1)
     volume[12:] *= 3  # slices grow upwards
-    nifti.write(data / bench.T1, volume, affine, "test")
+    nifti.write(data / T1, volume, affine, "test")
     case = next(c for c in bench.cases(data) if c.name == "T1, x2 through plane")
     image = imread(bench.picture(data / "pictures", case, str(data / "tiny.yaml")))[..., 0]
     height = image.shape[0]
