@@ -243,6 +243,8 @@ def _judged(
         if found.judge is not None and len(part[chosen]):
             intensity = inverse.intensity_map(found.judge.card).part(chosen)
             seen_of = inverse.planes(inverse.arranged(part))
+            if len(seen_of) != len(part):  # planes of one piece, which share its intensity
+                chosen = slice(0, None, max(len(seen_of) // JUDGED_SLICES, 1))
             seen = found.judge.familiarity(intensity.to_prior(seen_of[chosen]))
             places = range(first, first + len(seen_of))[chosen]
             found.familiarity |= {i: v for i, v in zip(places, seen.tolist(), strict=True) if math.isfinite(v)}

@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from operators.errors import InputError
 from operators.resolution import Downsampling, Truncation, thick_slices
+from operators.stack_set import Stack, StackSet
 from operators.stacks import fine_size
 from recon.measurement.measurement import Measurement
 from recon.problem.inverse_problem import InverseProblem, placed
@@ -20,6 +23,10 @@ from recon.spec.acquisitions.base import Volume
 from recon.spec.acquisitions.superresolution import MRISuperResolution
 from recon.spec.affine import Affine, voxel_size
 from recon.spec.simulation import Simulation
+
+UNLIKE = 0.01
+"""Difference of several stacks that counts as noise at least, relative to the brightest tissue: resampling, profile
+and brightness are never quite what is modelled."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +41,9 @@ class SuperResolutionProblem(InverseProblem):
         return 1
 
     def arranged(self, volume: Tensor) -> Tensor:
-        """Arrange the planes as a volume."""
-        return from_planes(volume, self.acquisition)
+        """Arrange the planes as a volume; those of several stacks lie one below the other."""
+        rows = volume.shape[1] // self.problem.operator.images
+        return from_planes(volume.reshape(-1, rows, volume.shape[2]), self.acquisition)
 
     def planes(self, volume: Tensor) -> Tensor:
         """Arrange a volume as planes that hold the direction to be refined."""
@@ -71,14 +79,72 @@ def build(measurement: Measurement) -> SuperResolutionProblem:
         notes.append(
             f"the refined planes have pixels of {sides[0]:.2f} x {sides[1]:.2f} mm: priors were trained on square ones"
         )
-    operator = downsampling(acquisition, shape)
     # Magnitudes have lost their phase; the solvers' images are complex, and get theirs from the data: none.
     data = in_planes(stack.to(torch.complex64), acquisition)
+    others = [name for name in acquisition.VOLUME_FILES if name in measurement.files]
+    operator: Downsampling
+    if others:
+        operator, data = _together(measurement, acquisition, others, shape, data, notes)
+    else:
+        operator = downsampling(acquisition, shape)
     between = slice_mm if plane else pixel_mm
     # Planes across the stack are cuts of one volume.
     scale = None if plane else robust_maximum(operator.initial_image(data)) or 1.0
+    if others and scale is not None and noise < UNLIKE * scale:
+        noise = UNLIKE * scale
+        notes.append(f"several stacks: {100 * UNLIKE:g} % of the brightest tissue counts as noise, as they differ")
     problem = Problem(operator, data, noise, between, pixel_mm, scale=scale)
     return SuperResolutionProblem(problem, affine, in_patient, "a.u.", "mri", notes, acquisition)
+
+
+def _together(
+    measurement: Measurement,
+    acquisition: MRISuperResolution,
+    others: Sequence[str],
+    shape: Sequence[int],
+    data: Tensor,
+    notes: list[str],
+) -> tuple[StackSet, Tensor]:
+    """Operator and data of several stacks, those of the others scaled to the brightness of the first.
+
+    Raises
+    ------
+    InputError
+        If the first stack has no place in the patient.
+    GeometryError
+        If stacks do not overlap.
+    """
+    affine = measurement.affine
+    if affine is None:
+        raise InputError(
+            "the first stack has no affine, so that nothing tells how the others lie",
+            field=f"acquisition.{others[0]}",
+            remedy="give the first as NIfTI too",
+        )
+    profile, (slices, rows, cols) = acquisition.profile or "box", shape
+    thin_mm = min(voxel_size(affine))  # the finest step, with which profiles are integrated
+    stacks, values = [], []
+    for name in others:
+        other, placed_at = measurement.files[name], measurement.files[f"{name}.affine"]
+        factor = max(voxel_size(placed_at)[2] / thin_mm, 1.0)
+        fine = acquisition.model_copy(update={"factor": factor}).result_affine(placed_at, other.shape)
+        size = (other.shape[0], other.shape[1], other.shape[2])
+        stacks.append(Stack(size, factor, np.linalg.inv(affine) @ fine, profile, acquisition.gap))
+        values.append(torch.from_numpy(other))
+    first = Stack((data.shape[1], rows, cols), acquisition.factor, np.eye(4), profile, acquisition.gap)
+    operator = StackSet((slices, rows, cols), first, stacks)
+    parts = [data.flatten(), *(value.to(torch.complex64).flatten() for value in values)]
+    likely = operator.forward(operator.upsample(torch.cat(parts)[None]))[0].split([len(part) for part in parts])
+    for number, (name, inside) in enumerate(zip(others, operator.seen(), strict=True), 1):
+        seen = inside.flatten()
+        mine, expected = parts[number].real * seen, likely[number].real
+        gain = float(mine.sum() / expected.sum().clamp(min=1e-30)) or 1.0
+        parts[number] = (mine / gain).to(torch.complex64)
+        notes.append(
+            f"{name.replace('_', ' ')}: {100 * float(inside.float().mean()):.0f} % of it in the volume of the first,"
+            f" {gain:.3g} times as bright, which is evened out; motion between the stacks is not corrected"
+        )
+    return operator, torch.cat(parts)[None]
 
 
 def simulate(

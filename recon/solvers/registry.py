@@ -85,10 +85,10 @@ def _diffusion(
     problem: Problem, settings: Diffusion, prior: Prior, intensity: IntensityMap, noise: SliceNoise
 ) -> Solver:
     """Bind a conditional prior to its condition when the solver is first iterated, since computing that takes time."""
-    if isinstance(prior, ConditionalPrior) and prior.conditional and settings.CONDITIONS == "any":
-        prior = Given(prior, conditioning.condition(problem, intensity, prior.card))
     if problem.operator.images > 1:
         prior = Apart(prior, problem.operator.images)
+    if isinstance(prior, ConditionalPrior) and prior.conditional and settings.CONDITIONS == "any":
+        prior = Given(prior, conditioning.condition(problem, intensity, prior.card))
     if problem.prior_axes is not None:
         prior = Across(prior, problem.prior_axes, (problem.slices, *problem.operator.domain.shape))
     solver: Solver = resolve(settings.SOLVER)(problem, settings, prior, intensity, noise)
@@ -102,4 +102,4 @@ def _noise(problem: Problem, settings: Diffusion, prior: Prior, seed: int, froze
         frozen = frozen_noise.of_settings(settings, card, problem.operator.scan, seed)
     if frozen is None:
         return SliceNoise(seed, problem.slices, problem.first)
-    return SliceNoise(frozen.seed, problem.slices, shared=True)
+    return SliceNoise(frozen.seed, problem.slices, shared=True, images=problem.operator.images)

@@ -16,6 +16,7 @@ from recon.spec.acquisitions.base import Acquisition, Shape, Volume
 from recon.spec.acquisitions.mri_cartesian import check_magnitudes
 from recon.spec.affine import Affine
 from recon.spec.costs import MachineCosts
+from recon.spec.files import File
 from recon.spec.simulation import Simulation
 
 LARGEST_SIDE = 8192
@@ -38,6 +39,7 @@ class MRISuperResolution(Acquisition):
     PHYSICS = "recon.problem.superresolution"
     RESAMPLES = False
     MEASURES_VOLUMES = True
+    VOLUME_FILES = ("second_stack", "third_stack")
     GRID: ClassVar[tuple[str, ...]] = ("pixel_mm", "slice_mm", "factor", "direction")
 
     kind: Literal["mri-superresolution"] = "mri-superresolution"
@@ -57,6 +59,11 @@ class MRISuperResolution(Acquisition):
     zero_fill: float = Field(1.0, ge=1, le=4)
     """How many times more pixels the stack has, each way, than were measured: scanners interpolate by filling k-space
     with zeros. With `plane` alone."""
+    second_stack: File | None = None
+    """Second stack of the same volume, NIfTI, in another orientation, with slices of the same profile and gap; both
+    files place their stacks in the patient, and motion between them is not corrected. With `slices` alone."""
+    third_stack: File | None = None
+    """Third stack, like the second."""
     pixel_mm: float | None = Field(None, gt=0)
     """Pixel size of the input stack in mm. Default: that of the file (NIfTI), or 1, and the report says so."""
     slice_mm: float | None = Field(None, gt=0)
@@ -67,7 +74,8 @@ class MRISuperResolution(Acquisition):
 
     @model_validator(mode="after")
     def _of_the_direction(self) -> Self:
-        unused = ("profile", "gap") if self.direction == "plane" else ("filter", "zero_fill")
+        of_slices = ("profile", "gap", "second_stack", "third_stack")
+        unused = of_slices if self.direction == "plane" else ("filter", "zero_fill")
         for name in unused:
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} has no effect with direction: {self.direction}; leave it out")
@@ -93,10 +101,14 @@ class MRISuperResolution(Acquisition):
             return self, (slices, coarse_size(rows, self.factor), coarse_size(cols, self.factor))
         return self, (coarse_size(slices, self.factor), rows, cols)
 
+    def in_one_piece(self) -> bool:
+        """Whether there are several stacks, of which others lie across the planes."""
+        return bool(self.files())
+
     def operator_bytes(self, shape: Shape, costs: MachineCosts) -> float:
-        """Zero: the operator stores nothing large."""
-        del shape, costs
-        return 0.0
+        """Zero, or with several stacks a copy of the volume, resampled, for each of the others."""
+        del costs
+        return len(self.files()) * 16.0 * math.prod(self.result_shape(shape))
 
     def product_seconds(self, shape: Shape, per_chunk: float, costs: MachineCosts) -> float:
         """Proportional to the stack's number of pixels."""
@@ -105,8 +117,17 @@ class MRISuperResolution(Acquisition):
 
     def check(self, data: NDArray[np.generic], **files: NDArray[Any] | None) -> None:
         """Check for magnitudes that are not all zero, and for a result that is not too large."""
-        del files
         check_magnitudes(data)
+        for name in self.VOLUME_FILES:
+            stack = files.get(name)
+            if stack is None:
+                continue
+            if (stack < 0).any():
+                raise InputError(
+                    "magnitudes are negative", field=f"acquisition.{name}", remedy="give a magnitude stack"
+                )
+            if len(stack) < 2:
+                raise GeometryError("the stack has one slice", field=f"acquisition.{name}", remedy="leave it out")
         if not np.any(data):
             raise InputError("every value of the stack is zero", field="input")
         self._require_slices(len(data))

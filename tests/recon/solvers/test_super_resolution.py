@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from operators.errors import GeometryError, InputError
 from operators.resolution import Truncation
+from operators.stack_set import Stack, StackSet
 from recon.cli.main import app
 from recon.defaults import frozen_noise
 from recon.defaults.frozen_noise import NoiseFile, analyse, expected_maximum, of_settings, search
@@ -478,3 +479,64 @@ def test_random_noise_is_the_jobs() -> None:
     ]
     assert amplitudes == [0, 1, 0.3, 1, 1]
     assert Boundary(detail=0.5, frozen_noise="random").expected_amplitude == 0
+
+
+def stacks_of(truth: np.ndarray, folder: Path, tilt: float = 8.0, shift_mm: float = 0.0) -> dict[str, Any]:
+    """Two stacks of a volume as NIfTI, the second across the first, tilted and twice as bright; acquisition of both."""
+    kind = MRISuperResolution(factor=4, direction="slices", profile="gaussian")
+    low = downsampling(kind, truth.shape).forward(in_planes(torch.from_numpy(truth).to(torch.complex64), kind))
+    first = from_planes(low, kind).abs().numpy()
+    nifti.write(folder / "first.nii.gz", first, AFFINE @ np.linalg.inv(kind.result_affine(np.eye(4), first.shape)), "-")
+    # Its slices go along the first one's rows, its rows along the slices.
+    across = np.array([[1.0, 0, 0], [0, 0, 1.0], [0, 1.0, 0]])
+    turned = np.eye(4)
+    turned[:3, :3] = Rotation.from_euler("xyz", [tilt, -tilt / 2, tilt], degrees=True).as_matrix() @ across
+    size = (truth.shape[1] // 4, truth.shape[0], truth.shape[2])
+    middle = turned[:3, :3] @ ((np.array([size[2], size[1], 4 * size[0]]) - 1) / 2)
+    turned[:3, 3] = (np.array(truth.shape[::-1]) - 1) / 2 - middle + shift_mm
+    stack = Stack(size, 4.0, turned, "gaussian")
+    both = StackSet(truth.shape, Stack(first.shape, 4.0, np.eye(4), "gaussian"), [stack] if not shift_mm else [])
+    second = np.ones(size, np.float32)
+    if not shift_mm:
+        tall = torch.from_numpy(truth).to(torch.complex64).permute(2, 0, 1).reshape(1, *both.domain.shape)
+        second = both.forward(tall)[0, -int(np.prod(size)) :].reshape(size).abs().numpy()
+    placed = AFFINE @ turned
+    coarse = placed @ np.linalg.inv(kind.result_affine(np.eye(4), size))
+    nifti.write(folder / "second.nii.gz", 2 * second, coarse, "-")
+    return {**kind.model_dump(exclude_unset=True), "kind": kind.kind, "second_stack": str(folder / "second.nii.gz")}
+
+
+def head(shape: tuple[int, int, int]) -> np.ndarray:
+    """A head-like volume with structure in every direction, air around it."""
+    grid = np.meshgrid(*(np.linspace(-1.3, 1.3, n) for n in shape), indexing="ij")
+    inside = sum(g**2 for g in grid) < 1
+    return (inside * (1 + 0.4 * np.sin(11 * grid[0] + 4 * grid[1]) * np.cos(10 * grid[1]))).astype(np.float32)
+
+
+def test_two_stacks_are_one_job(tmp_path: Path) -> None:
+    """What one stack cannot tell along its slices the other does: nearer to the truth, in the first one's place."""
+    truth = head((24, 32, 22))
+    acquisition = stacks_of(truth, tmp_path)
+    alone = {name: value for name, value in acquisition.items() if name != "second_stack"}
+
+    def error(given: dict[str, Any], method: Any) -> tuple[float, Any]:
+        spec = job(input=str(tmp_path / "first.nii.gz"), acquisition=given, method=method)
+        volume, affine, report = reconstructed(spec, tmp_path / f"out-{len(list(tmp_path.iterdir()))}")
+        assert volume.shape == truth.shape and np.allclose(affine, AFFINE, atol=1e-4)
+        return float(np.sqrt(np.mean((volume - truth) ** 2))), report
+
+    for method in ({"name": "tv", "dimensions": 2, "iterations": 40}, {"name": "boundary", "steps": 2}):
+        one, (both, report) = error(alone, method)[0], error(acquisition, method)
+        assert both < 0.9 * one
+        assert any("second stack" in note and "2 times as bright" in note for note in report.notes)
+    assert tuple(report.shape) == truth.shape and report.network_evaluations == 2 * truth.shape[2]
+
+
+def test_stacks_that_do_not_overlap_are_refused(tmp_path: Path) -> None:
+    truth = head((16, 24, 20))
+    acquisition = stacks_of(truth, tmp_path, shift_mm=500)
+    spec = job(input=str(tmp_path / "first.nii.gz"), acquisition=acquisition, method="interpolation")
+    with pytest.raises(GeometryError, match=r"acquisition\.second_stack: stack 2 does not overlap the first: 0 %"):
+        reconstructed(spec, tmp_path / "out")
+    with pytest.raises(InputError, match="second_stack has no effect with direction: plane"):
+        job(input="a.nii", acquisition={**acquisition, "direction": "plane", "profile": None}, method="interpolation")
