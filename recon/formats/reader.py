@@ -373,6 +373,7 @@ def with_stated(acquisition: Acquisition, stated: dict[str, Any]) -> Acquisition
 def _stack(volume: KnownVolume, spec: JobSpec) -> Measurement:
     acquisition = _required_acquisition(spec)
     _check_straight(volume.affine)
+    acquisition.check_unit(volume.data, spec.input.unit or volume.unit)
     col_mm, _, slice_mm = voxel_size(volume.affine)
     stated = {"pixel_mm": col_mm, "slice_mm": slice_mm}
     for name, size_mm in stated.items():

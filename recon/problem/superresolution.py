@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from operators.errors import InputError
@@ -17,10 +18,13 @@ from operators.resolution import Downsampling, Truncation, thick_slices
 from operators.stack_set import Stack, StackSet
 from operators.stacks import fine_size
 from recon.measurement.measurement import Measurement
+from recon.priors.card import Card
+from recon.problem.ct import attenuation_map
 from recon.problem.inverse_problem import InverseProblem, placed
-from recon.problem.problem import Problem, robust_maximum
+from recon.problem.problem import IntensityMap, Problem, robust_maximum
 from recon.spec.acquisitions.base import Volume
-from recon.spec.acquisitions.superresolution import MRISuperResolution
+from recon.spec.acquisitions.ct import WATER_PER_MM
+from recon.spec.acquisitions.superresolution import CTSuperResolution, MRISuperResolution, SuperResolution
 from recon.spec.affine import Affine, voxel_size
 from recon.spec.simulation import Simulation
 
@@ -33,7 +37,7 @@ and brightness are never quite what is modelled."""
 class SuperResolutionProblem(InverseProblem):
     """Inverse problem of super-resolution, whose planes may lie across the volume."""
 
-    acquisition: MRISuperResolution
+    acquisition: SuperResolution
 
     @property
     def noisy_parts(self) -> int:
@@ -50,10 +54,25 @@ class SuperResolutionProblem(InverseProblem):
         return in_planes(volume, self.acquisition)
 
 
+@dataclass(frozen=True)
+class CTSuperResolutionProblem(SuperResolutionProblem):
+    """Inverse problem of thick CT slices: of attenuation, which thick slices average, in 1/mm; shown in HU."""
+
+    def display(self, volume: Tensor) -> NDArray[np.float32]:
+        """Convert a solution to HU."""
+        return ((volume / WATER_PER_MM - 1) * 1000).numpy()
+
+    def intensity_map(self, card: Card) -> IntensityMap:
+        """Intensity map: by water if the prior is in HU, else by the robust maximum."""
+        if card.intensity_range.unit != "HU":
+            return super().intensity_map(card)
+        return attenuation_map(card.intensity_range, WATER_PER_MM)
+
+
 def build(measurement: Measurement) -> SuperResolutionProblem:
     """Set up the inverse problem of a low-resolution stack."""
     acquisition = measurement.acquisition
-    assert isinstance(acquisition, MRISuperResolution)
+    assert isinstance(acquisition, SuperResolution)
     stack = torch.from_numpy(measurement.data)
     notes = list(measurement.notes)
     noise = acquisition.noise_std if acquisition.noise_std is not None else measurement.noise_std
@@ -79,8 +98,7 @@ def build(measurement: Measurement) -> SuperResolutionProblem:
         notes.append(
             f"the refined planes have pixels of {sides[0]:.2f} x {sides[1]:.2f} mm: priors were trained on square ones"
         )
-    # Magnitudes have lost their phase; the solvers' images are complex, and get theirs from the data: none.
-    data = in_planes(stack.to(torch.complex64), acquisition)
+    data = in_planes(physical(stack, acquisition), acquisition)
     others = [name for name in acquisition.VOLUME_FILES if name in measurement.files]
     operator: Downsampling
     if others:
@@ -93,13 +111,26 @@ def build(measurement: Measurement) -> SuperResolutionProblem:
     if others and scale is not None and noise < UNLIKE * scale:
         noise = UNLIKE * scale
         notes.append(f"several stacks: {100 * UNLIKE:g} % of the brightest tissue counts as noise, as they differ")
+    if isinstance(acquisition, CTSuperResolution):
+        problem = Problem(operator, data, noise * WATER_PER_MM / 1000, between, pixel_mm, scale=scale)
+        return CTSuperResolutionProblem(problem, affine, in_patient, "HU", "ct", notes, acquisition)
     problem = Problem(operator, data, noise, between, pixel_mm, scale=scale)
     return SuperResolutionProblem(problem, affine, in_patient, "a.u.", "mri", notes, acquisition)
 
 
+def physical(volume: Tensor, acquisition: SuperResolution) -> Tensor:
+    """Convert HU to attenuation in 1/mm, and magnitudes to complex numbers.
+
+    Magnitudes have lost their phase; the solvers' images are complex, and get theirs from the data: none.
+    """
+    if isinstance(acquisition, CTSuperResolution):
+        return WATER_PER_MM * (volume.to(torch.float32) / 1000 + 1)
+    return volume.to(torch.complex64)
+
+
 def _together(
     measurement: Measurement,
-    acquisition: MRISuperResolution,
+    acquisition: SuperResolution,
     others: Sequence[str],
     shape: Sequence[int],
     data: Tensor,
@@ -148,9 +179,12 @@ def _together(
 
 
 def simulate(
-    volume: Volume, affine: Affine, given: MRISuperResolution, settings: Simulation, first_slice: int = 0
+    volume: Volume, affine: Affine, given: SuperResolution, settings: Simulation, first_slice: int = 0
 ) -> Measurement:
-    """Simulate a low-resolution magnitude stack with complex noise, as a scanner exports it."""
+    """Simulate a low-resolution stack as a scanner exports it: magnitudes with complex noise, or HU.
+
+    The noise is a share of the largest magnitude, or of the 1000 HU between air and water.
+    """
     del first_slice  # the noise is a share of the stack's largest value, and differs from stack to stack anyway
     given.check_volume(volume, affine)
     lower = downsampling(given, volume.shape)
@@ -164,12 +198,14 @@ def simulate(
             "slice_mm": slice_mm * (1 if plane else factor),
         }
     )
-    planes = in_planes(torch.from_numpy(volume).to(torch.complex64), given)
+    ct = isinstance(given, CTSuperResolution)
+    planes = in_planes(torch.from_numpy(volume).to(torch.float32 if ct else torch.complex64), given)
     low = lower.forward(planes)
-    noise_std = settings.noise_std * float(volume.max())
+    noise_std = settings.noise_std * (1000.0 if ct else float(volume.max()))
     low = low + noise_std * lower.noise(len(low), torch.Generator().manual_seed(settings.seed))
+    found = from_planes(low, given)
     return Measurement(
-        data=from_planes(low, given).abs().numpy(),
+        data=(found if ct else found.abs()).numpy(),
         acquisition=acquisition,
         affine=affine,
         truth=volume,
@@ -178,16 +214,17 @@ def simulate(
     )
 
 
-def downsampling(acquisition: MRISuperResolution, shape: Sequence[int]) -> Downsampling:
+def downsampling(acquisition: SuperResolution, shape: Sequence[int]) -> Downsampling:
     """Downsampling operator on the planes of a high-resolution volume of `shape` ``(slices, rows, cols)``."""
     slices, rows, cols = shape
-    if acquisition.direction == "plane":
+    if isinstance(acquisition, MRISuperResolution) and acquisition.direction == "plane":
         return Truncation(rows, cols, acquisition.factor, filter=acquisition.filter, zero_fill=acquisition.zero_fill)
     profile = acquisition.profile or "box"
-    return thick_slices(slices, rows, acquisition.factor, -2, profile=profile, gap=acquisition.gap, complex=True)
+    complex_ = acquisition.COMPLEX_VOLUME
+    return thick_slices(slices, rows, acquisition.factor, -2, profile=profile, gap=acquisition.gap, complex=complex_)
 
 
-def in_planes(volume: Tensor, acquisition: MRISuperResolution) -> Tensor:
+def in_planes(volume: Tensor, acquisition: SuperResolution) -> Tensor:
     """Arrange ``(slices, rows, cols)`` as the planes that the operator and the prior see.
 
     In-plane: the slices themselves. Through-plane: one plane ``(slices, rows)`` for every column.
@@ -195,6 +232,6 @@ def in_planes(volume: Tensor, acquisition: MRISuperResolution) -> Tensor:
     return volume if acquisition.direction == "plane" else volume.permute(2, 0, 1).contiguous()
 
 
-def from_planes(planes: Tensor, acquisition: MRISuperResolution) -> Tensor:
+def from_planes(planes: Tensor, acquisition: SuperResolution) -> Tensor:
     """Inverse of `in_planes`."""
     return planes if acquisition.direction == "plane" else planes.permute(1, 2, 0).contiguous()

@@ -42,6 +42,7 @@ class Auto(MethodSettings):
         "mri-cartesian",
         "mri-noncartesian",
         "mri-superresolution",
+        "ct-superresolution",
     )
     USUAL: ClassVar[tuple[str, ...]] = ("tv", "l1-wavelet", "red-diff")
     """Candidates where none are named: of these, the methods that fit the acquisition."""
