@@ -235,6 +235,7 @@ class PriorCard(_Answer):
     condition: str
     """What it is given besides the noisy image, in words."""
     super_resolution: int | None
+    """Largest super-resolution factor that it is for, rounded up; null for a prior of other images."""
     unit: str
     low: float
     high: float
