@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from importlib.metadata import version
 
 from fastapi import APIRouter, Request
@@ -80,7 +81,7 @@ def _prior(name: str) -> PriorCard:
         modality=card.modality,
         default=name == DEFAULT_PRIOR[card.modality],
         condition=card.condition,
-        super_resolution=card.super_resolution,
+        super_resolution=card.super_resolution if card.factors is None else math.ceil(card.factors[1]),
         unit=card.intensity_range.unit,
         low=card.intensity_range.low,
         high=card.intensity_range.high,

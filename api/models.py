@@ -301,7 +301,7 @@ class PriorCard(_Answer):
     condition: str
     """Condition that it is given besides the noisy image, in words."""
     super_resolution: int | None
-    """Factor of super-resolution; null for other priors."""
+    """Largest super-resolution factor that it is for, rounded up; null for a prior of other images."""
     unit: str
     """Unit of the intensities."""
     low: float

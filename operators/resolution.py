@@ -30,6 +30,11 @@ class Downsampling(LinearOperator):
     def upsample(self, y: Tensor) -> Tensor:
         """Interpolate a low-resolution image ``(slices, *range.shape)`` to the full grid; not the adjoint."""
 
+    @property
+    def noise_passed(self) -> float:
+        """Standard deviation of the noise in the stack over that of what was measured."""
+        return 1.0
+
     def initial_image(self, data: Tensor) -> Tensor:
         """Initial image: the interpolated one."""
         return self.upsample(data)
@@ -92,10 +97,17 @@ class Truncation(Downsampling):
     def _apodised(self, kept: Tensor) -> Tensor:
         return kept if self._weights is None else kept * self._weights.to(kept.device, kept.real.dtype)
 
+    @property
+    def noise_passed(self) -> float:
+        """Standard deviation of the noise in the stack over that before filter and zero filling."""
+        return 1.0 if self._weights is None else float(self._weights.square().mean().sqrt())
+
     def noise(self, slices: int, generator: torch.Generator) -> Tensor:
-        """Standard normal noise of what was measured, per real channel, filtered as the image is."""
+        """Noise of the stack, as its filter leaves it, with unit standard deviation per real channel."""
         white = super().noise(slices, generator)
-        return white if self._weights is None else inverse_fourier(self._apodised(fourier(white)))
+        if self._weights is None:
+            return white
+        return inverse_fourier(self._apodised(fourier(white))) / self.noise_passed
 
     @property
     def scan(self) -> str:

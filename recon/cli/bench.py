@@ -35,6 +35,7 @@ def register(app: typer.Typer) -> None:
     group.command()(auto)
     group.command()(lesions)
     group.command()(coverage)
+    group.command()(boundary)
     app.add_typer(group, name="bench")
 
 
@@ -279,7 +280,12 @@ def _chosen_cases(cases: Sequence[NamedCase], only: str | None) -> list[NamedCas
 
 def _known_rows(out: Path | None) -> list[dict[str, Any]]:
     """Rows that a benchmark's file has from an earlier run."""
-    found: list[dict[str, Any]] = json.loads(out.read_text())["rows"] if out is not None and out.exists() else []
+    return _known(out, "rows")
+
+
+def _known(out: Path | None, part: str) -> list[dict[str, Any]]:
+    """A list that a benchmark's file has from an earlier run."""
+    found: list[dict[str, Any]] = json.loads(out.read_text())[part] if out is not None and out.exists() else []
     return found
 
 
@@ -438,3 +444,62 @@ def coverage(
     ]  # fmt: skip
     columns = ["case", "method", "voxels", "held", "width", "over TV's"]
     table(columns, shown, f"{replicates} replicates, {bench.SLICES} slices a case; {machine()}")
+
+
+def boundary(
+    data: Annotated[Path, typer.Option(help="Folder with the test volumes, as test/ in it.")],
+    only: Annotated[
+        str | None, typer.Option(help="Cases whose names contain one of these, semicolon-separated.")
+    ] = None,
+    prior: Annotated[str | None, typer.Option(help="Conditional prior, or its card; default: the usual one.")] = None,
+    regression: Annotated[
+        str | None, typer.Option(help="Regression network to compare with, by its card; none when not given.")
+    ] = None,
+    planes: Annotated[int, typer.Option(min=1, help="Planes that are judged in each case.")] = 6,
+    random: Annotated[int, typer.Option(min=0, help="Random noises to compare the frozen one with.")] = 12,
+    pictures: Annotated[Path | None, typer.Option(help="Folder for pictures of the cases instead of rows.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Rows as JSON; methods of cases that it has are kept.")
+    ] = None,
+) -> None:
+    """Super-resolution by `boundary`, at every detail, against other methods and random noises; or pictures of it."""
+    from recon.bench import boundary as bench
+
+    chosen = _chosen_cases(bench.cases(data), only)
+    for case in chosen:
+        bench.require_covered(case, prior)
+    if pictures is not None:
+        for case in chosen:
+            console.print(str(bench.picture(pictures, case, prior)), highlight=False)
+        return
+    rows = [bench.Row(**row) for row in _known_rows(out)]
+    gains = [bench.Gain(**gain) for gain in _known(out, "gains")]
+
+    def keep() -> None:
+        write_rows(out, [asdict(row) for row in rows], gains=[asdict(gain) for gain in gains])
+
+    for case in chosen:
+        case_bench = bench.Bench.of(case, planes, prior)
+        for row in case_bench.rows({row.method for row in rows if row.task == case.name}, regression):
+            rows.append(row)
+            told = f"{row.psnr:.2f} dB, perceptual {row.perceptual:.4f}, sharpness {row.sharpness_ratio:.2f}"
+            console.print(f"{case.name}, {row.method}: {told}, {row.seconds:.1f} s", highlight=False)
+            keep()
+        for steps in bench.FEW_STEPS:
+            if random > 1 and not any(gain.task == case.name and gain.steps == steps for gain in gains):
+                more, gain = case_bench.against_random(steps, random)
+                rows += more
+                gains.append(gain)
+                keep()
+    columns = ["task", "method", "PSNR, dB", "SSIM", "perceptual", "sharpness", "spectrum, dB", "spread", "NFE", "s"]
+    shown = [
+        [r.task, r.method, f"{r.psnr:.2f}", f"{r.ssim:.4f}", f"{r.perceptual:.4f}", f"{r.sharpness_ratio:.2f}",
+         f"{r.spectrum_db:+.1f}", "-" if r.spread is None else f"{r.spread:.2f}", f"{r.nfe:g}", f"{r.seconds:.1f}"]
+        for r in rows
+    ]  # fmt: skip
+    table(columns, shown, f"{planes} planes a task; {machine()}")
+    for gain in gains:
+        for name, values in (("PSNR in dB", gain.psnr), ("perceptual distance", gain.perceptual)):
+            mean, low, high = bench.interval(values)
+            told = f"{mean:+.4f} ({low:+.4f} to {high:+.4f}, 95 %), {len(values)} planes"
+            console.print(f"{gain.task}, {gain.steps} steps, {gain.noise} noise gains, {name}: {told}", highlight=False)

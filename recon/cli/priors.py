@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 import yaml
@@ -119,12 +119,19 @@ def search_noise(
         Path, typer.Option("--out", "-o", callback=new(_noise), help="File of starting noise to write, .yaml.")
     ],
     data: Annotated[Path | None, typer.Option(help="Folder with the files of the prior's recipe.")] = None,
-    direction: Annotated[str, typer.Option(help="Direction of a prior's super-resolution: plane or slices.")] = "plane",
+    factors: Annotated[
+        str | None, typer.Option(help="Of a prior's tasks, comma-separated; default 2, 3 and 4, as far as it has them.")
+    ] = None,
+    directions: Annotated[str, typer.Option(help="Of a prior's tasks, comma-separated.")] = "plane,slices",
+    detail: Annotated[float, typer.Option(min=0, max=1, help="Of a prior's tasks.")] = 1.0,
     candidates: Annotated[int, typer.Option(min=2, help="Starting noises to try.")] = 32,
-    slices: Annotated[int, typer.Option(min=2, help="Reference slices, of a prior's training data.")] = 8,
+    slices: Annotated[int, typer.Option(min=2, help="Reference slices, of a prior's training data.")] = 12,
     metric: Annotated[
-        str, typer.Option(help="nrmse, ssim, or features (a distance in the prior's encoder).")
-    ] = "nrmse",
+        str,
+        typer.Option(
+            help="sight (nrmse, perceptual and sharpness together), or nrmse, ssim, perceptual, sharpness alone."
+        ),
+    ] = "sight",
 ) -> None:
     """Search for the starting noise of a deterministic solver and freeze it; say whether that can help."""
     from recon.defaults.frozen_noise import METRICS
@@ -137,32 +144,44 @@ def search_noise(
     out.parent.mkdir(parents=True, exist_ok=True)
     if metric not in METRICS:
         raise InputError(f"{metric!r} is not one of {', '.join(METRICS)}", field="metric")
-    if what.endswith((".yaml", ".yml", ".json")):
+    asked = f"--candidates {candidates} --metric {metric}"
+    if what.endswith((".yaml", ".yml", ".json")) and data is None:
         job = JobSpec.read(Path(what))
-        task = searching.task_of_job(job, local_files(job))
-        command = f"recon search-noise {Path(what).name} --candidates {candidates} --metric {metric}"
+        tasks = [searching.task_of_job(job, local_files(job))]
+        command = f"recon search-noise {Path(what).name} {asked}"
     elif data is None:
         raise InputError("needed with a prior's name", field="data", remedy="give the folder of the recipe's files")
     else:
-        if direction not in ("plane", "slices"):
-            raise InputError(f"{direction!r} is neither plane nor slices", field="direction")
-        chosen = cast(Literal["plane", "slices"], direction)
-        task = searching.task_of_prior(what, data, slices, Boundary(), chosen)
-        command = (
-            f"recon search-noise {what} --data DATA --direction {direction} --candidates {candidates}"
-            f" --slices {slices} --metric {metric}"
-        )
-    found = searching.search_noise(task, range(candidates), cast("Metric", metric), command)
+        wanted = [name.strip() for name in directions.split(",")]
+        for name in wanted:
+            if name not in searching.DIRECTIONS:
+                raise InputError(f"{name!r} is neither plane nor slices", field="directions")
+        chosen = cast("list[searching.Direction]", wanted)
+        by = None if factors is None else real_numbers(factors, "factors")
+        method = Boundary(detail=detail)
+        tasks = searching.tasks_of_prior(what, data, slices, method, factors=by, directions=chosen)
+        command = f"recon search-noise {what} --data DATA --directions {directions}"
+        command += ("" if factors is None else f" --factors {factors}") + f" --detail {detail:g} --slices {slices} "
+        command += asked
+    found = searching.search_noise(tasks, range(candidates), cast("Metric", metric), command)
     found.write(out)
     errors = list(found.errors.values())
     a = found.analysis
+    shares = [f"{part} {analysis.share:.3f}" for part, analysis in found.parts.items()]
     console.print(
         f"seed {found.seed}: {metric} {min(errors):.5f}, mean of {candidates} {sum(errors) / candidates:.5f}\n"
-        f"amplitude {found.amplitude:g} of it: {found.amplitudes.get(found.amplitude, min(errors)):.5f}\n"
-        f"the noise's share of the variance: {a.share:.3f} (below 0.1 a search hardly pays); expected gain on new"
-        f" slices: {a.expected_gain:.5f}\nwritten: {out}",
+        f"the noise's share of the variance: {a.share:.3f}{''.join(f', {share}' for share in shares)} (below 0.1 a"
+        f" search hardly pays); expected gain on new slices: {a.expected_gain:.5f}\nwritten: {out}",
         highlight=False,
     )
+
+
+def real_numbers(text: str, field: str) -> list[float]:
+    """Numbers, comma-separated; raises `InputError` for anything else."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"{text!r} are no numbers", field=field, remedy="write them as 2,2.5,4") from error
 
 
 def _print(card: Card) -> None:

@@ -4,8 +4,8 @@ Any solver that is deterministic given its seed maps (noise, data) to an image. 
 is ``a_i + b_j + w_ij``, the slice's share, the noise's, and an interaction. The best of several noises helps on new
 slices only as far as `b` varies, so the two-way analysis says in advance whether a search can pay.
 
-Lower starting-noise amplitude always raises fidelity: at zero an ODE converges to roughly the posterior mean. So the
-amplitude is searched for beside the noise.
+A noise that was found is used for every number of steps, factor and direction: that it serves whatever the input is
+the claim of the method (Ma et al. 2024, arXiv 2305.15357), and any other noise would be as random.
 """
 
 from __future__ import annotations
@@ -26,21 +26,23 @@ from recon.spec.methods import FrozenNoise
 from recon.spec.validation import read_yaml
 
 FOLDER = Path(__file__).parent.parent / "priors" / "starting_noise"
-METRICS = ("nrmse", "ssim", "features")
-Metric = Literal["nrmse", "ssim", "features"]
-IGNORED = {"amplitude", "frozen_noise", "prior", "name"}
-"""Settings that may differ from those searched with; the method's name is checked separately."""
+METRICS = ("sight", "nrmse", "ssim", "perceptual", "sharpness")
+Metric = Literal["sight", "nrmse", "ssim", "perceptual", "sharpness"]
+"""What noises are judged by: `sight` is the mean of `SIGHT`, each relative to that of the quick classical image."""
+SIGHT = ("nrmse", "perceptual", "sharpness")
+"""What a user sees: error, perceptual distance, and the spectral error in dB."""
+USUAL = 0
+"""Seed of the starting noise where none was searched for."""
 
 
 class Noise(NamedTuple):
-    """Frozen noise of a solver: seed and amplitude."""
+    """Frozen noise of a solver."""
 
     seed: int
-    amplitude: float = 1.0
-
-
-USUAL = Noise(0, 0.0)
-"""Starting noise where none was searched for: any seed is as good, and none of it is best for the expected image."""
+    source: str
+    """``shipped``, ``usual``, ``random`` (the job's seed), or the file's name."""
+    note: str | None = None
+    """What the report should say of it."""
 
 
 class Analysis(BaseModel):
@@ -64,24 +66,23 @@ class NoiseFile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: int = Field(ge=0, lt=2**32)
-    amplitude: float = Field(1.0, ge=0, le=1)
     method: dict[str, Any]
     """Settings of the method."""
     prior: str | None
     prior_sha256: str | None
-    scan: str
-    """Key of the scan, see `operators.linear.LinearOperator.scan`."""
-    task: dict[str, Any]
-    """Acquisition and simulation of the reference data."""
+    scans: list[str]
+    """Keys of the scans searched on, see `operators.linear.LinearOperator.scan`."""
+    tasks: list[dict[str, Any]]
+    """Acquisitions and simulation of the reference data."""
     reference: list[str]
     """Files and hashes of the reference slices."""
     slices: int
     metric: Metric
     errors: dict[int, float]
-    """Mean error of every candidate on the reference slices, at full amplitude."""
-    amplitudes: dict[float, float] = {}
-    """Mean error of the best candidate at every amplitude that was tried; empty where there is but one."""
+    """Mean error of every candidate on the reference slices."""
     analysis: Analysis
+    parts: dict[str, Analysis] = {}
+    """Analyses of what the metric is made of, where it is the mean of several."""
     command: str
 
     @classmethod
@@ -101,7 +102,10 @@ class NoiseFile(BaseModel):
 
 
 def of_settings(settings: FrozenNoise, card: Card | None, scan: str, seed: int) -> Noise | None:
-    """Frozen noise that settings ask for: of the job's seed, or of a file made for this method; None if none.
+    """Frozen noise that settings ask for: of the job's seed, of a file, or the usual one; None if none.
+
+    A file that was searched with other settings or scans is used, and the note says so. One for another method or other
+    weights tells nothing: then it is the usual noise, with a note.
 
     Parameters
     ----------
@@ -117,61 +121,44 @@ def of_settings(settings: FrozenNoise, card: Card | None, scan: str, seed: int) 
     Raises
     ------
     InputError
-        If a file that is named belongs to another prior, other weights, settings or scans.
+        If a file that is named cannot be read.
     """
     if settings.frozen_noise is None and not settings.ALWAYS_FROZEN:
         return None
-    own = settings.noise_amplitude
     if settings.frozen_noise == "random":
-        return Noise(seed, 1.0 if own is None else own)
-    if card is None:
-        raise InputError(
-            "the prior has no card, so that nothing tells its weights",
-            field="method.frozen_noise",
-            remedy="set frozen_noise: random",
-        )
-    if settings.frozen_noise is None and why_usual(settings, card, scan) is not None:
-        return USUAL if own is None else Noise(USUAL.seed, own)
-    path = settings.paths().get("frozen_noise", shipped(card.name, scan))
+        return Noise(seed, "random")
+    named = settings.paths().get("frozen_noise")
+    if named is None and (card is None or not shipped(card.name).is_file()):
+        prior = "this prior" if card is None else f"prior {card.name!r}"
+        return _usual(f"none was searched for with {prior}")
+    path = named or shipped(card.name)  # type: ignore[union-attr]  # without a card there is a name
     found = NoiseFile.read(path)
-    wrong = _mismatch(found, settings, card, scan)
-    if wrong is not None:
-        raise InputError(
-            f"the starting noise {path.name} was searched {wrong}",
-            field="method.frozen_noise",
-            remedy="use its settings, search again with recon search-noise, or set frozen_noise: random",
-        )
-    return Noise(found.seed, found.amplitude if own is None else own)
-
-
-def why_usual(settings: FrozenNoise, card: Card, scan: str) -> str | None:
-    """Reason for which a method starts from the usual noise and not from a shipped one; None if it does not."""
-    if settings.frozen_noise is not None or not settings.ALWAYS_FROZEN:
-        return None
-    path = shipped(card.name, scan)
-    if not path.is_file():
-        return f"none was searched for with prior {card.name!r} and {scan}"
-    wrong = _mismatch(NoiseFile.read(path), settings, card, scan)
-    return None if wrong is None else f"that of prior {card.name!r} was searched {wrong}"
-
-
-def _mismatch(found: NoiseFile, settings: FrozenNoise, card: Card, scan: str) -> str | None:
-    """Mismatch in words between a noise file and what it is to be used for; None if it fits."""
-    fields = type(settings).model_fields
-    mine = settings.model_dump(mode="json", exclude=IGNORED)
-    different = sorted(k for k in mine if mine[k] != found.method.get(k, fields[k].default))
     if found.method.get("name") != settings.name:
-        return f"for {found.method.get('name')}"
-    if found.prior_sha256 != card.sha256:
-        return f"for other weights of {found.prior!r}"
+        return _usual(f"that of {path.name} was searched for {found.method.get('name')}")
+    if card is None or found.prior_sha256 != card.sha256:
+        return _usual(f"that of {path.name} was searched for other weights of {found.prior!r}")
+    unlike = _unlike(found, settings, scan)
+    note = None if unlike is None else f"the starting noise of {path.name} was searched {unlike}"
+    return Noise(found.seed, "shipped" if named is None else str(settings.frozen_noise), note)
+
+
+def _usual(reason: str) -> Noise:
+    return Noise(USUAL, "usual", f"the starting noise is the usual one: {reason}")
+
+
+def _unlike(found: NoiseFile, settings: FrozenNoise, scan: str) -> str | None:
+    """In which way a noise was searched otherwise than it is used, in words; None if it was not."""
+    fields = type(settings).model_fields
+    mine = settings.model_dump(mode="json", exclude=set(settings.BESIDE_NOISE))
+    different = sorted(k for k in mine if mine[k] != found.method.get(k, fields[k].default))
     if different:
         return f"with another {', '.join(different)}"
-    return None if found.scan == scan else f"for {found.scan}, the data are of {scan}"
+    return None if scan in found.scans else f"for {', '.join(found.scans)}; the data are of {scan}"
 
 
-def shipped(prior: str, direction: str) -> Path:
+def shipped(prior: str) -> Path:
     """Path of the starting noise shipped with a prior, if there is one."""
-    return FOLDER / f"{prior}-{direction}.yaml"
+    return FOLDER / f"{prior}.yaml"
 
 
 def search(errors_of: Callable[[int], Sequence[float]], seeds: Sequence[int]) -> tuple[int, NDArray[np.float64]]:

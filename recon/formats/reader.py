@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from operators.errors import InputError, ReconError
-from recon.formats import bart, numpy_files
+from recon.formats import bart, nifti, numpy_files
 from recon.formats.detect import Found, inner, locate
 from recon.formats.format import Content, KnownVolume, PlainArray, RawCounts, StoredArray
 from recon.formats.safety import check_axes, check_finite, check_size, no_real_numbers, slice_range
@@ -373,6 +373,7 @@ def with_stated(acquisition: Acquisition, stated: dict[str, Any]) -> Acquisition
 def _stack(volume: KnownVolume, spec: JobSpec) -> Measurement:
     acquisition = _required_acquisition(spec)
     _check_straight(volume.affine)
+    acquisition.check_unit(volume.data, spec.input.unit or volume.unit)
     col_mm, _, slice_mm = voxel_size(volume.affine)
     stated = {"pixel_mm": col_mm, "slice_mm": slice_mm}
     for name, size_mm in stated.items():
@@ -445,7 +446,14 @@ def _check_straight(affine: Affine) -> None:
 def _with_files(measurement: Measurement, spec: JobSpec, files: Mapping[str, Path]) -> Measurement:
     """Add the arrays in the files that the acquisition names."""
     named = {name: file for name, file in measurement.acquisition.files().items() if f"acquisition.{name}" in files}
-    arrays = {name: _array(files[f"acquisition.{name}"], file, f"acquisition.{name}") for name, file in named.items()}
+    volumes = measurement.acquisition.VOLUME_FILES
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, file in named.items():
+        path, field = files[f"acquisition.{name}"], f"acquisition.{name}"
+        if name in volumes:
+            arrays[name], arrays[f"{name}.affine"] = nifti.read(inner(path, file, field), field)
+        else:
+            arrays[name] = _array(path, file, field)
     found: dict[str, Any] = measurement.acquisition.read_files(arrays)
     for name, array in found.items():
         check_finite(array, f"acquisition.{name}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from operators.errors import InputError
+from recon.priors import cards
 from recon.priors import registry as priors
 from recon.priors.prior import NetworkPrior
 from recon.problem import conditioning
@@ -22,7 +23,7 @@ def chosen_prior(method: Method, inverse: InverseProblem) -> tuple[NetworkPrior 
     if not isinstance(method, Diffusion):
         return None, None
     modality = inverse.modality
-    prior = priors.load(method.prior_for(modality, inverse.problem.operator.refinement))
+    prior = priors.load(method.prior or cards.usual(method, modality, inverse.problem.operator.refinement))
     if prior.card.modality != modality:
         raise InputError(
             f"prior {prior.card.name!r} is for {prior.card.modality}, the data are {modality}",

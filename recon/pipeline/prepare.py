@@ -169,7 +169,7 @@ def prepare(
         # Random noise follows the seed of each run; that of a file is read once, here.
         kept = None if isinstance(settings, FrozenNoise) and settings.frozen_noise == "random" else frozen
         start = partial(_start, inverse=inverse, intensity=None if streamed else intensity, prior=prior, frozen=kept)
-        noise = None if frozen is None else frozen._asdict()
+        noise = None if frozen is None else frozen.seed
         weights = None if prior is None else prior.card.sha256
         found = reconstruction(label or settings.name, settings, start, noise=noise, weights=weights)
         return replace(found, prior=prior, frozen=frozen)

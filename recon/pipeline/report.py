@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recon.defaults import frozen_noise
 from recon.measurement.measurement import Measurement
 from recon.pipeline import doubt, peak, versions
 from recon.pipeline.doubt import Fit
@@ -96,12 +95,11 @@ def write_report(
     evaluations = 0 if job.prior is None else job.prior.evaluations  # before judging adds its own
     judged = yield from _judged(job, volumes, spec.method.name, span)
     noise = torch.cat(judged.noise)
-    usual = _usual_noise(job, method)
     notes = [
         *judged.notes,
         *([] if job.selection is None else [job.selection.text]),
         *([] if solved.drawn is None else [doubt.drawn(solved.drawn[1])]),
-        *([] if usual is None else [f"the starting noise is the usual one: {usual}"]),
+        *_of_noise(job, method),
         *doubt.unfamiliar(judged.summary, judged.familiarity, intervals=solved.errors is not None),
         *doubt.misfitting(method, judged.whitened, measurement.acquisition.SUSPECTS),
     ]
@@ -154,15 +152,14 @@ def _listed(values: Iterable[float | Tensor]) -> float | list[float]:
 def _noise(job: Prepared, method: Method) -> ReportedNoise | None:
     if job.frozen is None or not isinstance(method, FrozenNoise):
         return None
-    source = method.frozen_noise or ("shipped" if _usual_noise(job, method) is None else "usual")
-    return ReportedNoise(**job.frozen._asdict(), source=source)
+    return ReportedNoise(seed=job.frozen.seed, amplitude=method.noise_amplitude, source=job.frozen.source)
 
 
-def _usual_noise(job: Prepared, method: Method) -> str | None:
-    """Reason in words for which the result starts from the usual noise; None if it does not."""
-    if job.prior is None or not isinstance(method, FrozenNoise):
-        return None
-    return frozen_noise.why_usual(method, job.prior.card, job.inverse.problem.operator.scan)
+def _of_noise(job: Prepared, method: Method) -> list[str]:
+    """What the report says of the frozen noise, unless none of it enters."""
+    if job.frozen is None or job.frozen.note is None or not isinstance(method, FrozenNoise):
+        return []
+    return [job.frozen.note] if method.noise_amplitude > 0 else []
 
 
 def _uncertainty(
@@ -243,9 +240,11 @@ def _judged(
         if job.prior is not None:
             found.intensity.append(inverse.intensity_map(job.prior.card))
         seen_of = inverse.planes(inverse.arranged(part))
-        chosen, of_scale = slice(-first % stride, None, stride), slice(-first % stride, None, stride)
-        if problem.operator.whole_volume:  # one scale for all of its slices
-            chosen, of_scale = slice(None, None, max(len(seen_of) // JUDGED_SLICES, 1)), slice(None)
+        chosen = of_scale = slice(-first % stride, None, stride)
+        if problem.operator.whole_volume or len(seen_of) != len(part):  # slices of one piece, which share its intensity
+            chosen = slice(0, None, max(len(seen_of) // JUDGED_SLICES, 1))
+        if problem.operator.whole_volume:
+            of_scale = slice(None)
         if found.judge is not None and len(seen_of[chosen]):
             intensity = inverse.intensity_map(found.judge.card).part(of_scale)
             seen = found.judge.familiarity(intensity.to_prior(seen_of[chosen]))

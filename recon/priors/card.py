@@ -202,8 +202,12 @@ class Card(Strict):
 
     def for_factor(self, factor: float) -> bool:
         """Whether it is for super-resolution by `factor`."""
-        low, high = (self.super_resolution, self.super_resolution) if self.factors is None else self.factors
-        return low is not None and high is not None and low <= factor <= high
+        return factor == self.super_resolution if self.factors is None else self.factors[0] <= factor <= self.factors[1]
+
+    @property
+    def factor_span(self) -> float:
+        """Width of the range of super-resolution factors that it is for; 0 of one factor."""
+        return 0.0 if self.factors is None else self.factors[1] - self.factors[0]
 
     @property
     def condition(self) -> str:

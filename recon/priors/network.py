@@ -219,18 +219,6 @@ class Denoiser(nn.Module):
         In between it computes in the dtype of its parameters; what is outside of it keeps float32, because
         bfloat16 would round an image by up to 0.4 %, more than the lowest noise levels.
         """
-        embedding, skips, x = self._down(x, features)
-        for blocks, up in zip(reversed(self.decoder), reversed(self.up), strict=True):
-            x = _through(blocks, up(x) + skips.pop(), embedding)
-        return cast(Tensor, self.head(x).to(torch.float32))
-
-    def encode(self, x: Tensor, features: Tensor) -> list[Tensor]:
-        """Encoder features of images ``(batch, channels, rows, cols)`` at every level, finest first."""
-        _, skips, bottom = self._down(functional.pixel_unshuffle(x, self.unshuffle), features)
-        return [*skips, bottom]
-
-    def _down(self, x: Tensor, features: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
-        """Encode: the noise level's embedding, the skip features, and those of the bottom level."""
         dtype = self.stem.weight.dtype
         embedding = self.embed(features.to(dtype))
         x = self.stem(x.to(dtype, memory_format=torch.channels_last))
@@ -239,7 +227,10 @@ class Denoiser(nn.Module):
             x = _through(blocks, x, embedding)
             skips.append(x)
             x = down(x)
-        return embedding, skips, _through(self.bottom, x, embedding)
+        x = _through(self.bottom, x, embedding)
+        for blocks, up in zip(reversed(self.decoder), reversed(self.up), strict=True):
+            x = _through(blocks, up(x) + skips.pop(), embedding)
+        return cast(Tensor, self.head(x).to(torch.float32))
 
 
 def _zero(layer: nn.Module) -> None:

@@ -22,17 +22,14 @@ class SliceNoise:
     """Standard normal noise keyed by (seed, slice), so that a slice's noise does not depend on its batch or chunk.
 
     With `shared` it is keyed by the seed alone, and every slice gets the same: part of a field of `TILE` rows and
-    columns, which larger images repeat, so that a seed means the same noise at every size.
+    columns, which larger images repeat, so that a seed means the same noise at every size. So does each of several
+    `images` that lie one below the other in a slice.
     """
 
     KEPT: ClassVar[tuple[str, ...]] = ("states",)
 
-    def __init__(
-        self, seed: int, slices: int, first_slice: int = 0, *, shared: bool = False, amplitude: float = 1.0
-    ) -> None:
-        self._shared = shared
-        self.amplitude = amplitude
-        """Scale of the starting noise, for solvers that have one; `draw` does not apply it."""
+    def __init__(self, seed: int, slices: int, first_slice: int = 0, *, shared: bool = False, images: int = 1) -> None:
+        self._shared, self._images = shared, images
         indices = [-1] if shared else range(first_slice, first_slice + slices)
         self._generators = [torch.Generator().manual_seed(key(seed, index)) for index in indices]
 
@@ -55,7 +52,8 @@ class SliceNoise:
         side = (TILE, TILE) if self._shared else (rows, cols)
         drawn = torch.stack([self._one(side, generator, like) for generator in self._generators])
         if self._shared:
-            drawn = drawn.repeat(1, -(-rows // TILE), -(-cols // TILE))[:, :rows, :cols]
+            each = rows // self._images
+            drawn = drawn.repeat(1, -(-each // TILE), -(-cols // TILE))[:, :each, :cols].repeat(1, self._images, 1)
         return drawn.expand_as(like) if self._shared else drawn.reshape(like.shape)
 
     @staticmethod

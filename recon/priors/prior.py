@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -116,23 +116,38 @@ class Apart:
     Parameters
     ----------
     prior
-        Prior of one image.
+        Prior of one image, conditional or not.
     images
         Number of images in a slice's rows.
     """
 
-    def __init__(self, prior: Prior, images: int) -> None:
+    def __init__(self, prior: Any, images: int) -> None:
         self._prior, self._images = prior, images
+
+    @property
+    def card(self) -> Card:
+        """Card of the prior of one image; raises `AttributeError` if it has none."""
+        card: Card = self._prior.card
+        return card
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the prior of one image is conditional."""
+        return bool(getattr(self._prior, "conditional", False))
 
     @property
     def complex(self) -> bool:
         """Whether images are complex64 or float32."""
-        return self._prior.complex
+        return bool(self._prior.complex)
 
-    def denoise(self, x: Tensor, sigma: float) -> Tensor:
-        """``E[x0 | x = x0 + sigma n]`` for each image of ``(slices, images * rows, cols)``."""
-        apart = x.reshape(len(x) * self._images, -1, x.shape[-1])
-        return self._prior.denoise(apart, sigma).reshape(x.shape)
+    def denoise(self, x: Tensor, sigma: float, condition: Tensor | None = None) -> Tensor:
+        """``E[x0 | x = x0 + sigma n]`` for each image of ``(slices, images * rows, cols)``, given its condition."""
+        given = () if condition is None else (self._apart(condition),)
+        found: Tensor = self._prior.denoise(self._apart(x), sigma, *given)
+        return found.reshape(x.shape)
+
+    def _apart(self, x: Tensor) -> Tensor:
+        return x.reshape(len(x) * self._images, -1, x.shape[-1])
 
 
 class NetworkPrior:

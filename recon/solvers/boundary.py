@@ -39,7 +39,7 @@ def solve(problem: Problem, settings: Boundary, prior: Prior, intensity: Intensi
     intensity
         Physical intensity to the prior's scale.
     noise
-        Starting noise, the same in every slice, and its amplitude.
+        Starting noise, the same in every slice.
 
     References
     ----------
@@ -75,9 +75,9 @@ def solve(problem: Problem, settings: Boundary, prior: Prior, intensity: Intensi
         return x
 
     if settings.detail == 0:
-        return intensity.to_physical((yield from ode(settings.sigmas(), noise.amplitude, 0)))
+        return intensity.to_physical((yield from ode(settings.sigmas(), settings.expected_amplitude, 0)))
     sharp = yield from ode(settings.detail_sigmas(), 1.0, 0)
     if settings.detail == 1:
         return intensity.to_physical(sharp)
-    expected = yield from ode(settings.sigmas(), noise.amplitude, settings.detail_steps)
+    expected = yield from ode(settings.sigmas(), settings.expected_amplitude, settings.detail_steps)
     return intensity.to_physical(torch.lerp(expected, sharp, settings.detail))

@@ -9,9 +9,12 @@ from recon.spec.methods import Interpolation
 
 
 def solve(problem: Problem, settings: Interpolation) -> Solver:
-    """Interpolate by zero-filled k-space, or linearly between thick slices, as a solver of one step."""
+    """Interpolate by zero-filled k-space, or linearly between thick slices, as a solver of one step.
+
+    From there several stacks are fitted together by a few conjugate gradient iterations.
+    """
     if not isinstance(problem.operator, Downsampling):
         raise InputError(f"{settings.name} needs a low-resolution acquisition", field="method.name")
-    volume = problem.operator.upsample(problem.data)
+    volume = problem.operator.initial_image(problem.data)
     yield Progress(1, 1, volume, problem)
     return volume

@@ -85,11 +85,11 @@ def _diffusion(
     problem: Problem, settings: Diffusion, prior: Prior, intensity: IntensityMap, noise: SliceNoise
 ) -> Solver:
     """Bind a conditional prior to its condition when the solver is first iterated, since computing that takes time."""
+    if problem.operator.images > 1:
+        prior = Apart(prior, problem.operator.images)
     if isinstance(prior, ConditionalPrior) and prior.conditional and settings.CONDITIONS == "any":
         given = conditioning.condition(problem, intensity, prior.card)
         prior = Given(prior, given.flatten(0, 1) if problem.operator.whole_volume else given)
-    if problem.operator.images > 1:
-        prior = Apart(prior, problem.operator.images)
     if problem.prior_axes is not None:
         prior = Across(prior, problem.prior_axes, (problem.slices, *problem.operator.domain.shape))
     if problem.operator.whole_volume:
@@ -105,4 +105,4 @@ def _noise(problem: Problem, settings: Diffusion, prior: Prior, seed: int, froze
         frozen = frozen_noise.of_settings(settings, card, problem.operator.scan, seed)
     if frozen is None:
         return SliceNoise(seed, problem.images, problem.first)
-    return SliceNoise(frozen.seed, problem.images, shared=True, amplitude=frozen.amplitude)
+    return SliceNoise(frozen.seed, problem.images, shared=True, images=problem.operator.images)

@@ -79,6 +79,7 @@ ACQUISITIONS: Registry[Any] = Registry(
         "mri-cartesian": "recon.spec.acquisitions.mri_cartesian:MRICartesian",
         "mri-noncartesian": "recon.spec.acquisitions.mri_noncartesian:MRINonCartesian",
         "mri-superresolution": "recon.spec.acquisitions.superresolution:MRISuperResolution",
+        "ct-superresolution": "recon.spec.acquisitions.superresolution:CTSuperResolution",
     },
 )
 METHODS: Registry[Any] = Registry(

@@ -82,9 +82,9 @@ class FrozenNoise(_Part):
     seed: int
     """Seed of the noise."""
     amplitude: float
-    """Scale of the noise: 1 as published, 0 none."""
+    """Scale with which it entered the result; 0 where none of it did."""
     source: str
-    """``shipped``, ``random``, or the file's name."""
+    """``shipped``, ``usual`` (none was searched for), ``random``, or the file's name."""
 
 
 class Intensity(_Part):

@@ -52,7 +52,7 @@ class Simulation(Strict):
     """Relative error of the gain of elements that draw rings, of either sign (CT)."""
     noise_std: float = Field(0.0, ge=0)
     """Standard deviation of the noise in k-space or in a low-resolution stack, as a fraction of the largest image value
-    (MRI)."""
+    (MRI), or of the 1000 HU between air and water (CT stacks)."""
     views: int = Field(60, ge=1, le=10_000)
     """Number of views, equally spaced over half a turn (parallel) or a full turn (fan); ignored if angles are given
     (CT)."""

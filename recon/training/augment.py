@@ -29,7 +29,7 @@ MOST_ZERO_FILL = 2.0
 MOST_GAP = 0.5
 """Largest gap, or overlap, of thick slices relative to their thickness."""
 STACK_NOISE = (0.003, 0.06)
-"""Range of the noise of a stack, relative to its brightest tissue."""
+"""Range of the noise of a stack before its filter, relative to its brightest tissue."""
 PIXEL_MM = (0.7, 1.2)
 """Range of pixels, which only the field of air and tissue depends on."""
 
@@ -153,7 +153,8 @@ def measured_stack(image: Tensor, lower: Downsampling, generator: torch.Generato
     """
     low = lower.forward(image[None])
     if uniform(generator) < 0.75:
-        low = low + math.exp(uniform(generator, *map(math.log, STACK_NOISE))) * lower.noise(1, generator)
+        strength = lower.noise_passed * math.exp(uniform(generator, *map(math.log, STACK_NOISE)))
+        low = low + strength * lower.noise(1, generator)
     return low.abs().to(torch.complex64)
 
 

@@ -3,45 +3,45 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from operators.errors import InputError
 from recon.defaults import frozen_noise, lookup
-from recon.defaults.frozen_noise import Metric, NoiseFile
+from recon.defaults.frozen_noise import SIGHT, Metric, NoiseFile
 from recon.formats import reader
 from recon.measurement.measurement import Measurement
 from recon.measurement.simulate import simulate
 from recon.pipeline.chosen_prior import chosen_prior
 from recon.priors import registry
-from recon.priors.network import as_channels
 from recon.priors.prior import NetworkPrior
 from recon.problem import inverse_problem
 from recon.problem.inverse_problem import InverseProblem
-from recon.problem.problem import IntensityMap, run
+from recon.problem.problem import run
 from recon.problem.superresolution import from_planes
 from recon.quality import metrics
+from recon.quality.perceptual import perceptual_distance
+from recon.quality.spectrum import spectral_error
 from recon.solvers import registry as solvers
 from recon.spec.acquisitions.superresolution import MRISuperResolution
 from recon.spec.job import JobSpec
 from recon.spec.methods import Boundary, FrozenNoise
 from recon.spec.simulation import Simulation
-from recon.training.evaluate import JUDGED_FACTOR
 from recon.training.recipe import Recipe
 from recon.training.slices import SliceSet
 
 Direction = Literal["plane", "slices"]
-AMPLITUDES = (0.75, 0.5, 0.25, 0.0)
-"""Amplitudes of the starting noise to try besides 1."""
-FEATURE_SIGMA = 0.05
-"""Noise level given to the encoder when it computes features of a clean image."""
+DIRECTIONS: tuple[Direction, ...] = ("plane", "slices")
+FACTORS = (2.0, 3.0, 4.0)
+"""Super-resolution factors of the reference set of a prior that is told them, as far as it covers them."""
+REFERENCE_NOISE = 0.01
+"""Noise of the reference stacks relative to their largest value."""
 
 
 @dataclass(frozen=True)
@@ -85,46 +85,80 @@ def task_of_job(spec: JobSpec, files: dict[str, Path]) -> Task:
     return Task(measurement, inverse, method, prior, [source], spec.input.simulate or Simulation())
 
 
-def task_of_prior(
+def tasks_of_prior(
     name: str,
     data: Path,
     slices: int,
     method: Boundary,
-    direction: Direction,
     *,
+    factors: Sequence[float] | None = None,
+    directions: Sequence[Direction] = DIRECTIONS,
     held_out: bool = False,
-    factor: float | None = None,
-) -> Task:
-    """Make a super-resolution task from slices that a conditional prior was trained or judged on.
+) -> list[Task]:
+    """Make super-resolution tasks of all factors and directions from slices that a prior was trained or judged on.
 
-    In-plane, or (``direction="slices"``) the slices taken as planes across a thick stack. `factor` may be left out of
-    a prior of one factor, and is 4 of others unless given.
+    The slices, which are all different, are dealt out to the tasks in turn.
+
+    Parameters
+    ----------
+    name
+        A conditional prior, or the path of its card.
+    data
+        Folder with the files of the prior's recipe.
+    slices
+        Number of slices, at least one per task.
+    method
+        Method whose noise is searched for.
+    factors
+        Default: those of `FACTORS` that the prior covers.
+    directions
+        In plane, and (``slices``) the slices taken as planes across a thick stack.
+    held_out
+        Whether the slices are those that the prior was judged on.
 
     Raises
     ------
     InputError
-        If the prior is not for super-resolution, or not by this factor.
+        If the prior is not for super-resolution, or not by these factors, or there are fewer slices than tasks.
     """
     prior = registry.load(name, field="prior")
     if not prior.card.refines:
         raise InputError(
             f"prior {name!r} is not for super-resolution", field="prior", remedy="give a job specification"
         )
-    factor = factor or prior.card.super_resolution or JUDGED_FACTOR
-    if not prior.card.for_factor(factor):
+    factors = [f for f in FACTORS if prior.card.for_factor(f)] if factors is None else factors
+    for factor in factors:
+        if not prior.card.for_factor(factor):
+            raise InputError(
+                f"x{factor:g}, prior {name!r} is given {prior.card.condition}", field="factors", remedy="leave it out"
+            )
+    scans = [usual_stack(factor, direction) for factor in factors for direction in directions]
+    if slices < len(scans):
         raise InputError(
-            f"x{factor:g}, prior {name!r} is given {prior.card.condition}", field="factor", remedy="leave it out"
+            f"{slices} for {len(scans)} tasks", field="slices", remedy="give one or more for each factor and direction"
         )
-    recipe = Recipe.named(name)
+    recipe = Recipe.named(prior.card.name)
     source = (recipe.validation if held_out else recipe.sources)[0]
     chosen = SliceSet.read(data, source)
-    multiple = int(factor) if factor == int(factor) else 1
-    images = np.stack([_whole(chosen, i, recipe, multiple) for i in _spread(chosen, slices)])
-    simulation = Simulation()
-    acquisition = MRISuperResolution(factor=factor, direction=direction)
+    images = [np.ascontiguousarray(chosen.planes(i, recipe)[0].numpy()) for i in _spread(chosen, slices)]
+    origin = f"{source.file} sha256 {chosen.sha256}"
+    dealt = [np.stack(images[number :: len(scans)]) for number in range(len(scans))]
+    return [_stack_task(some, scan, prior, method, origin) for some, scan in zip(dealt, scans, strict=True)]
+
+
+def usual_stack(factor: float, direction: Direction) -> MRISuperResolution:
+    """Acquisition of a stack as scanners give it: k-space filtered, or slices of a Gaussian profile."""
+    if direction == "plane":
+        return MRISuperResolution(factor=factor, direction=direction, filter="tukey")
+    return MRISuperResolution(factor=factor, direction=direction, profile="gaussian")
+
+
+def _stack_task(
+    images: NDArray[np.float32], acquisition: MRISuperResolution, prior: NetworkPrior, method: Boundary, origin: str
+) -> Task:
+    simulation = Simulation(noise_std=REFERENCE_NOISE)
     volume = from_planes(torch.from_numpy(images), acquisition).numpy()
     measurement = simulate(volume, np.diag([0.9, 0.9, 1e9, 1.0]), acquisition, simulation)
-    origin = f"{source.file} sha256 {chosen.sha256}"
     inverse = inverse_problem.build(measurement)
     return Task(measurement, inverse, method, prior.at(inverse.problem.operator.factors), [origin], simulation)
 
@@ -145,50 +179,67 @@ def _spread(chosen: SliceSet, count: int) -> list[int]:
     return found
 
 
-def _whole(chosen: SliceSet, index: int, recipe: Recipe, factor: int) -> NDArray[np.float32]:
-    image = chosen.planes(index, recipe)[0].numpy()
-    rows, cols = (n // factor * factor for n in image.shape)
-    return np.ascontiguousarray(image[:rows, :cols])
+@dataclass(frozen=True)
+class Judge:
+    """Judge of a task's noises: what each slice's image from a seed's noise is worth, beside the truth.
+
+    Parameters
+    ----------
+    planes
+        Arranges a volume of the result as the images that are judged one by one: refined planes, or else slices.
+    """
+
+    task: Task
+    metric: Metric
+    planes: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    truth: NDArray[np.float32]
+    quick: dict[str, list[float]]
+    """Errors of the quick classical image, to which those of `sight` are relative."""
+
+    @classmethod
+    def of(cls, task: Task, metric: Metric) -> Judge:
+        """Make the judge, and judge the quick classical image."""
+        model, known = task.inverse, task.measurement.truth
+        assert known is not None
+
+        def planes(volume: NDArray[np.float32]) -> NDArray[np.float32]:
+            return model.planes(torch.from_numpy(volume)).numpy()
+
+        truth = planes(known)
+        quick: dict[str, list[float]] = {}
+        if metric == "sight":
+            first = model.display(model.arranged(model.problem.initial_image()))
+            quick = {part: slice_errors(planes(first), truth, part, _refined(task)) for part in SIGHT}
+        return cls(task, metric, planes, truth, quick)
+
+    def __call__(self, seed: int) -> dict[str, list[float]]:
+        """Errors of every slice by part of the metric, from a seed's noise."""
+        found, refined = self.planes(solved(self.task, seed)), _refined(self.task)
+        if self.metric != "sight":
+            return {self.metric: slice_errors(found, self.truth, self.metric, refined)}
+        errors = {part: slice_errors(found, self.truth, part, refined) for part in SIGHT}
+        return {part: [e / q for e, q in zip(errors[part], self.quick[part], strict=True)] for part in SIGHT}
 
 
-class Judge(Protocol):
-    """Function that reconstructs the reference slices from a seed's noise."""
-
-    def __call__(self, seed: int, amplitude: float | None = None) -> list[float]:
-        """Error of every slice; only `Boundary` has an amplitude."""
-
-
-def errors_of(task: Task, metric: Metric) -> Judge:
-    """Make the function from a seed to the error of every reference slice."""
-    model, prior, truth = task.inverse, task.prior, task.measurement.truth
-    intensity = model.intensity_map(prior.card)
-    assert truth is not None
-    # One noise for all slices, which is what can be frozen.
+def solved(task: Task, seed: int) -> NDArray[np.float32]:
+    """Reconstruct a task's slices from one noise for all of them, which is what can be frozen."""
+    model = task.inverse
     method = task.method.model_copy(update={"frozen_noise": "random"})
+    intensity = model.intensity_map(task.prior.card)
+    solver = solvers.start(model.problem, method, prior=task.prior, intensity=intensity, seed=seed)
+    return model.display(model.arranged(run(solver)))
 
-    def settings(amplitude: float | None) -> FrozenNoise:
-        return method if amplitude is None else method.model_copy(update={"amplitude": amplitude})
 
-    def planes(volume: Tensor) -> NDArray[np.float32]:
-        """Images that are judged one by one: refined planes, or else slices."""
-        return model.planes(volume).numpy()
-
-    def errors(seed: int, amplitude: float | None = None) -> list[float]:
-        solver = solvers.start(model.problem, settings(amplitude), prior=prior, intensity=intensity, seed=seed)
-        return slice_errors(
-            planes(torch.from_numpy(model.display(model.arranged(run(solver))))),
-            planes(torch.from_numpy(truth)),
-            metric,
-            prior,
-        )
-
-    return errors
+def _refined(task: Task) -> tuple[int, ...]:
+    """Axes of the judged images along which resolution is lacking: those refined, else both."""
+    factors = task.inverse.problem.operator.factors or (2.0, 2.0)
+    return tuple(axis for axis in (0, 1) if factors[axis] > 1)
 
 
 def slice_errors(
-    found: NDArray[np.float32], truth: NDArray[np.float32], metric: Metric, prior: NetworkPrior
+    found: NDArray[np.float32], truth: NDArray[np.float32], metric: str, axes: Sequence[int] = (0, 1)
 ) -> list[float]:
-    """Compute the error of each slice: NRMSE, one minus SSIM, or the distance in the prior's encoder.
+    """Compute the error of each slice by one metric; `axes` are those of the spectrum, for `sharpness`.
 
     Constant slices have no meaningful error and are left out.
 
@@ -198,7 +249,7 @@ def slice_errors(
         If the metric has no value for a slice, as SSIM for one smaller than its window, or no slice has content.
     """
     pairs = [(a, b) for a, b in zip(found, truth, strict=True) if b.max() > b.min()]
-    errors = _errors(pairs, truth, metric, prior)
+    errors = [_error(a, b, metric, axes) for a, b in pairs]
     if not errors or not np.isfinite(errors).all():
         raise InputError(
             f"{metric} cannot judge {len(pairs)} slices of {truth.shape[1:]}", field="metric", remedy="use nrmse"
@@ -206,77 +257,52 @@ def slice_errors(
     return errors
 
 
-def _errors(
-    pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]],
-    truth: NDArray[np.float32],
-    metric: Metric,
-    prior: NetworkPrior,
-) -> list[float]:
+def _error(found: NDArray[np.float32], truth: NDArray[np.float32], metric: str, axes: Sequence[int]) -> float:
     match metric:
         case "nrmse":
-            return [metrics.nrmse(a, b) for a, b in pairs]
+            return metrics.nrmse(found, truth)
         case "ssim":
-            return [1 - metrics.ssim(a[None], b[None]) for a, b in pairs]
-        case "features":
-            intensity = _display_map(truth, prior)
-            return [feature_distance(prior, *(intensity.to_prior(torch.from_numpy(x)) for x in pair)) for pair in pairs]
+            return 1 - metrics.ssim(found[None], truth[None])
+        case "perceptual":
+            return perceptual_distance(found, truth)
+        case "sharpness":
+            return spectral_error(found[None], truth[None], axes)
+        case _:
+            raise InputError(f"{metric!r} is no metric of one slice", field="metric")
 
 
-def _display_map(truth: NDArray[np.float32], prior: NetworkPrior) -> IntensityMap:
-    """Convert images from the prior's scale to display values: HU, or magnitudes."""
-    if prior.complex:
-        return IntensityMap(float(np.percentile(truth, 99.8)) or 1.0, 0.0)
-    window = prior.card.intensity_range
-    return IntensityMap((window.high - window.low) / 2, (window.high + window.low) / 2)
+def search_noise(tasks: Sequence[Task], seeds: Sequence[int], metric: Metric, command: str) -> NoiseFile:
+    """Search the seed of the noise that is best on all tasks together; analyse whether the search can help."""
+    first = tasks[0]
+    judges = [Judge.of(task, metric) for task in tasks]
+    by_part: dict[str, list[list[float]]] = {}
 
+    def errors_of(seed: int) -> list[float]:
+        judged = [judge(seed) for judge in judges]
+        parts = {part: [error for one in judged for error in one[part]] for part in judged[0]}
+        for part, errors in parts.items():
+            by_part.setdefault(part, []).append(errors)
+        return [float(value) for value in np.mean(list(parts.values()), axis=0)]
 
-@torch.inference_mode()
-def feature_distance(prior: NetworkPrior, a: Tensor, b: Tensor) -> float:
-    """Perceptual distance of two images ``(rows, cols)`` in a prior's encoder features, 0 for equal ones, up to 4.
-
-    A perceptual distance (Zhang et al. 2018, arXiv 1801.03924) in a network that knows such images: features of every
-    level, normalised to unit length per pixel, mean squared difference, mean over levels.
-    """
-    network = prior.network
-    told = None if prior.factors is None else torch.tensor([prior.factors])
-    level = network.features(torch.tensor([FEATURE_SIGMA]), told)
-    features = []
-    for image in (a, b):
-        x = as_channels(image[None].to(torch.complex64) if prior.complex else image[None])
-        # The image stands in for its condition.
-        x = x.repeat(1, 1 + network.condition_channels // network.image_channels, 1, 1)
-        side = network.multiple
-        x = torch.nn.functional.pad(x, (0, -x.shape[3] % side, 0, -x.shape[2] % side), mode="replicate")
-        features.append(network.encode(x / prior.card.sigma_data, level))
-    distances = []
-    for p, q in zip(*features, strict=True):
-        p, q = (torch.nn.functional.normalize(f, dim=1) for f in (p, q))
-        distances.append(float((p - q).square().sum(dim=1).mean()))
-    return float(np.mean(distances))
-
-
-def search_noise(task: Task, seeds: Sequence[int], metric: Metric, command: str) -> NoiseFile:
-    """Search the seed of the noise and, for an ODE, its amplitude; analyse whether the search can help."""
-    errors_at = errors_of(task, metric)
-    seed, errors = frozen_noise.search(errors_at, seeds)
-    tried = {1.0: float(errors.mean(axis=1).min())}
-    # What is drawn on purpose starts from all of the noise, whatever the amplitude.
-    if task.method.ALWAYS_FROZEN and task.method.noise_amplitude is None and task.method.uses_levels():
-        tried |= {amplitude: float(np.mean(errors_at(seed, amplitude))) for amplitude in AMPLITUDES}
-    stated = {"acquisition": task.measurement.acquisition.model_dump(mode="json", exclude_none=True)}
+    seed, errors = frozen_noise.search(errors_of, seeds)
+    parts = {part: frozen_noise.analyse(np.array(found)) for part, found in by_part.items()} if len(by_part) > 1 else {}
     return NoiseFile(
         seed=seed,
-        amplitude=min(tried, key=lambda amplitude: tried[amplitude]),
-        method=task.method.model_dump(mode="json"),
-        prior=task.prior.card.name,
-        prior_sha256=task.prior.card.sha256,
-        scan=task.inverse.problem.operator.scan,
-        task=stated | {"simulation": task.simulation.model_dump(mode="json")},
-        reference=task.source,
+        method=first.method.model_dump(mode="json"),
+        prior=first.prior.card.name,
+        prior_sha256=first.prior.card.sha256,
+        scans=list(dict.fromkeys(task.inverse.problem.operator.scan for task in tasks)),
+        tasks=[_stated(task) for task in tasks],
+        reference=list(dict.fromkeys(source for task in tasks for source in task.source)),
         slices=errors.shape[1],
         metric=metric,
         errors={int(s): round(float(e), 6) for s, e in zip(seeds, errors.mean(axis=1), strict=True)},
-        amplitudes={k: round(v, 6) for k, v in tried.items()} if len(tried) > 1 else {},
         analysis=frozen_noise.analyse(errors),
+        parts=parts,
         command=command,
     )
+
+
+def _stated(task: Task) -> dict[str, object]:
+    acquisition = task.measurement.acquisition.model_dump(mode="json", exclude_none=True)
+    return {"acquisition": acquisition, "simulation": task.simulation.model_dump(mode="json", exclude_defaults=True)}

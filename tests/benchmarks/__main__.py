@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -14,39 +14,6 @@ from recon.cli.main import report_errors
 from recon.cli.show import console, table
 
 app = typer.Typer(no_args_is_help=True, help="Benchmarks behind the documents.")
-
-
-def boundary(
-    data: Annotated[Path, typer.Option(help="Folder with the files of the recipes.")],
-    names: Annotated[list[str] | None, typer.Argument(help="Conditional priors; all when not given.")] = None,
-    slices: Annotated[int, typer.Option(min=2, help="Held-out slices.")] = 16,
-    random: Annotated[int, typer.Option(min=2, help="Random noises to compare with.")] = 16,
-    json_file: Json = None,
-) -> None:
-    """Super-resolution by boundary conditions: against other methods, and the frozen noise against random ones."""
-    from recon.priors import registry
-    from tests.benchmarks import boundary as bench
-
-    wanted = names or [n for n in registry.names() if registry.card_of(n).super_resolution is not None]
-    rows, gains = [], []
-    directions: tuple[Literal["plane", "slices"], ...] = ("plane", "slices")
-    for name in wanted:
-        for direction in directions:
-            rows += list(bench.compare(name, data, slices, direction))
-            gains.append(bench.gain(name, data, slices, random, direction))
-    table(
-        ["prior", "direction", "method", "PSNR, dB", "SSIM", "evaluations"],
-        [[r.prior, r.direction, r.method, f"{r.psnr:.2f}", f"{r.ssim:.4f}", f"{r.evaluations:.0f}"] for r in rows],
-        f"{slices} slices of a held-out head; {machine()}",
-    )
-    for g in gains:
-        console.print(
-            f"{g.prior}, {g.direction}: NRMSE {g.nrmse_random:.5f} (mean of {g.random} random noises),"
-            f" {g.nrmse_frozen:.5f} (frozen); gain {g.gain:.5f}, 95 % interval {g.low:.5f} to {g.high:.5f}"
-            f" over {g.slices} slices",
-            highlight=False,
-        )
-    write_rows(json_file, [asdict(r) for r in rows] + [asdict(g) for g in gains])
 
 
 def evaluations(
@@ -420,7 +387,6 @@ def cone(
 
 
 for command in (
-    boundary,
     cone,
     evaluations,
     discrepancy,

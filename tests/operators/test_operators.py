@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from operators import coils
@@ -23,6 +24,7 @@ from operators.fourier import CartesianMRI, CoilImagesMRI, MapSetsMRI, fourier, 
 from operators.geometry import FanBeam, ParallelBeam, estimated_matrix_bytes
 from operators.linear import LinearOperator, Space, conjugate_gradient, dot_product_error, random_element
 from operators.resolution import Downsampling, SlabAverage, ThickSlices, Truncation, thick_slices
+from operators.stack_set import Stack, StackSet
 from operators.stacks import SliceProfile, coarse_size, fine_size
 from operators.tomography import Tomography
 from recon.problem.mri_cartesian import birdcage_maps
@@ -59,6 +61,19 @@ def mri_by_lines(axis: int) -> CartesianMRI:
 
 
 GENERATOR = torch.Generator().manual_seed(1)
+
+
+def oblique(degrees: float = 12.0, shift: float = 0.0) -> StackSet:
+    """Two stacks of a volume: the second lies across the first, tilted about all axes, and reaches out of it."""
+    turned = np.eye(4)
+    across = np.array([[1.0, 0, 0], [0, 0, 1.0], [0, 1.0, 0]])  # its slices go along the volume's rows
+    turned[:3, :3] = Rotation.from_euler("xyz", [degrees, 0.5 * degrees, -degrees], degrees=True).as_matrix() @ across
+    shape, second = (24, 20, 18), Stack((5, 24, 18), 4.0, turned, "gaussian", 0.1)
+    middle = turned[:3, :3] @ ((np.array(second.fine[::-1]) - 1) / 2)
+    turned[:3, 3] = (np.array(shape[::-1]) - 1) / 2 + shift - middle
+    return StackSet(shape, Stack((8, 20, 18), 3.0, np.eye(4)), [second])
+
+
 OPERATORS: dict[str, LinearOperator] = {
     **{
         f"{name}, {backend}": Tomography(g, backend)
@@ -83,6 +98,7 @@ OPERATORS: dict[str, LinearOperator] = {
     "truncation, half a factor, filtered, zero-filled": Truncation(25, 36, 2.5, filter="hann", zero_fill=1.5),
     "thick slices, gaps": ThickSlices(25, 30, 2.5, profile="slr", gap=0.3),
     "thick slices, columns, overlaps": ThickSlices(20, 23, 3, -1, profile="gaussian", gap=-0.5, complex=True),
+    "stacks in two orientations": oblique(),
     "slab average, columns, complex": SlabAverage(20, 24, 2, -1, complex=True),
     "scaled": Tomography(GEOMETRIES["parallel"]) * 0.3,
     "normalized": Tomography(GEOMETRIES["fan"]).normalized(),
@@ -515,9 +531,39 @@ def test_a_filter_softens_and_zero_filling_interpolates() -> None:
     assert torch.allclose(full.upsample(filled(x)), coarse.upsample(coarse(x)), atol=1e-5)
     energies = [float(Truncation(48, 48, 2, filter=name)(x).abs().square().sum()) for name in ("none", "tukey", "hann")]
     assert energies[0] > 1.2 * energies[1] > 1.2 * energies[2]
-    # What was not measured has no noise.
-    noise = Truncation(48, 48, 2, zero_fill=2).noise(400, torch.Generator().manual_seed(1))
-    assert float(noise.real.std()) == pytest.approx(0.5, rel=0.02)
+    # The noise is that of the stack: what was not measured has none, and the rest makes up for it.
+    assert filled.noise_passed == pytest.approx(0.5)
+    for operator in (filled, Truncation(48, 48, 2, filter="hann"), full):
+        noise = operator.noise(400, torch.Generator().manual_seed(1))
+        assert float(noise.real.std()) == pytest.approx(1.0, rel=0.02)
+        white = inverse_fourier(noise).abs().square().mean(0)
+        assert (float(white.min()) < 0.1) == (operator is not full)
+
+
+def test_stacks_measure_one_volume_each_in_its_place() -> None:
+    """A smooth object seen by a tilted stack is what the object is at its voxels, thick slice by thick slice."""
+    operator, (stack,) = oblique(), oblique().others
+
+    def bump(col: Tensor, row: Tensor, slice_: Tensor) -> Tensor:
+        return torch.exp(-(((col - 9) / 6) ** 2) - ((row - 11) / 7) ** 2 - ((slice_ - 12) / 8) ** 2)
+
+    axes = [torch.arange(n).double() for n in operator.shape]
+    slice_, row, col = torch.meshgrid(*axes, indexing="ij")
+    volume = bump(col, row, slice_)
+    found = operator(operator._tall(volume).to(torch.complex128))[0].real
+    fine = torch.meshgrid(*(torch.arange(n).double() for n in stack.fine), indexing="ij")
+    voxel = torch.stack([*fine[::-1], torch.ones_like(fine[0])], -1) @ torch.from_numpy(stack.to_volume).T
+    there = bump(*voxel[..., :3].unbind(-1))
+    thick = ThickSlices(stack.fine[0], stack.fine[1], 4, profile="gaussian", gap=0.1)
+    expected = thick(there.permute(2, 0, 1).contiguous()).permute(1, 2, 0)
+    (seen,) = operator.seen()
+    mine = found[-seen.numel() :].reshape(seen.shape)
+    assert 0.3 < float(seen.float().mean()) < 0.9  # its corners reach out
+    assert float((mine - expected)[seen].abs().max()) < 0.02 and not mine[~seen].any()
+    interpolated = operator.upsample(operator(operator._tall(volume + 0j))).real
+    assert float(interpolated.max()) == pytest.approx(float(volume.max()), rel=0.1)
+    with pytest.raises(GeometryError, match="stack 2 does not overlap the first: 0 % of it"):
+        oblique(shift=40)
 
 
 @pytest.mark.parametrize("factor", [1, 1.3, 2, 2.2, 2.5, 3, 5.5, 6])

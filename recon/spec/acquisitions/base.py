@@ -70,6 +70,8 @@ class Acquisition(Strict, ABC):
     """Whether each slice of a measurement is a slice of the result, and plausible or not by itself."""
     MEASURES_VOLUMES: ClassVar[bool] = False
     """Whether a volume file without `simulate` is itself the measurement."""
+    VOLUME_FILES: ClassVar[tuple[str, ...]] = ()
+    """Fields whose files are volumes (NIfTI); the affine of one is read as the array ``NAME.affine``."""
     ALTERNATIVES: ClassVar[tuple[frozenset[str], ...]] = ()
     """Groups of fields that state the same thing: a given one replaces all that the file states."""
     GRID: ClassVar[tuple[str, ...]] = ("pixel_mm", "slice_mm")

@@ -399,20 +399,7 @@ class CT(Acquisition):
 
     def check_unit(self, volume: Volume, unit: str | None) -> None:
         """Check that the file, the user or the air in the volume says that values are in HU."""
-        if unit not in (None, "HU"):
-            raise InputError(
-                f"the file says that its values are {unit}, not HU",
-                field="input",
-                remedy="give CT volumes in HU; if these are, say so by input.unit: HU",
-            )
-        lowest, highest = float(volume.min()), float(volume.max())
-        if unit is None and lowest > HIGHEST_AIR_HU:
-            raise InputError(
-                f"values go from {lowest:g} to {highest:g}, a CT volume in HU has air near -1000",
-                field="input",
-                remedy="give CT volumes in HU; if these are, but without air, say so by input.unit: HU; for MRI use "
-                "acquisition kind mri-cartesian",
-            )
+        check_hu(volume, unit)
 
     def check_volume(self, volume: Volume, affine: Affine) -> None:
         """Check for square pixels; nothing is prepared where nothing was measured."""
@@ -490,3 +477,21 @@ def required(value: float | None, name: str) -> float:
             "needed, the file does not carry it", field=f"acquisition.{name}", remedy="give it in millimetres"
         )
     return value
+
+
+def check_hu(volume: Volume, unit: str | None) -> None:
+    """Raise `InputError` unless the file, the user or the air in a volume says that its values are in HU."""
+    if unit not in (None, "HU"):
+        raise InputError(
+            f"the file says that its values are {unit}, not HU",
+            field="input",
+            remedy="give CT volumes in HU; if these are, say so by input.unit: HU",
+        )
+    lowest, highest = float(volume.min()), float(volume.max())
+    if unit is None and lowest > HIGHEST_AIR_HU:
+        raise InputError(
+            f"values go from {lowest:g} to {highest:g}, a CT volume in HU has air near -1000",
+            field="input",
+            remedy="give CT volumes in HU; if these are, but without air, say so by input.unit: HU; for MRI use "
+            "acquisition kind mri-cartesian",
+        )

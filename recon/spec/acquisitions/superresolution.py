@@ -1,4 +1,4 @@
-"""Super-resolution acquisitions: magnitude MRI stacks of low resolution."""
+"""Super-resolution acquisitions: stacks of low resolution, MRI magnitudes and CT in HU."""
 
 from __future__ import annotations
 
@@ -13,26 +13,25 @@ from pydantic import Field, model_validator
 from operators.errors import GeometryError, InputError, ResourceLimit
 from operators.stacks import ROUNDING, KSpaceFilter, SliceProfile, coarse_size, fine_size
 from recon.spec.acquisitions.base import Acquisition, Shape, Volume
+from recon.spec.acquisitions.ct import check_hu
 from recon.spec.acquisitions.mri_cartesian import check_magnitudes
 from recon.spec.affine import Affine
 from recon.spec.costs import MachineCosts
+from recon.spec.files import File
 from recon.spec.simulation import Simulation
 
 LARGEST_SIDE = 8192
 """Largest side of a result, in voxels."""
 
 
-class MRISuperResolution(Acquisition):
-    """Low-resolution magnitude MRI stack, to be refined: NIfTI, or an array ``(slices, rows, cols)``.
+class SuperResolution(Acquisition):
+    """Base class of stacks of low resolution, to be refined: a volume file, or an array ``(slices, rows, cols)``.
 
     ``plane``: truncated k-space, `factor` times fewer points in rows and in columns. ``slices``: thick slices,
     whose centres are `factor` thin ones apart.
     """
 
-    MODALITY = "mri"
-    COMPLEX_VOLUME = True
     AXES = ("slices", "rows", "cols")
-    METHODS = ("interpolation", "tv", "boundary", "diffpir", "dds", "red-diff", "diffusion-mbir", "dps")
     BASELINE = "interpolation"
     SUSPECTS = "the factor, the direction, or slices that are not simple means"
     PHYSICS = "recon.problem.superresolution"
@@ -40,11 +39,10 @@ class MRISuperResolution(Acquisition):
     MEASURES_VOLUMES = True
     GRID: ClassVar[tuple[str, ...]] = ("pixel_mm", "slice_mm", "factor", "direction")
 
-    kind: Literal["mri-superresolution"] = "mri-superresolution"
     factor: float = Field(2.0, ge=1, le=8)
-    """Super-resolution factor, also one as 2.5: how many times finer the result is. `boundary` has priors for 2 and
-    4."""
-    direction: Literal["plane", "slices"] = "plane"
+    """Super-resolution factor, also one as 2.5: how many times finer the result is. Which factors `boundary`
+    has a prior for is on the cards."""
+    direction: Literal["plane", "slices"] = "slices"
     """Direction to refine: pixels in plane, or slices."""
     profile: SliceProfile | None = None
     """Sensitivity of a slice across its thickness: ``box``, ``gaussian`` (full width at half maximum), or ``slr``, flat
@@ -52,25 +50,13 @@ class MRISuperResolution(Acquisition):
     gap: float = Field(0.0, ge=-0.8, le=4)
     """Gap between slices relative to their thickness, ``distance / thickness - 1``: 0.1 for slices of 5 mm that are
     5.5 mm apart, negative where they overlap. With `slices` alone."""
-    filter: KSpaceFilter = "none"
-    """Window with which the scanner apodised the measured k-space, ``hann`` or ``tukey``. With `plane` alone."""
-    zero_fill: float = Field(1.0, ge=1, le=4)
-    """Factor by which the stack has more pixels, each way, than were measured: scanners interpolate by filling k-space
-    with zeros. With `plane` alone."""
     pixel_mm: float | None = Field(None, gt=0)
     """Pixel size of the input stack in mm. Default: that of the file (NIfTI), or 1, and the report says so."""
     slice_mm: float | None = Field(None, gt=0)
     """Slice distance of the input stack in mm. Default: that of the file (NIfTI), or the pixel size."""
     noise_std: float | None = Field(None, ge=0)
-    """Noise standard deviation of the stack, in its unit. Default: no noise, and the report says so."""
-
-    @model_validator(mode="after")
-    def _of_the_direction(self) -> Self:
-        unused = ("profile", "gap") if self.direction == "plane" else ("filter", "zero_fill")
-        for name in unused:
-            if getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"{name} has no effect with direction: {self.direction}; leave it out")
-        return self
+    """Noise standard deviation of the stack as it is, so after its filter, in its unit. Default: no noise, and the
+    report says so."""
 
     @property
     def refined(self) -> float:
@@ -103,11 +89,8 @@ class MRISuperResolution(Acquisition):
         return costs.seconds.per_coil_pixel * math.prod(shape[1:])
 
     def check(self, data: NDArray[np.generic], **files: NDArray[Any] | None) -> None:
-        """Check for magnitudes that are not all zero, and for a result that is not too large."""
+        """Check for more than one thick slice, and for a result that is not too large."""
         del files
-        check_magnitudes(data)
-        if not np.any(data):
-            raise InputError("every value of the stack is zero", field="input")
         self._require_slices(len(data))
         finer = self.result_shape(data.shape)
         if max(finer) > LARGEST_SIDE:
@@ -118,9 +101,8 @@ class MRISuperResolution(Acquisition):
             )
 
     def check_volume(self, volume: Volume, affine: Affine) -> None:
-        """Check for magnitudes, and for more than one thick slice."""
+        """Check for more than one thick slice."""
         del affine
-        check_magnitudes(volume)
         if self.direction == "slices":
             self._require_slices(coarse_size(len(volume), self.factor))
 
@@ -170,3 +152,89 @@ class MRISuperResolution(Acquisition):
             first = full // 2 - full / size * (size // 2)
             finer[:3, 3] -= first * finer[:3, axis]
         return finer
+
+
+class MRISuperResolution(SuperResolution):
+    """Low-resolution magnitude MRI stack, to be refined: NIfTI, or an array ``(slices, rows, cols)``.
+
+    ``plane``: truncated k-space, `factor` times fewer points in rows and in columns. ``slices``: thick slices,
+    whose centres are `factor` thin ones apart.
+    """
+
+    MODALITY = "mri"
+    COMPLEX_VOLUME = True
+    METHODS = ("interpolation", "tv", "boundary", "diffpir", "dds", "red-diff", "diffusion-mbir", "dps")
+    VOLUME_FILES = ("second_stack", "third_stack")
+
+    kind: Literal["mri-superresolution"] = "mri-superresolution"
+    direction: Literal["plane", "slices"] = "plane"
+    """Direction to refine: pixels in plane, or slices."""
+    filter: KSpaceFilter = "none"
+    """Window with which the scanner apodised the measured k-space, ``hann`` or ``tukey``. With `plane` alone."""
+    zero_fill: float = Field(1.0, ge=1, le=4)
+    """How many times more pixels the stack has, each way, than were measured: scanners interpolate by filling k-space
+    with zeros. With `plane` alone."""
+    second_stack: File | None = None
+    """Second stack of the same volume, NIfTI, in another orientation, with slices of the same profile and gap; both
+    files place their stacks in the patient, and motion between them is not corrected. With `slices` alone."""
+    third_stack: File | None = None
+    """Third stack, like the second."""
+
+    @model_validator(mode="after")
+    def _of_the_direction(self) -> Self:
+        of_slices = ("profile", "gap", "second_stack", "third_stack")
+        unused = of_slices if self.direction == "plane" else ("filter", "zero_fill")
+        for name in unused:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} has no effect with direction: {self.direction}; leave it out")
+        return self
+
+    def in_one_piece(self) -> bool:
+        """Whether there are several stacks, of which others lie across the planes."""
+        return bool(self.files())
+
+    def operator_bytes(self, shape: Shape, costs: MachineCosts) -> float:
+        """Zero, or with several stacks a copy of the volume, resampled, for each of the others."""
+        del costs
+        return len(self.files()) * 16.0 * math.prod(self.result_shape(shape))
+
+    def check(self, data: NDArray[np.generic], **files: NDArray[Any] | None) -> None:
+        """Check for magnitudes that are not all zero, in all stacks, and for a result that is not too large."""
+        check_magnitudes(data)
+        for name in self.VOLUME_FILES:
+            stack = files.get(name)
+            if stack is None:
+                continue
+            if (stack < 0).any():
+                raise InputError(
+                    "magnitudes are negative", field=f"acquisition.{name}", remedy="give a magnitude stack"
+                )
+            if len(stack) < 2:
+                raise GeometryError("the stack has one slice", field=f"acquisition.{name}", remedy="leave it out")
+        if not np.any(data):
+            raise InputError("every value of the stack is zero", field="input")
+        super().check(data, **files)
+
+    def check_volume(self, volume: Volume, affine: Affine) -> None:
+        """Check for magnitudes, and for more than one thick slice."""
+        check_magnitudes(volume)
+        super().check_volume(volume, affine)
+
+
+class CTSuperResolution(SuperResolution):
+    """CT stack of thick slices in HU, to be refined between them: NIfTI, or an array ``(slices, rows, cols)``."""
+
+    MODALITY = "ct"
+    METHODS = ("interpolation", "tv", "diffpir", "dds", "red-diff", "diffusion-mbir", "dps")
+
+    kind: Literal["ct-superresolution"] = "ct-superresolution"
+
+    @model_validator(mode="after")
+    def _between_slices(self) -> Self:
+        if self.direction != "slices":
+            raise ValueError("direction: plane is for k-space; CT is refined between its slices")
+        return self
+
+    def check_unit(self, volume: Volume, unit: str | None) -> None:
+        """Check that the file, the user or the air in the volume says that values are in HU."""
+        check_hu(volume, unit)

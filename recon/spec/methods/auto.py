@@ -43,6 +43,7 @@ class Auto(MethodSettings):
         "mri-cartesian",
         "mri-noncartesian",
         "mri-superresolution",
+        "ct-superresolution",
     )
     USUAL: ClassVar[dict[Effort, tuple[str, ...]]] = {
         "draft": ("tv", "l1-wavelet", "diffpir"),

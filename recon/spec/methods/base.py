@@ -91,7 +91,7 @@ class Diffusion(MethodSettings):
 
     prior: str | None = Field(None, max_length=1_000)
     """Diffusion prior: name of a shipped one, or path of your own card (``.yaml``; command line and Python only).
-    Default: the modality's."""
+    Default: the modality's; for super-resolution one that covers the factor."""
 
     @field_validator("prior")
     @classmethod
@@ -99,11 +99,6 @@ class Diffusion(MethodSettings):
         if value is not None and not value.endswith(CARD_ENDINGS) and not re.fullmatch(PRIOR_NAME, value):
             raise ValueError("a prior is given by its name, or by the path of its card, which ends in .yaml")
         return value
-
-    def prior_for(self, modality: str, refined: float | None) -> str:
-        """Name or path of the prior for a modality, and for super-resolution by a factor."""
-        del refined
-        return self.prior or DEFAULT_PRIOR[modality]
 
     def paths(self) -> dict[str, Path]:
         """Path of the prior's card, if it is your own."""
@@ -220,10 +215,13 @@ class FrozenNoise(Levels):
     RENAMED: ClassVar[dict[str, str]] = {"calibration": "frozen_noise"}
     ALWAYS_FROZEN: ClassVar[bool] = False
     """Whether noise is frozen by default, to the file shipped with the prior."""
+    BESIDE_NOISE: ClassVar[frozenset[str]] = frozenset({"name", "prior", "frozen_noise"})
+    """Settings that say nothing of how the noise becomes an image."""
 
     frozen_noise: str | None = Field(None, max_length=1_000)
     """Frozen noise, the same in every slice: a file (``.yaml``) that ``recon search-noise`` wrote, or ``random`` for
-    the job's seed. Default: every slice has its own noise; for `boundary`, the file shipped with the prior."""
+    the job's seed. A file is used with any settings; the report says which differ from those of the search. Default:
+    every slice has its own noise; for `boundary`, the file shipped with the prior, else the usual noise."""
 
     @field_validator("frozen_noise")
     @classmethod
@@ -240,9 +238,9 @@ class FrozenNoise(Levels):
         return found
 
     @property
-    def noise_amplitude(self) -> float | None:
-        """Scale of the starting noise, if the method has one and it is given."""
-        return None
+    def noise_amplitude(self) -> float:
+        """Scale with which the frozen noise enters; 0 where none of it does."""
+        return 1.0
 
 
 class Preset(FrozenNoise, Splitting):

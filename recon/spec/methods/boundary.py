@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from recon.spec import schedules
 from recon.spec.acquisitions.base import Acquisition
 from recon.spec.costs import Cost
-from recon.spec.methods.base import DEFAULT_PRIOR, VOLUMES, FrozenNoise, refuse
+from recon.spec.methods.base import VOLUMES, FrozenNoise, refuse
 
 
 class Boundary(FrozenNoise):
@@ -23,6 +23,8 @@ class Boundary(FrozenNoise):
     CONDITIONS = "super-resolution"
     ALWAYS_FROZEN = True
     RENAMED: ClassVar[dict[str, str]] = {"data_sigma": "min_noise_std"}
+    # The noise is searched for the sharp image; how the one to be expected comes about does not concern it.
+    BESIDE_NOISE = FrozenNoise.BESIDE_NOISE | {"detail", "steps", "schedule", "sigma_last", "amplitude"}
 
     name: Literal["boundary"] = "boundary"
     detail: float = Field(0.0, ge=0, le=1)
@@ -43,7 +45,8 @@ class Boundary(FrozenNoise):
     published."""
     amplitude: float | None = Field(None, ge=0, le=1)
     """Scale of the starting noise on the way to the image to be expected: 0 gives approximately the posterior mean,
-    with 1 some of the noise's chance is left. Default: that of the frozen noise. The sharp image starts from 1."""
+    with 1 some of the noise's chance is left. Default: 0; with `detail` 0 and random noise 1, as published. The sharp
+    image always starts from 1."""
     order: Literal[1, 2] = 2
     """Order of the ODE solver: 1 is DDIM, 2 is a multistep method."""
     consistency: bool = True
@@ -84,14 +87,16 @@ class Boundary(FrozenNoise):
         return self.detail > 0
 
     @property
-    def noise_amplitude(self) -> float | None:
-        """Scale of the starting noise, if it is given."""
-        return self.amplitude
+    def noise_amplitude(self) -> float:
+        """Scale of the noise that the sharp image starts from, or without one that of the image to be expected."""
+        return 1.0 if self.detail > 0 else self.expected_amplitude
 
-    def prior_for(self, modality: str, refined: float | None) -> str:
-        """The conditional prior of the factor."""
-        usual = DEFAULT_PRIOR[modality]
-        return self.prior or (usual if refined is None else f"{usual}-x{refined:g}")
+    @property
+    def expected_amplitude(self) -> float:
+        """Scale of the noise on the way to the image to be expected."""
+        if self.amplitude is not None:
+            return self.amplitude
+        return 1.0 if self.frozen_noise == "random" and self.detail == 0 else 0.0
 
     def inner_iterations(self, *, preconditioned: bool) -> int:
         """Number as given."""

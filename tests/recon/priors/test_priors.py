@@ -24,14 +24,14 @@ from operators.resolution import Truncation
 from operators.tomography import Tomography
 from recon.bench import familiarity as familiarity_bench
 from recon.formats import nifti
-from recon.priors import engine, noise, precision, registry
+from recon.priors import cards, engine, noise, precision, registry
 from recon.priors.diagnose import jacobian_asymmetry
 from recon.priors.network import Denoiser, turned
 from recon.problem.problem import IntensityMap, Problem, run
 from recon.samples import SAMPLES
 from recon.solvers import registry as solvers
 from recon.spec import schedules
-from recon.spec.methods import CGSense, REDDiff
+from recon.spec.methods import Boundary, CGSense, Diffusion, REDDiff
 from recon.training.evaluate import conditioner, denoising_psnr, with_phase
 from recon.training.recipe import Recipe
 from recon.training.slices import tuning_images
@@ -45,6 +45,27 @@ pytestmark = pytest.mark.usefixtures("all_cores")
 def compiled_anew() -> None:
     """Networks are compiled for a number of threads, which other tests' is not."""
     registry._network.cache_clear()
+
+
+def test_the_usual_prior_of_a_factor_is_one_that_covers_it(tmp_path: Path) -> None:
+    """By the cards alone: a prior of a range of factors is taken as soon as its card is there, for what it covers."""
+    for factor in (2, 4):
+        shutil.copy(registry.WEIGHTS / f"brain-mri-x{factor}.yaml", tmp_path)
+
+    def usual(factor: float | None, method: Diffusion | None = None, modality: str = "mri") -> str:
+        return cards.usual(method or Boundary(), modality, factor, tmp_path)
+
+    assert [usual(2), usual(4)] == ["brain-mri-x2", "brain-mri-x4"]
+    with pytest.raises(InputError, match=r"no prior covers .* by x3 .*known: brain-mri-x2 \(.*x2 less.*, brain-mri-x4"):
+        usual(3)
+    with pytest.raises(InputError, match="no prior covers super-resolution of ct by x2"):
+        usual(2, modality="ct")
+    single = cards.card_of("brain-mri-x2")
+    told = single.model_copy(update={"name": "many", "super_resolution": None, "factors": (2.0, 3.5)})
+    for card in (told, told.model_copy(update={"name": "regression", "regression": True, "factors": (1.0, 8.0)})):
+        card.write(tmp_path / f"{card.name}.yaml")
+    assert [usual(factor) for factor in (2, 2.5, 3.5, 4)] == ["many", "many", "many", "brain-mri-x4"]
+    assert usual(2, REDDiff()) == usual(None) == "brain-mri"
 
 
 def test_noise_levels_fall() -> None:

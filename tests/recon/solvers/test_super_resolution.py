@@ -16,10 +16,12 @@ from typer.testing import CliRunner
 
 from operators.errors import GeometryError, InputError
 from operators.resolution import Truncation
+from operators.stack_set import Stack, StackSet
 from recon.cli.main import app
 from recon.defaults import frozen_noise
 from recon.defaults.frozen_noise import NoiseFile, analyse, expected_maximum, of_settings, search
 from recon.formats import nifti
+from recon.measurement.simulate import simulate
 from recon.priors import registry
 from recon.priors.card import Card
 from recon.priors.noise import SliceNoise
@@ -29,8 +31,9 @@ from recon.samples import SAMPLES
 from recon.solvers.registry import start
 from recon.spec.acquisitions.superresolution import MRISuperResolution
 from recon.spec.methods import Boundary
+from recon.spec.simulation import Simulation
 from recon.training.export import export
-from recon.tuning.search_noise import feature_distance, task_of_job
+from recon.tuning.search_noise import search_noise, task_of_job, tasks_of_prior
 from tests.recon.pipeline.test_reconstruct import job, psnr, reconstructed
 from tests.recon.training.test_training import tiny, trained
 
@@ -111,6 +114,17 @@ def test_a_volume_of_any_size_comes_back_as_large_and_in_its_place(tmp_path: Pat
     assert np.allclose(measured[inside], found, atol=1e-3)
 
 
+def test_the_noise_of_a_filtered_stack_is_the_one_in_it() -> None:
+    """What is simulated says the noise that the stack has, not that before the scanner's filter."""
+    truth = np.zeros((40, 32, 32), np.float32)
+    truth[:, 4:28, 4:28] = 1
+    stack = MRISuperResolution(factor=2, filter="hann", zero_fill=1.5)
+    noisy, quiet = (simulate(truth, np.eye(4), stack, Simulation(noise_std=std)) for std in (0.02, 0.0))
+    inside = np.s_[:, 6:10, 6:10]  # far from air, where magnitudes have a floor
+    assert noisy.noise_std == pytest.approx(0.02)
+    assert float(np.std(np.subtract(noisy.data[inside], quiet.data[inside]))) == pytest.approx(0.02, rel=0.1)
+
+
 def test_the_middle_of_a_stack_stays_where_it_is() -> None:
     """Whatever the factor: the affine of the result puts a thick slice's centre between the thin ones it covers."""
     for factor in (2, 2.5, 4):
@@ -165,8 +179,8 @@ def test_a_stack_that_cannot_be_refined_says_why(tmp_path: Path) -> None:
     spec = job(input=str(tmp_path / "ct.nii.gz"), acquisition=acquisition, method="interpolation")
     with pytest.raises(InputError, match="magnitudes are negative"):
         reconstructed(spec, tmp_path / "out")
-    spec = job(input=str(tmp_path / "odd.nii.gz"), acquisition={**acquisition, "factor": 3}, method="boundary")
-    with pytest.raises(InputError, match=r"method\.prior: there is no prior 'brain-mri-x3'"):
+    spec = job(input=str(tmp_path / "odd.nii.gz"), acquisition={**acquisition, "factor": 7}, method="boundary")
+    with pytest.raises(InputError, match=r"method\.prior: no prior covers super-resolution of mri by x7"):
         reconstructed(spec, tmp_path / "out")
     with pytest.raises(InputError, match="does not fit mri-cartesian"):
         job(input="k.npy", acquisition="mri-cartesian", method="boundary")
@@ -337,7 +351,7 @@ def prior(tmp_path: Path) -> Path:
 
 def test_noise_is_searched_for_kept_and_checked(tmp_path: Path, prior: Path) -> None:
     nifti.write(tmp_path / "brain.nii.gz", blob((3, 32, 32), (1.3, 14.2, 18.4)), np.diag([1.0, 1, 1, 1]), "test")
-    method = {"name": "boundary", "prior": "tiny.yaml", "steps": 3}
+    method = {"name": "boundary", "prior": "tiny.yaml", "detail": 1, "detail_steps": 3}
     spec = tmp_path / "job.yaml"
     text = {"input": {"path": "brain.nii.gz", "simulate": {}}, "acquisition": "mri-superresolution", "method": method}
     spec.write_text(str(text))
@@ -346,33 +360,54 @@ def test_noise_is_searched_for_kept_and_checked(tmp_path: Path, prior: Path) -> 
     assert done.exit_code == 0, done.output
     found = NoiseFile.read(out)
     assert found.errors[found.seed] == min(found.errors.values()) and len(found.errors) == 3
-    assert found.amplitudes[found.amplitude] == min(found.amplitudes.values())
-    assert found.amplitudes[1.0] == found.errors[found.seed] and set(found.amplitudes) == {1.0, 0.75, 0.5, 0.25, 0.0}
+    assert found.metric == "sight" and set(found.parts) == {"nrmse", "perceptual", "sharpness"}
+    assert found.scans == ["plane"]
 
-    def solve(**more: Any) -> np.ndarray:
+    def solve(acquisition: object = "mri-superresolution", **more: Any) -> tuple[np.ndarray, Any]:
         settings = {**method, "prior": str(prior), **more}
         known = {"path": str(tmp_path / "brain.nii.gz"), "simulate": {}}
-        spec = job(input=known, acquisition="mri-superresolution", method=settings, seed=found.seed)
-        return reconstructed(spec, tmp_path / f"out-{len(list(tmp_path.iterdir()))}")[0]
+        spec = job(input=known, acquisition=acquisition, method=settings, seed=found.seed)
+        volume, _, report = reconstructed(spec, tmp_path / f"out-{len(list(tmp_path.iterdir()))}")
+        return volume, report
 
-    frozen = solve(frozen_noise=str(out))
-    random = solve(frozen_noise="random", amplitude=found.amplitude)
-    assert np.array_equal(frozen, random)  # the job's seed is the one that was found
-    with pytest.raises(InputError, match="searched with another steps"):
-        solve(frozen_noise=str(out), steps=4)
-    # With nothing to start from that was searched for, any noise is as good: not used at all for the expected image.
-    usual = job(
-        input={"path": str(tmp_path / "brain.nii.gz"), "simulate": {}},
-        acquisition="mri-superresolution",
-        method={**method, "prior": str(prior), "steps": 4},
-    )
-    _, _, report = reconstructed(usual, tmp_path / "usual")
-    assert report.frozen_noise is not None
-    assert report.frozen_noise.model_dump() == {"seed": 0, "amplitude": 0.0, "source": "usual"}
-    assert any("usual one: none was searched for with prior 'tiny' and plane" in note for note in report.notes)
+    random, frozen = solve(frozen_noise="random"), solve(frozen_noise=str(out))
+    assert np.array_equal(random[0], frozen[0])  # the job's seed is the one that was found
+    assert frozen[1].frozen_noise.model_dump() == {"seed": found.seed, "amplitude": 1.0, "source": str(out)}
+    assert not any("starting noise" in note for note in frozen[1].notes)
+    # It serves other settings and directions, and the report says what differs.
+    _, other = solve(frozen_noise=str(out), detail_steps=4)
+    assert other.frozen_noise.seed == found.seed
+    assert any("noise.yaml was searched with another detail_steps" in note for note in other.notes)
+    _, sideways = solve({"kind": "mri-superresolution", "direction": "slices"}, frozen_noise=str(out))
+    assert any("was searched for plane; the data are of slices" in note for note in sideways.notes)
+    # Where none was searched for, any noise is as good; none of it enters the image to be expected.
+    _, usual = solve()
+    assert usual.frozen_noise.model_dump() == {"seed": 0, "amplitude": 1.0, "source": "usual"}
+    assert any("usual one: none was searched for with prior 'tiny'" in note for note in usual.notes)
+    _, expected = solve(detail=0, detail_steps=8)
+    assert expected.frozen_noise.amplitude == 0 and not any("starting noise" in note for note in expected.notes)
     out.write_text(out.read_text().replace(str(found.prior_sha256), "ab" * 32))
-    with pytest.raises(InputError, match="other weights"):
-        solve(frozen_noise=str(out))
+    _, foreign = solve(frozen_noise=str(out))
+    assert foreign.frozen_noise.model_dump() == {"seed": 0, "amplitude": 1.0, "source": "usual"}
+    assert any("noise.yaml was searched for other weights of 'tiny'" in note for note in foreign.notes)
+
+
+def test_one_noise_is_searched_on_all_tasks_of_a_prior(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reference slices are dealt out to factors and directions; the errors of all decide together."""
+    recipe = tiny(tmp_path, factors=(2.0, 3.5))
+    trained(recipe, tmp_path, tmp_path / "run")
+    export(tmp_path / "run", tmp_path, "recon train tiny", tmp_path)
+    monkeypatch.setattr("recon.training.recipe.Recipe.named", lambda name: recipe)
+    method = Boundary(detail=1, detail_steps=2)
+    tasks = tasks_of_prior(str(tmp_path / "tiny.yaml"), tmp_path, 5, method)
+    assert [(t.measurement.acquisition.refined, t.inverse.problem.operator.scan) for t in tasks] == [
+        (factor, direction) for factor in (2, 3) for direction in ("plane", "slices")
+    ]
+    assert [t.inverse.problem.slices for t in tasks] == [2, 1, 1, 1]
+    found = search_noise(tasks, range(2), "sight", "recon search-noise tiny")
+    assert found.slices == 5 and found.scans == ["plane", "slices"] and len(found.tasks) == 4
+    with pytest.raises(InputError, match="3 for 4 tasks"):
+        tasks_of_prior(str(tmp_path / "tiny.yaml"), tmp_path, 3, method)
 
 
 def test_the_noise_of_a_ct_job_is_searched_by_a_perceptual_distance(tmp_path: Path, ct_file: Path) -> None:
@@ -382,31 +417,24 @@ def test_the_noise_of_a_ct_job_is_searched_by_a_perceptual_distance(tmp_path: Pa
     known = {"path": str(ct_file), "simulate": {"views": 12}}
     spec.write_text(str({"input": known, "acquisition": "ct-parallel", "method": method}))
     out = tmp_path / "noise.yaml"
-    asked = ["search-noise", str(spec), "--out", str(out), "--candidates", "3", "--metric", "features"]
+    asked = ["search-noise", str(spec), "--out", str(out), "--candidates", "3", "--metric", "perceptual"]
     done = CliRunner().invoke(app, asked)
     assert done.exit_code == 0, done.output
     found = NoiseFile.read(out)
-    assert found.metric == "features" and found.scan == "12 parallel views over 180 of 180 degrees"
-    assert len(set(found.errors.values())) == 3 and 0 < min(found.errors.values()) < max(found.errors.values()) < 4
+    assert found.metric == "perceptual" and found.scans == ["12 parallel views over 180 of 180 degrees"]
+    assert len(set(found.errors.values())) == 3 and 0 < min(found.errors.values()) < max(found.errors.values()) < 1
 
-    def solve(views: int, **more: Any) -> np.ndarray:
+    def solve(views: int, **more: Any) -> tuple[np.ndarray, Any]:
         given = {"path": str(ct_file), "simulate": {"views": views}}
         settings = {**found.method, "frozen_noise": str(out), **more}
         spec = job(input=given, acquisition="ct-parallel", method=settings, seed=found.seed)
-        return reconstructed(spec, tmp_path / f"out-{len(list(tmp_path.iterdir()))}")[0]
+        volume, _, report = reconstructed(spec, tmp_path / f"out-{len(list(tmp_path.iterdir()))}")
+        return volume, report
 
-    assert np.array_equal(solve(12), solve(12, frozen_noise="random"))  # the job's seed is the one that was found
-    with pytest.raises(InputError, match="searched for 12 parallel views over 180 of 180 degrees, the data are of 13"):
-        solve(13)
-
-
-@pytest.mark.parametrize("name", ["ct", "brain-mri", "brain-mri-x2"])
-def test_the_perceptual_distance_grows_with_what_is_wrong(name: str) -> None:
-    prior = registry.load(name)
-    image = torch.from_numpy(blob((1, 40, 48), (0, 15.0, 20.0)))[0]
-    noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
-    distances = [feature_distance(prior, image + strength * noise, image) for strength in (0.0, 0.02, 0.2)]
-    assert distances[0] == 0.0 < distances[1] < distances[2] / 2 < 2.0
+    # The job's seed is the one that was found.
+    assert np.array_equal(solve(12)[0], solve(12, frozen_noise="random")[0])
+    notes = solve(13)[1].notes
+    assert any("searched for 12 parallel views over 180 of 180 degrees; the data are of 13" in note for note in notes)
 
 
 def test_a_solver_without_noise_has_none_to_search(tmp_path: Path) -> None:
@@ -428,18 +456,121 @@ def test_shipped_priors_refine_slices_never_trained_on(tmp_path: Path, factor: i
     _, _, report = reconstructed(spec, tmp_path / "out")
     quality = psnr(report)
     assert quality["boundary"] > quality["interpolation"] + 1.0
-    assert report.prior is not None and report.prior["super_resolution"] == factor
+    assert report.prior is not None and Card.model_validate({**report.prior, "familiarity": None}).for_factor(factor)
     assert report.network_evaluations == 2 * 5
-    frozen = NoiseFile.read(frozen_noise.shipped(f"brain-mri-x{factor}", "slices"))
-    assert report.frozen_noise is not None
-    assert report.frozen_noise.model_dump() == {"seed": frozen.seed, "amplitude": frozen.amplitude, "source": "shipped"}
+    assert report.frozen_noise is not None and report.frozen_noise.amplitude == 0
 
 
 @pytest.mark.parametrize("path", sorted(frozen_noise.FOLDER.glob("*.yaml")), ids=lambda p: p.stem)
 def test_shipped_noise_fits_the_shipped_priors(path: Path) -> None:
-    name, direction = path.stem.rsplit("-", 1)
-    card = registry.card_of(name)
     found = NoiseFile.read(path)
-    assert of_settings(Boundary(), card, direction, 12345) == (found.seed, found.amplitude)
-    assert of_settings(Boundary(amplitude=0.3), card, direction, 12345) == (found.seed, 0.3)
-    assert of_settings(Boundary(frozen_noise="random"), card, direction, 12345) == (12345, 1.0)
+    for direction in ("plane", "slices"):
+        assert of_settings(Boundary(detail=1), registry.card_of(path.stem), direction, 12345) == (
+            found.seed, "shipped", None
+        )  # fmt: skip
+
+
+def test_random_noise_is_the_jobs() -> None:
+    card = registry.card_of("brain-mri-x2")
+    assert of_settings(Boundary(frozen_noise="random"), card, "plane", 12345) == (12345, "random", None)
+    amplitudes = [
+        Boundary(**given).noise_amplitude
+        for given in ({}, {"frozen_noise": "random"}, {"amplitude": 0.3}, {"detail": 0.5}, {"detail": 1})
+    ]
+    assert amplitudes == [0, 1, 0.3, 1, 1]
+    assert Boundary(detail=0.5, frozen_noise="random").expected_amplitude == 0
+
+
+def stacks_of(truth: np.ndarray, folder: Path, tilt: float = 8.0, shift_mm: float = 0.0) -> dict[str, Any]:
+    """Two stacks of a volume as NIfTI, the second across the first, tilted and twice as bright; acquisition of both."""
+    kind = MRISuperResolution(factor=4, direction="slices", profile="gaussian")
+    low = downsampling(kind, truth.shape).forward(in_planes(torch.from_numpy(truth).to(torch.complex64), kind))
+    first = from_planes(low, kind).abs().numpy()
+    nifti.write(folder / "first.nii.gz", first, AFFINE @ np.linalg.inv(kind.result_affine(np.eye(4), first.shape)), "-")
+    # Its slices go along the first one's rows, its rows along the slices.
+    across = np.array([[1.0, 0, 0], [0, 0, 1.0], [0, 1.0, 0]])
+    turned = np.eye(4)
+    turned[:3, :3] = Rotation.from_euler("xyz", [tilt, -tilt / 2, tilt], degrees=True).as_matrix() @ across
+    size = (truth.shape[1] // 4, truth.shape[0], truth.shape[2])
+    middle = turned[:3, :3] @ ((np.array([size[2], size[1], 4 * size[0]]) - 1) / 2)
+    turned[:3, 3] = (np.array(truth.shape[::-1]) - 1) / 2 - middle + shift_mm
+    stack = Stack(size, 4.0, turned, "gaussian")
+    both = StackSet(truth.shape, Stack(first.shape, 4.0, np.eye(4), "gaussian"), [stack] if not shift_mm else [])
+    second = np.ones(size, np.float32)
+    if not shift_mm:
+        tall = torch.from_numpy(truth).to(torch.complex64).permute(2, 0, 1).reshape(1, *both.domain.shape)
+        second = both.forward(tall)[0, -int(np.prod(size)) :].reshape(size).abs().numpy()
+    placed = AFFINE @ turned
+    coarse = placed @ np.linalg.inv(kind.result_affine(np.eye(4), size))
+    nifti.write(folder / "second.nii.gz", 2 * second, coarse, "-")
+    return {**kind.model_dump(exclude_unset=True), "kind": kind.kind, "second_stack": str(folder / "second.nii.gz")}
+
+
+def head(shape: tuple[int, int, int]) -> np.ndarray:
+    """A head-like volume with structure in every direction, air around it."""
+    grid = np.meshgrid(*(np.linspace(-1.3, 1.3, n) for n in shape), indexing="ij")
+    inside = sum(g**2 for g in grid) < 1
+    return (inside * (1 + 0.4 * np.sin(11 * grid[0] + 4 * grid[1]) * np.cos(10 * grid[1]))).astype(np.float32)
+
+
+def test_two_stacks_are_one_job(tmp_path: Path) -> None:
+    """What one stack cannot tell along its slices the other does: nearer to the truth, in the first one's place."""
+    truth = head((24, 32, 22))
+    acquisition = stacks_of(truth, tmp_path)
+    alone = {name: value for name, value in acquisition.items() if name != "second_stack"}
+
+    def error(given: dict[str, Any], method: Any) -> tuple[float, Any]:
+        spec = job(input=str(tmp_path / "first.nii.gz"), acquisition=given, method=method)
+        volume, affine, report = reconstructed(spec, tmp_path / f"out-{len(list(tmp_path.iterdir()))}")
+        assert volume.shape == truth.shape and np.allclose(affine, AFFINE, atol=1e-4)
+        return float(np.sqrt(np.mean((volume - truth) ** 2))), report
+
+    for method in ({"name": "tv", "dimensions": 2, "iterations": 40}, {"name": "boundary", "steps": 2}):
+        one, (both, report) = error(alone, method)[0], error(acquisition, method)
+        assert both < 0.9 * one
+        assert any("second stack" in note and "2 times as bright" in note for note in report.notes)
+    assert tuple(report.shape) == truth.shape and report.network_evaluations == 2 * truth.shape[2]
+
+
+def test_stacks_that_do_not_overlap_are_refused(tmp_path: Path) -> None:
+    truth = head((16, 24, 20))
+    acquisition = stacks_of(truth, tmp_path, shift_mm=500)
+    spec = job(input=str(tmp_path / "first.nii.gz"), acquisition=acquisition, method="interpolation")
+    with pytest.raises(GeometryError, match=r"acquisition\.second_stack: stack 2 does not overlap the first: 0 %"):
+        reconstructed(spec, tmp_path / "out")
+    with pytest.raises(InputError, match="second_stack has no effect with direction: plane"):
+        job(input="a.nii", acquisition={**acquisition, "direction": "plane", "profile": None}, method="interpolation")
+
+
+def test_thick_ct_slices_are_refined_in_hounsfield_units(tmp_path: Path) -> None:
+    """Five-fold thick slices of a body: in HU from end to end, air is air, and a prior of patients helps."""
+    volume = nifti.read(SAMPLES / "ct_body.nii.gz")[0][20:50, 30:78, 40:56]
+    nifti.write(tmp_path / "body.nii.gz", np.ascontiguousarray(volume), np.diag([3.0, 3, 3, 1]), "test")
+    acquisition = {"kind": "ct-superresolution", "factor": 3, "profile": "gaussian"}
+
+    def solved(method: Any) -> tuple[np.ndarray, Any]:
+        known = {"path": str(tmp_path / "body.nii.gz"), "simulate": {"noise_std": 0.01}}
+        spec = job(input=known, acquisition=acquisition, method=method)
+        found, _, report = reconstructed(spec, tmp_path / f"out-{len(list(tmp_path.iterdir()))}")
+        return found, report
+
+    quality = {}
+    for method in ("interpolation", "tv", {"name": "red-diff", "steps": 6}):
+        found, report = solved(method)
+        name = method if isinstance(method, str) else "red-diff"
+        quality[name] = psnr(report)[name]
+        assert report.unit == "HU" and found.shape == volume.shape
+        assert abs(float(np.median(found)) - float(np.median(volume))) < 30
+    assert report.noise_std == pytest.approx(10 * 0.02 / 1000)  # 10 HU, of attenuation
+    assert min(quality["tv"], quality["red-diff"]) > quality["interpolation"] + 0.5
+
+
+def test_a_ct_stack_that_is_none_says_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="CT is refined between its slices"):
+        job(input="a.nii", acquisition={"kind": "ct-superresolution", "direction": "plane"}, method="tv")
+    with pytest.raises(InputError, match="boundary does not fit ct-superresolution"):
+        job(input="a.nii", acquisition="ct-superresolution", method="boundary")
+    nifti.write(tmp_path / "mri.nii.gz", blob((6, 20, 20), (2, 9, 9)), AFFINE, "test")
+    spec = job(input=str(tmp_path / "mri.nii.gz"), acquisition="ct-superresolution", method="interpolation")
+    with pytest.raises(InputError, match="a CT volume in HU has air near -1000"):
+        reconstructed(spec, tmp_path / "out")

@@ -138,6 +138,7 @@ KEPT: dict[str, dict[str, Any]] = {
         "coil_maps": "c.npy", "first_axis": "coils", "acs_width": 9, "pixel_mm": 1.0, "slice_mm": 2.0, "noise_std": 0.1,
     },
     "mri-superresolution": {"factor": 3, "direction": "slices", "pixel_mm": 1.0, "slice_mm": 2.0, "noise_std": 0.1},
+    "ct-superresolution": {"factor": 3, "profile": "slr", "gap": 0.1, "noise_std": 10.0},
 }  # fmt: skip
 """Fields that were never renamed."""
 
