@@ -48,7 +48,9 @@ MOST_SENDING = 8
 SLAB_BYTES = 2**22
 """Bytes of a volume that are made at a time, as far as slices are no larger."""
 NIFTI_HEADER_BYTES, LONGEST_SIDE = 352, 32767
-Bound = Annotated[float | None, Query(allow_inf_nan=False, description="In the volume's unit.")]
+Bound = Annotated[
+    float | None, Query(allow_inf_nan=False, description="Value that is black or white, in the volume's unit.")
+]
 TAGGED = {"parameters": [header_parameter("If-None-Match", "The `ETag` that the client has; 304 if it still holds.")]}
 ResultFolder = Callable[[Request, str], Path]
 """Function that gives the folder of a job's results, or raises."""

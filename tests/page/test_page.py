@@ -399,7 +399,7 @@ def test_a_key_is_asked_for_once_and_can_be_revoked(visit: Visiting, tmp_path: P
         accessible(page)
         key.fill("rk_wrong")
         page.get_by_role("button", name="Sign in").click()
-        page.get_by_text(re.compile("This key is unknown")).wait_for()
+        page.get_by_text(re.compile("Nobody has this key")).wait_for()
         key.fill(ring.secrets["anna"])
         page.get_by_role("button", name="Sign in").click()
         page.get_by_text("Key: anna").wait_for()
