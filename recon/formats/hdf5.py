@@ -158,8 +158,10 @@ def _read_measurement(path: Path, slices: tuple[int, int] | None) -> Measurement
         first, last = slice_range(None if acquisition.slices_encoded else slices, len(node))
         affine, begin = dataset(file, "affine") if "affine" in file else None, acquisition.first_of_result(first)
         known = "truth" in file
-        part = None if acquisition.slices_encoded else acquisition.slices_of_result(first, last)
-        truth = dataset(file, "truth", slices=part) if known else None
+        truth = None
+        if known:
+            part = None if acquisition.slices_encoded else acquisition.slices_of_result(first, last)
+            truth = dataset(file, "truth", slices=part)
         mask = dataset(file, "mask") if "mask" in file else None
         covariance = dataset(file, "noise_covariance") if "noise_covariance" in file else None
         in_patient = bool(file.attrs.get("in_patient", True))

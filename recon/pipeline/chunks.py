@@ -21,7 +21,7 @@ from torch import Tensor
 from recon.pipeline.chunk_cache import ChunkCache, digest
 from recon.pipeline.volumes import StoredVolume
 from recon.planning.chunk_layout import CHUNK, HALO, Chunk, layout
-from recon.problem.problem import Solver
+from recon.problem.problem import Problem, Solver
 from recon.problem.resume import StateFile, kept_in
 from recon.spec.methods import Method
 
@@ -214,8 +214,9 @@ class _Chunked(Generic[Q]):
                 return found
             label = "" if count == 1 else f"slices {chunk.first}:{chunk.last} of {slices}"
             part = self.stack.part(chunk.begin, chunk.end)
-            # Chunks are what a stopped job goes on from; where all is one, the solver's state is.
-            state = self.cache.state_of(self.key, chunk) if count == 1 else None
+            # Finished chunks are what a stopped job goes on from; a whole volume has none, but its solver's state.
+            whole = isinstance(part, Problem) and part.operator.whole_volume
+            state = self.cache.state_of(self.key, chunk) if whole else None
             computed = yield from _one(self.start(part), label, done, count, state)
             found = computed[chunk.first - chunk.begin : chunk.last - chunk.begin]
             self.cache.put(self.key, chunk, found)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -184,6 +185,22 @@ def test_long_compilation_is_announced(caplog: pytest.LogCaptureFixture, monkeyp
     with compiled.announced():
         pass
     assert not caplog.text
+
+
+def test_without_a_place_for_compiled_functions_they_are_compiled_anew(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = numba.njit
+
+    def njit(*, cache: bool = False, **more: Any) -> Any:
+        if cache:
+            raise RuntimeError("cannot cache function 'f': no locator available")
+        return plain(**more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(numba, "njit", njit)
+        double = compiled.compiled(lambda x: x + x)
+    assert double(2.0) == 4.0 and "NUMBA_CACHE_DIR" in caplog.text
 
 
 def test_a_gpu_that_is_not_there_is_said() -> None:
