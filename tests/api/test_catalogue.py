@@ -28,7 +28,7 @@ def catalogue(server: Server) -> dict[str, Any]:
 
 def fits(kind: str, method: str) -> bool:
     acquisition: dict[str, Any] = {"kind": kind}
-    if kind.startswith("ct"):
+    if kind in ("ct-parallel", "ct-fan"):
         acquisition |= {"angles_rad": {"count": 6}, "detector_mm": 1.0}
     if kind in ("ct-fan", "ct-cone"):
         acquisition |= {"source_origin_mm": 500.0, "origin_detector_mm": 500.0}
