@@ -31,7 +31,7 @@ UNIT_RATIO = 50.0
 CIRCLE = 0.02
 """Fraction of its radius by which an orbit may deviate from a circle around the rotation axis."""
 ALIGNED = 1e-8
-"""What the cosine of an angle may lack of 1 for two directions to count as the same: 0.1 mrad."""
+"""Difference to 1 that the cosine of an angle may have for two directions to count as the same: 0.1 mrad."""
 
 
 @dataclass(frozen=True, eq=False)

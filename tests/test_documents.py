@@ -23,7 +23,7 @@ from tools.documents.pages import PAGES
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-FILES = [*sorted(DOCS.rglob("*.md")), ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+FILES = [*sorted(DOCS.rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 READ = [path for path in FILES if path.parent.name not in ("research-log", "benchmarks") and path.stem != "CHANGELOG"]
 """Documents whose commands are to be typed as they stand; a log and the changelog have those of their day."""
 

@@ -119,7 +119,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Gain:
-    """What the frozen noise gains over the mean of random ones at `detail` 1, plane by plane; positive is better."""
+    """Gain of the frozen noise over the mean of random ones at `detail` 1, plane by plane; positive is better."""
 
     task: str
     steps: int
@@ -301,7 +301,7 @@ class Bench:
 
 
 def _source(model: InverseProblem, method: Boundary) -> str:
-    """Where the frozen noise comes from."""
+    """Source of the frozen noise."""
     from recon.defaults import frozen_noise
 
     prior, _ = chosen_prior(method, model)

@@ -72,7 +72,7 @@ def operators(
 
 
 def _cone(size: int, views: int, repeats: int, json_file: Path | None) -> None:
-    """Seconds of the projectors of a whole volume."""
+    """Measure the projectors of a whole volume in seconds."""
     from recon.bench.cone import PRODUCT, compare
 
     found = list(compare(size, views, repeats))
@@ -462,7 +462,7 @@ def boundary(
         Path | None, typer.Option("--out", "-o", help="Rows as JSON; methods of cases that it has are kept.")
     ] = None,
 ) -> None:
-    """Super-resolution by `boundary`, at every detail, against other methods and random noises; or pictures of it."""
+    """Compare `boundary`, at every detail, with other methods of super-resolution and random noises; or draw pictures."""
     from recon.bench import boundary as bench
 
     chosen = _chosen_cases(bench.cases(data), only)

@@ -28,9 +28,9 @@ from recon.spec.validation import read_yaml
 FOLDER = Path(__file__).parent.parent / "priors" / "starting_noise"
 METRICS = ("sight", "nrmse", "ssim", "perceptual", "sharpness")
 Metric = Literal["sight", "nrmse", "ssim", "perceptual", "sharpness"]
-"""What noises are judged by: `sight` is the mean of `SIGHT`, each relative to that of the quick classical image."""
+"""Measure by which noises are judged: `sight` is the mean of `SIGHT`, each relative to that of the quick classical image."""
 SIGHT = ("nrmse", "perceptual", "sharpness")
-"""What a user sees: error, perceptual distance, and the spectral error in dB."""
+"""Measures of what a user sees: error, perceptual distance, and the spectral error in dB."""
 USUAL = 0
 """Seed of the starting noise where none was searched for."""
 
@@ -42,7 +42,7 @@ class Noise(NamedTuple):
     source: str
     """``shipped``, ``usual``, ``random`` (the job's seed), or the file's name."""
     note: str | None = None
-    """What the report should say of it."""
+    """Remark for the report."""
 
 
 class Analysis(BaseModel):
@@ -147,7 +147,7 @@ def _usual(reason: str) -> Noise:
 
 
 def _unlike(found: NoiseFile, settings: FrozenNoise, scan: str) -> str | None:
-    """In which way a noise was searched otherwise than it is used, in words; None if it was not."""
+    """Difference in words between how a noise was searched and how it is used; None if there is none."""
     fields = type(settings).model_fields
     mine = settings.model_dump(mode="json", exclude=set(settings.BESIDE_NOISE))
     different = sorted(k for k in mine if mine[k] != found.method.get(k, fields[k].default))

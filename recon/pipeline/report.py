@@ -156,7 +156,7 @@ def _noise(job: Prepared, method: Method) -> ReportedNoise | None:
 
 
 def _of_noise(job: Prepared, method: Method) -> list[str]:
-    """What the report says of the frozen noise, unless none of it enters."""
+    """Remarks on the frozen noise, unless none of it enters."""
     if job.frozen is None or job.frozen.note is None or not isinstance(method, FrozenNoise):
         return []
     return [job.frozen.note] if method.noise_amplitude > 0 else []

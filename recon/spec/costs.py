@@ -58,7 +58,7 @@ class Memory(BaseModel):
     montage: float
     matrix: float
     compiled: float = 150e6
-    """Of the compiler and the projectors of volumes."""
+    """Bytes of the compiler and of the projectors of volumes."""
 
 
 class Seconds(BaseModel):

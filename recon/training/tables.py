@@ -1,4 +1,4 @@
-"""What patients lie on and wear, added to slices: tables, mattresses, head holders, masks, sheets, lines.
+"""Things that patients lie on and wear, added to slices: tables, mattresses, head holders, masks, sheets, lines.
 
 The scans of one hospital have one table. A prior that has seen no other bends those of others into its own.
 """

@@ -172,7 +172,7 @@ class MRISuperResolution(SuperResolution):
     filter: KSpaceFilter = "none"
     """Window with which the scanner apodised the measured k-space, ``hann`` or ``tukey``. With `plane` alone."""
     zero_fill: float = Field(1.0, ge=1, le=4)
-    """How many times more pixels the stack has, each way, than were measured: scanners interpolate by filling k-space
+    """Factor by which the stack has more pixels, each way, than were measured: scanners interpolate by filling k-space
     with zeros. With `plane` alone."""
     second_stack: File | None = None
     """Second stack of the same volume, NIfTI, in another orientation, with slices of the same profile and gap; both
