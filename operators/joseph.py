@@ -178,7 +178,10 @@ def _project(
 def _trace(
     shape: Any, views: Float64, cone: bool, size: Float64, index: int, at: int, lines: Float32, spans: Any
 ) -> None:
-    """Trace the rays of view `index` for the adjoint: position, slope and step in `lines`, main axis and planes in `spans`."""
+    """Trace the rays of view `index` for the adjoint.
+
+    Position, slope and step are written to `lines`, main axis and planes to `spans`.
+    """
     f = np.float32
     _, rows, columns, _ = lines.shape
     for row in range(rows):

@@ -27,9 +27,9 @@ ACTORS = re.compile(r"\b(whoever|nobody|somebody|everybody)\b", re.IGNORECASE)
 """Words for an actor that has a name: the user, the worker, the caller."""
 VERBS = re.compile(
     r"""(
-    add | allow | announce | answer | append | apply | arrange | ask | average | back-project | begin | build | call | cancel |
-    change | check | choose | clear | close | collect | combine | compare | compile | complete | compute | connect |
-    continue | convert | copy | correct | count | create | cut | delete | deliver | describe | discard | divide |
+    add | allow | announce | answer | append | apply | arrange | ask | average | back-project | begin | build | call |
+    cancel | change | check | choose | clear | close | collect | combine | compare | compile | complete | compute |
+    connect | continue | convert | copy | correct | count | create | cut | delete | deliver | describe | discard | divide |
     download | draw | drive | drop | empty | end | enqueue | ensure | enter | estimate | evaluate | expire |
     explain | fail | fetch | fill | find | finish | fit | forecast | forget | fork | free | give | go | hand |
     handle | help | hold | inflate | install | interpolate | interrupt | invite | iterate | join | judge | keep |

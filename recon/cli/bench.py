@@ -462,7 +462,7 @@ def boundary(
         Path | None, typer.Option("--out", "-o", help="Rows as JSON; methods of cases that it has are kept.")
     ] = None,
 ) -> None:
-    """Compare `boundary`, at every detail, with other methods of super-resolution and random noises; or draw pictures."""
+    """Compare `boundary`, at every detail, with other methods and random noises; or draw pictures of it."""
     from recon.bench import boundary as bench
 
     chosen = _chosen_cases(bench.cases(data), only)

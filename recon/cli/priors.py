@@ -120,10 +120,11 @@ def search_noise(
     ],
     data: Annotated[Path | None, typer.Option(help="Folder with the files of the prior's recipe.")] = None,
     factors: Annotated[
-        str | None, typer.Option(help="Of a prior's tasks, comma-separated; default 2, 3 and 4, as far as it has them.")
+        str | None,
+        typer.Option(help="Factors of a prior's tasks, comma-separated; default 2, 3 and 4, as far as it has them."),
     ] = None,
-    directions: Annotated[str, typer.Option(help="Of a prior's tasks, comma-separated.")] = "plane,slices",
-    detail: Annotated[float, typer.Option(min=0, max=1, help="Of a prior's tasks.")] = 1.0,
+    directions: Annotated[str, typer.Option(help="Directions of a prior's tasks, comma-separated.")] = "plane,slices",
+    detail: Annotated[float, typer.Option(min=0, max=1, help="Detail of a prior's tasks.")] = 1.0,
     candidates: Annotated[int, typer.Option(min=2, help="Starting noises to try.")] = 32,
     slices: Annotated[int, typer.Option(min=2, help="Reference slices, of a prior's training data.")] = 12,
     metric: Annotated[

@@ -28,7 +28,7 @@ from recon.spec.validation import read_yaml
 FOLDER = Path(__file__).parent.parent / "priors" / "starting_noise"
 METRICS = ("sight", "nrmse", "ssim", "perceptual", "sharpness")
 Metric = Literal["sight", "nrmse", "ssim", "perceptual", "sharpness"]
-"""Measure by which noises are judged: `sight` is the mean of `SIGHT`, each relative to that of the quick classical image."""
+"""Measure by which noises are judged: `sight` is the mean of `SIGHT`, each relative to the quick classical image's."""
 SIGHT = ("nrmse", "perceptual", "sharpness")
 """Measures of what a user sees: error, perceptual distance, and the spectral error in dB."""
 USUAL = 0
