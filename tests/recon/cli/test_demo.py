@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from recon.cli import demo, demo_server
+from recon.samples import SAMPLES
 from recon.spec.report import Report
 
 
@@ -32,4 +33,4 @@ def test_the_demonstration_ends_with_pictures_and_the_page(tmp_path: Path) -> No
 
 def test_the_demonstration_needs_nothing_but_shipped_samples() -> None:
     for spec in demo_server.jobs().values():
-        assert Path(str(spec.input.path)).is_relative_to(demo_server.SAMPLES)
+        assert Path(str(spec.input.path)).is_relative_to(SAMPLES)
