@@ -128,15 +128,18 @@ def _along_axis(g: VolumeBeam) -> list[str]:
 def simulate(volume: Volume, affine: Affine, given: CTCone, settings: Simulation, first_slice: int = 0) -> Measurement:
     """Measure a volume ``(slices, rows, cols)`` in HU; see `recon.measurement.simulate.simulate`.
 
-    Noise is keyed by (seed, view), errors of the detector by the seed.
+    Noise is keyed by (seed, view), errors of the detector by the seed. The object goes on above and below the volume as
+    its outermost slices are, air or not: ends cut in two would be edges that no patient has.
     """
     del first_slice
     acquisition, shape = given.simulated(volume.shape, affine, settings)
     mu_water = acquisition.mu_water_per_mm or WATER_PER_MM
     attenuation = torch.from_numpy(mu_water * (1 + volume / 1000)).clamp(min=0)
-    geometry = acquisition.volume_geometry(shape)
+    geometry = acquisition.model_copy(update={"object_goes_on": True}).covering_geometry(shape)
+    beyond = (geometry.slices - len(attenuation)) // 2
+    long = torch.cat([attenuation[:1].expand(beyond, -1, -1), attenuation, attenuation[-1:].expand(beyond, -1, -1)])
     ideal = settings.model == "ideal"
-    views = _ideal(attenuation, geometry, settings) if ideal else _realistic(attenuation, mu_water, geometry, settings)
+    views = _ideal(long, geometry, settings) if ideal else _realistic(long, mu_water, geometry, settings)
     return Measurement(
         data=views.transpose(0, 1).contiguous().numpy(),
         acquisition=acquisition,

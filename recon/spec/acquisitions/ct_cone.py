@@ -308,6 +308,9 @@ class CTCone(Diverging):
             # Where the centre is given as a column, it depends on the number of these.
             vectors = found.vectors or found.model_copy(update={"rotation_center_column": None}).view_vectors(1)
             rows, columns = panel_for(np.asarray(vectors), extent_mm)
+        if found.slices is not None:
+            # Rows that lie between slices see two neighbours alike, and not how they differ.
+            rows += (rows + found.slices) % 2
         if found.helix_pitch_mm is not None:
             row_mm = found.row_mm or required(found.detector_mm, "detector_mm")
             rows = math.ceil(HELIX_ROWS * abs(found.helix_pitch_mm) * found.magnification() / row_mm)
