@@ -29,8 +29,8 @@ VERBS = re.compile(
     r"""(
     add | allow | announce | answer | append | apply | arrange | ask | average | back-project | begin | build | call |
     cancel | change | check | choose | clear | close | collect | combine | compare | compile | complete | compute |
-    connect | continue | convert | copy | correct | count | create | cut | delete | deliver | describe | discard | divide |
-    download | draw | drive | drop | empty | end | enqueue | ensure | enter | estimate | evaluate | expire |
+    connect | continue | convert | copy | correct | count | create | cut | delete | deliver | describe | discard |
+    divide | download | draw | drive | drop | empty | end | enqueue | ensure | enter | estimate | evaluate | expire |
     explain | fail | fetch | fill | find | finish | fit | forecast | forget | fork | free | give | go | hand |
     handle | help | hold | inflate | install | interpolate | interrupt | invite | iterate | join | judge | keep |
     leave | let | lift | limit | list | load | lock | log | look | lower | make | mark | measure | mend | merge |
