@@ -140,13 +140,15 @@ def simulate(volume: Volume, affine: Affine, given: CTCone, settings: Simulation
     long = torch.cat([attenuation[:1].expand(beyond, -1, -1), attenuation, attenuation[-1:].expand(beyond, -1, -1)])
     ideal = settings.model == "ideal"
     views = _ideal(long, geometry, settings) if ideal else _realistic(long, mu_water, geometry, settings)
+    data = views.transpose(0, 1).contiguous().numpy()
+    acquisition, seen = acquisition.completed_from(data)
     return Measurement(
-        data=views.transpose(0, 1).contiguous().numpy(),
+        data=data,
         acquisition=acquisition,
         affine=affine,
         truth=((attenuation / mu_water - 1) * 1000).numpy(),
         noise_std=0.0 if ideal and settings.photons_per_ray is None else None,
-        notes=[SAME_OPERATOR if ideal else REALISTIC],
+        notes=[SAME_OPERATOR if ideal else REALISTIC, *seen],
         provenance={"simulated": settings.model_dump(mode="json")},
     )
 
