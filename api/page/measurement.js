@@ -3,7 +3,7 @@
 import { Problem, sentence } from "./api.js";
 import { fill, h, newId } from "./dom.js";
 import { read, write } from "./fields.js";
-import { bytes, digits } from "./text.js";
+import { bytes, digits, refines } from "./text.js";
 
 const SIMULATED = { ct: ["views", "photons_per_ray", "tube_voltage_kv"], mri: ["acceleration", "pattern", "coils"] };
 
@@ -32,7 +32,7 @@ function recognised(form) {
 }
 
 function holdsVolume(form) {
-  return form.contents.holds === "volume" && read(form.draft, "acquisition.kind") !== "mri-superresolution";
+  return form.contents.holds === "volume" && !refines(read(form.draft, "acquisition.kind"));
 }
 
 /** What to read of a file that holds several things. */
