@@ -8,7 +8,7 @@ SHELL := bash
 .SHELLFLAGS := -o pipefail -c
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --root-user-action=ignore --progress-bar off
 DOTS := awk '/^(Collecting|Building|Installing)/ {printf "."; fflush()} /^ERROR/ {print} END {print ""}'
-.PHONY: demo test test-all test-faults benchmarks examples wheels release-docs check format docs clean
+.PHONY: demo test test-all test-faults test-gpu benchmarks examples wheels release-docs check format docs clean
 
 demo: $(READY)
 	$(BIN)/recon demo
@@ -25,6 +25,10 @@ test-all: check
 # Breaks a deployment of its own in every way, for some minutes, and writes docs/reliability.md and .json.
 test-faults: $(READY)
 	$(BIN)/python -m tests.faults --out docs
+
+# Every CUDA path against the CPU in one table, some minutes; says so where there is no GPU.
+test-gpu: $(READY)
+	$(BIN)/python -m tests.gpu
 
 # The benchmarks behind the documents; each prints its own rows: make benchmarks RUN="quality --data DATA --out docs/benchmarks"
 RUN ?= --help

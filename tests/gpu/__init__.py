@@ -1,0 +1,1 @@
+"""Checks of every CUDA path, for a machine that has a GPU."""
