@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from operators.errors import InputError
@@ -18,10 +19,10 @@ from tests.conftest import SAMPLES
 MEASURED = ("red-diff", "diffpir", "dds")
 
 
-def planned(method: Any, acquisition: str = "ct-parallel") -> plan.Plan:
+def planned(method: Any) -> plan.Plan:
     body = SAMPLES / "ct_body.nii.gz"
-    simulate = {"views": 60, "photons_per_ray": 1e5} if acquisition == "ct-parallel" else {}
-    given = {"input": {"path": str(body), "slices": [40, 42], "simulate": simulate}, "acquisition": acquisition}
+    simulate = {"views": 60, "photons_per_ray": 1e5}
+    given = {"input": {"path": str(body), "slices": [40, 42], "simulate": simulate}, "acquisition": "ct-parallel"}
     spec = JobSpec.parse(given | {"method": method, "output": {"baselines": []}})
     return plan.make(spec, reader.check(spec, {"input": Path(str(body))}))
 
@@ -76,8 +77,12 @@ def test_published_constants_have_no_effort(settings: dict[str, Any]) -> None:
         method_of({**settings, "effort": "draft"})
 
 
-def test_an_effort_that_nobody_measured_is_refused() -> None:
-    stack = {"kind": "mri-superresolution", "factor": 2}
+def test_an_effort_that_nobody_measured_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "stack.npy", np.ones((4, 24, 20), np.float32))
+    stack = {"kind": "mri-superresolution", "factor": 2, "pixel_mm": 1, "slice_mm": 4, "direction": "slices"}
+    method = {"name": "red-diff", "effort": "draft"}
+    spec = JobSpec.parse({"input": {"path": str(tmp_path / "stack.npy")}, "acquisition": stack, "method": method})
+    header = reader.check(spec, {"input": tmp_path / "stack.npy"})
     with pytest.raises(InputError, match="'draft' has not been measured for red-diff on mri-superresolution") as found:
-        planned({"name": "red-diff", "effort": "draft"}, stack)  # type: ignore[arg-type]
+        plan.make(spec, header)
     assert found.value.field == "method.effort"
