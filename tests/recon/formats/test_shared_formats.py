@@ -13,6 +13,7 @@ from recon.formats import nxtomo, reader
 from recon.formats.format import Format, KnownVolume, RawCounts
 from recon.formats.inspect import inspect
 from recon.measurement.measurement import Measurement
+from recon.spec.acquisitions.ct_cone import CTCone
 from recon.spec.affine import shear_rad, voxel_size
 from recon.spec.contents import Contents
 from recon.spec.job import Input, JobSpec, format_of, local_files
@@ -28,8 +29,9 @@ KSPACE = {
 READ = {
     "nxtomo-k11", "tiff-tomopyui", "dxchange-meta", "nikon-axitom", "zeiss-txrm", "dicom-ct-3slice", "dicom-ct-series",
     "dicom-enhanced-ct", "dicom-enhanced-mr", "metaimage", "nrrd", "nifti-odd", "nifti-nibabel", "nifti-niivue",
+    "raw-ctsimu",
 }  # fmt: skip
-REFUSED = {"nxtomo-24737-processed", "zeiss-xrm", "raw-ctsimu", "em-tilt", "dicom-mr-mosaic"}
+REFUSED = {"nxtomo-24737-processed", "zeiss-xrm", "em-tilt", "dicom-mr-mosaic"}
 
 
 def inspected(name: str, **given: Any) -> Contents:
@@ -146,7 +148,6 @@ def test_the_geometry_of_a_zeiss_scan_without_its_reference() -> None:
     [
         ("zeiss-xrm", {"file": "test_chip00.xrm"}, "holds one projection, no tomography"),
         ("zeiss-xrm", {"file": "test_chip01.xrm"}, "holds one projection, no tomography"),
-        ("raw-ctsimu", {}, "CTSimU's description of a cone beam"),
         ("raw-ctsimu", {"file": "tetrahedron/projections/tetra_projections.raw"}, "without a header"),
         ("em-tilt", {}, "HAADF.dm3 is a file of an electron microscope"),
         *[(f"dicom-mr-mosaic/axmb/{name}", {}, "is a Siemens mosaic")
@@ -155,6 +156,24 @@ def test_the_geometry_of_a_zeiss_scan_without_its_reference() -> None:
 )  # fmt: skip
 def test_what_is_not_read_is_refused_by_name(name: str, given: dict[str, Any], says: str) -> None:
     assert says in str(refusal(name, **given))
+
+
+def test_a_cone_beam_of_ctsimu() -> None:
+    asked = inspected("raw-ctsimu")
+    assert missing(asked) == ["input.file"] and "tetra_metadata.json" in (asked.missing[0].remedy or "")
+    metadata = {"file": "tetrahedron/projections/tetra_metadata.json"}
+    found = inspected("raw-ctsimu", **metadata)
+    assert (found.format, found.kind, found.shape) == ("ctsimu", "ct-cone", [150, 21, 150])
+    acquisition = measured("raw-ctsimu", None, **metadata).acquisition
+    assert isinstance(acquisition, CTCone) and acquisition.vectors is not None
+    vectors = np.asarray(acquisition.vectors)
+    source, detector, u, v = vectors[:, :3], vectors[:, 3:6], vectors[:, 6:9], vectors[:, 9:]
+    assert np.linalg.norm(source, axis=1) == pytest.approx(300) and np.linalg.norm(detector, axis=1) == pytest.approx(
+        100
+    )
+    assert np.linalg.norm(u, axis=1) == pytest.approx(1.3) and np.linalg.norm(v, axis=1) == pytest.approx(1.3)
+    # The final angle is included: the last view is the first one again.
+    assert vectors[-1] == pytest.approx(vectors[0], abs=1e-6)
 
 
 # --- volumes ----------------------------------------------------------------------------------------------------------
