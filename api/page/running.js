@@ -41,7 +41,8 @@ export function showRunning(body, job, { specification, signal }) {
     if (running) bar.value = now.progress;
     else bar.removeAttribute("value");
     bar.hidden = now.state === "queued";
-    say(far, running ? [percent(now.progress), watched.stage ? pretty(watched.stage) : null, now.steps ? `step ${now.step} of ${now.steps}` : null].filter(Boolean).join(", ") : reason(now));
+    const at = watched.stages.at(-1) ?? now;  // the job itself is told less often, and may be of the stage before
+    say(far, running ? [percent(now.progress), watched.stage ? pretty(watched.stage) : null, at.steps ? `step ${at.step} of ${at.steps}` : null].filter(Boolean).join(", ") : reason(now));
     const quiet = running ? Math.min(...[now.seen, now.updated, watched.seen].filter(Boolean).map((at) => elapsed(at))) : 0;
     say(word, running ? `Last word ${duration(Math.max(0, quiet))} ago${quiet > QUIET_S ? ": the worker may be at a long step; if it is lost, another one goes on by itself" : ""}.` : "");
     word.className = quiet > QUIET_S ? "warn" : "soft";
