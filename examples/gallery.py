@@ -121,7 +121,7 @@ def markdown(path: Path, outputs: list[Output]) -> tuple[str, dict[str, bytes]]:
             file = f"{name}-{len(pictures) + 1}.png"
             pictures[file] = output.png
             parts.append(f"![{heading}]({file})")
-    parts.append(f"Download: [script]({path.name}), [notebook]({path.stem}.ipynb)")
+    parts.append(f"Script: `examples/{path.name}`. Download: [notebook]({path.stem}.ipynb)")
     return "\n\n".join(parts) + "\n", pictures
 
 
@@ -140,7 +140,7 @@ def notebook(script: str) -> str:
 
 
 def write(path: Path, out: Path) -> float:
-    """Run a script in an empty folder; write its page, pictures, notebook and itself to `out`. Returns its seconds."""
+    """Run a script in an empty folder; write its page, pictures and notebook to `out`. Returns its seconds."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         outputs = list(execute(path))
@@ -148,7 +148,6 @@ def write(path: Path, out: Path) -> float:
     out.mkdir(parents=True, exist_ok=True)
     (out / f"{name_of(path)}.md").write_text(page)
     (out / f"{path.stem}.ipynb").write_text(notebook(path.read_text()))
-    (out / path.name).write_text(path.read_text())
     for file, png in pictures.items():
         (out / file).write_bytes(png)
     return time.monotonic() - began

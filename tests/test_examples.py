@@ -27,7 +27,6 @@ def test_an_example_becomes_a_page_and_a_notebook(name: str, tmp_path: Path, all
     assert book["nbformat"] == 4
     kinds = [cell["cell_type"] for cell in book["cells"]]
     assert kinds[0] == "markdown" and "code" in kinds
-    assert (tmp_path / f"{name}.py").read_text() == (gallery.HERE / f"{name}.py").read_text()
     assert f"({stem}.md)" in gallery.index(tmp_path)
 
 
@@ -59,7 +58,6 @@ def test_the_gallery_is_that_of_the_scripts() -> None:
     shown = gallery.HERE.parent / "docs" / "gallery"
     for path in gallery.scripts():
         script = path.read_text()
-        assert (shown / path.name).read_text() == script, "make examples"
         assert (shown / f"{path.stem}.ipynb").read_text() == gallery.notebook(script), "make examples"
         page = (shown / f"{gallery.name_of(path)}.md").read_text()
         for cell in gallery.cells(script):

@@ -37,8 +37,9 @@ CANDIDATES: dict[str, dict[Literal["draft", "best"], list[dict[str, Any]]]] = {
     "dds": {"draft": _FEW, "best": _MORE},
     "diffusion-mbir": {"draft": _FEW, "best": _MORE},
 }
-"""Settings to choose from, by method and effort. Those of `draft` take eight network evaluations; fewer lose 0.2 to
-0.6 dB more. Those of `best` may be the tuned ones: 120 steps of RED-Diff are worse than 30 and 60."""
+"""Settings to choose from, by method and effort. Those of `draft` take eight network evaluations; six lose 0.2 to
+0.6 dB more. Those of `best` may be the tuned ones: 120 steps of RED-Diff are worse than 30 and 60 (all by
+hand, on one slice)."""
 
 
 class Judged(NamedTuple):
