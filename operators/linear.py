@@ -139,6 +139,11 @@ class LinearOperator(ABC):
             remedy="leave it out; it is there for CT and Cartesian MRI",
         )
 
+    def middle(self, slices: int) -> Excerpt:
+        """Scan of about that many slices of a whole volume, by which methods are compared; all of it by default."""
+        del slices
+        return Excerpt(self, lambda y: y, slice(0, self.domain.shape[0]))
+
     @property
     def folds(self) -> int:
         """Number of ways to withhold some of the samples, of which each has others; 0 if there is none."""
@@ -213,6 +218,25 @@ class LinearOperator(ABC):
     def normalized(self) -> LinearOperator:
         """Operator divided by its norm in each slice, so that data weights mean the same for every operator."""
         return Scaled(self, 1.0 / self.norms)
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """Scan of some slices of a whole volume, which stands for all of it.
+
+    Parameters
+    ----------
+    operator
+        Operator of these slices alone.
+    samples
+        Takes its samples out of all of them ``(1, *range)``.
+    slices
+        The slices.
+    """
+
+    operator: LinearOperator
+    samples: Callable[[Tensor], Tensor]
+    slices: slice
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ UNIT_RATIO = 50.0
 """Ratio of the detector's pitch at the object to a voxel from which one of them is taken for another unit."""
 CIRCLE = 0.02
 """Fraction of its radius by which an orbit may deviate from a circle around the rotation axis."""
+LEVEL = 1e-4
+"""Slope up to which a detector's row lies in a plane normal to the rotation axis."""
 ALIGNED = 1e-8
 """Difference to 1 that the cosine of an angle may have for two directions to count as the same: 0.1 mrad."""
 
@@ -149,6 +151,51 @@ class VolumeBeam:
     def views_of(self, chosen: Sequence[int]) -> Self:
         """The same with some of the views."""
         return replace(self, vectors=self.vectors[list(chosen)])
+
+    def middle(self, slices: int) -> tuple[Self, slice, slice] | None:
+        """The scan of the slices nearest to the plane of the sources alone, by the rows whose rays stay among them.
+
+        Returns
+        -------
+        tuple or None
+            Geometry, detector rows and slices; None where there are no more slices, where the rays of a row cross all
+            of them, as those of a helix or of a tilted axis do, or where no row is left.
+        """
+        source, centre, u, v = self.vectors.reshape(-1, 4, 3).transpose(1, 0, 2)
+        off_level = [
+            np.abs(u[:, 2]) / np.linalg.norm(u, axis=1),
+            np.hypot(v[:, 0], v[:, 1]) / np.linalg.norm(v, axis=1),
+        ]
+        if not self.cone:
+            off_level.append(np.abs(self.climb))
+        if slices >= self.slices or self.central() is None or np.max(off_level) > LEVEL:
+            return None
+        plane_mm = float(source[:, 2].mean()) if self.cone else 0.0
+        wished = round(plane_mm / self.slice_mm + (self.slices - slices) / 2)
+        first = min(max(wished, 0), self.slices - slices)
+        # Between the centres of the first and the last one: values are interpolated between slices.
+        low_mm, high_mm = ((edge - self.slices / 2) * self.slice_mm for edge in (first + 0.5, first + slices - 0.5))
+        # Heights at which the rays of each row enter and leave a cylinder around the axis.
+        radius_mm = math.hypot(self.extent_mm[0], self.extent_mm[1]) / 2
+        heights = centre[:, 2, None] + v[:, 2, None] * (np.arange(self.detector_rows) - (self.detector_rows - 1) / 2)
+        if self.cone:
+            orbit_mm = np.hypot(source[:, 0], source[:, 1])[:, None]
+            normal = np.cross(u, v) / np.linalg.norm(np.cross(u, v), axis=1)[:, None]
+            depth_mm = np.abs(np.einsum("ij,ij->i", centre - source, normal))[:, None]
+            slopes = (heights - source[:, 2, None]) / depth_mm
+            ends = [source[:, 2, None] + slopes * (orbit_mm + way) for way in (-radius_mm, radius_mm)]
+        else:
+            ends = [heights]
+        stays = np.all([((end >= low_mm) & (end <= high_mm)).all(0) for end in ends], axis=0)
+        rows = np.flatnonzero(stays)
+        if not len(rows):
+            return None
+        begin, end = int(rows[0]), int(rows[-1]) + 1
+        moved = self.vectors.reshape(-1, 4, 3).copy()
+        moved[:, 1] += moved[:, 3] * ((begin + end - self.detector_rows) / 2)
+        moved[:, 0 if self.cone else 1 : 2, 2] -= (low_mm + high_mm) / 2  # the origin is the middle of the volume
+        part = replace(self, slices=slices, vectors=moved.reshape(-1, 12), detector_rows=end - begin)
+        return part, slice(begin, end), slice(first, first + slices)
 
     def turned(self, angle_rad: float) -> Self:
         """The same with all views turned around the rotation axis."""

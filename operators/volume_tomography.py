@@ -20,7 +20,7 @@ from operators import joseph
 from operators.errors import BackendUnavailable
 from operators.fdk import feldkamp
 from operators.geometry import SamplingPattern, angular_cover, angular_pattern
-from operators.linear import INITIAL_ITERATIONS, LinearOperator, Space, Withheld, conjugate_gradient
+from operators.linear import INITIAL_ITERATIONS, Excerpt, LinearOperator, Space, Withheld, conjugate_gradient
 from operators.preconditioner import projection_spectrum
 from operators.tomography import END_UNITS, TURN_RAD, ramped
 from operators.volume_geometry import VolumeBeam
@@ -89,6 +89,14 @@ class VolumeTomography(LinearOperator):
     def another(self, index: int) -> VolumeTomography:
         """Comparable scan: all views rotated by `TURN_RAD`, ``index + 1`` times."""
         return VolumeTomography(self.geometry.turned(TURN_RAD * (index + 1)), self.backend)
+
+    def middle(self, slices: int) -> Excerpt:
+        """See `operators.volume_geometry.VolumeBeam.middle`; the whole scan where that finds none."""
+        found = self.geometry.middle(slices)
+        if found is None:
+            return super().middle(slices)
+        geometry, rows, chosen = found
+        return Excerpt(VolumeTomography(geometry, self.backend), lambda y: y[..., rows, :], chosen)
 
     @property
     def folds(self) -> int:

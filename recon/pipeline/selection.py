@@ -27,7 +27,7 @@ from recon.problem.problem import Problem, run
 from recon.quality import body
 from recon.solvers import registry as solvers
 from recon.spec.methods import Diffusion, Method
-from recon.spec.methods.auto import judged_slices
+from recon.spec.methods.auto import judged_slices, judged_together
 from recon.spec.report import Candidate, Selection
 
 MOST = 0.5
@@ -57,7 +57,8 @@ def select(
     """Judge candidates on a few slices of a problem by samples that are withheld from them.
 
     Every slice is judged by itself, what couples slices left out: a method gains less by its neighbours than by what
-    it knows of a slice.
+    it knows of a slice. Of a whole volume some slices in the middle are judged together, by the rays that stay among
+    them.
 
     Parameters
     ----------
@@ -76,21 +77,18 @@ def select(
     seconds
         Time after which no further fold is begun, once there was one of every slice.
 
-    Where no samples can be spared, or no slice stands alone, nothing is judged: the first candidate with a prior is
-    taken, and the text says so.
+    Where no samples can be spared, or slices are no planes of what is solved, nothing is judged: the first candidate
+    with a prior is taken, and the text says so.
     """
     began = time.monotonic()
     problem = inverse.problem
     folds = problem.operator.folds
-    if problem.prior_axes is not None or problem.operator.whole_volume:
+    if problem.prior_axes is not None:
         return _unjudged(candidates, "slices of a scan that is one piece cannot be judged by themselves")
     if folds == 0:
         return _unjudged(candidates, "this scan has no samples that can be withheld")
-    # Among the same slices whether the volume is read as a whole or slab by slab.
-    known = np.flatnonzero(np.isin(positions, sampled(slices))).tolist()
-    judged = _spread(problem, known, judged_slices(slices, folds))
+    groups, places = _judged(problem, positions, slices, folds)
     classical = [i for i, method in enumerate(candidates) if not isinstance(method, Diffusion)]
-    groups = problem.apart(judged)
     found: list[list[Tensor]] = [[] for _ in groups]
     chosen = list(candidates)
     steps = product(range(folds), enumerate(groups))
@@ -110,7 +108,6 @@ def select(
     # Of each group and fold (slices, units, parts, parts).
     products = [one for group in found for one in torch.cat(group, dim=1)]
     mixtures = [by_region(one.numpy(), len(chosen), classical) for one in products]
-    places = [int(positions[index]) for index in judged]
     return _told(chosen, classical, mixtures, places, len(found[0]), time.monotonic() - began)
 
 
@@ -141,6 +138,17 @@ def _unjudged(candidates: Sequence[Method], why: str) -> Selection:
         seconds=0.0,
         text=f"{name}, unjudged: {why}, so compare with the baselines",
     )
+
+
+def _judged(problem: Problem, positions: NDArray[np.intp], slices: int, folds: int) -> tuple[list[Problem], list[int]]:
+    """Problems that are judged, and the places of their slices in the whole volume: of slices judged together one."""
+    if problem.operator.whole_volume:
+        part, chosen = problem.middle(judged_together(problem.images, folds))
+        return [part], [(chosen.start + chosen.stop - 1) // 2]
+    # Among the same slices whether the volume is read as a whole or slab by slab.
+    known = np.flatnonzero(np.isin(positions, sampled(slices))).tolist()
+    judged = _spread(problem, known, judged_slices(slices, folds))
+    return problem.apart(judged), [int(positions[index]) for index in judged]
 
 
 def _spread(problem: Problem, known: Sequence[int], count: int) -> list[int]:
@@ -174,7 +182,8 @@ def _familiar(inverse: InverseProblem, rest: Problem, candidates: Sequence[Metho
     for method in candidates:
         prior, intensity = chosen_prior(method, replace(inverse, problem=rest))
         if prior is not None and intensity is not None and prior.card.familiarity is not None:
-            scores = [prior.familiarity(intensity.to_prior(volume)) for volume in volumes]
+            images = [intensity.to_prior(volume).flatten(0, -3) for volume in volumes]
+            scores = [prior.familiarity(each) for each in images]
             return all(float((score < UNFAMILIAR).float().mean()) < MOST for score in scores)
     return True
 

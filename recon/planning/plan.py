@@ -84,7 +84,7 @@ def _with_chunks(spec: JobSpec, header: Header, methods: list[list[Method]], pla
     computed = sum(part.end - part.begin for part in chunks)
     costs = [most([method.cost(acquisition) for method in alternatives]) for alternatives in methods]
     others = [method.cost(acquisition) for method in plain]
-    computed += spec.method.rehearsals(slices)
+    computed += spec.method.rehearsals(slices, acquisition)
     evaluations = computed * sum(cost.evaluations for cost in costs)
     again = spec.output.uncertainty
     # Known volumes and replicates are compared with the result as a whole.

@@ -125,6 +125,19 @@ class Problem:
             )
         ]
 
+    def middle(self, slices: int) -> tuple[Problem, slice]:
+        """Problem of about that many slices in the middle of a whole volume, and which they are."""
+        excerpt = self.operator.middle(slices)
+        chosen = excerpt.slices
+        part = replace(
+            self,
+            operator=excerpt.operator,
+            data=excerpt.samples(self.data),
+            inverse_std=None if self.inverse_std is None else excerpt.samples(self.inverse_std),
+            support=None if self.support is None else self.support[:, chosen],
+        )
+        return part, chosen
+
     def without(self, withheld: Withheld) -> Problem:
         """Problem without some of its samples."""
         inverse_std = None if self.inverse_std is None else withheld.keep(self.inverse_std)

@@ -136,7 +136,8 @@ class Selection(_Part):
     candidates: list[Candidate]
     """Methods that were compared."""
     judged_slices: list[int]
-    """Indices of the slices whose withheld samples were compared."""
+    """Indices of the slices whose withheld samples were compared; of a whole volume, whose slices are judged
+    together, the middle one of those, counted from the first slice that is solved."""
     folds: int
     """Number of times that other samples were withheld, in the first slice that was judged; 0 where nothing was
     judged."""

@@ -160,6 +160,30 @@ def test_double_precision_in_and_out() -> None:
     assert operator.forward(x).dtype == torch.float64
 
 
+IN_LAYERS = ["full turn", "short scan", "detector to the side", "detector up", "source to the side and up",
+             "vertical shift", "parallel"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", IN_LAYERS)
+@pytest.mark.parametrize("slices", [9, 14])
+def test_some_slices_alone_give_the_rays_that_stay_among_them(name: str, slices: int) -> None:
+    operator = VolumeTomography(SMALL[name]())
+    x = torch.rand(1, *operator.domain.shape, generator=torch.Generator().manual_seed(5))
+    excerpt = operator.middle(slices)
+    part = excerpt.operator(x[:, excerpt.slices])
+    assert excerpt.slices.stop - excerpt.slices.start == slices == excerpt.operator.domain.shape[0]
+    rows = part.shape[-2]
+    assert slices / 2 < rows <= slices and excerpt.samples(operator(x)).shape == part.shape
+    assert torch.allclose(part, excerpt.samples(operator(x)), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(set(SMALL) - set(IN_LAYERS)))
+def test_where_every_ray_crosses_many_slices_all_of_them_stand_for_the_volume(name: str) -> None:
+    operator = VolumeTomography(SMALL[name]())
+    excerpt = operator.middle(9)
+    assert excerpt.operator is operator and excerpt.slices == slice(0, 32)
+
+
 def test_points_project_where_the_projector_puts_them() -> None:
     g = SMALL["tilt"]()
     volume = torch.zeros(1, *g.volume_shape)

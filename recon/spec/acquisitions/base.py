@@ -66,6 +66,8 @@ class Acquisition(Strict, ABC):
     """Whether comparable scans exist (other views or k-space lines), from which expected errors are estimated."""
     FROM_DATA: ClassVar[frozenset[str]] = frozenset()
     """Fields that `completed_from` tells."""
+    WHOLE_VOLUME: ClassVar[bool] = False
+    """Whether its operator acts on a whole volume, and not slice by slice."""
     SLICES_APART: ClassVar[bool] = False
     """Whether each slice of a measurement is a slice of the result, and plausible or not by itself."""
     MEASURES_VOLUMES: ClassVar[bool] = False

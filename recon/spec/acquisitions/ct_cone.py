@@ -42,6 +42,7 @@ class CTCone(Diverging):
     AXES = ("detector_rows", "views", "detectors")
     METHODS = ("fbp", "sirt", "cgls", "tv", "diffpir", "dds", "red-diff", "diffusion-mbir")
     PHYSICS = "recon.problem.ct_cone"
+    WHOLE_VOLUME = True
     SLICES_APART = False
     ROWS_APART = False
     FROM_DATA = frozenset({"object_goes_on"})

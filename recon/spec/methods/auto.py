@@ -16,6 +16,8 @@ LEAST_JUDGED, MOST_JUDGED, SLICES_PER_JUDGED = 2, 8, 16
 """Slices that are judged, and slices of the volume for each of them."""
 JUDGING_SHARE = 0.3
 """Fraction of the volume's slices that judging may reconstruct, all folds together, beyond `LEAST_JUDGED`."""
+LEAST_TOGETHER = 8
+"""Slices of a whole volume that are judged together, at least: rays of a cone cross several."""
 USUAL_FOLDS = 4
 """Folds that a plan reckons with; how many there are depends on the views."""
 
@@ -24,6 +26,11 @@ def judged_slices(slices: int, folds: int = USUAL_FOLDS) -> int:
     """Number of slices of a volume that are judged, each of them in every fold."""
     affordable = min(slices // SLICES_PER_JUDGED, int(JUDGING_SHARE * slices / folds), MOST_JUDGED)
     return min(slices, max(LEAST_JUDGED, affordable))
+
+
+def judged_together(slices: int, folds: int = USUAL_FOLDS) -> int:
+    """Number of slices of a whole volume that are judged together, in every fold."""
+    return min(slices, max(LEAST_TOGETHER, int(JUDGING_SHARE * slices / folds)))
 
 
 class Auto(MethodSettings):
@@ -107,9 +114,10 @@ class Auto(MethodSettings):
             coil_volumes=max(cost.coil_volumes for cost in every),
         )
 
-    def rehearsals(self, slices: int) -> int:
+    def rehearsals(self, slices: int, acquisition: Acquisition) -> int:
         """Slices that are reconstructed by all candidates before the volume is."""
-        return judged_slices(slices) * USUAL_FOLDS
+        judged = judged_together if acquisition.WHOLE_VOLUME else judged_slices
+        return judged(slices) * USUAL_FOLDS
 
     def couples_slices(self) -> bool:
         """Always: what its candidates are tuned to may couple slices."""

@@ -48,9 +48,9 @@ class MethodSettings(Strict, ABC):
         del acquisition
         return [self]
 
-    def rehearsals(self, slices: int) -> int:
+    def rehearsals(self, slices: int, acquisition: Acquisition) -> int:
         """Slices that are reconstructed beforehand, so that the method is chosen by them."""
-        del slices
+        del slices, acquisition
         return 0
 
     def draws(self) -> bool:

@@ -22,6 +22,7 @@ from operators.volume_tomography import VolumeTomography
 from recon.formats import hdf5, reader
 from recon.measurement.header import Header
 from recon.measurement.measurement import Measurement
+from recon.pipeline.selection import select
 from recon.planning import plan
 from recon.problem.ct_cone import build, together
 from recon.problem.problem import IntensityMap, Problem, run
@@ -195,12 +196,26 @@ def test_total_variation_of_a_volume_is_that_of_its_stack() -> None:
     assert torch.linalg.vector_norm(found - stack) < 0.02 * torch.linalg.vector_norm(stack)
 
 
-def test_auto_says_that_nobody_judged_and_uncertainty_has_other_scans() -> None:
-    measurement = scan(12, views=12, photons_per_ray=1e5)
-    candidates: list[Any] = ["cgls", {"name": "sirt", "iterations": 4}]
+def test_auto_judges_a_volume_by_views_that_are_withheld_and_uncertainty_has_other_scans() -> None:
+    """Four iterations of SIRT are far from the object: hardly anything of them is taken."""
+    measurement = scan(24, views=12, photons_per_ray=1e5)
+    candidates: list[Any] = [{"name": "sirt", "iterations": 4}, "tv"]
     result = recon.reconstruct(measurement, method=Auto(candidates=candidates), progress=False, uncertainty=1)
-    assert result.report.selection is not None and "unjudged" in result.report.selection.text
+    selection = result.report.selection
+    assert selection is not None and selection.folds == 8 and selection.judged_slices == [11]
+    assert selection.candidates[0].weight < 0.2 and selection.candidates[0].gain_db < -3
     assert result.report.uncertainty is not None
+
+
+def test_auto_judges_by_some_slices_of_a_volume_as_by_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    inverse = build(scan(32, views=24, photons_per_ray=1e5))
+    candidates: list[Method] = [TV(iterations=40), TV(iterations=40, weight=0.02)]
+    some = run(select(inverse, candidates, np.arange(1), 1))
+    monkeypatch.setattr("recon.pipeline.selection.judged_together", lambda slices, folds: slices)
+    every = run(select(inverse, candidates, np.arange(1), 1))
+    gains = [min(one.gain_db for one in found.candidates) for found in (some, every)]
+    assert gains[0] == pytest.approx(gains[1], abs=1.0) and gains[1] < -2
+    assert [one.weight for one in some.candidates] == [one.weight for one in every.candidates]
 
 
 def test_views_are_withheld_and_comparable_scans_are_turned() -> None:
