@@ -48,7 +48,9 @@ def compiled(network: Denoiser) -> Callable[[Tensor, Tensor], Tensor]:
     with warnings.catch_warnings():
         # The trace is of one noise level for the whole batch, and meant to be.
         warnings.filterwarnings("ignore", message="Using len to get tensor shape")
-        model = openvino.convert_model(_Body(network), example_input=example)
+        # Checking the trace takes more than half of the time that a network needs to start: tests do it once.
+        traced = torch.jit.trace(_Body(network), example, check_trace=False)
+        model = openvino.convert_model(traced, example_input=example)
     shapes = ([-1, network.stem.in_channels, -1, -1], [1, features])
     model.reshape({index: openvino.PartialShape(shape) for index, shape in enumerate(shapes)})
     settings = {

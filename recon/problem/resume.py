@@ -4,7 +4,8 @@ A solver of a whole volume has no finished slabs that a killed job could go on f
 for one when it begins. Which file that is depends on the process that drives it: a context variable has it, as with
 `operators.interrupt`. Without one nothing is kept, which costs nothing.
 
-One solver may run another, or several one after the other: a state belongs to those settings that made it.
+One solver may run another, or several one after the other: a state belongs to those settings that made it, and the
+volumes of those that have ended are kept beside it.
 """
 
 from __future__ import annotations
@@ -52,14 +53,12 @@ class StateFile:
 
     def read(self, settings: str) -> dict[str, Any] | None:
         """The state, if it was made with these settings; one that cannot be read is logged and left."""
-        try:
-            found: dict[str, Any] = torch.load(self.path, weights_only=True)
-        except FileNotFoundError:
-            return None
-        except Exception as error:  # noqa: BLE001 - whatever a damaged file makes torch raise
-            log.warning("the state in %s cannot be read, beginning anew: %s", self.path.name, error)
-            return None
-        return found if found.get("settings") == settings else None
+        found: dict[str, Any] | None = _loaded(self.path)
+        return found if found is not None and found.get("settings") == settings else None
+
+    def ended(self, part: int) -> Path:
+        """File of the volume of one of several solvers."""
+        return self.path.with_name(f"{self.path.name}-{part}")
 
     def write(self, state: dict[str, Any]) -> None:
         """Replace the state, unless that would take too much of the time."""
@@ -72,8 +71,9 @@ class StateFile:
         self._next = now + max(LEAST_S, (now - began) / SHARE)
 
     def remove(self) -> None:
-        """Remove the state of a solver that has ended."""
-        self.path.unlink(missing_ok=True)
+        """Remove what was kept of a solver that has ended."""
+        for path in self.path.parent.glob(f"{self.path.name}*"):
+            path.unlink(missing_ok=True)
 
 
 _file: ContextVar[StateFile | None] = ContextVar("state_file", default=None)
@@ -107,6 +107,32 @@ def recalled(settings: MethodSettings, *parts: Stateful | None) -> Recalled | No
         for attribute, value in state.items():
             setattr(part, attribute, value)
     return Recalled(found["step"], found["tensors"])
+
+
+def keep_volume(part: int, volume: Tensor) -> None:
+    """Keep the volume of one of several solvers, which run one after the other."""
+    file = _file.get()
+    if file is not None:
+        with atomic_write(file.ended(part), durable=False) as stream:
+            torch.save(volume, stream)
+
+
+def recalled_volume(part: int) -> Tensor | None:
+    """Volume of one of several solvers, if it was kept."""
+    file = _file.get()
+    found: Tensor | None = None if file is None else _loaded(file.ended(part))
+    return found
+
+
+def _loaded(path: Path) -> Any:
+    """What a file holds; None where there is none, or where it cannot be read, which is logged."""
+    try:
+        return torch.load(path, weights_only=True)
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # noqa: BLE001 - whatever a damaged file makes torch raise
+        log.warning("what was kept in %s cannot be read, beginning anew: %s", path.name, error)
+        return None
 
 
 def _of(part: Stateful | None) -> dict[str, Any]:

@@ -20,9 +20,10 @@ from pydicom import dcmread
 
 from operators.errors import BackendUnavailable, ReconError
 from recon.client.client import Client, ServerError
-from recon.formats import nifti
+from recon.formats import hdf5, nifti
 from recon.spec.job import JobSpec
 from recon.spec.job_states import TERMINAL
+from tests.recon.problem.test_ct_cone import scan
 from tests.service.serving import refused
 from tests.service.whole_service import computing_child, processes, quick, slow, wait_for
 from workers.store import JobStore
@@ -53,7 +54,6 @@ def test_submit_poll_fetch(client: Client, http: httpx.Client, ct_file: Path, tm
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["seed"] == 5 and report["unit"] == "HU"
     # The same job offline gives the same voxels.
-    from recon.formats import nifti
     from recon.pipeline.reconstruct import run
     from recon.spec.job import local_files
 
@@ -223,6 +223,37 @@ def test_a_killed_worker_loses_no_job(client: Client, ct_file: Path, service: tu
     os.kill(computing_child(service[1]), signal.SIGKILL)
     done = wait_for(client, job["id"], *TERMINAL, seconds=240)
     assert done["state"] == "succeeded" and done["attempt"] == 2
+
+
+def test_a_cone_beam_of_a_killed_worker_goes_on_where_it_was(
+    client: Client, service: tuple[str, Path], tmp_path: Path
+) -> None:
+    """A volume has no finished slabs: the solver's state is kept, and gives the result that nobody disturbed."""
+    hdf5.write_measurement(tmp_path / "scan.h5", scan(24, views=24, photons_per_ray=1e5))
+    spec = JobSpec.parse(
+        {
+            "input": str(tmp_path / "scan.h5"),
+            "method": {"name": "tv", "iterations": 60},
+            "output": {"baselines": [], "montage": False},
+        }
+    )
+    job = client.submit(spec)
+    before = after = 0.0
+    for seen in client.watch(job["id"]):
+        if seen["attempt"] == 1 and seen["progress"] > 0.3 and before == 0.0:
+            before = seen["progress"]
+            os.kill(computing_child(service[1]), signal.SIGKILL)
+        elif seen["attempt"] == 2 and seen["stage"] == "tv" and after == 0.0:
+            after = seen["progress"]
+    done = client.job(job["id"])
+    assert done["state"] == "succeeded" and done["attempt"] == 2
+    assert after > 0.2
+    again = client.submit(spec)
+    client.wait(again["id"])
+    client.fetch(job["id"], tmp_path / "killed")
+    client.fetch(again["id"], tmp_path / "undisturbed")
+    killed, undisturbed = (nifti.read(tmp_path / one / "volume.nii.gz")[0] for one in ("killed", "undisturbed"))
+    assert np.array_equal(killed, undisturbed)
 
 
 def test_a_worker_that_dies_is_started_again(client: Client, ct_file: Path, service: tuple[str, Path]) -> None:

@@ -14,8 +14,9 @@ from recon.formats import hdf5
 from recon.pipeline.chunk_cache import ChunkCache
 from recon.pipeline.reconstruct import solve
 from recon.problem import resume
-from recon.problem.problem import IntensityMap, Solver
+from recon.problem.problem import IntensityMap, Problem, Solver
 from recon.solvers import registry as solvers
+from recon.solvers.mixture import Part, mixture
 from recon.spec.job import JobSpec, local_files
 from recon.spec.methods import method_of
 from tests.recon.problem.test_ct_cone import Slices, problem, scan
@@ -89,6 +90,30 @@ def test_states_are_not_written_all_the_time(tmp_path: Path, monkeypatch: pytest
     with resume.kept_in(resume.StateFile(tmp_path / "state")):
         resume.keep(method_of("tv"), 1, {"x": torch.zeros(2)})
     assert not (tmp_path / "state").exists()
+
+
+def test_a_mixture_keeps_the_volumes_of_methods_that_have_ended(tmp_path: Path) -> None:
+    whole = problem(12)
+    weights = torch.full((2, 1), 0.5)
+    ran: list[str] = []
+
+    def part(name: str, settings: dict[str, Any]) -> Part:
+        def start(problem: Problem) -> Solver:
+            ran.append(name)
+            return solvers.start(problem, method_of(settings))
+
+        return Part(name, start, weights)
+
+    parts = [part("first", {"name": "sirt", "iterations": 3}), part("second", {"name": "tv", "iterations": 8})]
+    undisturbed, _ = ended(mixture(whole, parts), None)
+    ended(mixture(whole, parts), resume.StateFile(tmp_path / "state"), 4)
+    assert ran == ["first", "second"] * 2 and len(list(tmp_path.iterdir())) == 2
+    file = resume.StateFile(tmp_path / "state")
+    found, _ = ended(mixture(whole, parts), file)
+    assert ran == ["first", "second"] * 2 + ["second"]
+    assert found is not None and undisturbed is not None and torch.equal(found, undisturbed)
+    file.remove()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_killed_job_goes_on_and_leaves_no_state(tmp_path: Path) -> None:
