@@ -1,4 +1,4 @@
-"""Feldkamp's filtered back-projection of volumes: cone beam on a circle, any detector place, short scans.
+"""Feldkamp's filtered back-projection of volumes: cone beam on a circle, any detector place, short scans, tilted axes.
 
 Rows are filtered, and rays weighted, on the detector through the rotation axis; views of a detector that is turned,
 tilted or not level are interpolated onto it first.
@@ -23,6 +23,9 @@ from operators.volume_geometry import VolumeBeam
 def feldkamp(data: Tensor, geometry: VolumeBeam, window: str = "ram-lak") -> Tensor:
     """Reconstruct attenuation in 1/mm from line integrals of a circular scan; exact in the plane of the source.
 
+    Parallel beams around a tilted axis are exact but for what no view shows: waves whose direction is within the tilt of
+    the axis, a double cone of the object's spectrum. So a ball comes out at its value times the cosine of the tilt.
+
     Rays that are measured twice share their weight as those of a fan beam do (`operators.fbp.ray_weights`), by their
     column. Beyond the detector the object has ended, and what no row saw counts as empty.
 
@@ -41,18 +44,16 @@ def feldkamp(data: Tensor, geometry: VolumeBeam, window: str = "ram-lak") -> Ten
     Raises
     ------
     GeometryError
-        If the sources do not lie on a circle around the rotation axis.
+        If the sources do not lie on a circle around the rotation axis, or if this is tilted and no whole turn was seen.
 
     References
     ----------
     Feldkamp, Davis and Kress 1984, J. Opt. Soc. Am. A 1, 612-619, equations 28 to 30.
     """
-    central = geometry.central()
-    if central is None:
+    central, refused = geometry.central(), geometry.unfilterable()
+    if central is None or refused is not None:
         raise GeometryError(
-            "the sources do not lie on a circle around the rotation axis, which filtered back-projection needs",
-            field="method.name",
-            remedy="use sirt, cgls or tv",
+            f"{refused}: filtered back-projection does not apply", field="method.name", remedy="use sirt, cgls or tv"
         )
     before, after = beyond_detector(central) if central.beyond_view else (0, 0)
     views, place = _on_axis(data.to(torch.float32), geometry, central)

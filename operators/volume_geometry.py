@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from operators.errors import GeometryError
-from operators.geometry import FanBeam, ParallelBeam, check_angles, folds_of
+from operators.geometry import FULL_CIRCLE, FanBeam, ParallelBeam, angular_cover, check_angles, folds_of
 
 Vectors = NDArray[np.float64]
 Beam = Literal["cone", "parallel"]
@@ -34,6 +34,8 @@ LEVEL = 1e-4
 """Slope up to which a detector's row lies in a plane normal to the rotation axis."""
 ALIGNED = 1e-8
 """Difference to 1 that the cosine of an angle may have for two directions to count as the same: 0.1 mrad."""
+LEANING_RAD = 0.1
+"""Tilt of the axis along a parallel beam up to which views half a turn apart count as mirror images of each other."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +148,7 @@ class VolumeBeam:
     @cached_property
     def folds(self) -> list[tuple[int, ...]]:
         """Views to withhold, see `operators.geometry.folds_of`."""
-        return folds_of(self.angles_rad, 2 * math.pi if self.cone else math.pi)
+        return folds_of(self.angles_rad, 2 * math.pi if self.cone or self.tilt_rad > LEVEL else math.pi)
 
     def views_of(self, chosen: Sequence[int]) -> Self:
         """The same with some of the views."""
@@ -209,6 +211,8 @@ class VolumeBeam:
         Its detector is the one through the rotation axis, of which `operators.fdk` makes the views.
         """
         first = self.vectors[:, :3]
+        if not self.cone:
+            first = first / np.linalg.norm(first, axis=1, keepdims=True)
         radius = np.hypot(first[:, 0], first[:, 1])
         mean = float(radius.mean())
         if mean == 0 or np.ptp(radius) > CIRCLE * mean or np.ptp(first[:, 2]) > CIRCLE * mean:
@@ -221,6 +225,25 @@ class VolumeBeam:
         if not self.cone:
             return ParallelBeam(*common, pitch, (low + high) / 2)
         return FanBeam(*common, pitch, (low + high) / 2, source_origin_mm=mean, origin_detector_mm=0.0)
+
+    def unfilterable(self) -> str | None:
+        """Say why filtered back-projection does not apply; None where it does.
+
+        A view of a parallel beam shows the plane through 0 normal to its rays of the object's spectrum. Around a tilted
+        axis these planes touch a double cone, and cover what is outside of it twice in a whole turn, but some of it
+        twice and some not at all in half of one.
+        """
+        if self.central() is None:
+            if self.cone:
+                return "the sources do not lie on a circle around the rotation axis"
+            return "the rays do not climb along the rotation axis by the same slope in every view"
+        if self.cone or self.tilt_rad <= LEANING_RAD or angular_cover(self.angles_rad, 2 * math.pi) > FULL_CIRCLE:
+            return None
+        covered = math.degrees(2 * math.pi * angular_cover(self.angles_rad, 2 * math.pi))
+        return (
+            f"the rotation axis is tilted by {math.degrees(self.tilt_rad):.3g} degrees, and the views cover"
+            f" {covered:.0f} of the 360 degrees that determine an image then"
+        )
 
     @cached_property
     def aligned(self) -> bool:
@@ -245,6 +268,11 @@ class VolumeBeam:
         ray = self.vectors[:, :3]
         found: NDArray[np.float64] = ray[:, 2] / np.einsum("ij,ij->i", ray, toward)
         return found
+
+    @property
+    def tilt_rad(self) -> float:
+        """Largest tilt of the rotation axis along the rays of a parallel beam in any view; 0 for a cone."""
+        return 0.0 if self.cone else float(np.arctan(np.abs(self.climb)).max())
 
     def heights_on_axis_mm(self) -> tuple[float, float]:
         """Lowest and highest ray on the plane through the rotation axis, over the source of a cone, in any view."""

@@ -65,8 +65,8 @@ class VolumeTomography(LinearOperator):
         return projection_spectrum(self)
 
     def initial_image(self, data: Tensor) -> Tensor:
-        """Initial image: Feldkamp's with a Hann window where the sources lie on a circle, else a few iterations."""
-        if self.geometry.central() is None:
+        """Initial image: Feldkamp's with a Hann window where that applies, else a few iterations."""
+        if self.geometry.unfilterable() is not None:
             return conjugate_gradient(self.normal, self.adjoint(data), None, INITIAL_ITERATIONS).clamp(min=0)
         return self.filtered_back_projection(data, "hann").clamp(min=0)
 

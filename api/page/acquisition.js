@@ -8,7 +8,7 @@ import { showMethod } from "./method.js";
 import { digits, kindName } from "./text.js";
 
 const ASKED = { ct: ["pixel_mm", "rotation_center_column", "mu_water_per_mm"], mri: ["pixel_mm", "acs_width", "noise_std"] };
-const KIND_HINTS = { "ct-parallel": "angles, detector", "ct-fan": "and distances", "ct-cone": "flat panel", "ct-superresolution": "thick slices", "mri-cartesian": "multi-coil k-space", "mri-noncartesian": "radial, spiral", "mri-superresolution": "low-resolution stack" };
+const KIND_HINTS = { "ct-parallel": "angles, detector", "ct-fan": "and distances", "ct-cone": "flat panel", "ct-laminography": "laminography", "ct-superresolution": "thick slices", "mri-cartesian": "multi-coil k-space", "mri-noncartesian": "radial, spiral", "mri-superresolution": "low-resolution stack" };
 
 /** Shows the kinds of scans, and the fields of the chosen one. */
 export function showAcquisition(form) {

@@ -3,7 +3,7 @@
 import { now } from "./api.js";
 
 const PLAIN = { fbp: "FBP", sirt: "SIRT", cgls: "CGLS", tv: "TV", "l1-wavelet": "L1 wavelet", "low-rank": "Low rank", "zero-filled": "Zero-filled", gridding: "Gridding", "cg-sense": "CG-SENSE", interpolation: "Interpolation", diffpir: "DiffPIR", dds: "DDS", "red-diff": "RED-Diff", "diffusion-mbir": "DiffusionMBIR", dps: "DPS", boundary: "Boundary", auto: "Automatic" };
-const KINDS = { "ct-parallel": "CT, parallel beam", "ct-fan": "CT, fan beam", "ct-cone": "CT, cone beam", "ct-superresolution": "CT, resolution", "mri-cartesian": "MRI, Cartesian", "mri-noncartesian": "MRI, non-Cartesian", "mri-superresolution": "MRI, resolution" };
+const KINDS = { "ct-parallel": "CT, parallel beam", "ct-fan": "CT, fan beam", "ct-cone": "CT, cone beam", "ct-laminography": "CT, tilted axis", "ct-superresolution": "CT, resolution", "mri-cartesian": "MRI, Cartesian", "mri-noncartesian": "MRI, non-Cartesian", "mri-superresolution": "MRI, resolution" };
 
 /** Whether a kind of scan refines a volume: that is measured as it is, not simulated. */
 export function refines(kind) {

@@ -176,7 +176,7 @@ def prepare(
 
     found = [
         one(lookup.resolved(method_of(name), kind, problem), f"baseline {name}")
-        for name in spec.baselines(measurement.acquisition)
+        for name in spec.baselines(measurement.acquisition, measurement.data.shape)
     ]
     if not isinstance(spec.method, Auto):
         found.append(one(lookup.resolved(spec.method, kind, problem)))

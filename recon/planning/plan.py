@@ -64,7 +64,7 @@ def make(spec: JobSpec, header: Header, limit: int | None = None) -> Plan:
     """
     allowed = memory_limit() if limit is None else limit
     methods = [tuned(part, header) for part in spec.method.parts(header.acquisition)]
-    plain = [method_of(name) for name in spec.baselines(header.acquisition)]
+    plain = [method_of(name) for name in spec.baselines(header.acquisition, header.shape)]
     whole = header.acquisition.in_one_piece()
     for size in (header.solved_shape[0],) if whole else (CHUNK, *SMALLER):
         plan = _with_chunks(spec, header, methods, plain, size)
@@ -172,7 +172,7 @@ def _memory(
     again = min(spec.output.uncertainty, 1)  # the replicate's data and operator beside the job's
     # Of errors: clues, both maps and a volume to compare; what no sample determined takes conjugate gradients.
     drawn = bool(again or spec.says_undetermined)
-    held = len(spec.baselines(acquisition)) + 2 + int(header.known) + 6 * again + 4 * drawn
+    held = len(spec.baselines(acquisition, header.shape)) + 2 + int(header.known) + 6 * again + 4 * drawn
     share = at_once / slices
     # Reading holds the array and a copy in its final type; solving holds the data, and as much for its residual.
     data = header.source_bytes + int(header.data_bytes * (2 + again + share))

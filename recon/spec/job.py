@@ -192,9 +192,9 @@ class JobSpec(Strict):
         """Whether the part of the result that no sample determined is found: asked for, or drawn on purpose."""
         return self.output.undetermined or self.method.draws()
 
-    def baselines(self, acquisition: Acquisition) -> list[str]:
+    def baselines(self, acquisition: Acquisition, shape: tuple[int, ...]) -> list[str]:
         """Names of the classical methods computed beside the result; a method is no baseline of itself."""
-        wanted = [acquisition.BASELINE] if self.output.baselines is None else self.output.baselines
+        wanted = [acquisition.baseline(shape)] if self.output.baselines is None else self.output.baselines
         return [name for name in wanted if name != self.method.name]
 
     @classmethod

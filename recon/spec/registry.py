@@ -76,6 +76,7 @@ ACQUISITIONS: Registry[Any] = Registry(
         "ct-parallel": "recon.spec.acquisitions.ct:CTParallel",
         "ct-fan": "recon.spec.acquisitions.ct:CTFan",
         "ct-cone": "recon.spec.acquisitions.ct_cone:CTCone",
+        "ct-laminography": "recon.spec.acquisitions.ct_laminography:CTLaminography",
         "mri-cartesian": "recon.spec.acquisitions.mri_cartesian:MRICartesian",
         "mri-noncartesian": "recon.spec.acquisitions.mri_noncartesian:MRINonCartesian",
         "mri-superresolution": "recon.spec.acquisitions.superresolution:MRISuperResolution",

@@ -54,8 +54,8 @@ class Simulation(Strict):
     """Standard deviation of the noise in k-space or in a low-resolution stack, as a fraction of the largest image value
     (MRI), or of the 1000 HU between air and water (CT stacks)."""
     views: int = Field(60, ge=1, le=10_000)
-    """Number of views, equally spaced over half a turn (parallel) or a full turn (fan); ignored if angles are given
-    (CT)."""
+    """Number of views, equally spaced over half a turn (parallel) or a full turn (all others); ignored if angles are
+    given (CT)."""
     coils: int = Field(8, ge=1, le=128)
     """Number of receive coils (MRI)."""
     acceleration: float = Field(4.0, ge=1, le=64)

@@ -182,9 +182,8 @@ class _Work:
         if self.like is not None:
             self.axis = self.like.rotation_center_column
         else:
-            middle = np.arange(len(data) // 2 - 1, len(data) // 2 + 2).clip(0, len(data) - 1)
-            rows = sampled(len(data)) if self.acquisition.ROWS_APART else np.unique(middle)
-            said, self.axis = centre.step(data[rows], self.acquisition)
+            rays = self.acquisition.opposite_rays(data)
+            said, self.axis = centre.step(rays[sampled(len(rays))], self.acquisition)
             self.steps.append(said)
         if self.axis is not None:
             self._change({"rotation_center_column": self.axis})

@@ -83,6 +83,11 @@ class Acquisition(Strict, ABC):
     def result_shape(self, shape: Shape) -> tuple[int, int, int]:
         """Shape ``(slices, rows, cols)`` of the result of a measurement of `shape`; raises for impossible ones."""
 
+    def baseline(self, shape: Shape) -> str:
+        """Quick classical method shown beside the result of a measurement of `shape`."""
+        del shape
+        return self.BASELINE
+
     def solved_shape(self, shape: Shape) -> tuple[int, int, int]:
         """Shape ``(slices, rows, cols)`` of what is solved, if that is more than the result."""
         return self.result_shape(shape)

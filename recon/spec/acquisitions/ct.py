@@ -88,8 +88,6 @@ class CT(Acquisition):
     ALTERNATIVES: ClassVar[tuple[frozenset[str], ...]] = (frozenset({"detector_shift_mm", "rotation_center_column"}),)
     GRID: ClassVar[tuple[str, ...]] = ("pixel_mm", "slice_mm", "rows", "cols")
     RENAMED: ClassVar[dict[str, str]] = {"photons": "photons_per_ray"}
-    ROWS_APART: ClassVar[bool] = True
-    """Whether the rays of a detector row stay in a plane across the rotation axis, so that each row tells its place."""
 
     angles_rad: list[float] | AngleRange | None = None
     """Angle of each view in radians. Default: those of the file."""
@@ -372,6 +370,10 @@ class CT(Acquisition):
         del rows, by
         return {}
 
+    def opposite_rays(self, data: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Sinograms of which views half a turn apart mirror each other, which tells the place of the rotation axis."""
+        return data
+
     def slices_apart(self) -> bool:
         """Whether no step of the preparation needs the rows beside."""
         return self.SLICES_APART and not (self.preparation is not None and self.preparation.couples_rows)
@@ -470,12 +472,10 @@ class CTFan(Diverging):
     kind: Literal["ct-fan"] = "ct-fan"
 
 
-def required(value: float | None, name: str) -> float:
-    """Return a length that is needed; raises `InputError` where neither the user nor the file gives it."""
+def required(value: float | None, name: str, unit: str = "millimetres") -> float:
+    """Return a number that is needed; raises `InputError` where neither the user nor the file gives it."""
     if value is None:
-        raise InputError(
-            "needed, the file does not carry it", field=f"acquisition.{name}", remedy="give it in millimetres"
-        )
+        raise InputError("needed, the file does not carry it", field=f"acquisition.{name}", remedy=f"give it in {unit}")
     return value
 
 

@@ -17,7 +17,7 @@ LEAST_JUDGED, MOST_JUDGED, SLICES_PER_JUDGED = 2, 8, 16
 JUDGING_SHARE = 0.3
 """Fraction of the volume's slices that judging may reconstruct, all folds together, beyond `LEAST_JUDGED`."""
 LEAST_TOGETHER = 8
-"""Slices of a whole volume that are judged together, at least: rays of a cone cross several."""
+"""Slices of a whole volume that are judged together, at least: rays cross several."""
 USUAL_FOLDS = 4
 """Folds that a plan reckons with; how many there are depends on the views."""
 
@@ -47,6 +47,7 @@ class Auto(MethodSettings):
         "ct-parallel",
         "ct-fan",
         "ct-cone",
+        "ct-laminography",
         "mri-cartesian",
         "mri-noncartesian",
         "mri-superresolution",

@@ -42,7 +42,7 @@ def test_the_baselines_that_are_planned_are_those_that_run(
     spec = job(input=str(ct_file), acquisition="ct-parallel", method=method, output=output)
     header = reader.check(spec, local_files(spec))
     planned, found = plan.make(spec, header), prepared(spec)
-    assert spec.baselines(header.acquisition) == baselines
+    assert spec.baselines(header.acquisition, header.shape) == baselines
     assert [one.name for one in found.reconstructions] == [*baselines, method]
     assert found.planned.model_dump() == planned.model_dump()
     alone = spec.model_copy(update={"output": spec.output.model_copy(update={"baselines": []})})

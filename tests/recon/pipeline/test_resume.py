@@ -19,7 +19,7 @@ from recon.solvers import registry as solvers
 from recon.solvers.mixture import Part, mixture
 from recon.spec.job import JobSpec, local_files
 from recon.spec.methods import method_of
-from tests.recon.problem.test_ct_cone import Slices, problem, scan
+from tests.recon.problem.test_ct_volume import Slices, problem, scan
 
 METHODS: list[dict[str, Any]] = [
     {"name": "tv", "iterations": 12},

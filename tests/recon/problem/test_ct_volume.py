@@ -24,7 +24,7 @@ from recon.measurement.header import Header
 from recon.measurement.measurement import Measurement
 from recon.pipeline.selection import select
 from recon.planning import plan
-from recon.problem.ct_cone import build, together
+from recon.problem.ct_volume import build, together
 from recon.problem.problem import IntensityMap, Problem, run
 from recon.solvers import registry as solvers
 from recon.spec.acquisitions.ct_cone import CTCone

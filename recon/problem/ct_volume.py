@@ -1,8 +1,7 @@
-"""Physics of cone-beam CT: the inverse problem of a whole volume, and its simulation."""
+"""Physics of CT of a whole volume, whose rays cross slices: the inverse problem, and its simulation."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
@@ -28,7 +27,7 @@ from recon.problem.inverse_problem import placed
 from recon.problem.problem import Problem
 from recon.spec.acquisitions.base import Volume
 from recon.spec.acquisitions.ct import WATER_PER_MM
-from recon.spec.acquisitions.ct_cone import CTCone
+from recon.spec.acquisitions.ct_volume import EDGE_SHARE, CTVolume
 from recon.spec.affine import Affine
 from recon.spec.simulation import Simulation
 
@@ -39,8 +38,8 @@ ELEMENT_RAYS, VIEW_RAYS = 2, 3
 
 
 @dataclass(frozen=True)
-class ConeProblem(Attenuation):
-    """Inverse problem of a cone beam: of one volume, whose slices rays cross."""
+class VolumeProblem(Attenuation):
+    """Inverse problem of one volume, whose slices rays cross."""
 
     slices: int
     """Slices of the result, in the middle of those that are solved."""
@@ -63,14 +62,14 @@ class ConeProblem(Attenuation):
         return replace(problem, operator=operator, data=noisy, noise_std=std, inverse_std=inverse_std)
 
 
-def build(measurement: Measurement) -> ConeProblem:
+def build(measurement: Measurement) -> VolumeProblem:
     """Set up the inverse problem of views ``(detector rows, views, columns)``."""
     acquisition = measurement.acquisition
-    assert isinstance(acquisition, CTCone)
+    assert isinstance(acquisition, CTVolume)
     rows = torch.from_numpy(measurement.data)
     geometry = acquisition.volume_geometry(measurement.data.shape)
     central = geometry.central()
-    notes = [*measurement.notes, *([] if central is None else limits(central)), *_along_axis(geometry)]
+    notes = [*measurement.notes, *([] if central is None else limits(central)), *acquisition.not_seen(geometry)]
     noise_std, inverse_std = noise_of(measurement, acquisition, rows, notes)
     std = torch.as_tensor(noise_std, dtype=torch.float32).expand(len(rows))
     noise, weights = together(std, inverse_std)
@@ -85,7 +84,7 @@ def build(measurement: Measurement) -> ConeProblem:
     )
     mu_water = acquisition.mu_water_per_mm
     unit = "HU" if mu_water else "1/mm"
-    return ConeProblem(problem, affine, in_patient, unit, "ct", notes, geometry.slices, mu_water=mu_water)
+    return VolumeProblem(problem, affine, in_patient, unit, "ct", notes, geometry.slices, mu_water=mu_water)
 
 
 def by_rows(data: Tensor) -> Tensor:
@@ -105,27 +104,9 @@ def together(std: Tensor, inverse_std: Tensor | None) -> tuple[Tensor, Tensor | 
     return whole[None], relative.transpose(0, 1)[None].contiguous()
 
 
-def _along_axis(g: VolumeBeam) -> list[str]:
-    """Say which slices the detector does not see whole."""
-    central = g.central()
-    if central is None or not g.cone:
-        return []
-    low, high = g.heights_on_axis_mm()
-    first = g.vectors[:, :2]
-    source = float((first**2).sum(1).min()) ** 0.5
-    radius = min(central.field_of_view_mm, min(g.rows, g.cols) * g.pixel_mm) / 2
-    # The side nearer to the source leaves the cone first.
-    seen = min(-low, high) * (source - radius) / source
-    outside = math.ceil(g.slices / 2 - seen / g.slice_mm - 1e-6)
-    if outside <= 0:
-        return []
-    return [
-        f"the outermost {outside} of {g.slices} slices at either end are not seen whole by every view: they are less"
-        " certain than the others"
-    ]
-
-
-def simulate(volume: Volume, affine: Affine, given: CTCone, settings: Simulation, first_slice: int = 0) -> Measurement:
+def simulate(
+    volume: Volume, affine: Affine, given: CTVolume, settings: Simulation, first_slice: int = 0
+) -> Measurement:
     """Measure a volume ``(slices, rows, cols)`` in HU; see `recon.measurement.simulate.simulate`.
 
     Noise is keyed by (seed, view), errors of the detector by the seed. The object goes on above and below the volume as
@@ -142,6 +123,9 @@ def simulate(volume: Volume, affine: Affine, given: CTCone, settings: Simulation
     views = _ideal(long, geometry, settings) if ideal else _realistic(long, mu_water, geometry, settings)
     data = views.transpose(0, 1).contiguous().numpy()
     acquisition, seen = acquisition.completed_from(data)
+    ends = attenuation[[0, -1]].amax() > EDGE_SHARE * attenuation.amax()
+    if acquisition.object_goes_on is None and bool(ends):
+        acquisition = acquisition.model_copy(update={"object_goes_on": True})
     return Measurement(
         data=data,
         acquisition=acquisition,
