@@ -135,18 +135,22 @@ def _projected(q: Array, phi: Array, rho: Array) -> tuple[Array, Array]:
 
 
 def continued(
-    sinogram: Array, geometry: ParallelBeam, before: int, after: int, reach_mm: float = math.inf
+    sinogram: Array, geometry: ParallelBeam, before: int, after: int, reach_mm: float = math.inf, *, models: int = 0
 ) -> NDArray[np.float32]:
     """Continue the rows ``(slices, views, detectors)`` smoothly beyond both ends of the detector, to air.
 
     A row follows the slice's ellipse, scaled so that it meets the row's end. Where the ellipse has ended before, or
     fits the row badly, the row fades within `FADE` of the detector. Rows that end in air stay there, and all rays from
-    the distance `reach_mm` from the rotation axis on.
+    the distance `reach_mm` from the rotation axis on. With `models`, there are no more ellipses than that, and slices
+    next to each other share one.
     """
-    found = []
-    for rows in sinogram:
+    share = -(-len(sinogram) // models) if models else 1
+    found, ellipse = [], None
+    for index, rows in enumerate(sinogram):
         checkpoint()
-        found.append(_continued(rows, geometry, modelled(rows, geometry), before, after, reach_mm))
+        if index % share == 0:
+            ellipse = modelled(sinogram[min(index + share // 2, len(sinogram) - 1)], geometry)
+        found.append(_continued(rows, geometry, ellipse, before, after, reach_mm))
     return np.stack(found).astype(np.float32)
 
 

@@ -16,6 +16,8 @@ from operators.geometry import SLACK_PIXELS, FanBeam, ParallelBeam
 Array = NDArray[np.floating]
 AIR_SHARE = 0.02
 """Fraction of a slice's densest rays below which a ray counts as through air."""
+FAINT = 0.1
+"""Densest rays of a slice over those of the densest slice below which the slice counts as air."""
 NOISE_TIMES = 5.0
 """Multiple of the noise of a mean of `END` rays that is not air."""
 LEAST_VIEWS = 0.02
@@ -74,8 +76,7 @@ def judge(data: NDArray[np.generic], geometry: ParallelBeam, *, image_given: boo
     image_given
         Whether the image's size was asked for; otherwise it is the field of view.
     """
-    chosen = np.unique(np.linspace(0, len(data) - 1, min(len(data), JUDGED_SLICES)).round().astype(np.int64))
-    sinogram = np.asarray(data[chosen], dtype=np.float32)
+    sinogram = judged(data)
     found = ends(sinogram)
     low, high = geometry.edges_mm
     # The nearer end of a displaced detector lies in the object by design.
@@ -90,6 +91,17 @@ def judge(data: NDArray[np.generic], geometry: ParallelBeam, *, image_given: boo
     if image_given and _outside_image(sinogram, geometry, found.air):
         return Extent(_seen_mm(sinogram, geometry, found.air))
     return Extent()
+
+
+def judged(data: NDArray[np.generic]) -> Array:
+    """Evenly spaced slices of line integrals ``(slices, views, detectors)``, without those that hold nothing but air.
+
+    In these the densest rays are noise, over which some others always are.
+    """
+    chosen = np.unique(np.linspace(0, len(data) - 1, min(len(data), JUDGED_SLICES)).round().astype(np.int64))
+    sinogram = np.asarray(data[chosen], dtype=np.float32)
+    sizes = np.quantile(sinogram.reshape(len(sinogram), -1), 0.99, axis=1)
+    return sinogram[sizes >= FAINT * sizes.max()]
 
 
 def seen_whole(sinogram: Array, geometry: ParallelBeam) -> NDArray[np.bool_]:

@@ -199,6 +199,26 @@ class VolumeBeam:
         part = replace(self, slices=slices, vectors=moved.reshape(-1, 12), detector_rows=end - begin)
         return part, slice(begin, end), slice(first, first + slices)
 
+    def plane(self) -> ParallelBeam | None:
+        """Geometry in which each detector row is measured as if it lay in the plane of the sources, see `central`.
+
+        None unless rows lie along circles around the rotation axis. Where `reversed_columns`, its columns run the other
+        way round.
+        """
+        return self.central() if self.aligned else None
+
+    @property
+    def reversed_columns(self) -> bool:
+        """Whether columns follow each other against the direction of `axes`."""
+        along, _ = self.axes()
+        return bool(np.einsum("ij,ij->i", self.vectors[:, 6:9], along)[0] < 0)
+
+    def extended(self, before: int, after: int) -> Self:
+        """The same with more detector columns at both ends."""
+        vectors = self.vectors.copy()
+        vectors[:, 3:6] += vectors[:, 6:9] * ((after - before) / 2)
+        return replace(self, vectors=vectors, detector_columns=self.detector_columns + before + after)
+
     def turned(self, angle_rad: float) -> Self:
         """The same with all views turned around the rotation axis."""
         c, s = math.cos(angle_rad), math.sin(angle_rad)

@@ -63,17 +63,23 @@ class Cover:
 
     def weights(self, inverse_std: Tensor | None, data: Tensor) -> Tensor | None:
         """Inverse noise of all rays, of those that are continued little; None if all rays have the same."""
-        if not any(self.ends):
-            return inverse_std
-        known = torch.ones_like(data) if inverse_std is None else inverse_std
-        before, after = self.ends
-        first, last = CONTINUED_WEIGHT * known[..., :1], CONTINUED_WEIGHT * known[..., -1:]
-        return torch.cat([first.expand(-1, -1, before), known, last.expand(-1, -1, after)], dim=-1)
+        return continued_weights(inverse_std, data, self.ends)
 
     def cropped(self, volume: Tensor) -> Tensor:
         """Cut the image out of what was solved."""
         top, left = (self.solved.rows - self.measured.rows) // 2, (self.solved.cols - self.measured.cols) // 2
         return volume[..., top : top + self.measured.rows, left : left + self.measured.cols].contiguous()
+
+
+def continued_weights(inverse_std: Tensor | None, data: Tensor, ends: tuple[int, int]) -> Tensor | None:
+    """Inverse noise of rays ``(..., detectors)`` with those that continue them at both ends, which count little."""
+    if not any(ends):
+        return inverse_std
+    known = torch.ones_like(data) if inverse_std is None else inverse_std
+    before, after = ends
+    first, last = CONTINUED_WEIGHT * known[..., :1], CONTINUED_WEIGHT * known[..., -1:]
+    sides = (first.expand(*known.shape[:-1], before), known, last.expand(*known.shape[:-1], after))
+    return torch.cat(sides, dim=-1)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from operators import continuation, truncation
 from operators.geometry import limits
 from operators.interrupt import checkpoint
 from operators.linear import LinearOperator, each_slice
@@ -21,7 +22,7 @@ from recon.measurement.measurement import Measurement
 from recon.measurement.simulate import SAME_OPERATOR
 from recon.measurement.spectrum import Spectrum, bone_fraction
 from recon.priors.noise import key
-from recon.problem.ct import Attenuation, noise_of
+from recon.problem.ct import Attenuation, continued_weights, noise_of
 from recon.problem.ct_simulation import REALISTIC, USUAL_MOTION_RAD, detected
 from recon.problem.inverse_problem import placed
 from recon.problem.problem import Problem
@@ -41,25 +42,33 @@ ELEMENT_RAYS, VIEW_RAYS = 2, 3
 class VolumeProblem(Attenuation):
     """Inverse problem of one volume, whose slices rays cross."""
 
-    slices: int
-    """Slices of the result, in the middle of those that are solved."""
+    shape: tuple[int, int, int]
+    """Slices, rows and columns of the result, in the middle of what is solved."""
 
     def arranged(self, volume: Tensor) -> Tensor:
-        """Cut the slices of the result out of a volume."""
-        before = (volume.shape[1] - self.slices) // 2
-        return volume[0, before : before + self.slices].contiguous()
+        """Cut the result out of a volume."""
+        kept = [
+            slice((solved - size) // 2, (solved - size) // 2 + size)
+            for solved, size in zip(volume.shape[1:], self.shape, strict=True)
+        ]
+        return volume[0][tuple(kept)].contiguous()
 
     def measured(self, operator: LinearOperator, clean: Tensor, noise: Tensor) -> Problem:
         """Problem of another scan, with as many photons as this one's noise was made from, if it has any."""
-        problem = self.problem
-        std, inverse_std = problem.noise, problem.inverse_std
+        assert isinstance(operator, VolumeTomography)
+        problem, rays, ends = self.problem, self.problem.measured, self.problem.continued
+        clean, noise, std = clean[..., rays], noise[..., rays], problem.noise
+        inverse_std = None if problem.inverse_std is None else problem.inverse_std[..., rays]
         if inverse_std is not None and bool((std > 0).all()):
-            photons = (problem.data.exp() * (inverse_std / each_slice(std, noise)).square()).flatten().median()
+            data = problem.data[..., rays]
+            photons = (data.exp() * (inverse_std / each_slice(std, noise)).square()).flatten().median()
             by_row, of_rays = noise_estimate.of_photons(by_rows(clean), photons)
             std, inverse_std = together(by_row, of_rays)
             noise = noise if inverse_std is None else noise / inverse_std
         noisy = clean + each_slice(std, noise) * noise
-        return replace(problem, operator=operator, data=noisy, noise_std=std, inverse_std=inverse_std)
+        weights = continued_weights(inverse_std, noisy, ends)
+        data = continued(by_rows(noisy), operator.geometry, ends)
+        return replace(problem, operator=operator, data=as_views(data), noise_std=std, inverse_std=weights)
 
 
 def build(measurement: Measurement) -> VolumeProblem:
@@ -74,17 +83,47 @@ def build(measurement: Measurement) -> VolumeProblem:
     std = torch.as_tensor(noise_std, dtype=torch.float32).expand(len(rows))
     noise, weights = together(std, inverse_std)
     affine, in_patient = placed(measurement, geometry.rows, geometry.cols, geometry.pixel_mm, geometry.slice_mm, notes)
+    solved, ends = acquisition.covering_geometry(measurement.data.shape), acquisition.missing_columns(geometry)
     problem = Problem(
-        VolumeTomography(acquisition.covering_geometry(measurement.data.shape)),
-        rows.transpose(0, 1)[None].contiguous(),
+        VolumeTomography(solved),
+        as_views(continued(rows, solved, ends)),
         noise,
         geometry.slice_mm,
         geometry.pixel_mm,
-        weights,
+        continued_weights(weights, as_views(rows), ends),
+        continued=ends,
     )
     mu_water = acquisition.mu_water_per_mm
     unit = "HU" if mu_water else "1/mm"
-    return VolumeProblem(problem, affine, in_patient, unit, "ct", notes, geometry.slices, mu_water=mu_water)
+    return VolumeProblem(problem, affine, in_patient, unit, "ct", notes, geometry.volume_shape, mu_water=mu_water)
+
+
+def continued(rows: Tensor, solved: VolumeBeam, ends: tuple[int, int]) -> Tensor:
+    """Continue rows ``(detector rows, views, columns)`` beyond the detector, each as a row of a fan beam.
+
+    Parameters
+    ----------
+    solved
+        Geometry of the rows with as many columns more at either end as `ends` says.
+    """
+    if not any(ends):
+        return rows
+    before, after = ends
+    measured = solved.extended(-before, -after)
+    plane = measured.plane()
+    assert plane is not None  # it told the ends
+    reach_mm = min(solved.rows, solved.cols) * solved.pixel_mm / 2
+    if measured.reversed_columns:
+        rows, before, after = rows.flip(-1), after, before
+    found = torch.from_numpy(
+        continuation.continued(rows.numpy(), plane, before, after, reach_mm, models=truncation.JUDGED_SLICES)
+    )
+    return found.flip(-1) if measured.reversed_columns else found
+
+
+def as_views(rows: Tensor) -> Tensor:
+    """Rows ``(detector rows, views, columns)`` as views of a volume ``(1, views, detector rows, columns)``."""
+    return rows.transpose(0, 1)[None].contiguous()
 
 
 def by_rows(data: Tensor) -> Tensor:

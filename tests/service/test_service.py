@@ -23,7 +23,7 @@ from recon.client.client import Client, ServerError
 from recon.formats import hdf5, nifti
 from recon.spec.job import JobSpec
 from recon.spec.job_states import TERMINAL
-from tests.recon.problem.test_ct_cone import scan
+from tests.recon.problem.test_ct_volume import scan
 from tests.service.serving import refused
 from tests.service.whole_service import computing_child, processes, quick, slow, wait_for
 from workers.store import JobStore

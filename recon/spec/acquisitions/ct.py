@@ -196,14 +196,9 @@ class CT(Acquisition):
         geometry = self.geometry(detectors)
         if self.object_mm is None:
             return geometry
-        needed = math.ceil(self.object_mm / geometry.pixel_mm - 1e-6)
-        rows, cols = (size + max(-(-(needed - size) // 2), 0) * 2 for size in (geometry.rows, geometry.cols))
+        rows, cols = covering_size(self.object_mm, geometry.pixel_mm, geometry.rows, geometry.cols)
         found = replace(geometry, rows=rows, cols=cols)
-        before, after = beyond_ends(geometry, self.object_mm / 2)
-        if before or after:
-            # Then the corners of the image as well: they are known to be air.
-            before, after = beyond_ends(geometry, math.hypot(rows, cols) * geometry.pixel_mm / 2)
-        return found.extended(before, after)
+        return found.extended(*missing_ends(geometry, self.object_mm, found))
 
     def magnification(self) -> float:
         """Size on the detector over size at the rotation axis."""
@@ -245,11 +240,10 @@ class CT(Acquisition):
         extent = truncation.judge(data, geometry, image_given=bool(self.rows or self.cols))
         size_mm = self.object_mm or extent.object_mm
         found = self.model_copy(update={"object_mm": None if size_mm is None else round(size_mm, 3)})
-        return found, found._extent_notes(extent, data.shape)
+        return found, found.extent_notes(extent, found.geometry(data.shape[2]), found.covering(data.shape[2]))
 
-    def _extent_notes(self, extent: truncation.Extent, shape: Shape) -> list[str]:
-        """Say what the sinogram shows of the object's size, with numbers."""
-        image, solved = self.geometry(shape[2]), self.covering(shape[2])
+    def extent_notes(self, extent: truncation.Extent, image: ParallelBeam, solved: ParallelBeam) -> list[str]:
+        """Say what the sinogram shows of the object's size, with numbers, and what is solved beyond the image."""
         notes = []
         if extent.level is not None:
             notes.append(
@@ -470,6 +464,22 @@ class CTFan(Diverging):
     """Flat-detector fan-beam CT."""
 
     kind: Literal["ct-fan"] = "ct-fan"
+
+
+def covering_size(object_mm: float, pixel_mm: float, rows: int, cols: int) -> tuple[int, int]:
+    """Rows and columns of an image that holds the whole object, with another image in its middle, pixel on pixel."""
+    needed = math.ceil(object_mm / pixel_mm - 1e-6)
+    grown = [size + max(-(-(needed - size) // 2), 0) * 2 for size in (rows, cols)]
+    return grown[0], grown[1]
+
+
+def missing_ends(measured: ParallelBeam, object_mm: float, solved: ParallelBeam) -> tuple[int, int]:
+    """Detector elements that are missing before and after to see an object; then also the corners of what is solved.
+
+    The corners are known to be air.
+    """
+    ends = beyond_ends(measured, object_mm / 2)
+    return beyond_ends(measured, math.hypot(solved.rows, solved.cols) * solved.pixel_mm / 2) if any(ends) else ends
 
 
 def required(value: float | None, name: str, unit: str = "millimetres") -> float:

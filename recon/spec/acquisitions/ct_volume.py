@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
+from operators import truncation
 from operators.errors import GeometryError, InputError
 from operators.geometry import FULL_CIRCLE, ParallelBeam, SamplingPattern, angular_cover, angular_pattern
 from operators.volume_geometry import Beam, VolumeBeam, panel_for
 from recon.spec.acquisitions.base import Shape
-from recon.spec.acquisitions.ct import CT, WATER_PER_MM, AngleRange, Size, required
+from recon.spec.acquisitions.ct import CT, WATER_PER_MM, AngleRange, Size, covering_size, missing_ends, required
 from recon.spec.affine import Affine, voxel_size
 from recon.spec.costs import MachineCosts
 from recon.spec.simulation import Simulation
@@ -37,7 +38,7 @@ class CTVolume(CT):
     PHYSICS = "recon.problem.ct_volume"
     WHOLE_VOLUME = True
     SLICES_APART = False
-    FROM_DATA = frozenset({"object_goes_on"})
+    FROM_DATA = frozenset({"object_goes_on", "object_mm"})
     ALTERNATIVES: ClassVar[tuple[frozenset[str], ...]] = (
         frozenset({"detector_shift_mm", "rotation_center_column"}),
         frozenset({"vectors"}),
@@ -68,8 +69,6 @@ class CTVolume(CT):
     object_goes_on: bool | None = None
     """Whether the object goes on along the rotation axis beyond what the detector's rows see. Then slices above and
     below, as far as rays reach, are solved with the others and left out of the result. Default: as the data show."""
-    object_mm: None = None
-    """Not used: what is solved is the image."""
     support: Literal["none"] = "none"
     """Every voxel is solved for."""
 
@@ -151,17 +150,34 @@ class CTVolume(CT):
         return self.volume_geometry(shape).volume_shape
 
     def solved_shape(self, shape: Shape) -> tuple[int, int, int]:
-        """Size of what is solved: with the slices above and below through which rays pass, if there is object."""
+        """Size of what is solved: all of the object, beside the image too, and above and below as far as rays pass."""
         return self.covering_geometry(shape).volume_shape
 
     def covering_geometry(self, shape: Shape) -> VolumeBeam:
-        """Geometry that is solved, whose middle slices are those of `volume_geometry`."""
-        geometry = self.volume_geometry(shape)
+        """Geometry that is solved, in whose middle that of `volume_geometry` lies, voxel on voxel."""
+        measured = self.volume_geometry(shape)
+        rows, cols = self._covering_image(measured)
+        geometry = replace(measured, rows=rows, cols=cols).extended(*self.missing_columns(measured))
         if not self.object_goes_on:
             return geometry
         radius = min(geometry.rows, geometry.cols) * geometry.pixel_mm / 2
         more = geometry.reach_mm(radius) - geometry.slices * geometry.slice_mm / 2
         return replace(geometry, slices=geometry.slices + 2 * max(math.ceil(more / geometry.slice_mm - 1e-6), 0))
+
+    def missing_columns(self, measured: VolumeBeam) -> tuple[int, int]:
+        """Detector columns that are missing before the first and after the last one to see the whole object."""
+        plane = measured.plane()
+        if self.object_mm is None or plane is None:
+            return 0, 0
+        rows, cols = self._covering_image(measured)
+        before, after = missing_ends(plane, self.object_mm, replace(plane, rows=rows, cols=cols))
+        return (after, before) if measured.reversed_columns else (before, after)
+
+    def _covering_image(self, measured: VolumeBeam) -> tuple[int, int]:
+        """Rows and columns of what is solved."""
+        if self.object_mm is None:
+            return measured.rows, measured.cols
+        return covering_size(self.object_mm, measured.pixel_mm, measured.rows, measured.cols)
 
     def in_one_piece(self) -> bool:
         """Always: rays cross slices."""
@@ -181,15 +197,46 @@ class CTVolume(CT):
         )
 
     def completed_from(self, data: NDArray[np.generic]) -> tuple[Self, list[str]]:
-        """Tell by the detector's first and last row whether the object goes on beyond them."""
-        ends = self.cut_ends(data)
-        if self.object_goes_on is not None or not ends:
-            return self, []
+        """Tell from the ends of the detector's rows and columns how large the object is."""
+        found, notes = self._widened(data)
+        ends = found.cut_ends(data)
+        if found.object_goes_on is not None or not ends:
+            return found, notes
         note = (
             f"the object goes on beyond the detector's {ends}: slices above and below are solved too,"
             " as far as rays reach, and left out; the outermost ones of the result are less certain than the others"
         )
-        return self.model_copy(update={"object_goes_on": True}), [note]
+        return found.model_copy(update={"object_goes_on": True}), [*notes, note]
+
+    def _widened(self, data: NDArray[np.generic]) -> tuple[Self, list[str]]:
+        """Tell by the ends of the detector's rows how far the object reaches beside the image, or beyond the detector.
+
+        Each row is taken for one of a fan beam. Where that is not possible, rows that end in the object are only told.
+        """
+        placed = self.vectors is not None or (self.angles() is not None and self.detector_mm is not None)
+        if not placed or not data.size:
+            return self, []
+        measured = self.volume_geometry(data.shape)
+        plane = measured.plane()
+        if plane is None:
+            return self, self._cut_rows(data)
+        rows = data[..., ::-1] if measured.reversed_columns else data
+        extent = truncation.judge(rows, plane, image_given=bool(self.rows or self.cols))
+        size_mm = self.object_mm or extent.object_mm
+        found = self.model_copy(update={"object_mm": None if size_mm is None else round(size_mm, 3)})
+        solved = found.covering_geometry(data.shape)
+        return found, found.extent_notes(extent, plane, replace(plane, rows=solved.rows, cols=solved.cols))
+
+    def _cut_rows(self, data: NDArray[np.generic]) -> list[str]:
+        """Say that rows end in the object, where these cannot be continued."""
+        dense = truncation.ends(truncation.judged(data)).dense
+        if not dense.any() or self.object_mm is not None:
+            return []
+        return [
+            f"{100 * dense.any(axis=(0, 2)).mean():.0f} % of the views end in rays that are not air: the object reaches"
+            " beyond the detector, and grey values are too bright towards the rim; give object_mm, the diameter that"
+            " holds the object, and a method that fits the data"
+        ]
 
     def cut_ends(self, data: NDArray[np.generic]) -> str:
         """Name those of the detector's first and last row that see more than air; empty if none does."""
@@ -288,23 +335,29 @@ class CTVolume(CT):
         return rows, views, columns
 
     def setup_bytes(self, shape: Shape, costs: MachineCosts) -> float:
-        """Nothing beside the operator."""
-        del shape, costs
-        return 0.0
+        """Data that are continued beyond the detector, with their weights."""
+        del costs
+        wide = self._solved_data(shape)
+        return 2.0 * self.data_bytes(wide) if wide != tuple(shape) else 0.0
+
+    def _solved_data(self, shape: Shape) -> Shape:
+        """Shape of the data with the columns that are continued."""
+        return shape[0], shape[1], self.covering_geometry(shape).detector_columns
 
     def operator_bytes(self, shape: Shape, costs: MachineCosts) -> float:
         """Compiled functions, rays of the views that are back-projected at once, and filtered views."""
+        shape = self._solved_data(shape)
         return costs.memory.compiled + 40.0 * max(shape[0] * shape[2], RAYS_AT_ONCE) + self.data_bytes(shape)
 
     def product_seconds(self, shape: Shape, per_chunk: float, costs: MachineCosts) -> float:
         """Proportional to the steps of all rays; each slice has its share of a product."""
         del per_chunk
-        slices, _, _ = self.result_shape(shape)
-        return costs.seconds.per_ray_step * math.prod(shape) * self.steps_per_ray(shape) / slices
+        slices, _, _ = self.solved_shape(shape)
+        return costs.seconds.per_ray_step * math.prod(self._solved_data(shape)) * self.steps_per_ray(shape) / slices
 
     def steps_per_ray(self, shape: Shape) -> float:
         """Planes of voxels that a ray crosses one after the other."""
-        _, rows, cols = self.result_shape(shape)
+        _, rows, cols = self.solved_shape(shape)
         return max(rows, cols)
 
     def sampling(self, shape: Shape) -> tuple[SamplingPattern, float]:

@@ -333,3 +333,53 @@ def test_an_object_that_ends_within_the_rows_is_solved_as_it_is() -> None:
     measured = scan(16)
     found, notes = measured.acquisition.completed_from(measured.data)
     assert found == measured.acquisition and not notes
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["columns as usual", "columns the other way round"])
+@pytest.mark.parametrize("method", ["fbp", {"name": "tv", "iterations": 40}], ids=["fdk", "tv"])
+def test_an_object_wider_than_the_detector_is_solved_whole_and_its_middle_has_the_right_values(
+    reverse: bool, method: Any
+) -> None:
+    """Rows that were cut off raise the grey values towards the rim by hundreds of HU unless they are continued."""
+    whole = scan(32, views=48, photons_per_ray=None)
+    assert isinstance(whole.acquisition, CTCone) and whole.truth is not None
+    columns = whole.data.shape[2]
+    cut = slice(columns // 3, columns - columns // 3)
+    vectors = whole.acquisition.view_vectors(columns)
+    if reverse:
+        vectors[:, 6:9] *= -1
+    data = whole.data[..., ::-1][..., cut] if reverse else whole.data[..., cut]
+    acquisition = CTCone(
+        vectors=vectors.tolist(), slices=32, rows=16, cols=16, pixel_mm=2.0, slice_mm=2.0,
+        mu_water_per_mm=whole.acquisition.mu_water_per_mm,
+    )  # fmt: skip
+    found = recon.reconstruct(np.ascontiguousarray(data), acquisition, method=method, baselines=[], progress=False)
+    assert found.volume.shape == (32, 16, 16)
+    assert any("continued smoothly" in note for note in found.report.notes)
+    assert any("solved on" in note for note in found.report.notes)
+    truth = whole.truth[:, 8:24, 8:24]
+    inner = (slice(13, 19), slice(4, 12), slice(4, 12))
+    error = found.volume[inner] - truth[inner]
+    assert abs(float(np.median(error))) < 60
+    for side in (0, -1):
+        rim = found.volume[13:19, 7:9, side] - truth[13:19, 7:9, side]
+        assert abs(float(np.median(rim))) < 150
+
+
+def test_rows_that_end_in_the_object_are_told_where_they_cannot_be_continued() -> None:
+    tilted = scan(32, {"detector_tilt_rad": 0.1}, views=24)
+    columns = tilted.data.shape[2]
+    cut = np.ascontiguousarray(tilted.data[..., columns // 3 : columns - columns // 3])
+    acquisition = tilted.acquisition.model_copy(update={"object_goes_on": None, "object_mm": None})
+    found = recon.reconstruct(cut, acquisition, method="sirt", baselines=[], progress=False)
+    assert any("beyond the detector" in note and "object_mm" in note for note in found.report.notes)
+
+
+def test_an_image_smaller_than_the_object_is_solved_on_a_larger_grid() -> None:
+    whole = scan(32, views=48)
+    acquisition = whole.acquisition.model_copy(update={"rows": 16, "cols": 16, "object_mm": None})
+    found = recon.reconstruct(whole.data, acquisition, method="cgls", baselines=[], progress=False)
+    assert whole.truth is not None and found.volume.shape == (32, 16, 16)
+    error = found.volume[13:19, 4:12, 4:12] - whole.truth[13:19, 12:20, 12:20]
+    assert abs(float(np.median(error))) < 40
+    assert any("larger than the image" in note for note in found.report.notes)
