@@ -183,11 +183,13 @@ class CTVolume(CT):
     def completed_from(self, data: NDArray[np.generic]) -> tuple[Self, list[str]]:
         """Tell by the detector's first and last row whether the object goes on beyond them."""
         ends = self.cut_ends(data)
-        if self.object_goes_on is not None or not ends:
-            return self, []
+        return (self, []) if self.object_goes_on is not None or not ends else self.going_on(f"the detector's {ends}")
+
+    def going_on(self, where: str) -> tuple[Self, list[str]]:
+        """The acquisition of an object that goes on along the axis, and a remark that it does so beyond `where`."""
         note = (
-            f"the object goes on beyond the detector's {ends}: slices above and below are solved too,"
-            " as far as rays reach, and left out; the outermost ones of the result are less certain than the others"
+            f"the object goes on beyond {where}: slices above and below are solved too, as far as rays reach, and left"
+            " out; the outermost ones of the result are less certain than the others"
         )
         return self.model_copy(update={"object_goes_on": True}), [note]
 
