@@ -66,7 +66,7 @@ def test_a_ball_comes_out_right_by_least_squares_too(name: str) -> None:
 
 @pytest.mark.parametrize("tilt_deg", [20, 45])
 def test_around_a_tilted_axis_a_ball_lacks_the_double_cone_of_its_spectrum(tilt_deg: float) -> None:
-    """Inside, it is the mean of its spectrum over all directions; the cosine of the tilt is the share beside the cone."""
+    """Inside, it is the mean of its spectrum over all directions; a share of the cosine of the tilt is seen."""
     tilt_rad = math.radians(tilt_deg)
     vectors = parallel(turn(90), column_mm=2.0, row_mm=2.0, axis_tilt_rad=tilt_rad, roll_rad=0.03)
     g = VolumeBeam(64, 64, 64, 2.0, 2.0, vectors, 97, 95, "parallel")
