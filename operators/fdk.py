@@ -23,8 +23,8 @@ from operators.volume_geometry import VolumeBeam
 def feldkamp(data: Tensor, geometry: VolumeBeam, window: str = "ram-lak") -> Tensor:
     """Reconstruct attenuation in 1/mm from line integrals of a circular scan; exact in the plane of the source.
 
-    Parallel beams around a tilted axis are exact but for what no view shows: waves whose direction is within the tilt of
-    the axis, a double cone of the object's spectrum. So a ball comes out at its value times the cosine of the tilt.
+    Parallel beams around a tilted axis are exact but for what no view shows: waves whose direction is within the tilt
+    of the axis, a double cone of the object's spectrum. So a ball comes out at its value times the cosine of the tilt.
 
     Rays that are measured twice share their weight as those of a fan beam do (`operators.fbp.ray_weights`), by their
     column. Beyond the detector the object has ended, and what no row saw counts as empty.

@@ -162,9 +162,8 @@ def simulate(
     views = _ideal(long, geometry, settings) if ideal else _realistic(long, mu_water, geometry, settings)
     data = views.transpose(0, 1).contiguous().numpy()
     acquisition, seen = acquisition.completed_from(data)
-    ends = attenuation[[0, -1]].amax() > EDGE_SHARE * attenuation.amax()
-    if acquisition.object_goes_on is None and bool(ends):
-        acquisition = acquisition.model_copy(update={"object_goes_on": True})
+    if acquisition.object_goes_on is None and bool(attenuation[[0, -1]].amax() > EDGE_SHARE * attenuation.amax()):
+        acquisition, seen = acquisition.going_on("the volume's first and last slice")
     return Measurement(
         data=data,
         acquisition=acquisition,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from operators.fdk import feldkamp
 from operators.geometry import FanBeam
 from operators.linear import conjugate_gradient
 from operators.preconditioner import normal_inverse
-from operators.volume_geometry import VolumeBeam, circular
+from operators.volume_geometry import VolumeBeam, circular, parallel
 from operators.volume_tomography import VolumeTomography
 from tests.operators.bodies import Ellipsoid, line_integrals, voxelised
 from tests.operators.test_volume_tomography import DISTANCES, scans, turn
@@ -61,6 +62,23 @@ def test_a_ball_comes_out_right_by_least_squares_too(name: str) -> None:
     inner = voxelised([Ellipsoid(PLACE, (0.75 * RADIUS,) * 3, 1.0)], g, 1) > 0.5
     assert abs(found[inner].mean() / VALUE - 1) < 0.01
     assert np.abs(middle(found, g) - PLACE).max() < 0.3 * g.pixel_mm
+
+
+@pytest.mark.parametrize("tilt_deg", [20, 45])
+def test_around_a_tilted_axis_a_ball_lacks_the_double_cone_of_its_spectrum(tilt_deg: float) -> None:
+    """Inside, it is the mean of its spectrum over all directions; a share of the cosine of the tilt is seen."""
+    tilt_rad = math.radians(tilt_deg)
+    vectors = parallel(turn(90), column_mm=2.0, row_mm=2.0, axis_tilt_rad=tilt_rad, roll_rad=0.03)
+    g = VolumeBeam(64, 64, 64, 2.0, 2.0, vectors, 97, 95, "parallel")
+    found = feldkamp(torch.from_numpy(line_integrals(BALL, g)), g).numpy()
+    inner = voxelised([Ellipsoid(PLACE, (0.75 * RADIUS,) * 3, 1.0)], g, 1) > 0.5
+    assert found[inner].mean() == pytest.approx(math.cos(tilt_rad) * VALUE, rel=0.005)
+    assert found[inner].std() < 0.005 * VALUE
+    assert np.abs(middle(found, g) - PLACE).max() < 0.3 * g.pixel_mm
+    half = VolumeBeam(64, 64, 64, 2.0, 2.0, vectors[:45], 97, 95, "parallel")
+    with pytest.raises(GeometryError, match=f"tilted by {tilt_deg} degrees, and the views cover 180 of the 360"):
+        feldkamp(torch.zeros(half.data_shape), half)
+    assert VolumeTomography(half).initial_image(torch.zeros(1, *half.data_shape)).shape == (1, 64, 64, 64)
 
 
 @pytest.mark.parametrize("name", ["full turn", "tilt", "parallel"])

@@ -81,7 +81,8 @@ class CTLaminography(CTVolume):
             f"the object goes on beyond the detector's {ends}: give object_goes_on: true if it does along the rotation"
             " axis, or larger rows and cols if it does to the sides"
         )
-        return self, [note]
+        found, notes = self.widened(data)
+        return found, [*notes, note]
 
     def opposite_rays(self, data: NDArray[np.float32]) -> NDArray[np.float32]:
         """Mean of all rows: integrals over planes along the axis, which do not depend on its tilt."""

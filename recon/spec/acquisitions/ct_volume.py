@@ -198,17 +198,22 @@ class CTVolume(CT):
 
     def completed_from(self, data: NDArray[np.generic]) -> tuple[Self, list[str]]:
         """Tell from the ends of the detector's rows and columns how large the object is."""
-        found, notes = self._widened(data)
+        found, notes = self.widened(data)
         ends = found.cut_ends(data)
         if found.object_goes_on is not None or not ends:
             return found, notes
-        note = (
-            f"the object goes on beyond the detector's {ends}: slices above and below are solved too,"
-            " as far as rays reach, and left out; the outermost ones of the result are less certain than the others"
-        )
-        return found.model_copy(update={"object_goes_on": True}), [*notes, note]
+        longer, more = found.going_on(f"the detector's {ends}")
+        return longer, [*notes, *more]
 
-    def _widened(self, data: NDArray[np.generic]) -> tuple[Self, list[str]]:
+    def going_on(self, where: str) -> tuple[Self, list[str]]:
+        """The acquisition of an object that goes on along the axis, and a remark that it does so beyond `where`."""
+        note = (
+            f"the object goes on beyond {where}: slices above and below are solved too, as far as rays reach, and left"
+            " out; the outermost ones of the result are less certain than the others"
+        )
+        return self.model_copy(update={"object_goes_on": True}), [note]
+
+    def widened(self, data: NDArray[np.generic]) -> tuple[Self, list[str]]:
         """Tell by the ends of the detector's rows how far the object reaches beside the image, or beyond the detector.
 
         Each row is taken for one of a fan beam. Where that is not possible, rows that end in the object are only told.

@@ -19,9 +19,11 @@ from recon.cli.inspect import specification_text
 from recon.formats import hdf5, reader, sandbox
 from recon.formats.format import Incomplete
 from recon.formats.inspect import inspect
+from recon.measurement.measurement import Measurement
 from recon.measurement.simulate import simulate
 from recon.pipeline.reconstruct import run
 from recon.spec.acquisitions.ct import CTParallel
+from recon.spec.acquisitions.ct_laminography import CTLaminography
 from recon.spec.acquisitions.superresolution import MRISuperResolution
 from recon.spec.contents import Contents
 from recon.spec.job import Input, JobSpec, local_files
@@ -156,6 +158,17 @@ def test_samples_without_their_trajectory(tmp_path: Path) -> None:
     found = inspected(tmp_path / "radial.npy")
     assert found.missing[0].suggestion == "mri-noncartesian" and found.axes == ["coils", "samples"]
     assert missing(found)[1:] == ["acquisition.rows", "acquisition.trajectory_cycles_per_fov"]
+
+
+def test_a_tilted_axis_is_asked_for(tmp_path: Path) -> None:
+    known = {"kind": "ct-laminography", "detector_mm": 0.1, "angles_rad": {"stop_rad": 6.28, "count": 12}}
+    for name, tilt in (("asked", {}), ("known", {"axis_tilt_rad": 0.5})):
+        acquisition = CTLaminography.model_validate(known | tilt)
+        hdf5.write_measurement(tmp_path / f"{name}.h5", Measurement(np.ones((20, 12, 40), np.float32), acquisition))
+    found = inspected(tmp_path / "asked.h5")
+    assert found.kind == "ct-laminography" and found.axes == ["detector_rows", "views", "detectors"]
+    assert missing(found) == ["acquisition.axis_tilt_rad"] and "radians" in str(found.missing[0].remedy)
+    assert not inspected(tmp_path / "known.h5").missing
 
 
 def test_questions_are_asked_with_their_choices(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+import recon
 from operators.errors import InputError
 from recon.formats import nxtomo, reader
 from recon.formats.format import Format, KnownVolume, RawCounts
@@ -19,6 +21,7 @@ from recon.spec.contents import Contents
 from recon.spec.job import Input, JobSpec, format_of, local_files
 from recon.spec.registry import FORMATS
 
+Places = NDArray[np.float64]
 SHARED = Path(__file__).parents[4] / "shared/data/formats"
 pytestmark = pytest.mark.skipif(not SHARED.exists(), reason="needs shared/data")
 KSPACE = {
@@ -174,6 +177,44 @@ def test_a_cone_beam_of_ctsimu() -> None:
     assert np.linalg.norm(u, axis=1) == pytest.approx(1.3) and np.linalg.norm(v, axis=1) == pytest.approx(1.3)
     # The final angle is included: the last view is the first one again.
     assert vectors[-1] == pytest.approx(vectors[0], abs=1e-6)
+
+
+def inside(triangles: NDArray[np.float64], x: Places, y: Places, z: Places) -> NDArray[np.bool_]:
+    """Whether points ``(z, y, x)`` lie inside a closed surface: an odd number of its triangles is above them."""
+    found = np.zeros((len(z), len(y), len(x)), np.bool_)
+    for a, *others in triangles:
+        (bx, by, bz), (cx, cy, cz) = (other - a for other in others)
+        area = bx * cy - by * cx
+        if abs(area) < 1e-9:  # upright: no ray along z meets it
+            continue
+        px, py = (x - a[0])[None, :], (y - a[1])[:, None]
+        s, t = (px * cy - py * cx) / area, (bx * py - by * px) / area
+        height = a[2] + s * bz + t * cz
+        found ^= (s >= 0) & (t >= 0) & (s + t < 1) & (height > z[:, None, None])
+    return found
+
+
+def test_the_tetrahedron_of_ctsimu_is_that_of_its_surface() -> None:
+    """A frame of iron rods, one tip on the axis: FDK of 21 views in place, and neither upside down nor mirrored."""
+    slices, size, pixel_mm, fine = 48, 64, 1.3, 2
+    grid = {"kind": "ct-cone", "slices": slices, "rows": size, "cols": size, "pixel_mm": pixel_mm}
+    scan = measured("raw-ctsimu", grid, file="tetrahedron/projections/tetra_metadata.json")
+    found = recon.reconstruct(scan, method="fbp", progress=False).volume
+    facet = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
+    stl = (SHARED / "raw-ctsimu/tetrahedron/tetra.stl").read_bytes()
+    corners = np.frombuffer(stl[84:], facet)["corners"].astype(np.float64)
+    box = corners.reshape(-1, 3)
+    # The scenario places the middle of the box around the surface, in the stage's frame.
+    triangles = corners - (box.min(0) + box.max(0)) / 2 + (9.428083, 0.0, 8.888888)
+    x, z = (((np.arange(n * fine) + 0.5) / fine - n / 2) * pixel_mm for n in (size, slices))
+    truth = inside(triangles, x, -x, z).reshape(slices, fine, size, fine, size, fine).mean((1, 3, 5))
+
+    def alike(other: NDArray[np.float64]) -> float:
+        return float(np.corrcoef(found.ravel(), other.ravel())[0, 1])
+
+    assert alike(truth) > 0.7
+    assert max(alike(np.flip(truth, axis)) for axis in (0, 2)) < 0.15  # along y it is symmetric
+    assert max(alike(np.roll(truth, by, axis)) for axis in range(3) for by in (-1, 1)) < alike(truth) - 0.05
 
 
 # --- volumes ----------------------------------------------------------------------------------------------------------

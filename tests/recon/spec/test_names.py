@@ -35,6 +35,7 @@ OF_ACQUISITIONS: dict[str, dict[str, str]] = {
     "ct-parallel": {"photons": "photons_per_ray"},
     "ct-fan": {"photons": "photons_per_ray"},
     "ct-cone": {"photons": "photons_per_ray"},
+    "ct-laminography": {"photons": "photons_per_ray"},
     "mri-cartesian": {"calibration_width": "acs_width"},
 }
 
@@ -130,6 +131,7 @@ KEPT: dict[str, dict[str, Any]] = {
     },
     "ct-fan": {"source_origin_mm": 100.0, "origin_detector_mm": 50.0, "rotation_center_column": 4.0},
     "ct-cone": {"source_origin_mm": 100.0, "row_mm": 0.5, "slices": 9, "helix_pitch_mm": 20.0},
+    "ct-laminography": {"axis_tilt_rad": 0.5, "row_mm": 0.5, "slices": 9, "object_goes_on": True},
     "mri-cartesian": {
         "mask": "m.npy", "coil_maps": "c.npy", "pixel_mm": 1.0, "slice_mm": 2.0, "noise_std": 0.1,
     },
