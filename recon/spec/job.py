@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 import yaml
-from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from operators.errors import InputError
@@ -21,6 +21,7 @@ from recon.spec.base import Strict
 from recon.spec.files import File
 from recon.spec.job_states import Device, Priority
 from recon.spec.methods import Auto, Diffusion, Method
+from recon.spec.old_names import still_accepted
 from recon.spec.registry import FORMATS, METHODS, OUTPUT_FORMATS, RENAMED_KINDS, RENAMED_METHODS
 from recon.spec.simulation import Simulation
 from recon.spec.validation import invalid, reason
@@ -166,14 +167,14 @@ class JobSpec(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _shorthand(cls, value: Any) -> Any:
+    def _shorthand(cls, value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, dict):
             value = dict(value)
             if isinstance(value.get("method"), str):
                 value["method"] = {"name": value["method"]}
             if isinstance(value.get("acquisition"), str):
                 value["acquisition"] = {"kind": value["acquisition"]}
-            _refuse_old_names(value)
+            _rename_kinds(value, info.context)
         return value
 
     @model_validator(mode="after")
@@ -198,10 +199,25 @@ class JobSpec(Strict):
         return [name for name in wanted if name != self.method.name]
 
     @classmethod
-    def parse(cls, value: Any, source: str | None = None) -> JobSpec:
-        """Validate a dictionary; raises `InputError` that names the first offending field, and `source` if given."""
+    def parse(cls, value: Any, source: str | None = None, *, notes: list[str] | None = None) -> JobSpec:
+        """Validate a dictionary.
+
+        Parameters
+        ----------
+        value
+            The specification.
+        source
+            Document that holds it, for errors where there are several.
+        notes
+            List that receives a sentence about every old name that is still accepted. Default: an `OldName` warning.
+
+        Raises
+        ------
+        InputError
+            If it is invalid, with the first offending field and the others beside it.
+        """
         try:
-            return cls.model_validate(value)
+            return cls.model_validate(value, context=notes)
         except ValidationError as error:
             raise invalid(error, source) from error
 
@@ -296,14 +312,17 @@ def check_output(acquisition: Acquisition, output: Output) -> None:
         )
 
 
-def _refuse_old_names(value: dict[str, Any]) -> None:
-    """Refuse the old name of a kind or method, with the new one."""
+def _rename_kinds(value: dict[str, Any], notes: list[str] | None) -> None:
+    """Replace the old name of a kind or method by the new one, or refuse it with that."""
     for part, key, renamed in (("acquisition", "kind", RENAMED_KINDS), ("method", "name", RENAMED_METHODS)):
         given = value.get(part)
         old = given.get(key) if isinstance(given, dict) else None
-        if isinstance(old, str) and old in renamed:
-            raise PydanticCustomError(
-                "renamed",
-                "{old} is now called {new}",
-                {"field": f"{part}.{key}", "old": old, "new": renamed[old], "value": old},
-            )
+        if isinstance(given, dict) and isinstance(old, str) and old in renamed:
+            new = renamed[old]
+            if not still_accepted(old, new, notes):
+                raise PydanticCustomError(
+                    "renamed",
+                    "{old} is now called {new}",
+                    {"field": f"{part}.{key}", "old": old, "new": new, "value": old},
+                )
+            value[part] = {**given, key: str(new)}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from recon.spec.base import Strict
+from recon.spec.old_names import still_accepted
 
-RENAMED_PATTERNS = {"uniform": "equispaced"}
-"""New names by old ones."""
+RENAMED_PATTERNS: dict[str, str] = {"uniform": "equispaced"}
+"""New names by old ones, plain or `Renamed`."""
 TubeVoltage = Literal[80, 100, 120, 140]
 ONLY_REALISTIC = (
     "view_motion_rad", "electronic_noise", "tube_voltage_kv", "scatter", "gain_std", "rings", "phase_fov",
@@ -78,10 +79,13 @@ class Simulation(Strict):
 
     @field_validator("pattern", mode="before")
     @classmethod
-    def _new_name(cls, value: object) -> object:
-        if isinstance(value, str) and value in RENAMED_PATTERNS:
-            raise ValueError(f"the pattern {value} is now called {RENAMED_PATTERNS[value]}")
-        return value
+    def _new_name(cls, value: object, info: ValidationInfo) -> object:
+        if not isinstance(value, str) or value not in RENAMED_PATTERNS:
+            return value
+        new = RENAMED_PATTERNS[value]
+        if not still_accepted(value, new, info.context):
+            raise ValueError(f"the pattern {value} is now called {new}")
+        return str(new)
 
     @model_validator(mode="after")
     def _fields_of_the_model(self) -> Self:

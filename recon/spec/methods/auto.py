@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from recon.spec.acquisitions.base import Acquisition
 from recon.spec.costs import Cost
 from recon.spec.methods.base import Diffusion, Effort, MethodSettings, Splitting
-from recon.spec.registry import METHODS
+from recon.spec.old_names import still_accepted
+from recon.spec.registry import METHODS, RENAMED_METHODS
 from recon.spec.validation import reason
 
 LEAST_JUDGED, MOST_JUDGED, SLICES_PER_JUDGED = 2, 8, 16
@@ -74,7 +75,10 @@ class Auto(MethodSettings):
 
     @field_validator("candidates")
     @classmethod
-    def _known(cls, value: list[str | dict[str, Any]] | None) -> list[str | dict[str, Any]] | None:
+    def _known(
+        cls, value: list[str | dict[str, Any]] | None, info: ValidationInfo
+    ) -> list[str | dict[str, Any]] | None:
+        value = None if value is None else [_in_new_names(one, info.context) for one in value]
         found = [_candidate(one) for one in value or []]
         for one in found:
             if one.paths():
@@ -130,6 +134,17 @@ class Auto(MethodSettings):
     def tunable(self) -> bool:
         """Never: its candidates are."""
         return False
+
+
+def _in_new_names(value: str | dict[str, Any], notes: list[str] | None) -> str | dict[str, Any]:
+    """Rename a candidate and its settings where their old names are still accepted."""
+    given = {"name": value} if isinstance(value, str) else dict(value)
+    name = given.get("name")
+    if name in RENAMED_METHODS and still_accepted(str(name), RENAMED_METHODS[str(name)], notes):
+        given["name"] = name = str(RENAMED_METHODS[str(name)])
+    if name in METHODS:
+        given = METHODS[str(name)].in_new_names(given, notes)
+    return given["name"] if isinstance(value, str) else given
 
 
 def _candidate(value: str | dict[str, Any]) -> MethodSettings:
