@@ -82,16 +82,16 @@ class Input(File):
     format: InputFormat | None = None
     """File format. Default: detected from the name or the first bytes where these leave no doubt."""
     dataset: str | None = Field(None, max_length=200)
-    """Name of the HDF5 dataset (format ``hdf5``). Default: ``data`` or ``kspace``. Or of the frames of one of several
-    scans (format ``nxtomo``), or the variable (format ``matlab``). Default: the only one there is."""
+    """Name of what to read in the file. ``hdf5``: the dataset; default ``data`` or ``kspace``. ``nxtomo``: the dataset
+    with the frames of one of several scans. ``matlab``: the variable. Default of these two: the only one there is."""
     scan: str | None = Field(None, max_length=200)
-    """Name of the scan in the file (format ``htc``). Default: the only one there is. Or what of it to read, as
-    ``repetition=1, contrast=0`` (raw data of MRI scanners). Default: the first. Or which of several volumes, as
-    ``series=3, volume=0`` (formats of volumes). Default: the only one there is."""
+    """Scan in the file. ``htc``: its name; default, the only one there is. Raw data of MRI scanners: counters, as
+    ``repetition=1, contrast=0``; default, the first. Formats of volumes: which of several, as ``series=3, volume=0``;
+    default, the only one there is."""
     slices: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]] | None = None
     """Range of slices ``[first, last)`` to reconstruct. Default: all."""
     unit: Literal["HU"] | None = None
-    """Unit of a known CT volume, where neither the file says that it is HU nor air near -1000 in it."""
+    """Unit of a known CT volume; needed where neither the file nor air near -1000 in it says that it is HU."""
     simulate: Simulation | None = None
     """Simulation of a measurement from a known volume (``nifti``, ``dicom``, ``metaimage``, ``nrrd``). Default: the
     file is the measurement."""
@@ -128,7 +128,8 @@ class Output(Strict):
     uncertainty: int = Field(0, ge=0, le=64)
     """Number of bootstrap replicates for a map of expected errors; 0 makes none. Each takes as long as the job."""
     undetermined: bool = False
-    """Whether to write the part of the result that no sample determined: the result minus what its samples ask for."""
+    """Whether to write the part of the result that no sample determined: the result minus the smallest image that has
+    the same samples."""
 
     @model_validator(mode="after")
     def _writable(self) -> Output:
@@ -152,13 +153,14 @@ class JobSpec(Strict):
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of all random numbers of the reconstruction."""
     name: str = Field("", max_length=LONGEST_JOB_NAME)
-    """Name of the job, for people. Default: none; on a server that of its upload."""
+    """Name of the job, for people. Default: none; on a server the name of its upload."""
     tags: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9._:/=-]{1,64}$")]] = Field([], max_length=16)
     """Tags by which a server filters jobs."""
     priority: Priority = "normal"
     """Priority of the job in a server's queue: it waits only for jobs of the same or a higher priority."""
     device: Device = "cpu"
-    """Kind of a server's workers that may compute the job; a worker uses whatever its machine has."""
+    """Kind of workers of a server that compute the job, those with or without a GPU. `recon run` uses what its machine
+    has."""
     webhook_url: str | None = Field(None, max_length=500, pattern=r"^https?://")
     """Webhook URL to which a server posts every change of state, signed; its signature is checked by
     `recon.client.webhook_signature`. Default: none."""

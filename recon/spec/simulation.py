@@ -27,11 +27,11 @@ class Simulation(Strict):
     RENAMED: ClassVar[dict[str, str]] = {"photons": "photons_per_ray"}
 
     model: Literal["realistic", "ideal"] = "realistic"
-    """Model of the measurement. ``realistic``, CT: an object twice as fine as the result, beams as wide as a detector
-    element that move during a view, intensities that are averaged and counted. ``realistic``, k-space: an object twice
-    as fine with sharp edges, loops as coils, noise that they share, off-resonance of air, tissue and fat; the truth is
-    a fully sampled scan of it without noise. ``ideal``: the operator that reconstructs them, which flatters every
-    method."""
+    """Model of the measurement. ``realistic``, CT: the object is twice as fine as the result, beams are as wide as a
+    detector element and move during a view, intensities are averaged and photons counted. ``realistic``, k-space: the
+    object is twice as fine and has sharp edges, coils are loops with correlated noise, air, tissue and fat are off
+    resonance; the truth is a fully sampled scan without noise. ``ideal``: data come from the operator that
+    reconstructs, which flatters every method."""
     photons_per_ray: float | None = Field(None, gt=0, le=1e12)
     """Photons per ray in air, I0 (CT). Default: no noise."""
     electronic_noise: float | None = Field(None, ge=0, le=1e6)
@@ -66,14 +66,14 @@ class Simulation(Strict):
     center_fraction: float = Field(0.08, gt=0, le=1)
     """Fraction of the rows, in the centre of k-space, that is fully sampled (MRI)."""
     phase_fov: float = Field(1.0, ge=0.5, le=2)
-    """Field of view along the rows' index as a fraction of the volume's, at the same pixel size: the result has so many
-    more or fewer rows. Smaller than the head, its image wraps (k-space)."""
+    """Field of view along the rows' index (phase encoding), as a fraction of the volume's at the same pixel size: the
+    number of rows of the result changes by this factor. An object larger than it wraps (k-space)."""
     motion_pixels: float = Field(0.0, ge=0, le=10)
     """Standard deviation of the object's displacement from readout to readout, along rows and columns, in pixels
     (k-space)."""
     fat_shift_pixels: float = Field(1.0, ge=-10, le=10)
     """Chemical shift of fat along the columns' index in pixels, where lines are read out and the scan is realistic
-    (k-space). Fat is what is bright and near the outside of the head."""
+    (k-space). Bright voxels near the outside of the head count as fat."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of the noise, of errors of the detector, of coils, phase and motion, and of the sampling pattern."""
 

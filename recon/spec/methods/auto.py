@@ -37,9 +37,9 @@ def judged_together(slices: int, folds: int = USUAL_FOLDS) -> int:
 class Auto(MethodSettings):
     """Automatic choice: the mixture of methods that reconstructs withheld samples best, slice by slice.
 
-    Some samples of a few slices are withheld, the candidates reconstruct from the others, and are judged by what they
-    say at those: in the error of the image, by paired differences. The best mixture, shrunk towards the best classical
-    candidate where the samples leave doubt, then reconstructs everything.
+    Some samples of a few slices are withheld. The candidates reconstruct from the others and are judged by how well
+    they predict the withheld ones, weighted so that residuals count as errors of the image. The best mixture, shrunk
+    towards the best classical candidate where the samples leave doubt, then reconstructs everything.
     """
 
     SOLVER = "recon.solvers.mixture:solve"
@@ -64,14 +64,14 @@ class Auto(MethodSettings):
 
     name: Literal["auto"] = "auto"
     candidates: list[str | dict[str, Any]] | None = Field(None, min_length=1, max_length=6)
-    """Methods to choose from, by name or with settings, at least one of them classical. Default: TV, RED-Diff, in MRI
-    L1-wavelet, and in CT, where the prior does not know the images, RED-Diff with the prior of objects."""
+    """Methods to choose from, by name or with settings, at least one of them classical. Default: TV and RED-Diff; in
+    MRI also L1-wavelet; in CT, where the prior does not know the images, also RED-Diff with the prior `objects`."""
     effort: Effort = "standard"
-    """Effort: of the candidates with a diffusion prior, unless they name their own, and how many there are:
-    `draft` has DiffPIR, `best` RED-Diff, DiffPIR and DDS."""
+    """Effort of the candidates with a diffusion prior, unless they name their own. By default it also sets which they
+    are: `draft` DiffPIR, `standard` RED-Diff, `best` RED-Diff, DiffPIR and DDS."""
     seconds: float | None = Field(None, gt=0, le=1e6)
-    """Time in seconds after which judging ends with what it knows, once every candidate was judged on every judged
-    slice by one fold. Default: no limit."""
+    """Seconds after which judging ends and decides by what it has found; not before every candidate was judged once
+    (in one fold) on every judged slice. Default: no limit."""
 
     @field_validator("candidates")
     @classmethod
