@@ -75,8 +75,8 @@ class CTCone(Diverging):
     """Height of source and detector over the middle of the volume in mm: one number for a vertical shift, or one per
     view. Default: 0, or as `helix_pitch_mm` says."""
     helix_pitch_mm: float | None = None
-    """Distance that source and detector travel along the rotation axis per turn, in mm; the middle view is at the
-    middle of the volume. Default: none, a circle."""
+    """Way of source and detector along the rotation axis per turn, in mm, the middle view being at the middle of the
+    volume. Default: none, a circle."""
     vectors: list[list[float]] | None = None
     """Twelve numbers per view, in mm, instead of angles, distances and shifts: source (x, y, z), middle of the
     detector, step from one column to the next, step from one row to the next, as ASTRA's ``cone_vec``; z along the
