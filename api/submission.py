@@ -78,13 +78,15 @@ def accept(found: Service, key: Key | None, body: bytes, once: str | None) -> Re
 
 
 def _make(found: Service, key: Key | None, body: bytes, job_id: str | None) -> Record:
-    spec = JobSpec.parse(strict_json.parse(body))
+    notes: list[str] = []
+    spec = JobSpec.parse(strict_json.parse(body), notes=notes)
     _check_webhook(found, spec)
     with found.usage.one_more_job(key), retention.submitting(found.store):
         planned = checked(found, key, spec)
         plan.require_fit(planned)
         name = spec.name or str(found.upload(key, str(spec.input.upload), "input.upload")["name"])[:LONGEST_JOB_NAME]
-        record = found.store.create(spec, job_id, key.name if key else None, planned.seconds, name=name)
+        owner = key.name if key else None
+        record = found.store.create(spec, job_id, owner, planned.seconds, name=name, notes=notes)
     try:
         tasks.enqueue(record.id, record.priority, record.device)
     except OperationalError as error:

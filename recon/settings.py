@@ -46,11 +46,12 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, env_ignore_empty=True, frozen=True, use_attribute_docstrings=True
     )
     max_input_bytes: Bytes = 8 * 2**30
-    """Size limit in bytes of an array that a reader accepts, of what a job asks for."""
+    """Size limit in bytes of an array that a reader returns; only the slices that a job asks for count."""
     max_job_bytes: Bytes | None = None
     """Memory limit of a job in bytes; a job that is planned to need more is refused (413). Default: four fifths of the
     machine's memory, or of its container's."""
     plan: Path | None = None
     """Cost table, written by ``recon plan --measure``. Default: the shipped one."""
     api_key: str | None = None
-    """API key that the command line sends to a server. It is no option, since every user of the machine sees those."""
+    """API key that the command line sends to a server. There is no option for it, since every user of a machine can
+    see the options of running programs."""

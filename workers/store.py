@@ -24,7 +24,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -108,8 +108,25 @@ class JobStore:
         planned_s: float | None = None,
         *,
         name: str | None = None,
+        notes: Sequence[str] = (),
     ) -> Record:
-        """Store a job, under its own name unless another is given; then specification and state are synced to disk."""
+        """Store a job; on return specification and state are synced to disk.
+
+        Parameters
+        ----------
+        spec
+            The job.
+        job_id
+            Its id. Default: a new one.
+        owner
+            Name of the API key that submitted it; None without keys.
+        planned_s
+            Seconds that its plan foresees on the reference machine.
+        name
+            Name under which it is listed. Default: that of the specification.
+        notes
+            Sentences with which its log begins.
+        """
         job_id = job_id or new_id()
         now = timestamp()
         record = Record(
@@ -131,6 +148,9 @@ class JobStore:
             schema.write(hidden / "job.json", spec.model_dump(mode="json", exclude_unset=True), durable=False)
             schema.write(hidden / "state.json", asdict(record), durable=False)
             events.append(hidden / "events.jsonl", "state", {"state": "queued"})
+            for note in notes:
+                line = {"level": "WARNING", "logger": "recon.spec", "message": note}
+                events.append(hidden / "events.jsonl", "log", line)
             sync(hidden)
             hidden.rename(self.jobs / job_id)
         except BaseException:

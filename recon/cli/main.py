@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import errno
 import sys
+import warnings
 from collections.abc import Callable
 from importlib.metadata import entry_points
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, TextIO
 
 import typer
 
 import recon
 from operators.errors import InputError, ReconError, ResourceLimit, StorageFull
 from recon.cli.show import errors
+from recon.spec.old_names import OldName
 
 COMMANDS = "recon.commands"
 """Group of entry points that are called with the application and add their commands to it. The packages
@@ -52,6 +54,26 @@ for entry in sorted(entry_points(group=COMMANDS), key=lambda e: e.name):
     entry.load()(app)
 
 
+def _print_old_names() -> None:
+    """Print warnings about old names in a specification as one line each, without the place in our code."""
+    usual = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if issubclass(category, OldName):
+            errors.print(f"warning: {message}", highlight=False, markup=False, soft_wrap=True)
+        else:
+            usual(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = show
+
+
 def _end(error: ReconError) -> NoReturn:
     errors.print(f"error: {error}", highlight=False, markup=False, soft_wrap=True)
     sys.exit(error.exit_code)
@@ -59,6 +81,7 @@ def _end(error: ReconError) -> NoReturn:
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 2 bad input, 3 unavailable, 4 cancelled, 5 diverged, 1 other."""
+    _print_old_names()
     report_errors(app)
 
 

@@ -26,8 +26,8 @@ def tune(
     out: Annotated[Path, typer.Option("--out", "-o", help="Table to write, as recon/defaults/defaults.yaml.")],
     methods: Annotated[str, typer.Option(help="Comma-separated.")] = "tv,diffpir,red-diff,dds,diffusion-mbir",
     only: Annotated[str | None, typer.Option(help="Tasks, comma-separated; all when not given.")] = None,
-    refine: Annotated[str, typer.Option(help="Search these settings only, beside what is installed as tuned.")] = "",
-    prior: Annotated[str | None, typer.Option(help="Search with this prior; of methods that have one.")] = None,
+    refine: Annotated[str, typer.Option(help="Search only these settings; others stay as installed.")] = "",
+    prior: Annotated[str | None, typer.Option(help="Prior to search with, for methods that take one.")] = None,
 ) -> None:
     """Search each method's settings on the tuning slices, task by task; a table that exists is added to."""
     from recon.defaults.table import Table
@@ -83,7 +83,7 @@ def tune_errors(
     observed: Annotated[Path, typer.Option(help="Folder for the errors of each case; those that it has are kept.")],
     replicates: Annotated[int, typer.Option(min=1, help="Bootstrap replicates.")] = 4,
 ) -> None:
-    """Fit what replicates, edges and all else say of errors, and of 90 % intervals, on the tuning slices."""
+    """Fit uncertainty maps and 90 % intervals to true errors, on the tuning slices."""
     from recon.bench import coverage
 
     found = []

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 import yaml
-from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from operators.errors import InputError
@@ -21,6 +21,7 @@ from recon.spec.base import Strict
 from recon.spec.files import File
 from recon.spec.job_states import Device, Priority
 from recon.spec.methods import Auto, Diffusion, Method
+from recon.spec.old_names import still_accepted
 from recon.spec.registry import FORMATS, METHODS, OUTPUT_FORMATS, RENAMED_KINDS, RENAMED_METHODS
 from recon.spec.simulation import Simulation
 from recon.spec.validation import invalid, reason
@@ -81,16 +82,16 @@ class Input(File):
     format: InputFormat | None = None
     """File format. Default: detected from the name or the first bytes where these leave no doubt."""
     dataset: str | None = Field(None, max_length=200)
-    """Name of the HDF5 dataset (format ``hdf5``). Default: ``data`` or ``kspace``. Or of the frames of one of several
-    scans (format ``nxtomo``), or the variable (format ``matlab``). Default: the only one there is."""
+    """Name of what to read in the file. ``hdf5``: the dataset; default ``data`` or ``kspace``. ``nxtomo``: the dataset
+    with the frames of one of several scans. ``matlab``: the variable. Default of these two: the only one there is."""
     scan: str | None = Field(None, max_length=200)
-    """Name of the scan in the file (format ``htc``). Default: the only one there is. Or what of it to read, as
-    ``repetition=1, contrast=0`` (raw data of MRI scanners). Default: the first. Or which of several volumes, as
-    ``series=3, volume=0`` (formats of volumes). Default: the only one there is."""
+    """Scan in the file. ``htc``: its name; default, the only one there is. Raw data of MRI scanners: counters, as
+    ``repetition=1, contrast=0``; default, the first. Formats of volumes: which of several, as ``series=3, volume=0``;
+    default, the only one there is."""
     slices: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]] | None = None
     """Range of slices ``[first, last)`` to reconstruct. Default: all."""
     unit: Literal["HU"] | None = None
-    """Unit of a known CT volume, where neither the file says that it is HU nor air near -1000 in it."""
+    """Unit of a known CT volume; needed where neither the file nor air near -1000 in it says that it is HU."""
     simulate: Simulation | None = None
     """Simulation of a measurement from a known volume (``nifti``, ``dicom``, ``metaimage``, ``nrrd``). Default: the
     file is the measurement."""
@@ -127,7 +128,8 @@ class Output(Strict):
     uncertainty: int = Field(0, ge=0, le=64)
     """Number of bootstrap replicates for a map of expected errors; 0 makes none. Each takes as long as the job."""
     undetermined: bool = False
-    """Whether to write the part of the result that no sample determined: the result minus what its samples ask for."""
+    """Whether to write the part of the result that no sample determined: the result minus the smallest image that has
+    the same samples."""
 
     @model_validator(mode="after")
     def _writable(self) -> Output:
@@ -151,13 +153,14 @@ class JobSpec(Strict):
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of all random numbers of the reconstruction."""
     name: str = Field("", max_length=LONGEST_JOB_NAME)
-    """Name of the job, for people. Default: none; on a server that of its upload."""
+    """Name of the job, for people. Default: none; on a server the name of its upload."""
     tags: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9._:/=-]{1,64}$")]] = Field([], max_length=16)
     """Tags by which a server filters jobs."""
     priority: Priority = "normal"
     """Priority of the job in a server's queue: it waits only for jobs of the same or a higher priority."""
     device: Device = "cpu"
-    """Kind of a server's workers that may compute the job; a worker uses whatever its machine has."""
+    """Kind of workers of a server that compute the job, those with or without a GPU. `recon run` uses what its machine
+    has."""
     webhook_url: str | None = Field(None, max_length=500, pattern=r"^https?://")
     """Webhook URL to which a server posts every change of state, signed; its signature is checked by
     `recon.client.webhook_signature`. Default: none."""
@@ -166,14 +169,14 @@ class JobSpec(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _shorthand(cls, value: Any) -> Any:
+    def _shorthand(cls, value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, dict):
             value = dict(value)
             if isinstance(value.get("method"), str):
                 value["method"] = {"name": value["method"]}
             if isinstance(value.get("acquisition"), str):
                 value["acquisition"] = {"kind": value["acquisition"]}
-            _refuse_old_names(value)
+            _rename_kinds(value, info.context)
         return value
 
     @model_validator(mode="after")
@@ -198,10 +201,25 @@ class JobSpec(Strict):
         return [name for name in wanted if name != self.method.name]
 
     @classmethod
-    def parse(cls, value: Any, source: str | None = None) -> JobSpec:
-        """Validate a dictionary; raises `InputError` that names the first offending field, and `source` if given."""
+    def parse(cls, value: Any, source: str | None = None, *, notes: list[str] | None = None) -> JobSpec:
+        """Validate a dictionary.
+
+        Parameters
+        ----------
+        value
+            The specification.
+        source
+            Document that holds it, for errors where there are several.
+        notes
+            List that receives a sentence about every old name that is still accepted. Default: an `OldName` warning.
+
+        Raises
+        ------
+        InputError
+            If it is invalid, with the first offending field and the others beside it.
+        """
         try:
-            return cls.model_validate(value)
+            return cls.model_validate(value, context=notes)
         except ValidationError as error:
             raise invalid(error, source) from error
 
@@ -296,14 +314,17 @@ def check_output(acquisition: Acquisition, output: Output) -> None:
         )
 
 
-def _refuse_old_names(value: dict[str, Any]) -> None:
-    """Refuse the old name of a kind or method, with the new one."""
+def _rename_kinds(value: dict[str, Any], notes: list[str] | None) -> None:
+    """Replace the old name of a kind or method by the new one, or refuse it with that."""
     for part, key, renamed in (("acquisition", "kind", RENAMED_KINDS), ("method", "name", RENAMED_METHODS)):
         given = value.get(part)
         old = given.get(key) if isinstance(given, dict) else None
-        if isinstance(old, str) and old in renamed:
-            raise PydanticCustomError(
-                "renamed",
-                "{old} is now called {new}",
-                {"field": f"{part}.{key}", "old": old, "new": renamed[old], "value": old},
-            )
+        if isinstance(given, dict) and isinstance(old, str) and old in renamed:
+            new = renamed[old]
+            if not still_accepted(old, new, notes):
+                raise PydanticCustomError(
+                    "renamed",
+                    "{old} is now called {new}",
+                    {"field": f"{part}.{key}", "old": old, "new": new, "value": old},
+                )
+            value[part] = {**given, key: str(new)}

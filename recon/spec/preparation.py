@@ -97,23 +97,23 @@ class CoilPreparation(Strict):
     """
 
     whitening: bool = True
-    """Make the coils' noise white by its covariance: that of a noise scan (`noise_scan`, or in the file), else of the
-    outermost samples where these are noise alone, twenty of them per coil at least; where they are not, coils more than
-    three times as noisy as the usual one are weighted by their noise. The image keeps the shading of the coils as they
-    were measured."""
+    """Make the coils' noise white by its covariance. That is taken from a noise scan (`noise_scan`, or in the file),
+    else from the outermost samples if these are noise alone and at least twenty per coil. If they are not, coils more
+    than three times as noisy as the usual one are weighted by their noise. The image keeps the shading of the coils as
+    they were measured."""
     kept_energy: float = Field(0.999, gt=0.5, le=1)
-    """Fraction of the signal's energy that more than twelve coils keep, combined to the fewest that do; 1: all are
-    kept."""
+    """Fraction of the signal's energy to keep when more than twelve coils are combined to as few as possible; 1 keeps
+    all coils."""
 
 
 class KSpacePreparation(CoilPreparation):
-    """Preparation of Cartesian k-space: of its coils, and of what its sampling and field of view ask for."""
+    """Preparation of Cartesian k-space: coils, wrapped fields of view and partial Fourier sampling."""
 
     map_sets: Literal["auto", 1, 2] = "auto"
     """Number of sets of coil maps that ESPIRiT estimates: two where the field of view is smaller than the object, so
-    that parts of it lie over each other. ``auto``: two if ESPIRiT's second eigenvalue is above 0.9 for more than 2 % of
+    that its image wraps. ``auto``: two if ESPIRiT's second eigenvalue is above 0.9 for more than 2 % of
     the image's energy. Every method then solves for two images, whose root sum of squares is the result."""
     partial_fourier: bool = True
-    """Complete k-space that was measured less than 0.85 times as far to one side of its centre: methods without a
-    prior look for a real image with the smooth phase of the symmetric centre (`zero-filled`: homodyne). Those with one
-    leave the phase free."""
+    """Complete k-space that was measured less than 0.85 times as far to one side of its centre as to the other. Methods
+    without a prior then solve for a real image with the smooth phase of the symmetric centre (`zero-filled`: homodyne);
+    methods with a prior leave the phase free."""

@@ -146,6 +146,6 @@ OUTPUT_FORMATS: Registry[Any] = Registry(
     },
 )
 """Formats of results."""
-RENAMED_KINDS = {"mri-resolution": "mri-superresolution"}
-RENAMED_METHODS = {"annealed": "diffpir"}
-"""New names by old ones, for error messages."""
+RENAMED_KINDS: dict[str, str] = {"mri-resolution": "mri-superresolution"}
+RENAMED_METHODS: dict[str, str] = {"annealed": "diffpir"}
+"""New names by old ones, plain or `recon.spec.old_names.Renamed`."""

@@ -59,21 +59,21 @@ class Uncertainty(_Part):
     rms_error: float | None = None
     """Root mean square of the true errors, in the result's unit."""
     held: float | None = None
-    """Share of the object's voxels whose truth the interval holds."""
+    """Share of the object's voxels whose true value lies in the interval."""
     within_two: float | None = None
-    """Share of the voxels whose error is below twice the map; of reports before there were intervals."""
+    """Share of the voxels whose error is below twice the map; only in reports from before there were intervals."""
 
 
 class Undetermined(_Part):
     """Root mean square of what no sample determined, over that of the result in the object.
 
-    CT: of attenuation, which air has none of.
+    For CT both are taken of the attenuation, which is zero in air.
     """
 
     inside: float
-    """Share in the object."""
+    """Share that lies in the object."""
     beside: float
-    """Share beside the object, over the result in the object."""
+    """Share that lies beside the object, over the result in the object."""
 
 
 class FrozenNoise(_Part):
@@ -125,7 +125,8 @@ class Candidate(_Part):
     method: dict[str, Any]
     """Complete settings."""
     gain_db: float
-    """Squared residuals of the best classical candidate over its own, in dB, mean of the judged slices."""
+    """Gain over the best classical candidate in dB: that one's squared residuals over its own, mean of the judged
+    slices."""
     weight: float
     """Weight in the result, mean of the judged slices."""
 
@@ -145,9 +146,9 @@ class Selection(_Part):
     """Weights of the candidates, by judged slice and by region, the object and what is beside it; between slices they
     are interpolated."""
     gain_db: float
-    """Gain of the mixture over the best classical candidate at the withheld samples."""
+    """Gain of the mixture over the best classical candidate at the withheld samples, in dB."""
     confidence: float
-    """That gain over its standard error, least of the judged slices; 0 where there is none."""
+    """Ratio of the gain to its standard error, the smallest of the judged slices; 0 where there is no gain."""
     seconds: float
     """Seconds that the choice took."""
     text: str

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from recon.spec.base import Strict
+from recon.spec.old_names import still_accepted
 
-RENAMED_PATTERNS = {"uniform": "equispaced"}
-"""New names by old ones."""
+RENAMED_PATTERNS: dict[str, str] = {"uniform": "equispaced"}
+"""New names by old ones, plain or `Renamed`."""
 TubeVoltage = Literal[80, 100, 120, 140]
 ONLY_REALISTIC = (
     "view_motion_rad", "electronic_noise", "tube_voltage_kv", "scatter", "gain_std", "rings", "phase_fov",
@@ -26,11 +27,11 @@ class Simulation(Strict):
     RENAMED: ClassVar[dict[str, str]] = {"photons": "photons_per_ray"}
 
     model: Literal["realistic", "ideal"] = "realistic"
-    """Model of the measurement. ``realistic``, CT: an object twice as fine as the result, beams as wide as a detector
-    element that move during a view, intensities that are averaged and counted. ``realistic``, k-space: an object twice
-    as fine with sharp edges, loops as coils, noise that they share, off-resonance of air, tissue and fat; the truth is
-    a fully sampled scan of it without noise. ``ideal``: the operator that reconstructs them, which flatters every
-    method."""
+    """Model of the measurement. ``realistic``, CT: the object is twice as fine as the result, beams are as wide as a
+    detector element and move during a view, intensities are averaged and photons counted. ``realistic``, k-space: the
+    object is twice as fine and has sharp edges, coils are loops with correlated noise, air, tissue and fat are off
+    resonance; the truth is a fully sampled scan without noise. ``ideal``: data come from the operator that
+    reconstructs, which flatters every method."""
     photons_per_ray: float | None = Field(None, gt=0, le=1e12)
     """Photons per ray in air, I0 (CT). Default: no noise."""
     electronic_noise: float | None = Field(None, ge=0, le=1e6)
@@ -65,23 +66,26 @@ class Simulation(Strict):
     center_fraction: float = Field(0.08, gt=0, le=1)
     """Fraction of the rows, in the centre of k-space, that is fully sampled (MRI)."""
     phase_fov: float = Field(1.0, ge=0.5, le=2)
-    """Field of view along the rows' index as a fraction of the volume's, at the same pixel size: the result has so many
-    more or fewer rows. Smaller than the head, its image wraps (k-space)."""
+    """Field of view along the rows' index (phase encoding), as a fraction of the volume's at the same pixel size: the
+    number of rows of the result changes by this factor. An object larger than it wraps (k-space)."""
     motion_pixels: float = Field(0.0, ge=0, le=10)
     """Standard deviation of the object's displacement from readout to readout, along rows and columns, in pixels
     (k-space)."""
     fat_shift_pixels: float = Field(1.0, ge=-10, le=10)
     """Chemical shift of fat along the columns' index in pixels, where lines are read out and the scan is realistic
-    (k-space). Fat is what is bright and near the outside of the head."""
+    (k-space). Bright voxels near the outside of the head count as fat."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of the noise, of errors of the detector, of coils, phase and motion, and of the sampling pattern."""
 
     @field_validator("pattern", mode="before")
     @classmethod
-    def _new_name(cls, value: object) -> object:
-        if isinstance(value, str) and value in RENAMED_PATTERNS:
-            raise ValueError(f"the pattern {value} is now called {RENAMED_PATTERNS[value]}")
-        return value
+    def _new_name(cls, value: object, info: ValidationInfo) -> object:
+        if not isinstance(value, str) or value not in RENAMED_PATTERNS:
+            return value
+        new = RENAMED_PATTERNS[value]
+        if not still_accepted(value, new, info.context):
+            raise ValueError(f"the pattern {value} is now called {new}")
+        return str(new)
 
     @model_validator(mode="after")
     def _fields_of_the_model(self) -> Self:

@@ -1,4 +1,4 @@
-"""Upgrade stored specifications to today's names; a new submission with old names is refused instead."""
+"""Upgrade stored specifications to today's names, also from old names that a new submission may not have any more."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ def upgraded(value: dict[str, Any]) -> dict[str, Any]:
     ):
         if isinstance(spec.get(part), dict):
             spec[part] = _part(spec[part], key, registry, names)
+    method = spec.get("method")
+    if isinstance(method, dict) and isinstance(method.get("candidates"), list):
+        spec["method"] = {**method, "candidates": [_candidate(one) for one in method["candidates"]]}
     given = spec.get("input")
     if isinstance(given, dict) and isinstance(given.get("simulate"), dict):
         settings = renamed(Simulation, given["simulate"])
@@ -32,6 +35,11 @@ def _part(value: dict[str, Any], key: str, registry: Registry[Any], names: dict[
     """Rename the fields of an acquisition or a method, which depend on its kind."""
     kind = _name(value.get(key), names)
     return renamed(registry[kind], {**value, key: kind}) if isinstance(kind, str) and kind in registry else value
+
+
+def _candidate(value: Any) -> Any:
+    """Rename a candidate of an automatic choice: a name, or a dictionary with settings."""
+    return _part(value, "name", METHODS, RENAMED_METHODS) if isinstance(value, dict) else _name(value, RENAMED_METHODS)
 
 
 def _name(value: Any, names: dict[str, str]) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -18,6 +19,8 @@ from api.models import Job
 from operators.errors import Conflict
 from recon.client.client import Client
 from recon.spec.job import JobSpec
+from recon.spec.methods import FBP
+from recon.spec.old_names import Renamed
 from recon.storage.atomic import write_json
 from tests.service.serving import Server, job_body, refused, send, serving, until
 from workers import idempotency, retention
@@ -33,6 +36,17 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def upload(server: Server) -> str:
     return send(server.http)
+
+
+def test_an_old_name_in_a_submission_is_in_the_log(
+    server: Server, upload: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    major, minor, _ = version("diffusion-recon").split(".", 2)
+    monkeypatch.setattr(FBP, "RENAMED", {"apodization": Renamed("window", since=f"{major}.{minor}")})
+    job = submit(server, upload, method={"name": "fbp", "apodization": "hann"})
+    said = server.http.get(f"/v1/jobs/{job['id']}/logs").text.splitlines()
+    assert len(said) == 1 and "apodization is now called window" in said[0] and "warning" in said[0]
+    assert server.http.get(f"/v1/jobs/{job['id']}/spec").json()["method"] == {"name": "fbp", "window": "hann"}
 
 
 def finish(store: JobStore, job_id: str, **more: Any) -> Record:

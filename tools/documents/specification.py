@@ -23,7 +23,8 @@ HEADINGS = {**KINDS, **NAMES, "JobSpec": "The job"}
 SPECIFICATION = """# Job specification
 
 A job is a YAML or JSON document. The same one serves the command line, the HTTP API and Python
-(`recon.JobSpec`). Unknown fields are refused; a field under a former name is refused with the new one.
+(`recon.JobSpec`). Unknown fields are refused. A field under a former name is accepted with a warning for one minor
+release, then refused with the new name ([deprecation](../how-to/install.md#versions)).
 
 ```yaml
 name: my scan

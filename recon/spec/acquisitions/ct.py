@@ -112,12 +112,12 @@ class CT(Acquisition):
     """Standard deviation of the line integrals, root mean square over all rays. Default: derived from
     `photons_per_ray`; without it, estimated from the sinogram, slice by slice."""
     support: Literal["auto", "none"] = "auto"
-    """Pixels that are known to be air and not solved for: `auto`, those on rays through air, those that no ray sees,
-    and, where all rows end in air, those beside what every view sees; or `none`."""
+    """Pixels that are known to be air and left out. `auto`: those on rays through air, those that no ray sees, and,
+    where all rows end in air, those outside the disc that every view sees. `none`: every pixel is solved for."""
     photons_per_ray: float | None = Field(None, ge=10, le=1e12)
     """Photons per ray in air (I0). If given, noise is modelled as Poisson and each ray is weighted accordingly.
-    Default: as many as flat fields show, or as rays through air tell, if others allow it; otherwise all rays of a slice
-    have the same noise."""
+    Default: the number that flat fields show, or that rays through air show if the noise of the other rays agrees;
+    otherwise all rays of a slice have the same noise."""
     preparation: Preparation | None = None
     """Preparation of measured data: raw counts, or line integrals. Default: each step's own."""
 

@@ -82,7 +82,7 @@ class CTLaminography(CTVolume):
             " axis, or larger rows and cols if it does to the sides"
         )
         found, notes = self.widened(data)
-        return found, [*notes, note]
+        return found, [note, *notes]
 
     def opposite_rays(self, data: NDArray[np.float32]) -> NDArray[np.float32]:
         """Mean of all rows: integrals over planes along the axis, which do not depend on its tilt."""

@@ -55,10 +55,10 @@ class MRICartesian(Acquisition):
     """Meaning of the first axis of k-space that has three: ``slices`` of one coil, or ``coils`` of one slice. Default:
     coils; k-space in HDF5 is refused without it, unless `coil_maps` are given."""
     readout: Readout | None = None
-    """Axis of the volume along which 3D k-space was read out, or measured as a whole: the first axis of k-space then is
-    one of phase encoding or readout, and `mask` is that of the other two. Put the axes so that slices of the volume are
-    axial: the priors know such images, whatever the readout is. Default: what the file says, else each slice has 2D
-    k-space of its own."""
+    """Axis of the volume along which 3D k-space was read out, or measured completely. The first axis of k-space then
+    is a spatial frequency, not a slice, and `mask` is that of the two other axes. Order the axes so that slices of the
+    volume are axial, whatever the readout is: the priors know axial images. Default: what the file says, else each
+    slice has 2D k-space of its own."""
     acs_width: int | None = Field(None, ge=8, le=128)
     """Width of the autocalibration region (ACS) for ESPIRiT, in k-space points. Default: the fully sampled centre."""
     noise_std: float | None = Field(None, ge=0)

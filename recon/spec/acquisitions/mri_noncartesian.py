@@ -70,11 +70,12 @@ class MRINonCartesian(Acquisition):
     cols: int | None = Field(None, ge=8, le=4096)
     """Number of image columns. Default: as many as rows."""
     density: Literal["ramp", "voronoi"] = "voronoi"
-    """Area of k-space that a sample stands for, which `gridding`, `cg-sense` and the starting image need: the distance
-    from the centre (spokes), or the cell of points nearest to it (any trajectory)."""
+    """Area of k-space that a sample stands for, which `gridding`, `cg-sense` and the starting image need. ``ramp``: in
+    proportion to the distance from the centre (spokes). ``voronoi``: the cell of points nearest to the sample (any
+    trajectory)."""
     density_weights: File | None = None
-    """Areas that are known, ``(samples,)``, a real .npy, instead of `density`; in any unit: they are scaled to the
-    area that is sampled."""
+    """Known areas ``(samples,)``, a real .npy, instead of `density`; in any unit, since they are scaled to the area
+    that is sampled."""
     coil_maps: File | None = None
     """Coil sensitivities ``([slices,] coils, rows, cols)``, a complex .npy. Default: estimated by ESPIRiT from the
     densely sampled centre of k-space."""

@@ -40,23 +40,23 @@ class SuperResolution(Acquisition):
     GRID: ClassVar[tuple[str, ...]] = ("pixel_mm", "slice_mm", "factor", "direction")
 
     factor: float = Field(2.0, ge=1, le=8)
-    """Super-resolution factor, also one as 2.5: how many times finer the result is. Which factors `boundary`
-    has a prior for is on the cards."""
+    """Super-resolution factor: how many times finer the result is, as 2 or 2.5. The cards of the priors say which
+    factors `boundary` has a prior for."""
     direction: Literal["plane", "slices"] = "slices"
     """Direction to refine: pixels in plane, or slices."""
     profile: SliceProfile | None = None
     """Sensitivity of a slice across its thickness: ``box``, ``gaussian`` (full width at half maximum), or ``slr``, flat
-    with soft edges. With `slices` alone. Default: ``box``, and the report says so."""
+    with soft edges. Only with ``direction: slices``. Default: ``box``, and the report says so."""
     gap: float = Field(0.0, ge=-0.8, le=4)
     """Gap between slices relative to their thickness, ``distance / thickness - 1``: 0.1 for slices of 5 mm that are
-    5.5 mm apart, negative where they overlap. With `slices` alone."""
+    5.5 mm apart, negative where they overlap. Only with ``direction: slices``."""
     pixel_mm: float | None = Field(None, gt=0)
     """Pixel size of the input stack in mm. Default: that of the file (NIfTI), or 1, and the report says so."""
     slice_mm: float | None = Field(None, gt=0)
     """Slice distance of the input stack in mm. Default: that of the file (NIfTI), or the pixel size."""
     noise_std: float | None = Field(None, ge=0)
-    """Noise standard deviation of the stack as it is, so after its filter, in its unit. Default: no noise, and the
-    report says so."""
+    """Noise standard deviation of the stack, after the scanner's filter, in the stack's unit. Default: no noise, and
+    the report says so."""
 
     @property
     def refined(self) -> float:
@@ -170,13 +170,15 @@ class MRISuperResolution(SuperResolution):
     direction: Literal["plane", "slices"] = "plane"
     """Direction to refine: pixels in plane, or slices."""
     filter: KSpaceFilter = "none"
-    """Window with which the scanner apodised the measured k-space, ``hann`` or ``tukey``. With `plane` alone."""
+    """Window with which the scanner apodised the measured k-space, ``hann`` or ``tukey``. Only with ``direction:
+    plane``."""
     zero_fill: float = Field(1.0, ge=1, le=4)
     """Factor by which the stack has more pixels, each way, than were measured: scanners interpolate by filling k-space
-    with zeros. With `plane` alone."""
+    with zeros. Only with ``direction: plane``."""
     second_stack: File | None = None
     """Second stack of the same volume, NIfTI, in another orientation, with slices of the same profile and gap; both
-    files place their stacks in the patient, and motion between them is not corrected. With `slices` alone."""
+    files place their stacks in the patient, and motion between them is not corrected. Only with ``direction:
+    slices``."""
     third_stack: File | None = None
     """Third stack, like the second."""
 

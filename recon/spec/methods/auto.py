@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from recon.spec.acquisitions.base import Acquisition
 from recon.spec.costs import Cost
 from recon.spec.methods.base import Diffusion, Effort, MethodSettings, Splitting
-from recon.spec.registry import METHODS
+from recon.spec.old_names import still_accepted
+from recon.spec.registry import METHODS, RENAMED_METHODS
 from recon.spec.validation import reason
 
 LEAST_JUDGED, MOST_JUDGED, SLICES_PER_JUDGED = 2, 8, 16
@@ -36,9 +37,9 @@ def judged_together(slices: int, folds: int = USUAL_FOLDS) -> int:
 class Auto(MethodSettings):
     """Automatic choice: the mixture of methods that reconstructs withheld samples best, slice by slice.
 
-    Some samples of a few slices are withheld, the candidates reconstruct from the others, and are judged by what they
-    say at those: in the error of the image, by paired differences. The best mixture, shrunk towards the best classical
-    candidate where the samples leave doubt, then reconstructs everything.
+    Some samples of a few slices are withheld. The candidates reconstruct from the others and are judged by how well
+    they predict the withheld ones, weighted so that residuals count as errors of the image. The best mixture, shrunk
+    towards the best classical candidate where the samples leave doubt, then reconstructs everything.
     """
 
     SOLVER = "recon.solvers.mixture:solve"
@@ -64,18 +65,21 @@ class Auto(MethodSettings):
 
     name: Literal["auto"] = "auto"
     candidates: list[str | dict[str, Any]] | None = Field(None, min_length=1, max_length=6)
-    """Methods to choose from, by name or with settings, at least one of them classical. Default: TV, RED-Diff, in MRI
-    L1-wavelet, and in CT, where the prior does not know the images, RED-Diff with the prior of objects."""
+    """Methods to choose from, by name or with settings, at least one of them classical. Default: TV and RED-Diff; in
+    MRI also L1-wavelet; in CT, where the prior does not know the images, also RED-Diff with the prior `objects`."""
     effort: Effort = "standard"
-    """Effort: of the candidates with a diffusion prior, unless they name their own, and how many there are:
-    `draft` has DiffPIR, `best` RED-Diff, DiffPIR and DDS."""
+    """Effort of the candidates with a diffusion prior, unless they name their own. By default it also sets which they
+    are: `draft` DiffPIR, `standard` RED-Diff, `best` RED-Diff, DiffPIR and DDS."""
     seconds: float | None = Field(None, gt=0, le=1e6)
-    """Time in seconds after which judging ends with what it knows, once every candidate was judged on every judged
-    slice by one fold. Default: no limit."""
+    """Seconds after which judging ends and decides by what it has found; not before every candidate was judged once
+    (in one fold) on every judged slice. Default: no limit."""
 
     @field_validator("candidates")
     @classmethod
-    def _known(cls, value: list[str | dict[str, Any]] | None) -> list[str | dict[str, Any]] | None:
+    def _known(
+        cls, value: list[str | dict[str, Any]] | None, info: ValidationInfo
+    ) -> list[str | dict[str, Any]] | None:
+        value = None if value is None else [_in_new_names(one, info.context) for one in value]
         found = [_candidate(one) for one in value or []]
         for one in found:
             if one.paths():
@@ -131,6 +135,17 @@ class Auto(MethodSettings):
     def tunable(self) -> bool:
         """Never: its candidates are."""
         return False
+
+
+def _in_new_names(value: str | dict[str, Any], notes: list[str] | None) -> str | dict[str, Any]:
+    """Rename a candidate and its settings where their old names are still accepted."""
+    given = {"name": value} if isinstance(value, str) else dict(value)
+    name = given.get("name")
+    if name in RENAMED_METHODS and still_accepted(str(name), RENAMED_METHODS[str(name)], notes):
+        given["name"] = name = str(RENAMED_METHODS[str(name)])
+    if name in METHODS:
+        given = METHODS[str(name)].in_new_names(given, notes)
+    return given["name"] if isinstance(value, str) else given
 
 
 def _candidate(value: str | dict[str, Any]) -> MethodSettings:

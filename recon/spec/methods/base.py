@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from recon.spec import schedules
 from recon.spec.acquisitions.base import Acquisition
@@ -250,9 +250,10 @@ class Preset(FrozenNoise, Splitting):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill(cls, value: Any) -> Any:
+    def _fill(cls, value: Any, info: ValidationInfo) -> Any:
         if not isinstance(value, dict):
             return value
+        value = cls.in_new_names(value, info.context)  # else a preset would set the field that an old name means
         preset = value.get("preset", cls.model_fields["preset"].default)
         return {**cls.PRESETS.get(preset, {}), **value} if isinstance(preset, str) else value
 

@@ -28,25 +28,25 @@ class Boundary(FrozenNoise):
 
     name: Literal["boundary"] = "boundary"
     detail: float = Field(0.0, ge=0, le=1)
-    """Share of the detail that is drawn where the data do not determine it: 0 gives the image to be expected, 1 one as
-    sharp as the truth, and between them they are mixed. Above 0 the report says how much was drawn."""
+    """Share of the detail that is drawn where the data do not determine it: 0 gives the expected image, which is soft,
+    1 one as sharp as the truth, and values between mix the two. Above 0 the report says how much was drawn."""
     detail_steps: int = Field(8, ge=1, le=1_000)
-    """Number of noise levels on the way to the sharp image. With `detail` alone."""
+    """Number of noise levels on the way to the sharp image. Only with `detail` above 0."""
     sigma_detail: float = Field(0.02, gt=0, le=1)
-    """Last noise level on the way to the sharp image, on the prior's [-1, 1] scale. With `detail` alone."""
+    """Last noise level on the way to the sharp image, on the prior's [-1, 1] scale. Only with `detail` above 0."""
     steps: int = Field(5, ge=1, le=1_000)
-    """Number of noise levels on the way to the image to be expected."""
+    """Number of noise levels on the way to the expected image."""
     sigma_first: float = Field(3.0, gt=0, le=1_000)
     """First and largest noise level, on the prior's [-1, 1] scale."""
     sigma_last: float = Field(1.0, gt=0, le=1)
-    """Last and smallest noise level on the way to the image to be expected, on the prior's [-1, 1] scale."""
+    """Last and smallest noise level on the way to the expected image, on the prior's [-1, 1] scale."""
     start: Literal["interpolation", "noise"] = "interpolation"
     """Initial image that the starting noise is added to: the interpolated image, which saves steps, or none, as
     published."""
     amplitude: float | None = Field(None, ge=0, le=1)
-    """Scale of the starting noise on the way to the image to be expected: 0 gives approximately the posterior mean,
-    with 1 some of the noise's chance is left. Default: 0; with `detail` 0 and random noise 1, as published. The sharp
-    image always starts from 1."""
+    """Scale of the starting noise on the way to the expected image: 0 gives approximately the posterior mean, 1 leaves
+    some of the noise's randomness in it. Default: 0; with `detail` 0 and random noise 1, as published. The sharp image
+    always starts from 1."""
     order: Literal[1, 2] = 2
     """Order of the ODE solver: 1 is DDIM, 2 is a multistep method."""
     consistency: bool = True

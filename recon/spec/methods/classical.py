@@ -147,9 +147,9 @@ class LowRank(MethodSettings):
 
     name: Literal["low-rank"] = "low-rank"
     weight: float | None = Field(None, gt=0, le=10)
-    """Threshold of a block's singular values, over that which takes out noise of unit standard deviation, for an image
-    scaled to its robust maximum and an operator scaled to norm one. Default: `weight_per_noise` times the noise of the
-    data, at least `min_weight`."""
+    """Threshold of a block's singular values, relative to the threshold that removes noise of unit standard deviation,
+    for an image scaled to its robust maximum and an operator scaled to norm one. Default: `weight_per_noise` times the
+    noise of the data, at least `min_weight`."""
     min_weight: float = Field(1e-4, gt=0, le=10)
     """Lower bound on the automatic weight."""
     weight_per_noise: float = Field(0.1, gt=0, le=100)
