@@ -102,8 +102,8 @@ def _large_job(bench: Bench, folder: Path) -> JobSpec:
     return bench.spec(
         0,
         name="slabs",
-        input={"upload": upload, "format": "nifti", "slices": [0, 16 * SLABS], "simulate": {}},
-        method={"name": "tv", "dimensions": 2, "iterations": max(bench.iterations // 20, 1)},
+        input={"upload": upload, "format": "nifti", "slices": [0, 16 * SLABS], "simulate": {"views": 30}},
+        method={"name": "tv", "dimensions": 2, "iterations": max(bench.iterations // 4, 1)},
     )
 
 
