@@ -91,9 +91,9 @@ def started(folder: Path) -> Iterator[tuple[Containers, Client]]:
     """Start the services, wait until a worker is there, and remove them with their volumes afterwards."""
     secret, entry = keys.make("test")
     file = folder / "recon-keys"
-    file.write_text(keys.entry(entry))
+    file.write_text(f"- {keys.entry(entry)}\n")
     file.chmod(0o644)  # the container's user reads it
-    env = {"RECON_REDIS_PASSWORD": "of the test", "RECON_KEYS_FILE": str(file), "RECON_WORKER_CPUS": "1"}
+    env = {"RECON_REDIS_PASSWORD": "of-the-test", "RECON_KEYS_FILE": str(file), "RECON_WORKER_CPUS": "1"}
     found = Containers(engine(), env)
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", PORT)) == 0:
@@ -104,6 +104,7 @@ def started(folder: Path) -> Iterator[tuple[Containers, Client]]:
             deadline = time.monotonic() + STARTUP_S
             while not client.ready() and time.monotonic() < deadline:
                 time.sleep(0.5)
+            assert client.ready(), found.run("logs", found.of("api"))
             yield found, client
     finally:
         found.compose("down", "--volumes")

@@ -103,7 +103,7 @@ def _large_job(bench: Bench, folder: Path) -> JobSpec:
         0,
         name="slabs",
         input={"upload": upload, "format": "nifti", "slices": [0, 16 * SLABS], "simulate": {"views": 30}},
-        method={"name": "tv", "dimensions": 2, "iterations": max(bench.iterations // 4, 1)},
+        method={"name": "tv", "dimensions": 2, "iterations": bench.iterations},
     )
 
 
