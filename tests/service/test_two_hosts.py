@@ -18,6 +18,6 @@ def test_two_hosts_lose_nothing(tmp_path: Path) -> None:
     if reason is not None:
         pytest.skip(f"no second host can be made here: {reason}")
     # Longer than a lease and its grace period last, so that the service misses the other host.
-    outcome = two_hosts(tmp_path, Scale(iterations=60), cut_off_s=25.0)
+    outcome = two_hosts(tmp_path, Scale(iterations=20), cut_off_s=25.0)
     assert failures([outcome]) == []
     assert outcome.faults == 4 and outcome.succeeded == outcome.accepted > 20
