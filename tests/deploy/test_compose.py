@@ -14,6 +14,7 @@ import typer
 import yaml
 
 from recon import settings as local
+from workers.embedded import worker_command
 from workers.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
@@ -118,6 +119,27 @@ def test_commands_are_ones_that_we_have(name: str) -> None:
     found.make_context(command, list(words))  # raises on an option that there is not
 
 
+def test_the_api_is_asked_on_its_port_for_a_route_that_it_has() -> None:
+    from api.app import create_app
+
+    service = SERVICES["api"]
+    port = service["command"][service["command"].index("--port") + 1]
+    assert [address.rsplit(":", 1)[1] for address in service["ports"]] == [port]
+    asked = re.search(r"http://127\.0\.0\.1:(\d+)(/\w+)'", service["healthcheck"]["test"][-1])
+    assert asked is not None and asked[1] == port
+    assert asked[2] in {getattr(route, "path", None) for route in create_app().routes}
+    redis_port = re.search(r"@redis:(\d+)/", service["environment"]["REDIS_URL"])
+    assert redis_port is not None and redis_port[1] == "6379"  # what redis-server listens on when not told
+
+
+@pytest.mark.parametrize("name", ["worker-cpu", "worker-gpu"])
+def test_a_worker_is_asked_by_the_name_that_it_has(name: str) -> None:
+    kind, asked = SERVICES[name]["healthcheck"]["test"]
+    # Podman sets no HOSTNAME for a health check, and no shell must: the program tells in every container.
+    assert kind == "CMD-SHELL" and asked.startswith("celery -A workers.app inspect ping -d celery@$$(hostname) ")
+    assert not {"-n", "--hostname"} & set(worker_command())  # so that Celery calls it celery@ and the host's name
+
+
 def test_environment_names_are_ones_that_somebody_reads() -> None:
     known = {local.variable(name) for settings in (Settings, local.Settings) for name in settings.model_fields}
     known |= {"REDIS_URL", "HOME", "OMP_NUM_THREADS", "MKL_NUM_THREADS"}
@@ -132,5 +154,7 @@ def test_the_image_has_what_the_services_start() -> None:
     assert f"--uid {user}" in text and "USER recon" in text and "chown recon /store" in text
     for package in ("operators", "recon", "workers", "api"):
         assert f"COPY {package} {package}" in text
+    copied = [word for line in re.findall(r"^COPY (.+)$", text, re.M) for word in line.split()[:-1]]
+    assert [name for name in copied if not (ROOT / name).exists()] == []
     ignored = (ROOT / ".dockerignore").read_text().split()
     assert ".git" in ignored and not {"operators", "recon", "workers", "api"} & set(ignored)

@@ -39,6 +39,7 @@ def faults(
     with tempfile.TemporaryDirectory(prefix="recon-faults-") as temporary:
         for outcome in reliability.scenarios(keep or Path(temporary), scale, wanted):
             outcome.at = datetime.now(UTC).isoformat(timespec="minutes")
+            outcome.machine = machine()
             outcomes.append(outcome)
             console.print(
                 f"{outcome.name}: {outcome.accepted} accepted, {outcome.finished} finished, {outcome.lost} lost,"
@@ -48,7 +49,7 @@ def faults(
             )
     if wanted is not None:
         outcomes = reliability.merged(out, outcomes, scale)
-    reliability.write(out, outcomes, scale, machine())
+    reliability.write(out, outcomes, scale)
     missed = reliability.failures(outcomes)
     for line in missed:
         errors.print(f"missed: {line}", highlight=False)

@@ -13,7 +13,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import redis
 
@@ -39,14 +39,21 @@ class Deployment:
         More environment, for API and workers.
     logs
         Folder of logs and of Redis' file; beside the store when not given.
+    address
+        On which Redis listens; no other machine may reach it, since it asks for no password.
     """
 
     def __init__(
-        self, store: Path, workers: int = 1, env: dict[str, str] | None = None, logs: Path | None = None
+        self,
+        store: Path,
+        workers: int = 1,
+        env: dict[str, str] | None = None,
+        logs: Path | None = None,
+        address: str = "127.0.0.1",
     ) -> None:
-        self.store, self.logs = store, logs or store.with_name(f"{store.name}-logs")
+        self.store, self.logs, self.address = store, logs or store.with_name(f"{store.name}-logs"), address
         self.redis_port, self.port = free_port(), free_port()
-        self.redis_url = f"redis://127.0.0.1:{self.redis_port}/0"
+        self.redis_url = f"redis://{address}:{self.redis_port}/0"
         self.url = f"http://127.0.0.1:{self.port}"
         self.env = {
             **os.environ, "REDIS_URL": self.redis_url, "RECON_STORE": str(store),
@@ -60,14 +67,14 @@ class Deployment:
         self.workers: list[subprocess.Popen[bytes]] = []
         self._stopping, self._lock = threading.Event(), threading.Lock()
 
-    def __enter__(self) -> Deployment:
+    def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.callback(self.close)
             for folder in (self.store, self.logs / "redis"):
                 folder.mkdir(parents=True, exist_ok=True)
             self.start_redis()
             self.start_api()
-            self.workers = [self._start_worker() for _ in range(self.wanted_workers)]
+            self.workers = [self._start_worker(number) for number in range(self.wanted_workers)]
             threading.Thread(target=self._supervise, name="supervisor", daemon=True).start()
             stack.pop_all()
         return self
@@ -97,8 +104,9 @@ class Deployment:
     def start_redis(self) -> None:
         """Start Redis on what its append-only file holds."""
         command = [
-            redis_server(), "--port", str(self.redis_port), "--bind", "127.0.0.1", "--dir", str(self.logs / "redis"),
-            "--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction", "--daemonize", "no",
+            redis_server(), "--port", str(self.redis_port), "--bind", self.address, "--protected-mode", "no",
+            "--dir", str(self.logs / "redis"), "--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction",
+            "--daemonize", "no",
         ]  # fmt: skip
         self.redis = self._start(command, "redis")
         deadline = time.monotonic() + STARTUP_S
@@ -146,15 +154,26 @@ class Deployment:
         assert self.api is not None
         return _status(self.api.pid, "VmRSS")
 
-    def _start_worker(self) -> subprocess.Popen[bytes]:
-        return self._start([*RECON, "worker"], "worker")
+    def add_worker(self) -> None:
+        """Start one more worker."""
+        with self._lock:
+            self.workers.append(self._start_worker(len(self.workers)))
+
+    def worker_command(self, number: int) -> list[str]:
+        """Command that starts a worker, by its number."""
+        return [*RECON, "worker"]
+
+    def _start_worker(self, number: int) -> subprocess.Popen[bytes]:
+        return self._start(self.worker_command(number), "worker")
 
     def _supervise(self) -> None:
         while not self._stopping.wait(0.5):
             with self._lock:
                 if self._stopping.is_set():
                     return
-                self.workers = [p if p.poll() is None else self._start_worker() for p in self.workers]
+                for number, process in enumerate(self.workers):
+                    if process.poll() is not None:
+                        self.workers[number] = self._start_worker(number)
 
     def _start(self, command: list[str], name: str) -> subprocess.Popen[bytes]:
         with (self.logs / f"{name}.log").open("ab") as log:

@@ -48,6 +48,8 @@ class Outcome:
     name: str
     at: str = ""
     """When it ended."""
+    machine: str = ""
+    """Where it ran."""
     accepted: int = 0
     refused: int = 0
     finished: int = 0
@@ -218,8 +220,8 @@ class Ledger:
         return sum(e["event"] == "state" and e["data"].get("state") == "succeeded" for e in events)
 
 
-def volume(folder: Path) -> Path:
-    """A small CT volume in HU: a cylinder with inserts that differ from slice to slice."""
+def volume(folder: Path, name: str = "faults", repeats: int = 1) -> Path:
+    """A small CT volume in HU: a cylinder with inserts that differ from slice to slice, the whole several times."""
     axis = np.linspace(-1, 1, SIZE, dtype=np.float32)
     y, x = np.meshgrid(axis, axis, indexing="ij")
     made = np.full((KINDS, SIZE, SIZE), -1000.0, np.float32)
@@ -227,6 +229,6 @@ def volume(folder: Path) -> Path:
         image[x**2 + y**2 < 0.7] = 40.0
         image[(x - 0.1 * index) ** 2 + (y + 0.3) ** 2 < 0.02] = 800.0
         image[(x + 0.4) ** 2 + (y - 0.1 * index) ** 2 < 0.03] = -700.0
-    path = folder / "faults.nii.gz"
-    nifti.write(path, made, np.diag([2.0, 2.0, 2.0, 1.0]), "fault scenarios")
+    path = folder / f"{name}.nii.gz"
+    nifti.write(path, np.tile(made, (repeats, 1, 1)), np.diag([2.0, 2.0, 2.0, 1.0]), "fault scenarios")
     return path

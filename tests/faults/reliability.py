@@ -15,14 +15,17 @@ from tests.faults.deployment import Deployment
 from tests.faults.faults import SCENARIOS, Scale
 from tests.faults.full_disk import full_disk
 from tests.faults.ledger import Bench, Outcome
+from tests.faults.two_hosts import two_hosts
 
 COUNTS = ("accepted", "refused", "finished", "lost", "duplicated", "corrupted", "faults")
 OTHERS = {"long_queue": load.long_queue, "flat_memory": load.flat_memory, "overhead": load.overhead}
-NAMES = (*(scenario.__name__ for scenario in SCENARIOS), *OTHERS, full_disk.__name__)
+OWN = {full_disk.__name__: full_disk, two_hosts.__name__: two_hosts}
+"""Scenarios with a deployment of their own."""
+NAMES = (*(scenario.__name__ for scenario in SCENARIOS), *OTHERS, *OWN)
 
 
 def scenarios(folder: Path, scale: Scale, only: list[str] | None = None) -> Iterator[Outcome]:
-    """Run scenarios in a deployment with two workers, each on what the one before left; full_disk has its own.
+    """Run scenarios in a deployment with two workers, each on what the one before left; those of `OWN` have their own.
 
     Parameters
     ----------
@@ -42,23 +45,24 @@ def scenarios(folder: Path, scale: Scale, only: list[str] | None = None) -> Iter
     if unknown:
         raise InputError(f"{sorted(unknown)[0]!r} is no scenario", field="only", remedy=f"known: {', '.join(NAMES)}")
     wanted = set(only or NAMES)
-    if wanted - {full_disk.__name__}:
+    if wanted - set(OWN):
         with Deployment(folder / "store", workers=2) as deployment:
             bench = Bench(deployment, folder, scale.iterations)
             yield bench.learn()
-            for scenario in SCENARIOS:
-                if scenario.__name__ in wanted:
-                    yield scenario(bench, scale)
+            for shared in SCENARIOS:
+                if shared.__name__ in wanted:
+                    yield shared(bench, scale)
             if "overhead" in wanted:
                 yield load.overhead(bench, scale, folder)
             if "flat_memory" in wanted:
                 yield load.flat_memory(bench, scale)
             if "long_queue" in wanted:
                 yield load.long_queue(bench, scale)
-    if full_disk.__name__ in wanted:
-        place = folder / "full"
-        place.mkdir(parents=True)
-        yield full_disk(place, scale)
+    for name, scenario in OWN.items():
+        if name in wanted:
+            place = folder / name
+            place.mkdir(parents=True)
+            yield scenario(place, scale)
 
 
 def merged(out: Path, outcomes: list[Outcome], scale: Scale) -> list[Outcome]:
@@ -69,7 +73,7 @@ def merged(out: Path, outcomes: list[Outcome], scale: Scale) -> list[Outcome]:
     earlier = json.loads(path.read_text())
     if earlier["scale"] != asdict(scale):
         return outcomes
-    known = {"at": earlier["at"]}
+    known = {"at": earlier["at"], "machine": earlier["machine"]}
     found = {o["name"]: Outcome(**{**known, **o}) for o in earlier["scenarios"]}
     found.update({o.name: o for o in outcomes})
     return list(found.values())
@@ -94,14 +98,14 @@ def failures(outcomes: list[Outcome]) -> list[str]:
     return found
 
 
-def write(out: Path, outcomes: list[Outcome], scale: Scale, machine: str) -> None:
+def write(out: Path, outcomes: list[Outcome], scale: Scale) -> None:
     """``reliability.json`` and ``reliability.md`` in the folder `out`."""
     out.mkdir(parents=True, exist_ok=True)
     missed = failures(outcomes)
     value = {
         **totals(outcomes),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine,
+        "machine": _machines(outcomes),
         "seconds": round(sum(o.seconds for o in outcomes), 1),
         "scale": asdict(scale),
         "missed": missed,
@@ -109,6 +113,16 @@ def write(out: Path, outcomes: list[Outcome], scale: Scale, machine: str) -> Non
     }
     (out / "reliability.json").write_text(json.dumps(value, indent=2) + "\n")
     (out / "reliability.md").write_text(_document(outcomes, value, missed))
+
+
+def _machines(outcomes: list[Outcome]) -> str:
+    """Machine of all outcomes, or every machine with its scenarios."""
+    names: dict[str, list[str]] = {}
+    for o in outcomes:
+        names.setdefault(o.machine, []).append(o.name)
+    most = max(names, key=lambda machine: len(names[machine]))
+    others = [f"{', '.join(found)}: {machine}" for machine, found in names.items() if machine != most]
+    return "; ".join([most, *others])
 
 
 def _document(outcomes: list[Outcome], value: dict[str, Any], missed: list[str]) -> str:
