@@ -125,7 +125,7 @@ def recalled_volume(part: int) -> Tensor | None:
 
 
 def _loaded(path: Path) -> Any:
-    """What a file holds; None where there is none, or where it cannot be read, which is logged."""
+    """Content of a file; None where there is none, or where it cannot be read, which is logged."""
     try:
         return torch.load(path, weights_only=True)
     except FileNotFoundError:
