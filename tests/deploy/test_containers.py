@@ -119,7 +119,7 @@ def test_jobs_pass_through_the_containers(tmp_path: Path) -> None:
             spec = JobSpec.parse({"input": scan, "acquisition": "ct-parallel", "method": method})
             return str(client.submit(spec)["id"])
 
-        for method in ({"name": "fbp"}, {"name": "red-diff", "evaluations": 4}):  # one without weights, one with
+        for method in ({"name": "fbp"}, {"name": "red-diff", "steps": 4}):  # one without weights, one with
             job = wait_for(client, submitted(dict(method)), *TERMINAL)
             assert job["state"] == "succeeded", job["error"]
         assert [name for name in ("redis", "api", "worker-cpu") if not containers.healthy(name)] == []

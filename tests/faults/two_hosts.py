@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import cast
 
@@ -123,8 +123,9 @@ def _computed(bench: Bench, spec: JobSpec) -> tuple[float, int]:
 def _disturbed(ledger: Ledger, deployment: TwoHosts, large: JobSpec, fault: Callable[[], None]) -> float:
     """Disturb the other host in a queue and in a job of many slabs; seconds until it took jobs of the queue again."""
     _taken_there(ledger, deployment)
+    disturbed = deployment.leases_there()
     fault()
-    back_s = _taken_there(ledger, deployment)
+    back_s = _taken_there(ledger, deployment, disturbed)
     _settle(ledger)
     job_id = str(ledger.submit(large))
     if not _until(lambda: _finished_chunks(deployment, job_id) > 1, PATIENCE_S):
@@ -156,17 +157,17 @@ def _cut_off(ledger: Ledger, host: Host, seconds: float) -> None:
     host.rejoin()
 
 
-def _taken_there(ledger: Ledger, deployment: TwoHosts) -> float:
-    """Seconds until the other host begins a job of the queue, in which there are always some."""
-    began, before = time.monotonic(), deployment.leases_there()
+def _taken_there(ledger: Ledger, deployment: TwoHosts, known: Collection[bytes] = ()) -> float:
+    """Seconds until the other host computes a job of the queue, in which there are always some, by no `known` lease."""
+    began = time.monotonic()
 
     def taken() -> bool:
         if ledger.poll() < QUEUED:
             _fill(ledger, QUEUED)
-        return bool(deployment.leases_there() - before)
+        return bool(deployment.leases_there().difference(known))
 
     if not _until(taken, PATIENCE_S):
-        ledger.outcome.wrong.append(f"the other host began no job within {PATIENCE_S:g} s")
+        ledger.outcome.wrong.append(f"the other host computed no job within {PATIENCE_S:g} s")
     return time.monotonic() - began
 
 
