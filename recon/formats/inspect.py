@@ -312,8 +312,9 @@ class _Inspection:
         field, remedy = error.field or "", error.remedy
         described = type(acquisition).model_fields[field.removeprefix("acquisition.")].description or ""
         if field == "acquisition.angles_rad":
-            half = f"{{start_rad: 0, stop_rad: {math.pi:.7f}, count: {shape[1]}}}"
-            remedy = f"give them, or for half a turn, its end not measured: {half}"
+            turn_rad, turn = (math.pi, "half a turn") if acquisition.kind == "ct-parallel" else (2 * math.pi, "a turn")
+            evenly = f"{{start_rad: 0, stop_rad: {turn_rad:.7f}, count: {shape[1]}}}"
+            remedy = f"give them, or for {turn}, its end not measured: {evenly}"
         why = f"{described.partition('.')[0]}: {error.message}"
         self.missing.append(Missing(field=field, why=why, remedy=remedy))
 
