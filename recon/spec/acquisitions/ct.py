@@ -47,14 +47,15 @@ class AngleRange(Strict):
 
     start_rad: float = 0.0
     """First angle in radians."""
-    stop_rad: float = math.pi
-    """End of the range in radians, not included. Default: half a turn."""
+    stop_rad: float | None = None
+    """End of the range in radians, not included. Default: half a turn after the first angle in `ct-parallel`, a whole
+    turn in kinds of scan whose views half a turn apart are no mirror images."""
     count: int = Field(ge=1, le=20_000)
     """Number of angles."""
 
-    def angles(self) -> tuple[float, ...]:
-        """The angles in radians."""
-        step = (self.stop_rad - self.start_rad) / self.count
+    def angles(self, turn_rad: float = math.pi) -> tuple[float, ...]:
+        """The angles in radians; without an end they go over `turn_rad`."""
+        step = (turn_rad if self.stop_rad is None else self.stop_rad - self.start_rad) / self.count
         return tuple(self.start_rad + i * step for i in range(self.count))
 
 
@@ -140,7 +141,7 @@ class CT(Acquisition):
     def angles(self) -> tuple[float, ...] | None:
         """The angles in radians, if the specification has them."""
         if isinstance(self.angles_rad, AngleRange):
-            return self.angles_rad.angles()
+            return self.angles_rad.angles(self._turn_rad())
         return None if self.angles_rad is None else tuple(self.angles_rad)
 
     def geometry(self, detectors: int) -> ParallelBeam:

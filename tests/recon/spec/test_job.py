@@ -12,7 +12,7 @@ import yaml
 
 from operators.errors import InputError
 from recon.spec.acquisitions import methods_of
-from recon.spec.acquisitions.ct import AngleRange
+from recon.spec.acquisitions.ct import AngleRange, CTFan
 from recon.spec.job import JobSpec
 from recon.spec.methods import Diffusion
 from recon.spec.registry import ACQUISITIONS
@@ -48,6 +48,8 @@ def test_a_prior_given_by_its_card_is_found_beside_the_specification(tmp_path: P
 
 
 def test_angle_range() -> None:
+    fan = CTFan(angles_rad=AngleRange(start_rad=1.0, count=4))
+    assert fan.angles() == pytest.approx([1 + k * math.pi / 2 for k in range(4)])  # half a turn determines no image
     assert AngleRange(count=4).angles() == pytest.approx([0, math.pi / 4, math.pi / 2, 3 * math.pi / 4])
 
 
