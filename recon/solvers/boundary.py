@@ -54,8 +54,11 @@ def solve(problem: Problem, settings: Boundary, prior: Prior, intensity: Intensi
     drawn = noise.draw(condition)
     evaluations = settings.evaluations()
 
-    def ode(sigmas: list[float], amplitude: float, done: int) -> Solver:
-        """Integrate from noise of this amplitude; `done` evaluations came before."""
+    def ode(sigmas: list[float], amplitude: float, done: int, error: float = math.inf) -> Solver:
+        """Integrate from noise of this amplitude; `done` evaluations came before.
+
+        Estimates are fitted to the data as ones that err by the noise level, at most by `error`.
+        """
         x = sigmas[0] * amplitude * drawn
         if settings.start == "interpolation":
             x = x + condition
@@ -63,7 +66,7 @@ def solve(problem: Problem, settings: Boundary, prior: Prior, intensity: Intensi
         for step, (sigma, following) in enumerate(zip(sigmas, [*sigmas[1:], 0.0], strict=True), 1):
             clean = prior.denoise(x, sigma, condition)
             if fit is not None:
-                clean = fit(clean, sigma)
+                clean = fit(clean, min(sigma, error))
             target = clean
             if settings.order == 2 and last is not None and following > 0:
                 ratio = math.log(sigmas[step - 2] / sigma) / math.log(sigma / following)
@@ -75,9 +78,12 @@ def solve(problem: Problem, settings: Boundary, prior: Prior, intensity: Intensi
         return x
 
     if settings.detail == 0:
-        return intensity.to_physical((yield from ode(settings.sigmas(), settings.expected_amplitude, 0)))
+        soft = yield from ode(settings.sigmas(), settings.expected_amplitude, 0, settings.expected_error)
+        return intensity.to_physical(soft)
     sharp = yield from ode(settings.detail_sigmas(), 1.0, 0)
     if settings.detail == 1:
         return intensity.to_physical(sharp)
-    expected = yield from ode(settings.sigmas(), settings.expected_amplitude, settings.detail_steps)
-    return intensity.to_physical(torch.lerp(expected, sharp, settings.detail))
+    soft = yield from ode(
+        settings.sigmas(), settings.expected_amplitude, settings.detail_steps, settings.expected_error
+    )
+    return intensity.to_physical(torch.lerp(soft, sharp, settings.detail))

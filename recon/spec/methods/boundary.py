@@ -24,7 +24,9 @@ class Boundary(FrozenNoise):
     ALWAYS_FROZEN = True
     RENAMED: ClassVar[dict[str, str]] = {"data_sigma": "min_noise_std"}
     # The noise is searched for the sharp image; how the one to be expected comes about does not concern it.
-    BESIDE_NOISE = FrozenNoise.BESIDE_NOISE | {"detail", "steps", "schedule", "sigma_last", "amplitude"}
+    BESIDE_NOISE = FrozenNoise.BESIDE_NOISE | {
+        "detail", "steps", "schedule", "sigma_last", "amplitude", "expected_error"
+    }  # fmt: skip
 
     name: Literal["boundary"] = "boundary"
     detail: float = Field(0.0, ge=0, le=1)
@@ -51,6 +53,10 @@ class Boundary(FrozenNoise):
     """Order of the ODE solver: 1 is DDIM, 2 is a multistep method."""
     consistency: bool = True
     """Whether to fit the data in every step; otherwise data reach the image only through the network's condition."""
+    expected_error: float = Field(0.05, gt=0, le=10)
+    """Error that the network's estimate has at most where it is fitted to the data on the way to the expected image, on
+    the prior's scale. At high noise levels the estimate, which knows the data, is far better than the level; with the
+    level in its place all noise of the data would come into the image. Only with `consistency`."""
     min_noise_std: float = Field(5e-3, gt=0, le=1)
     """Lower bound on the noise that the data term assumes, on the prior's scale; larger measured noise replaces it."""
     cg_iterations: int = Field(10, ge=1, le=200)
@@ -63,7 +69,7 @@ class Boundary(FrozenNoise):
         elif self.detail_steps > 1 and not self.sigma_detail < self.sigma_first:
             raise ValueError(f"sigma_detail {self.sigma_detail:g} must be below sigma_first {self.sigma_first:g}")
         if self.detail == 1:
-            refuse(self, {"steps", "schedule", "sigma_last", "amplitude"}, "detail: 1")
+            refuse(self, {"steps", "schedule", "sigma_last", "amplitude", "expected_error"}, "detail: 1")
         return self
 
     def detail_sigmas(self) -> list[float]:
