@@ -32,7 +32,7 @@ from recon.samples import SAMPLES
 from recon.solvers import registry as solvers
 from recon.spec import schedules
 from recon.spec.methods import Boundary, CGSense, Diffusion, REDDiff
-from recon.training.evaluate import conditioner, denoising_psnr, with_phase
+from recon.training.evaluate import conditioner, denoising_psnr, judged_factors, with_phase
 from recon.training.recipe import Recipe
 from recon.training.slices import tuning_images
 
@@ -195,6 +195,7 @@ def test_a_global_phase_passes_through_the_priors_of_super_resolution(factor: in
 def test_the_card_tells_what_the_prior_does(name: str) -> None:
     """The tuning slices shipped, at one level: near the card's figure, and far above the noise."""
     prior = registry.load(name)
+    prior = prior.at(judged_factors(prior.card))
     recipe = Recipe.named(name)
     images, condition_of = tuning_images(SAMPLES, recipe), conditioner(prior.card)
     found = denoising_psnr(prior.denoise, images, 0.1, is_complex=prior.complex, condition_of=condition_of)
