@@ -129,10 +129,12 @@ def _priors() -> str:
     import torch
 
     from recon.priors import registry
+    from recon.training.evaluate import judged_factors
 
     found = []
     for name in registry.names():
         prior = registry.load(name)
+        prior = prior.at(judged_factors(prior.card))
         x = torch.zeros((1, 32, 32), dtype=torch.complex64 if prior.complex else torch.float32)
         value = prior.denoise(x, 0.1, x if prior.conditional else None).abs().max()
         if not math.isfinite(float(value)):
