@@ -160,7 +160,7 @@ def priors() -> Iterator[Row]:
 
 def plain_network(name: str) -> Denoiser:
     """Network of a shipped prior in float32, on the CPU and not compiled."""
-    prior = registry.load(name).at((4.0, 4.0))
+    prior = registry.load(name)
     found = registry.new_network(prior.card)
     found.load_state_dict({key: value.float().cpu() for key, value in prior.network.state_dict().items()})
     return found.eval().requires_grad_(False)
