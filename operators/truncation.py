@@ -101,7 +101,7 @@ def judged(data: NDArray[np.generic]) -> Array:
     chosen = np.unique(np.linspace(0, len(data) - 1, min(len(data), JUDGED_SLICES)).round().astype(np.int64))
     sinogram = np.asarray(data[chosen], dtype=np.float32)
     sizes = np.quantile(sinogram.reshape(len(sinogram), -1), 0.99, axis=1)
-    return np.asarray(sinogram[sizes >= FAINT * sizes.max()])
+    return np.asarray(sinogram[sizes >= FAINT * max(float(sizes.max()), 0.0)])
 
 
 def seen_whole(sinogram: Array, geometry: ParallelBeam) -> NDArray[np.bool_]:

@@ -155,7 +155,7 @@ def simulate(
     acquisition, shape = given.simulated(volume.shape, affine, settings)
     mu_water = acquisition.mu_water_per_mm or WATER_PER_MM
     attenuation = torch.from_numpy(mu_water * (1 + volume / 1000)).clamp(min=0)
-    geometry = acquisition.model_copy(update={"object_goes_on": True}).covering_geometry(shape)
+    geometry = acquisition.model_copy(update={"object_goes_on": True, "object_mm": None}).covering_geometry(shape)
     beyond = (geometry.slices - len(attenuation)) // 2
     long = torch.cat([attenuation[:1].expand(beyond, -1, -1), attenuation, attenuation[-1:].expand(beyond, -1, -1)])
     ideal = settings.model == "ideal"

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import recon
+from operators import truncation
 from operators.errors import GeometryError, InputError
 from operators.geometry import FanBeam, ParallelBeam
 from operators.tomography import Tomography
@@ -340,3 +341,21 @@ def test_a_truncated_slice_does_not_depend_on_its_stack() -> None:
     assert discs.mean(stack.volume[1], 0.625, -8, 0, 3) == pytest.approx(0.0, abs=15)
     assert discs.mean(stack.volume[2], 0.625, 0, 0, 6) == pytest.approx(0.0, abs=10)
     assert "180 of 270 views" in said(stack)
+
+
+@pytest.mark.parametrize("level", [0.0, -0.01])
+def test_a_stack_of_air_has_no_object_that_is_too_large(level: float) -> None:
+    geometry = ParallelBeam(32, 32, 1.0, tuple(i * math.pi / 20 for i in range(20)), 48, 1.0)
+    air = np.full((3, 20, 48), level, np.float32)
+    assert truncation.judge(air, geometry, image_given=True) == truncation.Extent()
+
+
+def test_noise_in_a_slice_of_air_is_no_object_beside_the_image() -> None:
+    """Its largest rays exceed what the noise of the ends lets one expect; the object in the next slice does not."""
+    geometry = ParallelBeam(32, 32, 1.0, tuple(i * math.pi / 20 for i in range(20)), 64, 1.0)
+    generator = np.random.default_rng(0)
+    rows = generator.normal(0, 0.01, (2, 20, 64)).astype(np.float32)
+    rows[0, :, 24:40] += 2.0
+    rows[1, 3, 5:12] += 0.06
+    assert truncation.judge(rows, geometry, image_given=True) == truncation.Extent()
+    assert truncation.judge(rows[1:], geometry, image_given=True).object_mm is not None

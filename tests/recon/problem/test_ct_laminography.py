@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 import recon
-from operators.errors import InputError, ReconError
+from operators.errors import InputError
 from operators.linear import conjugate_gradient
 from operators.volume_geometry import VolumeBeam, parallel
 from recon.formats import hdf5, reader
@@ -27,6 +27,7 @@ from recon.spec.acquisitions.ct_laminography import USUAL_TILT_RAD, CTLaminograp
 from recon.spec.job import JobSpec, local_files
 from recon.spec.methods import Auto, method_of
 from tests.operators.bodies import Ellipsoid, line_integrals, voxelised
+from tests.recon.problem.refusals import check_refused
 from tests.recon.problem.test_ct_volume import Slices, body
 
 TURN = 2 * math.pi
@@ -257,10 +258,7 @@ def test_it_is_planned_in_one_piece() -> None:
          "angles", "unit", "a source"],
 )  # fmt: skip
 def test_bad_input_is_refused_in_a_sentence(tmp_path: Path, fields: dict[str, Any], says: str) -> None:
-    np.save(tmp_path / "scan.npy", np.zeros((20, 12, 40), np.float32))
-    with pytest.raises(ReconError, match=says):
-        job = JobSpec.parse({"input": str(tmp_path / "scan.npy"), "acquisition": {**ROUND, **fields}, "method": "fbp"})
-        reader.check(job, local_files(job))
+    check_refused(tmp_path, {**ROUND, **fields}, says)
 
 
 def test_vectors_that_make_no_parallel_beam_are_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import recon
-from operators.errors import InputError, ReconError, ResourceLimit
+from operators.errors import InputError, ResourceLimit
 from operators.geometry import ParallelBeam
 from operators.linear import conjugate_gradient
 from operators.tomography import Tomography
@@ -31,6 +31,7 @@ from recon.spec.acquisitions.ct_cone import CTCone
 from recon.spec.job import JobSpec, local_files
 from recon.spec.methods import TV, Auto, Method, method_of
 from tests.operators.bodies import Ellipsoid, line_integrals
+from tests.recon.problem.refusals import check_refused
 
 TURN = 2 * math.pi
 ROUND: dict[str, Any] = {
@@ -265,10 +266,7 @@ def test_a_volume_is_planned_in_one_piece_and_refused_with_numbers() -> None:
          "heights", "two rises", "swapped", "angles", "unit"],
 )  # fmt: skip
 def test_bad_input_is_refused_in_a_sentence(tmp_path: Path, fields: dict[str, Any], says: str) -> None:
-    np.save(tmp_path / "scan.npy", np.zeros((20, 12, 40), np.float32))
-    with pytest.raises(ReconError, match=says):
-        job = JobSpec.parse({"input": str(tmp_path / "scan.npy"), "acquisition": {**ROUND, **fields}, "method": "fbp"})
-        reader.check(job, local_files(job))
+    check_refused(tmp_path, {**ROUND, **fields}, says)
 
 
 def test_vectors_of_another_number_or_unit_are_refused(tmp_path: Path) -> None:
@@ -373,6 +371,14 @@ def test_rows_that_end_in_the_object_are_told_where_they_cannot_be_continued() -
     acquisition = tilted.acquisition.model_copy(update={"object_goes_on": None, "object_mm": None})
     found = recon.reconstruct(cut, acquisition, method="sirt", baselines=[], progress=False)
     assert any("beyond the detector" in note and "object_mm" in note for note in found.report.notes)
+
+
+def test_a_size_of_the_object_that_is_given_is_solved_and_not_simulated() -> None:
+    measured, as_usual = scan(16, {"object_mm": 60.0}, views=12), scan(16, views=12)
+    assert np.array_equal(measured.data, as_usual.data)
+    result = recon.reconstruct(measured, method="cgls", baselines=[], progress=False)
+    assert result.volume.shape == (16, 16, 16)
+    assert any("solved on 30 x 30 pixels" in note for note in result.report.notes)
 
 
 def test_an_image_smaller_than_the_object_is_solved_on_a_larger_grid() -> None:

@@ -291,6 +291,31 @@ def test_the_data_are_met_whatever_the_network_says() -> None:
         assert least <= misfit < most
 
 
+class Oracle(ConditionalGaussian):
+    """A denoiser that knows the image."""
+
+    def __init__(self, image: Tensor) -> None:
+        self.image = image
+
+    def denoise(self, x: Tensor, sigma: float, condition: Tensor | None = None) -> Tensor:
+        return self.image
+
+
+def test_the_noise_of_the_stack_comes_into_the_expected_image_as_far_as_the_estimate_errs() -> None:
+    """Where data and estimate are taken to err by as much, half of the data's noise is left."""
+    operator, generator = Truncation(32, 24, 2), torch.Generator().manual_seed(0)
+    truth = 0.5 + 0.1 * torch.randn(2, 32, 24, dtype=torch.complex64, generator=generator)
+    noise = 0.05 * float(operator.norms) * torch.randn(2, *operator.range.shape, 2, generator=generator)
+    data = operator(truth) + torch.view_as_complex(noise)
+    problem = Problem(operator, data, 0.05 * float(operator.norms))
+    left = []
+    for error in (0.05, 10.0):
+        method = Boundary(frozen_noise="random", expected_error=error)
+        found = run(start(problem, method, prior=Oracle(truth), intensity=IntensityMap(1.0, 0.0), seed=3))
+        left.append(float((found - truth).abs().square().mean().sqrt()))
+    assert left[0] == pytest.approx(0.5 * left[1], rel=0.02) and left[1] > 0.01
+
+
 def test_a_slice_does_not_depend_on_its_batch() -> None:
     truth = torch.randn(3, 32, 24, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
     operator = Truncation(32, 24, 2)
@@ -444,7 +469,7 @@ def test_a_solver_without_noise_has_none_to_search(tmp_path: Path) -> None:
             task_of_job(spec, {"input": tmp_path / "x.nii.gz"})
 
 
-@pytest.mark.parametrize("factor", [2, 4])
+@pytest.mark.parametrize("factor", [2, 3, 4])
 def test_shipped_priors_refine_slices_never_trained_on(tmp_path: Path, factor: int) -> None:
     """Thick slices, seen from the side: the frozen noise and the shipped prior beat interpolation, and say so."""
     brain = np.load(SAMPLES / "tune" / "mri_256_ms.npz")["images"][6:8].astype(np.float32)
