@@ -97,7 +97,7 @@ def test_an_object_without_symmetry_is_upright_and_not_mirrored() -> None:
 
 def test_a_tilt_of_zero_is_a_parallel_beam_slice_by_slice() -> None:
     settings: dict[str, Any] = {"affine": np.diag([2.0, 2, 2, 1]), "views": 30, "model": "ideal"}
-    half = {"angles_rad": {"count": 30}, "detector_mm": 2.0}
+    half = {"angles_rad": {"stop_rad": math.pi, "count": 30}, "detector_mm": 2.0}
     flat = recon.simulate(body(16), {"kind": "ct-parallel", "support": "none", **half}, **settings)
     level = recon.simulate(body(16), {"kind": "ct-laminography", "axis_tilt_rad": 0.0, **half}, **settings)
     more, wider = level.data.shape[0] - 16, level.data.shape[2] - flat.data.shape[2]
@@ -156,13 +156,13 @@ def test_rays_of_any_length_are_the_same_rays() -> None:
 
 
 def test_a_half_turn_around_a_tilted_axis_takes_no_filtered_back_projection() -> None:
-    half = scan(16, {"angles_rad": {"count": 24}})
+    half = scan(16, {"angles_rad": {"stop_rad": math.pi, "count": 24}})
     with pytest.raises(InputError, match="tilted by 30 degrees, and the views cover 180 of the 360 degrees"):
         recon.reconstruct(half, method="fbp", progress=False)
     result = recon.reconstruct(half, method="sirt", progress=False)
     assert list(result.baselines) == ["cgls"] and half.truth is not None
     assert np.corrcoef(result.volume.ravel(), half.truth.ravel())[0, 1] > 0.9
-    leaning = scan(16, {"angles_rad": {"count": 24}, "axis_tilt_rad": 0.05})
+    leaning = scan(16, {"angles_rad": {"stop_rad": math.pi, "count": 24}, "axis_tilt_rad": 0.05})
     assert list(recon.reconstruct(leaning, method="sirt", progress=False).baselines) == ["fbp"]
 
 
