@@ -39,9 +39,12 @@ if TYPE_CHECKING:
 
 SLICES = 1
 """Slices of each test volume, in every scan."""
-TUNED_ON = (5, 20, 36)
-"""Slices of the tuning sets."""
-TUNING_MM = 1.4
+TUNED_ON = {"ct": (5, 20, 36), "brain-mri": (5, 28, 50, 72)}
+"""Slices of the tuning sets, by prior: of MRI two each of FLAIR and T1."""
+TUNING_MM, COARSER = 1.4, 2
+"""Pixel of the tuning slices in CT, and that of coarser ones in units of it, which keep every such pixel only."""
+ALIKE = 1.6
+"""Ratio of the undersampling of two scans up to which they share a row of the table."""
 STEEP = 0.8
 """Quantile of the gradient of the truth from which a voxel of the object counts as an edge."""
 METHODS = ("red-diff", "tv", "fbp", "cg-sense")
@@ -105,13 +108,17 @@ def cases(data: Path) -> list[Case]:
 def tuning_cases(data: Path) -> list[Case]:
     """Scans of the tuning slices, which tables are fitted on."""
     ct = ct_cases("tuning", "anatomy", TUNING_MM, lambda: _tuning(data, "ct"))
-    return ct + mri_cases("tuning", lambda: _tuning(data, "brain-mri"))
+    # Single pixels are kept, not means: slices of thick pixels are as noisy and as sharp as those of thin ones.
+    coarse = ct_cases(
+        "coarse tuning", "anatomy", TUNING_MM * COARSER, lambda: _tuning(data, "ct")[:, ::COARSER, ::COARSER]
+    )
+    return ct + coarse + mri_cases("tuning", lambda: _tuning(data, "brain-mri"))
 
 
 def _tuning(data: Path, prior: str) -> Volume:
     source = Recipe.named(prior).validation[0]
     stored = SliceSet.read(data, source).stored
-    images = np.stack([stored[index] for index in TUNED_ON]).astype(np.float32)
+    images = np.stack([stored[index] for index in TUNED_ON[prior]]).astype(np.float32)
     return np.asarray(images * source.slope + source.intercept, np.float32)
 
 
@@ -201,25 +208,45 @@ def rows_of(case: str, observed: Sequence[Observed]) -> list[Row]:
 
 
 def table(observed: Sequence[Observed], command: str) -> ErrorTable:
-    """Fit the shares of each modality, kind of method and scan, edges with as much weight as what is flat."""
-    groups: dict[tuple[str, str, str, float], list[Sample]] = {}
-    for one in observed:
-        samples = groups.setdefault((one.modality, one.errors_like, one.pattern, one.undersampling), [])
-        for voxels in CLASSES[1:]:
-            mask = of_class(one, voxels)
-            samples.append(Sample(one.clues[:, mask].astype(np.float64), one.error[mask].astype(np.float64)).thinned())
-    fitted = [
-        Fitted(
-            modality=modality,
-            errors_like=kind,
-            pattern=cast("SamplingPattern", pattern),
-            undersampling=undersampling,
+    """Fit the shares of each modality, kind of method and scan, edges with as much weight as what is flat.
+
+    Scans with nearly the same undersampling, such as more views of more pixels, share a row at its geometric mean.
+    """
+    fitted = []
+    for alike in _alike(observed):
+        samples = []
+        for one in alike:
+            for voxels in CLASSES[1:]:
+                mask = of_class(one, voxels)
+                sample = Sample(one.clues[:, mask].astype(np.float64), one.error[mask].astype(np.float64))
+                samples.append(sample.thinned())
+        first = alike[0]
+        found = Fitted(
+            modality=first.modality,
+            errors_like=first.errors_like,
+            pattern=cast("SamplingPattern", first.pattern),
+            undersampling=round(float(np.exp(np.mean([np.log(one.undersampling) for one in alike]))), 3),
             expected=fit_errors.expected(samples),
             interval=fit_errors.interval(samples),
         )
-        for (modality, kind, pattern, undersampling), samples in sorted(groups.items())
-    ]
+        fitted.append(found)
     return ErrorTable(command=command, fitted=fitted)
+
+
+def _alike(observed: Sequence[Observed]) -> list[list[Observed]]:
+    """Groups of one modality, kind of method and pattern, whose undersampling differs by at most `ALIKE`."""
+
+    def scan(one: Observed) -> tuple[str, str, str]:
+        return one.modality, one.errors_like, one.pattern
+
+    groups: list[list[Observed]] = []
+    for one in sorted(observed, key=lambda each: (*scan(each), each.undersampling)):
+        first = groups[-1][0] if groups else None
+        if first is not None and scan(first) == scan(one) and one.undersampling <= ALIKE * first.undersampling:
+            groups[-1].append(one)
+        else:
+            groups.append([one])
+    return groups
 
 
 def of_class(observed: Observed, voxels: str) -> NDArray[np.bool_]:
