@@ -24,6 +24,7 @@ from recon.defaults import lookup
 from recon.formats import nifti, reader
 from recon.measurement.measurement import Measurement
 from recon.measurement.simulate import simulate
+from recon.pipeline.chosen_prior import with_priors
 from recon.pipeline.selection import named, select, weights_along
 from recon.problem import inverse_problem
 from recon.problem.problem import run
@@ -216,7 +217,10 @@ def compare(case: Case, auto: Auto) -> Compared:
         measurement, judge = withhold(measurement, every=case.every)
     model, kind = inverse_problem.build(measurement), measurement.acquisition.kind
     problem = model.problem
-    offered = (auto.parts(measurement.acquisition), auto.reserve(measurement.acquisition))
+    usual = auto.parts(measurement.acquisition)
+    if auto.candidates is None:
+        usual = with_priors(usual, model)
+    offered = (usual, auto.reserve(measurement.acquisition))
     candidates, reserve = ([lookup.resolved(part, kind, problem) for part in parts] for parts in offered)
     _ = problem.operator.norms, problem.whitened.operator.norms  # outside the clock: judging and solving have them
     began = time.perf_counter()

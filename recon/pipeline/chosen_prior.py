@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from operators.errors import InputError
 from recon.priors import cards
 from recon.priors import registry as priors
@@ -10,6 +12,12 @@ from recon.problem import conditioning
 from recon.problem.inverse_problem import InverseProblem
 from recon.problem.problem import IntensityMap
 from recon.spec.methods import DEFAULT_PRIOR, Diffusion, Method
+
+
+def with_priors(methods: Sequence[Method], inverse: InverseProblem) -> list[Method]:
+    """Those methods that need no prior, or have one for a problem by default."""
+    modality, factor = inverse.modality, inverse.problem.operator.refinement
+    return [one for one in methods if not isinstance(one, Diffusion) or cards.covered(one, modality, factor)]
 
 
 def chosen_prior(method: Method, inverse: InverseProblem) -> tuple[NetworkPrior | None, IntensityMap | None]:

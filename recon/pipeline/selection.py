@@ -78,7 +78,7 @@ def select(
         Time after which no further fold is begun, once there was one of every slice.
 
     Where no samples can be spared, or slices are no planes of what is solved, nothing is judged: the first candidate
-    with a prior is taken, and the text says so.
+    with a prior is taken, or the mean of those whose priors differ in what they are given, and the text says so.
     """
     began = time.monotonic()
     problem = inverse.problem
@@ -121,10 +121,19 @@ def weights_along(selection: Selection, slices: int) -> Tensor:
 
 
 def _unjudged(candidates: Sequence[Method], why: str) -> Selection:
-    """Selection of the first candidate with a prior, or the first, for a scan that gives nothing to judge by."""
-    chosen = next((i for i, method in enumerate(candidates) if isinstance(method, Diffusion)), 0)
-    name = named(candidates[chosen].model_dump())
-    weights = np.eye(len(candidates))[chosen]
+    """Selection of the first candidate of each prior, for a scan that gives nothing to judge by: all count alike.
+
+    What one prior gets wrong another need not; methods with the same prior err alike. Without a prior it is the first.
+    """
+    first: dict[tuple[str | None, str], int] = {}
+    for index, method in enumerate(candidates):
+        if isinstance(method, Diffusion):
+            first.setdefault((method.prior, method.CONDITIONS), index)
+    chosen = list(first.values()) or [0]
+    name = " and ".join(named(candidates[index].model_dump()) for index in chosen)
+    if len(chosen) > 1:
+        name = f"the mean of {name}"
+    weights = np.isin(np.arange(len(candidates)), chosen) / len(chosen)
     return Selection(
         candidates=[
             Candidate(method=method.model_dump(mode="json"), gain_db=0.0, weight=weight)

@@ -43,8 +43,7 @@ def usual(method: Diffusion, modality: str, factor: float | None, folder: Path =
     """
     if method.CONDITIONS != "super-resolution" or factor is None:
         return DEFAULT_PRIOR[modality]
-    cards = [card_of(name, folder) for name in names(folder)]
-    refining = [card for card in cards if card.modality == modality and card.refines and not card.regression]
+    refining = _refining(modality, folder)
     fitting = [card for card in refining if card.for_factor(factor)]
     if not fitting:
         known = ", ".join(f"{card.name} ({card.condition})" for card in refining) or "none"
@@ -54,6 +53,19 @@ def usual(method: Diffusion, modality: str, factor: float | None, folder: Path =
             remedy=f"known: {known}; or use another method, as tv or red-diff",
         )
     return max(fitting, key=lambda card: (card.factor_span, card.total_hours)).name
+
+
+def covered(method: Diffusion, modality: str, factor: float | None) -> bool:
+    """Whether a method has a prior for scans of a modality, and of a factor."""
+    if method.CONDITIONS != "super-resolution" or factor is None:
+        return modality in DEFAULT_PRIOR
+    return any(card.for_factor(factor) for card in _refining(modality, WEIGHTS))
+
+
+def _refining(modality: str, folder: Path) -> list[Card]:
+    """Cards of the priors for super-resolution of a modality."""
+    cards = [card_of(name, folder) for name in names(folder)]
+    return [card for card in cards if card.modality == modality and card.refines and not card.regression]
 
 
 def is_path(name: str) -> bool:

@@ -55,18 +55,20 @@ class Auto(MethodSettings):
         "ct-superresolution",
     )
     USUAL: ClassVar[dict[Effort, tuple[str, ...]]] = {
-        "draft": ("tv", "l1-wavelet", "diffpir"),
-        "standard": ("tv", "l1-wavelet", "red-diff"),
-        "best": ("tv", "l1-wavelet", "red-diff", "diffpir", "dds"),
+        "draft": ("tv", "l1-wavelet", "diffpir", "boundary"),
+        "standard": ("tv", "l1-wavelet", "red-diff", "boundary"),
+        "best": ("tv", "l1-wavelet", "red-diff", "boundary", "diffpir", "dds"),
     }
-    """Candidates where none are named, by effort: of these, the methods that fit the acquisition."""
+    """Candidates where none are named, by effort: of these, the methods that fit the acquisition, and for which there
+    is a prior."""
     RESERVE: ClassVar[dict[str, dict[str, Any]]] = {"ct": {"name": "red-diff", "prior": "objects"}}
     """Another candidate, by modality, for images that the usual prior does not know."""
 
     name: Literal["auto"] = "auto"
     candidates: list[str | dict[str, Any]] | None = Field(None, min_length=1, max_length=6)
     """Methods to choose from, by name or with settings, at least one of them classical. Default: TV and RED-Diff; in
-    MRI also L1-wavelet; in CT, where the prior does not know the images, also RED-Diff with the prior `objects`."""
+    MRI also L1-wavelet, for stacks of low resolution `boundary`; in CT, where the prior does not know the images, also
+    RED-Diff with the prior `objects`."""
     effort: Effort = "standard"
     """Effort of the candidates with a diffusion prior, unless they name their own. By default it also sets which they
     are: `draft` DiffPIR, `standard` RED-Diff, `best` RED-Diff, DiffPIR and DDS."""

@@ -60,7 +60,7 @@ def test_rows_and_gains(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "T1, x2 in plane, 2 steps, usual noise gains, PSNR in dB" in done.output.replace("\n", " ")
     written = json.loads(out.read_text())
     rows = {row["method"]: row for row in written["rows"]}
-    assert len(rows) == len(written["rows"]) == 11
+    assert len(rows) == len(written["rows"]) == 12
     assert [rows[f"boundary, detail {d}"]["nfe"] for d in ("0", "0.5", "1")] == [5, 13, 8]
     assert rows["interpolation"]["detail"] is None and rows["interpolation"]["sharpness_ratio"] < 0.5
     worst, mean, best = (rows[f"random noise, 2 steps, {which}"]["psnr"] for which in ("worst", "mean", "best"))

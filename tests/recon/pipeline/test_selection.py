@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+import recon
 from operators.errors import InputError
 from operators.fourier import CartesianMRI
 from recon.formats import nifti, reader
@@ -231,6 +232,20 @@ def test_three_views_leave_nothing_to_judge_by(tmp_path: Path) -> None:
     named = job(tmp_path / "plate.nii.gz", "dds", views=3)
     run(named, local_files(named), tmp_path / "dds")
     assert np.array_equal(voxels(tmp_path / "out" / "volume.nii.gz"), voxels(tmp_path / "dds" / "volume.nii.gz"))
+
+
+@pytest.mark.parametrize(("factor", "chosen"), [(2.0, ["red-diff", "boundary"]), (7.0, ["red-diff"])])
+def test_a_low_resolution_stack_gets_the_mean_of_what_its_priors_say(factor: float, chosen: list[str]) -> None:
+    """Nothing can be withheld of it; seven is more than any prior for super-resolution has learnt."""
+    head = (disc(28, 1.0, 11.0) + disc(28, 1.0, 4.0)).expand(2, 28, 28).numpy().copy()
+    stack = recon.simulate(head, {"kind": "mri-superresolution", "direction": "plane", "factor": factor}, noise_std=0.01)
+    result = recon.reconstruct(stack, method={"name": "auto"}, progress=False, baselines=[])
+    selection = result.report.selection
+    assert selection is not None and selection.folds == 0
+    weights = {one.method["name"]: one.weight for one in selection.candidates}
+    assert weights == {"tv": 0, **dict.fromkeys(chosen, 1 / len(chosen))}
+    each = [recon.reconstruct(stack, method=name, progress=False, baselines=[]).volume for name in chosen]
+    assert np.abs(result.volume - np.mean(each, axis=0)).max() < 1e-4 * np.abs(each[0]).max()
 
 
 def test_it_is_what_a_job_gets_that_names_no_method() -> None:
