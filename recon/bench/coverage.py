@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 
 SLICES = 1
 """Slices of each test volume, in every scan."""
-TUNED_ON = {"ct": (5, 20, 36), "brain-mri": (5, 28, 50, 72)}
-"""Slices of the tuning sets, by prior: of MRI two each of FLAIR and T1."""
 TUNING_MM, COARSER = 1.4, 2
 """Pixel of the tuning slices in CT, and that of coarser ones in units of it, which keep every such pixel only."""
+TUNED_ON, COARSE_ON = {"ct": (5, 36), "brain-mri": (20, 64)}, (20, 60)
+"""Slices of the tuning sets, by prior (of MRI one of FLAIR and one of T1), and those with coarser pixels."""
 ALIKE = 1.6
 """Ratio of the undersampling of two scans up to which they share a row of the table."""
 STEEP = 0.8
@@ -107,18 +107,18 @@ def cases(data: Path) -> list[Case]:
 
 def tuning_cases(data: Path) -> list[Case]:
     """Scans of the tuning slices, which tables are fitted on."""
-    ct = ct_cases("tuning", "anatomy", TUNING_MM, lambda: _tuning(data, "ct"))
+    ct = ct_cases("tuning", "anatomy", TUNING_MM, lambda: _tuning(data, "ct", TUNED_ON["ct"]))
     # Single pixels are kept, not means: slices of thick pixels are as noisy and as sharp as those of thin ones.
     coarse = ct_cases(
-        "coarse tuning", "anatomy", TUNING_MM * COARSER, lambda: _tuning(data, "ct")[:, ::COARSER, ::COARSER]
+        "coarse tuning", "anatomy", TUNING_MM * COARSER, lambda: _tuning(data, "ct", COARSE_ON)[:, ::COARSER, ::COARSER]
     )
-    return ct + coarse + mri_cases("tuning", lambda: _tuning(data, "brain-mri"))
+    return ct + coarse + mri_cases("tuning", lambda: _tuning(data, "brain-mri", TUNED_ON["brain-mri"]))
 
 
-def _tuning(data: Path, prior: str) -> Volume:
+def _tuning(data: Path, prior: str, numbers: Sequence[int]) -> Volume:
     source = Recipe.named(prior).validation[0]
     stored = SliceSet.read(data, source).stored
-    images = np.stack([stored[index] for index in TUNED_ON[prior]]).astype(np.float32)
+    images = np.stack([stored[index] for index in numbers]).astype(np.float32)
     return np.asarray(images * source.slope + source.intercept, np.float32)
 
 
