@@ -238,7 +238,9 @@ def test_three_views_leave_nothing_to_judge_by(tmp_path: Path) -> None:
 def test_a_low_resolution_stack_gets_the_mean_of_what_its_priors_say(factor: float, chosen: list[str]) -> None:
     """Nothing can be withheld of it; seven is more than any prior for super-resolution has learnt."""
     head = (disc(28, 1.0, 11.0) + disc(28, 1.0, 4.0)).expand(2, 28, 28).numpy().copy()
-    stack = recon.simulate(head, {"kind": "mri-superresolution", "direction": "plane", "factor": factor}, noise_std=0.01)
+    stack = recon.simulate(
+        head, {"kind": "mri-superresolution", "direction": "plane", "factor": factor}, noise_std=0.01
+    )
     result = recon.reconstruct(stack, method={"name": "auto"}, progress=False, baselines=[])
     selection = result.report.selection
     assert selection is not None and selection.folds == 0

@@ -264,3 +264,16 @@ def test_errors_are_observed_once_and_a_table_is_fitted(tmp_path: Path) -> None:
     rows = coverage.rows_of("shipped", first)
     assert [r.voxels for r in rows] == ["all", "edge", "flat"] and all(0.6 < r.coverage < 1 for r in rows)
     assert rows[1].width > rows[2].width > 0 and rows[0].width_over_tv is None
+
+
+def test_scans_with_nearly_the_same_undersampling_share_a_row() -> None:
+    """60 views of 256 columns and 23 of 128 are alike, 8 of 128 are not, nor is a limited angle."""
+    sample = made(0)
+    edge = np.arange(2000) % 2 == 0
+    observed = [
+        coverage.Observed("tv", sample.clues[:, :2000], sample.error[:2000], edge, "ct", "tv", pattern, ratio)
+        for pattern, ratio in (("full", 4.5), ("full", 11.2), ("full", 3.0), ("limited", 3.0))
+    ]
+    rows = coverage.table(observed, "by hand").fitted
+    found = [(row.pattern, row.undersampling) for row in rows]
+    assert found == [("full", pytest.approx(math.sqrt(4.5 * 3.0), abs=1e-3)), ("full", 11.2), ("limited", 3.0)]
