@@ -268,10 +268,10 @@ def test_errors_are_observed_once_and_a_table_is_fitted(tmp_path: Path) -> None:
 
 def test_scans_with_nearly_the_same_undersampling_share_a_row() -> None:
     """60 views of 256 columns and 23 of 128 are alike, 8 of 128 are not, nor is a limited angle."""
-    sample = made(0)
+    clues, error = (values[..., :2000].astype(np.float32) for values in made(0))
     edge = np.arange(2000) % 2 == 0
     observed = [
-        coverage.Observed("tv", sample.clues[:, :2000], sample.error[:2000], edge, "ct", "tv", pattern, ratio)
+        coverage.Observed("tv", clues, error, edge, "ct", "tv", pattern, ratio)
         for pattern, ratio in (("full", 4.5), ("full", 11.2), ("full", 3.0), ("limited", 3.0))
     ]
     rows = coverage.table(observed, "by hand").fitted
