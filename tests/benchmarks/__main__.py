@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -386,8 +388,46 @@ def cone(
     )  # fmt: skip
 
 
+def speed(
+    data: Annotated[Path, typer.Option(help="Folder with the test volumes, as test/ in it.")],
+    tasks: Annotated[
+        str, typer.Option(help="Scans, semicolon-separated.")
+    ] = "CT, 60 views;MRI, 8 coils, equispaced x4;cone, 60 views",
+    sizes: Annotated[str, typer.Option(help="Rows and columns, comma-separated.")] = "128,256",
+    slices: Annotated[str, typer.Option(help="Numbers of slices, comma-separated; a cone beam is a cube.")] = "1,16",
+    methods: Annotated[
+        str, typer.Option(help="Names, comma-separated; those that fit a scan are run.")
+    ] = "tv,red-diff,dds,diffpir",
+    json_file: Json = None,
+) -> None:
+    """Speed of methods and efforts: seconds, the network's share, and both in units of a matrix product's rate."""
+    from tests.benchmarks import speed as bench
+
+    rows: list[bench.Row] = []
+    if json_file is not None and json_file.exists():
+        rows = [bench.Row(**row) for row in json.loads(json_file.read_text())["rows"]]
+    counts = [(int(size), int(count)) for size in sizes.split(",") for count in slices.split(",")]
+    for task, (size, count) in itertools.product(tasks.split(";"), counts):
+        for row in bench.compare(data, task, size, count, methods.split(","), rows, machine()):
+            rows = bench.against_best([*rows, row])
+            told = f"{row.task}, {row.size}^2 x {row.slices}, {row.method} {row.effort or ''}"
+            console.print(f"{told}: {row.seconds:.1f} s, {row.psnr:.2f} dB", highlight=False)
+            write_rows(json_file, [asdict(r) for r in rows])
+    shown = [
+        [
+            r.task, f"{r.size}^2 x {r.slices}", r.method, r.effort or "",
+            f"{r.seconds:.1f}", f"{r.network_seconds:.1f}", f"{r.teraflops:.2f}",
+            f"{r.psnr:.2f}", f"{r.psnr_minus_best:+.2f}",
+        ]
+        for r in rows
+    ]  # fmt: skip
+    columns = ["task", "size", "method", "effort", "s", "network, s", "1e12 products", "PSNR, dB", "to the best"]
+    table(columns, shown, machine())
+
+
 for command in (
     cone,
+    speed,
     evaluations,
     discrepancy,
     stacks,
