@@ -39,7 +39,8 @@ export function duration(seconds) {
   if (seconds < 1) return "under 1 s";
   if (whole < 60) return `${whole} s`;
   if (whole < 3600) return [`${Math.floor(whole / 60)} min`, whole % 60 && whole < 600 ? `${whole % 60} s` : ""].filter(Boolean).join(" ");
-  return [`${Math.floor(whole / 3600)} h`, Math.round((whole % 3600) / 60) ? `${Math.round((whole % 3600) / 60)} min` : ""].filter(Boolean).join(" ");
+  const minutes = Math.round(whole / 60);
+  return [`${Math.floor(minutes / 60)} h`, minutes % 60 ? `${minutes % 60} min` : ""].filter(Boolean).join(" ");
 }
 
 /** Seconds rounded as an estimate deserves. */

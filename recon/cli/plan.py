@@ -10,7 +10,7 @@ import typer
 
 from operators.errors import InputError
 from recon.cli.options import job_of, new
-from recon.cli.show import console, table
+from recon.cli.show import console, duration, table
 from recon.spec.job import local_files
 
 
@@ -56,7 +56,7 @@ def plan(
         parts += ", read and written one after another" if found.streamed else ""
         console.print(
             f"{found.slices} slices {parts}; {found.network_evaluations} network evaluations;"
-            f" about {found.seconds:.0f} s",
+            f" about {duration(found.seconds)}",
             highlight=False,
         )
         if found.effort_gain_db is not None:

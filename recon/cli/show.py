@@ -63,9 +63,24 @@ def summary(report: Report) -> str:
     return text
 
 
+def duration(seconds: float) -> str:
+    """Format seconds in words, as ``4 min 38 s`` or ``14 h 35 min``."""
+    whole = round(seconds)
+    if seconds < 1:
+        return "under 1 s"
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 600:
+        return f"{whole // 60} min {whole % 60} s" if whole % 60 else f"{whole // 60} min"
+    hours, minutes = divmod(round(whole / 60), 60)
+    return " ".join(text for text in (f"{hours} h" * (hours > 0), f"{minutes} min" * (minutes > 0)) if text)
+
+
 def table(columns: list[str], rows: list[list[str]], title: str | None = None) -> None:
     """Print a table; the first column is left-aligned."""
-    shown = Table(title=title, title_justify="left")
+    if title is not None:  # above the table and not in it, where it would wrap at the width of a narrow one
+        console.print(title, style="italic", highlight=False)
+    shown = Table()
     for index, column in enumerate(columns):
         shown.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
     for row in rows:
