@@ -1,7 +1,8 @@
 """Zeiss (Xradia) ``.txrm`` and ``.xrm``: projections, angles and geometry as streams of an OLE2 container.
 
-Parallel beams of zone-plate microscopes are read row by row. Cone beams of laboratory scanners are not, but their
-middle row alone is a fan beam. Each frame is moved by the shifts that the microscope's alignment has stored for it.
+Parallel beams of zone-plate microscopes are read row by row. Laboratory scanners have cone beams, which are read as a
+whole; their middle row alone is a fan beam, and that row is read where it is asked for as a slice. Rows run upwards, as
+the Core Imaging Library has them. Each frame is moved by the shifts that the microscope's alignment has stored for it.
 Counts are divided by the reference image of the file, or of the only ``.xrm`` beside it that is called ``ref``. Single
 radiographs and reconstructed volumes are refused.
 
@@ -30,6 +31,7 @@ from recon.formats.format import Format, Incomplete, RawCounts
 from recon.formats.safety import check_size, existing, real, slice_range
 from recon.measurement.counts import Counts
 from recon.spec.acquisitions.ct import CTFan, CTParallel
+from recon.spec.acquisitions.ct_cone import CTCone
 from recon.spec.job import Input
 from recon.spec.validation import invalid, reason
 
@@ -50,6 +52,7 @@ _MOST_TRANSMISSION = 2.0
 _MARGIN = 3
 """Rows beside those asked for that interpolation needs."""
 _REFERENCES = re.compile(r"(^|[^a-z])(refs?|references?|flats?|whites?|air)([^a-z]|$)", re.IGNORECASE)
+FIRST_ROW = "the first row of the images is taken for the lowest: the volume may be upside down"
 HANDEDNESS = "the file does not say which way the stage turns: the image may be a mirror image"
 
 
@@ -60,15 +63,18 @@ def _read(path: Path, given: Input) -> RawCounts:
         angles = _floats(ole, "ImageInfo/Angles", count, path)
         geometry = _geometry(ole, count, path)
         stated = {"angles_rad": detector_frames.angles_rad(angles, "deg", "ImageInfo/Angles", notes), **geometry}
+        diverges = "source_origin_mm" in stated
+        cone = diverges and rows > 1 and given.slices is None
         try:
-            acquisition = CTFan(**stated) if "source_origin_mm" in stated else CTParallel(**stated)
+            acquisition: CTFan | CTParallel | CTCone = CTFan(**stated) if diverges else CTParallel(**stated)
+            if cone:
+                acquisition = CTCone(**stated, row_mm=geometry["detector_mm"])
         except ValidationError as error:
             raise invalid(error, path.name) from error
         said = [f"pixel size {1e3 * geometry['detector_mm']:.5g} um on the detector, {count} angles in degrees"]
-        said.append(HANDEDNESS)
+        said += [HANDEDNESS, FIRST_ROW] if cone else [HANDEDNESS]
         try:
-            cone = isinstance(acquisition, CTFan)
-            wanted = _middle(rows, given, notes) if cone else slice_range(given.slices, rows)
+            wanted = _middle(rows, given, notes) if diverges and not cone else slice_range(given.slices, rows)
             counts = _counts(ole, path, given, (count, rows, columns), wanted, notes)
         except _Lacking as error:
             raise Incomplete(error, acquisition, (rows, count, columns), [*notes, *said]) from error
@@ -180,12 +186,12 @@ def _distance_mm(ole: olefile.OleFileIO, name: str, count: int, path: Path) -> f
 def _middle(rows: int, given: Input, notes: list[str]) -> tuple[int, int]:
     """The middle row of a cone beam, if it is what is asked for."""
     middle = {(rows - 1) // 2, rows // 2}
-    if rows > 1 and (given.slices is None or given.slices[1] - given.slices[0] > 1 or given.slices[0] not in middle):
+    if given.slices is not None and (given.slices[1] - given.slices[0] > 1 or given.slices[0] not in middle):
         first = max(middle)
         raise _Lacking(
-            f"a cone beam of {rows} detector rows, which is not supported yet",
+            f"the {rows} rows of a cone beam's detector are no slices of the volume",
             field="input.slices",
-            remedy=f"the middle row is a fan beam: give slices [{first}, {first + 1}]",
+            remedy=f"leave it out; or give [{first}, {first + 1}], the middle row, which is a fan beam",
         )
     if rows > 1:
         notes.append(f"the fan beam of the middle row of {rows}; the other rows of the cone beam are left out")

@@ -1,4 +1,4 @@
-"""Zeiss projections: rows of parallel beams, the middle row of a cone, and what is no scan."""
+"""Zeiss projections: rows of parallel beams, cones and their middle row, and what is no scan."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from operators.errors import ReconError, ResourceLimit
 from recon.formats import reader
 from recon.measurement.measurement import Measurement
 from recon.spec.acquisitions.ct import CTFan, CTParallel
+from recon.spec.acquisitions.ct_cone import CTCone
 from recon.spec.job import JobSpec, local_files
 from tests.recon.formats.ole_files import container
 
@@ -102,7 +103,7 @@ def test_of_a_cone_beam_the_middle_row_is_read(tmp_path: Path) -> None:
     cone = {"ImageInfo__XrayGeometry": np.int32(1), "ImageInfo__StoRADistance": np.full(VIEWS, -20, "<f4"),
             "ImageInfo__DtoRADistance": np.full(VIEWS, 60, "<f4")}  # fmt: skip
     path = write(tmp_path / "a.txrm", **cone)
-    for slices in (None, [24, 26], [10, 11]):
+    for slices in ([24, 26], [10, 11]):
         error = refusal(path, slices=slices)
         assert error.field == "input.slices" and "[25, 26]" in str(error.remedy)
     found = read(path, slices=[25, 26])
@@ -113,7 +114,25 @@ def test_of_a_cone_beam_the_middle_row_is_read(tmp_path: Path) -> None:
     moving = write(tmp_path / "b.txrm", **{**cone, "ImageInfo__StoRADistance": np.linspace(20, 30, VIEWS, dtype="<f4")})
     assert "during the scan" in refusal(moving, slices=[25, 26]).message
     older = write(tmp_path / "c.txrm", **{**cone, "ImageInfo__XrayGeometry": None})
-    assert refusal(older).field == "input.slices"
+    assert refusal(older, slices=[10, 11]).field == "input.slices"
+
+
+def test_all_rows_are_a_cone_beam_whose_middle_row_is_the_fan(tmp_path: Path) -> None:
+    distances = {
+        "ImageInfo__StoRADistance": np.full(VIEWS, -20, "<f4"),
+        "ImageInfo__DtoRADistance": np.full(VIEWS, 60, "<f4"),
+    }
+    path = write(tmp_path / "a.txrm", ImageInfo__XrayGeometry=np.int32(1), **distances)
+    found, row = read(path), read(path, slices=[25, 26])
+    assert found.data == pytest.approx(integrals().transpose(1, 0, 2), abs=1e-3)
+    cone, fan = found.acquisition, row.acquisition
+    assert isinstance(cone, CTCone) and (cone.source_origin_mm, cone.origin_detector_mm) == (20.0, 60.0)
+    assert cone.row_mm == cone.detector_mm == pytest.approx(0.01)
+    assert "upside down" in "; ".join(found.notes) and "upside down" not in "; ".join(row.notes)
+    assert isinstance(fan, CTFan)
+    g, flat = cone.volume_geometry(found.data.shape), fan.geometry(COLUMNS)
+    assert g.beam == "cone" and g.pixel_mm == pytest.approx(flat.pixel_mm)
+    assert np.array_equal(found.data[25], row.data[0])
 
 
 def test_references_in_the_file_beside_it_or_applied_already(tmp_path: Path) -> None:
