@@ -54,7 +54,7 @@ def geometry(size: int, views: int) -> VolumeBeam:
 
 
 def compare(size: int = 128, views: int = 60, repeats: int = 3) -> Iterator[ConeTiming]:
-    """Time our projector, and itk-rtk's, which is asked for by the extra ``cone-peers``."""
+    """Time our projector, and those of itk-rtk and mbirtorch, which the extra ``cone-peers`` installs."""
     g = geometry(size, views)
     generator = torch.Generator().manual_seed(0)
     x, y = (torch.randn(1, *shape, generator=generator) for shape in (g.volume_shape, g.data_shape))
@@ -67,6 +67,9 @@ def compare(size: int = 128, views: int = 60, repeats: int = 3) -> Iterator[Cone
     if find_spec("itk") is not None:
         forward, adjoint = _rtk(g, x[0].numpy(), y[0].numpy(), repeats)
         yield ConeTiming("itk-rtk, Joseph", size, views, torch.get_num_threads(), forward, adjoint, matmul, None)
+    if find_spec("mbirtorch") is not None:
+        forward, adjoint = _mbirtorch(g, x[0].numpy(), y[0].numpy(), repeats)
+        yield ConeTiming("mbirtorch", size, views, torch.get_num_threads(), forward, adjoint, matmul, None)
 
 
 def _rtk(g: VolumeBeam, x: np.ndarray, y: np.ndarray, repeats: int) -> tuple[float, float]:
@@ -93,10 +96,26 @@ def _rtk(g: VolumeBeam, x: np.ndarray, y: np.ndarray, repeats: int) -> tuple[flo
         work.SetInput(0, first)
         work.SetInput(1, second)
         work.SetGeometry(around)
+        work.InPlaceOff()  # it would give its input away, which the next run needs
         work.Update()
 
     forward = _fastest(lambda: run(rtk.JosephForwardProjectionImageFilter, views, volume), repeats)
     return forward, _fastest(lambda: run(rtk.JosephBackProjectionImageFilter, volume, views), repeats)
+
+
+def _mbirtorch(g: VolumeBeam, x: np.ndarray, y: np.ndarray, repeats: int) -> tuple[float, float]:
+    """Seconds of mbirtorch's projector, which casts shadows of voxels, and of its adjoint, in every pixel."""
+    import mbirtorch
+
+    pitch = 2 * CUBE_MM / g.cols
+    model = mbirtorch.ConeBeamModel(y.shape, np.array(g.angles_rad), 2 * SOURCE_MM, SOURCE_MM)
+    model.set_params(
+        no_warning=True, use_ror_mask=False, delta_det_channel=pitch, delta_det_row=pitch, delta_voxel=g.pixel_mm,
+        recon_shape=(g.rows, g.cols, g.slices),
+    )  # fmt: skip
+    volume = np.ascontiguousarray(x.transpose(1, 2, 0))
+    forward = _fastest(lambda: model.forward_project(volume), repeats)
+    return forward, _fastest(lambda: model.back_project(y), repeats)
 
 
 def _fastest(work: Callable[[], object], repeats: int) -> float:
