@@ -18,7 +18,7 @@ from recon.settings import Settings
 from recon.spec.acquisitions.base import Acquisition
 from recon.spec.costs import NETWORK_BATCH, MachineCosts, most
 from recon.spec.job import JobSpec
-from recon.spec.methods import Method, method_of
+from recon.spec.methods import Diffusion, Method, method_of
 from recon.spec.validation import read_yaml
 
 CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -92,7 +92,9 @@ def _with_chunks(spec: JobSpec, header: Header, methods: list[list[Method]], pla
     streamed = apart and all(len(parts) > 1 for parts in every)
     coils = header.shape[acquisition.AXES.index("coils")] if "coils" in acquisition.AXES else 1
     copies = max(cost.copies(coils) for cost in (*costs, *others)) + len(costs) - 1
-    memory = _memory(spec, header, at_once, copies, network=evaluations > 0, streamed=streamed)
+    parts = [part for part in spec.method.parts(acquisition) if isinstance(part, Diffusion)]
+    networks = len({(part.prior, part.CONDITIONS) for part in parts})  # each stays loaded while others run
+    memory = _memory(spec, header, at_once, copies, networks=networks, streamed=streamed)
     seconds = table().seconds
     product = acquisition.product_seconds(header.shape, computed / len(chunks), table())
     solving = evaluations * seconds.per_network_pixel * rows * cols
@@ -163,7 +165,7 @@ def tuned(method: Method, header: Header) -> list[Method]:
 
 
 def _memory(
-    spec: JobSpec, header: Header, at_once: int, copies: int, *, network: bool, streamed: bool
+    spec: JobSpec, header: Header, at_once: int, copies: int, *, networks: int, streamed: bool
 ) -> dict[str, int]:
     costs = table().memory
     acquisition = header.acquisition
@@ -196,8 +198,9 @@ def _memory(
         found["setup"] = setup
     if header.known:
         found["metrics"] = costs.metrics
-    if network:
-        found["network"] = costs.network + costs.per_network_pixel * rows * cols * min(NETWORK_BATCH, at_once)
+    if networks:
+        one = costs.network + costs.per_network_pixel * rows * cols * min(NETWORK_BATCH, at_once)
+        found["network"] = networks * one
     if spec.output.montage:
         found["montage"] = costs.montage
     return {name: int(value) for name, value in found.items()}

@@ -104,6 +104,16 @@ def test_more_of_anything_costs_more() -> None:
     assert base.chunks == 1 and many.chunks == 4
 
 
+def test_every_prior_of_a_choice_has_its_network(tmp_path: Path) -> None:
+    """Of a stack `auto` loads two networks, of a CT scan one; methods with the same prior share it."""
+    np.save(tmp_path / "stack.npy", np.ones((4, 64, 64), np.float32))
+    stack = {"input": str(tmp_path / "stack.npy"), "acquisition": {"kind": "mri-superresolution", "pixel_mm": 1.8}}
+    one, both = (planned({**stack, "method": name}) for name in ("red-diff", "auto"))
+    assert both.memory["network"] == 2 * one.memory["network"]
+    shared = planned({**CT, "method": {"name": "auto", "candidates": ["tv", "red-diff", "dds"]}})
+    assert shared.memory["network"] == planned({**CT, "method": "dds"}).memory["network"]
+
+
 def test_where_memory_is_short_fewer_slices_are_solved_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     value = {
         "input": {"path": str(SAMPLES / "ct_body.nii.gz"), "slices": [30, 70], "simulate": {"views": 8}},
