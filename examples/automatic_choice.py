@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Let the scan choose its method
 #
-# `method: auto` is the default. Candidates reconstruct a few slices from most of the scan's samples, are judged by
-# the samples that were withheld, and are mixed slice by slice, the object and what is beside it apart. Where there is
-# doubt, the classical method stays.
+# `method: auto` is the default. Several candidate methods reconstruct a few slices from most of the scan's samples.
+# The samples that were withheld show how well each candidate did. The result is a mixture of the candidates, with
+# weights of their own for each slice, for the object and for what lies beside it. Where it is doubtful that another
+# method is better, the classical method stays.
 
 # %%
 import recon

@@ -1,8 +1,9 @@
 # %% [markdown]
 # # Cartesian MRI
 #
-# Measured k-space of a brain: eight coils, a Poisson-disc pattern, 12 % of the points. An array and the kind of scan
-# suffice; the sampling mask is told by the zeros, and coil maps are estimated from the centre of k-space (ESPIRiT).
+# The data are measured k-space of a brain: eight coils, and 12 % of the points in a Poisson-disc pattern. An array
+# and the kind of scan are all that is needed. Points with the value zero count as not measured, and the coil
+# sensitivity maps are estimated from the centre of k-space (ESPIRiT).
 
 # %%
 import numpy as np
@@ -20,15 +21,16 @@ for method, misfit in result.report.data_misfit.items():
 print(f"noise alone would leave {result.report.expected_misfit:.3f}")
 
 # %% [markdown]
-# There is no truth to compare with. What can be checked: the result fits the data about as well as their noise
-# allows, and it looks familiar to the prior (a percentile among images like those it was trained on).
+# There is no truth to compare with, but two things can be checked. The result should fit the data about as well as
+# their noise allows, and it should look familiar to the prior: the familiarity is a percentile among images like
+# those that the prior was trained on, and near 0 it is a warning.
 
 # %%
 print(f"familiarity: {result.report.familiarity.median:.0f} %")
 result.picture().save("brain.png")
 
 # %% [markdown]
-# Images of MRI are complex; the phase comes with them.
+# MR images are complex: the result has a phase as well as a magnitude.
 
 # %%
 magnitude = abs(result.volume)

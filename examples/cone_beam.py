@@ -1,8 +1,9 @@
 # %% [markdown]
 # # Cone beam: rays that cross slices
 #
-# A point source and a flat panel go round the object, so that one turn measures a volume. Rays cross slices: the
-# volume is solved in one piece. Eight slices of the body CT that comes with the package, 48 views over a turn.
+# A point source and a flat panel circle the object, so that one turn measures a whole volume. Because the rays cross
+# slices, the volume is solved in one piece instead of slice by slice. This example simulates 48 views over a full
+# turn around eight slices of the body CT that comes with the package.
 
 # %%
 import recon
@@ -16,8 +17,9 @@ solved = cone.solved_shape(scan.data.shape)[0]
 print(f"the body goes on above and below: {solved} slices are solved for {cone.slices}")
 
 # %% [markdown]
-# Feldkamp's filtered back-projection (`fbp`) is exact in the plane of the source and good near it. Total variation fits
-# the data by the operator itself, whatever the orbit, and takes the noise into account.
+# The baseline `fbp` is here the method of Feldkamp, Davis and Kress (FDK), a filtered back-projection that is exact
+# in the plane of the source and a good approximation near it. Total variation (TV) fits the data with the projection
+# operator itself, so that it works for any orbit, and takes the noise into account.
 
 # %%
 result = recon.reconstruct(scan, method={"name": "tv", "iterations": 20, "cg_iterations": 3}, baselines=["fbp"])
@@ -29,8 +31,9 @@ shown = {"truth": scan.truth, "TV": result.volume, "FDK": result.baselines["fbp"
 result.picture(shown, window=(-200, 300)).save("cone-beam.png")
 
 # %% [markdown]
-# Any measured geometry is given by vectors, twelve numbers per view in millimetres: source, middle of the panel, step
-# from column to column, step from row to row, as ASTRA has them.
+# Any other geometry is given by vectors, in the convention of ASTRA: twelve numbers per view, in millimetres. They
+# are the position of the source, the middle of the panel, the step from one column to the next, and the step from
+# one row to the next.
 
 # %%
 vectors = cone.view_vectors(scan.data.shape[2])

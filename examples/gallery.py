@@ -157,7 +157,7 @@ def index(out: Path) -> str:
     """Write the page that leads to the pages in `out`, with the last picture of each."""
     parts = [
         "# Gallery",
-        "Each page is a script that runs in the test suite; at its end are the script and a notebook to download.",
+        "Each page is a script that the test suite runs too. At its end are the script and a notebook to download.",
     ]
     for path in scripts():
         name = name_of(path)

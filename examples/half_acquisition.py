@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Half acquisition: a detector that sees half of the object
 #
-# Where an object is wider than the detector, the detector is moved aside until the rotation axis projects near its
-# edge, and the object is turned all the way round: each view sees little more than one half, all together see the
-# whole.
+# If an object is wider than the detector, the detector can be moved aside until the rotation axis projects near its
+# edge, while the object makes a full turn. Each view then sees little more than half of the object, but all views
+# together see the whole of it.
 
 # %%
 import math
@@ -18,8 +18,8 @@ columns = scan.data.shape[2]
 print(f"a detector that sees all has {columns} columns of {scan.acquisition.detector_mm:.2f} mm")
 
 # %% [markdown]
-# The displaced detector has the last 100 of these columns, and the axis projects onto its column 20: it sees 60 mm of
-# the object on one side of the axis, and all of it on the other.
+# The displaced detector consists of the last 100 of these columns, and the axis projects onto its column 20. So it
+# sees 60 mm of the object on one side of the axis, and all of it on the other side.
 
 # %%
 first = columns - 100
@@ -30,7 +30,8 @@ for method, scores in result.report.against_truth.items():
     print(f"{method}: {scores.psnr:.1f} dB")
 
 # %% [markdown]
-# Rays that were measured from both sides share their weight (FBP); the iterative methods need no such care.
+# Some rays are measured twice, from opposite sides. FBP has to share the weight of a ray between its two
+# measurements; the iterative methods need no such correction.
 
 # %%
 whole = recon.reconstruct(scan, method="fbp", baselines=[])

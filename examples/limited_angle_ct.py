@@ -1,8 +1,8 @@
 # %% [markdown]
 # # CT from a limited angle
 #
-# Two thirds of half a turn: 80 views over 120 degrees. Directions along which no ray ran are missing from the data,
-# and no method can put them back; some are better guesses than others.
+# The scan has 80 views over 120 degrees; a complete scan covers 180 degrees. The data lack the directions along
+# which no ray ran. No method can recover what is missing, but some methods guess better than others.
 
 # %%
 import math
@@ -21,17 +21,19 @@ shown = {"truth": scan.truth, "RED-Diff": result.volume, "TV": result.baselines[
 result.picture(shown, window=(-400, 400)).save("limited-angle.png")
 
 # %% [markdown]
-# How much of it is a guess? The result minus the least-squares image of the data is the part that no sample
-# determined: edges along the missing directions.
+# How much of the image is a guess? The undetermined part is the result minus the least-squares image with the same
+# projections. This is what the method added although no sample determined it: here, edges along the missing
+# directions.
 
 # %%
 print(f"undetermined: {result.report.undetermined.inside:.0%} of the object's root mean square")
 result.picture({"undetermined": abs(result.undetermined)}, colours="inferno", window=(0, 200)).save("undetermined.png")
 
 # %% [markdown]
-# Measured data of a far smaller angle: a twelfth of a turn around an acrylic disc with holes, in a fan beam, from the
-# Helsinki Tomography Challenge 2022. Outline and holes are drawn out along the rays. The undetermined part is small
-# all the same: it is what the method added to the least-squares image, not what is missing from both.
+# The next data were measured, over a far smaller angle: 30 degrees, a twelfth of a turn, around an acrylic disc with
+# holes, in a fan beam (Helsinki Tomography Challenge 2022). The outline and the holes come out stretched along the
+# rays. The undetermined part is small nevertheless. It shows only what the method added to the least-squares image,
+# and not what is missing from both images.
 
 # %%
 disc = recon.reconstruct(

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Low-dose CT
 #
-# All views, few photons: 180 views with 30,000 photons per ray in air. Behind the spine some twenty of them are left,
-# so that rays are of very different quality.
+# This scan has all its views but few photons: 180 views with 30,000 photons per ray in air. Behind the spine about
+# twenty of them are left, so that some rays are far noisier than others.
 
 # %%
 import recon
@@ -11,8 +11,9 @@ from recon.samples import SAMPLES
 scan = recon.simulate(SAMPLES / "ct_body.nii.gz", "ct-parallel", views=180, photons_per_ray=3e4, slices=(70, 71))
 
 # %% [markdown]
-# Every method but filtered back-projection weights each ray by its photons: a ray behind the spine counts for less.
-# The number of photons is read from the scan (`photons_per_ray` in the specification gives it).
+# Every method except filtered back-projection weights the rays by their photons: a ray behind the spine counts for
+# less. The simulated scan carries its `photons_per_ray`. For a measured scan, give the number in the specification;
+# otherwise it is estimated from the rays through air.
 
 # %%
 result = recon.reconstruct(scan, method="red-diff", baselines=["fbp", "tv"])
@@ -24,9 +25,9 @@ shown = {"truth": scan.truth, "RED-Diff": result.volume, "TV": result.baselines[
 result.picture(shown, window=(-200, 300)).save("low-dose-ct.png")
 
 # %% [markdown]
-# RED-Diff is nearer to the truth on average, and some of the soft streaks between its organs are not there: with few
-# photons as with few views a prior fills in what it expects. A misfit far above what the noise alone would leave
-# would mean that the geometry is wrong.
+# On average RED-Diff is nearer to the truth, but some of the soft streaks that it shows between the organs do not
+# exist in the truth: with few photons, as with few views, a prior fills in what it expects. The misfit is a check of
+# another kind. If it were far above what the noise alone would leave, the geometry would be wrong.
 
 # %%
 print(f"misfit {result.report.misfit:.3f}, noise alone would leave {result.report.expected_misfit:.3f}")

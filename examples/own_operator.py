@@ -1,9 +1,9 @@
 # %% [markdown]
-# # An operator of one's own
+# # Your own operator
 #
-# Any linear measurement can be solved with the priors and solvers: here the sharpening of a CT slice that was
-# blurred, by a focal spot of known size. An operator says how it acts (`_forward`) and what its adjoint is
-# (`_adjoint`).
+# The priors and solvers work with any linear measurement. Here a CT slice was blurred by a focal spot of known size,
+# and is sharpened again. An operator is a class that says how it acts on an image (`_forward`) and how its adjoint
+# acts on data (`_adjoint`).
 
 # %%
 import numpy as np
@@ -35,7 +35,7 @@ class Blur(LinearOperator):
 
 
 # %% [markdown]
-# One number tells whether the two belong together: `<A x, y>` and `<x, A^H y>` must agree.
+# One number tells whether the two belong together: `<A x, y>` and `<x, A^H y>` must agree for any `x` and `y`.
 
 # %%
 hu = np.load(SAMPLES / "tune" / "ct_hu.npz")["images"][8:9, 30:222, 30:222].astype(np.float32) * 4 - 1024
@@ -44,8 +44,9 @@ operator = Blur(*truth.shape[1:], width_px=1.5)
 print(f"dot product test: {dot_product_error(operator):.1e}")
 
 # %% [markdown]
-# A problem is an operator, data and the noise's standard deviation. RED-Diff needs a prior, too, and the map from its
-# intensity scale to the image's: -1000 to 1500 HU is 0 to 0.05 per mm.
+# A problem consists of an operator, data and the standard deviation of their noise. RED-Diff also needs a prior, and
+# the map from the prior's intensity scale to that of the image: here -1 to 1 becomes 0 to 0.05 per mm, which is
+# -1000 to 1500 HU.
 
 # %%
 noise_std = 2e-4

@@ -1,8 +1,9 @@
 # %% [markdown]
-# # A solver of one's own
+# # Your own solver
 #
-# A solver is a generator: it yields its progress and returns the volume. Progress bars, cancelling, chunks of slices
-# and tests come with that. Here the oldest of all, gradient descent (Landweber), beside conjugate gradients.
+# A solver is a generator: it yields its progress and returns the volume. Progress bars, cancelling and solving in
+# chunks of slices then work without further code, and so do the tests that every solver has to pass. The example is
+# the simplest iterative method, gradient descent (Landweber), beside conjugate gradients (CGLS).
 
 # %%
 import numpy as np
@@ -36,7 +37,7 @@ operator = Tomography(beam)
 problem = Problem(operator, operator(truth))
 
 # %% [markdown]
-# The gradient is slow: after a hundred steps conjugate gradients of fifteen iterations are still ahead.
+# Gradient descent is slow: after a hundred steps it is still behind fifteen iterations of conjugate gradients.
 
 # %%
 volumes = {

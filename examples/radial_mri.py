@@ -1,8 +1,9 @@
 # %% [markdown]
 # # Radial MRI
 #
-# A quarter of the spokes of a full radial scan, at golden angles, eight coils. A brain slice that comes with the
-# package is measured by simulation: sharp edges on a finer grid, loops as coils with correlated noise, off-resonance.
+# The scan has a quarter of the spokes of a full radial scan, at golden angles, and eight coils. It is simulated from
+# a brain slice that comes with the package, and realistically: an object with sharp edges on a finer grid, loop
+# coils with correlated noise, and off-resonance.
 
 # %%
 import numpy as np
@@ -16,8 +17,9 @@ scan = recon.simulate(brain, "mri-noncartesian", affine=radiological, accelerati
 print("samples (slices, coils, samples):", scan.data.shape)
 
 # %% [markdown]
-# The Fourier integrals at the samples are computed by finufft, and their normal operator by Toeplitz embedding. A
-# scan of your own brings its trajectory: `trajectory_cycles_per_fov`, or an ISMRMRD file that carries it.
+# Finufft computes the Fourier integrals at the samples, and their normal operator is applied by Toeplitz embedding.
+# For a scan of your own, give the trajectory in `trajectory_cycles_per_fov`, or use an ISMRMRD file, which contains
+# it.
 
 # %%
 result = recon.reconstruct(scan, method="red-diff", baselines=["gridding", "cg-sense"])

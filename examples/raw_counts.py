@@ -1,8 +1,9 @@
 # %% [markdown]
 # # A tooth from raw counts
 #
-# Measured at a synchrotron (Advanced Photon Source): detector counts, flat and dark fields in a DXchange file. What a
-# file holds and what it lacks is told by `inspect`, also on the command line as `recon inspect ct_tooth.h5`.
+# A tooth was measured at a synchrotron (Advanced Photon Source). The file, in DXchange format, holds detector counts
+# with flat and dark fields. `inspect` tells what a file holds and what it lacks; on the command line, `recon inspect
+# ct_tooth.h5` does the same.
 
 # %%
 from pathlib import Path
@@ -20,8 +21,8 @@ for missing in contents.missing:
     print(f"missing: {missing.field}, {missing.remedy}")
 
 # %% [markdown]
-# The file does not say how large a detector element is, nor where the rotation axis lies. The first is told, the
-# second is found from views half a turn apart. Averaging neighbouring columns in pairs makes the example quick.
+# The file says neither how large a detector element is nor where the rotation axis lies. We state the size; the axis
+# is found from views half a turn apart. Neighbouring columns are averaged in pairs, which makes the example quick.
 
 # %%
 acquisition = {
@@ -38,8 +39,8 @@ for step in result.report.preparation:
 result.picture().save("tooth.png")
 
 # %% [markdown]
-# A result is saved with everything that is needed to judge it: volume, baselines, pictures, the report as a page and
-# as JSON, and the sinogram before and after its preparation.
+# `save` writes a result together with everything that is needed to judge it: the volume, baselines, pictures, the
+# report as a web page and as JSON, and the sinogram before and after its preparation.
 
 # %%
 folder = result.save("tooth")

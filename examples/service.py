@@ -1,8 +1,8 @@
 # %% [markdown]
 # # The service, from Python
 #
-# A server takes jobs over HTTP, queues them and computes them in workers. On a terminal it is started by `recon serve
-# --embedded`; here the example starts one on a free port, and stops it at the end.
+# A server takes jobs over HTTP, queues them and lets workers compute them. In a terminal, `recon serve --embedded`
+# starts one. This example starts one on a free port, and stops it at the end.
 
 # %%
 from contextlib import ExitStack
@@ -19,8 +19,8 @@ url = running.enter_context(server(Path("store")))
 client = running.enter_context(recon.Client(url))
 
 # %% [markdown]
-# The shortest way: an array in, a volume out, computed there. The second argument is a specification without its
-# input.
+# The shortest way is to send an array and to get back the volume that the server computed. The second argument is
+# the specification of a job without its input.
 
 # %%
 kspace = np.load(SAMPLES / "mri_brain_8coil.npy")
@@ -28,7 +28,8 @@ volume = client.reconstruct(kspace, {"acquisition": "mri-cartesian", "method": "
 print(volume.shape, volume.dtype)
 
 # %% [markdown]
-# A job that is watched: its file is uploaded, the job queued, its progress followed, and its results fetched.
+# A job can also be followed while it runs: submit it, which uploads its file and queues it, follow its progress, and
+# fetch its results.
 
 # %%
 job = recon.JobSpec.parse(
@@ -54,7 +55,7 @@ print(f"{report.name}: {report.method['name']}, misfit {report.misfit:.4f}")
 print(*sorted(path.name for path in Path("results").iterdir()), sep="\n")
 
 # %% [markdown]
-# The server keeps what it computed, and lists it; a page in the browser at the same address shows it.
+# The server keeps the jobs it has computed and lists them. In a browser, a page at the same address shows them.
 
 # %%
 for known in client.jobs():

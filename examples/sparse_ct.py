@@ -1,9 +1,9 @@
 # %% [markdown]
 # # CT from few views
 #
-# A CT scan from 60 views instead of several hundred, that is a small fraction of the dose. The body CT that comes
-# with the package is measured by simulation, so that the truth is known: the beam has a width, 100,000 photons per
-# ray are counted, and the methods are not told how.
+# This CT scan has 60 views instead of several hundred, and so takes a small fraction of the dose. It is simulated
+# from the body CT that comes with the package, so that the truth is known. The simulation is realistic: the beam has
+# a width, and 100,000 photons per ray are counted. The methods are not told how the data were simulated.
 
 # %%
 import recon
@@ -13,8 +13,8 @@ scan = recon.simulate(SAMPLES / "ct_body.nii.gz", "ct-parallel", views=60, photo
 print("line integrals (slices, views, detectors):", scan.data.shape)
 
 # %% [markdown]
-# RED-Diff fits the data in every step and lets a diffusion prior, trained on CT, settle what they leave open. Filtered
-# back-projection (FBP) and total variation (TV), the classical methods, see the same data.
+# RED-Diff fits the data in every step, and lets a diffusion prior that was trained on CT decide what the data leave
+# open. The classical methods, filtered back-projection (FBP) and total variation (TV), get the same data.
 
 # %%
 result = recon.reconstruct(scan, method="red-diff", baselines=["fbp", "tv"])
@@ -22,15 +22,15 @@ for method, scores in result.report.against_truth.items():
     print(f"{method:9} {scores.psnr:.1f} dB, structural similarity {scores.ssim:.3f}")
 
 # %% [markdown]
-# Soft tissue in a window of 500 HU. Streaks of filtered back-projection and patches of TV are gone; what is sharper
-# than in the truth, a prior has drawn, and the example on uncertainty shows where.
+# The pictures show soft tissue in a window of 500 HU. The streaks of FBP and the patches of TV are gone. Where the
+# result is sharper than the truth, however, the prior has drawn it. The example on uncertainty shows where that is.
 
 # %%
 shown = {"truth": scan.truth, "RED-Diff": result.volume, "TV": result.baselines["tv"], "FBP": result.baselines["fbp"]}
 result.picture(shown, window=(-200, 300)).save("sparse-ct.png")
 
 # %% [markdown]
-# Every result says how well it fits its data, how familiar it looks to the prior, and what to watch out for.
+# Every report says how well the result fits its data, how familiar it looks to the prior, and what to watch out for.
 
 # %%
 print(f"misfit {result.report.misfit:.4f}, noise alone would leave {result.report.expected_misfit:.4f}")

@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Super-resolution, and a dial for detail
 #
-# An image of half the resolution, each way, as a scanner gives it that measured the centre of k-space only. What is
-# missing is not in the data. `detail` says what to do about it: at 0 the result is the image to be expected, which is
-# nearest to the truth on average and soft; at 1 it is as sharp as the truth, and its detail is drawn.
+# The input is an image with half the resolution in both directions, as from a scanner that measured only the centre
+# of k-space. The data do not contain the missing detail. `detail` says what to do about that: at 0 the result is the
+# expected image, which is nearest to the truth on average, and soft; at 1 it is as sharp as the truth, but its fine
+# detail is drawn by the prior.
 
 # %%
 import numpy as np
@@ -29,7 +30,8 @@ crop = {title: volume[:, 70:180, 60:190] for title, volume in {**shown, **expect
 expected.picture(crop).save("super-resolution.png")
 
 # %% [markdown]
-# The fidelity falls as the detail grows. The part that no sample determined is written with every such result.
+# The fidelity falls as the detail grows. Every result with `detail` above 0 comes with its undetermined part, which
+# shows what was drawn although no sample determined it.
 
 # %%
 sharp = dial[1.0]

@@ -2,9 +2,9 @@
 # # Train a prior
 #
 # A prior is a network that removes Gaussian noise of any level, trained on images of one kind. The recipe `objects`
-# needs no data: it draws synthetic specimens. Here it trains a very small network for a hundred steps, enough to see
-# that it learns. The real thing is `recon train objects`, or on your own volumes `recon train NAME --modality ct
-# --data FOLDER`.
+# needs no data, because it draws synthetic specimens. This example trains a very small network for a hundred steps,
+# enough to see that it learns. A useful prior takes `recon train objects`, or on your own volumes `recon train NAME
+# --modality ct --data FOLDER`.
 
 # %%
 from pathlib import Path
@@ -27,14 +27,15 @@ for progress in trainer.run(validate_every=1000):
         print(f"step {progress.step}: loss {progress.loss:.3f}")
 
 # %% [markdown]
-# The run's folder holds a checkpoint, from which the same call goes on, and a log. `recon export` makes weights and a
-# card of it, which a job names by its path: `method: {name: red-diff, prior: my-prior.yaml}`.
+# The run's folder holds a log, and a checkpoint from which the same call goes on. `recon export` turns the
+# checkpoint into weights with a card. A job names the card by its path: `method: {name: red-diff, prior:
+# my-prior.yaml}`.
 
 # %%
 print(*sorted(path.name for path in Path("runs/small").iterdir()))
 
 # %% [markdown]
-# What a trained prior does: the one that is shipped removes noise from a specimen that it has not seen.
+# The shipped prior shows what training leads to: it removes the noise from a specimen that it has not seen.
 
 # %%
 clean = 1.6 * torch.from_numpy(synthetic.specimens(seed=7, count=1, size=128)) - 1  # air is -1, the densest 1

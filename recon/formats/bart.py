@@ -1,8 +1,8 @@
 """BART: pairs of ``.cfl`` and ``.hdr``, complex arrays of up to 16 named dimensions, the first varying fastest.
 
-Of the three spatial dimensions the first that has more than one point runs down the image, the next across, as
-``bart toimg`` shows it; the second phase encoding of 3D k-space counts slices, those of
-2D k-space are in dimension 13.
+Among the three spatial dimensions, the first that has more than one point runs down the image and the next one across
+it, as ``bart toimg`` shows it. The slices of 3D k-space are along its second phase encoding, those of 2D k-space in
+dimension 13.
 
 References
 ----------

@@ -12,16 +12,20 @@ from recon.priors.card import Card
 HEAD = """\
 # Model cards of the shipped priors
 
-Made from the cards beside the weights (`recon/priors/weights`) by `python -m tools.release.model_cards`. `recon priors
-NAME` prints a card as it is. A prior is a denoiser for Gaussian noise of any level: a U-Net of plain convolutions.
+This page is made from the cards beside the weights (`recon/priors/weights`) by `python -m tools.release.model_cards`.
+`recon priors NAME` prints a card as it is.
+
+A prior is a denoiser for Gaussian noise of any level: a U-Net of plain convolutions. It works on a scale where images
+fill -1 to 1, and sigma is the standard deviation of the noise on that scale. The Jacobian of an exact denoiser is
+symmetric; its asymmetry is 0.
 """
 KINDS = {"ct": "CT", "mri": "MRI"}
 USE = """\
-Intended use: regularise the reconstruction of {kind} images by the methods of this project, in research. The data stay
-in charge: every result is fitted to its measurement, and the report says how well.
+Intended use: to regularise the reconstruction of {kind} images by the methods of this project, in research. Every
+result is fitted to its measurement, and the report says how well it fits.
 
-Not intended: diagnosis, and images other than those it was trained on (see the limits). It is not a medical device;
-with few data a prior draws detail that no sample determined (`output.undetermined` shows where).
+Not intended: diagnosis, and images of another kind than the training data (see the limits). It is not a medical device.
+Where the data are few, a prior draws detail that no sample determined; `output.undetermined` shows where.
 """
 
 
@@ -49,15 +53,18 @@ def _section(card: Card) -> str:
     }
     low, high, unit = card.intensity_range.low, card.intensity_range.high, card.intensity_range.unit
     runs = "\n".join(f"1. `{run.command}` ({run.steps} steps, {run.hours:g} h)" for run in card.lineage)
-    judged = card.judge if card.familiarity is None else "itself"
+    scale = f"{low:g} to {high:g} {unit}" if unit == "HU" else f"{low:g} to {high:g} times the {unit}"
+    given = "the noisy image alone" if card.condition == "nothing" else f"the noisy image and {card.condition}"
+    judge = "this prior itself" if card.familiarity is not None else f"`{card.judge}`"
     return "\n".join(
         [
             f"## {card.name}",
             "",
-            f"{'Complex' if card.complex else 'Real'} images of {KINDS[card.modality]}; intensity -1 to 1 is {low:g} "
-            f"to {high:g} ({unit}). {card.parameters:,} parameters, channels {', '.join(map(str, card.channels))}, "
-            f"{card.blocks} blocks per level; weights in half precision, sha256 `{card.sha256[:16]}`. "
-            f"Given besides the noisy image: {card.condition}. Familiarity is judged by: {judged}.",
+            f"The prior is for {'complex' if card.complex else 'real'} {KINDS[card.modality]} images; on its scale "
+            f"-1 to 1 stands for {scale}. The network is given {given}. "
+            f"It has {card.parameters:,} parameters, in levels of {', '.join(map(str, card.channels))} channels "
+            f"with {card.blocks} blocks each; the weights are stored in half precision, sha256 `{card.sha256[:16]}`. "
+            f"The familiarity of a result is judged by {judge}.",
             "",
             USE.format(kind=KINDS[card.modality]),
             "Training data:",
