@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 from packaging.requirements import Requirement
 
+from recon.priors import cards
 from tools.release import licences, model_cards, wheels
 
 ROOT = Path(__file__).parent.parent.parent
@@ -67,3 +68,9 @@ def test_the_readme_quotes_the_tables() -> None:
     caption = readme.split("*Measured")[1].split("*\n\n")[0]
     quoted = [f"{float(found[method]):.1f}" for method in ("red-diff", "tv", "l1-wavelet", "zero-filled")]
     assert re.findall(r"\b\d\.\d\b", caption) == quoted
+
+
+def test_the_notice_names_all_weights() -> None:
+    """What they were trained on asks for it."""
+    notice = (ROOT / "NOTICE").read_text()
+    assert [name for name in cards.names() if not re.search(rf"\b{name}\b(?!-)", notice)] == []
