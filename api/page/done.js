@@ -105,9 +105,10 @@ async function showViewer(place, job, files, signal) {
 function scoreboard(report) {
   const { selection } = report;
   if (!selection) return null;
-  const rows = selection.candidates.map((one) => h("tr", null, h("th", { scope: "row" }, methodName(one.method.name), one.method.prior ? h("small", null, ` ${one.method.prior}`) : null), h("td", { class: "num" }, `${one.gain_db > 0 ? "+" : ""}${digits(one.gain_db, 2)} dB`), h("td", { class: "num" }, `${Math.round(100 * one.weight)} %`)));
+  const judged = selection.folds > 0; // where nothing was withheld there are no gains
+  const rows = selection.candidates.map((one) => h("tr", null, h("th", { scope: "row" }, methodName(one.method.name), one.method.prior ? h("small", null, ` ${one.method.prior}`) : null), judged ? h("td", { class: "num" }, `${one.gain_db > 0 ? "+" : ""}${digits(one.gain_db, 2)} dB`) : null, h("td", { class: "num" }, `${Math.round(100 * one.weight)} %`)));
   return card("What was chosen, and why",
-    h("table", { class: "small" }, h("thead", null, h("tr", null, ["method", "gain", "share"].map((text) => h("th", { scope: "col" }, text)))), h("tbody", null, rows)),
+    h("table", { class: "small" }, h("thead", null, h("tr", null, (judged ? ["method", "gain", "share"] : ["method", "share"]).map((text) => h("th", { scope: "col" }, text)))), h("tbody", null, rows)),
     h("p", { class: "soft" }, sentence(selection.text)));
 }
 

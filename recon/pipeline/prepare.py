@@ -205,7 +205,16 @@ def prepare(
     )  # fmt: skip
     prior = next((e.prior for e, row in zip(every, weights, strict=True) if e.prior is not None and row.any()), None)
     found.append(replace(chosen, prior=prior))
-    return Prepared(planned, measurement, inverse, streamed or problem, found, selection)
+    return Prepared(planned, measurement, inverse, streamed or problem, found, _with_priors_named(selection, every))
+
+
+def _with_priors_named(selection: Selection, candidates: Sequence[Reconstruction]) -> Selection:
+    """Name the prior that each candidate got where its settings leave it open."""
+    told = [
+        one if got.prior is None else one.model_copy(update={"method": {**one.method, "prior": got.prior.card.name}})
+        for one, got in zip(selection.candidates, candidates, strict=True)
+    ]
+    return selection.model_copy(update={"candidates": told})
 
 
 def _kept(

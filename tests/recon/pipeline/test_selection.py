@@ -246,6 +246,11 @@ def test_a_low_resolution_stack_gets_the_mean_of_what_its_priors_say(factor: flo
     assert selection is not None and selection.folds == 0
     weights = {one.method["name"]: one.weight for one in selection.candidates}
     assert weights == {"tv": 0, **dict.fromkeys(chosen, 1 / len(chosen))}
+    priors = {one.method["name"]: one.method.get("prior") for one in selection.candidates}
+    assert priors == {
+        "tv": None,
+        **{name: {"red-diff": "brain-mri", "boundary": "brain-mri-sr"}[name] for name in chosen},
+    }
     each = [recon.reconstruct(stack, method=name, progress=False, baselines=[]).volume for name in chosen]
     assert np.abs(result.volume - np.mean(each, axis=0)).max() < 1e-4 * np.abs(each[0]).max()
 
