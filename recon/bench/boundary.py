@@ -45,7 +45,7 @@ DETAILS = (0.0, 0.5, 1.0)
 FEW_STEPS = (4, 8)
 """Evaluations on the way to the sharp image at which the frozen noise is compared with random ones."""
 MANY_STEPS = 100
-AUTO = "auto: red-diff and boundary, half each"
+MEAN = "red-diff and boundary, half each"
 FIRST_SEED = 1_000_000
 """First seed of the random noises, far from the candidates of a search."""
 NEIGHBOURS = 2
@@ -273,9 +273,9 @@ class Bench:
             if name not in known:
                 seed = FIRST_SEED if isinstance(method, Boundary) and method.frozen_noise else 0
                 yield self.row(name, method, solved(self.model, method, self.chosen, seed=seed))
-        if AUTO not in known:
+        if MEAN not in known:
             both = [solved(self.model, method, self.chosen) for method in (REDDiff(), self.boundary(detail=0))]
-            yield self.row(AUTO, REDDiff(), mixed(both))
+            yield self.row(MEAN, REDDiff(), mixed(both))
 
     def against_random(self, steps: int, random: int) -> tuple[list[Row], Gain]:
         """Rows of random noises (their mean, best and worst in PSNR) at `detail` 1, and the frozen noise's gain."""

@@ -88,6 +88,10 @@ class Acquisition(Strict, ABC):
         del shape
         return self.BASELINE
 
+    def left_out_of_choice(self) -> tuple[str, ...]:
+        """Methods that fit, but that the automatic choice does not try unless they are named."""
+        return ()
+
     def solved_shape(self, shape: Shape) -> tuple[int, int, int]:
         """Shape ``(slices, rows, cols)`` of what is solved, if that is more than the result."""
         return self.result_shape(shape)

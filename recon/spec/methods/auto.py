@@ -67,8 +67,8 @@ class Auto(MethodSettings):
     name: Literal["auto"] = "auto"
     candidates: list[str | dict[str, Any]] | None = Field(None, min_length=1, max_length=6)
     """Methods to choose from, by name or with settings, at least one of them classical. Default: TV and RED-Diff; in
-    MRI also L1-wavelet, for stacks of low resolution `boundary`; in CT, where the prior does not know the images, also
-    RED-Diff with the prior `objects`."""
+    MRI also L1-wavelet, for stacks of low resolution in plane `boundary`; in CT, where the prior does not know the
+    images, also RED-Diff with the prior `objects`."""
     effort: Effort = "standard"
     """Effort of the candidates with a diffusion prior, unless they name their own. By default it also sets which they
     are: `draft` DiffPIR, `standard` RED-Diff, `best` RED-Diff, DiffPIR and DDS."""
@@ -97,7 +97,8 @@ class Auto(MethodSettings):
 
     def parts(self, acquisition: Acquisition) -> list[MethodSettings]:
         """Candidates, with their own defaults."""
-        usual = [name for name in self.USUAL[self.effort] if name in acquisition.METHODS]
+        left_out = acquisition.left_out_of_choice()
+        usual = [name for name in self.USUAL[self.effort] if name in acquisition.METHODS and name not in left_out]
         return [self._at_effort(_candidate(one)) for one in self.candidates or usual]
 
     def reserve(self, acquisition: Acquisition) -> list[MethodSettings]:

@@ -234,13 +234,19 @@ def test_three_views_leave_nothing_to_judge_by(tmp_path: Path) -> None:
     assert np.array_equal(voxels(tmp_path / "out" / "volume.nii.gz"), voxels(tmp_path / "dds" / "volume.nii.gz"))
 
 
-@pytest.mark.parametrize(("factor", "chosen"), [(2.0, ["red-diff", "boundary"]), (7.0, ["red-diff"])])
-def test_a_low_resolution_stack_gets_the_mean_of_what_its_priors_say(factor: float, chosen: list[str]) -> None:
+BOTH, ALONE = ["red-diff", "boundary"], ["red-diff"]
+
+
+@pytest.mark.parametrize(
+    ("factor", "direction", "chosen"), [(2.0, "plane", BOTH), (7.0, "plane", ALONE), (2.0, "slices", ALONE)]
+)
+def test_a_stack_of_low_resolution_in_plane_gets_the_mean_of_what_its_priors_say(
+    factor: float, direction: str, chosen: list[str]
+) -> None:
     """Nothing can be withheld of it; seven is more than any prior for super-resolution has learnt."""
-    head = (disc(28, 1.0, 11.0) + disc(28, 1.0, 4.0)).expand(2, 28, 28).numpy().copy()
-    stack = recon.simulate(
-        head, {"kind": "mri-superresolution", "direction": "plane", "factor": factor}, noise_std=0.01
-    )
+    head = (disc(28, 1.0, 11.0) + disc(28, 1.0, 4.0)).expand(4, 28, 28).numpy().copy()
+    acquisition = {"kind": "mri-superresolution", "direction": direction, "factor": factor}
+    stack = recon.simulate(head, acquisition, noise_std=0.01)
     result = recon.reconstruct(stack, method={"name": "auto"}, progress=False, baselines=[])
     selection = result.report.selection
     assert selection is not None and selection.folds == 0
