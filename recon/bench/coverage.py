@@ -41,8 +41,8 @@ SLICES = 1
 """Slices of each test volume, in every scan."""
 TUNING_MM, COARSER = 1.4, 2
 """Pixel of the tuning slices in CT, and that of coarser ones in units of it, which keep every such pixel only."""
-TUNED_ON, COARSE_ON = {"ct": (5, 36), "brain-mri": (20, 64)}, (20, 60)
-"""Slices of the tuning sets, by prior (of MRI one of FLAIR and one of T1), and those with coarser pixels."""
+TUNED_ON, COARSE_ON = {"ct": (5, 36), "brain-mri": (5, 20, 36)}, (20, 60)
+"""Slices of the tuning sets, by prior (of MRI FLAIR alone), and those with coarser pixels."""
 ALIKE = 1.6
 """Ratio of the undersampling of two scans up to which they share a row of the table."""
 STEEP = 0.8
