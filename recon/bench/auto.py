@@ -24,7 +24,7 @@ from recon.defaults import lookup
 from recon.formats import nifti, reader
 from recon.measurement.measurement import Measurement
 from recon.measurement.simulate import simulate
-from recon.pipeline.chosen_prior import with_priors
+from recon.pipeline.chosen_prior import offered
 from recon.pipeline.selection import named, select, weights_along
 from recon.problem import inverse_problem
 from recon.problem.problem import run
@@ -217,11 +217,8 @@ def compare(case: Case, auto: Auto) -> Compared:
         measurement, judge = withhold(measurement, every=case.every)
     model, kind = inverse_problem.build(measurement), measurement.acquisition.kind
     problem = model.problem
-    usual = auto.parts(measurement.acquisition)
-    if auto.candidates is None:
-        usual = with_priors(usual, model)
-    offered = (usual, auto.reserve(measurement.acquisition))
-    candidates, reserve = ([lookup.resolved(part, kind, problem) for part in parts] for parts in offered)
+    both = offered(auto, measurement.acquisition, model)
+    candidates, reserve = ([lookup.resolved(part, kind, problem) for part in parts] for parts in both)
     _ = problem.operator.norms, problem.whitened.operator.norms  # outside the clock: judging and solving have them
     began = time.perf_counter()
     positions = np.arange(problem.slices)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from operators.errors import InputError
 from recon.priors import cards
 from recon.priors import registry as priors
@@ -11,13 +9,16 @@ from recon.priors.prior import NetworkPrior
 from recon.problem import conditioning
 from recon.problem.inverse_problem import InverseProblem
 from recon.problem.problem import IntensityMap
-from recon.spec.methods import DEFAULT_PRIOR, Diffusion, Method
+from recon.spec.acquisitions import Acquisition
+from recon.spec.methods import DEFAULT_PRIOR, Auto, Diffusion, Method
 
 
-def with_priors(methods: Sequence[Method], inverse: InverseProblem) -> list[Method]:
-    """Those methods that need no prior, or have one for a problem by default."""
-    modality, factor = inverse.modality, inverse.problem.operator.refinement
-    return [one for one in methods if not isinstance(one, Diffusion) or cards.covered(one, modality, factor)]
+def offered(auto: Auto, acquisition: Acquisition, inverse: InverseProblem) -> tuple[list[Method], list[Method]]:
+    """Candidates of an automatic choice for a problem, and its reserve; usual ones only where there is a prior."""
+    parts, modality, factor = auto.parts(acquisition), inverse.modality, inverse.problem.operator.refinement
+    if auto.candidates is None:
+        parts = [one for one in parts if not isinstance(one, Diffusion) or cards.covered(one, modality, factor)]
+    return parts, auto.reserve(acquisition)
 
 
 def chosen_prior(method: Method, inverse: InverseProblem) -> tuple[NetworkPrior | None, IntensityMap | None]:

@@ -22,7 +22,7 @@ from recon.formats.format import Format
 from recon.measurement.measurement import Measurement
 from recon.measurement.sampled import sampled
 from recon.pipeline import chunks, peak, versions
-from recon.pipeline.chosen_prior import chosen_prior, with_priors
+from recon.pipeline.chosen_prior import chosen_prior, offered
 from recon.pipeline.chunk_cache import ChunkCache, digest, digest_of
 from recon.pipeline.selection import Judging, select, weights_along
 from recon.pipeline.streamed import Streamed
@@ -182,11 +182,8 @@ def prepare(
         found.append(one(lookup.resolved(spec.method, kind, problem)))
         return Prepared(planned, measurement, inverse, streamed or problem, found)
     acquisition = measurement.acquisition
-    usual = spec.method.parts(acquisition)
-    if spec.method.candidates is None:
-        usual = with_priors(usual, inverse)
-    offered = (usual, spec.method.reserve(acquisition))
-    candidates, reserve = ([lookup.resolved(part, kind, problem) for part in parts] for parts in offered)
+    both = offered(spec.method, acquisition, inverse)
+    candidates, reserve = ([lookup.resolved(part, kind, problem) for part in parts] for parts in both)
     every = [one(candidate) for candidate in candidates]
     positions = np.arange(problem.slices) if streamed is None else sampled(streamed.slices)
     slices = problem.slices if streamed is None else streamed.slices

@@ -121,14 +121,15 @@ def weights_along(selection: Selection, slices: int) -> Tensor:
 
 
 def _unjudged(candidates: Sequence[Method], why: str) -> Selection:
-    """Selection of the first candidate of each prior, for a scan that gives nothing to judge by: all count alike.
+    """Selection for a scan that gives nothing to judge by: the first candidate with a prior, else the first.
 
-    What one prior gets wrong another need not; methods with the same prior err alike. Without a prior it is the first.
+    Where priors differ in what they are given, it is the first of each kind, and all count alike: what one gets wrong
+    the other need not.
     """
-    first: dict[tuple[str | None, str], int] = {}
+    first: dict[str, int] = {}
     for index, method in enumerate(candidates):
         if isinstance(method, Diffusion):
-            first.setdefault((method.prior, method.CONDITIONS), index)
+            first.setdefault(method.CONDITIONS, index)
     chosen = list(first.values()) or [0]
     name = " and ".join(named(candidates[index].model_dump()) for index in chosen)
     if len(chosen) > 1:

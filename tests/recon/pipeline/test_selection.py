@@ -17,7 +17,7 @@ from operators.fourier import CartesianMRI
 from recon.formats import nifti, reader
 from recon.pipeline.prepare import prepare
 from recon.pipeline.reconstruct import run
-from recon.pipeline.selection import Judging, _familiar, select, weights_along
+from recon.pipeline.selection import Judging, _familiar, _unjudged, select, weights_along
 from recon.planning import plan
 from recon.problem import inverse_problem
 from recon.problem.ct import CTProblem
@@ -27,7 +27,7 @@ from recon.solvers.mixture import Part, mixture
 from recon.spec.acquisitions import methods_of
 from recon.spec.acquisitions.ct import CTParallel
 from recon.spec.job import JobSpec, local_files
-from recon.spec.methods import DDS, TV, Auto, Diffusion, REDDiff
+from recon.spec.methods import DDS, TV, Auto, Boundary, Diffusion, REDDiff
 from recon.spec.registry import ACQUISITIONS
 from recon.spec.report import Report, Selection
 from tests.conftest import disc, voxels
@@ -232,6 +232,12 @@ def test_three_views_leave_nothing_to_judge_by(tmp_path: Path) -> None:
     named = job(tmp_path / "plate.nii.gz", "dds", views=3)
     run(named, local_files(named), tmp_path / "dds")
     assert np.array_equal(voxels(tmp_path / "out" / "volume.nii.gz"), voxels(tmp_path / "dds" / "volume.nii.gz"))
+
+
+def test_unjudged_methods_with_priors_of_one_kind_are_not_averaged() -> None:
+    found = _unjudged([TV(), REDDiff(), REDDiff(prior="objects"), Boundary()], "nothing can be withheld")
+    assert [one.weight for one in found.candidates] == [0, 0.5, 0, 0.5]
+    assert found.text.startswith("the mean of red-diff and boundary, unjudged: nothing can be withheld")
 
 
 BOTH, ALONE = ["red-diff", "boundary"], ["red-diff"]

@@ -105,7 +105,7 @@ def test_more_of_anything_costs_more() -> None:
 
 
 def test_every_prior_of_a_choice_has_its_network(tmp_path: Path) -> None:
-    """Of a stack `auto` loads two networks, of a CT scan one; methods with the same prior share it."""
+    """For a stack `auto` loads two networks, for a CT scan one; methods with the same prior share it."""
     np.save(tmp_path / "stack.npy", np.ones((4, 64, 64), np.float32))
     stack = {"input": str(tmp_path / "stack.npy"), "acquisition": {"kind": "mri-superresolution", "pixel_mm": 1.8}}
     one, both = (planned({**stack, "method": name}) for name in ("red-diff", "auto"))

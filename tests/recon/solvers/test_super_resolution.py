@@ -292,13 +292,11 @@ def test_the_data_are_met_whatever_the_network_says() -> None:
 
 
 class Oracle(ConditionalGaussian):
-    """A denoiser that knows the image."""
-
     def __init__(self, image: Tensor) -> None:
         self.image = image
 
     def denoise(self, x: Tensor, sigma: float, condition: Tensor | None = None) -> Tensor:
-        return self.image
+        return self.image  # it knows the image
 
 
 def test_the_noise_of_the_stack_comes_into_the_expected_image_as_far_as_the_estimate_errs() -> None:
