@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,18 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recon.bench.familiarity import furnished_heads
+from recon.bench.mixed import mixed
 from recon.bench.solving import solved
 from recon.bench.withheld import withhold
-from recon.defaults import lookup
 from recon.formats import nifti, reader
 from recon.measurement.measurement import Measurement
 from recon.measurement.simulate import simulate
-from recon.pipeline.chosen_prior import offered
-from recon.pipeline.selection import named, select, weights_along
+from recon.pipeline.selection import named, weights_along
 from recon.problem import inverse_problem
-from recon.problem.problem import run
 from recon.quality import body, metrics
-from recon.solvers.mixture import shares
 from recon.spec.acquisitions.base import Acquisition
 from recon.spec.acquisitions.ct import AngleRange, CTParallel
 from recon.spec.acquisitions.mri_cartesian import MRICartesian
@@ -216,44 +212,29 @@ def compare(case: Case, auto: Auto) -> Compared:
     if truth is None:
         measurement, judge = withhold(measurement, every=case.every)
     model, kind = inverse_problem.build(measurement), measurement.acquisition.kind
-    problem = model.problem
-    both = offered(auto, measurement.acquisition, model)
-    candidates, reserve = ([lookup.resolved(part, kind, problem) for part in parts] for parts in both)
-    _ = problem.operator.norms, problem.whitened.operator.norms  # outside the clock: judging and solving have them
-    began = time.perf_counter()
-    positions = np.arange(problem.slices)
-    selection = run(select(model, candidates, positions, problem.slices, reserve=reserve, seconds=auto.seconds))
-    judging = time.perf_counter() - began
-    weights = weights_along(selection, problem.slices)
-    candidates = [*candidates, *reserve][: len(weights)]
-    volumes, seconds = [], 0.0
-    for method in candidates:
-        found = solved(method.model_dump(), model, kind)
-        volumes.append(found.volume)
-        seconds += found.seconds
+    found = mixed(auto, measurement.acquisition, model)
+    selection, candidates = found.selection, found.candidates
     rivals = [solved({"name": name}, model, kind).volume for name in RIVALS[model.modality]]
-    running = [w.any() for w in weights]
-    regions = body.regions(volumes[running.index(True)])
-    mixture = torch.stack([shares(regions, w) * v for w, v in zip(weights, volumes, strict=True)]).sum(0)
-    told = weights.mean(-1)
+    told = weights_along(selection, model.problem.slices).mean(-1)
     chosen = ", ".join(
         f"{named(c.method)} {' and '.join(f'{w:.2f}' for w in of.tolist())}"
         for c, of in zip(selection.candidates, told, strict=True)
     )
-    every = [*rivals, *volumes, mixture]
+    every = [*rivals, *found.volumes, found.volume]
     judged: dict[str, list[float]] = {}
     if judge is not None:
         judged["withheld"] = [-20 * math.log10(judge(model, volume).error) for volume in every]
     if truth is not None:
         judged["psnr"] = [_psnr(model, volume, truth, inside=False) for volume in every]
         judged["psnr_inside"] = [_psnr(model, volume, truth, inside=True) for volume in every]
+    overhead = round(found.judging_s / found.solving_s, 2)
     rows = []
     for metric, scores in judged.items():
         alone = scores[len(rivals) : -1]
         classical = [s for s, m in zip(alone, candidates, strict=True) if not isinstance(m, Diffusion)]
         classical += scores[: len(rivals)]
-        best, single, mixed = (round(v, 2) for v in (max(classical), max(alone), scores[-1]))
-        rows.append(Row(case.name, case.kind, metric, best, single, mixed, chosen, round(judging / seconds, 2)))
+        best, single, own = (round(v, 2) for v in (max(classical), max(alone), scores[-1]))
+        rows.append(Row(case.name, case.kind, metric, best, single, own, chosen, overhead))
     names = [*RIVALS[model.modality], *(named(c.method) for c in selection.candidates), "auto"]
     slices = {} if truth is None else {"truth": truth[0]}
     slices |= {name: model.display(model.arranged(volume))[0] for name, volume in zip(names, every, strict=True)}

@@ -11,15 +11,19 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from torch import Tensor
 
-from recon.bench.solving import label, solved
+from recon.bench.mixed import mixed
+from recon.bench.solving import label, method_of, solved
 from recon.bench.withheld import withhold
 from recon.formats import reader
 from recon.measurement.measurement import Measurement
 from recon.measurement.simulate import simulate
 from recon.problem import inverse_problem
+from recon.spec.acquisitions.base import Acquisition
 from recon.spec.acquisitions.ct import CTParallel
 from recon.spec.job import JobSpec, local_files
+from recon.spec.methods import Auto
 from recon.spec.simulation import Simulation
 
 CT, BRAIN = "test/ct_chest_nsclc_r01-001.nii.gz", "raw/mri_brain_8coil_poisson.npy"
@@ -33,7 +37,9 @@ WINDOW_HU = 1000.0
 """Values that are compared: from minus to plus so much."""
 WEAK = 0.3
 """Signal of the weak slice of k-space over that of its neighbour."""
-METHODS: tuple[dict[str, Any], ...] = tuple({"name": n} for n in ("tv", "diffpir", "red-diff", "dds", "diffusion-mbir"))
+METHODS: tuple[dict[str, Any], ...] = tuple(
+    {"name": n} for n in ("tv", "diffpir", "red-diff", "dds", "diffusion-mbir", "auto")
+)
 Image = NDArray[np.float32]
 
 
@@ -95,12 +101,21 @@ def _taken(whole: Measurement, count: int, noise: str) -> Measurement:
 
 def _psnr(measurement: Measurement, method: dict[str, Any]) -> float:
     inverse = inverse_problem.build(measurement)
-    volume = solved(method, inverse, measurement.acquisition.kind).volume
+    volume = _solved(method, inverse, measurement.acquisition)
     assert measurement.truth is not None
     shown, truth = (
         np.clip(v[0], -WINDOW_HU, WINDOW_HU) for v in (inverse.display(inverse.arranged(volume)), measurement.truth)
     )
     return float(10 * np.log10((2 * WINDOW_HU) ** 2 / np.mean((shown - truth) ** 2)))
+
+
+def _solved(given: dict[str, Any], inverse: inverse_problem.InverseProblem, acquisition: Acquisition) -> Tensor:
+    """Volume of a method, or of the automatic choice among methods."""
+    if given["name"] == "auto":
+        auto = method_of(given)
+        assert isinstance(auto, Auto)
+        return mixed(auto, acquisition, inverse).volume
+    return solved(given, inverse, acquisition.kind).volume
 
 
 def _misfit(data: Path, method: dict[str, Any], slices: int) -> float:
@@ -111,6 +126,6 @@ def _misfit(data: Path, method: dict[str, Any], slices: int) -> float:
     one, judge = withhold(measured)
     both = np.stack([one.data[0], WEAK * np.asarray(one.data[0], np.complex64)])[:slices]
     inverse = inverse_problem.build(replace(one, data=np.ascontiguousarray(both)))
-    volume = solved(method, inverse, one.acquisition.kind).volume
+    volume = _solved(method, inverse, one.acquisition)
     alone = inverse_problem.build(one)
     return round(judge(alone, volume[:1]).misfit, 5)
