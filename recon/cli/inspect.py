@@ -56,7 +56,9 @@ def inspect(
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text)
-        console.print(f"{out}: reconstruct it with: recon run {out}", highlight=False, soft_wrap=True)
+        gaps = [item.field for item in found.missing if item.suggestion is None]
+        before = f"fill in {', '.join(gaps)}, then " if gaps else ""
+        console.print(f"{out}: {before}reconstruct it with: recon run {out}", highlight=False, soft_wrap=True)
     elif not as_json:
         console.print("\nspecification to start from:\n", highlight=False)
         console.print(text, highlight=False, markup=False, soft_wrap=True, end="")
@@ -107,7 +109,8 @@ def _show(path: Path, found: Contents) -> None:
         say(f"{found.holds}{f' ({found.kind})' if found.kind else ''}: {sizes}")
     if found.values is not None:
         first, last = found.values.slices
-        say(f"values in slices {first} to {last - 1}: {found.values.lowest:.5g} to {found.values.highest:.5g}")
+        where = f"slice {first}" if last - first == 1 else f"slices {first} to {last - 1}"
+        say(f"values in {where}: {found.values.lowest:.5g} to {found.values.highest:.5g}")
     if found.angles is not None:
         a = found.angles
         step = "" if a.step_deg is None else f", step {a.step_deg:g}{'' if a.equispaced else ' (not even)'}"
