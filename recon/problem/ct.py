@@ -215,7 +215,7 @@ def _support(operator: Tomography, data: Tensor, ends: tuple[int, int], notes: l
     lowest, highest = f"{100 * float(air.min()):.0f}", f"{100 * float(air.max()):.0f}"
     share = lowest if lowest == highest else f"{lowest} to {highest}"
     notes.append(
-        f"{share} % of a slice's pixels are air by rays through air, or lie beside what the views see: their attenuation"
-        " is set to zero"
+        f"{share} % of a slice's pixels are air by rays through air, or lie beside what the views see: their"
+        " attenuation is set to zero"
     )
     return inside
