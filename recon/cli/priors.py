@@ -113,7 +113,7 @@ def _noise(path: Path) -> object:
 
 def search_noise(
     what: Annotated[
-        str, typer.Argument(help="A conditional prior (as brain-mri-x2), or a job specification on a known volume.")
+        str, typer.Argument(help="A conditional prior (as brain-mri-sr), or a job specification on a known volume.")
     ],
     out: Annotated[
         Path, typer.Option("--out", "-o", callback=new(_noise), help="File of starting noise to write, .yaml.")

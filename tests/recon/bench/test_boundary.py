@@ -16,6 +16,7 @@ from recon.bench import boundary as bench
 from recon.bench.auto import T1, T2
 from recon.cli.main import app
 from recon.formats import nifti
+from recon.priors import cards
 from recon.training.export import export
 from tests.recon.training.test_training import tiny, trained
 
@@ -72,9 +73,11 @@ def test_rows_and_gains(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_factor_without_a_prior_is_known_before_anything_runs(data: Path) -> None:
     case = bench.cases(data)[1]
     assert case.factor == 3
+    single = {"name": "double", "factors": None, "super_resolution": 2}
+    cards.card_of(str(data / "tiny.yaml")).model_copy(update=single).write(data / "double.yaml")
     bench.require_covered(case, str(data / "tiny.yaml"))
-    with pytest.raises(InputError, match="prior: brain-mri-x2 does not cover x3"):
-        bench.require_covered(case, "brain-mri-x2")
+    with pytest.raises(InputError, match=r"double\.yaml does not cover x3"):
+        bench.require_covered(case, str(data / "double.yaml"))
 
 
 def test_an_interval_holds_its_mean() -> None:
