@@ -34,7 +34,7 @@ from recon.solvers import registry as solvers
 from recon.spec.affine import Affine
 from recon.spec.methods import TV, Boundary, Interpolation, Method, REDDiff
 from recon.spec.simulation import Simulation
-from recon.tuning.search_noise import DIRECTIONS, Direction, usual_stack
+from recon.tuning.stacks import DIRECTIONS, Direction, usual_stack
 
 Volume = NDArray[np.float32]
 
