@@ -201,7 +201,7 @@ class MRISuperResolution(SuperResolution):
         return self
 
     def sampling(self, shape: Shape) -> tuple[SamplingPattern, float] | None:
-        """As for one stack; of several only the files say how much they measure together."""
+        """Pattern and ratio of one stack; of several only the files say how much they measure together."""
         return None if self.files() else super().sampling(shape)
 
     def in_one_piece(self) -> bool:
