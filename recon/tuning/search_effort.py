@@ -28,6 +28,8 @@ TASKS = (
     "stack x4 in plane with noise",
     "stack x2 between slices with noise",
     "stack x4 between slices with noise",
+    "CT stack x2 with noise",
+    "CT stack x4 with noise",
 )
 """Tuning tasks that an effort is judged on: scans with noise."""
 _FEW: list[dict[str, Any]] = [{"steps": 8, "sigma_first": first} for first in (0.2, 0.4)]
@@ -67,7 +69,7 @@ def search(data: Path, methods: Sequence[str], only: Sequence[str] = TASKS) -> I
         if name not in CANDIDATES:
             raise InputError(f"{name!r} is not one of {', '.join(CANDIDATES)}", field="methods")
     known = search_settings.tasks()
-    for kind in ("ct", "mri-cartesian", "mri-superresolution"):
+    for kind in ("ct", "mri-cartesian", "mri-superresolution", "ct-superresolution"):
         tasks = [known[name] for name in only if _counts_as(known[name]) == kind]
         found = {task.name: _judged(task, methods, data) for task in tasks}
         for name in methods if tasks else ():

@@ -27,7 +27,7 @@ from recon.solvers import registry as solvers
 from recon.spec.acquisitions import Acquisition, methods_of
 from recon.spec.acquisitions.ct import AngleRange, CTParallel
 from recon.spec.acquisitions.mri_cartesian import MRICartesian
-from recon.spec.acquisitions.superresolution import MRISuperResolution
+from recon.spec.acquisitions.superresolution import CTSuperResolution, SuperResolution
 from recon.spec.methods import DEFAULT_PRIOR, Diffusion, method_of
 from recon.spec.simulation import Simulation
 from recon.spec.validation import reason
@@ -130,10 +130,19 @@ def tasks() -> dict[str, Task]:
     # FLAIR slices of one head, whose distance the file does not say: none is regularised across.
     found += [Task(name, MRICartesian(), settings, (20, 23), None) for name, settings in mri.items()]
     for factor, direction in product((2, 4), DIRECTIONS):
-        name, stack = f"stack x{factor} {WHERE[direction]}", usual_stack(factor, direction)
-        found.append(Task(name, stack, Simulation(), (20, 23), None))
-        found.append(Task(f"{name} with noise", stack, Simulation(noise_std=STACK_NOISE), (20, 23), None))
+        found += _of_stacks(f"stack x{factor} {WHERE[direction]}", usual_stack(factor, direction), (20, 23))
+    for factor in (2, 4):
+        found += _of_stacks(f"CT stack x{factor}", CTSuperResolution(factor=factor, profile="gaussian"), (40, 43))
     return {task.name: task for task in found}
+
+
+def _of_stacks(name: str, acquisition: SuperResolution, slices: tuple[int, int]) -> list[Task]:
+    """Tasks without and with noise of a stack whose planes are these slices."""
+    noisy = Simulation(noise_std=STACK_NOISE)
+    return [
+        Task(name, acquisition, Simulation(), slices, None),
+        Task(f"{name} with noise", acquisition, noisy, slices, None),
+    ]
 
 
 def named(only: str | None) -> list[Task]:
@@ -172,7 +181,7 @@ def problem(task: Task, data: Path, prior: str | None = None) -> tuple[inverse_p
             remedy="give the folder with the whole tuning set",
         )
     volume = (np.stack(stored).astype(np.float32) * source.slope + source.intercept).astype(np.float32)
-    if isinstance(task.acquisition, MRISuperResolution):
+    if isinstance(task.acquisition, SuperResolution):
         volume = from_planes(torch.from_numpy(volume), task.acquisition).numpy()
     measurement = simulate(volume, np.diag([1.4, 1.4, task.slice_mm or FAR_MM, 1.0]), task.acquisition, task.simulation)
     assert measurement.truth is not None

@@ -9,7 +9,7 @@ from recon.spec.acquisitions.superresolution import MRISuperResolution
 Direction = Literal["plane", "slices"]
 DIRECTIONS: tuple[Direction, ...] = ("plane", "slices")
 STACK_NOISE = 0.01
-"""Noise of the stacks relative to their largest value."""
+"""Noise of the stacks relative to their largest value, of CT to the 1000 HU between air and water."""
 
 
 def usual_stack(factor: float, direction: Direction) -> MRISuperResolution:
