@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from operators.errors import GeometryError
 from operators.interrupt import checkpoint
 
-SamplingPattern = Literal["full", "limited", "lines", "points"]
-"""Sampling pattern: full or limited angular coverage in CT, lines or points of k-space in MRI."""
+SamplingPattern = Literal["full", "limited", "lines", "points", "plane", "slices"]
+"""Sampling pattern: full or limited angular coverage in CT, lines or points of k-space in MRI; of stacks, what is of
+low resolution: planes, or what lies between slices."""
 FULL_CIRCLE = 0.9
 """Fraction of all directions above which the angular coverage of a CT scan counts as full."""
 SLACK_PIXELS = 2

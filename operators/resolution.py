@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from operators.errors import GeometryError, InputError
 from operators.fourier import fourier, inverse_fourier
+from operators.geometry import SamplingPattern
 from operators.linear import LinearOperator, Space
 from operators.stacks import KSpaceFilter, SliceProfile, coarse_size, fine_size
 
@@ -34,6 +35,11 @@ class Downsampling(LinearOperator):
     def noise_passed(self) -> float:
         """Standard deviation of the noise in the stack over that of what was measured."""
         return 1.0
+
+    @property
+    def sampling_pattern(self) -> SamplingPattern:
+        """Pattern by what is refined: ``plane``, or ``slices`` where one direction has its full resolution."""
+        return "slices" if self.factors is not None and min(self.factors) == 1 else "plane"
 
     def initial_image(self, data: Tensor) -> Tensor:
         """Initial image: the interpolated one."""

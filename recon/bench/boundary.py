@@ -1,5 +1,7 @@
 """Benchmark of super-resolution: `boundary` at every detail against interpolation, TV, RED-Diff and random noises.
 
+CT has no conditional prior: there it is RED-Diff, DiffPIR and DDS with the prior of images against the first two.
+
 Test volumes are measured as scanners measure stacks. Every plane that is judged is a refined one, by itself.
 """
 
@@ -17,7 +19,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from operators.errors import InputError
-from recon.bench.auto import T1, T2
+from recon.bench.auto import CHEST, T1, T2
 from recon.defaults import lookup
 from recon.formats import nifti
 from recon.measurement.simulate import simulate
@@ -31,10 +33,11 @@ from recon.quality.montage import Planes, upright, views
 from recon.quality.perceptual import perceptual_distance
 from recon.quality.spectrum import decibels, power_ratio, sharpness_ratio
 from recon.solvers import registry as solvers
+from recon.spec.acquisitions.superresolution import CTSuperResolution, SuperResolution
 from recon.spec.affine import Affine
-from recon.spec.methods import TV, Boundary, Interpolation, Method, REDDiff
+from recon.spec.methods import DDS, TV, Boundary, DiffPIR, Interpolation, Method, REDDiff
 from recon.spec.simulation import Simulation
-from recon.tuning.search_noise import DIRECTIONS, Direction, usual_stack
+from recon.tuning.stacks import DIRECTIONS, usual_stack
 
 Volume = NDArray[np.float32]
 
@@ -68,15 +71,18 @@ class Case:
     """
 
     name: str
-    factor: float
-    direction: Direction
+    acquisition: SuperResolution
     volume: Callable[[], tuple[Volume, Affine]]
+
+    @property
+    def conditional(self) -> bool:
+        """Whether `boundary` is for it."""
+        return Boundary().name in self.acquisition.METHODS
 
     def stack(self) -> tuple[InverseProblem, Volume, Affine]:
         """Measure the volume: the inverse problem, the true planes, and the volume's affine."""
         volume, affine = self.volume()
-        acquisition = usual_stack(self.factor, self.direction)
-        measurement = simulate(volume, affine, acquisition, Simulation(noise_std=NOISE_STD))
+        measurement = simulate(volume, affine, self.acquisition, Simulation(noise_std=NOISE_STD))
         model = inverse_problem.build(measurement)
         return model, model.planes(torch.from_numpy(volume)).numpy(), affine
 
@@ -141,7 +147,10 @@ class Run:
 
 
 def cases(data: Path) -> list[Case]:
-    """All cases: both test volumes in plane and through plane, by each factor."""
+    """All cases: a head in plane and through plane in two contrasts, and a chest through plane, by each factor.
+
+    The chest's slices are 4 mm apart: its thick slices are coronal, its refined planes axial, with pixels of 1.4 mm.
+    """
     found = []
     for contrast, file in (("T1", T1), ("T2", T2)):
         for direction in DIRECTIONS:
@@ -149,9 +158,14 @@ def cases(data: Path) -> list[Case]:
             order = (1, 2, 0) if contrast == "T2" and direction == "slices" else (0, 1, 2)
             where = "in plane" if direction == "plane" else "through plane"
             found += [
-                Case(f"{contrast}, x{factor:g} {where}", factor, direction, _turned(data / file, order))
+                Case(f"{contrast}, x{factor:g} {where}", usual_stack(factor, direction), _turned(data / file, order))
                 for factor in FACTORS
             ]
+    chest = _turned(data / CHEST, (1, 2, 0))
+    found += [
+        Case(f"chest, x{factor:g} through plane", CTSuperResolution(factor=factor, profile="gaussian"), chest)
+        for factor in FACTORS
+    ]
     return found
 
 
@@ -178,7 +192,8 @@ def solved(model: InverseProblem, method: Method, blocks: Sequence[range], *, se
 
     A method that couples planes is given some more on both sides.
     """
-    settings = lookup.resolved(method, "mri-superresolution", model.problem)
+    kind = f"{model.modality}-superresolution"
+    settings = lookup.resolved(method, kind, model.problem)
     prior, intensity = chosen_prior(settings, model)
     reach = NEIGHBOURS if settings.couples_slices() else 0
     before = 0 if prior is None else prior.evaluations
@@ -238,7 +253,7 @@ class Bench:
             psnr=round(metrics.psnr(found.planes, self.truth), 2),
             ssim=round(metrics.ssim(found.planes, self.truth), 4),
             perceptual=round(float(np.mean(self.perceptual(found))), 4),
-            sharpness_ratio=round(sharpness_ratio(found.planes, self.truth, self.case.factor, axes), 3),
+            sharpness_ratio=round(sharpness_ratio(found.planes, self.truth, self.case.acquisition.factor, axes), 3),
             spectrum_db=round(float(rings[np.abs(rings).argmax()]), 2),
             spread=None,
             nfe=round(found.nfe, 1),
@@ -258,6 +273,8 @@ class Bench:
     def methods(self, regression: str | None) -> dict[str, Method]:
         """Methods of one run each, by name."""
         found: dict[str, Method] = {"interpolation": Interpolation(), "tv": TV(), "red-diff": REDDiff()}
+        if not self.case.conditional:
+            return found | {"diffpir": DiffPIR(), "dds": DDS()}
         if regression is not None:
             found["regression"] = Boundary(prior=regression, steps=1, consistency=False)
             found["regression, fitted"] = Boundary(prior=regression, steps=1)
@@ -273,7 +290,7 @@ class Bench:
             if name not in known:
                 seed = FIRST_SEED if isinstance(method, Boundary) and method.frozen_noise else 0
                 yield self.row(name, method, solved(self.model, method, self.chosen, seed=seed))
-        if MEAN not in known:
+        if MEAN not in known and self.case.conditional:
             both = [solved(self.model, method, self.chosen) for method in (REDDiff(), self.boundary(detail=0))]
             yield self.row(MEAN, REDDiff(), mixed(both))
 
@@ -347,12 +364,16 @@ def interval(differences: Sequence[float]) -> tuple[float, float, float]:
 
 
 def require_covered(case: Case, prior: str | None) -> None:
-    """Raise `InputError` unless there is a conditional prior for a case, so that this is known before anything runs."""
+    """Raise `InputError` unless a case that needs a conditional prior has one, so that this is known before it runs."""
     from recon.priors import cards
 
-    name = prior or cards.usual(Boundary(), "mri", case.factor)
-    if not registry.card_of(name).for_factor(case.factor):
-        raise InputError(f"{name} does not cover x{case.factor:g}", field="prior", remedy="choose other cases by only")
+    if not case.conditional:
+        return
+
+    factor = case.acquisition.factor
+    name = prior or cards.usual(Boundary(), case.acquisition.MODALITY, factor)
+    if not registry.card_of(name).for_factor(factor):
+        raise InputError(f"{name} does not cover x{factor:g}", field="prior", remedy="choose other cases by only")
 
 
 def picture(folder: Path, case: Case, prior: str | None) -> Path:
@@ -361,7 +382,10 @@ def picture(folder: Path, case: Case, prior: str | None) -> Path:
     count = min(SLAB, len(truth))
     block = range((len(truth) - count) // 2, (len(truth) - count) // 2 + count)
     methods: dict[str, Method] = {"interpolation": Interpolation(), "TV": TV()}
-    methods |= {f"detail {detail:g}": Boundary(detail=detail, prior=prior) for detail in DETAILS}
+    if case.conditional:
+        methods |= {f"detail {detail:g}": Boundary(detail=detail, prior=prior) for detail in DETAILS}
+    else:
+        methods["RED-Diff"] = REDDiff()
     planes = {name: solved(model, method, [block]).planes for name, method in methods.items()}
     planes["truth"] = truth[block.start : block.stop]
     volumes = {name: model.arranged(torch.from_numpy(one)).numpy() for name, one in planes.items()}
@@ -394,7 +418,7 @@ def _magnified(plane: Volume, case: Case, affine: Affine) -> tuple[Volume, float
     """Middle of a refined plane, upright, with the aspect ratio of its pixels."""
     # As a volume of one slice, whose slices are the planes: of thick slices (plane, slice, row) are (col, slice, row).
     turned = affine.copy()
-    if case.direction == "slices":
+    if case.acquisition.direction == "slices":
         turned[:, :3] = affine[:, [1, 2, 0]]
     sides = [round(MAGNIFIED_MM / float(np.linalg.norm(turned[:3, axis]))) for axis in (1, 0)]
     at = [slice((n - m) // 2, (n - m) // 2 + m) for n, m in zip(plane.shape, sides, strict=True)]

@@ -32,7 +32,7 @@ class Mixed:
     candidates: list[Method]
     """Candidates, each with all its settings."""
     volumes: list[Tensor]
-    """What each candidate gives by itself, from all samples; also of those that have no share."""
+    """Reconstruction of each candidate by itself, from all samples; also of those that have no share."""
     judging_s: float
     solving_s: float
 

@@ -462,7 +462,7 @@ def boundary(
         Path | None, typer.Option("--out", "-o", help="Rows as JSON; methods of cases that it has are kept.")
     ] = None,
 ) -> None:
-    """Compare `boundary`, at every detail, with other methods and random noises; or draw pictures of it."""
+    """Compare super-resolution of MRI and CT stacks: `boundary` at every detail, other methods; or draw pictures."""
     from recon.bench import boundary as bench
 
     chosen = _chosen_cases(bench.cases(data), only)
@@ -485,8 +485,8 @@ def boundary(
             told = f"{row.psnr:.2f} dB, perceptual {row.perceptual:.4f}, sharpness {row.sharpness_ratio:.2f}"
             console.print(f"{case.name}, {row.method}: {told}, {row.seconds:.1f} s", highlight=False)
             keep()
-        for steps in bench.FEW_STEPS:
-            if random > 1 and not any(gain.task == case.name and gain.steps == steps for gain in gains):
+        for steps in bench.FEW_STEPS if random > 1 and case.conditional else ():
+            if not any(gain.task == case.name and gain.steps == steps for gain in gains):
                 more, gain = case_bench.against_random(steps, random)
                 rows += more
                 gains.append(gain)

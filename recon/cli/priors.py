@@ -113,7 +113,7 @@ def _noise(path: Path) -> object:
 
 def search_noise(
     what: Annotated[
-        str, typer.Argument(help="A conditional prior (as brain-mri-x2), or a job specification on a known volume.")
+        str, typer.Argument(help="A conditional prior (as brain-mri-sr), or a job specification on a known volume.")
     ],
     out: Annotated[
         Path, typer.Option("--out", "-o", callback=new(_noise), help="File of starting noise to write, .yaml.")
@@ -139,6 +139,7 @@ def search_noise(
     from recon.spec.job import JobSpec, local_files
     from recon.spec.methods import Boundary
     from recon.tuning import search_noise as searching
+    from recon.tuning import stacks
 
     if out.suffix not in CARD_ENDINGS:
         raise InputError(f"{out.name} does not end in .yaml", field="out", remedy="a job names it as *.yaml")
@@ -155,9 +156,9 @@ def search_noise(
     else:
         wanted = [name.strip() for name in directions.split(",")]
         for name in wanted:
-            if name not in searching.DIRECTIONS:
+            if name not in stacks.DIRECTIONS:
                 raise InputError(f"{name!r} is neither plane nor slices", field="directions")
-        chosen = cast("list[searching.Direction]", wanted)
+        chosen = cast("list[stacks.Direction]", wanted)
         by = None if factors is None else real_numbers(factors, "factors")
         method = Boundary(detail=detail)
         tasks = searching.tasks_of_prior(what, data, slices, method, factors=by, directions=chosen)

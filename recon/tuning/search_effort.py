@@ -24,6 +24,12 @@ TASKS = (
     "8 views with 1e5 photons",
     "equispaced x4",
     "poisson x8",
+    "stack x2 in plane with noise",
+    "stack x4 in plane with noise",
+    "stack x2 between slices with noise",
+    "stack x4 between slices with noise",
+    "CT stack x2 with noise",
+    "CT stack x4 with noise",
 )
 """Tuning tasks that an effort is judged on: scans with noise."""
 _FEW: list[dict[str, Any]] = [{"steps": 8, "sigma_first": first} for first in (0.2, 0.4)]
@@ -63,11 +69,10 @@ def search(data: Path, methods: Sequence[str], only: Sequence[str] = TASKS) -> I
         if name not in CANDIDATES:
             raise InputError(f"{name!r} is not one of {', '.join(CANDIDATES)}", field="methods")
     known = search_settings.tasks()
-    for modality in ("ct", "mri"):
-        tasks = [known[name] for name in only if known[name].modality == modality]
+    for kind in ("ct", "mri-cartesian", "mri-superresolution", "ct-superresolution"):
+        tasks = [known[name] for name in only if _counts_as(known[name]) == kind]
         found = {task.name: _judged(task, methods, data) for task in tasks}
         for name in methods if tasks else ():
-            kind = next(iter(tasks[0].acquisition.TUNED_AS), tasks[0].acquisition.kind)
             for effort, candidates in CANDIDATES[name].items():
                 means = [
                     sum(found[task.name][name, effort, number].psnr for task in tasks) / len(tasks)
@@ -90,12 +95,17 @@ def search(data: Path, methods: Sequence[str], only: Sequence[str] = TASKS) -> I
                 )
 
 
+def _counts_as(task: Task) -> str:
+    """Kind of scan that a task stands for."""
+    return next(iter(task.acquisition.TUNED_AS), task.acquisition.kind)
+
+
 def _judged(task: Task, methods: Sequence[str], data: Path) -> dict[tuple[str, str, int], Judged]:
     """Judge TV, each method as it is, and each candidate, by method, effort and number of the candidate."""
     first, last = task.slices
     middle = (first + last) // 2
     model, truth = search_settings.problem(replace(task, slices=(middle, middle + 1)), data)
-    kind = next(iter(task.acquisition.TUNED_AS), task.acquisition.kind)
+    kind = _counts_as(task)
 
     def judge(settings: MethodSettings) -> Judged:
         prior, intensity = chosen_prior(settings, model)

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -35,13 +34,10 @@ from recon.spec.methods import Boundary, FrozenNoise
 from recon.spec.simulation import Simulation
 from recon.training.recipe import Recipe
 from recon.training.slices import SliceSet
+from recon.tuning.stacks import DIRECTIONS, STACK_NOISE, Direction, usual_stack
 
-Direction = Literal["plane", "slices"]
-DIRECTIONS: tuple[Direction, ...] = ("plane", "slices")
 FACTORS = (2.0, 3.0, 4.0)
 """Super-resolution factors of the reference set of a prior that is told them, as far as it covers them."""
-REFERENCE_NOISE = 0.01
-"""Noise of the reference stacks relative to their largest value."""
 
 
 @dataclass(frozen=True)
@@ -146,17 +142,10 @@ def tasks_of_prior(
     return [_stack_task(some, scan, prior, method, origin) for some, scan in zip(dealt, scans, strict=True)]
 
 
-def usual_stack(factor: float, direction: Direction) -> MRISuperResolution:
-    """Acquisition of a stack as scanners give it: k-space filtered, or slices of a Gaussian profile."""
-    if direction == "plane":
-        return MRISuperResolution(factor=factor, direction=direction, filter="tukey")
-    return MRISuperResolution(factor=factor, direction=direction, profile="gaussian")
-
-
 def _stack_task(
     images: NDArray[np.float32], acquisition: MRISuperResolution, prior: NetworkPrior, method: Boundary, origin: str
 ) -> Task:
-    simulation = Simulation(noise_std=REFERENCE_NOISE)
+    simulation = Simulation(noise_std=STACK_NOISE)
     volume = from_planes(torch.from_numpy(images), acquisition).numpy()
     measurement = simulate(volume, np.diag([0.9, 0.9, 1e9, 1.0]), acquisition, simulation)
     inverse = inverse_problem.build(measurement)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -19,17 +21,20 @@ from recon.measurement.simulate import simulate
 from recon.pipeline.chosen_prior import chosen_prior
 from recon.problem import inverse_problem
 from recon.problem.problem import run
+from recon.problem.superresolution import from_planes
 from recon.quality import metrics
 from recon.solvers import registry as solvers
 from recon.spec.acquisitions import Acquisition, methods_of
 from recon.spec.acquisitions.ct import AngleRange, CTParallel
 from recon.spec.acquisitions.mri_cartesian import MRICartesian
+from recon.spec.acquisitions.superresolution import CTSuperResolution, SuperResolution
 from recon.spec.methods import DEFAULT_PRIOR, Diffusion, method_of
 from recon.spec.simulation import Simulation
 from recon.spec.validation import reason
 from recon.training import synthetic
 from recon.training.recipe import Recipe
 from recon.training.slices import SliceSet
+from recon.tuning.stacks import DIRECTIONS, STACK_NOISE, usual_stack
 
 _SPLITTING: dict[str, list[Any]] = {
     "start": ["classical", "tv"],
@@ -71,6 +76,7 @@ GRIDS: dict[str, dict[str, list[Any]]] = {
 """Candidate values of each setting in rising order; settings are searched in this order."""
 SPECIMENS, SIDE, DENSITY_HU = 20_000, 256, 500.0
 """Seed, size and density of the synthetic specimens that a prior of objects is tuned on."""
+WHERE = {"plane": "in plane", "slices": "between slices"}
 FAR_MM = 1e6
 """Slice distance in mm that stands for an unknown one, so large that slices are independent."""
 MIN_GAIN_DB = 0.05
@@ -123,7 +129,20 @@ def tasks() -> dict[str, Task]:
     }
     # FLAIR slices of one head, whose distance the file does not say: none is regularised across.
     found += [Task(name, MRICartesian(), settings, (20, 23), None) for name, settings in mri.items()]
+    for factor, direction in product((2, 4), DIRECTIONS):
+        found += _of_stacks(f"stack x{factor} {WHERE[direction]}", usual_stack(factor, direction), (20, 23))
+    for factor in (2, 4):
+        found += _of_stacks(f"CT stack x{factor}", CTSuperResolution(factor=factor, profile="gaussian"), (40, 43))
     return {task.name: task for task in found}
+
+
+def _of_stacks(name: str, acquisition: SuperResolution, slices: tuple[int, int]) -> list[Task]:
+    """Tasks without and with noise of a stack whose planes are these slices."""
+    noisy = Simulation(noise_std=STACK_NOISE)
+    return [
+        Task(name, acquisition, Simulation(), slices, None),
+        Task(f"{name} with noise", acquisition, noisy, slices, None),
+    ]
 
 
 def named(only: str | None) -> list[Task]:
@@ -162,6 +181,8 @@ def problem(task: Task, data: Path, prior: str | None = None) -> tuple[inverse_p
             remedy="give the folder with the whole tuning set",
         )
     volume = (np.stack(stored).astype(np.float32) * source.slope + source.intercept).astype(np.float32)
+    if isinstance(task.acquisition, SuperResolution):
+        volume = from_planes(torch.from_numpy(volume), task.acquisition).numpy()
     measurement = simulate(volume, np.diag([1.4, 1.4, task.slice_mm or FAR_MM, 1.0]), task.acquisition, task.simulation)
     assert measurement.truth is not None
     return inverse_problem.build(measurement), measurement.truth
@@ -223,7 +244,7 @@ def _judge(
         method = method_of({"name": name, **base, **settings})
         prior, intensity = chosen_prior(method, model)
         volume: Tensor = run(solvers.start(model.problem, method, prior=prior, intensity=intensity))
-        return metrics.psnr(model.display(volume), truth)
+        return metrics.psnr(model.display(model.arranged(volume)), truth)
 
     return judged
 

@@ -398,6 +398,7 @@ def speed(
     methods: Annotated[
         str, typer.Option(help="Names, comma-separated; those that fit a scan are run.")
     ] = "tv,red-diff,dds,diffpir",
+    efforts: Annotated[str, typer.Option(help="Efforts, comma-separated.")] = "draft,standard,best",
     json_file: Json = None,
 ) -> None:
     """Speed of methods and efforts: seconds, the network's share, and both in units of a matrix product's rate."""
@@ -408,7 +409,9 @@ def speed(
         rows = [bench.Row(**row) for row in json.loads(json_file.read_text())["rows"]]
     counts = [(int(size), int(count)) for size in sizes.split(",") for count in slices.split(",")]
     for task, (size, count) in itertools.product(tasks.split(";"), counts):
-        for row in bench.compare(data, task, size, count, methods.split(","), rows, machine()):
+        for row in bench.compare(
+            data, task, size, count, methods.split(","), rows, bench.limited(machine()), efforts.split(",")
+        ):
             rows = bench.against_best([*rows, row])
             told = f"{row.task}, {row.size}^2 x {row.slices}, {row.method} {row.effort or ''}"
             console.print(f"{told}: {row.seconds:.1f} s, {row.psnr:.2f} dB", highlight=False)
@@ -422,7 +425,7 @@ def speed(
         for r in rows
     ]  # fmt: skip
     columns = ["task", "size", "method", "effort", "s", "network, s", "1e12 products", "PSNR, dB", "to the best"]
-    table(columns, shown, machine())
+    table(columns, shown, bench.limited(machine()))
 
 
 for command in (

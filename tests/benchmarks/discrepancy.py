@@ -59,5 +59,5 @@ def compare(data: Path) -> Iterator[Row]:
                 noise_fraction=share,
                 tuned=share == settings.noise_fraction,
                 discrepancy=round(discrepancy(problem, volume), 3),
-                psnr=round(metrics.psnr(model.display(volume), truth), 2),
+                psnr=round(metrics.psnr(model.display(model.arranged(volume)), truth), 2),
             )

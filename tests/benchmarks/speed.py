@@ -6,6 +6,7 @@ times that rate is the arithmetic that the machine would have done meanwhile at 
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from operators.errors import InputError
+from recon.bench import peers
 from recon.bench.auto import CHEST, T2
 from recon.bench.qggmrf import QGGMRF
 from recon.bench.solving import solved
@@ -90,9 +92,9 @@ class Row:
     psnr_minus_best: float = 0.0
 
     @property
-    def key(self) -> tuple[str, str, str | None, int, int]:
+    def key(self) -> tuple[str, str, str, str | None, int, int]:
         """What the row is of."""
-        return self.task, self.method, self.effort, self.size, self.slices
+        return self.machine, self.task, self.method, self.effort, self.size, self.slices
 
     @property
     def teraflops(self) -> float:
@@ -101,9 +103,10 @@ class Row:
 
 
 def compare(
-    data: Path, task: str, size: int, slices: int, methods: Sequence[str], known: Sequence[Row], machine: str
-) -> Iterator[Row]:
-    """Reconstruct a scan by every method, at every effort that it has, but for those that have a row.
+    data: Path, task: str, size: int, slices: int, methods: Sequence[str], known: Sequence[Row], machine: str,
+    efforts: Sequence[str] = EFFORTS,
+) -> Iterator[Row]:  # fmt: skip
+    """Reconstruct a scan by every method, at those efforts that it has, but for what has a row.
 
     Operators are built outside the clock; networks have run once.
     """
@@ -116,7 +119,8 @@ def compare(
         (method, effort)
         for method in methods
         for effort in efforts_of(method, chosen.kind)
-        if (task, method, effort, size, slices) not in have
+        if effort is None or effort in efforts
+        if (machine, task, method, effort, size, slices) not in have
     ]
     if not todo:
         return
@@ -143,8 +147,10 @@ def efforts_of(method: str, kind: str) -> list[str | None]:
     """Efforts of a method, or None alone; no effort where the method does not fit the kind of acquisition."""
     if method == QGGMRF:
         return [None] if kind == "ct-parallel" else []
+    if method in peers.NAMES:
+        return [None]
     if method not in METHODS:
-        raise InputError(f"{method!r} is not one of {', '.join(METHODS)}, {QGGMRF}", field="methods")
+        raise InputError(f"{method!r} is not one of {', '.join([*METHODS, QGGMRF, *peers.NAMES])}", field="methods")
     if method not in methods_of(ACQUISITIONS[kind].model_validate({"kind": kind})):
         return []
     return list(EFFORTS) if issubclass(METHODS[method], Splitting) else [None]
@@ -172,6 +178,12 @@ def resampled(volume: Volume, size: int, slices: int) -> Volume:
     return np.ascontiguousarray(ndimage.zoom(volume.astype(np.float32), steps, order=1, mode="nearest", grid_mode=True))
 
 
+def limited(machine: str) -> str:
+    """Name of a machine with the instruction set that oneDNN is limited to, if it is."""
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA")
+    return machine if limit is None else f"{machine}, {limit} at most"
+
+
 def float32_gflops() -> float:
     """Rate of a matrix product, in 1e9 operations per second."""
     matrix = torch.ones(PRODUCT, PRODUCT)
@@ -188,8 +200,8 @@ def float32_gflops() -> float:
 def against_best(rows: Sequence[Row]) -> list[Row]:
     """Rows with their PSNR less the best of the same scan."""
 
-    def scan(row: Row) -> tuple[str, int, int]:
-        return row.task, row.size, row.slices
+    def scan(row: Row) -> tuple[str, str, int, int]:
+        return row.machine, row.task, row.size, row.slices
 
     best = {scan(row): max(other.psnr for other in rows if scan(other) == scan(row)) for row in rows}
     return [replace(row, psnr_minus_best=round(row.psnr - best[scan(row)], 2)) for row in rows]

@@ -33,6 +33,8 @@ def test_every_effort_has_a_row_and_rows_are_kept(data: Path) -> None:
     rows = speed.against_best(found)
     assert max(row.psnr_minus_best for row in rows) == 0 > min(row.psnr_minus_best for row in rows)
     assert not list(speed.compare(data, "CT, 60 views", 32, 2, ["tv", "red-diff"], rows, "here"))
+    (elsewhere,) = speed.compare(data, "CT, 60 views", 32, 2, ["red-diff"], rows, "there", ["draft"])
+    assert (elsewhere.machine, elsewhere.effort) == ("there", "draft")
 
 
 def test_volumes_are_resampled_about_their_middle() -> None:

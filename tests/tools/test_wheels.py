@@ -77,7 +77,7 @@ def test_an_empty_environment_reconstructs_without_the_checkout(built: list[Path
     samples = told(bin_ / "python", "-c", "from recon.samples import SAMPLES; print(SAMPLES)")
     assert Path(samples).is_relative_to(place)
     assert told(bin_ / "recon", "--version") == f"recon {wheels.version()}"
-    assert "brain-mri-x4" in told(bin_ / "recon", "priors")
+    assert "brain-mri-sr" in told(bin_ / "recon", "priors")
     for name, job in JOBS.items():
         (empty / f"{name}.json").write_text(json.dumps(job).replace("{samples}", samples))
         told(bin_ / "recon", "run", f"{name}.json", "-o", name)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from operators.errors import GeometryError, InputError, ResourceLimit
+from operators.geometry import SamplingPattern
 from operators.stacks import ROUNDING, KSpaceFilter, SliceProfile, coarse_size, fine_size
 from recon.spec.acquisitions.base import Acquisition, Shape, Volume
 from recon.spec.acquisitions.ct import check_hu
@@ -81,6 +82,10 @@ class SuperResolution(Acquisition):
         if self.direction == "plane":
             return self, (slices, coarse_size(rows, self.factor), coarse_size(cols, self.factor))
         return self, (coarse_size(slices, self.factor), rows, cols)
+
+    def sampling(self, shape: Shape) -> tuple[SamplingPattern, float] | None:
+        """Pattern by the direction that is refined, and voxels of the result over those of the stack."""
+        return self.direction, math.prod(self.result_shape(shape)) / math.prod(shape)
 
     def operator_bytes(self, shape: Shape, costs: MachineCosts) -> float:
         """Zero: the operator stores nothing large."""
@@ -194,6 +199,10 @@ class MRISuperResolution(SuperResolution):
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} has no effect with direction: {self.direction}; leave it out")
         return self
+
+    def sampling(self, shape: Shape) -> tuple[SamplingPattern, float] | None:
+        """Pattern and ratio of one stack; of several only the files say how much they measure together."""
+        return None if self.files() else super().sampling(shape)
 
     def in_one_piece(self) -> bool:
         """Whether there are several stacks, of which others lie across the planes."""

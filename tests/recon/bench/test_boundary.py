@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 
 from operators.errors import InputError
 from recon.bench import boundary as bench
-from recon.bench.auto import T1, T2
+from recon.bench.auto import CHEST, T1, T2
 from recon.cli.main import app
 from recon.formats import nifti
+from recon.priors import cards
 from recon.training.export import export
 from tests.recon.training.test_training import tiny, trained
 
@@ -69,12 +70,27 @@ def test_rows_and_gains(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert gain["noise"] == "usual" and gain["random"] == 2 and len(gain["psnr"]) == len(gain["perceptual"]) == 2
 
 
+def test_thick_slices_of_a_chest_are_judged_in_hu(data: Path) -> None:
+    head = nifti.read(data / T1)[0]
+    nifti.write(data / CHEST, (10 * head - 1000).astype(np.float32), AFFINE, "HU")
+    case = next(c for c in bench.cases(data) if c.name == "chest, x2 through plane")
+    bench.require_covered(case, None)
+    chest = bench.Bench.of(case, 2, None)
+    assert chest.truth.min() < -990 and chest.truth.max() > 0
+    rows = {row.method: row for row in chest.rows({"diffpir", "dds"}, None)}
+    assert set(rows) == {"interpolation", "tv", "red-diff"}
+    assert rows["tv"].psnr > rows["interpolation"].psnr and rows["red-diff"].nfe > 8
+    assert rows["interpolation"].sharpness_ratio < 0.5 and rows["red-diff"].detail is None
+
+
 def test_a_factor_without_a_prior_is_known_before_anything_runs(data: Path) -> None:
     case = bench.cases(data)[1]
-    assert case.factor == 3
+    assert case.acquisition.factor == 3
+    single = {"name": "double", "factors": None, "super_resolution": 2}
+    cards.card_of(str(data / "tiny.yaml")).model_copy(update=single).write(data / "double.yaml")
     bench.require_covered(case, str(data / "tiny.yaml"))
-    with pytest.raises(InputError, match="prior: brain-mri-x2 does not cover x3"):
-        bench.require_covered(case, "brain-mri-x2")
+    with pytest.raises(InputError, match=r"double\.yaml does not cover x3"):
+        bench.require_covered(case, str(data / "double.yaml"))
 
 
 def test_an_interval_holds_its_mean() -> None:

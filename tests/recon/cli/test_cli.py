@@ -306,7 +306,7 @@ def one_line(done: subprocess.CompletedProcess[str], *says: str) -> None:
         ["inspect", "volume.nii.gz", "-o"],
         ["plan", "--measure"],
         ["bench", "operators", "--json"],
-        ["search-noise", "brain-mri-x2", "-o"],
+        ["search-noise", "brain-mri-sr", "-o"],
     ],
     ids=lambda command: str(command[0]),
 )

@@ -167,7 +167,7 @@ def test_a_conditional_prior_is_refused_where_there_is_nothing_to_condition_on(t
     np.save(tmp_path / "k.npy", np.ones((1, 1, 32, 32), np.complex64))
     spec = job(
         input=str(tmp_path / "k.npy"), acquisition="mri-cartesian", output={"baselines": []},
-        method={"name": "diffpir", "prior": "brain-mri-x2"},
+        method={"name": "diffpir", "prior": "brain-mri-sr"},
     )  # fmt: skip
     with pytest.raises(InputError, match=r"method\.prior: .*conditional"):
         run(spec, local_files(spec), tmp_path / "out")

@@ -15,9 +15,14 @@ import yaml
 
 from operators.errors import ResourceLimit
 from recon.formats import reader
+from recon.measurement.simulate import simulate
 from recon.pipeline.reconstruct import run
 from recon.planning import plan
+from recon.problem import inverse_problem
+from recon.spec.acquisitions.superresolution import MRISuperResolution
 from recon.spec.job import JobSpec, local_files
+from recon.spec.simulation import Simulation
+from recon.tuning.stacks import Direction
 from tests.conftest import SAMPLES
 from tests.recon.cli.test_cli import recon
 from tests.service.whole_service import api_alone
@@ -74,6 +79,17 @@ def test_the_plan_knows_the_settings_that_a_job_gets(views: int, steps: int) -> 
     judged = planned({**CT, "input": source, "method": {"name": "red-diff", "steps": 4}, "output": {"uncertainty": 3}})
     assert judged.network_evaluations == 4 * stated.network_evaluations
     assert judged.seconds > 1.5 * stated.seconds and judged.memory_bytes > stated.memory_bytes
+
+
+@pytest.mark.parametrize(("factor", "direction"), [(2.0, "plane"), (3.0, "slices"), (2.5, "plane"), (3.5, "slices")])
+def test_the_plan_of_a_stack_looks_its_settings_up_as_the_job_does(factor: float, direction: Direction) -> None:
+    """By what is refined, planes or slices, and by how much: also of sides that the factor does not divide."""
+    acquisition = MRISuperResolution(factor=factor, direction=direction)
+    measured = simulate(np.ones((22, 34, 26), np.float32), np.eye(4), acquisition, Simulation(noise_std=0.01))
+    operator = inverse_problem.build(measured).problem.operator
+    found = acquisition.sampling(measured.data.shape)
+    assert found is not None and found[0] == operator.sampling_pattern == direction
+    assert found[1] == pytest.approx(operator.undersampling, rel=0.15)
 
 
 def test_a_setting_that_does_not_go_with_the_tuned_ones_is_the_jobs_own() -> None:

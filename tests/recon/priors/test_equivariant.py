@@ -75,7 +75,7 @@ def test_what_a_prior_errs_in_one_orientation_cancels() -> None:
 
 def test_a_condition_is_turned_with_the_image() -> None:
     """The network is given both the same way round: a turned problem has the turned solution."""
-    prior = registry.load("brain-mri-x2")
+    prior = registry.load("brain-mri-sr").at((2.0, 2.0))
     generator = torch.Generator().manual_seed(0)
     x, condition = (torch.randn(2, 32, 32, dtype=torch.complex64, generator=generator) * 0.2 for _ in range(2))
     given = Given(prior, condition)

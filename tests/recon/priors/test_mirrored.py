@@ -36,9 +36,9 @@ def test_a_thin_stack_seen_from_the_side_is_refined() -> None:
     problem = Problem(operator, operator.forward(planes))
 
     def error(method: Method, prior: str | None) -> float:
-        given = None if prior is None else registry.load(prior)
+        given = None if prior is None else registry.load(prior).at(operator.factors)
         found = run(solvers.start(problem, method, prior=given, intensity=IntensityMap(1.0, 0.0)))
         return float((found - planes).abs().square().mean())
 
-    interpolated, refined = error(Interpolation(), None), error(Boundary(frozen_noise="random"), "brain-mri-x4")
+    interpolated, refined = error(Interpolation(), None), error(Boundary(frozen_noise="random"), "brain-mri-sr")
     assert refined < 0.79 * interpolated  # 1 dB

@@ -49,22 +49,23 @@ def compiled_anew() -> None:
 
 def test_the_usual_prior_of_a_factor_is_one_that_covers_it(tmp_path: Path) -> None:
     """By the cards alone: a prior of a range of factors is taken as soon as its card is there, for what it covers."""
-    for factor in (2, 4):
-        shutil.copy(registry.WEIGHTS / f"brain-mri-x{factor}.yaml", tmp_path)
+    shipped = cards.card_of("brain-mri-sr")
+    for name, factor in (("double", 2), ("quadruple", 4)):
+        single = shipped.model_copy(update={"name": name, "super_resolution": factor, "factors": None})
+        single.write(tmp_path / f"{name}.yaml")
 
     def usual(factor: float | None, method: Diffusion | None = None, modality: str = "mri") -> str:
         return cards.usual(method or Boundary(), modality, factor, tmp_path)
 
-    assert [usual(2), usual(4)] == ["brain-mri-x2", "brain-mri-x4"]
-    with pytest.raises(InputError, match=r"no prior covers .* by x3 .*known: brain-mri-x2 \(.*x2 less.*, brain-mri-x4"):
+    assert [usual(2), usual(4)] == ["double", "quadruple"]
+    with pytest.raises(InputError, match=r"no prior covers .* by x3 .*known: double \(.*x2 less.*, quadruple"):
         usual(3)
     with pytest.raises(InputError, match="no prior covers super-resolution of ct by x2"):
         usual(2, modality="ct")
-    single = cards.card_of("brain-mri-x2")
-    told = single.model_copy(update={"name": "many", "super_resolution": None, "factors": (2.0, 3.5)})
+    told = shipped.model_copy(update={"name": "many", "factors": (2.0, 3.5)})
     for card in (told, told.model_copy(update={"name": "regression", "regression": True, "factors": (1.0, 8.0)})):
         card.write(tmp_path / f"{card.name}.yaml")
-    assert [usual(factor) for factor in (2, 2.5, 3.5, 4)] == ["many", "many", "many", "brain-mri-x4"]
+    assert [usual(factor) for factor in (2, 2.5, 3.5, 4)] == ["many", "many", "many", "quadruple"]
     assert usual(2, REDDiff()) == usual(None) == "brain-mri"
 
 

@@ -494,7 +494,7 @@ def test_shipped_noise_fits_the_shipped_priors(path: Path) -> None:
 
 
 def test_random_noise_is_the_jobs() -> None:
-    card = registry.card_of("brain-mri-x2")
+    card = registry.card_of("brain-mri-sr")
     assert of_settings(Boundary(frozen_noise="random"), card, "plane", 12345) == (12345, "random", None)
     amplitudes = [
         Boundary(**given).noise_amplitude
