@@ -63,9 +63,8 @@ def network(card: Card, path: Path) -> Denoiser:
 def _network(card_json: str, path: Path) -> Denoiser:
     card = Card.model_validate_json(card_json)
     with torch.device("meta"):
-        found = new_network(card)  # without memory yet, nor random numbers, since weights follow
-    require_small(sum(value.numel() for value in found.state_dict().values()))
-    found.to_empty(device="cpu")
+        require_small(sum(value.numel() for value in new_network(card).state_dict().values()))
+    found = new_network(card)
     try:
         found.load_state_dict({name: value.float() for name, value in _read(card, path).items()})
     except RuntimeError as error:
