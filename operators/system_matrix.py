@@ -119,8 +119,13 @@ def _to_torch(offsets: NDArray[Any], columns: NDArray[Any], values: NDArray[Any]
     with warnings.catch_warnings():
         # torch announces its CSR support as beta at every first use.
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        arrays = (torch.from_numpy(array) for array in (offsets, columns, values))
-        return torch.sparse_csr_tensor(*arrays, size=shape, check_invariants=False)
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(offsets),
+            torch.from_numpy(columns),
+            torch.from_numpy(values),
+            size=shape,
+            check_invariants=False,
+        )
 
 
 def _nbytes(part: Tensor) -> int:

@@ -35,11 +35,12 @@ class Built:
         return {"values": np.arange(self.count, dtype=np.float32) + self.number, "empty": np.zeros((0, 3), np.int32)}
 
 
+def same(arrays: Arrays) -> Arrays:
+    return arrays
+
+
 def got(cache: DiskCache, build: Built) -> Arrays:
     """The arrays of `build`, by way of the cache, checked."""
-
-    def same(arrays: Arrays) -> Arrays:
-        return arrays
 
     found = cache.get("numbers", {"number": build.number}, build, same, same)
     assert found["values"].dtype == np.float32 and found["empty"].shape == (0, 3)
@@ -142,7 +143,7 @@ def test_what_its_owner_refuses_is_built_again(cache: DiskCache, caplog: pytest.
 
     build = Built()
     for _ in range(2):
-        cache.get("numbers", {}, build, lambda made: made, refused)
+        cache.get("numbers", {}, build, same, refused)
     assert build.times == 2 and "building it again: made by another version" in caplog.text
 
 
@@ -286,10 +287,10 @@ def test_without_a_cache_everything_is_built(monkeypatch: pytest.MonkeyPatch, ca
 
     monkeypatch.setattr(disk_cache, "_used", None)
     build = Built()
-    assert disk_cache.kept("numbers", key, build, dict, dict)["values"][1] == 1
+    assert disk_cache.kept("numbers", key, build, same, same)["values"][1] == 1
     disk_cache.use(cache)
     for _ in range(2):
-        disk_cache.kept("numbers", lambda: {"number": 0}, build, dict, dict)
+        disk_cache.kept("numbers", lambda: {"number": 0}, build, same, same)
     assert build.times == 2
 
 
