@@ -10,8 +10,6 @@ from typing import Literal
 
 import finufft
 import numpy as np
-import scipy.fft
-import scipy.spatial
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -364,9 +362,11 @@ def _box(maps: Tensor) -> tuple[slice, slice]:
 
     What lies beyond takes no part in the normal operator.
     """
+    from scipy.fft import next_fast_len  # takes its time, and solvers of Cartesian scans import this file too
+
     seen = (maps != 0).any(0)
     # Fewer columns are fewer lines of the larger transforms, whatever their length; fewer rows are shorter ones.
-    return _span(seen.any(1), _quick), _span(seen.any(0), scipy.fft.next_fast_len)
+    return _span(seen.any(1), _quick), _span(seen.any(0), next_fast_len)
 
 
 def _span(seen: Tensor, quick: Callable[[int], int]) -> slice:
@@ -426,11 +426,13 @@ def cell_areas(trajectory: Tensor, rule: DensityRule) -> Tensor:
 
 
 def _voronoi(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    from scipy.spatial import ConvexHull, Voronoi
+
     places, inverse, counts = np.unique(points.round(6), axis=0, return_inverse=True, return_counts=True)
-    guards = [_mirrored(places, equation) for equation in scipy.spatial.ConvexHull(places).equations]
-    found = scipy.spatial.Voronoi(np.concatenate([places, *guards]))
+    guards = [_mirrored(places, equation) for equation in ConvexHull(places).equations]
+    found = Voronoi(np.concatenate([places, *guards]))
     corners = [found.vertices[found.regions[found.point_region[i]]] for i in range(len(places))]
-    areas = np.array([scipy.spatial.ConvexHull(c).volume if len(c) > 2 else 0.0 for c in corners])
+    areas = np.array([ConvexHull(c).volume if len(c) > 2 else 0.0 for c in corners])
     shared: NDArray[np.float64] = (areas / counts)[inverse.reshape(-1)]
     return shared
 

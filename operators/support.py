@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,7 +16,9 @@ from torch.nn import functional
 
 from operators.geometry import MATRIX_COLUMNS, FanBeam, ParallelBeam
 from operators.linear import LinearOperator
-from operators.tomography import Tomography
+
+if TYPE_CHECKING:
+    from operators.tomography import Tomography  # and with it ASTRA, which no MRI needs
 
 SCALES = (1, 3, 9)
 """Widths in detector elements at which a ray must show nothing to count as air."""

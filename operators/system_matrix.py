@@ -5,15 +5,18 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import astra
 import numpy as np
 import scipy.sparse
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from operators.disk_cache import Arrays
 from operators.geometry import MATRIX_COLUMNS
 from operators.interrupt import checkpoint
 
@@ -21,6 +24,8 @@ BLOCK = 16_384
 """Columns of a part of the matrix: what they multiply, 1 MiB, stays in a core's cache. Twice as fast as the whole."""
 
 CACHE_BYTES = 4 * 2**30
+CSR = ("shape", "offsets", "columns", "values")
+"""Arrays of a part in CSR form."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,32 @@ class SystemMatrix:
     def adjoint(self, y: Tensor, width: int = MATRIX_COLUMNS) -> Tensor:
         """Back-project ``(slices, rays)`` to ``(slices, pixels)``, `width` slices at once."""
         return _multiply(self.transpose, y, width)
+
+    def arrays(self) -> Arrays:
+        """Arrays that `of_arrays` makes the same matrix of; they share its memory."""
+        found: Arrays = {}
+        for name in ("matrix", "transpose"):
+            for index, part in enumerate(getattr(self, name)):
+                parts = (torch.tensor(part.shape), part.crow_indices(), part.col_indices(), part.values())
+                found |= {f"{name}-{index}-{what}": array.numpy() for what, array in zip(CSR, parts, strict=True)}
+        return found
+
+    @classmethod
+    def of_arrays(cls, arrays: Arrays) -> SystemMatrix:
+        """Make the matrix of what `arrays` gave."""
+
+        def parts(name: str) -> Iterator[Tensor]:
+            for index in range(sum(key.startswith(f"{name}-") for key in arrays) // len(CSR)):
+                shape, *csr = (arrays[f"{name}-{index}-{what}"] for what in CSR)
+                yield _to_torch(*csr, shape=tuple(shape.tolist()))
+
+        return cls.of(parts("matrix"), parts("transpose"))
+
+    @classmethod
+    def of(cls, matrix: Iterable[Tensor], transpose: Iterable[Tensor]) -> SystemMatrix:
+        """Make a system matrix of its parts."""
+        both = tuple(matrix), tuple(transpose)
+        return cls(*both, sum(_nbytes(part) for parts in both for part in parts))
 
 
 def _multiply(parts: tuple[Tensor, ...], x: Tensor, width: int) -> Tensor:
@@ -77,21 +108,28 @@ def build(projector_id: int) -> SystemMatrix:
     del forward
     for part in (*matrix, *transpose):
         part.sort_indices()
-    nbytes = sum(m.data.nbytes + m.indices.nbytes + m.indptr.nbytes for m in (*matrix, *transpose))
-    return SystemMatrix(tuple(map(_to_torch, matrix)), tuple(map(_to_torch, transpose)), nbytes)
+    return SystemMatrix.of(map(_csr, matrix), map(_csr, transpose))
 
 
-def _to_torch(matrix: scipy.sparse.csr_matrix) -> Tensor:
+def _csr(matrix: scipy.sparse.csr_matrix) -> Tensor:
+    return _to_torch(matrix.indptr, matrix.indices, matrix.data, shape=matrix.shape)
+
+
+def _to_torch(offsets: NDArray[Any], columns: NDArray[Any], values: NDArray[Any], *, shape: tuple[int, ...]) -> Tensor:
     with warnings.catch_warnings():
         # torch announces its CSR support as beta at every first use.
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         return torch.sparse_csr_tensor(
-            torch.from_numpy(matrix.indptr),
-            torch.from_numpy(matrix.indices),
-            torch.from_numpy(matrix.data),
-            size=matrix.shape,
+            torch.from_numpy(offsets),
+            torch.from_numpy(columns),
+            torch.from_numpy(values),
+            size=shape,
             check_invariants=False,
         )
+
+
+def _nbytes(part: Tensor) -> int:
+    return sum(array.nbytes for array in (part.crow_indices(), part.col_indices(), part.values()))
 
 
 class MatrixCache:

@@ -10,19 +10,22 @@ Three backends compute the same thing:
 from __future__ import annotations
 
 import math
+import platform
+import sys
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import astra
 import numpy as np
+import scipy
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from operators import system_matrix
+from operators import disk_cache, geometry, system_matrix
 from operators.errors import BackendUnavailable
 from operators.fbp import filtered_back_projection
 from operators.geometry import (
@@ -165,8 +168,21 @@ class Tomography(LinearOperator):
         return out.to(x.dtype)
 
     def _build_matrix(self) -> system_matrix.SystemMatrix:
-        with_projector = Projector(self.geometry)
-        return system_matrix.build(with_projector.id)
+        """Build the system matrix, or read the one that an earlier process has built."""
+
+        def build() -> system_matrix.SystemMatrix:
+            with_projector = Projector(self.geometry)
+            return system_matrix.build(with_projector.id)
+
+        of_arrays, arrays = system_matrix.SystemMatrix.of_arrays, system_matrix.SystemMatrix.arrays
+        return disk_cache.kept("matrix", self._matrix_key, build, arrays, of_arrays)
+
+    def _matrix_key(self) -> dict[str, Any]:
+        """Everything that the matrix depends on; the code counts, since versions are the same while it is written."""
+        code = disk_cache.digest_of(sys.modules[__name__], geometry, system_matrix)
+        made_by = {"astra": astra.__version__, "scipy": scipy.__version__, "code": code}
+        beam = type(self.geometry).__name__
+        return {"geometry": asdict(self.geometry), "beam": beam, "processor": platform.machine(), **made_by}
 
     def _by_slices(self, data: Tensor, shape: tuple[int, ...], *, adjoint: bool) -> Tensor:
         projector = Projector(self.geometry)

@@ -360,7 +360,9 @@ def simulate(
 def load_prior(name: str) -> Any:
     """Load a shipped prior by name, or one of your own by the path of its card: ``prior.denoise(x, sigma)``."""
     from recon.priors import registry
+    from recon.settings import use_disk_cache
 
+    use_disk_cache()
     return registry.load(name, field="name")
 
 

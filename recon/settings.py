@@ -5,15 +5,20 @@
 
 from __future__ import annotations
 
+import logging
+import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ValidationInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from operators import disk_cache
 from operators.errors import InputError
 
 PREFIX = "RECON_"
+log = logging.getLogger("recon.settings")
 
 
 def whole_number(unit: str, example: int) -> BeforeValidator:
@@ -52,6 +57,36 @@ class Settings(BaseSettings):
     machine's memory, or of its container's."""
     plan: Path | None = None
     """Cost table, written by ``recon plan --measure``. Default: the shipped one."""
+    cache_dir: Path | None = None
+    """Folder, its owner's alone, in which system matrices and compiled networks are kept for the next start; it may be
+    removed at any time. Default: `diffusion-recon` in `$XDG_CACHE_HOME`, or in `~/.cache`."""
+    cache_bytes: Bytes = 2 * 2**30
+    """Size limit of that folder in bytes; what was not used for longest is removed. 0 keeps nothing."""
     api_key: str | None = None
     """API key that the command line sends to a server. There is no option for it, since every user of a machine can
     see the options of running programs."""
+
+
+def use_disk_cache() -> None:
+    """Let this process keep what takes long to build where the settings say; see `operators.disk_cache`."""
+    settings = Settings()
+    disk_cache.use(_cache(settings.cache_dir or _default_folder(), settings.cache_bytes))
+
+
+@lru_cache(maxsize=1)
+def _cache(folder: Path | None, limit_bytes: int) -> disk_cache.DiskCache | None:
+    """Cache in a folder; the same object as long as nothing changes, so that what is wrong is said once."""
+    if not limit_bytes:
+        return None
+    if folder is None:
+        log.warning("nothing is kept for the next start: there is no home folder; set %s", variable("cache_dir"))
+        return None
+    return disk_cache.DiskCache(folder.absolute(), limit_bytes)
+
+
+def _default_folder() -> Path | None:
+    """Folder by the XDG Base Directory Specification, in which a relative path counts as none."""
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - which raises nothing where there is none
+    caches = given if given.is_absolute() else home / ".cache"
+    return caches / "diffusion-recon" if caches.is_absolute() else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,9 @@ from recon.formats import nifti
 
 SAMPLES = Path(__file__).parent.parent / "recon" / "samples"
 CORES = torch.get_num_threads()
+CACHE = tempfile.TemporaryDirectory(prefix="recon-cache-")
+"""What tests and their processes keep on disk: nothing from before, and nothing in the user's own folder."""
+os.environ["RECON_CACHE_DIR"] = CACHE.name
 
 
 class GaussianPrior:

@@ -11,6 +11,7 @@ import yaml
 
 from operators.errors import InputError
 from recon.cli.batch import batch
+from recon.cli.importing import importing
 from recon.cli.inspect import inspect
 from recon.cli.options import Job, job_of, slice_range
 from recon.cli.plan import plan
@@ -47,16 +48,18 @@ def run(
 def _reconstruct(job: JobSpec, target: Path, progress: Any, label: str) -> Report:
     files = local_files(job)
     _check(job, files, target)
-    from recon.pipeline.reconstruct import run as reconstruct
+    with importing():
+        from recon.pipeline.reconstruct import run as reconstruct
 
     return reconstruct(job, files, target, on_bar(progress, label))
 
 
 def _check(job: JobSpec, files: dict[str, Path], target: Path) -> None:
     """Check the job without torch first: importing it takes longer than reading most files twice."""
-    from recon.formats import reader
-    from recon.planning import plan as planning
-    from recon.storage.atomic import check_new
+    with importing():
+        from recon.formats import reader
+        from recon.planning import plan as planning
+        from recon.storage.atomic import check_new
 
     check_new(target)
     planning.require_fit(planning.make(job, reader.check(job, files)))

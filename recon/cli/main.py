@@ -13,6 +13,7 @@ import typer
 
 import recon
 from operators.errors import InputError, ReconError, ResourceLimit, StorageFull
+from recon.cli.importing import importing
 from recon.cli.show import errors
 from recon.spec.old_names import OldName
 
@@ -50,8 +51,9 @@ def _options(
     """Reconstruct CT and MRI scans with diffusion priors."""
 
 
-for entry in sorted(entry_points(group=COMMANDS), key=lambda e: e.name):
-    entry.load()(app)
+with importing():
+    for entry in sorted(entry_points(group=COMMANDS), key=lambda e: e.name):
+        entry.load()(app)
 
 
 def _print_old_names() -> None:

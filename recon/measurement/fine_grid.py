@@ -7,7 +7,6 @@ from functools import lru_cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.interpolate import BSpline
 from torch import Tensor
 from torch.nn import functional
 
@@ -40,6 +39,8 @@ def refined(images: Tensor, factor: int) -> Tensor:
 @lru_cache(maxsize=8)
 def _means(size: int, factor: int) -> Tensor:
     """Matrix ``(size * factor, size)`` from means over pixels to means over fine ones, float64."""
+    from scipy.interpolate import BSpline  # takes its time, and what was measured needs none
+
     cubic = BSpline.basis_element([-2.0, -1.0, 0.0, 1.0, 2.0])
     below = cubic.antiderivative()
 

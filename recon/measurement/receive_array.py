@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.interpolate import make_interp_spline
 from torch import Tensor
 
 from recon.measurement.random_fields import uniform
@@ -166,6 +165,8 @@ def _from_segment(corners: Tensor, points: Tensor, segment: int) -> tuple[Tensor
 
 def _spline(positions_mm: Tensor) -> tuple[Tensor, Tensor]:
     """Coarse positions, and the matrix ``(positions, coarse)`` of the cubic spline from these to the given ones."""
+    from scipy.interpolate import make_interp_spline
+
     first, last = float(positions_mm[0]), float(positions_mm[-1])
     count = max(math.ceil((last - first) / SPACING_MM) + 1, 4)
     coarse = np.linspace(first, last, count)

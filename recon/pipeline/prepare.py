@@ -31,6 +31,7 @@ from recon.priors.prior import NetworkPrior
 from recon.problem import inverse_problem as problems
 from recon.problem.inverse_problem import InverseProblem
 from recon.problem.problem import IntensityMap, Problem, Solver
+from recon.settings import use_disk_cache
 from recon.solvers import registry as solvers
 from recon.solvers.mixture import Part, mixture
 from recon.spec.job import JobSpec, check_uncertainty
@@ -142,6 +143,7 @@ def prepare(
     What is chosen is kept in the folder `work`, so that a worker that goes on with the job or helps with it does not
     choose again. Raises `ReconError`.
     """
+    use_disk_cache()
     yield JobProgress(0.0, "reading")
     streamed, planned = _streamed(spec, files)
     peak.flat(slabs=streamed is not None)

@@ -5,13 +5,18 @@ Its results do not depend on the batch: a slice has the same bits alone and amon
 
 from __future__ import annotations
 
+import io
 import sys
 import warnings
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from operators import disk_cache
+from recon.priors import network as network_code
 from recon.priors import precision
 from recon.priors.network import Denoiser
 
@@ -35,14 +40,47 @@ class _Body(nn.Module):
         return self.network.body(x, features)
 
 
-def compiled(network: Denoiser) -> Callable[[Tensor, Tensor], Tensor]:
+def compiled(network: Denoiser, weights: str | None = None) -> Callable[[Tensor, Tensor], Tensor]:
     """`network.body` for one noise level and images of any number and size, in the type of `recon.priors.precision`.
 
     Parameters
     ----------
     network
         In float32, evaluation mode.
+    weights
+        Text that tells the network and its weights from all others: what is compiled is then kept on disk.
     """
+    settings = {
+        "INFERENCE_PRECISION_HINT": _HINTS[precision.compute_dtype()],
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_CPU_PINNING": False,  # several worker processes would all pin to the same cores
+    }
+    core = openvino.Core()
+
+    def key() -> dict[str, Any]:
+        processor = [core.get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
+        versions = {"openvino": openvino.get_version(), "torch": torch.__version__}
+        code = disk_cache.digest_of(sys.modules[__name__], network_code)
+        return {"weights": weights, "settings": settings, "processor": processor, "code": code, **versions}
+
+    def build() -> openvino.CompiledModel:
+        return core.compile_model(_converted(network), "CPU", settings)
+
+    def load(arrays: disk_cache.Arrays) -> openvino.CompiledModel:
+        return core.import_model(io.BytesIO(arrays["model"].tobytes()), "CPU", settings)
+
+    executable = build() if weights is None else disk_cache.kept("network", key, build, _exported, load)
+
+    def body(x: Tensor, features: Tensor) -> Tensor:
+        found = executable([x.contiguous().numpy(), features.contiguous().numpy()])
+        return torch.from_numpy(found[0])
+
+    return body
+
+
+def _converted(network: Denoiser) -> openvino.Model:
+    """Model of OpenVINO of a network's body, for any number and size of images."""
     side, features = network.multiple, network.known
     example = (torch.zeros(1, network.stem.in_channels, side, side), torch.zeros(1, features))
     with warnings.catch_warnings():
@@ -53,16 +91,9 @@ def compiled(network: Denoiser) -> Callable[[Tensor, Tensor], Tensor]:
         model = openvino.convert_model(traced, example_input=example)
     shapes = ([-1, network.stem.in_channels, -1, -1], [1, features])
     model.reshape({index: openvino.PartialShape(shape) for index, shape in enumerate(shapes)})
-    settings = {
-        "INFERENCE_PRECISION_HINT": _HINTS[precision.compute_dtype()],
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "PERFORMANCE_HINT": "LATENCY",
-        "ENABLE_CPU_PINNING": False,  # several worker processes would all pin to the same cores
-    }
-    executable = openvino.Core().compile_model(model, "CPU", settings)
+    return model
 
-    def body(x: Tensor, features: Tensor) -> Tensor:
-        found = executable([x.contiguous().numpy(), features.contiguous().numpy()])
-        return torch.from_numpy(found[0])
 
-    return body
+def _exported(executable: openvino.CompiledModel) -> disk_cache.Arrays:
+    """Compiled network as bytes."""
+    return {"model": np.frombuffer(executable.export_model().getbuffer(), np.uint8)}

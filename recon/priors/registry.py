@@ -78,7 +78,7 @@ def _network(card_json: str, path: Path) -> Denoiser:
         return found.to("cuda", torch.bfloat16)
     from recon.priors import engine
 
-    found.engine = engine.compiled(found)
+    found.engine = engine.compiled(found, card_json)  # which has the hash of the weights
     return found
 
 

@@ -21,7 +21,7 @@ from recon.measurement.coils import Matrix, covariance_of, level_of
 from recon.measurement.measurement import Measurement
 from recon.measurement.random_fields import smooth_phase
 from recon.priors.card import Card
-from recon.problem import mri_simulation, partial_fourier
+from recon.problem import partial_fourier
 from recon.problem.inverse_problem import InverseProblem, placed_stack
 from recon.problem.problem import IntensityMap, Problem, robust_maximum
 from recon.spec.acquisitions.base import Volume
@@ -301,6 +301,8 @@ def simulate(
             mask=mask.numpy(),
             provenance=provenance,
         )
+    from recon.problem import mri_simulation  # takes its time, and what was measured needs none of it
+
     by_point = settings.pattern == "poisson" if given.readout is None else given.readout != "cols"
     samples = mri_simulation.cartesian(size, (rows, cols), by_point=by_point)
     whole, truth = mri_simulation.measured(volume, affine, settings, samples, samples, first_slice)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 
 LEVEL = 0.15
@@ -47,6 +46,8 @@ def regions(volume: Tensor) -> Tensor:
 
 def _parts(dense: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Large parts of one slice, with their holes."""
+    from scipy import ndimage
+
     whole = ndimage.binary_opening(ndimage.binary_fill_holes(dense), iterations=THIN)
     labels, count = ndimage.label(whole)
     if count == 0:

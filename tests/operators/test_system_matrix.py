@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from operators.geometry import MATRIX_COLUMNS, ParallelBeam, matrix_columns
+from operators import disk_cache, system_matrix
+from operators.disk_cache import DiskCache
+from operators.geometry import MATRIX_COLUMNS, FanBeam, ParallelBeam, matrix_columns
 from operators.linear import dot_product_error
 from operators.tomography import Tomography
 
@@ -43,3 +48,53 @@ def test_the_number_of_slices_at_once_changes_rounding_alone(columns: int) -> No
     # However the slices of a job are cut, each has the same bits.
     assert torch.equal(found[3:4], narrow.forward(image[3:4]))
     assert dot_product_error(narrow) < 1e-5
+
+
+FAN = FanBeam(40, 30, 1.0, ANGLES, 61, 1.5, -0.7, source_origin_mm=200.0, origin_detector_mm=100.0)
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[DiskCache]:
+    """A cache on disk that this process uses."""
+    cache = DiskCache(tmp_path, 2**30)
+    disk_cache.use(cache)
+    yield cache
+    disk_cache.use(None)
+
+
+def products(geometry: ParallelBeam) -> tuple[torch.Tensor, torch.Tensor]:
+    """Projection and back-projection with a matrix that no earlier call of this process has left in memory."""
+    system_matrix.cache = system_matrix.MatrixCache()
+    operator = Tomography(geometry, "matrix")
+    image = torch.rand((3, geometry.rows, geometry.cols), generator=torch.Generator().manual_seed(0))
+    data = operator.forward(image)
+    return data, operator.adjoint(data)
+
+
+@pytest.mark.parametrize("geometry", [GEOMETRY, FAN], ids=["parallel, in parts", "fan"])
+def test_a_matrix_from_disk_gives_the_same_bits(
+    geometry: ParallelBeam, kept: DiskCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system_matrix, "cache", system_matrix.cache)  # put back afterwards
+    cold = products(geometry)
+    with monkeypatch.context() as patch:
+        patch.setattr(system_matrix, "build", None)  # it is not called
+        warm = products(geometry)
+        held = system_matrix.cache.get(geometry, Tomography(geometry)._build_matrix)
+    disk_cache.use(None)
+    none = products(geometry)
+    for found in (warm, none):
+        assert torch.equal(found[0], cold[0]) and torch.equal(found[1], cold[1])
+    assert held.nbytes == system_matrix.cache.get(geometry, Tomography(geometry)._build_matrix).nbytes
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"pixel_mm": 1.0 + 1e-12}, {"angles_rad": (*ANGLES[:-1], ANGLES[-1] + 1e-12)}, {"detector_shift_mm": 0.0}],
+    ids=str,
+)
+def test_another_geometry_has_another_matrix(change: dict[str, object], kept: DiskCache) -> None:
+    key = Tomography(FAN)._matrix_key()
+    assert Tomography(replace(FAN, **change))._matrix_key() != key  # type: ignore[arg-type] # fields of a geometry
+    parallel = {name: value for name, value in vars(FAN).items() if name in ParallelBeam.__dataclass_fields__}
+    assert Tomography(ParallelBeam(**parallel))._matrix_key() != key

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from operators import disk_cache
 from operators.errors import InputError
 from recon.cli.remote import connect
 from recon.planning import plan
 from recon.settings import Settings as LocalSettings
+from recon.settings import use_disk_cache
 from workers.settings import Settings
 
 WHOLE = ["MAX_UPLOAD_BYTES", "MIN_FREE_BYTES", "RETENTION_DAYS", "UPLOAD_DAYS", "IDLE_S", "STOP_S"]
@@ -68,6 +70,52 @@ def test_empty_variables_of_what_there_need_not_be_are_none(monkeypatch: pytest.
     found, local = Settings(), LocalSettings()
     assert found.keys is None and found.webhook_secret is None
     assert (local.api_key, local.plan, local.max_job_bytes, local.max_input_bytes) == (None, None, None, 8 * 2**30)
+
+
+def used_folder() -> Path:
+    use_disk_cache()
+    assert disk_cache._used is not None
+    return disk_cache._used.folder
+
+
+@pytest.fixture
+def no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process that has just started."""
+    monkeypatch.setattr(disk_cache, "_used", None)
+    for name in ("RECON_CACHE_DIR", "RECON_CACHE_BYTES", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("no_cache")
+def test_the_folder_of_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert used_folder() == tmp_path / ".cache" / "diffusion-recon"
+    first = disk_cache._used
+    use_disk_cache()
+    assert disk_cache._used is first, "what is wrong with the folder is said once per process"
+    monkeypatch.setenv("XDG_CACHE_HOME", "caches")  # to be ignored, says the specification
+    assert used_folder() == tmp_path / ".cache" / "diffusion-recon"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    assert used_folder() == tmp_path / "caches" / "diffusion-recon"
+    monkeypatch.setenv("RECON_CACHE_DIR", "mine")
+    monkeypatch.chdir(tmp_path)
+    assert used_folder() == tmp_path / "mine"
+    assert not list(tmp_path.iterdir()), "it is made when something is kept"
+    monkeypatch.setenv("RECON_CACHE_BYTES", "0")
+    use_disk_cache()
+    assert disk_cache._used is None and not caplog.text
+
+
+@pytest.mark.usefixtures("no_cache")
+def test_a_user_without_a_home_has_no_cache_and_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    use_disk_cache()
+    use_disk_cache()
+    assert disk_cache._used is None and caplog.text.count("there is no home folder; set RECON_CACHE_DIR") == 1
 
 
 def test_the_command_line_sends_the_key_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -210,13 +210,13 @@ def _comparison(
     margin = min(int(3 * blur) + 1, sinogram.shape[1] // 8)
     smooth = gaussian_filter1d(sinogram[order].astype(np.float64), blur, axis=1)
     smooth[:, :margin] = smooth[:, sinogram.shape[1] - margin :] = np.nan  # the smoothing knows nothing beyond the ends
-    correlated = 2 * math.sqrt(math.pi) * blur
+    correlated, variance = 2 * math.sqrt(math.pi) * blur, float(np.nanvar(smooth))
     if isinstance(acquisition, Diverging) or whole or span > math.pi + 1.5 * step:
         fan = _fan_angles(acquisition, factor)
         some = np.unique(np.linspace(0, len(smooth) - 1, min(opposites, len(smooth))).round().astype(int))
-        return lambda centre: _opposite(smooth, turned, some, fan, centre, step, correlated, whole=whole)
+        return lambda centre: _opposite(smooth, turned, some, fan, centre, step, correlated, variance, whole=whole)
     if abs(span + step - math.pi) <= 2.5 * step:
-        return lambda centre: _across_seam(smooth, turned, centre, correlated)
+        return lambda centre: _across_seam(smooth, turned, centre, correlated, variance)
     return None
 
 
@@ -237,6 +237,7 @@ def _opposite(
     centre: float,
     step: float,
     correlated: float,
+    variance: float,
     *,
     whole: bool,
 ) -> _Fit:
@@ -260,10 +261,10 @@ def _opposite(
     other = low * (1 - share) + high * share
     rays = smooth[chosen]
     seen &= np.isfinite(rays) & np.isfinite(other)
-    return _fit((rays - other)[seen], rays[seen], smooth, 2.0, 1.0, correlated)
+    return _fit((rays - other)[seen], rays[seen], columns, variance, 2.0, 1.0, correlated)
 
 
-def _across_seam(smooth: Array, angles: Array, centre: float, correlated: float) -> _Fit:
+def _across_seam(smooth: Array, angles: Array, centre: float, correlated: float, variance: float) -> _Fit:
     """Compare the first views with the last ones, mirrored: all of them lie on one parabola in the angle."""
     columns = smooth.shape[1]
     mirrored = np.broadcast_to(2 * centre - np.arange(columns), (AROUND, columns))
@@ -276,7 +277,8 @@ def _across_seam(smooth: Array, angles: Array, centre: float, correlated: float)
     free = (2 * AROUND - 3) / (2 * AROUND)
     # What a parabola cannot follow is smooth: as many differences are independent as change their sign.
     changes = (np.diff(np.sign(residual[:, seen]), axis=1) != 0).mean() if seen.sum() > 1 else 1.0
-    return _fit(residual[:, seen], series[:, seen], smooth, free, free, max(correlated, 1 / max(changes, 1e-3)))
+    independent = max(correlated, 1 / max(changes, 1e-3))
+    return _fit(residual[:, seen], series[:, seen], columns, variance, free, free, independent)
 
 
 def _sampled(smooth: Array, views: NDArray[np.intp], columns: Array) -> Array:
@@ -298,11 +300,16 @@ def _sampled(smooth: Array, views: NDArray[np.intp], columns: Array) -> Array:
     return np.where(inside, found, np.nan)
 
 
-def _fit(differences: Array, rays: Array, smooth: Array, unlike: float, free: float, correlated: float) -> _Fit:
-    """Compare differences of rays with what those of unlike ones would be: `unlike` times the rays' variance."""
-    if rays.size < LEAST_OVERLAP / 2 * smooth.shape[1] * AROUND:
+def _fit(
+    differences: Array, rays: Array, columns: int, of_all: float, unlike: float, free: float, correlated: float
+) -> _Fit:
+    """Compare differences of rays with what those of unlike ones would be: `unlike` times the rays' variance.
+
+    `columns` and `of_all` are the number of columns and the variance of the whole sinogram.
+    """
+    if rays.size < LEAST_OVERLAP / 2 * columns * AROUND:
         return _Fit(math.inf, math.inf, 1.0)
     variance, square = float(rays.var()), float(np.square(differences).mean())
-    if variance <= LEAST_SIGNAL * float(np.nanvar(smooth)):
+    if variance <= LEAST_SIGNAL * of_all:
         return _Fit(math.inf, square, 1.0)
     return _Fit(square / (unlike * variance), square, max(differences.size * free / correlated, 1.0))

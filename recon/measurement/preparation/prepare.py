@@ -51,7 +51,7 @@ def prepare(
     counts
         Raw counts, where these are what was measured.
     planning
-        Whether only shape, geometry and plausibility are asked for: filters that change none of them are left out.
+        Whether only shape, geometry and plausibility are asked for: what changes none of them is left out.
     like
         What was found in other rows of the scan, and holds for these.
 
@@ -76,7 +76,7 @@ def prepare(
         data, before = work.of_line_integrals(measurement.data, mask)
     data = work.without_lost_frames(data)
     work.mend(data, counted=counts is not None)
-    work.find_centre(data)
+    work.find_centre(data, planning=planning)
     data = work.binned(data)
     work.filter(data, planning=planning)
     return work.prepared(measurement, data, before)
@@ -177,8 +177,10 @@ class _Work:
             Step(name="smallest_transmission", changed=False, warning=low > 0, text=text, numbers=numbers)
         )
 
-    def find_centre(self, data: Data) -> None:
-        """Find the rotation centre, or check it."""
+    def find_centre(self, data: Data, *, planning: bool) -> None:
+        """Find the rotation centre, or check it, which changes nothing and is left out if only a plan is made."""
+        if planning and self.acquisition.rotation_center_column != "auto":
+            return
         if self.like is not None:
             self.axis = self.like.rotation_center_column
         else:

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import yaml
 
+from recon.samples import SAMPLES
+
 CODE = """
 import sys
 from pathlib import Path
@@ -22,7 +24,18 @@ finally:
 """
 CT = {"kind": "ct-parallel", "angles_rad": {"count": 60}, "detector_mm": 1.0}
 FBP: dict[str, Any] = {"input": "scan.npy", "acquisition": CT, "method": "fbp", "output": {"montage": False}}
-NOT_BY_FBP = {"monai", "sigpy", "numba", "scipy.signal", "scipy.stats", "openvino", "celery", "httpx", "fastapi"}
+NOT_BY_FBP = {
+    "monai",
+    "sigpy",
+    "numba",
+    "scipy.signal",
+    "scipy.stats",
+    "scipy.interpolate",
+    "openvino",
+    "celery",
+    "httpx",
+    "fastapi",
+}
 HEAVY = NOT_BY_FBP | {"torch", "astra", "scipy.sparse", "matplotlib"}
 
 
@@ -66,6 +79,20 @@ def test_results_that_exist_and_memory_that_is_short_are_refused_before_torch_is
         assert not run(tmp_path, FBP, status=2, says="RECON_MAX_JOB_BYTES") & HEAVY
     (tmp_path / "out").mkdir()
     assert not run(tmp_path, FBP, status=2, says="out exists already") & HEAVY
+
+
+def test_an_mri_job_imports_nothing_of_ct_and_of_simulation(tmp_path: Path) -> None:
+    scan = {"input": str(SAMPLES / "mri_brain_8coil.npy"), "acquisition": "mri-cartesian"}
+    job = {**scan, "method": "cg-sense", "output": {"montage": False}}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    modules = imported(tmp_path, "run", "job.yaml", "--out", "out", says="misfit")
+    assert "torch" in modules and not modules & {
+        "astra",
+        "scipy.ndimage",
+        "scipy.interpolate",
+        "scipy.spatial",
+        "numba",
+    }
 
 
 def test_a_job_imports_nothing_of_other_methods(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 import torch
 
+from operators import disk_cache
+from operators.disk_cache import DiskCache
 from operators.errors import InputError
 from operators.geometry import ParallelBeam
 from operators.resolution import Truncation
@@ -408,6 +410,42 @@ def test_the_compiled_network_is_the_network() -> None:
     share = float((expected - 0.4**2 / (0.4**2 + 0.3**2) * x).abs().max())
     assert float((found - expected).abs().max()) < 0.03 * share
     assert sys.modules["openvino_telemetry"] is None  # nothing is reported to anybody
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_compiled_network_from_disk_gives_the_same_bits(
+    channels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = untrained(channels)
+    x = torch.randn(3, channels, 40, 24, generator=torch.Generator().manual_seed(1))
+
+    def denoised(weights: str | None) -> torch.Tensor:
+        network.engine = engine.compiled(network, weights)
+        return torch.cat([network(x, torch.tensor([sigma])) for sigma in (0.01, 0.3)])
+
+    none = denoised(None)
+    monkeypatch.setattr(disk_cache, "_used", DiskCache(tmp_path, 2**30))
+    cold = denoised("these")
+    monkeypatch.setattr(engine, "_converted", None)  # it is not called
+    warm = denoised("these")
+    assert torch.equal(cold, none) and torch.equal(warm, none)
+    with pytest.raises(TypeError):
+        denoised("others")
+
+
+def test_bytes_that_openvino_refuses_are_compiled_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(disk_cache, "_used", DiskCache(tmp_path, 2**30))
+    network = untrained(1)
+    x = torch.randn(2, 1, 40, 24, generator=torch.Generator().manual_seed(1))
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "_exported", lambda _: {"model": np.zeros(1000, np.uint8)})
+        network.engine = engine.compiled(network, "these")
+    expected = network(x, torch.tensor([0.3]))
+    network.engine = engine.compiled(network, "these")
+    assert torch.equal(network(x, torch.tensor([0.3])), expected)
+    assert caplog.text.count("building it again") == 1
 
 
 def test_jacobian_asymmetry_of_a_known_jacobian() -> None:
