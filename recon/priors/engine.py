@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from recon.priors import precision
+from recon.priors import int8, precision
 from recon.priors.network import Denoiser
 
 # OpenVINO reports its use to its makers unless this module is missing. Patients' data are computed on here: no word
@@ -35,21 +35,24 @@ class _Body(nn.Module):
         return self.network.body(x, features)
 
 
-def compiled(network: Denoiser) -> Callable[[Tensor, Tensor], Tensor]:
+def compiled(network: Denoiser, ranges: int8.Ranges | None = None) -> Callable[[Tensor, Tensor], Tensor]:
     """`network.body` for one noise level and images of any number and size, in the type of `recon.priors.precision`.
 
     Parameters
     ----------
     network
         In float32, evaluation mode.
+    ranges
+        Ranges of the inputs of its blocks, which then compute in 8-bit integers; see `recon.priors.int8`.
     """
+    body = _Body(network if ranges is None else int8.rounded(network, ranges))
     side, features = network.multiple, network.known
     example = (torch.zeros(1, network.stem.in_channels, side, side), torch.zeros(1, features))
     with warnings.catch_warnings():
         # The trace is of one noise level for the whole batch, and meant to be.
         warnings.filterwarnings("ignore", message="Using len to get tensor shape")
         # Checking the trace takes more than half of the time that a network needs to start: tests do it once.
-        traced = torch.jit.trace(_Body(network), example, check_trace=False)
+        traced = torch.jit.trace(body, example, check_trace=False)
         model = openvino.convert_model(traced, example_input=example)
     shapes = ([-1, network.stem.in_channels, -1, -1], [1, features])
     model.reshape({index: openvino.PartialShape(shape) for index, shape in enumerate(shapes)})
@@ -61,8 +64,8 @@ def compiled(network: Denoiser) -> Callable[[Tensor, Tensor], Tensor]:
     }
     executable = openvino.Core().compile_model(model, "CPU", settings)
 
-    def body(x: Tensor, features: Tensor) -> Tensor:
+    def run(x: Tensor, features: Tensor) -> Tensor:
         found = executable([x.contiguous().numpy(), features.contiguous().numpy()])
         return torch.from_numpy(found[0])
 
-    return body
+    return run
