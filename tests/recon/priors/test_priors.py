@@ -296,6 +296,8 @@ def test_complex_images_of_any_size_and_empty_ones(shape: tuple[int, ...]) -> No
 def test_weights_of_another_shape_than_the_cards(tmp_path: Path) -> None:
     for path in registry.WEIGHTS.glob("ct.*"):
         shutil.copy(path, tmp_path)
+    # Ranges for 8-bit integers are of as many blocks as the network has, and would be refused first.
+    cards.card_of("ct").model_copy(update={"int8_ranges": None}).write(tmp_path / "ct.yaml")
     card = (tmp_path / "ct.yaml").read_text()
     for before, after, says in (
         ("blocks: 2", "blocks: 1", "do not fit the network of the card"),
