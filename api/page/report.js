@@ -20,6 +20,7 @@ export function reportTab(job, files, report) {
         ["Took", duration(report.seconds.total)],
         ["of it the method", duration(report.seconds.solve)],
         ["Network evaluations", whole(report.network_evaluations)],
+        ["Network arithmetic", report.network_arithmetic],
         ["Memory", report.memory ? `${bytes(report.memory.peak_bytes)}, planned ${bytes(report.memory.planned_bytes)}` : null],
         ["Noise", report.noise_std ? digits(report.noise_std) : "none, or not known"],
       ])),

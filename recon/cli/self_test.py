@@ -146,7 +146,9 @@ def _priors() -> str:
 def _arithmetic() -> str:
     from recon.priors import precision
 
-    return f"networks compute in {precision.name()}: {precision.reason()}"
+    lacks = precision.lacks_int8()
+    int8 = "int8 where a job asks for it" if lacks is None else f"no int8: {lacks}"
+    return f"networks compute in {precision.name()}: {precision.reason()}; {int8}"
 
 
 def _gpu() -> str:

@@ -11,6 +11,7 @@ from recon.problem.inverse_problem import InverseProblem
 from recon.problem.problem import IntensityMap
 from recon.spec.acquisitions import Acquisition
 from recon.spec.methods import DEFAULT_PRIOR, Auto, Diffusion, Method
+from recon.spec.methods.base import Splitting
 
 
 def offered(auto: Auto, acquisition: Acquisition, inverse: InverseProblem) -> tuple[list[Method], list[Method]]:
@@ -32,7 +33,8 @@ def chosen_prior(method: Method, inverse: InverseProblem) -> tuple[NetworkPrior 
     if not isinstance(method, Diffusion):
         return None, None
     modality = inverse.modality
-    prior = priors.load(method.prior or cards.usual(method, modality, inverse.problem.operator.refinement))
+    name = method.prior or cards.usual(method, modality, inverse.problem.operator.refinement)
+    prior = priors.load(name, int8=isinstance(method, Splitting) and method.int8)
     if prior.card.modality != modality:
         raise InputError(
             f"prior {prior.card.name!r} is for {prior.card.modality}, the data are {modality}",

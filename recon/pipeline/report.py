@@ -20,13 +20,14 @@ from recon.pipeline.doubt import Fit
 from recon.pipeline.prepare import JobProgress, Prepared
 from recon.pipeline.uncertainty import Errors
 from recon.pipeline.volumes import Volume, held
-from recon.priors import registry
+from recon.priors import precision, registry
 from recon.priors.prior import NetworkPrior
 from recon.problem.inverse_problem import InverseProblem
 from recon.problem.problem import IntensityMap
 from recon.quality import body
 from recon.spec.job import JobSpec
 from recon.spec.methods import FrozenNoise, Method
+from recon.spec.methods.base import Splitting
 from recon.spec.report import (
     Duration,
     Familiarity,
@@ -100,6 +101,7 @@ def write_report(
         *([] if job.selection is None else [job.selection.text]),
         *([] if solved.drawn is None else [doubt.drawn(solved.drawn[1])]),
         *_of_noise(job, method),
+        *_of_arithmetic(job, method),
         *doubt.unfamiliar(judged.summary, judged.familiarity, intervals=solved.errors is not None),
         *doubt.misfitting(method, judged.whitened, measurement.acquisition.SUSPECTS),
     ]
@@ -127,6 +129,7 @@ def write_report(
         undetermined=None if solved.drawn is None else solved.drawn[1],
         frozen_noise=_noise(job, method),
         network_evaluations=evaluations,
+        network_arithmetic=None if job.prior is None else job.prior.network.arithmetic,
         chunks_resumed=solved.resumed,
         chunks_by_other_workers=solved.given,
         notes=notes,
@@ -160,6 +163,16 @@ def _of_noise(job: Prepared, method: Method) -> list[str]:
     if job.frozen is None or job.frozen.note is None or not isinstance(method, FrozenNoise):
         return []
     return [job.frozen.note] if method.noise_amplitude > 0 else []
+
+
+def _of_arithmetic(job: Prepared, method: Method) -> list[str]:
+    """Remark on the network's arithmetic, where it is not the one asked for."""
+    if job.prior is None or not isinstance(method, Splitting) or not method.int8:
+        return []
+    used = job.prior.network.arithmetic
+    if "int8" in used:
+        return []
+    return [f"the network computed in {used}, not in int8: {precision.lacks_int8() or 'it is on a GPU'}"]
 
 
 def _uncertainty(

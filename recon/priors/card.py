@@ -158,6 +158,8 @@ class Card(Strict):
     familiarity: Familiarity | None
     judge: str | None = None
     """Shipped prior that judges the familiarity of results, if this one cannot."""
+    int8_ranges: list[tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]] | None = None
+    """Ranges of the inputs of each block's two convolutions, for 8-bit integers (`recon.priors.int8`)."""
     limits: list[str]
 
     @model_validator(mode="before")
@@ -170,6 +172,9 @@ class Card(Strict):
         if self.super_resolution is not None and not self.complex:
             raise ValueError("super_resolution: for complex priors only")
         check_factors(self)
+        blocks = self.blocks * (2 * len(self.channels) - 1)
+        if self.int8_ranges is not None and len(self.int8_ranges) != blocks:
+            raise ValueError(f"int8_ranges: {len(self.int8_ranges)} pairs, the network has {blocks} blocks")
         if self.least_squares and (self.complex or self.modality != "ct"):
             raise ValueError("least_squares: for real CT priors only; train a prior that is not given the scan")
         return self

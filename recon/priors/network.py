@@ -133,6 +133,8 @@ class Denoiser(nn.Module):
         self.image_channels, self.condition_channels, self.sigma_data = image_channels, condition_channels, sigma_data
         self.engine: Callable[[Tensor, Tensor], Tensor] | None = None
         """Replacement for `body`, compiled by `recon.priors.engine`."""
+        self.arithmetic = "float32"
+        """Arithmetic of `engine`, or of `body` without one, in words."""
         self.unshuffle = unshuffle
         self.multiple = math.lcm(unshuffle * 2 ** (len(channels) - 1), PHASE_BLOCK)
         """Number of which rows and columns must be multiples."""

@@ -12,6 +12,8 @@ import torch
 
 EMULATING = ("AVX512_CORE", "AVX512_CORE_VNNI")
 """Instruction sets with which oneDNN accepts bfloat16 but emulates it; with lesser ones it refuses it."""
+WITHOUT_VNNI = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE")
+"""Instruction sets with which oneDNN does not use AVX-512 VNNI."""
 
 
 def compute_dtype() -> torch.dtype:
@@ -29,9 +31,22 @@ def reason() -> str:
     return _chosen()[1]
 
 
+def lacks_int8() -> str | None:
+    """Reason why products of 8-bit integers are not computed natively here; None where they are."""
+    limit = _limit()
+    if not torch.cpu._is_vnni_supported():
+        return "the processor has no AVX-512 VNNI"
+    return f"ONEDNN_MAX_CPU_ISA={limit} forbids AVX-512 VNNI" if limit in WITHOUT_VNNI else None
+
+
 def autocast(*, enabled: bool = True) -> torch.autocast:
     """Context (autocast) in which float32 products are computed in `compute_dtype`."""
     return torch.autocast("cpu", torch.bfloat16, enabled=enabled and compute_dtype() is torch.bfloat16)
+
+
+def _limit() -> str:
+    """Instruction set that oneDNN is limited to by the environment; empty without a limit."""
+    return os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA", "")).upper()
 
 
 @cache
@@ -43,7 +58,7 @@ def _chosen() -> tuple[torch.dtype, str]:
     else:
         return torch.float32, "the processor has neither AVX-512 BF16 nor AMX"
     # Those calls know the processor only; oneDNN, which torch and OpenVINO compute with, can be told to use less of it.
-    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA", "")).upper()
+    limit = _limit()
     if limit in EMULATING or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         limited = f"ONEDNN_MAX_CPU_ISA={limit} forbids it" if limit else "this torch is built without oneDNN"
         return torch.float32, f"the processor has {instructions}, but {limited}"

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_weights
 
 from operators.errors import InputError
+from recon.priors import precision
 from recon.priors.card import Card
 from recon.priors.cards import WEIGHTS as WEIGHTS
 from recon.priors.cards import card_of as card_of
@@ -26,7 +27,7 @@ KEPT = 8
 """Size of the cache of compiled networks per process: more than are shipped."""
 
 
-def load(name: str, folder: Path = WEIGHTS, *, field: str = "method.prior") -> NetworkPrior:
+def load(name: str, folder: Path = WEIGHTS, *, field: str = "method.prior", int8: bool = False) -> NetworkPrior:
     """Load a prior by name, or by the path of its card; weights are read once and verified against the card.
 
     Parameters
@@ -37,30 +38,39 @@ def load(name: str, folder: Path = WEIGHTS, *, field: str = "method.prior") -> N
         Where names are looked up.
     field
         Field in which the name was given, for errors.
+    int8
+        Whether the network's blocks compute in 8-bit integers, where the processor multiplies those natively.
 
     Raises
     ------
     InputError
-        If there is no such prior, or its weights are damaged or do not fit the card.
+        If there is no such prior, or its weights are damaged or do not fit the card, or its card has no ranges for
+        8-bit integers.
     """
     card = card_of(name, folder, field=field)
+    if int8 and card.int8_ranges is None:
+        raise InputError(
+            f"the card of prior {card.name!r} has no ranges for 8-bit integers",
+            field="method.int8",
+            remedy="leave int8 out; of your own prior export the weights again, which measures them",
+        )
     place = Path(name).parent if is_path(name) else folder
     try:
-        return NetworkPrior(network(card, place / card.weights), card)
+        return NetworkPrior(network(card, place / card.weights, int8=int8), card)
     except InputError as error:
         raise error.at(field) from error
 
 
-def network(card: Card, path: Path) -> Denoiser:
+def network(card: Card, path: Path, *, int8: bool = False) -> Denoiser:
     """Build the network of a card with the weights at `path`, ready to denoise; cached per process.
 
     On a CPU it is compiled (`recon.priors.engine`). The GPU path, in bfloat16, is untested: none was at hand.
     """
-    return _network(card.model_dump_json(), path)
+    return _network(card.model_dump_json(), path, int8 and precision.lacks_int8() is None)
 
 
 @lru_cache(maxsize=KEPT)
-def _network(card_json: str, path: Path) -> Denoiser:
+def _network(card_json: str, path: Path, int8: bool) -> Denoiser:
     card = Card.model_validate_json(card_json)
     with torch.device("meta"):
         require_small(sum(value.numel() for value in new_network(card).state_dict().values()))
@@ -75,10 +85,13 @@ def _network(card_json: str, path: Path) -> Denoiser:
         ) from error
     found.eval().requires_grad_(False)
     if torch.cuda.is_available():
+        found.arithmetic = "bfloat16"
         return found.to("cuda", torch.bfloat16)
     from recon.priors import engine
 
-    found.engine = engine.compiled(found, card_json)  # which has the hash of the weights
+    # The card has the hash of the weights.
+    found.engine = engine.compiled(found, card_json, card.int8_ranges if int8 else None)
+    found.arithmetic = f"{precision.name()}, blocks in int8" if int8 else precision.name()
     return found
 
 

@@ -219,6 +219,9 @@ class Report(_Part):
     """Starting noise that all slices shared; null where each had its own."""
     network_evaluations: int
     """Number of evaluations of the network, all slices together."""
+    network_arithmetic: str | None = None
+    """Arithmetic of the network: ``bfloat16`` or ``float32``, with ``, blocks in int8`` where most of it was in 8-bit
+    integers; null without one."""
     chunks_resumed: int
     """Number of chunks taken over from an earlier attempt."""
     chunks_by_other_workers: int

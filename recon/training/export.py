@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,9 +15,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from operators.errors import Diverged, InputError
-from recon.priors import diagnose, registry
+from recon.priors import diagnose, int8, registry
 from recon.priors.card import Card, Data, Familiarity
 from recon.priors.network import Denoiser
+from recon.priors.noise import SliceNoise
 from recon.priors.prior import NetworkPrior
 from recon.spec.methods import DEFAULT_PRIOR
 from recon.storage.atomic import sync
@@ -27,6 +29,8 @@ from recon.training.recipe import Recipe
 from recon.training.slices import SliceSet, training_sets, tuning_images, validation_sets
 from recon.training.start import data_hash, start_of
 
+INT8_SIGMAS = (0.003, 0.01, 0.03, 0.1, 0.2, 0.5)
+"""Noise levels of the images on which the ranges of 8-bit integers are measured, those of the solvers."""
 FAMILIAR_SLICES = 12
 """Number of evenly spaced reference slices per subject or file for the familiarity score."""
 
@@ -138,10 +142,35 @@ def _measured(prior: NetworkPrior, recipe: Recipe, data: Path, sources: list[Sli
     }
     # A regression network's estimate does not depend on the noisy image: there is no such Jacobian.
     asymmetry = {} if recipe.regression else _asymmetry(prior.network, recipe, images)
-    found: dict[str, Any] = {"denoising_psnr": table, "jacobian_asymmetry": asymmetry}
+    ranges = int8_ranges(prior, recipe, images)
+    found: dict[str, Any] = {"denoising_psnr": table, "jacobian_asymmetry": asymmetry, "int8_ranges": ranges}
     if not recipe.conditional:
         found["familiarity"] = _familiarity(prior, recipe, data, sources)
     return found
+
+
+def int8_ranges(prior: NetworkPrior, recipe: Recipe, images: Tensor) -> list[tuple[float, float]]:
+    """Measure the ranges of the blocks' inputs on noisy images, see `recon.priors.int8`.
+
+    They are the largest magnitudes in an image, averaged over images: smaller steps gain more than is lost where the
+    few inputs beyond are clipped.
+    """
+    condition_of = conditioner(recipe)
+    clean = with_phase(images) if recipe.complex else images
+    condition = None if condition_of is None else condition_of(clean)
+    noise = SliceNoise(2, len(clean)).draw(clean)
+
+    def denoised(index: int) -> Tensor:
+        one = slice(index, index + 1)
+        level = axis_sigma(INT8_SIGMAS[index % len(INT8_SIGMAS)], is_complex=recipe.complex)
+        given = None if condition is None else condition[one]
+        return prior.denoise(clean[one] + level * noise[one], level, given)
+
+    engine, prior.network.engine = prior.network.engine, None
+    largest = [int8.largest_inputs(prior.network, partial(denoised, index)) for index in range(len(clean))]
+    prior.network.engine = engine
+    mean = torch.stack(largest).mean(dim=0).clamp(min=1e-6)
+    return [(round(first, 6), round(second, 6)) for first, second in mean.tolist()]
 
 
 def _asymmetry(network: Denoiser, recipe: Recipe, images: Tensor) -> dict[float, float]:

@@ -189,6 +189,9 @@ class Splitting(Levels):
     """Weight of total variation between slices, in units of each step's noise level; 0 leaves slices independent."""
     start: Literal["tv", "classical", "zero"] = "classical"
     """Initial image: a short TV reconstruction, the quick classical image, or zero."""
+    int8: bool = False
+    """Whether the network computes in 8-bit integers where the processor multiplies those natively (AVX-512 VNNI); the
+    report says which arithmetic it was."""
 
     @model_validator(mode="after")
     def _effort_of_what_is_tuned(self) -> Self:

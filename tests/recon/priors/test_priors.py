@@ -183,9 +183,9 @@ def test_a_global_phase_passes_through_the_mri_prior(sigma: float, image: Callab
 
 
 @pytest.mark.parametrize("factor", [2, 4])
-def test_a_global_phase_passes_through_the_priors_of_super_resolution(factor: int) -> None:
-    prior, noisy = registry.load(f"brain-mri-x{factor}"), brain()
-    lower = Truncation(128, 128, factor)
+def test_a_global_phase_passes_through_the_prior_of_super_resolution(factor: int) -> None:
+    lower, noisy = Truncation(128, 128, factor), brain()
+    prior = registry.load("brain-mri-sr").at(lower.factors)
     low = lower.upsample(lower(brain()))
     plain = prior.denoise(noisy, 0.3, low)
     for angle in (0.7, 3.0, -2.0):
@@ -298,6 +298,8 @@ def test_complex_images_of_any_size_and_empty_ones(shape: tuple[int, ...]) -> No
 def test_weights_of_another_shape_than_the_cards(tmp_path: Path) -> None:
     for path in registry.WEIGHTS.glob("ct.*"):
         shutil.copy(path, tmp_path)
+    # Ranges for 8-bit integers are of as many blocks as the network has, and would be refused first.
+    cards.card_of("ct").model_copy(update={"int8_ranges": None}).write(tmp_path / "ct.yaml")
     card = (tmp_path / "ct.yaml").read_text()
     for before, after, says in (
         ("blocks: 2", "blocks: 1", "do not fit the network of the card"),
@@ -325,7 +327,7 @@ def test_cards_tell_where_weights_and_judgement_come_from(name: str) -> None:
     assert (card.start is None) == (not card.before)
     assert card.total_hours == pytest.approx(sum(run.hours for run in card.lineage))
     for earlier_run in card.before:
-        if earlier_run.name != name:
+        if earlier_run.name != name and earlier_run.name in registry.names():  # others are no longer shipped
             earlier = registry.card_of(earlier_run.name)
             # It may have been trained on since.
             weights = {earlier.sha256, *(run.sha256 for run in earlier.before)}
