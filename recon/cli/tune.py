@@ -104,6 +104,9 @@ def tune_effort(
     data: Annotated[Path, typer.Option(help="Folder with the tuning files of the recipes.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Table to write, as recon/defaults/effort.yaml.")],
     methods: Annotated[str, typer.Option(help="Comma-separated.")] = "diffpir,red-diff,dds,diffusion-mbir",
+    kinds: Annotated[
+        str, typer.Option(help="Kinds of scan, comma-separated.")
+    ] = "ct,mri-cartesian,mri-superresolution,ct-superresolution",
 ) -> None:
     """Choose the settings of the efforts `draft` and `best`, and measure what they lose and gain on tuning slices."""
     from recon.defaults.effort import Efforts
@@ -112,7 +115,8 @@ def tune_effort(
     names = [name.strip() for name in methods.split(",")]
     table = Efforts.read(out) if out.is_file() else Efforts(command="")
     command = f"recon tune-effort --data DATA --out recon/defaults/effort.yaml --methods {methods}"
-    for row in search_effort.search(data, names):
+    wanted = [kind.strip() for kind in kinds.split(",")]
+    for row in search_effort.search(data, names, kinds=wanted):
         what = (row.kind, row.method, row.effort)
         rest = [other for other in table.efforts if (other.kind, other.method, other.effort) != what]
         table = Efforts(command=command, efforts=[*rest, row])

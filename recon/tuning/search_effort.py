@@ -32,6 +32,8 @@ TASKS = (
     "CT stack x4 with noise",
 )
 """Tuning tasks that an effort is judged on: scans with noise."""
+KINDS = ("ct", "mri-cartesian", "mri-superresolution", "ct-superresolution")
+"""Kinds of scan of these tasks; others count as one of them."""
 _FEW: list[dict[str, Any]] = [{"steps": 8, "sigma_first": first} for first in (0.2, 0.4)]
 _MORE: list[dict[str, Any]] = [{}, {"steps": 60}]
 CANDIDATES: dict[str, dict[Literal["draft", "best"], list[dict[str, Any]]]] = {
@@ -55,7 +57,9 @@ class Judged(NamedTuple):
     evaluations: float
 
 
-def search(data: Path, methods: Sequence[str], only: Sequence[str] = TASKS) -> Iterator[Row]:
+def search(
+    data: Path, methods: Sequence[str], only: Sequence[str] = TASKS, kinds: Sequence[str] = KINDS
+) -> Iterator[Row]:
     """Choose for each method and kind of scan the candidates with the highest mean PSNR over the tasks.
 
     One slice of each task is reconstructed, the middle one, so that nothing is regularised across slices.
@@ -63,13 +67,16 @@ def search(data: Path, methods: Sequence[str], only: Sequence[str] = TASKS) -> I
     Raises
     ------
     InputError
-        If a method has no efforts.
+        If a method has no efforts, or a kind has no tasks.
     """
+    for kind in kinds:
+        if kind not in KINDS:
+            raise InputError(f"{kind!r} is not one of {', '.join(KINDS)}", field="kinds")
     for name in methods:
         if name not in CANDIDATES:
             raise InputError(f"{name!r} is not one of {', '.join(CANDIDATES)}", field="methods")
     known = search_settings.tasks()
-    for kind in ("ct", "mri-cartesian", "mri-superresolution", "ct-superresolution"):
+    for kind in kinds:
         tasks = [known[name] for name in only if _counts_as(known[name]) == kind]
         found = {task.name: _judged(task, methods, data) for task in tasks}
         for name in methods if tasks else ():
