@@ -230,9 +230,10 @@ def _tree(root: type[ReconError]) -> list[type[ReconError]]:
 
 def _drawn(root: type[ReconError], depth: int = 0) -> list[str]:
     lines = ["    " * depth + root.__name__]
-    for child in root.__subclasses__():
-        if child in _tree(child):
-            lines += _drawn(child, depth + 1)
+    ours = [child for child in root.__subclasses__() if child in _tree(child)]
+    # Python has them in the order of their modules' imports, which others may have begun.
+    for child in sorted(ours, key=lambda one: ERROR_MODULES.index(one.__module__)):
+        lines += _drawn(child, depth + 1)
     return lines
 
 
