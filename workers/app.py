@@ -18,10 +18,13 @@ from celery.signals import (
     worker_shutdown,
 )
 
+from recon.waiting import wait_briefly
 from workers import logs
 from workers.presence import Presence, device_of
 from workers.queues import queue
 from workers.settings import Settings
+
+wait_briefly()
 
 log = logging.getLogger("recon.worker")
 VISIBILITY_S = 24 * 3600

@@ -16,6 +16,9 @@ from operators.errors import InputError, ReconError, ResourceLimit, StorageFull
 from recon.cli.importing import importing
 from recon.cli.show import errors
 from recon.spec.old_names import OldName
+from recon.waiting import wait_briefly
+
+wait_briefly()
 
 COMMANDS = "recon.commands"
 """Group of entry points that are called with the application and add their commands to it. The packages

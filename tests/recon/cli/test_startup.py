@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -101,3 +102,19 @@ def test_a_job_imports_nothing_of_other_methods(tmp_path: Path) -> None:
     (tmp_path / "out").rename(tmp_path / "before")
     drawn = run(tmp_path, {**FBP, "output": {"montage": True}}, says="misfit")
     assert "matplotlib" in drawn and not drawn & (NOT_BY_FBP | {"matplotlib.pyplot"})
+
+
+@pytest.mark.parametrize("entry", ["recon.cli.main", "workers.app"])
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")],
+    ids=["nothing", "spins", "policy"],
+)
+def test_threads_that_wait_sleep_soon_unless_the_user_says_otherwise(
+    entry: str, given: dict[str, str], spins: str
+) -> None:
+    """Set before torch is imported, since its OpenMP reads it once."""
+    code = f"import os, sys, {entry}; print('torch' in sys.modules, os.environ.get('GOMP_SPINCOUNT'))"
+    clean = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    done = subprocess.run([sys.executable, "-c", code], env={**clean, **given}, capture_output=True, text=True)
+    assert done.stdout.split() == ["False", spins], done.stderr
