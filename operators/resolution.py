@@ -39,7 +39,7 @@ class Downsampling(LinearOperator):
     @property
     def sampling_pattern(self) -> SamplingPattern:
         """Pattern by what is refined: ``plane``, or ``slices`` where one direction has its full resolution."""
-        return "slices" if self.factors is not None and min(self.factors) == 1 else "plane"
+        return "plane" if self.factors is None or self.factors[0] == self.factors[1] else "slices"
 
     def initial_image(self, data: Tensor) -> Tensor:
         """Initial image: the interpolated one."""

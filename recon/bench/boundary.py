@@ -369,7 +369,6 @@ def require_covered(case: Case, prior: str | None) -> None:
 
     if not case.conditional:
         return
-
     factor = case.acquisition.factor
     name = prior or cards.usual(Boundary(), case.acquisition.MODALITY, factor)
     if not registry.card_of(name).for_factor(factor):

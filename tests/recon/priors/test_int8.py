@@ -85,6 +85,7 @@ def test_the_shipped_prior_loses_little() -> None:
         f"{precision.name()}, blocks in int8",
     )
     shown = tuning_images(SAMPLES, Recipe.named("ct"), 2)
+    assert not torch.equal(plain.denoise(shown, 0.1), rounded.denoise(shown, 0.1))
     for sigma in (0.03, 0.1, 0.5):
         loss = denoising_psnr(plain.denoise, shown, sigma, is_complex=False) - denoising_psnr(
             rounded.denoise, shown, sigma, is_complex=False
