@@ -78,6 +78,19 @@ class BetweenSlices:
         found: Tensor = self.scale * gradient_z_adjoint(self.weights * gradient_z(self.scale * x))
         return found
 
+    def bands(self, slices: int) -> tuple[Tensor, Tensor]:
+        """Diagonal and off-diagonal of the tridiagonal matrix along `slices` slices, if the scale is not one per pixel.
+
+        Shapes ``(..., slices, 1, 1)`` and ``(..., slices - 1, 1, 1)``.
+        """
+        weights, scale = (
+            each.expand(*each.shape[:-3], slices, 1, 1) for each in map(torch.as_tensor, (self.weights, self.scale))
+        )
+        inner = weights[..., :-1, :, :]
+        nothing = torch.zeros_like(weights[..., :1, :, :])
+        own = scale.square() * (torch.cat([inner, nothing], -3) + torch.cat([nothing, inner], -3))
+        return own, -inner * scale[..., :-1, :, :] * scale[..., 1:, :, :]
+
     def curvature(self, x: Tensor) -> Tensor:
         """See `operators.linear.Coupling.curvature`; only neighbours have any, of whole volumes each by itself."""
         if x.ndim > 3:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from operators.differences import BetweenSlices
 from operators.linear import LinearOperator
 
 
@@ -54,30 +55,72 @@ def laplacian_spectrum(shape: tuple[int, int], *, complex: bool = False) -> Tens
     return total
 
 
-def normal_inverse(operator: LinearOperator, more: Tensor | float) -> Callable[[Tensor], Tensor] | None:
-    """Approximate inverse of ``A^H A + R`` on its support; `more` is the spectrum of ``R``. None if ``A`` has none."""
+def normal_inverse(
+    operator: LinearOperator,
+    more: Tensor | float,
+    fidelity: Tensor | float = 1.0,
+    between: BetweenSlices | None = None,
+) -> Callable[[Tensor], Tensor] | None:
+    """Approximate inverse of ``fidelity A^H A + R + K`` on the support of ``A``. None if ``A`` has no spectrum.
+
+    Parameters
+    ----------
+    operator
+        `A`.
+    more
+        Spectrum of `R`, or one number per slice, ``(slices, 1, 1)``.
+    fidelity
+        Weight of ``A^H A``, one number, or one per slice.
+    between
+        `K`, coupling of neighbouring slices; nothing when None.
+    """
     spectrum = operator.spectrum()
     if spectrum is None:
         return None
-    inner = fourier_inverse(spectrum + more, operator.domain.shape[-1])
+    inner = fourier_inverse(fidelity * spectrum + more, operator.domain.shape[-1], between)
     balance, support = operator.balance(), operator.support()
     balanced = inner if balance is None else lambda x: inner(x / balance) / balance
     # What is solved for is zero outside the support: the inverse is restricted to such images, and stays definite.
     return balanced if support is None else lambda x: balanced(x) * support
 
 
-def fourier_inverse(eigenvalues: Tensor, cols: int) -> Callable[[Tensor], Tensor]:
+def fourier_inverse(eigenvalues: Tensor, cols: int, between: BetweenSlices | None = None) -> Callable[[Tensor], Tensor]:
     """Divide images ``(..., rows, cols)`` by positive `eigenvalues` in Fourier space, periodic ends.
 
     Eigenvalues of complex images are on the grid of `torch.fft.fft2`, those of real ones on that of `torch.fft.rfft2`.
+    With a coupling `between` slices, ``(..., slices, rows, cols)``, it is the inverse of the sum of both: at each
+    frequency a tridiagonal system along the slices, solved by elimination.
     """
     weights = 1.0 / eigenvalues
 
+    def divided(x: Tensor) -> Tensor:
+        return x * weights if between is None else _tridiagonal_solved(eigenvalues, between, x)
+
     def apply(x: Tensor) -> Tensor:
         if x.is_complex():
-            found: Tensor = torch.fft.ifft2(torch.fft.fft2(x) * weights)
+            found: Tensor = torch.fft.ifft2(divided(torch.fft.fft2(x)))
             return found
-        divided: Tensor = torch.fft.irfft2(torch.fft.rfft2(x) * weights, s=(x.shape[-2], cols))
-        return divided
+        real: Tensor = torch.fft.irfft2(divided(torch.fft.rfft2(x)), s=(x.shape[-2], cols))
+        return real
 
     return apply
+
+
+def _tridiagonal_solved(eigenvalues: Tensor, between: BetweenSlices, x: Tensor) -> Tensor:
+    """Solve ``(diag(eigenvalues) + K) u = x`` along the slices ``(..., slices, rows, cols)``, in place of `x`.
+
+    Elimination without pivoting: the matrix is positive definite. `eigenvalues` are broadcast to the slices.
+    """
+    slices = x.shape[-3]
+    coupled, off = between.bands(slices)
+    diagonal = (eigenvalues + coupled).unbind(-3)
+    beside, values = off.unbind(-3), x.unbind(-3)
+    pivots = [diagonal[0]]
+    for k in range(1, slices):
+        ratio = beside[k - 1] / pivots[-1]
+        pivots.append(diagonal[k] - ratio * beside[k - 1])
+        values[k].sub_(ratio * values[k - 1])
+    values[-1].div_(pivots[-1])
+    for k in range(slices - 2, -1, -1):
+        values[k].sub_(beside[k] * values[k + 1]).div_(pivots[k])
+    return x

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from operators.differences import BetweenSlices
 from operators.linear import conjugate_gradient, each_slice, slice_dot
 from operators.preconditioner import normal_inverse
 from recon.problem.problem import IntensityMap, Problem
 from recon.problem.tv_z import AlongZ
-from recon.spec.costs import DATA_STEPS
+from recon.spec.costs import data_step_iterations
 from recon.spec.methods import Splitting
 
 
@@ -44,7 +45,7 @@ class DataStep:
     min_noise_std
         Noise `s` that the data term assumes at least; the measured noise counts when it is larger.
     iterations
-        Conjugate gradient iterations per step; by `recon.spec.costs.DATA_STEPS` when None.
+        Conjugate gradient iterations per step; by `recon.spec.costs.data_step_iterations` when None.
     tv_z_weight
         Weight of total variation between slices; 0 leaves them independent.
     gamma
@@ -71,7 +72,8 @@ class DataStep:
         self.operator = problem.operator.normalized()
         self._support = self.operator.support()
         self._preconditioned = precondition and self.operator.spectrum() is not None
-        self.iterations = iterations or DATA_STEPS[self._preconditioned]
+        coupled = tv_z_weight > 0
+        self.iterations = iterations or data_step_iterations(preconditioned=self._preconditioned, coupled=coupled)
         empty = problem.zeros()
         data = problem.data
         if isinstance(intensity.offset, Tensor) or intensity.offset != 0.0:
@@ -110,18 +112,18 @@ class DataStep:
         # Solved for the change of `v`: rounding then stays in the range of the adjoint. Solved for `u` it
         # would leak into the null space, where only the tiny anchor holds it.
         right = terms.fidelity * self.operator.adjoint(self.data - self.operator.forward(v))
-        along_z, coupling, between = self.along_z, None, 0.0
+        along_z, between, coupling = self.along_z, None, None
         if along_z is not None:
             # ADMM's penalty is that of the anchor: it sets the speed, not the limit.
             right = self._within(right + along_z.pull(v, terms.anchor))
-            # Between slices `D_z^T D_z` has eigenvalues up to 4; 2 on average.
-            coupling, between = along_z.stiffness(terms.anchor).within(self._support), 2 * along_z.weight**2
+            between = along_z.stiffness(terms.anchor)
+            coupling = between.within(self._support)
         u = v + conjugate_gradient(
             lambda change: terms.fidelity * self.operator.normal(change) + terms.anchor * change,
             right,
             None,
             self.iterations,
-            precondition=self._inverse(terms.fidelity, terms.anchor * (1 + between)),
+            precondition=self._inverse(terms, between),
             energy=partial(self._energy, terms) if self._preconditioned else None,
             coupling=coupling,
         )
@@ -148,6 +150,7 @@ class DataStep:
         data, near = slice_dot(projected, projected), slice_dot(change, change)
         return terms.fidelity.flatten() * data + terms.anchor.flatten() * near
 
-    def _inverse(self, fidelity: Tensor, anchor: Tensor) -> Callable[[Tensor], Tensor] | None:
-        inverse = normal_inverse(self.operator, anchor / fidelity) if self._preconditioned else None
-        return None if inverse is None else lambda x: inverse(x) / fidelity
+    def _inverse(self, terms: _Terms, between: BetweenSlices | None) -> Callable[[Tensor], Tensor] | None:
+        if not self._preconditioned:
+            return None
+        return normal_inverse(self.operator, terms.anchor, terms.fidelity, between)

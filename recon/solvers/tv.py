@@ -50,14 +50,13 @@ def solve(problem: Problem, settings: TV) -> Solver:
     split = torch.zeros((3, *x.shape), dtype=x.dtype)
     dual = torch.zeros_like(split)
 
-    # Between slices `D_z^T D_z` is 2 on average.
-    laplacian = laplacian_spectrum((x.shape[-2], x.shape[-1]), complex=x.is_complex()) + 2 * along_z**2
-    inverse = normal_inverse(operator, rho / fidelity * laplacian)
-    precondition = None if inverse is None else lambda residual: inverse(residual) / fidelity
+    between = BetweenSlices(rho * along_z**2) if coupled else None
+    laplacian = laplacian_spectrum((x.shape[-2], x.shape[-1]), complex=x.is_complex())
+    inverse = normal_inverse(operator, rho * laplacian, fidelity, between)
     inner = settings.inner_iterations(preconditioned=inverse is not None)
+    coupling = None if between is None else between.within(problem.support)
 
     in_plane = torch.tensor([0.0, 1.0, 1.0]).reshape(3, *ones)
-    between = BetweenSlices(rho * along_z**2).within(problem.support) if coupled else None
 
     def system(v: Tensor) -> Tensor:
         image = fidelity * operator.normal(v) + gradient_adjoint(rho * in_plane * gradient(v))
@@ -68,7 +67,7 @@ def solve(problem: Problem, settings: TV) -> Solver:
         x, split, dual = (found.tensors[name] for name in ("x", "split", "dual"))
     for step in range(1 if found is None else found.step + 1, settings.iterations + 1):
         right = problem.supported(data_side + gradient_adjoint(rho * weights * (split - dual)))
-        x = conjugate_gradient(system, right, x, inner, tolerance=1e-7, precondition=precondition, coupling=between)
+        x = conjugate_gradient(system, right, x, inner, tolerance=1e-7, precondition=inverse, coupling=coupling)
         slope = weights * gradient(x)
         split = shrink(slope + dual, 1 / rho)
         dual += slope - split

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from operators.differences import BetweenSlices
 from operators.fourier import CartesianMRI
 from operators.geometry import FanBeam, ParallelBeam
 from operators.linear import conjugate_gradient, dot_product_error
@@ -142,3 +143,22 @@ def test_photons_travel_with_the_file(tmp_path: Path, ct_file: Path) -> None:
     again = reader.read(stored, {"input": tmp_path / "m.h5"})
     assert isinstance(again.acquisition, CTParallel) and again.acquisition.photons_per_ray == 1e4
     assert inverse_problem.build(again).problem.inverse_std is not None
+
+
+@pytest.mark.parametrize("volumes", [False, True])
+def test_slices_that_are_coupled_are_divided_together(volumes: bool) -> None:
+    """Against the matrix along slices at each frequency; noise and scale differ from slice to slice."""
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(2, 5, 12, 10, generator=generator) if volumes else torch.randn(5, 12, 10, generator=generator)
+    weights, scale, fidelity = torch.rand(3, 5, 1, 1, generator=generator) + 0.2
+    between = BetweenSlices(weights, scale)
+    eigenvalues = fidelity * (laplacian_spectrum((12, 10)) + 0.1)
+    found = fourier_inverse(eigenvalues, 10, between)(x)
+
+    def product(v: Tensor) -> Tensor:
+        return torch.fft.irfft2(torch.fft.rfft2(v) * eigenvalues, s=(12, 10)) + between(v)
+
+    assert torch.allclose(product(found), x, atol=1e-5)
+    apart = fourier_inverse(eigenvalues, 10, BetweenSlices(0.0))(x)
+    assert torch.allclose(apart, fourier_inverse(eigenvalues, 10)(x), atol=1e-6)
+    assert not torch.allclose(apart, found, atol=1e-2)

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from recon.spec import schedules
 from recon.spec.acquisitions.base import Acquisition
 from recon.spec.base import Strict
-from recon.spec.costs import DATA_STEPS, Cost
+from recon.spec.costs import Cost, data_step_iterations
 
 CARD_ENDINGS = (".yaml", ".yml")
 PRIOR_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
@@ -157,7 +157,7 @@ class Levels(Diffusion):
 
     def inner_iterations(self, *, preconditioned: bool) -> int:
         """Conjugate gradient iterations per data step."""
-        return DATA_STEPS[preconditioned]
+        return data_step_iterations(preconditioned=preconditioned, coupled=False)
 
     def cost(self, acquisition: Acquisition) -> Cost:
         """Cost of data steps and network evaluations."""
@@ -184,7 +184,8 @@ class Splitting(Levels):
     noise_fraction: float = Field(0.6, gt=0, le=10)
     """Fraction of the measured noise that the data term assumes; the prior removes the rest."""
     cg_iterations: int | None = Field(None, ge=1, le=200)
-    """Conjugate gradient iterations per data step. Default: 3 with a preconditioner (CT), 8 without."""
+    """Conjugate gradient iterations per data step. Default: with a preconditioner (CT) 3, or 4 if slices are coupled;
+    8 without."""
     tv_z_weight: float = Field(0.0, ge=0, le=100)
     """Weight of total variation between slices, in units of each step's noise level; 0 leaves slices independent."""
     start: Literal["tv", "classical", "zero"] = "classical"
@@ -205,7 +206,8 @@ class Splitting(Levels):
 
     def inner_iterations(self, *, preconditioned: bool) -> int:
         """Number as given, or as many as the operator needs."""
-        return self.cg_iterations or DATA_STEPS[preconditioned]
+        coupled = self.couples_slices()
+        return self.cg_iterations or data_step_iterations(preconditioned=preconditioned, coupled=coupled)
 
     def tunable(self) -> bool:
         """Whether the noise levels are not those of the DDPM schedule."""
