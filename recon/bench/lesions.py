@@ -24,6 +24,7 @@ from recon.quality.montage import upright
 from recon.spec.acquisitions.base import Acquisition
 from recon.spec.acquisitions.ct import CTParallel
 from recon.spec.acquisitions.mri_cartesian import MRICartesian
+from recon.spec.acquisitions.superresolution import CTSuperResolution
 from recon.spec.affine import voxel_size
 from recon.spec.simulation import Simulation
 
@@ -32,6 +33,7 @@ Slices = dict[str, tuple[str, Sequence[float]]]
 """Files by name, and slices as fractions of the volume."""
 CT_METHODS = ("red-diff", "dds", "tv", "fbp")
 MRI_METHODS = ("red-diff", "dds", "tv", "cg-sense", "zero-filled")
+STACK_METHODS = ("red-diff", "diffpir", "tv", "interpolation")
 PHOTONS, NOISE_STD = 1e5, 0.01
 HALF = 0.5
 """Fraction of a lesion's contrast from which an error of a healthy image would be taken for it."""
@@ -50,16 +52,22 @@ class Scan:
     Parameters
     ----------
     healthy, diseased
-        Measurements of the slices without and with lesions, with the same noise and the slices as truths.
+        Measurements of the slices without and with lesions, with the same noise.
+    truths
+        The slices without and with lesions.
     affine
         Affine of the volume in the patient, for pictures.
+    order
+        Order in which the measured volume has the axes ``(slices, rows, cols)``: thick slices lie along the rows.
     """
 
     lesions: list[Lesion]
     tissues: list[Tissues]
     healthy: Measurement
     diseased: Measurement
+    truths: tuple[Volume, Volume]
     affine: NDArray[np.float64]
+    order: tuple[int, int, int]
 
     @classmethod
     def of(cls, volume: Volume, affine: NDArray[np.float64], acquisition: Acquisition, settings: Simulation) -> Scan:
@@ -77,7 +85,7 @@ class Scan:
         """
         col_mm, row_mm, _ = voxel_size(affine)
         pixel_mm: Pixel = (row_mm, col_mm)
-        ct = isinstance(acquisition, CTParallel)
+        ct = acquisition.MODALITY == "ct"
         tissues = [Tissues.of_ct(one) if ct else Tissues.of_brain(one, pixel_mm) for one in volume]
         lesions = lay_out(volume, tissues, kinds_of(acquisition), pixel_mm)
         if not lesions:
@@ -87,13 +95,23 @@ class Scan:
                 field="data",
                 remedy="give slices of a body in HU, or of a head",
             )
-        apart = np.diag([col_mm, row_mm, FAR_MM, 1.0])
+        order = (1, 2, 0) if isinstance(acquisition, CTSuperResolution) else (0, 1, 2)
+        sides_mm = [(FAR_MM, row_mm, col_mm)[axis] for axis in order]
+        apart = np.diag([*reversed(sides_mm), 1.0])
+        without, with_them = (one.transpose(order) for one in (volume, insert(volume, lesions)))
         quiet = settings.model_copy(update={"photons_per_ray": None, "noise_std": 0.0})
-        clean, changed = (simulate(v, apart, acquisition, quiet) for v in (volume, insert(volume, lesions)))
-        healthy = simulate(volume, apart, acquisition, settings)
+        clean, changed = (simulate(one, apart, acquisition, quiet) for one in (without, with_them))
+        healthy = simulate(without, apart, acquisition, settings)
         measured: NDArray[Any] = healthy.data
         diseased = replace(healthy, data=measured + np.subtract(changed.data, clean.data), truth=changed.truth)
-        return cls(lesions, tissues, healthy, diseased, affine)
+        assert healthy.truth is not None and changed.truth is not None
+        back = np.argsort(order)
+        truths = healthy.truth.transpose(back), changed.truth.transpose(back)
+        return cls(lesions, tissues, healthy, diseased, truths, affine, order)
+
+    def slices(self, volume: Volume) -> Volume:
+        """Turn a volume as it was measured into the slices ``(slices, rows, cols)``."""
+        return volume.transpose(np.argsort(self.order))
 
 
 @dataclass(frozen=True)
@@ -155,11 +173,11 @@ class Found:
 
 def kinds_of(acquisition: Acquisition) -> tuple[Kind, ...]:
     """Kinds of lesions that are inserted for a kind of acquisition."""
-    return CT_KINDS if isinstance(acquisition, CTParallel) else MRI_KINDS
+    return CT_KINDS if acquisition.MODALITY == "ct" else MRI_KINDS
 
 
 def cases(data: Path) -> list[Case]:
-    """All cases: slices of the test volumes by 60, 23 and 8 views, and with a fourth and an eighth of k-space."""
+    """All cases: slices of the test volumes by 60, 23 and 8 views, as thick slices, and with less of k-space."""
     found = []
     # Slices that are apart, and of the head those with brain.
     ct: Slices = {"chest": (CHEST, (0.2, 0.4, 0.6, 0.8)), "body": (BODY, (0.2, 0.4, 0.6, 0.8))}
@@ -169,6 +187,10 @@ def cases(data: Path) -> list[Case]:
             settings = Simulation(views=views, photons_per_ray=PHOTONS)
             scan = _scan(data / file, where, CTParallel(), settings)
             found.append(Case(f"{name}, {views} views", CT_METHODS, scan))
+    for factor in (2.0, 4.0):
+        thick = CTSuperResolution(factor=factor, profile="gaussian")
+        scan = _scan(data / CHEST, ct["chest"][1], thick, Simulation(noise_std=NOISE_STD))
+        found.append(Case(f"chest, thick slices, x{factor:g}", STACK_METHODS, scan))
     for name, (file, where) in mri.items():
         for acceleration in (4, 8):
             centre = 0.08 if acceleration == 4 else 0.04
@@ -190,7 +212,8 @@ def compare(scan: Scan, methods: Sequence[str]) -> Iterator[Found]:
     """Run methods on a scan, with and without its lesions, with the defaults that a user gets."""
     models = [inverse_problem.build(one) for one in (scan.healthy, scan.diseased)]
     for method in methods:
-        volumes = [_shown({"name": method}, model, scan.healthy.acquisition.kind) for model in models]
+        kind = scan.healthy.acquisition.kind
+        volumes = [scan.slices(_shown({"name": method}, model, kind)) for model in models]
         yield judged(scan, method, *volumes)
 
 
@@ -200,14 +223,14 @@ def _shown(given: dict[str, Any], model: inverse_problem.InverseProblem, kind: s
 
 def judged(scan: Scan, method: str, healthy: Volume, diseased: Volume) -> Found:
     """Read off what the reconstructions without and with lesions ``(slices, rows, cols)`` recover of each lesion."""
-    true, seen = _truth(scan.diseased) - _truth(scan.healthy), diseased - healthy
+    true, seen = np.subtract(*reversed(scan.truths)), diseased - healthy
     return Found(method, healthy, diseased, [one.contrast(seen) / one.contrast(true) for one in scan.lesions])
 
 
 def rows_of(case: str, scan: Scan, found: Found) -> list[Row]:
     """Rows of a method, kind by kind and size by size."""
-    error = found.healthy - _truth(scan.healthy)
-    true = _truth(scan.diseased) - _truth(scan.healthy)
+    error = found.healthy - scan.truths[0]
+    true = np.subtract(*reversed(scan.truths))
     groups: dict[tuple[str, float], list[int]] = {}
     for number, lesion in enumerate(scan.lesions):
         groups.setdefault((lesion.kind.name, 0.0 if lesion.kind.shape == "missing" else lesion.size_mm), []).append(
@@ -242,11 +265,6 @@ def _taken_for(lesion: Lesion, contrast: float, error: Volume, tissues: Sequence
         lesion.responses(one, tissue.masks[lesion.kind.tissue]) for one, tissue in zip(error, tissues, strict=True)
     ]
     return np.asarray(lesion.invented_sign * np.concatenate(responses) >= HALF * contrast)
-
-
-def _truth(measurement: Measurement) -> Volume:
-    assert measurement.truth is not None
-    return measurement.truth
 
 
 @dataclass(frozen=True)
@@ -295,14 +313,13 @@ def picture(folder: Path, case: str, scan: Scan, found: Sequence[Found]) -> Path
     """
     chosen = _pictured(scan, found)
     col_mm, row_mm, _ = voxel_size(scan.affine)
-    truths = [_truth(scan.healthy), _truth(scan.diseased)]
-    columns = [*truths, *(one.diseased for one in found)]
+    columns = [*scan.truths, *(one.diseased for one in found)]
     figure = Figure(figsize=(2.6 * len(columns), 2.9 * len(chosen)), layout="constrained")
     axes = figure.subplots(len(chosen), len(columns), squeeze=False)
     for line, number in zip(axes, chosen, strict=True):
         lesion = scan.lesions[number]
         at = _crop(lesion, scan, (row_mm, col_mm))
-        low, high = _window(lesion, truths)
+        low, high = _window(lesion, scan.truths)
         titles = ["without the lesion", "with it", *(f"{one.method}: {one.recovered[number]:.2f}" for one in found)]
         for axis, title, volume in zip(line, titles, columns, strict=True):
             image, aspect = upright(volume[at], scan.affine, in_patient=True)
@@ -310,7 +327,7 @@ def picture(folder: Path, case: str, scan: Scan, found: Sequence[Found]) -> Path
             axis.set_title(title, fontsize=9)
             axis.set_xticks([])
             axis.set_yticks([])
-        outline = np.zeros(truths[0].shape, np.float32)
+        outline = np.zeros(scan.truths[0].shape, np.float32)
         outline[lesion.at] = lesion.surroundings
         line[1].contour(upright(outline[at], scan.affine, in_patient=True)[0], [0.5], colors="yellow", linewidths=0.7)
         line[0].set_ylabel(f"{lesion.kind.name}, {lesion.size_mm:g} mm", fontsize=7)
@@ -340,7 +357,7 @@ def _window(lesion: Lesion, truths: Sequence[Volume]) -> tuple[float, float]:
 
 def _crop(lesion: Lesion, scan: Scan, pixel_mm: Pixel) -> tuple[int, slice, slice]:
     """Square around a lesion, moved into the image where it would reach out of it."""
-    shape = _truth(scan.healthy).shape[1:]
+    shape = scan.truths[0].shape[1:]
     spans = []
     for span, size, mm in zip(lesion.at[1:], shape, pixel_mm, strict=True):
         side = min(round(CROP_MM / mm), size)

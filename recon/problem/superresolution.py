@@ -105,16 +105,17 @@ def build(measurement: Measurement) -> SuperResolutionProblem:
         operator, data = _together(measurement, acquisition, others, shape, data, notes)
     else:
         operator = downsampling(acquisition, shape)
-    between = slice_mm if plane else pixel_mm
+    # Pixels need not be square: planes across the stack are a column apart, and hold the rows.
+    distance_mm, side_mm = (between_mm, across) if plane else (across, along)
     # Planes across the stack are cuts of one volume.
     scale = None if plane else robust_maximum(operator.initial_image(data)) or 1.0
     if others and scale is not None and noise < UNLIKE * scale:
         noise = UNLIKE * scale
         notes.append(f"several stacks: {100 * UNLIKE:g} % of the brightest tissue counts as noise, as they differ")
     if isinstance(acquisition, CTSuperResolution):
-        problem = Problem(operator, data, noise * WATER_PER_MM / 1000, between, pixel_mm, scale=scale)
+        problem = Problem(operator, data, noise * WATER_PER_MM / 1000, distance_mm, side_mm, scale=scale)
         return CTSuperResolutionProblem(problem, affine, in_patient, "HU", "ct", notes, acquisition)
-    problem = Problem(operator, data, noise, between, pixel_mm, scale=scale)
+    problem = Problem(operator, data, noise, distance_mm, side_mm, scale=scale)
     return SuperResolutionProblem(problem, affine, in_patient, "a.u.", "mri", notes, acquisition)
 
 

@@ -163,3 +163,14 @@ def test_a_low_resolution_slice_is_the_same_beside_a_faint_one() -> None:
     (alone,), _ = solved(Measurement(np.ascontiguousarray(both[:1]), acquisition), method)
     assert torch.allclose(strong, alone, atol=1e-5)
     assert float((faint / 0.1 - strong).abs().max()) < 0.02 * float(strong.max())
+
+
+@pytest.mark.parametrize(("direction", "distance_mm", "side_mm"), [("slices", 4.0, 1.5), ("plane", 6.0, 4.0)])
+def test_planes_of_oblong_pixels_are_as_far_apart_as_they_are(
+    direction: Literal["slices", "plane"], distance_mm: float, side_mm: float
+) -> None:
+    """Pixels of 4 x 1.5 mm: planes across the stack are a column apart and hold the rows."""
+    stack = MRISuperResolution(factor=2, direction=direction)
+    volume = np.random.default_rng(0).random((8, 12, 10), dtype=np.float32)
+    problem = inverse_problem.build(simulate(volume, np.diag([4.0, 1.5, 6.0, 1.0]), stack, Simulation())).problem
+    assert problem.slice_mm == pytest.approx(distance_mm) and problem.pixel_mm == pytest.approx(side_mm)
