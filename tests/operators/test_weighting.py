@@ -156,7 +156,8 @@ def test_slices_that_are_coupled_are_divided_together(volumes: bool) -> None:
     found = fourier_inverse(eigenvalues, 10, between)(x)
 
     def product(v: Tensor) -> Tensor:
-        return torch.fft.irfft2(torch.fft.rfft2(v) * eigenvalues, s=(12, 10)) + between(v)
+        blurred: Tensor = torch.fft.irfft2(torch.fft.rfft2(v) * eigenvalues, s=(12, 10))
+        return blurred + between(v)
 
     assert torch.allclose(product(found), x, atol=1e-5)
     apart = fourier_inverse(eigenvalues, 10, BetweenSlices(0.0))(x)
