@@ -74,7 +74,7 @@ class BetweenSlices:
         return self if support is None else BetweenSlices(self.weights, self.scale * support)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Apply to a volume ``(slices, rows, cols)``."""
+        """Apply to volumes ``(..., slices, rows, cols)``."""
         found: Tensor = self.scale * gradient_z_adjoint(self.weights * gradient_z(self.scale * x))
         return found
 
@@ -87,9 +87,9 @@ class BetweenSlices:
             each.expand(*each.shape[:-3], slices, 1, 1) for each in map(torch.as_tensor, (self.weights, self.scale))
         )
         inner = weights[..., :-1, :, :]
-        nothing = torch.zeros_like(weights[..., :1, :, :])
-        own = scale.square() * (torch.cat([inner, nothing], -3) + torch.cat([nothing, inner], -3))
-        return own, -inner * scale[..., :-1, :, :] * scale[..., 1:, :, :]
+        end = torch.zeros_like(weights[..., :1, :, :])
+        diagonal = scale.square() * (torch.cat([inner, end], -3) + torch.cat([end, inner], -3))
+        return diagonal, -inner * scale[..., :-1, :, :] * scale[..., 1:, :, :]
 
     def curvature(self, x: Tensor) -> Tensor:
         """See `operators.linear.Coupling.curvature`; only neighbours have any, of whole volumes each by itself."""

@@ -427,6 +427,7 @@ def conjugate_gradient(
 
     With a `coupling` it is ``(system + coupling)(x) = right``, and the best step sizes depend on the neighbours'. They
     remain one for each slice: with a common one, slices that weigh much would be solved and the others left behind.
+    The new directions are conjugate to all slices' last ones, and slices count as solved together.
 
     Parameters
     ----------
@@ -441,7 +442,7 @@ def conjugate_gradient(
     tolerance
         Relative residual at which a slice counts as solved, in the preconditioner's norm if there is one.
     precondition
-        Approximate inverse of `system`, Hermitian and positive definite.
+        Approximate inverse of `system`, or of its sum with `coupling`, Hermitian and positive definite.
     energy
         ``<x, system(x)>`` per slice, if that is cheaper than `system`: all that the last iteration needs.
     coupling
@@ -465,7 +466,7 @@ def conjugate_gradient(
     target = tolerance**2 * size
     for iteration in range(1, iterations + 1):
         checkpoint()
-        active = rho > target
+        active = rho > target if coupling is None else (rho.sum() > target.sum()).expand(len(rho))
         if not bool(active.any()):
             break
         last = iteration == iterations
@@ -477,7 +478,8 @@ def conjugate_gradient(
         if coupling is None:
             step = torch.where(active & (curvature > 0), rho / curvature.clamp(min=1e-38), 0.0)
         else:
-            step = _steps_together(curvature, coupling.curvature(direction), slice_dot(direction, residual))
+            between = coupling.curvature(direction)
+            step = _steps_together(curvature, between, slice_dot(direction, residual))
         moved = step.reshape(shape) * direction
         x = x + moved
         if last:
@@ -487,7 +489,12 @@ def conjugate_gradient(
             residual = residual - coupling(moved)
         steepest = residual if precondition is None else precondition(residual)
         updated = slice_dot(residual, steepest)
-        ratio = torch.where(active, updated / rho.clamp(min=1e-38), 0.0).reshape(shape)
-        direction = steepest + ratio * direction
-        rho = updated if coupling is not None else torch.where(active, updated, rho)
+        if coupling is None:
+            ratio = torch.where(active, updated / rho.clamp(min=1e-38), 0.0)
+            rho = torch.where(active, updated, rho)
+        else:
+            common = slice_dot(image, steepest) + slice_dot(direction, coupling(steepest))
+            ratio = -_steps_together(curvature, between, common)
+            rho = updated
+        direction = steepest + ratio.reshape(shape) * direction
     return x

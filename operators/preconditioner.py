@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -63,6 +64,8 @@ def normal_inverse(
 ) -> Callable[[Tensor], Tensor] | None:
     """Approximate inverse of ``fidelity A^H A + R + K`` on the support of ``A``. None if ``A`` has no spectrum.
 
+    Where rays have weights of their own, `R` and `K` are balanced like ``A^H A``.
+
     Parameters
     ----------
     operator
@@ -91,16 +94,13 @@ def fourier_inverse(eigenvalues: Tensor, cols: int, between: BetweenSlices | Non
     With a coupling `between` slices, ``(..., slices, rows, cols)``, it is the inverse of the sum of both: at each
     frequency a tridiagonal system along the slices, solved by elimination.
     """
-    weights = 1.0 / eigenvalues
-
-    def divided(x: Tensor) -> Tensor:
-        return x * weights if between is None else _tridiagonal_solved(eigenvalues, between, x)
+    solved = partial(_tridiagonal_solved, eigenvalues, between) if between is not None else (1.0 / eigenvalues).mul
 
     def apply(x: Tensor) -> Tensor:
         if x.is_complex():
-            found: Tensor = torch.fft.ifft2(divided(torch.fft.fft2(x)))
+            found: Tensor = torch.fft.ifft2(solved(torch.fft.fft2(x)))
             return found
-        real: Tensor = torch.fft.irfft2(divided(torch.fft.rfft2(x)), s=(x.shape[-2], cols))
+        real: Tensor = torch.fft.irfft2(solved(torch.fft.rfft2(x)), s=(x.shape[-2], cols))
         return real
 
     return apply
@@ -112,15 +112,15 @@ def _tridiagonal_solved(eigenvalues: Tensor, between: BetweenSlices, x: Tensor) 
     Elimination without pivoting: the matrix is positive definite. `eigenvalues` are broadcast to the slices.
     """
     slices = x.shape[-3]
-    coupled, off = between.bands(slices)
-    diagonal = (eigenvalues + coupled).unbind(-3)
-    beside, values = off.unbind(-3), x.unbind(-3)
+    stiffness, off = between.bands(slices)
+    diagonal, off_diagonal = (eigenvalues + stiffness).unbind(-3), off.unbind(-3)
+    values = x.unbind(-3)
     pivots = [diagonal[0]]
     for k in range(1, slices):
-        ratio = beside[k - 1] / pivots[-1]
-        pivots.append(diagonal[k] - ratio * beside[k - 1])
+        ratio = off_diagonal[k - 1] / pivots[-1]
+        pivots.append(diagonal[k] - ratio * off_diagonal[k - 1])
         values[k].sub_(ratio * values[k - 1])
     values[-1].div_(pivots[-1])
     for k in range(slices - 2, -1, -1):
-        values[k].sub_(beside[k] * values[k + 1]).div_(pivots[k])
+        values[k].sub_(off_diagonal[k] * values[k + 1]).div_(pivots[k])
     return x

@@ -72,6 +72,7 @@ class DataStep:
         self.operator = problem.operator.normalized()
         self._support = self.operator.support()
         self._preconditioned = precondition and self.operator.spectrum() is not None
+        # As many for a slice by itself: it comes out alike alone and in a stack.
         coupled = tv_z_weight > 0
         self.iterations = iterations or data_step_iterations(preconditioned=self._preconditioned, coupled=coupled)
         empty = problem.zeros()
@@ -85,7 +86,7 @@ class DataStep:
         self.tv_z_weight, self.gamma = tv_z_weight, gamma
         self._intensity = intensity
         self._nothing = intensity.to_prior(torch.zeros((problem.slices, 1, 1)))
-        self.along_z = self.between_slices(problem.pixel_mm / problem.slice_mm) if tv_z_weight > 0 else None
+        self.along_z = self.between_slices(problem.pixel_mm / problem.slice_mm) if coupled else None
 
     @classmethod
     def of(cls, problem: Problem, intensity: IntensityMap, settings: Splitting, **more: Any) -> DataStep:
