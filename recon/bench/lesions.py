@@ -52,9 +52,7 @@ class Scan:
     Parameters
     ----------
     healthy, diseased
-        Measurements of the slices without and with lesions, with the same noise.
-    truths
-        The slices without and with lesions.
+        Measurements of the slices without and with lesions, with the same noise and the slices as truths.
     affine
         Affine of the volume in the patient, for pictures.
     order
@@ -65,7 +63,6 @@ class Scan:
     tissues: list[Tissues]
     healthy: Measurement
     diseased: Measurement
-    truths: tuple[Volume, Volume]
     affine: NDArray[np.float64]
     order: tuple[int, int, int]
 
@@ -104,10 +101,13 @@ class Scan:
         healthy = simulate(without, apart, acquisition, settings)
         measured: NDArray[Any] = healthy.data
         diseased = replace(healthy, data=measured + np.subtract(changed.data, clean.data), truth=changed.truth)
-        assert healthy.truth is not None and changed.truth is not None
-        back = np.argsort(order)
-        truths = healthy.truth.transpose(back), changed.truth.transpose(back)
-        return cls(lesions, tissues, healthy, diseased, truths, affine, order)
+        return cls(lesions, tissues, healthy, diseased, affine, order)
+
+    @property
+    def truths(self) -> tuple[Volume, Volume]:
+        """The slices without and with lesions."""
+        assert self.healthy.truth is not None and self.diseased.truth is not None
+        return self.slices(self.healthy.truth), self.slices(self.diseased.truth)
 
     def slices(self, volume: Volume) -> Volume:
         """Turn a volume as it was measured into the slices ``(slices, rows, cols)``."""
